@@ -1,0 +1,119 @@
+use std::{collections::HashMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Which of Fluent's two worlds an account lives in. Part of an event's
+/// identity: the same account name may exist in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// For trying things.
+    Sandbox,
+    /// Real customers.
+    Production,
+}
+
+impl Environment {
+    /// `sandbox` or `production`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Production => "production",
+        }
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An environment that Fluent does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected `sandbox` or `production`")]
+pub struct UnknownEnvironment;
+
+impl FromStr for Environment {
+    type Err = UnknownEnvironment;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Sandbox, Self::Production]
+            .into_iter()
+            .find(|e| e.as_str() == text)
+            .ok_or(UnknownEnvironment)
+    }
+}
+
+/// `<region>_<environment>`: how Fluent names the key pair of one region and
+/// environment, `sydney_sandbox`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyName {
+    region: String,
+    environment: Environment,
+}
+
+impl KeyName {
+    /// The name for a region and environment.
+    pub fn new(region: impl Into<String>, environment: Environment) -> Self {
+        Self {
+            region: region.into(),
+            environment,
+        }
+    }
+
+    /// The environment whose events this key signs.
+    pub fn environment(&self) -> Environment {
+        self.environment
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.region, self.environment)
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = UnknownEnvironment;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (region, environment) = text.rsplit_once('_').ok_or(UnknownEnvironment)?;
+        if region.is_empty() {
+            return Err(UnknownEnvironment);
+        }
+        Ok(Self::new(region, environment.parse()?))
+    }
+}
+
+/// One tenant that may send, and the key its webhooks must be signed with.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Fluent's `accountId`.
+    pub name: String,
+    /// Whose signature admits it.
+    pub key: KeyName,
+    /// The retailers that may send; `None` is all of them.
+    pub retailers: Option<Vec<String>>,
+}
+
+/// The allow-list. A signature proves Fluent's platform, not a tenant, so
+/// nobody is admitted who is not listed here for the key that matched.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts(HashMap<String, Vec<Account>>);
+
+impl Accounts {
+    /// The list of everybody who may send.
+    pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
+        let mut by_name: HashMap<String, Vec<Account>> = HashMap::new();
+        for account in accounts {
+            by_name.entry(account.name.clone()).or_default().push(account);
+        }
+        Self(by_name)
+    }
+
+    /// Every entry of this name, one per region and environment.
+    pub fn named(&self, name: &str) -> &[Account] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,281 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::fields::Read;
+use crate::{
+    Accounts, Algorithm, Environment, EventId, Evidence, Fields, Inbound, KeyName, Malformed,
+    TraceParent, Verified,
+};
+
+/// A genuine webhook of a listed account, with an identity.
+///
+/// Invariant: its body was verified. Hence the private fields, and only two
+/// ways in: [`Event::admit`] at the door, and [`Event::restore`] after that.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    id: EventId,
+    environment: Environment,
+    fields: Fields,
+    stored: Stored,
+}
+
+/// What a queue keeps of an event; the rest is read from the body again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The exact signed bytes.
+    pub body: Bytes,
+    /// How they were signed.
+    pub algorithm: Algorithm,
+    /// Whose key matched.
+    pub key: Arc<KeyName>,
+    /// The signature, standard base64.
+    pub signature: String,
+    /// When the webhook arrived.
+    pub received_at: Timestamp,
+    /// The trace that began with the request.
+    pub trace: Option<TraceParent>,
+}
+
+/// Who and how large, never what: bodies stay out of logs.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Event({}, {} bytes)", self.id, self.stored.body.len())
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stored({}, {} bytes)", self.key, self.body.len())
+    }
+}
+
+/// Why a verified webhook is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Nobody of this name may send. Its body is kept nowhere.
+    #[error("account is not listed")]
+    UnknownAccount,
+    /// The account is listed, but for another region's or environment's key.
+    #[error("the key is not that of the account's region and environment")]
+    WrongKey,
+    /// The account may send, this retailer of it may not.
+    #[error("retailer is not listed")]
+    UnknownRetailer,
+    /// Genuine, and not an event; to be kept where a person can look.
+    #[error("genuine, but malformed")]
+    Malformed(#[source] Malformed),
+}
+
+/// A stored event whose bytes are no longer those it was stored with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stored event {expected} does not match its own digest")]
+pub struct Damaged {
+    /// The id under which it was stored.
+    pub expected: EventId,
+}
+
+impl Event {
+    /// Admits a verified webhook, or says why not and gives it back.
+    ///
+    /// The account is checked before anything else of the body matters.
+    #[expect(clippy::result_large_err, reason = "a refused webhook is handed back whole, once")]
+    pub fn admit(
+        inbound: Verified<Inbound>,
+        accounts: &Accounts,
+        trace: Option<TraceParent>,
+    ) -> Result<Self, (Refusal, Verified<Inbound>)> {
+        let read = Read::body(&inbound.value().body);
+        if let Err(refusal) = allowed(&read, accounts, &inbound.evidence().key) {
+            return Err((refusal, inbound));
+        }
+        let (inbound, evidence) = inbound.into_parts();
+        let Evidence { algorithm, key, signature } = evidence;
+        let Inbound { body, received_at, headers: _ } = inbound;
+        let stored = Stored { body, algorithm, key, signature, received_at, trace };
+        Ok(Self::assemble(read.fields, stored))
+    }
+
+    /// An event that was admitted before, as a queue kept it.
+    ///
+    /// Refuses bytes that do not have the id they were stored under.
+    pub fn restore(expected: EventId, stored: Stored) -> Result<Self, Damaged> {
+        let read = Read::body(&stored.body);
+        let event = Self::assemble(read.fields, stored);
+        if event.id != expected || read.malformed.is_some() {
+            return Err(Damaged { expected });
+        }
+        Ok(event)
+    }
+
+    fn assemble(fields: Fields, stored: Stored) -> Self {
+        let environment = stored.key.environment();
+        Self {
+            id: EventId::of(environment, &stored.body),
+            environment,
+            fields,
+            stored,
+        }
+    }
+
+    /// The identity, and the idempotency key.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// The world it belongs to: that of the key that matched.
+    pub fn environment(&self) -> Environment {
+        self.environment
+    }
+
+    /// What was read from the body.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// The event's name, by which it is routed.
+    pub fn name(&self) -> &str {
+        self.fields.name.as_deref().unwrap_or_default()
+    }
+
+    /// The account that sent it.
+    pub fn account(&self) -> &str {
+        self.fields.account.as_deref().unwrap_or_default()
+    }
+
+    /// The retailer within the account.
+    pub fn retailer(&self) -> &str {
+        self.fields.retailer.as_deref().unwrap_or_default()
+    }
+
+    /// The exact signed bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.stored.body
+    }
+
+    /// When the webhook arrived.
+    pub fn received_at(&self) -> Timestamp {
+        self.stored.received_at
+    }
+
+    /// The trace that began with the request.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.stored.trace
+    }
+
+    /// What a queue must keep.
+    pub fn stored(&self) -> &Stored {
+        &self.stored
+    }
+}
+
+fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), Refusal> {
+    if read.accounts.iter().any(|name| accounts.named(name).is_empty()) {
+        return Err(Refusal::UnknownAccount);
+    }
+    if let Some(malformed) = read.malformed {
+        return Err(Refusal::Malformed(malformed));
+    }
+    let name = read.fields.account.as_deref().unwrap_or_default();
+    let account = accounts.named(name).iter().find(|a| a.key == *key).ok_or(Refusal::WrongKey)?;
+    let retailer = read.fields.retailer.as_deref().unwrap_or_default();
+    match &account.retailers {
+        Some(listed) if !listed.iter().any(|r| r == retailer) => Err(Refusal::UnknownRetailer),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Account, Headers};
+
+    const BODY: &str = r#"{"id":"e-1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
+
+    fn accounts() -> Accounts {
+        let account = |name: &str, key: &str, retailers: Option<&[&str]>| Account {
+            name: name.to_owned(),
+            key: key.parse().unwrap(),
+            retailers: retailers.map(|r| r.iter().map(|r| (*r).to_owned()).collect()),
+        };
+        Accounts::new([
+            account("ACME", "sydney_sandbox", Some(&["1", "34"])),
+            account("ACME", "sydney_production", None),
+            account("OTHER", "dublin_sandbox", None),
+        ])
+    }
+
+    fn verified(body: &str, key: &str) -> Verified<Inbound> {
+        let inbound = Inbound {
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            headers: Headers::default(),
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        let evidence = Evidence {
+            algorithm: Algorithm::Sha512,
+            key: Arc::new(key.parse().unwrap()),
+            signature: String::new(),
+        };
+        // A test states what it wants to be believed.
+        Verified::assert(inbound, evidence)
+    }
+
+    #[track_caller]
+    fn check(body: &str, key: &str, expected: Result<(), Refusal>) {
+        let admitted = Event::admit(verified(body, key), &accounts(), None);
+        assert_eq!(admitted.map(drop).map_err(|(refusal, _)| refusal), expected);
+    }
+
+    #[test]
+    fn an_account_is_bound_to_its_key() {
+        check(BODY, "sydney_sandbox", Ok(()));
+        check(BODY, "sydney_production", Ok(()));
+        check(BODY, "dublin_sandbox", Err(Refusal::WrongKey));
+    }
+
+    #[test]
+    fn strangers_are_refused_before_their_body_is_looked_at() {
+        check(r#"{"accountId":"STRANGER"}"#, "sydney_sandbox", Err(Refusal::UnknownAccount));
+        check(r#"{"accountId":"STRANGER","broken"#, "sydney_sandbox", Err(Refusal::UnknownAccount));
+        let both = r#"{"accountId":"ACME","accountId":"STRANGER"}"#;
+        check(both, "sydney_sandbox", Err(Refusal::UnknownAccount));
+    }
+
+    #[test]
+    fn a_listed_account_with_a_malformed_body_is_kept() {
+        let missing = Refusal::Malformed(Malformed::Missing("id"));
+        check(r#"{"accountId":"ACME","name":"n"}"#, "sydney_sandbox", Err(missing));
+        check("not json", "sydney_sandbox", Err(Refusal::Malformed(Malformed::NotJson)));
+    }
+
+    #[test]
+    fn retailers_can_be_listed() {
+        let body = BODY.replace("34", "35");
+        check(&body, "sydney_sandbox", Err(Refusal::UnknownRetailer));
+        check(&body, "sydney_production", Ok(()));
+    }
+
+    #[test]
+    fn the_environment_is_part_of_the_identity() {
+        let id = |key| Event::admit(verified(BODY, key), &accounts(), None).unwrap().id();
+        assert_ne!(id("sydney_sandbox"), id("sydney_production"));
+        // printf 'sandbox\0<body>' | sha256sum
+        assert_eq!(
+            EventId::of(Environment::Sandbox, b"{}").to_string(),
+            "5fea79e0a10fbe87cc3100ddc9223442290956fca4189bdf26a0298656ac979b"
+        );
+    }
+
+    #[test]
+    fn restored_bytes_must_be_those_that_were_stored() {
+        let event = Event::admit(verified(BODY, "sydney_sandbox"), &accounts(), None).unwrap();
+        assert_eq!(Event::restore(event.id(), event.stored().clone()), Ok(event.clone()));
+        let mut altered = event.stored().clone();
+        altered.body = Bytes::from(BODY.replace("34", "35"));
+        let damaged = Damaged { expected: event.id() };
+        assert_eq!(Event::restore(event.id(), altered), Err(damaged));
+    }
+}

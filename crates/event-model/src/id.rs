@@ -1,0 +1,59 @@
+use std::{fmt, str::FromStr};
+
+use sha2::{Digest, Sha256};
+
+use crate::Environment;
+
+/// The identity of an event: SHA-256 of its environment, NUL, and its body.
+///
+/// Written as lowercase hex it is also `ce-id`, the queue's message id and the
+/// idempotency key. Fluent's own `id` is neither unique nor well-formed enough.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId([u8; 32]);
+
+impl EventId {
+    /// The id of these signed bytes in this environment.
+    pub fn of(environment: Environment, body: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(environment.as_str());
+        hash.update([0]);
+        hash.update(body);
+        Self(hash.finalize().into())
+    }
+
+    /// The digest itself, for stores that keep it short.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// An id that was kept as bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidEventId> {
+        bytes.try_into().map(Self).map_err(|_| InvalidEventId)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
+    }
+}
+
+/// Not an event's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event's id has 64 hexadecimal digits")]
+pub struct InvalidEventId;
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = hex::decode(text).map_err(|_| InvalidEventId)?;
+        Self::from_bytes(&bytes)
+    }
+}

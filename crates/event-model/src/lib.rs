@@ -1,0 +1,41 @@
+//! The words every other crate speaks: a webhook [`Inbound`], an admitted
+//! [`Event`], and the [`Clock`] that says when.
+//!
+//! This crate does no I/O and knows no transport. A webhook changes type as it
+//! is trusted more:
+//!
+//! ```text
+//! Inbound ──verify──▶ Verified<Inbound> ──admit──▶ Event ──queue──▶ dispatcher
+//!                                          │
+//!                                          └─▶ Refusal: 403, or quarantine
+//! ```
+//!
+//! Start reading at [`Event::admit`].
+
+mod inbound;
+mod verified;
+
+mod account;
+mod event;
+mod fields;
+mod id;
+
+mod cloud_events;
+mod subject;
+
+mod clock;
+mod trace;
+
+pub use crate::account::{Account, Accounts, Environment, KeyName, UnknownEnvironment};
+pub use crate::clock::{Clock, FixedClock, SystemClock};
+pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
+pub use crate::event::{Damaged, Event, Refusal, Stored};
+pub use crate::fields::{Fields, MAX_FIELD, Malformed};
+pub use crate::id::{EventId, InvalidEventId};
+pub use crate::inbound::{Headers, Inbound};
+pub use crate::subject::{BUCKETS, bucket, token};
+pub use crate::trace::TraceParent;
+pub use crate::verified::{Algorithm, Evidence, Verified};
+
+pub use bytes::Bytes;
+pub use jiff::Timestamp;

@@ -1,0 +1,139 @@
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::{DeadLetters, History, Quarantine, QueueError, RouteState, Stores};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use crate::failure::{Failure, reading};
+use crate::rows::unsigned;
+use crate::schema::{FORMAT, connect, meta};
+use crate::shared::lock;
+
+/// The stores of a queue file, opened beside whoever serves it.
+///
+/// Reading sees what is committed; a redrive is a transaction of its own,
+/// which the serving process notices within half a second.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    sql: Arc<Mutex<Connection>>,
+    now: Option<i64>,
+}
+
+impl Beside {
+    /// Opens an existing file. `now` is the time that changes are stamped
+    /// with, Unix nanoseconds; `None` leaves it to SQLite.
+    pub fn open(path: &Path, now: Option<i64>) -> rusqlite::Result<Self> {
+        let sql = connect(path, false)?;
+        match meta::<i64>(&sql, "format")? {
+            Some(format) if format <= FORMAT => {}
+            _ => return Err(rusqlite::Error::InvalidQuery),
+        }
+        Ok(Self { sql: Arc::new(Mutex::new(sql)), now })
+    }
+
+    /// Runs `read` on a thread that may block.
+    pub(crate) fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, QueueError>> {
+        let sql = Arc::clone(&self.sql);
+        blocking(move || read(&lock(&sql)))
+    }
+
+    /// Runs `write` in one transaction: all of it or nothing.
+    pub(crate) fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection, i64) -> Result<T, QueueError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, QueueError>> {
+        let sql = Arc::clone(&self.sql);
+        let now = self.now;
+        blocking(move || {
+            let mut sql = lock(&sql);
+            let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;
+            let now = match now {
+                Some(now) => now,
+                None => sqlite_now(&transaction).map_err(writing)?,
+            };
+            let result = write(&transaction, now)?;
+            transaction.commit().map_err(writing)?;
+            Ok(result)
+        })
+    }
+}
+
+fn sqlite_now(sql: &Connection) -> rusqlite::Result<i64> {
+    sql.query_row("SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) * 1000000", [], |row| row.get(0))
+}
+
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, QueueError>> {
+    let task = tokio::task::spawn_blocking(work);
+    async move { task.await.map_err(|error| QueueError::unavailable("reading the queue file", error))? }.boxed()
+}
+
+/// A failed write of this connection says nothing about the serving one's.
+pub(crate) fn writing(error: rusqlite::Error) -> QueueError {
+    match Failure::from(&error) {
+        Failure::Full => QueueError::Full,
+        Failure::Busy | Failure::Broken(_) => QueueError::unavailable("writing to the queue file", error),
+    }
+}
+
+impl Stores for Beside {
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self
+    }
+
+    fn quarantine(&self) -> &dyn Quarantine {
+        self
+    }
+
+    fn history(&self) -> &dyn History {
+        self
+    }
+
+    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        self.read(|sql| route_states(sql).map_err(reading))
+    }
+
+    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        let route = route.to_owned();
+        self.write(move |sql, _| forget(sql, &route))
+    }
+}
+
+fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
+    sql.prepare(
+        "SELECT r.name, r.cursor,
+            (SELECT count(*) FROM events e WHERE e.position > r.cursor),
+            (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 0),
+            (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
+            (SELECT count(*) FROM dead_letters l WHERE l.route = r.name)
+         FROM routes r ORDER BY r.id",
+    )?
+    .query_map([], |row| {
+        let number = |column| row.get(column).map(unsigned);
+        Ok(RouteState {
+            name: row.get(0)?,
+            position: number(1)?,
+            behind: number(2)?,
+            waiting: number(3)?,
+            in_flight: number(4)?,
+            dead: number(5)?,
+        })
+    })?
+    .collect()
+}
+
+fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
+    let id: Option<i64> = sql
+        .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| row.get(0))
+        .optional()
+        .map_err(writing)?;
+    let id = id.ok_or_else(|| QueueError::NotFound(format!("route {route}")))?;
+    sql.execute("DELETE FROM deliveries WHERE route = ?1", [id]).map_err(writing)?;
+    sql.execute("DELETE FROM routes WHERE id = ?1", [id]).map_err(writing).map(drop)
+}

@@ -1,0 +1,140 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use event_model::Timestamp;
+use queue::{Delivery, QueueError, Ticket};
+use rusqlite::params;
+use tokio::sync::oneshot;
+
+use crate::route::{Ready, RouteBuffer, Taken};
+use crate::rows::{from_nanos, signed};
+use crate::settle::EmbeddedLease;
+use crate::shared::{Held, LeaseKey, Shared, lock};
+use crate::writer::{Job, Store};
+
+/// Records that attempts begin, before anybody begins them.
+pub(crate) struct Claim {
+    route: Arc<RouteBuffer>,
+    shared: Arc<Shared>,
+    taken: Taken,
+    /// The cursor was not where this claim expects it.
+    overtaken: bool,
+    now: i64,
+    reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
+}
+
+impl Claim {
+    pub(crate) fn new(
+        route: Arc<RouteBuffer>,
+        shared: Arc<Shared>,
+        taken: Taken,
+        reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
+    ) -> Self {
+        Self { route, shared, taken, overtaken: false, now: 0, reply }
+    }
+}
+
+impl Job for Claim {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        self.now = store.now;
+        if !move_cursor(store, self.route.id, self.taken.cursor)? {
+            self.overtaken = true;
+            return Ok(());
+        }
+        let picks = std::mem::take(&mut self.taken.picks);
+        let mut claimed = Vec::with_capacity(picks.len());
+        for pick in picks {
+            if claim(store, self.route.id, &pick)? {
+                claimed.push(pick);
+            } else {
+                // The reader saw the row before its last attempt: look again.
+                self.route.waits_until(i64::MIN);
+            }
+        }
+        self.taken.picks = claimed;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        if committed.is_err() || self.overtaken {
+            self.route.set_stale();
+            let _ = self.reply.send(committed.map(|()| Vec::new()));
+            return;
+        }
+        let Self { route, shared, taken, now, reply, .. } = *self;
+        let deliveries = taken.picks.into_iter().map(|pick| hand_out(&shared, &route, pick, now)).collect();
+        // If nobody waits any more, dropping them gives them back.
+        let _ = reply.send(Ok(deliveries));
+    }
+}
+
+/// Moves a route's cursor from one place to another; `false` if it was not there.
+pub(crate) fn move_cursor(store: &Store<'_>, route: i64, cursor: Option<(u64, u64)>) -> rusqlite::Result<bool> {
+    let Some((from, to)) = cursor else { return Ok(true) };
+    store
+        .sql
+        .prepare_cached("UPDATE routes SET cursor = ?3 WHERE id = ?1 AND cursor = ?2")?
+        .execute(params![route, signed(from), signed(to)])
+        .map(|rows| rows == 1)
+}
+
+fn claim(store: &Store<'_>, route: i64, pick: &Ready) -> rusqlite::Result<bool> {
+    let position = signed(pick.position);
+    let rows = match pick.retry {
+        None => store
+            .sql
+            .prepare_cached(
+                "INSERT OR IGNORE INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
+                 VALUES (?1, ?2, 0, 1, 1, ?3, ?3)",
+            )?
+            .execute(params![route, position, store.now])?,
+        Some(retry) => store
+            .sql
+            .prepare_cached(
+                "UPDATE deliveries SET in_flight = 1, attempt = attempt + 1, at = ?4,
+                    first_at = CASE attempt WHEN 0 THEN ?4 ELSE first_at END
+                 WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 0 AND attempt = ?5",
+            )?
+            .execute(params![route, position, retry.redrive, store.now, retry.attempt])?,
+    };
+    Ok(rows == 1)
+}
+
+fn hand_out(shared: &Arc<Shared>, route: &Arc<RouteBuffer>, pick: Ready, now: i64) -> Delivery {
+    let retry = pick.retry;
+    let (redrive, attempt) = retry.map_or((0, 1), |retry| (retry.redrive, retry.attempt + 1));
+    let key = LeaseKey { route: route.id, position: pick.position, redrive };
+    let held = Held { attempt, until: Instant::now() + route.lease, route: Arc::clone(route) };
+    lock(&shared.leases).insert(key, held);
+    let first_at = retry.filter(|retry| retry.attempt > 0).map_or(now, |retry| retry.first_at);
+    Delivery {
+        event: pick.event,
+        position: pick.position,
+        redrive,
+        attempt,
+        first_attempt_at: from_nanos(first_at).unwrap_or(Timestamp::UNIX_EPOCH),
+        deaths: retry.map_or(0, |retry| retry.deaths),
+        ticket: Ticket::new(EmbeddedLease::new(Arc::clone(shared), key, attempt)),
+    }
+}
+
+/// Moves a cursor past events that do not match.
+pub(crate) struct SkipAhead {
+    pub(crate) route: Arc<RouteBuffer>,
+    pub(crate) cursor: (u64, u64),
+}
+
+impl Job for SkipAhead {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        if !move_cursor(store, self.route.id, Some(self.cursor))? {
+            self.route.set_stale();
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        if committed.is_err() {
+            self.route.set_stale();
+        }
+    }
+}

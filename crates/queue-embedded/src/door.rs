@@ -1,0 +1,250 @@
+//! Opening the file: one process at a time, and never closed because of the
+//! past. What can't be trusted is set aside whole, and a new file begun.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use event_model::Clock;
+use queue::{DeadReason, Outcome};
+use rusqlite::{Connection, params};
+
+use crate::rows::unsigned;
+use crate::schema::{FORMAT, connect, last_position, prepare};
+use crate::settle::{bury, ended, record};
+use crate::shared::{LeaseKey, Shared};
+use crate::writer::Store;
+
+/// Files up to this size are checked whole at the door; of larger ones, rows
+/// are checked as they are read.
+const CHECK_WHOLE: u64 = 256 << 20;
+
+/// `f_type` of file systems on which SQLite's log is unsafe: NFS, SMB, SMB2,
+/// CIFS, AFS, Ceph, Coda (linux/magic.h).
+const NETWORK_FILE_SYSTEMS: [u64; 7] =
+    [0x6969, 0x517B, 0xFE53_4D42, 0xFF53_4D42, 0x5346_414F, 0x00C3_6400, 0x7375_7245];
+
+/// Why the queue can't be opened here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process serves this file.
+    #[error("{0} is being served by another process; stop that one, or give this one a path of its own")]
+    InUse(PathBuf),
+    /// SQLite's log needs shared memory, which network file systems lack.
+    #[error("{0} is on a network file system, where SQLite loses data: expected a local disk")]
+    NetworkFileSystem(PathBuf),
+    /// Written by a newer version of this program.
+    #[error("{path} has format {found}, this program knows {FORMAT}: use the version that wrote it, or a newer one")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+    },
+    /// The operating system refused.
+    #[error("{action} {path}")]
+    Io {
+        /// What was being attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite refused, on a new file too.
+    #[error("opening {path}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// The file, opened by us alone.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) sql: Connection,
+    pub(crate) lock: File,
+    /// Where a file went that could not be trusted.
+    pub(crate) set_aside: Option<PathBuf>,
+}
+
+/// Locks and opens the file at `path`, making it where there is none.
+pub(crate) fn open(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|source| io_error("making the folder", folder, source))?;
+    refuse_network(folder, path)?;
+    let lock = take_lock(path)?;
+    match try_open(path) {
+        Ok(sql) => Ok(Opened { sql, lock, set_aside: None }),
+        Err(TryOpen::Newer(found)) => Err(OpenError::Newer { path: path.to_owned(), found }),
+        Err(TryOpen::Sqlite(source)) => Err(OpenError::Sqlite { path: path.to_owned(), source }),
+        Err(TryOpen::Damaged(why)) => {
+            let aside = set_aside(path, clock)?;
+            tracing::error!(
+                why,
+                set_aside = %aside.display(),
+                "the queue file can't be trusted: it was set aside and a new one begun; run `fluent-webhooks salvage` on it"
+            );
+            let sql = try_open(path).map_err(|error| error.at(path))?;
+            Ok(Opened { sql, lock, set_aside: Some(aside) })
+        }
+    }
+}
+
+enum TryOpen {
+    Damaged(String),
+    Newer(i64),
+    Sqlite(rusqlite::Error),
+}
+
+impl TryOpen {
+    fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Newer(found) => OpenError::Newer { path, found },
+            Self::Sqlite(source) => OpenError::Sqlite { path, source },
+            Self::Damaged(why) => OpenError::Io { action: "making", path, source: io::Error::other(why) },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for TryOpen {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase | SystemIoFailure) => Self::Damaged(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+fn try_open(path: &Path) -> Result<Connection, TryOpen> {
+    if let Ok(why) = fs::read_to_string(beside(path, ".untrusted")) {
+        return Err(TryOpen::Damaged(why));
+    }
+    let mut sql = connect(path, true)?;
+    let format = prepare(&mut sql)?;
+    if format > FORMAT {
+        return Err(TryOpen::Newer(format));
+    }
+    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if size <= CHECK_WHOLE {
+        let verdict: String = sql.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            return Err(TryOpen::Damaged(verdict));
+        }
+    }
+    last_position(&sql)?;
+    Ok(sql)
+}
+
+fn refuse_network(folder: &Path, path: &Path) -> Result<(), OpenError> {
+    let system = rustix::fs::statfs(folder).map_err(|error| io_error("looking at", folder, error.into()))?;
+    let kind = u64::try_from(system.f_type).unwrap_or(0) & 0xFFFF_FFFF;
+    if NETWORK_FILE_SYSTEMS.contains(&kind) {
+        return Err(OpenError::NetworkFileSystem(path.to_owned()));
+    }
+    Ok(())
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let name = beside(path, ".lock");
+    let file = File::create(&name).map_err(|source| io_error("making", &name, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io_error("locking", &name, source)),
+    }
+}
+
+fn set_aside(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
+    let stamp = clock.now().as_millisecond();
+    let aside = beside(path, &format!(".damaged-{stamp}"));
+    for suffix in ["-wal", "-shm", ""] {
+        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
+        if from.exists() {
+            fs::rename(&from, &to).map_err(|source| io_error("setting aside", &from, source))?;
+        }
+    }
+    let _ = fs::remove_file(beside(path, ".untrusted"));
+    Ok(aside)
+}
+
+/// Leaves word for the next start that this file must not be believed.
+pub(crate) fn mark_untrusted(path: &Path, why: &str) {
+    let name = beside(path, ".untrusted");
+    let written = fs::write(&name, why).and_then(|()| File::open(&name)?.sync_all());
+    if let Err(error) = written {
+        tracing::error!(%error, file = %name.display(), "no word could be left for the next start");
+    }
+}
+
+/// `path` with `suffix` at its end.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.into();
+    name.push(suffix);
+    name.into()
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { action, path: path.to_owned(), source }
+}
+
+/// Takes up what the last process left in the middle of an attempt.
+///
+/// What ran alone when the process died killed it, and becomes a dead letter;
+/// everything else waits for its next attempt, with one more death counted.
+pub(crate) fn recover(sql: &mut Connection, shared: &Shared) -> rusqlite::Result<()> {
+    let left = left_in_flight(sql)?;
+    let transaction = sql.transaction()?;
+    let mut last = last_position(&transaction)?;
+    let store = Store { sql: &transaction, last: &mut last, shared, now: shared.now() };
+    for left in left {
+        take_up(&store, &left)?;
+    }
+    transaction.commit()
+}
+
+struct Left {
+    key: LeaseKey,
+    attempt: u32,
+    since: i64,
+    alone: bool,
+}
+
+fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<Left>> {
+    sql.prepare("SELECT route, position, redrive, attempt, at, alone FROM deliveries WHERE in_flight = 1")?
+        .query_map([], |row| {
+            let key = LeaseKey { route: row.get(0)?, position: unsigned(row.get(1)?), redrive: row.get(2)? };
+            Ok(Left { key, attempt: row.get(3)?, since: row.get(4)?, alone: row.get(5)? })
+        })?
+        .collect()
+}
+
+fn take_up(store: &Store<'_>, left: &Left) -> rusqlite::Result<()> {
+    let key = left.key;
+    record(store, key, left.attempt, &ended(left.since, store.now, Outcome::Died))?;
+    let row = params![key.route, crate::rows::signed(key.position), key.redrive, store.now];
+    if left.alone {
+        tracing::error!(position = key.position, "an event was alone in flight when the process died: it is a dead letter now");
+        bury(store, key, left.attempt, DeadReason::Crash, Some("the process died while this event was attempted alone"))?;
+        return store
+            .sql
+            .execute("DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND ?4 > 0", row)
+            .map(drop);
+    }
+    store
+        .sql
+        .execute(
+            "UPDATE deliveries SET in_flight = 0, deaths = deaths + 1, at = ?4
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+            row,
+        )
+        .map(drop)
+}

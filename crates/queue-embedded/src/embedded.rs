@@ -1,0 +1,195 @@
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{Builder, JoinHandle};
+
+use event_model::{Clock, Event};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::{
+    Consumer, DeadLetters, EventQueue, History, Horizon, Quarantine, QueueError, Receipt, Route, RouteState, Stores,
+};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::beside::Beside;
+use crate::consumer::EmbeddedConsumer;
+use crate::door::{self, OpenError};
+use crate::feeder::Feeder;
+use crate::housekeeping::Housekeeping;
+use crate::options::Options;
+use crate::publish::Publish;
+use crate::quarantined::KeepInGroups;
+use crate::schema::{connect_to_read, last_position, meta};
+use crate::shared::{Shared, lock};
+use crate::subscribe::Subscribe;
+use crate::writer::{Message, Writer};
+
+/// The queue in one SQLite file, served by this process.
+#[derive(Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    beside: Beside,
+    quarantine: KeepInGroups,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    set_aside: Option<PathBuf>,
+    _lock: File,
+}
+
+impl Embedded {
+    /// Opens the file and begins to serve it.
+    ///
+    /// A damaged file, or one whose disk failed before, is set aside whole and
+    /// a new one begun: see [`Embedded::set_aside`].
+    pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let path = options.path.clone();
+        let opened = door::open(&path, &*clock)?;
+        let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
+        let (inbox, jobs) = channel();
+        let mut sql = opened.sql;
+        let epoch = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
+        let last = last_position(&sql).map_err(wrap)?;
+        let shared = Arc::new(Shared::new(path.clone(), epoch, last, inbox, clock));
+        door::recover(&mut sql, &shared).map_err(wrap)?;
+        let threads = start(sql, jobs, last, &shared, options).map_err(wrap)?;
+        let beside = Beside::open(&path, None).map_err(wrap)?;
+        Ok(Self {
+            quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
+            beside,
+            shared,
+            threads: Mutex::new(threads),
+            set_aside: opened.set_aside,
+            _lock: opened.lock,
+        })
+    }
+
+    /// Where the file went that was here before and could not be trusted.
+    pub fn set_aside(&self) -> Option<&PathBuf> {
+        self.set_aside.as_ref()
+    }
+
+    async fn answer<T>(answer: oneshot::Receiver<Result<T, QueueError>>) -> Result<T, QueueError> {
+        answer.await.unwrap_or(Err(QueueError::Closed))
+    }
+
+    fn stop(&self) -> oneshot::Receiver<()> {
+        let (reply, closed) = oneshot::channel();
+        self.shared.closing.store(true, Ordering::Release);
+        for route in lock(&self.shared.routes).iter() {
+            route.filled.notify_waiters();
+        }
+        self.shared.wake_feeder();
+        self.shared.send(Message::Close(reply));
+        closed
+    }
+}
+
+fn start(
+    sql: Connection,
+    jobs: Receiver<Message>,
+    last: u64,
+    shared: &Arc<Shared>,
+    options: Options,
+) -> rusqlite::Result<Vec<JoinHandle<()>>> {
+    let version = |sql: &Connection| sql.pragma_query_value(None, "data_version", |row| row.get(0));
+    let reading = connect_to_read(&shared.path)?;
+    let feeder = Feeder { seen_version: version(&reading)?, sql: reading, shared: Arc::clone(shared) };
+    let seen_version = version(&sql)?;
+    let housekeeping = Housekeeping::new(options);
+    let writer = Writer { sql, last, seen_version, shared: Arc::clone(shared), housekeeping };
+    let writer = thread("queue-writer", move || writer.run(&jobs));
+    let feeder = thread("queue-reader", move || feeder.run());
+    shared.set_feeder(feeder.thread().clone());
+    Ok(vec![writer, feeder])
+}
+
+#[expect(clippy::expect_used, reason = "without its two threads there is no queue, and no process to go on")]
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
+}
+
+impl EventQueue for Embedded {
+    fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        let (job, answer) = Publish::new(event, Arc::clone(&self.shared));
+        self.shared.submit(job);
+        Self::answer(answer).boxed()
+    }
+
+    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
+        let (job, answer) = Subscribe::new(route, Arc::clone(&self.shared));
+        self.shared.submit(job);
+        async move {
+            let route = Self::answer(answer).await?;
+            let consumer = EmbeddedConsumer { route, shared: Arc::clone(&self.shared) };
+            Ok(Box::new(consumer) as Box<dyn Consumer>)
+        }
+        .boxed()
+    }
+
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
+        let horizon = Horizon { epoch: self.shared.epoch.clone(), last: self.shared.last.load(Ordering::Acquire) };
+        futures::future::ready(Ok(horizon)).boxed()
+    }
+
+    fn stores(&self) -> &dyn Stores {
+        self
+    }
+
+    fn failed(&self) -> BoxFuture<'_, String> {
+        let mut failed = self.shared.watch_failure();
+        async move {
+            let why = failed.wait_for(Option::is_some).await.map(|why| why.clone());
+            match why {
+                Ok(why) => why.unwrap_or_default(),
+                Err(_) => futures::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let closed = self.stop();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        async move {
+            let _ = closed.await;
+            let _ = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Where nobody closed: let the threads end. What is in flight stays so.
+        drop(self.stop());
+    }
+}
+
+impl Stores for Embedded {
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        &self.beside
+    }
+
+    fn quarantine(&self) -> &dyn Quarantine {
+        &self.quarantine
+    }
+
+    fn history(&self) -> &dyn History {
+        &self.beside
+    }
+
+    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        self.beside.routes()
+    }
+
+    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        if self.shared.route(route).is_some() {
+            let why = "it is in use: take it out of the settings first";
+            return futures::future::ready(Err(QueueError::unavailable("forgetting the route", why))).boxed();
+        }
+        self.beside.forget(route)
+    }
+}

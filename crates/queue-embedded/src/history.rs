@@ -1,0 +1,120 @@
+//! What happened to events.
+
+use std::time::Duration;
+
+use event_model::Event;
+use futures::future::BoxFuture;
+use queue::{Attempt, DeadReason, EventStory, History, Outcome, QueueError, StoryState, StoryStep};
+use rusqlite::{Connection, Row, params};
+
+use crate::beside::Beside;
+use crate::failure::reading;
+use crate::rows::{EVENT, event, time, unknown, unsigned};
+
+impl History for Beside {
+    fn find<'a>(&'a self, reference: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+        let reference = reference.to_owned();
+        self.read(move |sql| find(sql, &reference, limit).map_err(reading))
+    }
+}
+
+fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {
+    let (from, to) = prefixes(reference);
+    let text = format!(
+        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
+         WHERE e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR (e.prefix BETWEEN ?2 AND ?3 AND ?2 < ?3)
+         ORDER BY e.position DESC LIMIT ?4"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = sql.prepare(&text)?;
+    let mut rows = statement.query(params![reference, from, to, limit])?;
+    let mut stories = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let Ok(event) = event(row, 1)? {
+            stories.push(story(sql, row.get(0)?, &event)?);
+        }
+    }
+    Ok(stories)
+}
+
+/// The range of an id's first 8 bytes, given its beginning in hex.
+fn prefixes(reference: &str) -> (i64, i64) {
+    let digits = reference.get(..16).unwrap_or(reference);
+    let padded = |fill: char| {
+        let text: String = digits.chars().chain(std::iter::repeat(fill)).take(16).collect();
+        u64::from_str_radix(&text, 16)
+    };
+    match (digits.len() >= 8, padded('0'), padded('f')) {
+        (true, Ok(from), Ok(to)) => (from.cast_signed(), to.cast_signed()),
+        _ => (0, 0),
+    }
+}
+
+fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<EventStory> {
+    Ok(EventStory {
+        id: event.id(),
+        position: unsigned(position),
+        name: event.name().to_owned(),
+        entity: event.entity(),
+        source: event.source(),
+        received_at: event.received_at(),
+        trace_id: event.trace().map(|trace| trace.trace_id()),
+        steps: steps(sql, position)?,
+        states: states(sql, position)?,
+    })
+}
+
+fn steps(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryStep>> {
+    sql.prepare_cached(
+        "SELECT route, redrive, attempt, started_at, took, outcome, status, detail
+         FROM attempts WHERE position = ?1 ORDER BY started_at",
+    )?
+    .query_map([position], step)?
+    .collect()
+}
+
+fn step(row: &Row<'_>) -> rusqlite::Result<StoryStep> {
+    let record = Attempt {
+        started_at: time(row, 3)?,
+        took: Duration::from_nanos(unsigned(row.get(4)?)),
+        outcome: Outcome::from_name(row.get_ref(5)?.as_str()?).ok_or_else(|| unknown(5))?,
+        status: row.get(6)?,
+        detail: row.get(7)?,
+    };
+    Ok(StoryStep { route: row.get(0)?, redrive: row.get(1)?, attempt: row.get(2)?, record })
+}
+
+/// What each route has of an event: a row, a dead letter, a last attempt that
+/// was done, or nothing yet.
+fn states(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryState>> {
+    sql.prepare_cached(
+        "SELECT r.name, d.in_flight, d.at, l.id, l.reason,
+            EXISTS (SELECT 1 FROM attempts a WHERE a.position = ?1 AND a.route = r.name AND a.outcome = 'done'),
+            r.cursor < ?1
+         FROM routes r
+         LEFT JOIN deliveries d ON d.route = r.id AND d.position = ?1
+         LEFT JOIN dead_letters l ON l.route = r.name AND l.position = ?1
+         ORDER BY r.id",
+    )?
+    .query_map([position], state)?
+    .filter_map(Result::transpose)
+    .collect()
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<Option<StoryState>> {
+    let route: String = row.get(0)?;
+    let in_flight: Option<bool> = row.get(1)?;
+    let letter: Option<i64> = row.get(3)?;
+    Ok(match (in_flight, letter) {
+        (Some(true), _) => Some(StoryState::InFlight { route }),
+        (Some(false), _) => Some(StoryState::Waiting { route, due: time(row, 2)? }),
+        (None, Some(letter)) => {
+            let reason = DeadReason::from_name(row.get_ref(4)?.as_str()?).ok_or_else(|| unknown(4))?;
+            Some(StoryState::Dead { route, letter: unsigned(letter), reason })
+        }
+        (None, None) if row.get(5)? => Some(StoryState::Done { route }),
+        (None, None) if row.get(6)? => Some(StoryState::NotReached { route }),
+        // Looked at, and the route does not match it.
+        (None, None) => None,
+    })
+}

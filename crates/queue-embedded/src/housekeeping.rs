@@ -1,0 +1,82 @@
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::options::Options;
+use crate::retention;
+use crate::shared::Shared;
+
+/// How often the file is measured and trimmed.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The log is moved into the file when it has this many pages: 16 MiB.
+const CHECKPOINT_PAGES: u64 = 4096;
+
+/// Share of the limit, in percent, from which somebody should know.
+const ALARM_PERCENT: u64 = 70;
+
+/// What the writer does between groups: checkpoints, retention, measuring.
+#[derive(Debug)]
+pub(crate) struct Housekeeping {
+    options: Options,
+    next: Instant,
+    commits: u64,
+    alarmed: bool,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { options, next: Instant::now(), commits: 0, alarmed: false }
+    }
+
+    /// Does what is due. Called after every group.
+    pub(crate) fn run(&mut self, sql: &mut Connection, shared: &Shared, now: Instant) -> rusqlite::Result<()> {
+        self.commits += 1;
+        if self.commits.is_multiple_of(16) {
+            checkpoint(sql, shared)?;
+        }
+        if now < self.next {
+            return Ok(());
+        }
+        let used = used_bytes(sql)?;
+        let over = used > self.options.retention.bytes;
+        let more = retention::trim(sql, &self.options, shared.now(), over)?;
+        self.next = if more { now } else { now + EVERY };
+        self.measure(shared, used, over && !more);
+        Ok(())
+    }
+
+    fn measure(&mut self, shared: &Shared, used: u64, full: bool) {
+        let limit = self.options.retention.bytes;
+        let high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
+        if high && !self.alarmed {
+            tracing::warn!(used, limit, "the queue file is over {ALARM_PERCENT} % of its retention bytes");
+        }
+        self.alarmed = high;
+        if full && !shared.full.swap(true, Ordering::Relaxed) {
+            tracing::error!(used, limit, "the queue is full of events that no route has settled: new ones are refused");
+        } else if !full {
+            shared.full.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Moves the log into the file once it is long. Its errors are final: a second
+/// try could succeed without having written.
+fn checkpoint(sql: &Connection, shared: &Shared) -> rusqlite::Result<()> {
+    let mut wal = shared.path.clone().into_os_string();
+    wal.push("-wal");
+    let length = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
+    if length < CHECKPOINT_PAGES * 4096 {
+        return Ok(());
+    }
+    sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Bytes of the file that hold something.
+fn used_bytes(sql: &Connection) -> rusqlite::Result<u64> {
+    let number = |name: &str| sql.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = number("page_count")? - number("freelist_count")?;
+    Ok(u64::try_from(pages * number("page_size")?).unwrap_or(0))
+}

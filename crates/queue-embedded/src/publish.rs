@@ -1,0 +1,88 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event_model::Event;
+use queue::{QueueError, Receipt};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use crate::rows::{nanos, prefix, signature_bytes, signed, unsigned};
+use crate::shared::{Shared, lock};
+use crate::writer::{Job, Store};
+
+/// Stores one event, unless it is known.
+pub(crate) struct Publish {
+    event: Arc<Event>,
+    shared: Arc<Shared>,
+    answer: Result<(u64, bool), QueueError>,
+    reply: oneshot::Sender<Result<Receipt, QueueError>>,
+}
+
+impl Publish {
+    pub(crate) fn new(event: Event, shared: Arc<Shared>) -> (Self, oneshot::Receiver<Result<Receipt, QueueError>>) {
+        let (reply, answer) = oneshot::channel();
+        let job = Self {
+            event: Arc::new(event),
+            shared,
+            answer: Err(QueueError::Closed),
+            reply,
+        };
+        (job, answer)
+    }
+}
+
+impl Job for Publish {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        self.answer = match known(store, &self.event)? {
+            Some(position) => Ok((position, true)),
+            None if store.shared.full.load(Ordering::Relaxed) => Err(QueueError::Full),
+            None => Ok((insert(store.sql, store.last, &self.event)?, false)),
+        };
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        let Self { event, shared, answer, reply } = *self;
+        let receipt = committed.and(answer).map(|(position, duplicate)| {
+            if !duplicate {
+                lock(&shared.recent).push(position, event);
+            }
+            Receipt { duplicate, epoch: shared.epoch.clone(), position }
+        });
+        let _ = reply.send(receipt);
+    }
+}
+
+fn known(store: &Store<'_>, event: &Event) -> rusqlite::Result<Option<u64>> {
+    store
+        .sql
+        .prepare_cached("SELECT position FROM events WHERE prefix = ?1 AND id = ?2")?
+        .query_row(params![prefix(&event.id()), event.id().as_bytes()], |row| row.get(0))
+        .optional()
+        .map(|position| position.map(unsigned))
+}
+
+/// Writes the event's rows. Also how a quarantined body is released.
+pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlite::Result<u64> {
+    *last += 1;
+    let position = *last;
+    let stored = event.stored();
+    sql
+        .prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+        .execute(params![
+            signed(position),
+            prefix(&event.id()),
+            event.id().as_bytes(),
+            stored.key.to_string(),
+            stored.algorithm.as_str(),
+            signature_bytes(&stored.signature),
+            nanos(stored.received_at),
+            stored.trace.map(|trace| trace.to_string()),
+            event.fields().entity_ref,
+            event.fields().root_entity_ref,
+        ])?;
+    sql
+        .prepare_cached("INSERT INTO bodies VALUES (?1, ?2)")?
+        .execute(params![signed(position), &stored.body[..]])?;
+    Ok(position)
+}

@@ -1,0 +1,238 @@
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use event_model::Event;
+use queue::{Filter, Route};
+use tokio::sync::Notify;
+
+use crate::shared::lock;
+
+/// What a running process knows of one route: a bounded buffer of what can be
+/// delivered next, filled by the tail reader and emptied by consumers.
+#[derive(Debug)]
+pub(crate) struct RouteBuffer {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) filter: Filter,
+    pub(crate) lease: Duration,
+    pub(crate) filled: Notify,
+    state: Mutex<State>,
+}
+
+/// One event that can be delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) position: u64,
+    pub(crate) event: Arc<Event>,
+    /// `None` for the first attempt; else the row that waits for its next.
+    pub(crate) retry: Option<Retry>,
+}
+
+/// A delivery that was attempted before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retry {
+    pub(crate) redrive: u32,
+    /// Attempts made.
+    pub(crate) attempt: u32,
+    pub(crate) first_at: i64,
+    pub(crate) deaths: u32,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Everything up to here was looked at.
+    scan: u64,
+    /// Everything up to here was claimed or does not match.
+    claimed: u64,
+    ready: VecDeque<Ready>,
+    bytes: usize,
+    /// The retries among `ready`.
+    retries: HashSet<(u64, u32)>,
+    /// When the next waiting row is due; `None` if none is known to wait.
+    next_due: Option<i64>,
+    /// The buffer and the file may disagree: begin anew from the file.
+    stale: bool,
+}
+
+/// What a consumer takes out, and how the cursor moves with it.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) picks: Vec<Ready>,
+    pub(crate) cursor: Option<(u64, u64)>,
+}
+
+/// Bounds of one route's buffer: enough to keep the default concurrency busy
+/// while the reader sleeps, little enough for a hundred routes.
+const MAX_READY: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
+
+/// How far unmatched events let the cursor in the file lag behind.
+const CURSOR_LAG: u64 = 1000;
+
+impl RouteBuffer {
+    pub(crate) fn new(id: i64, route: Route, cursor: u64) -> Self {
+        let Route { name, filter, start: _, lease } = route;
+        let state = State {
+            scan: cursor,
+            claimed: cursor,
+            ready: VecDeque::new(),
+            bytes: 0,
+            retries: HashSet::new(),
+            // Something may have been left by the last process.
+            next_due: Some(i64::MIN),
+            stale: false,
+        };
+        Self { id, name, filter, lease, filled: Notify::new(), state: Mutex::new(state) }
+    }
+
+    /// Takes at most `permits`. `hand_over` runs while nobody else can take,
+    /// so that cursors reach the writer in the order in which they were taken.
+    pub(crate) fn take(&self, permits: usize, hand_over: impl FnOnce(Taken)) -> bool {
+        let mut state = lock(&self.state);
+        let count = permits.min(state.ready.len());
+        if count == 0 || state.stale {
+            return false;
+        }
+        let picks: Vec<Ready> = state.ready.drain(..count).collect();
+        state.bytes -= picks.iter().map(|pick| pick.event.body().len()).sum::<usize>();
+        for pick in &picks {
+            if let Some(retry) = pick.retry {
+                state.retries.remove(&(pick.position, retry.redrive));
+            }
+        }
+        let cursor = state.advance(&picks);
+        hand_over(Taken { picks, cursor });
+        true
+    }
+
+    /// Moves the cursor past events that do not match, once in a while.
+    pub(crate) fn idle_cursor(&self) -> Option<(u64, u64)> {
+        let mut state = lock(&self.state);
+        if state.stale || state.scan < state.claimed + CURSOR_LAG {
+            return None;
+        }
+        state.advance(&[])
+    }
+
+    /// Free places, and where to read on from.
+    pub(crate) fn room(&self) -> Option<(usize, u64)> {
+        let state = lock(&self.state);
+        let full = state.stale || state.bytes >= MAX_BYTES || state.ready.len() >= MAX_READY;
+        (!full).then(|| (MAX_READY - state.ready.len(), state.scan))
+    }
+
+    pub(crate) fn is_half_empty(&self) -> bool {
+        lock(&self.state).ready.len() <= MAX_READY / 2
+    }
+
+    /// Offers events in order of position; what was looked at already is
+    /// passed over. `end` is how far the reader looked.
+    pub(crate) fn offer(&self, events: &[(u64, Arc<Event>)], end: u64) -> bool {
+        let mut state = lock(&self.state);
+        let before = state.ready.len();
+        for (position, event) in events {
+            if *position <= state.scan {
+                continue;
+            }
+            if state.ready.len() >= MAX_READY || state.bytes >= MAX_BYTES {
+                return self.tell(state.ready.len() > before);
+            }
+            if self.filter.matches(event) {
+                state.push(Ready { position: *position, event: Arc::clone(event), retry: None });
+            }
+            state.scan = *position;
+        }
+        state.scan = state.scan.max(end);
+        self.tell(state.ready.len() > before)
+    }
+
+    /// Adds deliveries whose time has come.
+    pub(crate) fn offer_retries(&self, due: Vec<Ready>, next_due: Option<i64>) {
+        let mut state = lock(&self.state);
+        let any = !due.is_empty();
+        for ready in due {
+            let Some(retry) = ready.retry else { continue };
+            if state.retries.insert((ready.position, retry.redrive)) {
+                state.push(ready);
+            }
+        }
+        // Keep what was told in the meantime.
+        state.next_due = [state.next_due, next_due].into_iter().flatten().min();
+        self.tell(any);
+    }
+
+    /// Takes note that a row waits until `at`.
+    pub(crate) fn waits_until(&self, at: i64) {
+        let mut state = lock(&self.state);
+        state.next_due = Some(state.next_due.map_or(at, |due| due.min(at)));
+    }
+
+    /// When the next waiting row is due, asked once per round.
+    pub(crate) fn take_due(&self, now: i64) -> bool {
+        let mut state = lock(&self.state);
+        let due = state.next_due.is_some_and(|at| at <= now);
+        if due {
+            state.next_due = None;
+        }
+        due
+    }
+
+    pub(crate) fn next_due(&self) -> Option<i64> {
+        lock(&self.state).next_due
+    }
+
+    /// Retries that are in the buffer already.
+    pub(crate) fn buffered_retries(&self) -> usize {
+        lock(&self.state).retries.len()
+    }
+
+    /// A claim did not happen: what the buffer says is no longer so.
+    pub(crate) fn set_stale(&self) {
+        lock(&self.state).stale = true;
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        lock(&self.state).stale
+    }
+
+    /// Begins anew from the cursor that the file has.
+    pub(crate) fn reset(&self, cursor: u64) {
+        let mut state = lock(&self.state);
+        state.scan = cursor;
+        state.claimed = cursor;
+        state.ready.clear();
+        state.retries.clear();
+        state.bytes = 0;
+        state.next_due = Some(i64::MIN);
+        state.stale = false;
+    }
+
+    fn tell(&self, any: bool) -> bool {
+        if any {
+            self.filled.notify_waiters();
+        }
+        any
+    }
+}
+
+impl State {
+    fn push(&mut self, ready: Ready) {
+        self.bytes += ready.event.body().len();
+        self.ready.push_back(ready);
+    }
+
+    /// The cursor before and after `picks`, if it moves.
+    fn advance(&mut self, picks: &[Ready]) -> Option<(u64, u64)> {
+        let before = self.claimed;
+        let newest = picks.iter().filter(|pick| pick.retry.is_none()).map(|pick| pick.position).max();
+        let left = self.ready.iter().find(|ready| ready.retry.is_none());
+        self.claimed = match (left, newest) {
+            // Nothing unclaimed is left behind the reader.
+            (None, _) => self.scan,
+            (Some(_), Some(newest)) => newest,
+            (Some(_), None) => before,
+        };
+        (self.claimed > before).then_some((before, self.claimed))
+    }
+}

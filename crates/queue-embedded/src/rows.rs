@@ -1,0 +1,78 @@
+//! Between rows and events.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use event_model::{Algorithm, Bytes, Damaged, Event, EventId, Stored, Timestamp};
+use rusqlite::{Row, types::Type};
+
+/// The columns that [`event`] reads, in its order.
+pub(crate) const EVENT: &str = "e.id, e.key, e.algorithm, e.signature, e.received_at, e.trace, b.body";
+
+/// Reads an event whose columns begin at `first`.
+///
+/// The bytes must still have the digest they were stored under.
+pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Damaged>> {
+    let id = parsed(first, EventId::from_bytes(row.get_ref(first)?.as_blob()?))?;
+    let stored = Stored {
+        key: Arc::new(parsed(first + 1, row.get_ref(first + 1)?.as_str()?.parse())?),
+        algorithm: algorithm(row, first + 2)?,
+        signature: STANDARD.encode(row.get_ref(first + 3)?.as_blob()?),
+        received_at: time(row, first + 4)?,
+        trace: row.get_ref(first + 5)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
+        body: Bytes::copy_from_slice(row.get_ref(first + 6)?.as_blob()?),
+    };
+    Ok(Event::restore(id, stored))
+}
+
+pub(crate) fn algorithm(row: &Row<'_>, column: usize) -> rusqlite::Result<Algorithm> {
+    let name = row.get_ref(column)?.as_str()?;
+    Algorithm::from_name(name).ok_or_else(|| unknown(column))
+}
+
+pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    from_nanos(row.get(column)?).ok_or_else(|| unknown(column))
+}
+
+/// A value whose text is not one that this format has.
+pub(crate) fn unknown(column: usize) -> rusqlite::Error {
+    let why = "not a value of this format".into();
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why)
+}
+
+pub(crate) fn parsed<T, E>(column: usize, result: Result<T, E>) -> rusqlite::Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    result.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// Unix time in nanoseconds. Good until the year 2262.
+pub(crate) fn nanos(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn from_nanos(nanos: i64) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(nanos.into()).ok()
+}
+
+/// The bytes of a signature that was checked before.
+pub(crate) fn signature_bytes(signature: &str) -> Vec<u8> {
+    STANDARD.decode(signature).unwrap_or_default()
+}
+
+/// The first 8 bytes of an id, as the index has them.
+pub(crate) fn prefix(id: &EventId) -> i64 {
+    let bytes = id.as_bytes();
+    i64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
+}
+
+/// SQLite's integers are signed; positions never come near the sign.
+pub(crate) fn signed(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
+/// The inverse of [`signed`].
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,160 @@
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::rows::unsigned;
+
+/// The format of the file. A newer one is refused, never guessed at.
+pub(crate) const FORMAT: i64 = 1;
+
+/// Pages a connection keeps in memory, as SQLite's negative KiB.
+const CACHE_KIB: i64 = -4096;
+
+/// How long to wait for another process that is writing (a redrive).
+const BUSY: Duration = Duration::from_secs(5);
+
+const TABLES: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- What was admitted. `prefix` is the first 8 bytes of the id: an index on it
+-- is a third of the size of one on the whole.
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    prefix INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    key TEXT NOT NULL,
+    algorithm TEXT NOT NULL,
+    signature BLOB NOT NULL,
+    received_at INTEGER NOT NULL,   -- Unix time in nanoseconds, as all times here
+    trace TEXT,
+    entity_ref TEXT,
+    root_entity_ref TEXT
+);
+CREATE INDEX events_by_prefix ON events (prefix);
+
+-- Apart from the rest, so that searching does not read them, and so that they
+-- can go before the ids do.
+CREATE TABLE bodies (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
+
+CREATE TABLE routes (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    cursor INTEGER NOT NULL         -- everything up to here was claimed or does not match
+);
+
+-- What a route has begun and not settled.
+CREATE TABLE deliveries (
+    route INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    redrive INTEGER NOT NULL,
+    in_flight INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    at INTEGER NOT NULL,            -- in flight: since when; waiting: not before when
+    deaths INTEGER NOT NULL DEFAULT 0,
+    alone INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (route, position, redrive)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
+
+CREATE TABLE attempts (
+    position INTEGER NOT NULL,
+    route TEXT NOT NULL,
+    redrive INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    took INTEGER NOT NULL,          -- nanoseconds
+    outcome TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT,
+    PRIMARY KEY (position, route, redrive, attempt)
+) WITHOUT ROWID;
+
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    route TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    redrive INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT,
+    attempts INTEGER NOT NULL,
+    at INTEGER NOT NULL
+);
+CREATE INDEX dead_letters_by_position ON dead_letters (position);
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,
+    body BLOB NOT NULL,
+    algorithm TEXT NOT NULL,
+    key TEXT NOT NULL,
+    signature BLOB NOT NULL,
+    received_at INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+";
+
+/// Opens the file with what every connection needs.
+pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+    // Every commit is on the disk before anybody hears of it.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The writer checkpoints by itself: an automatic one hides its errors.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(48);
+    Ok(connection)
+}
+
+/// A connection that can't write.
+pub(crate) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, false)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// Makes the tables where there are none, and says which format is there.
+pub(crate) fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    debug_assert_eq!(mode, "wal");
+    let there: Option<String> = connection
+        .query_row("SELECT name FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))
+        .optional()?;
+    if there.is_none() {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        set_meta(&transaction, "format", FORMAT)?;
+        set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
+        transaction.commit()?;
+    }
+    meta(connection, "format").map(Option::unwrap_or_default)
+}
+
+/// A value of the table `meta`.
+pub(crate) fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> rusqlite::Result<Option<T>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()
+}
+
+/// Sets a value of the table `meta`.
+pub(crate) fn set_meta(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+        .execute(rusqlite::params![key, value])
+        .map(drop)
+}
+
+/// The newest position ever given out, also when its event is gone.
+pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(position) FROM events")?
+        .query_row([], |row| row.get(0))?;
+    let removed: Option<i64> = meta(connection, "removed_up_to")?;
+    Ok(unsigned(newest.unwrap_or(0)).max(unsigned(removed.unwrap_or(0))))
+}

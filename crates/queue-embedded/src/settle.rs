@@ -1,0 +1,280 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use queue::{Attempt, DeadReason, Lease, MAX_DETAIL, Outcome, QueueError, Settlement, Verdict};
+use rusqlite::{OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use crate::route::RouteBuffer;
+use crate::rows::{from_nanos, nanos, signed};
+use crate::shared::{Held, LeaseKey, Shared, lock};
+use crate::writer::{Job, Store};
+
+/// When to give back again what could not be given back.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The right to settle one claimed row.
+#[derive(Debug)]
+pub(crate) struct EmbeddedLease {
+    shared: Arc<Shared>,
+    key: LeaseKey,
+    attempt: u32,
+    settled: bool,
+}
+
+impl EmbeddedLease {
+    pub(crate) fn new(shared: Arc<Shared>, key: LeaseKey, attempt: u32) -> Self {
+        Self { shared, key, attempt, settled: false }
+    }
+
+    async fn change(&mut self, change: Change) -> Result<(), QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let job = Settle { shared, key: self.key, attempt: self.attempt, change, held: true, due: None, reply: Some(reply) };
+        self.shared.submit(job);
+        answer.await.unwrap_or(Err(QueueError::Closed))
+    }
+}
+
+impl Lease for EmbeddedLease {
+    fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
+        async move {
+            let result = self.change(Change::Settle(settlement)).await;
+            self.settled = matches!(result, Ok(()) | Err(QueueError::LeaseLost));
+            result
+        }
+        .boxed()
+    }
+
+    fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        let mut leases = lock(&self.shared.leases);
+        let held = leases.get_mut(&self.key).filter(|held| held.attempt == self.attempt);
+        let answer = match held {
+            Some(held) => {
+                held.until = Instant::now() + held.route.lease;
+                Ok(())
+            }
+            None => Err(QueueError::LeaseLost),
+        };
+        ready(answer).boxed()
+    }
+
+    fn alone(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.change(Change::Alone).boxed()
+    }
+}
+
+impl Drop for EmbeddedLease {
+    fn drop(&mut self) {
+        if !self.settled {
+            give_back(&self.shared, self.key, self.attempt);
+        }
+    }
+}
+
+/// Makes a delivery available again whose attempt did not end.
+pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32) {
+    let job = Settle {
+        shared: Arc::clone(shared),
+        key,
+        attempt,
+        change: Change::GiveBack,
+        held: true,
+        due: None,
+        reply: None,
+    };
+    shared.submit(job);
+}
+
+enum Change {
+    Settle(Settlement),
+    GiveBack,
+    Alone,
+}
+
+/// Changes one claimed row, if it is still claimed by this attempt.
+struct Settle {
+    shared: Arc<Shared>,
+    key: LeaseKey,
+    attempt: u32,
+    change: Change,
+    held: bool,
+    /// When the row is due again.
+    due: Option<i64>,
+    reply: Option<oneshot::Sender<Result<(), QueueError>>>,
+}
+
+impl Job for Settle {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        let Some(row) = claimed(store, self.key, self.attempt)? else {
+            self.held = false;
+            return Ok(());
+        };
+        match &self.change {
+            Change::Alone => return mark_alone(store, self.key),
+            Change::GiveBack => {
+                record(store, self.key, self.attempt, &row.returned(store.now))?;
+                self.due = Some(wait(store, self.key, Duration::ZERO)?);
+            }
+            Change::Settle(settlement) => {
+                record(store, self.key, self.attempt, &settlement.attempt)?;
+                match settlement.verdict {
+                    Verdict::Done => remove(store, self.key)?,
+                    Verdict::Again(after) => self.due = Some(wait(store, self.key, after)?),
+                    Verdict::Dead(reason) => {
+                        bury(store, self.key, self.attempt, reason, settlement.attempt.detail.as_deref())?;
+                        remove(store, self.key)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        match (&self.change, &committed) {
+            (Change::Alone, _) => {}
+            (_, Ok(())) => self.release(),
+            (Change::GiveBack, Err(_)) => self.try_again(),
+            (Change::Settle(_), Err(_)) => {}
+        }
+        let answer = committed.and(if self.held { Ok(()) } else { Err(QueueError::LeaseLost) });
+        if let Some(reply) = self.reply {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+impl Settle {
+    fn release(&self) {
+        let mut leases = lock(&self.shared.leases);
+        if leases.get(&self.key).is_some_and(|held| held.attempt == self.attempt) {
+            leases.remove(&self.key);
+        }
+        drop(leases);
+        if let (Some(route), Some(due)) = (self.route(), self.due) {
+            route.waits_until(due);
+        }
+    }
+
+    /// Nobody holds the delivery, and the file does not know: an expired lease
+    /// makes the tail reader say it again.
+    fn try_again(&self) {
+        let Some(route) = self.route() else { return };
+        let held = Held { attempt: self.attempt, until: Instant::now() + TRY_AGAIN, route };
+        lock(&self.shared.leases).insert(self.key, held);
+    }
+
+    fn route(&self) -> Option<Arc<RouteBuffer>> {
+        lock(&self.shared.routes).iter().find(|route| route.id == self.key.route).cloned()
+    }
+}
+
+struct Row {
+    since: i64,
+}
+
+impl Row {
+    fn returned(&self, now: i64) -> Attempt {
+        ended(self.since, now, Outcome::Returned)
+    }
+}
+
+/// The record of an attempt that nobody finished.
+pub(crate) fn ended(since: i64, now: i64, outcome: Outcome) -> Attempt {
+    Attempt {
+        started_at: from_nanos(since).unwrap_or_default(),
+        took: Duration::from_nanos(u64::try_from(now - since).unwrap_or(0)),
+        outcome,
+        status: None,
+        detail: None,
+    }
+}
+
+fn claimed(store: &Store<'_>, key: LeaseKey, attempt: u32) -> rusqlite::Result<Option<Row>> {
+    store
+        .sql
+        .prepare_cached(
+            "SELECT at FROM deliveries
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 1 AND attempt = ?4",
+        )?
+        .query_row(params![key.route, signed(key.position), key.redrive, attempt], |row| Ok(Row { since: row.get(0)? }))
+        .optional()
+}
+
+fn mark_alone(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+    store
+        .sql
+        .prepare_cached("UPDATE deliveries SET alone = 1 WHERE route = ?1 AND position = ?2 AND redrive = ?3")?
+        .execute(params![key.route, signed(key.position), key.redrive])
+        .map(drop)
+}
+
+fn wait(store: &Store<'_>, key: LeaseKey, after: Duration) -> rusqlite::Result<i64> {
+    let after = i64::try_from(after.as_nanos()).unwrap_or(i64::MAX);
+    let due = store.now.saturating_add(after);
+    store
+        .sql
+        .prepare_cached(
+            "UPDATE deliveries SET in_flight = 0, alone = 0, at = ?4
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+        )?
+        .execute(params![key.route, signed(key.position), key.redrive, due])?;
+    Ok(due)
+}
+
+fn remove(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+    store
+        .sql
+        .prepare_cached("DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3")?
+        .execute(params![key.route, signed(key.position), key.redrive])
+        .map(drop)
+}
+
+/// Writes an attempt into the history.
+pub(crate) fn record(store: &Store<'_>, key: LeaseKey, number: u32, attempt: &Attempt) -> rusqlite::Result<()> {
+    store
+        .sql
+        .prepare_cached(
+            "INSERT OR REPLACE INTO attempts
+             SELECT ?2, name, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM routes WHERE id = ?1",
+        )?
+        .execute(params![
+            key.route,
+            signed(key.position),
+            key.redrive,
+            number,
+            nanos(attempt.started_at),
+            i64::try_from(attempt.took.as_nanos()).unwrap_or(i64::MAX),
+            attempt.outcome.as_str(),
+            attempt.status,
+            attempt.detail.as_deref().map(shortened),
+        ])
+        .map(drop)
+}
+
+/// Writes a dead letter. Its row in `deliveries` goes in the same transaction.
+pub(crate) fn bury(store: &Store<'_>, key: LeaseKey, attempts: u32, reason: DeadReason, detail: Option<&str>) -> rusqlite::Result<()> {
+    store
+        .sql
+        .prepare_cached(
+            "INSERT INTO dead_letters (route, position, redrive, reason, detail, attempts, at)
+             SELECT name, ?2, ?3, ?4, ?5, ?6, ?7 FROM routes WHERE id = ?1",
+        )?
+        .execute(params![
+            key.route,
+            signed(key.position),
+            key.redrive,
+            reason.as_str(),
+            detail.map(shortened),
+            attempts,
+            store.now,
+        ])
+        .map(drop)
+}
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_DETAIL)]
+}

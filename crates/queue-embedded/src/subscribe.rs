@@ -1,0 +1,73 @@
+use std::sync::Arc;
+
+use queue::{QueueError, Route, Start};
+use rusqlite::{OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use crate::route::RouteBuffer;
+use crate::rows::{signed, unsigned};
+use crate::shared::{Shared, lock};
+use crate::writer::{Job, Store};
+
+type Reply = Result<Arc<RouteBuffer>, QueueError>;
+
+/// Finds or makes a route, and begins to feed it.
+pub(crate) struct Subscribe {
+    route: Option<Route>,
+    shared: Arc<Shared>,
+    found: (i64, u64),
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Subscribe {
+    pub(crate) fn new(route: Route, shared: Arc<Shared>) -> (Self, oneshot::Receiver<Reply>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { route: Some(route), shared, found: (0, 0), reply }, answer)
+    }
+}
+
+impl Job for Subscribe {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        let Some(route) = &self.route else { return Ok(()) };
+        self.found = match existing(store, &route.name)? {
+            Some(found) => found,
+            None => create(store, route)?,
+        };
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, committed: Result<(), QueueError>) {
+        let Some(route) = self.route.take() else { return };
+        let (id, cursor) = self.found;
+        let answer = committed.map(|()| {
+            let mut routes = lock(&self.shared.routes);
+            if let Some(known) = routes.iter().find(|known| known.name == route.name) {
+                return Arc::clone(known);
+            }
+            let buffer = Arc::new(RouteBuffer::new(id, route, cursor));
+            routes.push(Arc::clone(&buffer));
+            buffer
+        });
+        let _ = self.reply.send(answer);
+    }
+}
+
+fn existing(store: &Store<'_>, name: &str) -> rusqlite::Result<Option<(i64, u64)>> {
+    store
+        .sql
+        .prepare_cached("SELECT id, cursor FROM routes WHERE name = ?1")?
+        .query_row([name], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))
+        .optional()
+}
+
+fn create(store: &Store<'_>, route: &Route) -> rusqlite::Result<(i64, u64)> {
+    let cursor = match route.start {
+        Start::Now => *store.last,
+        Start::Beginning => 0,
+    };
+    store
+        .sql
+        .prepare_cached("INSERT INTO routes (name, cursor) VALUES (?1, ?2)")?
+        .execute(params![route.name, signed(cursor)])?;
+    Ok((store.sql.last_insert_rowid(), cursor))
+}

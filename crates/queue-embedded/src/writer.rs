@@ -1,0 +1,164 @@
+//! The one thread that writes.
+//!
+//! Whoever wants something written hands in a [`Job`]. The writer takes all
+//! that wait, applies them in one transaction, and answers them after its
+//! fsync: the more there is to do, the less each pays.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use queue::QueueError;
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::failure::Failure;
+use crate::housekeeping::Housekeeping;
+use crate::schema::last_position;
+use crate::shared::Shared;
+
+/// Most jobs in one transaction: beyond this, one more costs the first ones
+/// more waiting than it saves itself.
+const MAX_GROUP: usize = 512;
+
+/// How often the file is looked after while nothing is written.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Something to be written.
+pub(crate) trait Job: Send {
+    /// Writes within the group's transaction. An error of SQLite fails the
+    /// whole group; an answer of another kind is kept for [`Job::finish`].
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()>;
+
+    /// Tells whoever waits, after the commit or instead of it.
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>);
+}
+
+/// What a job writes to.
+pub(crate) struct Store<'w> {
+    pub(crate) sql: &'w Connection,
+    /// The newest position given out, also in this group.
+    pub(crate) last: &'w mut u64,
+    pub(crate) shared: &'w Shared,
+    pub(crate) now: i64,
+}
+
+/// What is asked of the writer.
+pub(crate) enum Message {
+    /// Write this.
+    Job(Box<dyn Job>),
+    /// Answer everything before this, then end.
+    Close(tokio::sync::oneshot::Sender<()>),
+}
+
+pub(crate) struct Writer {
+    pub(crate) sql: Connection,
+    pub(crate) last: u64,
+    pub(crate) seen_version: i64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) housekeeping: Housekeeping,
+}
+
+impl Writer {
+    /// Runs until closed. Everything handed in before is answered.
+    pub(crate) fn run(mut self, inbox: &Receiver<Message>) {
+        loop {
+            let (group, close) = next_group(inbox);
+            if !group.is_empty() {
+                self.write(group);
+            }
+            self.look_after(Instant::now());
+            match close {
+                Some(Closing::Asked(reply)) => return self.close(reply),
+                Some(Closing::Abandoned) => return,
+                None => {}
+            }
+        }
+    }
+
+    fn write(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let before = self.last;
+        let result = match self.shared.failure() {
+            Some(why) => Err(Failure::Broken(why)),
+            None => self.commit(&mut group).map_err(|error| Failure::from(&error)),
+        };
+        match &result {
+            Ok(()) => drop(self.shared.last.fetch_max(self.last, Ordering::AcqRel)),
+            Err(failure) => {
+                self.last = before;
+                self.shared.note(failure);
+            }
+        }
+        for job in group {
+            job.finish(result.clone().map_err(QueueError::from));
+        }
+        self.shared.wake_feeder();
+    }
+
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+        let now = self.shared.now();
+        let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version = transaction.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        if version != self.seen_version {
+            // Another process wrote (a release from quarantine takes a position).
+            self.seen_version = version;
+            self.last = self.last.max(last_position(&transaction)?);
+        }
+        let mut store = Store {
+            sql: &transaction,
+            last: &mut self.last,
+            shared: &self.shared,
+            now,
+        };
+        for job in group {
+            job.apply(&mut store)?;
+        }
+        transaction.commit()
+    }
+
+    fn look_after(&mut self, now: Instant) {
+        if self.shared.failure().is_some() {
+            return;
+        }
+        if let Err(error) = self.housekeeping.run(&mut self.sql, &self.shared, now) {
+            self.shared.note(&Failure::from(&error));
+        }
+    }
+
+    fn close(self, reply: tokio::sync::oneshot::Sender<()>) {
+        if self.shared.failure().is_none() {
+            let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            if let Err(error) = emptied {
+                tracing::warn!(%error, "queue file closed with its log not emptied");
+            }
+        }
+        drop(self);
+        let _ = reply.send(());
+    }
+}
+
+enum Closing {
+    Asked(tokio::sync::oneshot::Sender<()>),
+    /// Every handle is gone: nobody waits for an answer.
+    Abandoned,
+}
+
+/// Waits for one job, then takes what else is there.
+fn next_group(inbox: &Receiver<Message>) -> (Vec<Box<dyn Job>>, Option<Closing>) {
+    let mut group = Vec::new();
+    let mut next = match inbox.recv_timeout(TICK) {
+        Ok(message) => Some(message),
+        Err(RecvTimeoutError::Timeout) => return (group, None),
+        Err(RecvTimeoutError::Disconnected) => return (group, Some(Closing::Abandoned)),
+    };
+    while let Some(message) = next.take() {
+        match message {
+            Message::Job(job) => group.push(job),
+            Message::Close(reply) => return (group, Some(Closing::Asked(reply))),
+        }
+        if group.len() < MAX_GROUP {
+            next = inbox.try_recv().ok();
+        }
+    }
+    (group, None)
+}

@@ -1,0 +1,65 @@
+//! The embedded queue keeps every promise of the port.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+use event_model::SystemClock;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::EventQueue;
+use queue::conformance::Harness;
+use queue_embedded::{Embedded, Options};
+
+#[derive(Debug)]
+struct Files {
+    folder: tempfile::TempDir,
+    life: AtomicU32,
+}
+
+impl Files {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), life: AtomicU32::new(0) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(format!("{}/queue.db", self.life.load(Ordering::Relaxed)))
+    }
+
+    fn serve(&self) -> Arc<dyn EventQueue> {
+        Arc::new(Embedded::open(Options::new(self.path()), Arc::new(SystemClock)).unwrap())
+    }
+}
+
+impl Harness for Files {
+    fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+        async { self.serve() }.boxed()
+    }
+
+    /// What kill -9 leaves: the file and its log as they are at this moment.
+    fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>> {
+        async move {
+            let before = self.path();
+            self.life.fetch_add(1, Ordering::Relaxed);
+            fs::create_dir_all(self.path().parent().unwrap()).unwrap();
+            copy(&before, &self.path(), "");
+            copy(&before, &self.path(), "-wal");
+            drop(queue);
+            self.serve()
+        }
+        .boxed()
+    }
+}
+
+fn copy(from: &Path, to: &Path, suffix: &str) {
+    let with = |path: &Path| format!("{}{suffix}", path.display());
+    if Path::new(&with(from)).exists() {
+        fs::copy(with(from), with(to)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms() {
+    queue::conformance::all(async || Box::new(Files::new()) as Box<dyn Harness>).await;
+}

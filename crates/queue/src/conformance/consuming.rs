@@ -1,0 +1,164 @@
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
+use super::{Harness, LEASE};
+use crate::{QueueError, Start, Terms, Verdict};
+
+pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let receipt = queue.publish(event("E", "a")).await.expect("publish");
+    let horizon = queue.horizon().await.expect("horizon");
+    assert_eq!((receipt.duplicate, receipt.position, &receipt.epoch), (false, horizon.last, &horizon.epoch));
+
+    let delivery = one(&mut *consumer(&*queue, "r").await).await;
+    assert_eq!(*delivery.event, event("E", "a"));
+    assert_eq!((delivery.attempt, delivery.redrive, delivery.deaths), (1, 0, 0));
+    assert_eq!(delivery.position, receipt.position);
+    settle(delivery, Verdict::Done).await;
+}
+
+pub(super) async fn an_id_is_stored_once(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let first = queue.publish(event("E", "a")).await.expect("publish");
+    let (second, third) = tokio::join!(queue.publish(event("E", "a")), queue.publish(event("E", "b")));
+    let second = second.expect("publish again");
+    assert_eq!((second.duplicate, second.position), (true, first.position));
+    assert!(!third.expect("publish another").duplicate);
+    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 2).await, ["a", "b"]);
+}
+
+pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let mut consumer = consumer(&*queue, "r").await;
+    assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
+    tokio::time::sleep(LEASE).await;
+    nothing(&mut *consumer, "it was settled").await;
+}
+
+pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let (mut one_r, mut two_r, mut s) =
+        (consumer(&*queue, "r").await, consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    publish(&*queue, &["a", "b", "c", "d"]).await;
+    let (mut some, rest, all) =
+        tokio::join!(finish(&mut *one_r, 2), finish(&mut *two_r, 2), finish(&mut *s, 4));
+    some.extend(rest);
+    some.sort();
+    assert_eq!((some, all.clone()), (all, vec!["a".into(), "b".into(), "c".into(), "d".into()]));
+}
+
+pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let only = |name: &str| Terms { event: vec![name.to_owned()], ..Terms::default() };
+    let mut orders = queue.subscribe(route("orders", only("E"), Start::Beginning)).await.expect("subscribe");
+    let mut others = queue.subscribe(route("others", only("F"), Start::Beginning)).await.expect("subscribe");
+    publish(&*queue, &["a", "b"]).await;
+    queue.publish(event("F", "f")).await.expect("publish");
+    assert_eq!(finish(&mut *orders, 2).await, ["a", "b"]);
+    assert_eq!(finish(&mut *others, 1).await, ["f"]);
+    nothing(&mut *orders, "the rest is not for it").await;
+}
+
+pub(super) async fn no_more_than_the_permits_are_handed_out(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut consumer = consumer(&*queue, "r").await;
+    publish(&*queue, &["a", "b", "c", "d", "e"]).await;
+    let mut seen = 0;
+    while seen < 5 {
+        let deliveries = consumer.next(2).await.expect("next");
+        assert!((1..=2).contains(&deliveries.len()));
+        seen += deliveries.len();
+        for delivery in deliveries {
+            settle(delivery, Verdict::Done).await;
+        }
+    }
+}
+
+pub(super) async fn a_dropped_ticket_comes_back(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let mut consumer = consumer(&*queue, "r").await;
+    drop(one(&mut *consumer).await);
+    let again = one(&mut *consumer).await;
+    assert_eq!((reference(&again).as_str(), again.attempt, again.deaths), ("a", 2, 0));
+    settle(again, Verdict::Done).await;
+}
+
+pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let (mut slow, mut other) = (consumer(&*queue, "r").await, consumer(&*queue, "r").await);
+    let held = one(&mut *slow).await;
+    let began = Instant::now();
+    let again = one(&mut *other).await;
+    assert!(began.elapsed() >= LEASE / 2, "the lease was kept for {:?}", began.elapsed());
+    assert_eq!(again.attempt, 2);
+    let late = held.ticket.settle(settlement(Verdict::Done)).await.expect_err("too late");
+    assert!(matches!(late.source, QueueError::LeaseLost), "{late:?}");
+    drop(late);
+    settle(again, Verdict::Done).await;
+    nothing(&mut *slow, "it was settled").await;
+}
+
+pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let (mut slow, mut other) = (consumer(&*queue, "r").await, consumer(&*queue, "r").await);
+    let mut held = one(&mut *slow).await;
+    let began = Instant::now();
+    while began.elapsed() < LEASE * 3 {
+        let next = timeout(LEASE / 3, other.next(1)).await;
+        assert!(next.is_err(), "held, but handed out: {next:?}");
+        held.ticket.progress().await.expect("progress");
+    }
+    settle(held, Verdict::Done).await;
+}
+
+pub(super) async fn a_retry_comes_no_sooner_than_asked(harness: &dyn Harness) {
+    const WAIT: Duration = Duration::from_millis(900);
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let mut consumer = consumer(&*queue, "r").await;
+    let first = one(&mut *consumer).await;
+    let first_at = first.first_attempt_at;
+    let asked = Instant::now();
+    settle(first, Verdict::Again(WAIT)).await;
+    let again = one(&mut *consumer).await;
+    assert!(asked.elapsed() >= WAIT, "came after {:?}", asked.elapsed());
+    assert_eq!((again.attempt, again.first_attempt_at), (2, first_at));
+    settle(again, Verdict::Done).await;
+}
+
+pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut consumer = consumer(&*queue, "r").await;
+    for number in 0..400 {
+        publish(&*queue, &[&format!("w{number}")]).await;
+        settle(one(&mut *consumer).await, Verdict::Again(Duration::from_hours(1))).await;
+    }
+    publish(&*queue, &["a"]).await;
+    assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
+    nothing(&mut *consumer, "the rest waits for an hour").await;
+}
+
+pub(super) async fn a_cancelled_next_loses_nothing(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut consumer = consumer(&*queue, "r").await;
+    let mut expected = Vec::new();
+    for number in 0..50_u64 {
+        let reference = format!("c{number:02}");
+        publish(&*queue, &[&reference]).await;
+        expected.push(reference);
+        let _ = timeout(Duration::from_micros(number * 20), consumer.next(4)).await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < expected.len() {
+        let delivery = one(&mut *consumer).await;
+        seen.insert(reference(&delivery));
+        settle(delivery, Verdict::Done).await;
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+}

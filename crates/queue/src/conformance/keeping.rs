@@ -1,0 +1,123 @@
+use event_model::Algorithm;
+
+use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
+use super::{Harness, LEASE};
+use crate::{
+    DeadQuery, DeadReason, EventQueue, Filter, Outcome, Quarantined, QueueError, Route, Start, StoryState, Terms,
+    UNROUTED, Verdict,
+};
+
+async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
+    let query = DeadQuery { limit: 100, ..DeadQuery::default() };
+    queue.stores().dead_letters().list(query).await.expect("list")
+}
+
+pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    finish(&mut *s, 1).await;
+    settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
+    nothing(&mut *r, "it is dead").await;
+
+    let letter = letters(&*queue).await.remove(0);
+    assert_eq!((letter.route.as_str(), letter.reason, letter.attempts), ("r", DeadReason::Permanent, 1));
+    assert_eq!((letter.event, letter.redrive), (event("E", "a"), 0));
+    let store = queue.stores().dead_letters();
+    assert!(matches!(store.redrive(letter.id, "nowhere").await, Err(QueueError::NotFound(_))));
+    store.redrive(letter.id, "r").await.expect("redrive");
+    assert!(matches!(store.redrive(letter.id, "r").await, Err(QueueError::NotFound(_))));
+
+    let again = one(&mut *r).await;
+    assert_eq!((again.attempt, again.redrive), (1, 1));
+    assert_eq!(again.id("r"), format!("{}/r/1", again.event.id()));
+    settle(again, Verdict::Done).await;
+    nothing(&mut *s, "it was redriven to r alone").await;
+    assert!(letters(&*queue).await.is_empty());
+}
+
+pub(super) async fn now_and_beginning(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let mut now = queue.subscribe(route("now", Terms::default(), Start::Now)).await.expect("subscribe");
+    let mut beginning = consumer(&*queue, "beginning").await;
+    publish(&*queue, &["b"]).await;
+    assert_eq!(finish(&mut *now, 1).await, ["b"]);
+    assert_eq!(finish(&mut *beginning, 2).await, ["a", "b"]);
+    // Where a route starts is fixed when it is first seen.
+    let mut again = consumer(&*queue, "now").await;
+    nothing(&mut *again, "its start was fixed").await;
+}
+
+pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let orders = Terms { event: vec!["E".to_owned()], ..Terms::default() };
+    let filter = Filter { matching: Terms::default(), none_of: vec![orders] };
+    let unrouted = Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE };
+    let mut unrouted = queue.subscribe(unrouted).await.expect("subscribe");
+    publish(&*queue, &["a"]).await;
+    queue.publish(event("F", "f")).await.expect("publish");
+    let delivery = one(&mut *unrouted).await;
+    assert_eq!(reference(&delivery), "f");
+    settle(delivery, Verdict::Dead(DeadReason::Unrouted)).await;
+    nothing(&mut *unrouted, "the other has a route").await;
+    let counts = queue.stores().dead_letters().count().await.expect("count");
+    assert_eq!(counts, [(UNROUTED.to_owned(), 1)]);
+}
+
+pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut consumer = consumer(&*queue, "r").await;
+    let event = event("E", "a");
+    let body = Quarantined {
+        id: 0,
+        body: event.body().clone(),
+        algorithm: Algorithm::Md5,
+        key: "sydney_sandbox".parse().expect("a key's name"),
+        signature: "c2ln".to_owned(),
+        received_at: event.received_at(),
+        reason: "not-json".to_owned(),
+    };
+    let quarantine = queue.stores().quarantine();
+    quarantine.keep(body.clone()).await.expect("keep");
+    quarantine.keep(body.clone()).await.expect("keep again");
+    let kept = quarantine.list(0, 10).await.expect("list");
+    assert_eq!(kept, [Quarantined { id: kept[0].id, ..body }]);
+
+    quarantine.release(kept[0].id, admit(kept[0].body.clone())).await.expect("release");
+    assert!(matches!(quarantine.get(kept[0].id).await, Err(QueueError::NotFound(_))));
+    assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
+    // Positions go on after what another process published.
+    publish(&*queue, &["b", "c"]).await;
+    assert_eq!(finish(&mut *consumer, 2).await, ["b", "c"]);
+}
+
+pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    settle(one(&mut *r).await, Verdict::Again(std::time::Duration::ZERO)).await;
+    settle(one(&mut *r).await, Verdict::Done).await;
+    settle(one(&mut *s).await, Verdict::Dead(DeadReason::Exhausted)).await;
+
+    let history = queue.stores().history();
+    let story = history.find("a", 10).await.expect("find").remove(0);
+    let steps: Vec<_> = story.steps.iter().map(|step| (step.route.as_str(), step.attempt, step.record.outcome)).collect();
+    for step in [("r", 1, Outcome::Transient), ("r", 2, Outcome::Done), ("s", 1, Outcome::Permanent)] {
+        assert!(steps.contains(&step), "{step:?} in {steps:?}");
+    }
+    assert_eq!(story.states[0], StoryState::Done { route: "r".to_owned() });
+    assert!(matches!(&story.states[1], StoryState::Dead { route, .. } if route == "s"));
+    let by_id = history.find(&event("E", "a").id().to_string()[..12], 10).await.expect("find by id");
+    assert_eq!(by_id.len(), 1);
+    assert!(history.find("nobody", 10).await.expect("find nobody").is_empty());
+}
+
+pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    drop(consumer(&*queue, "r").await);
+    let states = queue.stores().routes().await.expect("routes");
+    assert_eq!(states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["r"]);
+    assert!(queue.stores().forget("r").await.is_err());
+    assert!(matches!(queue.stores().forget("nowhere").await, Err(QueueError::NotFound(_))));
+}

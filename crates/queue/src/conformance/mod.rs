@@ -1,0 +1,82 @@
+//! What every queue adapter must do, as tests against a real one.
+//!
+//! An adapter hands [`all`] something that makes fresh [`Harness`]es. Times are
+//! real and leases short; each check has a store of its own.
+
+mod consuming;
+mod keeping;
+mod restarting;
+mod samples;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, LocalBoxFuture};
+
+use crate::EventQueue;
+
+pub use samples::event;
+
+/// One store, and the ways to come back to it.
+pub trait Harness: fmt::Debug {
+    /// Opens the store for the first time.
+    fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>>;
+
+    /// The store as the next process finds it after this one was killed: what
+    /// was in flight is still in flight, nothing was closed.
+    fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>>;
+}
+
+/// The lease that the checks ask for.
+pub const LEASE: Duration = Duration::from_millis(600);
+
+/// Longest wait for something that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long to watch for something that must not happen.
+pub(crate) const QUIET: Duration = Duration::from_millis(300);
+
+type Check = for<'a> fn(&'a dyn Harness) -> LocalBoxFuture<'a, ()>;
+
+macro_rules! checks {
+    ($($module:ident::$name:ident,)*) => {
+        [$((stringify!($name), (|harness| $module::$name(harness).boxed_local()) as Check)),*]
+    };
+}
+
+/// Runs every check against a fresh store, and names the one that fails.
+#[expect(clippy::print_stdout, reason = "a conformance run names its checks")]
+pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
+    let checks = checks![
+        consuming::a_published_event_is_delivered_whole,
+        consuming::an_id_is_stored_once,
+        consuming::a_settled_delivery_is_over,
+        consuming::routes_do_not_share_and_consumers_of_one_do,
+        consuming::a_filter_decides_who_gets_what,
+        consuming::no_more_than_the_permits_are_handed_out,
+        consuming::a_dropped_ticket_comes_back,
+        consuming::an_expired_lease_goes_to_somebody_else,
+        consuming::progress_keeps_a_lease,
+        consuming::a_retry_comes_no_sooner_than_asked,
+        consuming::waiting_retries_delay_nothing,
+        consuming::a_cancelled_next_loses_nothing,
+        keeping::a_dead_letter_is_kept_and_redriven_to_one_route,
+        keeping::now_and_beginning,
+        keeping::what_no_route_matches_is_kept,
+        keeping::a_malformed_body_is_kept_once_and_released,
+        keeping::history_tells_the_story,
+        keeping::a_route_in_use_is_not_forgotten,
+        restarting::everything_survives_a_crash,
+        restarting::a_crash_in_flight_is_counted,
+        restarting::what_died_alone_is_a_dead_letter,
+        restarting::a_route_removed_and_back_goes_on,
+        restarting::waiting_retries_and_dead_letters_survive,
+        restarting::a_closed_queue_comes_back_without_deaths,
+    ];
+    for (name, check) in checks {
+        println!("conformance: {name}");
+        check(&*fresh().await).await;
+    }
+}

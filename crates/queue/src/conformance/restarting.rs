@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use super::Harness;
+use super::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
+use crate::{DeadQuery, DeadReason, Verdict};
+
+pub(super) async fn everything_survives_a_crash(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a", "b", "c"]).await;
+    finish(&mut *consumer(&*queue, "r").await, 1).await;
+    let before = queue.horizon().await.expect("horizon");
+    let queue = harness.crash(queue).await;
+    assert_eq!(queue.horizon().await.expect("horizon"), before);
+    assert!(queue.publish(event("E", "b")).await.expect("publish again").duplicate);
+    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 2).await, ["b", "c"]);
+}
+
+pub(super) async fn a_crash_in_flight_is_counted(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let held = one(&mut *consumer(&*queue, "r").await).await;
+    let queue = harness.crash(queue).await;
+    drop(held);
+    let again = one(&mut *consumer(&*queue, "r").await).await;
+    assert_eq!((again.attempt, again.deaths), (2, 1));
+    let queue = harness.crash(queue).await;
+    drop(again);
+    let third = one(&mut *consumer(&*queue, "r").await).await;
+    assert_eq!((third.attempt, third.deaths), (3, 2));
+    settle(third, Verdict::Done).await;
+}
+
+pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["bad", "good"]).await;
+    let mut before = consumer(&*queue, "r").await;
+    let (mut alone, beside) = (one(&mut *before).await, one(&mut *before).await);
+    assert_eq!(reference(&alone), "bad");
+    alone.ticket.alone().await.expect("alone");
+    let queue = harness.crash(queue).await;
+    drop((alone, beside));
+    let mut after = consumer(&*queue, "r").await;
+    assert_eq!(finish(&mut *after, 1).await, ["good"]);
+    nothing(&mut *after, "the other is dead").await;
+    let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+    let letters = queue.stores().dead_letters().list(query).await.expect("list");
+    assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadReason::Crash]);
+}
+
+pub(super) async fn a_route_removed_and_back_goes_on(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    finish(&mut *consumer(&*queue, "r").await, 1).await;
+    let queue = harness.crash(queue).await;
+    // A run without the route.
+    publish(&*queue, &["b"]).await;
+    finish(&mut *consumer(&*queue, "s").await, 2).await;
+    let queue = harness.crash(queue).await;
+    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 1).await, ["b"]);
+}
+
+pub(super) async fn waiting_retries_and_dead_letters_survive(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a", "b"]).await;
+    let mut before = consumer(&*queue, "r").await;
+    settle(one(&mut *before).await, Verdict::Again(Duration::from_secs(1))).await;
+    settle(one(&mut *before).await, Verdict::Dead(DeadReason::Permanent)).await;
+    let queue = harness.crash(queue).await;
+    let mut after = consumer(&*queue, "r").await;
+    let again = one(&mut *after).await;
+    assert_eq!((reference(&again).as_str(), again.attempt, again.deaths), ("a", 2, 0));
+    settle(again, Verdict::Done).await;
+    let counts = queue.stores().dead_letters().count().await.expect("count");
+    assert_eq!(counts, [("r".to_owned(), 1)]);
+}
+
+pub(super) async fn a_closed_queue_comes_back_without_deaths(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    drop(one(&mut *consumer(&*queue, "r").await).await);
+    queue.close().await;
+    assert!(queue.publish(event("E", "b")).await.is_err(), "a closed queue takes nothing");
+    let queue = harness.crash(queue).await;
+    let again = one(&mut *consumer(&*queue, "r").await).await;
+    assert_eq!((again.attempt, again.deaths), (2, 0));
+    settle(again, Verdict::Done).await;
+}

@@ -1,0 +1,98 @@
+//! What the checks publish, and how they look at what comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{
+    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyName, Timestamp, TraceParent, Verified,
+};
+use tokio::time::timeout;
+
+use super::{LEASE, PATIENCE, QUIET};
+use crate::{Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Terms, Verdict};
+
+/// An event called `name`, about the order `reference`.
+pub fn event(name: &str, reference: &str) -> Event {
+    let body = format!(
+        r#"{{"id":"{name}-{reference}","name":"{name}","accountId":"ACME","retailerId":"1","entityType":"ORDER","entityRef":"{reference}"}}"#
+    );
+    admit(body.into())
+}
+
+/// An event of these bytes.
+pub(crate) fn admit(body: Bytes) -> Event {
+    let key: KeyName = "sydney_sandbox".parse().expect("a key's name");
+    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let evidence = Evidence { algorithm: Algorithm::Sha512, key: Arc::new(key), signature: "c2lnbmF0dXJl".to_owned() };
+    // In the future: no retention by age while a check runs.
+    let received_at = Timestamp::from_nanosecond(4_000_000_000_123_456_789).expect("a time");
+    let inbound = Inbound { body, headers: Headers::default(), received_at };
+    // A test states what it wants to be believed.
+    let verified = Verified::assert(inbound, evidence);
+    Event::admit(verified, &accounts, TraceParent::new(7, 9, true)).expect("an admissible event")
+}
+
+pub(crate) fn route(name: &str, terms: Terms, start: Start) -> Route {
+    Route { name: name.to_owned(), filter: Filter::from(terms), start, lease: LEASE }
+}
+
+/// A consumer of everything from the beginning.
+pub(crate) async fn consumer(queue: &dyn EventQueue, name: &str) -> Box<dyn Consumer> {
+    let route = route(name, Terms::default(), Start::Beginning);
+    queue.subscribe(route).await.expect("subscribe")
+}
+
+pub(crate) async fn publish(queue: &dyn EventQueue, references: &[&str]) {
+    for reference in references {
+        let receipt = queue.publish(event("E", reference)).await.expect("publish");
+        assert!(!receipt.duplicate, "{reference} is new");
+    }
+}
+
+/// The next delivery, which must come.
+pub(crate) async fn one(consumer: &mut dyn Consumer) -> Delivery {
+    let mut deliveries = timeout(PATIENCE, consumer.next(1)).await.expect("a delivery in time").expect("next");
+    assert_eq!(deliveries.len(), 1);
+    deliveries.remove(0)
+}
+
+/// The next `count` deliveries, by entity ref, settled as done.
+pub(crate) async fn finish(consumer: &mut dyn Consumer, count: usize) -> Vec<String> {
+    let mut references = Vec::new();
+    while references.len() < count {
+        let delivery = one(consumer).await;
+        references.push(reference(&delivery));
+        settle(delivery, Verdict::Done).await;
+    }
+    references.sort();
+    references
+}
+
+pub(crate) async fn nothing(consumer: &mut dyn Consumer, why: &str) {
+    let next = timeout(QUIET, consumer.next(1)).await;
+    assert!(next.is_err(), "expected nothing, {why}: {next:?}");
+}
+
+pub(crate) fn reference(delivery: &Delivery) -> String {
+    delivery.event.fields().entity_ref.clone().unwrap_or_default()
+}
+
+pub(crate) fn settlement(verdict: Verdict) -> Settlement {
+    let outcome = match verdict {
+        Verdict::Done => Outcome::Done,
+        Verdict::Again(_) => Outcome::Transient,
+        Verdict::Dead(_) => Outcome::Permanent,
+    };
+    let attempt = Attempt {
+        started_at: Timestamp::from_second(1_790_000_000).expect("a time"),
+        took: Duration::from_millis(1),
+        outcome,
+        status: Some(503),
+        detail: Some("as the check wants it".to_owned()),
+    };
+    Settlement { verdict, attempt }
+}
+
+pub(crate) async fn settle(delivery: Delivery, verdict: Verdict) {
+    delivery.ticket.settle(settlement(verdict)).await.expect("settle");
+}

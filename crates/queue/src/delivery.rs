@@ -1,0 +1,211 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Event, Timestamp};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::QueueError;
+
+/// Longest explanation kept with an attempt or a dead letter, in bytes.
+pub const MAX_DETAIL: usize = 512;
+
+/// One event on its way to one route's destination.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What is to be delivered.
+    pub event: Arc<Event>,
+    /// Where the queue keeps it.
+    pub position: u64,
+    /// 0, or the number of the redrive that caused it.
+    pub redrive: u32,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// When the first attempt began.
+    pub first_attempt_at: Timestamp,
+    /// How often the process died while this delivery was being attempted.
+    pub deaths: u32,
+    /// The right to settle it.
+    pub ticket: Ticket,
+}
+
+impl Delivery {
+    /// `<eventId>`, or `<eventId>/<route>/<n>` where a person sent it again.
+    pub fn id(&self, route: &str) -> String {
+        match self.redrive {
+            0 => self.event.id().to_string(),
+            n => format!("{}/{route}/{n}", self.event.id()),
+        }
+    }
+}
+
+/// What became of an attempt: the record of it *is* how it is settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// What happens to the delivery.
+    pub verdict: Verdict,
+    /// What is remembered of the attempt.
+    pub attempt: Attempt,
+}
+
+/// What happens to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Handled; the route is finished with it.
+    Done,
+    /// Deliver it again, no sooner than this.
+    Again(Duration),
+    /// Keep it as a dead letter.
+    Dead(DeadReason),
+}
+
+/// Why a delivery became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DeadReason {
+    /// The destination will never take it.
+    Permanent,
+    /// The retry policy's attempts or time are used up.
+    Exhausted,
+    /// It killed the process, alone.
+    Crash,
+    /// No route matches it.
+    Unrouted,
+}
+
+/// One attempt, for the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The destination's own status, where it has one.
+    pub status: Option<u16>,
+    /// Why, in words without data of the event; at most [`MAX_DETAIL`] bytes.
+    pub detail: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The destination has it.
+    Done,
+    /// Not now.
+    Transient,
+    /// Not ever.
+    Permanent,
+    /// No answer before the deadline.
+    TimedOut,
+    /// The dispatcher panicked.
+    Panicked,
+    /// No route matched: there was nothing to attempt.
+    Unrouted,
+    /// The process died, and with it the knowledge of how the attempt ended.
+    Died,
+    /// Given back unsettled: the service stopped, or the lease ran out.
+    Returned,
+}
+
+macro_rules! names {
+    ($type:ident: $($variant:ident = $name:literal,)*) => {
+        impl $type {
+            /// The name in stores, logs and metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The inverse of `as_str`.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+names! { DeadReason:
+    Permanent = "permanent",
+    Exhausted = "exhausted",
+    Crash = "crash",
+    Unrouted = "unrouted",
+}
+
+names! { Outcome:
+    Done = "done",
+    Transient = "transient",
+    Permanent = "permanent",
+    TimedOut = "timed-out",
+    Panicked = "panicked",
+    Unrouted = "unrouted",
+    Died = "died",
+    Returned = "returned",
+}
+
+/// The right to settle one delivery.
+///
+/// Settling consumes it, so nothing is settled twice. Dropping it unsettled
+/// means redelivery.
+#[must_use = "an unsettled delivery comes back"]
+#[derive(Debug)]
+pub struct Ticket(Box<dyn Lease>);
+
+/// The adapter's side of a [`Ticket`]. Dropping it gives the delivery back.
+pub trait Lease: fmt::Debug + Send + Sync {
+    /// Settles durably. May be called again if it failed.
+    fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// Says that the attempt is alive: the lease begins anew.
+    fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// Records, durably, that this attempt runs with nothing else in flight.
+    /// Should the process die now, this delivery did it.
+    fn alone(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
+}
+
+/// The queue was not told. The ticket is inside; try again or drop it.
+#[derive(Debug, thiserror::Error)]
+#[error("delivery not settled")]
+pub struct Unsettled {
+    /// Still good.
+    pub ticket: Ticket,
+    /// Why.
+    #[source]
+    pub source: QueueError,
+}
+
+impl Ticket {
+    /// Called by adapters.
+    pub fn new(lease: impl Lease + 'static) -> Self {
+        Self(Box::new(lease))
+    }
+
+    /// Settles the delivery.
+    pub async fn settle(mut self, settlement: Settlement) -> Result<(), Unsettled> {
+        match self.0.settle(settlement).await {
+            Ok(()) => Ok(()),
+            Err(source) => Err(Unsettled { ticket: self, source }),
+        }
+    }
+
+    /// Says that the attempt is alive.
+    pub async fn progress(&mut self) -> Result<(), QueueError> {
+        self.0.progress().await
+    }
+
+    /// Records that this attempt runs alone.
+    pub async fn alone(&mut self) -> Result<(), QueueError> {
+        self.0.alone().await
+    }
+}

@@ -1,0 +1,40 @@
+/// Whatever an adapter's library returned.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a queue did not do what it was asked, split by what the caller can do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// No room: of the disk, or of the retention limit. Nothing was stored;
+    /// trying again later may work.
+    #[error("the queue is full")]
+    Full,
+    /// Not now; trying again may work.
+    #[error("{action} failed, for now")]
+    Unavailable {
+        /// What was being attempted, as a gerund phrase.
+        action: &'static str,
+        /// What went wrong underneath.
+        #[source]
+        source: BoxError,
+    },
+    /// Never again through this handle: its storage can't be trusted.
+    #[error("the queue has failed: {0}")]
+    Failed(String),
+    /// The queue was closed.
+    #[error("the queue is closed")]
+    Closed,
+    /// The delivery was given to somebody else in the meantime.
+    #[error("the lease on this delivery has expired")]
+    LeaseLost,
+    /// No such route, dead letter or quarantined body.
+    #[error("there is no {0}")]
+    NotFound(String),
+}
+
+impl QueueError {
+    /// Wraps a passing failure of `action`.
+    pub fn unavailable(action: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Unavailable { action, source: source.into() }
+    }
+}

@@ -1,0 +1,95 @@
+//! Where events wait: the ports that a queue implements.
+//!
+//! ```text
+//! publish(Event) ─▶ EventQueue ─subscribe(Route)─▶ Consumer ─next─▶ Delivery ─settle─▶ done
+//!                       │                                                    ├─▶ again, later
+//!                       └─ Stores: dead letters, quarantine, history         └─▶ dead letter
+//! ```
+//!
+//! A port is chosen by settings at start, so every trait here is object-safe.
+//! What an adapter promises is written above each method and tested by
+//! [`conformance`](crate::conformance), which every adapter runs.
+//!
+//! Start reading at [`EventQueue`].
+
+mod delivery;
+mod error;
+mod route;
+mod stores;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+use std::fmt;
+
+use event_model::Event;
+use futures::future::BoxFuture;
+
+pub use crate::delivery::{
+    Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
+};
+pub use crate::error::{BoxError, QueueError};
+pub use crate::route::{Filter, Route, Start, Terms, UNROUTED};
+pub use crate::stores::{
+    DeadLetter, DeadLetters, DeadQuery, EventStory, History, Quarantine, Quarantined, RouteState, Stores,
+    StoryState, StoryStep,
+};
+
+/// Somewhere events wait, durably, until every route has settled them.
+pub trait EventQueue: fmt::Debug + Send + Sync {
+    /// Stores `event`. When this returns `Ok`, a crash or power cut does not
+    /// lose it. An id that is known within the adapter's window is stored once
+    /// and answered with [`Receipt::duplicate`].
+    fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
+
+    /// Joins `route`, creating it at its start when it is first seen.
+    /// Consumers of one name share its deliveries.
+    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>>;
+
+    /// The newest position, and the epoch in which positions count.
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>>;
+
+    /// What is kept beside the events themselves.
+    fn stores(&self) -> &dyn Stores;
+
+    /// Resolves when this handle can never again do its work, with the reason;
+    /// whoever runs the process should end it and start anew.
+    fn failed(&self) -> BoxFuture<'_, String>;
+
+    /// Finishes what was asked, gives back what is held, and stops.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+const _: fn(&dyn EventQueue) = |_| {};
+
+/// One reader of a route.
+pub trait Consumer: fmt::Debug + Send {
+    /// Waits for at least one delivery and takes at most `permits`.
+    ///
+    /// Each delivery's attempt is recorded before it is handed out, so an
+    /// attempt that kills the process is known after the restart.
+    /// Cancel-safe: what a dropped call had taken comes back.
+    fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
+}
+
+const _: fn(&dyn Consumer) = |_| {};
+
+/// Proof that an event is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// It was there before.
+    pub duplicate: bool,
+    /// The life of the store in which `position` counts.
+    pub epoch: String,
+    /// Where it is stored; rises with every new event.
+    pub position: u64,
+}
+
+/// How far a queue reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// Changes when the store is made anew, and positions start over.
+    pub epoch: String,
+    /// The newest position; 0 where there is none.
+    pub last: u64,
+}

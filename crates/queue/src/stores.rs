@@ -1,0 +1,231 @@
+//! What a queue keeps beside the events that wait: for a person to see, and to
+//! send again.
+
+use std::fmt;
+
+use event_model::{Algorithm, Bytes, Event, EventId, KeyName, Timestamp};
+use futures::future::BoxFuture;
+use serde::Serialize;
+
+use crate::{Attempt, DeadReason, QueueError};
+
+/// The stores of one queue. An adapter also opens them alone, beside a running
+/// service, for the commands.
+pub trait Stores: fmt::Debug + Send + Sync {
+    /// Deliveries that no attempt can help.
+    fn dead_letters(&self) -> &dyn DeadLetters;
+
+    /// Genuine bodies that are not events.
+    fn quarantine(&self) -> &dyn Quarantine;
+
+    /// What happened to events.
+    fn history(&self) -> &dyn History;
+
+    /// Every route that has a position here, also those no longer in settings.
+    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>>;
+
+    /// Gives up a route's position and what it had still to deliver.
+    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
+}
+
+const _: fn(&dyn Stores) = |_| {};
+
+/// Where a route stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RouteState {
+    /// Its name.
+    pub name: String,
+    /// Everything up to here was looked at.
+    pub position: u64,
+    /// Events behind that position, matching or not.
+    pub behind: u64,
+    /// Deliveries waiting for a retry.
+    pub waiting: u64,
+    /// Deliveries being attempted.
+    pub in_flight: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// A delivery that a person must look at.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Names it in commands; rises with time.
+    pub id: u64,
+    /// The route it died on.
+    pub route: String,
+    /// The event, whole.
+    pub event: Event,
+    /// Why.
+    pub reason: DeadReason,
+    /// The last failure in words.
+    pub detail: Option<String>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// When it became one.
+    pub at: Timestamp,
+    /// How often it was sent again before.
+    pub redrive: u32,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct DeadQuery {
+    /// Only of this route.
+    pub route: Option<String>,
+    /// Only of other routes than this one.
+    pub not_route: Option<String>,
+    /// Only of this entity ref or root entity ref.
+    pub reference: Option<String>,
+    /// Only those with a higher id.
+    pub after: u64,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Dead letters. They never expire by age, but for those of
+/// [`UNROUTED`](crate::UNROUTED), which go with their events.
+pub trait DeadLetters: fmt::Debug + Send + Sync {
+    /// In order of their ids.
+    fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>>;
+
+    /// One of them.
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<DeadLetter, QueueError>>;
+
+    /// How many there are, by route.
+    fn count(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, QueueError>>;
+
+    /// Hands it to `route` once more, with fresh attempts, and removes it from
+    /// here. Both or neither.
+    fn redrive<'a>(&'a self, id: u64, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
+}
+
+/// A genuine body that is not an event.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Names it in commands; 0 before it is stored.
+    pub id: u64,
+    /// The exact bytes.
+    pub body: Bytes,
+    /// How they were signed.
+    pub algorithm: Algorithm,
+    /// Whose key matched.
+    pub key: KeyName,
+    /// The signature, standard base64.
+    pub signature: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Why it is not an event.
+    pub reason: String,
+}
+
+impl fmt::Debug for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Quarantined({}, {}, {} bytes)", self.id, self.reason, self.body.len())
+    }
+}
+
+/// Genuine bodies that are not events.
+pub trait Quarantine: fmt::Debug + Send + Sync {
+    /// Keeps `body`. When this returns `Ok`, a crash does not lose it. The
+    /// same bytes under the same key are kept once.
+    fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// In order of their ids, from after the one given.
+    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>>;
+
+    /// One of them.
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>>;
+
+    /// Publishes the event it turned out to be and removes it. Both or neither.
+    fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>>;
+}
+
+/// What happened to events, for its stated time.
+pub trait History: fmt::Debug + Send + Sync {
+    /// The newest events whose entity ref, root entity ref, event id or its
+    /// beginning is `reference`, newest first.
+    fn find<'a>(&'a self, reference: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+}
+
+/// One event's story.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EventStory {
+    /// Who it is.
+    #[serde(serialize_with = "as_text")]
+    pub id: EventId,
+    /// Where it is kept.
+    pub position: u64,
+    /// Its name.
+    pub name: String,
+    /// `<entityType>/<entityRef>`.
+    pub entity: Option<String>,
+    /// `/fluent/<environment>/<account>/<retailer>`.
+    pub source: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// The trace to look for.
+    pub trace_id: Option<String>,
+    /// What each route made of it, in order of time.
+    pub steps: Vec<StoryStep>,
+    /// Where it stands, by route.
+    pub states: Vec<StoryState>,
+}
+
+fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(value)
+}
+
+/// One attempt of one route.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoryStep {
+    /// The route.
+    pub route: String,
+    /// Number of the redrive, 0 for none.
+    pub redrive: u32,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub record: Attempt,
+}
+
+/// Where an event stands on one route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+#[non_exhaustive]
+pub enum StoryState {
+    /// The route finished with it.
+    Done {
+        /// The route.
+        route: String,
+    },
+    /// Being attempted.
+    InFlight {
+        /// The route.
+        route: String,
+    },
+    /// Waiting for a retry.
+    Waiting {
+        /// The route.
+        route: String,
+        /// Not before this.
+        due: Timestamp,
+    },
+    /// A dead letter.
+    Dead {
+        /// The route.
+        route: String,
+        /// Its number.
+        letter: u64,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// The route has not come to it yet, or does not match it.
+    NotReached {
+        /// The route.
+        route: String,
+    },
+}

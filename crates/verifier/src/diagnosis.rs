@@ -1,0 +1,164 @@
+//! Why a signature does not verify: the first question of every integrator.
+//!
+//! A signature can be opened with the public key of whoever made it, which
+//! shows the digest of the bytes that were signed. So it can be told apart
+//! whether the key is wrong or the body was changed on the way, and a guess
+//! how it was changed can be proved by its digest.
+
+use event_model::{Algorithm, Bytes, Inbound, KeyName};
+use md5::Md5;
+use rsa::BigUint;
+use rsa::traits::PublicKeyParts;
+use sha2::{Digest, Sha512};
+
+use crate::webhook::decode;
+use crate::{KeyRing, PublicKey, Rejection, Signatures, Verifier, WebhookVerifier};
+
+/// What is the matter with a webhook's signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Diagnosis {
+    /// Nothing.
+    Genuine {
+        /// The key that matched.
+        key: KeyName,
+        /// How it was signed.
+        algorithm: Algorithm,
+    },
+    /// No verification was possible.
+    Refused(Rejection),
+    /// This key made the signature, over other bytes than these.
+    BodyAltered {
+        /// Whose signature it is.
+        key: KeyName,
+        /// What was done to the body, where a guess could be proved.
+        alteration: Option<Alteration>,
+    },
+    /// A good signature of the other kind: the header's value belongs elsewhere.
+    WrongHeader {
+        /// Whose signature it is.
+        key: KeyName,
+        /// The kind of signature it really is.
+        really: Algorithm,
+    },
+    /// No key of the ring made this signature.
+    UnknownKey {
+        /// Bits of the key that did, judging by the signature's length.
+        bits: usize,
+    },
+}
+
+/// A change to a body that was proved by undoing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Alteration {
+    /// Line ends or blanks were added after the body.
+    TrailingWhitespace,
+    /// Spaces and line ends were put between the JSON tokens.
+    PrettyPrinted,
+    /// A byte order mark was put before it.
+    ByteOrderMark,
+    /// Line feeds became carriage return and line feed.
+    CarriageReturns,
+    /// The final line end of what was signed is gone.
+    MissingNewline,
+}
+
+/// Says what is the matter with `inbound`'s signature.
+pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound: &Inbound) -> Diagnosis {
+    let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
+    match verifier.check(inbound) {
+        Ok(evidence) => Diagnosis::Genuine {
+            key: (*evidence.key).clone(),
+            algorithm: evidence.algorithm,
+        },
+        Err(Rejection::Mismatch(algorithm)) => {
+            let signature = signatures.deciding(inbound).ok().and_then(|(_, text)| decode(text));
+            mismatch(ring, algorithm, &inbound.body, &signature.unwrap_or_default())
+        }
+        Err(rejection) => Diagnosis::Refused(rejection),
+    }
+}
+
+fn mismatch(ring: &KeyRing, claimed: Algorithm, body: &Bytes, signature: &[u8]) -> Diagnosis {
+    let Some((key, algorithm, digest)) = open(ring, signature) else {
+        return Diagnosis::UnknownKey { bits: signature.len() * 8 };
+    };
+    let key = key.clone();
+    if algorithm != claimed && hash(algorithm, body) == digest {
+        return Diagnosis::WrongHeader { key, really: algorithm };
+    }
+    let alteration = candidates(body)
+        .into_iter()
+        .find(|(_, original)| hash(algorithm, original) == digest)
+        .map(|(alteration, _)| alteration);
+    Diagnosis::BodyAltered { key, alteration }
+}
+
+/// Who made the signature, how, and the digest of what was signed.
+fn open<'r>(ring: &'r KeyRing, signature: &[u8]) -> Option<(&'r KeyName, Algorithm, Vec<u8>)> {
+    ring.keys().find_map(|(name, key)| {
+        let block = apply(key, signature)?;
+        [Algorithm::Sha512, Algorithm::Md5]
+            .into_iter()
+            .find_map(|algorithm| Some((name, algorithm, digest_in(&block, algorithm)?)))
+    })
+}
+
+/// The public operation: the padded block that was signed, if it was this key.
+fn apply(key: &PublicKey, signature: &[u8]) -> Option<Vec<u8>> {
+    if signature.len() != key.modulus_len() {
+        return None;
+    }
+    let opened = BigUint::from_bytes_be(signature).modpow(key.rsa.e(), key.rsa.n()).to_bytes_be();
+    // The block begins with 00 01: one byte shorter than the modulus as a number.
+    (opened.len() + 1 == key.modulus_len() && opened.first() == Some(&1)).then_some(opened)
+}
+
+fn digest_in(block: &[u8], algorithm: Algorithm) -> Option<Vec<u8>> {
+    // DigestInfo headers: RFC 8017, section 9.2, note 1.
+    let (header, length): (&[u8], usize) = match algorithm {
+        Algorithm::Sha512 => (b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40", 64),
+        Algorithm::Md5 => (b"\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10", 16),
+    };
+    let (front, digest) = block.split_at_checked(block.len().checked_sub(length)?)?;
+    let padding = front.strip_suffix(header)?.strip_suffix(b"\0")?.strip_prefix(b"\x01")?;
+    padding.iter().all(|byte| *byte == 0xff).then(|| digest.to_vec())
+}
+
+fn hash(algorithm: Algorithm, body: &[u8]) -> Vec<u8> {
+    match algorithm {
+        Algorithm::Sha512 => Sha512::digest(body).to_vec(),
+        Algorithm::Md5 => Md5::digest(body).to_vec(),
+    }
+}
+
+/// What may have been signed, each with the change that would explain it.
+fn candidates(body: &[u8]) -> Vec<(Alteration, Vec<u8>)> {
+    let without_bom = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let lf_only: Vec<u8> = String::from_utf8_lossy(body).replace("\r\n", "\n").into_bytes();
+    vec![
+        (Alteration::TrailingWhitespace, body.trim_ascii_end().to_vec()),
+        (Alteration::TrailingWhitespace, body.trim_ascii().to_vec()),
+        (Alteration::ByteOrderMark, without_bom.to_vec()),
+        (Alteration::CarriageReturns, lf_only),
+        (Alteration::MissingNewline, [body, b"\n"].concat()),
+        (Alteration::PrettyPrinted, minified(without_bom)),
+    ]
+}
+
+/// `json` without the whitespace between its tokens; strings are untouched.
+fn minified(json: &[u8]) -> Vec<u8> {
+    let (mut inside, mut escaped) = (false, false);
+    json.iter()
+        .copied()
+        .filter(|byte| {
+            let keep = inside || !byte.is_ascii_whitespace();
+            if *byte == b'"' && !escaped {
+                inside = !inside;
+            }
+            escaped = inside && *byte == b'\\' && !escaped;
+            keep
+        })
+        .collect()
+}

@@ -1,0 +1,98 @@
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use event_model::{Algorithm, Evidence, Inbound};
+
+use crate::{KeyRing, MAX_BITS, Rejection, Verifier};
+
+/// Characters of base64 that the largest signature has.
+const MAX_BASE64: usize = (MAX_BITS / 8).div_ceil(3) * 4;
+
+/// Which headers carry signatures, and which kinds are enabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures {
+    /// Kinds that may admit a webhook.
+    pub enabled: Vec<Algorithm>,
+    /// Names of the SHA-512 header; proxies rename it.
+    pub sha512: Vec<String>,
+    /// Names of the MD5 header.
+    pub md5: Vec<String>,
+}
+
+impl Default for Signatures {
+    fn default() -> Self {
+        Self {
+            enabled: vec![Algorithm::Sha512],
+            sha512: vec!["fluent-signature".to_owned()],
+            md5: vec!["flex.signature".to_owned()],
+        }
+    }
+}
+
+impl Signatures {
+    /// The names of the header that carries signatures of one kind.
+    pub fn headers(&self, algorithm: Algorithm) -> &[String] {
+        match algorithm {
+            Algorithm::Sha512 => &self.sha512,
+            Algorithm::Md5 => &self.md5,
+        }
+    }
+
+    /// The one signature that decides.
+    ///
+    /// A SHA-512 header decides alone, whatever comes of it: falling back to
+    /// MD5 would let an attacker choose the weaker of the two.
+    pub(crate) fn deciding<'a>(&self, inbound: &'a Inbound) -> Result<(Algorithm, &'a [u8]), Rejection> {
+        for algorithm in [Algorithm::Sha512, Algorithm::Md5] {
+            match self.values(algorithm, inbound)[..] {
+                [] => {}
+                _ if !self.enabled.contains(&algorithm) => return Err(Rejection::NotEnabled(algorithm)),
+                [one] => return Ok((algorithm, one)),
+                _ => return Err(Rejection::Repeated(algorithm)),
+            }
+        }
+        Err(Rejection::Missing)
+    }
+
+    fn values<'a>(&self, algorithm: Algorithm, inbound: &'a Inbound) -> Vec<&'a [u8]> {
+        let names = self.headers(algorithm);
+        let carries = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        inbound.headers.iter().filter(|(name, _)| carries(name)).map(|(_, value)| value).collect()
+    }
+}
+
+/// Verifies webhooks as Fluent signs them: over the raw body, in one header.
+#[derive(Clone, Debug)]
+pub struct WebhookVerifier {
+    ring: Arc<KeyRing>,
+    signatures: Signatures,
+}
+
+impl WebhookVerifier {
+    /// A verifier with these keys and this policy.
+    pub fn new(ring: Arc<KeyRing>, signatures: Signatures) -> Self {
+        Self { ring, signatures }
+    }
+}
+
+impl Verifier for WebhookVerifier {
+    fn check(&self, inbound: &Inbound) -> Result<Evidence, Rejection> {
+        let (algorithm, text) = self.signatures.deciding(inbound)?;
+        let signature = decode(text).ok_or(Rejection::Malformed(algorithm))?;
+        let signer = self.ring.signer(algorithm, &inbound.body, &signature);
+        let key = signer.ok_or(Rejection::Mismatch(algorithm))?;
+        Ok(Evidence {
+            algorithm,
+            key: Arc::clone(key),
+            signature: STANDARD.encode(&signature),
+        })
+    }
+}
+
+/// Strict: standard alphabet, canonical padding, no whitespace, bounded.
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    if text.len() > MAX_BASE64 {
+        return None;
+    }
+    STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty())
+}
