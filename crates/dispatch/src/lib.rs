@@ -1,1 +1,25 @@
-//! x
+//! The seam: what a dispatcher crate implements, and nothing else.
+//!
+//! A dispatcher takes one event to one kind of destination. Implement
+//! [`Dispatcher`], put the type into a [`Registry`], and hand that to
+//! `dispatcher::main` or `fluent_webhooks::main`: the crate `dispatch-log` is
+//! the example to copy.
+//!
+//! What happens after an attempt (acknowledge, retry, dead letter) is decided
+//! by the caller from what the dispatcher answers; a dispatcher states facts.
+//!
+//! Start reading at [`Dispatcher`].
+
+mod context;
+mod dispatcher;
+mod error;
+mod registry;
+
+pub use crate::context::{Context, OpenContext};
+pub use crate::dispatcher::{Dispatcher, Done};
+pub use crate::error::{BoxError, DispatchError, ResultExt};
+pub use crate::registry::{AnyDispatcher, Registry, RegistryError};
+
+// What an implementer needs to name.
+pub use event_model::{Bytes, Event, EventId, Fields, Timestamp, TraceParent};
+pub use tokio_util::sync::CancellationToken;

@@ -1,1 +1,95 @@
-//! x
+//! Takes events from the queue, route by route, and hands each to its
+//! dispatcher.
+//!
+//! ```text
+//! Consumer ─permits─▶ deliveries ─▶ attempt ─▶ Dispatcher
+//!                                     │
+//!                     policy::verdict ┴─▶ settle: done │ again, later │ dead letter
+//! ```
+//!
+//! Each route has a consumer and places of its own, so a slow one delays no
+//! other. No delivery is taken without a place to work on it.
+//!
+//! Start reading at [`open`] and `route.rs`; what becomes of a failure is
+//! decided in [`policy`].
+
+mod attempt;
+mod gate;
+mod hold;
+mod route;
+mod unrouted;
+
+pub mod policy;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use dispatch::{AnyDispatcher, OpenContext, Registry};
+use event_model::Clock;
+use queue::{Consumer, EventQueue, Filter, Route};
+use service::Shutdown;
+use settings::{RouteSettings, Routes};
+
+use crate::gate::Gate;
+
+/// How long a delivery may be held without a sign of progress. Attempts say
+/// that they are alive three times as often.
+pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Every route of the settings, opened and ready to run.
+#[derive(Debug)]
+pub struct Dispatching {
+    routes: Vec<OpenRoute>,
+    unrouted: Box<dyn Consumer>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenRoute {
+    pub(crate) settings: RouteSettings,
+    pub(crate) dispatcher: AnyDispatcher,
+    pub(crate) consumer: Box<dyn Consumer>,
+}
+
+/// Opens every route's dispatcher, then joins every route: what can't be
+/// delivered is noticed before anything is taken.
+pub async fn open(
+    routes: &Routes,
+    folder: &Path,
+    registry: &Registry,
+    queue: &dyn EventQueue,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Dispatching> {
+    let mut dispatchers = Vec::new();
+    for route in &routes.0 {
+        let cx = OpenContext::new(&*route.name, folder);
+        let opened = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
+        dispatchers.push(opened.with_context(|| format!("opening route {}", route.name))?);
+    }
+    let mut open = Vec::new();
+    for (settings, dispatcher) in routes.0.iter().cloned().zip(dispatchers) {
+        let route = Route { name: settings.name.clone(), filter: settings.terms.clone().into(), start: settings.start, lease: LEASE };
+        let consumer = queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
+        open.push(OpenRoute { settings, dispatcher, consumer });
+    }
+    let unrouted = unrouted::subscribe(routes, queue).await.context("joining the reserved route")?;
+    Ok(Dispatching { routes: open, unrouted, clock })
+}
+
+impl Dispatching {
+    /// Starts every route. Each runs until draining begins or the queue closes.
+    pub fn start(self, shutdown: &Shutdown) {
+        let gate = Gate::default();
+        for route in self.routes {
+            let (gate, clock) = (gate.clone(), Arc::clone(&self.clock));
+            shutdown.spawn(route::run(route, gate, clock, shutdown.clone()));
+        }
+        shutdown.spawn(unrouted::run(self.unrouted, self.clock, shutdown.clone()));
+    }
+}
+
+/// The filter of what no route matches.
+pub(crate) fn everything_else(routes: &Routes) -> Filter {
+    Filter { none_of: routes.0.iter().map(|route| route.terms.clone()).collect(), ..Filter::default() }
+}

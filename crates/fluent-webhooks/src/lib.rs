@@ -1,1 +1,39 @@
-//! x
+//! All stages in one process, and every command.
+//!
+//! A binary with dispatchers of one's own is three lines:
+//!
+//! ```no_run
+//! # type MyDispatcher = dispatch_log::LogDispatcher;
+//! fn main() -> std::process::ExitCode {
+//!     fluent_webhooks::main(fluent_webhooks::registry().with::<MyDispatcher>())
+//! }
+//! ```
+//!
+//! Start reading at [`main`], then `serve.rs`.
+
+mod cli;
+mod serve;
+
+mod commands;
+mod demo;
+mod open;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dispatch::Registry;
+
+pub use dispatch;
+
+/// The dispatchers that come with the product.
+pub fn registry() -> Registry {
+    Registry::new().with::<dispatch_http::HttpDispatcher>().with::<dispatch_log::LogDispatcher>()
+}
+
+/// Runs the command that the arguments name, with these dispatchers.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 78 settings.
+pub fn main(registry: Registry) -> ExitCode {
+    cli::Cli::parse().run(&registry)
+}

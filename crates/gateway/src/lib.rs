@@ -1,1 +1,55 @@
-//! x
+//! Accepts webhooks over HTTP, verifies them, and makes them durable.
+//!
+//! ```text
+//! connection ─▶ router ─▶ receive: body ─▶ Verifier ─▶ Event::admit ─▶ EventQueue ─▶ 200
+//!    bounds                  bounds          401          403, or         503
+//!                                                      quarantine, 200
+//! ```
+//!
+//! The answer is 200 only after the queue has the event: until then Fluent
+//! still has it, and after that it never sends it again.
+//!
+//! Start reading at [`router`], then `receive.rs`.
+
+mod receive;
+
+mod answer;
+mod bounds;
+mod connection;
+mod listen;
+
+use std::sync::Arc;
+
+use axum::Router;
+use event_model::{Accounts, Clock};
+use queue::EventQueue;
+use settings::OnMalformed;
+use verifier::Verifier;
+
+pub use crate::bounds::Bounds;
+pub use crate::listen::serve;
+
+/// What receiving a webhook needs.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// Says whose bytes these are.
+    pub verifier: Arc<dyn Verifier>,
+    /// Who may send.
+    pub accounts: Arc<Accounts>,
+    /// Where admitted events go.
+    pub queue: Arc<dyn EventQueue>,
+    /// Stamps arrivals.
+    pub clock: Arc<dyn Clock>,
+    /// The names of headers that may carry a signature, in lowercase.
+    pub signature_headers: Arc<[String]>,
+    /// The endpoint's path.
+    pub path: Arc<str>,
+    /// What to do with genuine bodies that are not events.
+    pub malformed: OnMalformed,
+}
+
+/// The gateway's HTTP interface: one endpoint, and 404 for everything else.
+pub fn router(ports: Ports, bounds: &Bounds) -> Router {
+    let state = receive::Receiving::new(ports, bounds);
+    Router::new().fallback(receive::receive).with_state(Arc::new(state))
+}

@@ -1,1 +1,33 @@
-//! x
+//! What every binary's `main` does: a runtime, signals, stopping in two steps,
+//! health, and exit codes.
+//!
+//! Start reading at [`run`].
+
+mod exit;
+mod health;
+mod shutdown;
+
+use std::process::ExitCode;
+
+pub use crate::exit::{FAILED, SETTINGS, code};
+pub use crate::health::{Health, Readiness};
+pub use crate::shutdown::Shutdown;
+
+/// Runs `work` until it ends or a signal says so, then waits for what is in
+/// flight. Errors are printed by [`code`].
+pub fn run<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return code(Err(error.into())),
+    };
+    let result = runtime.block_on(async {
+        let shutdown = Shutdown::on_signal()?;
+        let result = work(shutdown.clone()).await;
+        shutdown.finish().await;
+        result
+    });
+    code(result)
+}

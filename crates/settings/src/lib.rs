@@ -1,1 +1,39 @@
-//! x
+//! Reads `application.yml` as one located tree, and each section of it
+//! strictly.
+//!
+//! ```text
+//! file ─┐
+//!       ├─▶ Tree: every value knows its place ─▶ section ─▶ Gateway, QueueSettings, Routes
+//! env ──┘        (file:line, or the variable)      │
+//!                                                  └─▶ error: place, expectation, nearest spelling
+//! ```
+//!
+//! A key that is unknown, misspelt or not built yet is an error, never
+//! ignored. A process reads the sections it needs; a route's dispatcher table
+//! stays opaque to everybody but the process that runs the route.
+//!
+//! Start reading at [`Tree::load`].
+
+mod tree;
+
+mod overrides;
+mod yaml;
+
+mod error;
+mod section;
+
+mod keys;
+mod queue_settings;
+mod routes;
+mod values;
+mod webhook;
+
+mod schema;
+
+pub use crate::error::SettingsError;
+pub use crate::queue_settings::{QueueSettings, RetentionSettings};
+pub use crate::routes::{RetrySettings, RouteSettings, Routes};
+pub use crate::schema::schema;
+pub use crate::tree::{Place, Tree};
+pub use crate::values::{Size, Time};
+pub use crate::webhook::{Gateway, OnMalformed};

@@ -1,0 +1,170 @@
+//! Which addresses may be connected to.
+//!
+//! URLs come from settings, not from events. An address written out in one is
+//! the operator's choice, also a private or loopback one. A name is resolved,
+//! every address of the answer checked, and then exactly these are used: a
+//! name that changes its mind between check and use gains nothing. Link-local
+//! and metadata addresses are refused however they are written.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use dispatch::BoxError;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+/// Metadata services of the large clouds outside the link-local range:
+/// Alibaba, Azure, Oracle, and Amazon over IPv6.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// Why an address is not connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Link-local, metadata, unspecified, multicast or broadcast.
+    #[error("link-local, metadata and multicast addresses are never connected to")]
+    Never,
+    /// A name that leads into a private network.
+    #[error("the name resolves to a private or loopback address; set `allow-private: true` if that is meant")]
+    Private,
+}
+
+/// Whether a URL's host, if it is an address, may be connected to.
+pub fn check_literal(url: &Url) -> Result<(), Refused> {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address),
+        Some(Host::Domain(_)) | None => return Ok(()),
+    };
+    check(address, true)
+}
+
+/// Whether an address that a name resolved to may be connected to.
+pub fn check(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
+    let address = unwrapped(address);
+    if is_never(address) {
+        return Err(Refused::Never);
+    }
+    if is_private(address) && !allow_private {
+        return Err(Refused::Private);
+    }
+    Ok(())
+}
+
+/// An IPv4 address in whatever IPv6 clothing: mapped, compatible, or NAT64.
+fn unwrapped(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    let nat64 = v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let compatible = v6.segments()[..6] == [0; 6] && v6.segments()[6] != 0;
+    let [.., a, b, c, d] = v6.octets();
+    match v6.to_ipv4_mapped() {
+        Some(v4) => v4.into(),
+        None if nat64 || compatible => Ipv4Addr::new(a, b, c, d).into(),
+        None => address,
+    }
+}
+
+fn is_never(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_link_local()
+                || v4.octets()[0] == 0
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || METADATA_V4.contains(&v4)
+        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6 == METADATA_V6,
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        // 100.64.0.0/10 is shared space, RFC 6598: as good as private.
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
+}
+
+/// Resolves names by the system, and refuses the whole answer for one bad
+/// address in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckedResolver {
+    pub(crate) allow_private: bool,
+}
+
+impl Resolve for CheckedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            checked(found, allow_private)
+        })
+    }
+}
+
+fn checked(found: Vec<SocketAddr>, allow_private: bool) -> Result<Addrs, BoxError> {
+    for address in &found {
+        check(address.ip(), allow_private)?;
+    }
+    Ok(Box::new(found.into_iter()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn literal(url: &str, expected: Result<(), Refused>) {
+        assert_eq!(check_literal(&Url::parse(url).unwrap()), expected, "{url}");
+    }
+
+    #[test]
+    fn metadata_is_refused_in_every_notation() {
+        for host in [
+            "169.254.169.254",
+            "2852039166",
+            "0xA9FEA9FE",
+            "0xa9.0xfe.0xa9.0xfe",
+            "0251.0376.0251.0376",
+            "169.254.43518",
+            "[::ffff:169.254.169.254]",
+            "[::ffff:a9fe:a9fe]",
+            "[::169.254.169.254]",
+            "[64:ff9b::169.254.169.254]",
+            "[fe80::1]",
+            "[fd00:ec2::254]",
+            "100.100.100.200",
+            "168.63.129.16",
+            "0.0.0.0",
+            "[::]",
+        ] {
+            literal(&format!("http://{host}/latest"), Err(Refused::Never));
+        }
+    }
+
+    #[test]
+    fn an_address_written_out_is_the_operators_choice() {
+        for host in ["127.0.0.1:9", "10.0.0.1", "[::1]", "192.168.1.1", "8.8.8.8", "example.com", "localhost"] {
+            literal(&format!("http://{host}/"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_name_may_not_lead_inside_unless_allowed() {
+        for inside in ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "100.64.0.1", "::1", "fd12::1", "::ffff:10.0.0.1"] {
+            let address = inside.parse().unwrap();
+            assert_eq!(check(address, false), Err(Refused::Private), "{inside}");
+            assert_eq!(check(address, true), Ok(()), "{inside}");
+        }
+        assert_eq!(check("93.184.216.34".parse().unwrap(), false), Ok(()));
+        assert_eq!(check("169.254.169.254".parse().unwrap(), true), Err(Refused::Never));
+    }
+
+    #[test]
+    fn one_bad_address_refuses_the_whole_answer() {
+        let mixed = ["93.184.216.34:0", "127.0.0.1:0"].map(|a| a.parse().unwrap()).to_vec();
+        assert!(checked(mixed.clone(), false).is_err());
+        assert_eq!(checked(mixed, true).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,65 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use event_model::TraceParent;
+use tokio_util::sync::CancellationToken;
+
+/// What a dispatcher is told about the attempt it is making.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Context {
+    /// The route that the event took.
+    pub route: String,
+    /// Names the delivery; differs from the event's id after a redrive.
+    pub delivery_id: String,
+    /// The same for every attempt and redrive of an event: what a destination
+    /// should remember to have done.
+    pub idempotency_key: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// How long this attempt may take; it is dropped after that.
+    pub timeout: Duration,
+    /// The trace to continue.
+    pub trace: Option<TraceParent>,
+    /// Fires when the service is out of patience; give up promptly.
+    pub cancelled: CancellationToken,
+}
+
+impl Context {
+    /// The first attempt of `idempotency_key` on `route`. Change the fields
+    /// for anything else.
+    pub fn new(route: impl Into<String>, idempotency_key: impl Into<String>, timeout: Duration) -> Self {
+        let idempotency_key = idempotency_key.into();
+        Self {
+            route: route.into(),
+            delivery_id: idempotency_key.clone(),
+            idempotency_key,
+            attempt: 1,
+            timeout,
+            trace: None,
+            cancelled: CancellationToken::new(),
+        }
+    }
+}
+
+/// What a dispatcher is told when it is opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OpenContext {
+    /// The route it is opened for.
+    pub route: String,
+    /// The folder of the settings file.
+    pub folder: PathBuf,
+}
+
+impl OpenContext {
+    /// For a route of settings in `folder`.
+    pub fn new(route: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        Self { route: route.into(), folder: folder.into() }
+    }
+
+    /// A path from the settings: relative ones are relative to their file.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+}

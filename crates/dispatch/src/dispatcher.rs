@@ -1,0 +1,50 @@
+use std::fmt;
+use std::time::Duration;
+
+use event_model::Event;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{BoxError, Context, DispatchError, OpenContext};
+
+/// How long an attempt may take where a dispatcher's settings say nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takes events to one kind of destination.
+pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
+    /// The word after `dispatcher:` that selects it, and the name of its table.
+    const KIND: &'static str;
+
+    /// Its table in a route. Derive `serde::Deserialize` with
+    /// `#[serde(deny_unknown_fields, rename_all = "kebab-case")]`, so that a
+    /// typo is an error that names its line.
+    type Settings: DeserializeOwned + JsonSchema + Send;
+
+    /// Checks the settings and makes ready. Called once for each route, before
+    /// anything is dispatched; an error ends the service at its start.
+    fn open(settings: Self::Settings, cx: &OpenContext) -> impl Future<Output = Result<Self, BoxError>> + Send;
+
+    /// Delivers one event; returns once the destination has accepted it.
+    ///
+    /// The same event can arrive again, also after it was accepted: hand on
+    /// [`Context::idempotency_key`]. The future is dropped at its deadline, so
+    /// every `await` in it must be a place where it can stop.
+    fn dispatch(&self, event: &Event, cx: &Context) -> impl Future<Output = Result<Done, DispatchError>> + Send;
+
+    /// How long one attempt may take before it is dropped and tried again.
+    fn timeout(&self) -> Duration {
+        TIMEOUT
+    }
+
+    /// Finishes what is in flight. Called once, at shutdown.
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// The destination has the event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Its status, where it has one: for the history.
+    pub status: Option<u16>,
+}

@@ -1,0 +1,162 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::Event;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use schemars::{Schema, schema_for};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
+
+/// Every kind of dispatcher that a binary was built with.
+#[derive(Clone, Default)]
+pub struct Registry(BTreeMap<&'static str, Kind>);
+
+#[derive(Clone)]
+struct Kind {
+    check: fn(&Value) -> Result<(), RegistryError>,
+    open: for<'a> fn(Value, &'a OpenContext) -> BoxFuture<'a, Result<AnyDispatcher, RegistryError>>,
+    schema: fn() -> Schema,
+}
+
+/// Why a route's dispatcher can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// Not built into this binary.
+    #[error("no dispatcher is called `{kind}`; this binary has: {known}")]
+    Unknown {
+        /// What was asked for.
+        kind: String,
+        /// What there is.
+        known: String,
+    },
+    /// Its table does not fit.
+    #[error("{message}")]
+    Settings {
+        /// Where in the table: keys and indices.
+        path: Vec<String>,
+        /// What was expected.
+        message: String,
+    },
+    /// It would not open.
+    #[error("opening the dispatcher `{0}`")]
+    Open(&'static str, #[source] BoxError),
+}
+
+impl Registry {
+    /// No dispatchers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a dispatcher; one of the same kind is replaced.
+    #[must_use]
+    pub fn with<D: Dispatcher>(mut self) -> Self {
+        let kind = Kind { check: check::<D>, open: open::<D>, schema: || schema_for!(D::Settings) };
+        self.0.insert(D::KIND, kind);
+        self
+    }
+
+    /// Whether `kind`'s settings can be read from `table`. Opens nothing.
+    pub fn check(&self, kind: &str, table: &Value) -> Result<(), RegistryError> {
+        (self.kind(kind)?.check)(table)
+    }
+
+    /// Opens a dispatcher for one route.
+    pub async fn open(&self, kind: &str, table: Value, cx: &OpenContext) -> Result<AnyDispatcher, RegistryError> {
+        (self.kind(kind)?.open)(table, cx).await
+    }
+
+    /// The kinds, each with the JSON Schema of its table.
+    pub fn schemas(&self) -> impl Iterator<Item = (&'static str, Schema)> {
+        self.0.iter().map(|(name, kind)| (*name, (kind.schema)()))
+    }
+
+    /// The kinds, in order.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
+    fn kind(&self, kind: &str) -> Result<&Kind, RegistryError> {
+        self.0.get(kind).ok_or_else(|| RegistryError::Unknown {
+            kind: kind.to_owned(),
+            known: self.kinds().collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.kinds()).finish()
+    }
+}
+
+fn read<D: Dispatcher>(table: &Value) -> Result<D::Settings, RegistryError> {
+    let mut track = serde_path_to_error::Track::new();
+    let located = serde_path_to_error::Deserializer::new(table, &mut track);
+    D::Settings::deserialize(located).map_err(|error| RegistryError::Settings {
+        path: track.path().iter().map(|segment| segment.to_string()).collect(),
+        message: error.to_string(),
+    })
+}
+
+fn check<D: Dispatcher>(table: &Value) -> Result<(), RegistryError> {
+    read::<D>(table).map(drop)
+}
+
+fn open<D: Dispatcher>(table: Value, cx: &OpenContext) -> BoxFuture<'_, Result<AnyDispatcher, RegistryError>> {
+    async move {
+        let settings = read::<D>(&table)?;
+        let dispatcher = D::open(settings, cx).await.map_err(|error| RegistryError::Open(D::KIND, error))?;
+        Ok(AnyDispatcher(Arc::new(dispatcher)))
+    }
+    .boxed()
+}
+
+/// A dispatcher of any kind.
+#[derive(Clone, Debug)]
+pub struct AnyDispatcher(Arc<dyn Erased>);
+
+impl AnyDispatcher {
+    /// See [`Dispatcher::dispatch`].
+    pub async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        self.0.dispatch(event, cx).await
+    }
+
+    /// See [`Dispatcher::timeout`].
+    pub fn timeout(&self) -> Duration {
+        self.0.timeout()
+    }
+
+    /// See [`Dispatcher::close`].
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// [`Dispatcher`] without the associated items, so that it can be a trait
+/// object. Implementers never see this.
+trait Erased: fmt::Debug + Send + Sync {
+    fn dispatch<'a>(&'a self, event: &'a Event, cx: &'a Context) -> BoxFuture<'a, Result<Done, DispatchError>>;
+    fn timeout(&self) -> Duration;
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+impl<D: Dispatcher> Erased for D {
+    fn dispatch<'a>(&'a self, event: &'a Event, cx: &'a Context) -> BoxFuture<'a, Result<Done, DispatchError>> {
+        Dispatcher::dispatch(self, event, cx).boxed()
+    }
+
+    fn timeout(&self) -> Duration {
+        Dispatcher::timeout(self)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Dispatcher::close(self).boxed()
+    }
+}

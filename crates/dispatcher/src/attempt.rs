@@ -1,0 +1,145 @@
+//! One attempt: run the dispatcher within its bounds, decide, settle.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done};
+use event_model::{Clock, Event, Timestamp};
+use futures::FutureExt;
+use queue::{Attempt, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
+use settings::RouteSettings;
+use telemetry::Chain;
+use tokio::time::{sleep, timeout};
+
+use crate::gate::Gate;
+use crate::hold::hold;
+use crate::policy::{Circumstances, Ended, verdict};
+
+/// How often, and how soon, to try again to settle. After that the delivery
+/// goes back to the queue: the event may be delivered twice, and is never lost.
+const SETTLE_TRIES: u32 = 5;
+const SETTLE_AGAIN: Duration = Duration::from_millis(300);
+
+/// What every attempt of a route needs.
+#[derive(Debug)]
+pub(crate) struct Attempting {
+    pub(crate) settings: RouteSettings,
+    pub(crate) dispatcher: AnyDispatcher,
+    pub(crate) gate: Gate,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) patience: CancellationToken,
+}
+
+impl Attempting {
+    pub(crate) async fn run(&self, mut delivery: Delivery) {
+        let deaths = delivery.deaths;
+        let Some(pass) = hold(&mut delivery.ticket, self.gate.enter(deaths)).await else { return };
+        if pass.is_alone() {
+            tracing::warn!(event.id = %delivery.event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
+            if delivery.ticket.alone().await.is_err() {
+                return;
+            }
+        }
+        let (cx, event) = (self.context(&delivery), Arc::clone(&delivery.event));
+        let (started_at, began) = (self.clock.now(), Instant::now());
+        let attempt = self.bounded(&event, &cx);
+        let ended = tokio::select! {
+            ended = hold(&mut delivery.ticket, attempt) => ended,
+            () = self.patience.cancelled() => None,
+        };
+        drop(pass);
+        // Lost or interrupted: dropping the delivery gives it back.
+        let Some(ended) = ended else { return };
+        self.settle(delivery, &ended, started_at, began.elapsed()).await;
+    }
+
+    fn context(&self, delivery: &Delivery) -> Context {
+        let route = &self.settings.name;
+        let mut cx = Context::new(route, delivery.event.id().to_string(), self.dispatcher.timeout());
+        cx.delivery_id = delivery.id(route);
+        cx.attempt = delivery.attempt;
+        cx.trace = delivery.event.trace().map(telemetry::continue_trace);
+        cx.cancelled = self.patience.clone();
+        cx
+    }
+
+    /// Runs the dispatcher; its panics and its silence end with the attempt.
+    async fn bounded(&self, event: &Event, cx: &Context) -> Ended {
+        let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
+        match timeout(cx.timeout, attempt).await {
+            Ok(Ok(answer)) => Ended::Answered(answer),
+            Ok(Err(_)) => Ended::Panicked,
+            Err(_) => Ended::TimedOut,
+        }
+    }
+
+    async fn settle(&self, delivery: Delivery, ended: &Ended, started_at: Timestamp, took: Duration) {
+        let at = Circumstances {
+            attempt: delivery.attempt,
+            elapsed: since(delivery.first_attempt_at, self.clock.now()),
+            chance: fastrand::f64(),
+        };
+        let verdict = verdict(ended, at, &self.settings.retry);
+        self.log(&delivery, ended, verdict, took);
+        let settlement = Settlement { verdict, attempt: record(ended, started_at, took) };
+        settle(delivery.ticket, settlement, &self.settings.name).await;
+    }
+
+    fn log(&self, delivery: &Delivery, ended: &Ended, verdict: Verdict, took: Duration) {
+        let (id, route, attempt) = (delivery.event.id(), &self.settings.name, delivery.attempt);
+        let trace_id = delivery.event.trace().map(|trace| trace.trace_id());
+        let error = explain(ended).unwrap_or_default();
+        let took_ms = took.as_millis();
+        match verdict {
+            Verdict::Done => tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id, "delivered"),
+            Verdict::Again(wait) => {
+                tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id, error, again_ms = wait.as_millis(), "not delivered");
+            }
+            Verdict::Dead(reason) => {
+                tracing::error!(event.id = %id, route, attempt, took_ms, trace_id, error, %reason, "given up: a dead letter now");
+            }
+        }
+    }
+}
+
+pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &str) {
+    for _ in 0..SETTLE_TRIES {
+        match ticket.settle(settlement.clone()).await {
+            Ok(()) => return,
+            Err(Unsettled { source: QueueError::LeaseLost, .. }) => {
+                return tracing::warn!(route, "settled too late: somebody else has the delivery");
+            }
+            Err(unsettled) => {
+                tracing::error!(route, error = %Chain(&unsettled), "delivery not settled");
+                ticket = unsettled.ticket;
+                sleep(SETTLE_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    // A clock that was set back must not look like a long time.
+    Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
+}
+
+fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
+    let (outcome, status) = match ended {
+        Ended::Answered(Ok(Done { status })) => (Outcome::Done, *status),
+        Ended::Answered(Err(error @ DispatchError::Permanent { .. })) => (Outcome::Permanent, error.status()),
+        Ended::Answered(Err(error)) => (Outcome::Transient, error.status()),
+        Ended::TimedOut => (Outcome::TimedOut, None),
+        Ended::Panicked => (Outcome::Panicked, None),
+    };
+    Attempt { started_at, took, outcome, status, detail: explain(ended) }
+}
+
+fn explain(ended: &Ended) -> Option<String> {
+    match ended {
+        Ended::Answered(Ok(_)) => None,
+        Ended::Answered(Err(error)) => Some(Chain(error).to_string()),
+        Ended::TimedOut => Some("no answer before the deadline".to_owned()),
+        Ended::Panicked => Some("the dispatcher panicked".to_owned()),
+    }
+}

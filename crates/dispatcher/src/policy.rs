@@ -1,0 +1,128 @@
+//! What becomes of a delivery after an attempt: a pure function of what
+//! happened, how often, since when, and the route's settings.
+
+use std::time::Duration;
+
+use dispatch::{DispatchError, Done};
+use queue::{DeadReason, Verdict};
+use settings::RetrySettings;
+
+/// Longest wait that a destination may ask for.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+/// What happened in an attempt.
+#[derive(Debug)]
+pub enum Ended {
+    /// The dispatcher answered.
+    Answered(Result<Done, DispatchError>),
+    /// It did not answer before its deadline.
+    TimedOut,
+    /// It panicked.
+    Panicked,
+}
+
+/// What the decision rests on, beside what happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// Number of this attempt, from 1.
+    pub attempt: u32,
+    /// Time since the first attempt began.
+    pub elapsed: Duration,
+    /// Chance, in 0.0..1.0.
+    pub chance: f64,
+}
+
+/// Decides. Panics and timeouts are tried again like any passing failure.
+#[must_use]
+pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
+    match ended {
+        Ended::Answered(Ok(_)) => Verdict::Done,
+        Ended::Answered(Err(DispatchError::Permanent { .. })) => Verdict::Dead(DeadReason::Permanent),
+        _ if is_exhausted(at, retry) => Verdict::Dead(DeadReason::Exhausted),
+        Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
+            again(at, retry, (*asked).min(MAX_RETRY_AFTER))
+        }
+        _ => again(at, retry, backoff(at, retry)),
+    }
+}
+
+fn is_exhausted(at: Circumstances, retry: &RetrySettings) -> bool {
+    at.elapsed >= retry.budget.0 || retry.attempts.is_some_and(|attempts| at.attempt >= attempts)
+}
+
+/// Waits, but not past the end of the budget: there is one last attempt at it.
+fn again(at: Circumstances, retry: &RetrySettings, wait: Duration) -> Verdict {
+    let left = retry.budget.0.saturating_sub(at.elapsed);
+    Verdict::Again(wait.max(retry.first.0).min(left.max(retry.first.0)))
+}
+
+/// Between `first` and a bound that doubles with every attempt up to
+/// `ceiling`: spread out, so that what failed together does not return together.
+fn backoff(at: Circumstances, retry: &RetrySettings) -> Duration {
+    let doubled = 2_u32.checked_pow(at.attempt.min(31)).unwrap_or(u32::MAX);
+    let bound = retry.first.0.saturating_mul(doubled).min(retry.ceiling.0);
+    retry.first.0 + bound.saturating_sub(retry.first.0).mul_f64(at.chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::Time;
+
+    const RETRY: RetrySettings = RetrySettings {
+        first: Time(Duration::from_secs(1)),
+        ceiling: Time(Duration::from_mins(1)),
+        budget: Time(Duration::from_hours(1)),
+        attempts: None,
+    };
+
+    fn transient(retry_after: Option<u64>) -> Ended {
+        let retry_after = retry_after.map(Duration::from_secs);
+        Ended::Answered(Err(DispatchError::Transient { action: "testing", retry_after, status: Some(503), source: "x".into() }))
+    }
+
+    #[track_caller]
+    fn check(ended: &Ended, attempt: u32, elapsed: u64, chance: f64, expected: Verdict) {
+        let at = Circumstances { attempt, elapsed: Duration::from_secs(elapsed), chance };
+        assert_eq!(verdict(ended, at, &RETRY), expected);
+    }
+
+    fn after(seconds: u64) -> Verdict {
+        Verdict::Again(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_the_dispatcher_says_is_final_is_final() {
+        check(&Ended::Answered(Ok(Done::default())), 9, 99_999, 0.0, Verdict::Done);
+        let permanent = Ended::Answered(Err(DispatchError::permanent("testing", "x")));
+        check(&permanent, 1, 0, 0.0, Verdict::Dead(DeadReason::Permanent));
+    }
+
+    #[test]
+    fn waits_double_up_to_the_ceiling_with_full_jitter() {
+        for ended in [transient(None), Ended::TimedOut, Ended::Panicked] {
+            check(&ended, 1, 0, 0.0, after(1));
+            check(&ended, 1, 0, 1.0, after(2));
+            check(&ended, 3, 0, 1.0, after(8));
+            check(&ended, 3, 0, 0.0, after(1));
+            check(&ended, 40, 0, 1.0, after(60));
+        }
+    }
+
+    #[test]
+    fn a_destinations_advice_is_honoured_within_reason() {
+        check(&transient(Some(30)), 1, 0, 0.5, after(30));
+        check(&transient(Some(0)), 1, 0, 0.5, after(1));
+        // Not past the budget: one last attempt at its end.
+        check(&transient(Some(999_999)), 1, 600, 0.5, after(3000));
+    }
+
+    #[test]
+    fn time_and_attempts_run_out() {
+        check(&transient(None), 5, 3600, 0.0, Verdict::Dead(DeadReason::Exhausted));
+        let retry = RetrySettings { attempts: Some(3), ..RETRY };
+        let at = |attempt| Circumstances { attempt, elapsed: Duration::ZERO, chance: 0.0 };
+        assert_eq!(verdict(&Ended::TimedOut, at(2), &retry), after(1));
+        assert_eq!(verdict(&Ended::TimedOut, at(3), &retry), Verdict::Dead(DeadReason::Exhausted));
+    }
+}

@@ -1,0 +1,69 @@
+//! One route: take a place, then a delivery to put in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::Clock;
+use queue::{Delivery, QueueError};
+use service::Shutdown;
+use telemetry::Chain;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use crate::OpenRoute;
+use crate::attempt::Attempting;
+use crate::gate::Gate;
+
+/// How long to rest after the queue failed to hand out deliveries.
+const REST: Duration = Duration::from_secs(1);
+
+/// Delivers until draining begins or the queue closes, then waits for what is
+/// in flight and closes the dispatcher.
+pub(crate) async fn run(route: OpenRoute, gate: Gate, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+    let OpenRoute { settings, dispatcher, mut consumer } = route;
+    let concurrency = settings.concurrency;
+    let places = Arc::new(Semaphore::new(concurrency));
+    let name = settings.name.clone();
+    let attempting = Arc::new(Attempting { settings, dispatcher: dispatcher.clone(), gate, clock, patience: shutdown.out_of_patience() });
+    let draining = shutdown.draining();
+    loop {
+        let next = async {
+            let places = take(&places).await;
+            (consumer.next(places.len()).await, places)
+        };
+        let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
+        match deliveries {
+            Ok(deliveries) => start(&attempting, deliveries, places, &shutdown),
+            Err(QueueError::Closed | QueueError::Failed(_)) => break,
+            Err(error) => {
+                tracing::error!(route = name, error = %Chain(&error), "no deliveries");
+                sleep(REST).await;
+            }
+        }
+    }
+    // Every place free again: nothing is in flight.
+    let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
+    dispatcher.close().await;
+}
+
+/// Waits for one place and takes what else is free.
+async fn take(places: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let mut taken = Vec::new();
+    // The semaphore is never closed.
+    taken.extend(Arc::clone(places).acquire_owned().await.ok());
+    while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        taken.push(place);
+    }
+    taken
+}
+
+fn start(attempting: &Arc<Attempting>, deliveries: Vec<Delivery>, places: Vec<OwnedSemaphorePermit>, shutdown: &Shutdown) {
+    for (delivery, place) in deliveries.into_iter().zip(places) {
+        let attempting = Arc::clone(attempting);
+        shutdown.spawn(async move {
+            attempting.run(delivery).await;
+            drop(place);
+        });
+    }
+}

@@ -1,0 +1,56 @@
+//! What no route matches is kept and counted, so that a forgotten route is
+//! seen before its customers are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::Clock;
+use queue::{Attempt, Consumer, DeadReason, Delivery, EventQueue, Outcome, QueueError, Route, Settlement, Start, UNROUTED, Verdict};
+use service::Shutdown;
+use settings::Routes;
+use telemetry::Chain;
+use tokio::time::sleep;
+
+use crate::attempt::settle;
+use crate::{LEASE, everything_else};
+
+/// Events settled together.
+const BATCH: usize = 64;
+
+/// How long to rest after the queue failed to hand out deliveries.
+const REST: Duration = Duration::from_secs(1);
+
+pub(crate) async fn subscribe(routes: &Routes, queue: &dyn EventQueue) -> Result<Box<dyn Consumer>, QueueError> {
+    let filter = everything_else(routes);
+    queue.subscribe(Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE }).await
+}
+
+pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+    let draining = shutdown.draining();
+    while let Some(next) = draining.run_until_cancelled(consumer.next(BATCH)).await {
+        match next {
+            Ok(deliveries) => keep(deliveries, &*clock).await,
+            Err(QueueError::Closed | QueueError::Failed(_)) => return,
+            Err(error) => {
+                tracing::error!(route = UNROUTED, error = %Chain(&error), "no deliveries");
+                sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock) {
+    let settled = deliveries.into_iter().map(|delivery| {
+        tracing::warn!(event.id = %delivery.event.id(), event.name = delivery.event.name(), "no route matches: kept as unrouted");
+        let attempt = Attempt {
+            started_at: clock.now(),
+            took: Duration::ZERO,
+            outcome: Outcome::Unrouted,
+            status: None,
+            detail: None,
+        };
+        let settlement = Settlement { verdict: Verdict::Dead(DeadReason::Unrouted), attempt };
+        settle(delivery.ticket, settlement, UNROUTED)
+    });
+    futures::future::join_all(settled).await;
+}

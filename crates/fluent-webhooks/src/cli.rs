@@ -1,0 +1,123 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dispatch::Registry;
+
+use crate::{commands, demo, serve};
+
+/// Receives Fluent Commerce's webhooks, verifies them, makes them durable, and
+/// delivers each to the systems that need it.
+#[derive(Debug, Parser)]
+#[command(name = "fluent-webhooks", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command that reads settings takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The settings file
+    #[arg(long, default_value = "config/application.yml", global = true)]
+    pub(crate) config: PathBuf,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole pipeline at work, on real signed webhooks
+    Demo(demo::Args),
+    /// Receive, queue and deliver, in one process
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// Log at this level, in the syntax of RUST_LOG
+        #[arg(long, default_value = "info")]
+        log: String,
+    },
+    /// Check the settings, and say in words what would run
+    Check {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Write a settings file to begin with
+    Init(commands::init::Args),
+    /// Say which key signed a webhook, or why none did
+    Verify {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        args: commands::verify::Args,
+    },
+    /// What happened to events
+    Events {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::events::Command,
+    },
+    /// Deliveries that no further attempt can help
+    DeadLetters {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::letters::Command,
+    },
+    /// Events that no route matched
+    Unrouted {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::letters::Command,
+    },
+    /// Genuine webhooks that are not events
+    Quarantine {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::quarantine::Command,
+    },
+    /// Where every route stands
+    Routes {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::routes::Command,
+    },
+    /// Bring over what a queue file holds that was set aside; not while serving
+    Salvage {
+        #[command(flatten)]
+        common: Common,
+        /// The file that was set aside
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the settings
+    #[command(hide = true)]
+    Schema,
+}
+
+impl Cli {
+    pub(crate) fn run(self, registry: &Registry) -> ExitCode {
+        match self.command {
+            Command::Demo(args) => demo::run(args, registry),
+            Command::Serve { common, log } => serve::run(&common, &log, registry),
+            Command::Check { common } => service::code(commands::check::run(&common, registry)),
+            Command::Init(args) => service::code(commands::init::run(&args)),
+            Command::Verify { common, args } => commands::verify::run(&common, &args),
+            Command::Events { common, command } => service::run(|_| commands::events::run(common, command)),
+            Command::DeadLetters { common, command } => {
+                service::run(|_| commands::letters::run(common, command, commands::letters::Which::Dead))
+            }
+            Command::Unrouted { common, command } => {
+                service::run(|_| commands::letters::run(common, command, commands::letters::Which::Unrouted))
+            }
+            Command::Quarantine { common, command } => service::run(|_| commands::quarantine::run(common, command)),
+            Command::Routes { common, command } => service::run(|_| commands::routes::run(common, command)),
+            Command::Salvage { common, file } => service::run(|_| commands::salvage::run(common, file)),
+            Command::Schema => service::code(commands::schema::run(registry)),
+        }
+    }
+}

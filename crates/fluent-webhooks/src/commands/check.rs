@@ -1,0 +1,96 @@
+use dispatch::Registry;
+use queue::{Start, Terms};
+use serde_json::json;
+use settings::{Gateway, QueueSettings, RouteSettings, Tree};
+use verifier::PublicKey;
+
+use crate::cli::Common;
+use crate::{open, output};
+
+pub(crate) fn run(common: &Common, registry: &Registry) -> anyhow::Result<()> {
+    let tree = open::tree(&common.config)?;
+    let (gateway, queue, routes) = (tree.gateway()?, tree.queue()?, tree.routes(Some(registry))?);
+    if common.json {
+        return output::json(&json!({
+            "config": common.config,
+            "valid": true,
+            "listen": gateway.listen.to_string(),
+            "path": gateway.path,
+            "accounts": gateway.account_names,
+            "routes": routes.0.iter().map(|route| &route.name).collect::<Vec<_>>(),
+        }));
+    }
+    output::line(format!("{} is valid. This would run:\n", common.config.display()));
+    describe_gateway(&gateway);
+    describe_queue(&tree, &queue)?;
+    describe_routes(&routes.0);
+    Ok(())
+}
+
+fn describe_gateway(gateway: &Gateway) {
+    output::line(format!("Webhooks are accepted by POST at http://{}{}", gateway.listen, gateway.path));
+    let enabled: Vec<_> = gateway.signatures.enabled.iter().map(|algorithm| {
+        format!("{algorithm} in {}", gateway.signatures.headers(*algorithm).join(" or "))
+    }).collect();
+    output::line(format!("  signed with   {}", enabled.join(", then ")));
+    output::line(format!("  sent by       {}", gateway.account_names.join(", ")));
+    for (name, key) in gateway.keys.keys() {
+        output::line(format!("  key           {name}: {}", describe_key(key)));
+    }
+}
+
+fn describe_key(key: &PublicKey) -> String {
+    let weak = if key.is_weak() { ", short by today's advice" } else { "" };
+    format!("RSA {} bits{weak}, sha256 {}", key.bits(), &key.fingerprint()[..16])
+}
+
+fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
+    output::line(format!("\nEvents are kept in {}", queue.path.display()));
+    output::line(format!(
+        "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
+        queue.retention.age.0.as_secs() / 3600,
+        queue.retention.bytes.0 >> 20,
+        queue.dedup_window.0.as_secs() / 3600,
+    ));
+    match tree.health()? {
+        Some(address) => output::line(format!("Health is answered at http://{address}/livez and /readyz")),
+        None => output::line("Health is answered nowhere (fluent-connect.health is not set)"),
+    }
+    Ok(())
+}
+
+fn describe_routes(routes: &[RouteSettings]) {
+    output::line(format!("\n{} route(s); what none of them matches is kept as unrouted:", routes.len()));
+    let rows = routes.iter().map(|route| {
+        let start = match route.start {
+            Start::Now => "now",
+            Start::Beginning => "beginning",
+        };
+        vec![
+            route.name.clone(),
+            in_words(&route.terms),
+            route.dispatcher.clone(),
+            route.concurrency.to_string(),
+            start.to_owned(),
+            format!("{:?} to {:?}, for {} h", route.retry.first.0, route.retry.ceiling.0, route.retry.budget.0.as_secs() / 3600),
+        ]
+    });
+    output::table(&["route", "gets", "by", "at once", "from", "retries"], rows.collect(), "  none");
+}
+
+pub(crate) fn in_words(terms: &Terms) -> String {
+    let said: Vec<String> = [
+        ("event", &terms.event),
+        ("environment", &terms.environment),
+        ("account", &terms.account),
+        ("retailer", &terms.retailer),
+        ("entity-type", &terms.entity_type),
+        ("entity-subtype", &terms.entity_subtype),
+        ("entity-status", &terms.entity_status),
+    ]
+    .into_iter()
+    .filter(|(_, wanted)| !wanted.is_empty())
+    .map(|(field, wanted)| format!("{field} {}", wanted.join("|")))
+    .collect();
+    if said.is_empty() { "everything".to_owned() } else { said.join(", ") }
+}

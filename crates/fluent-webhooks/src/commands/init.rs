@@ -1,0 +1,80 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use event_model::{Environment, KeyName};
+
+use crate::output;
+
+/// The settings file to begin with; also what `config/` ships.
+const TEMPLATE: &str = include_str!("application.template.yml");
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Fluent's accountId
+    #[arg(long)]
+    account: String,
+    /// sydney, dublin, singapore or north_america
+    #[arg(long)]
+    region: String,
+    /// sandbox or production
+    #[arg(long)]
+    environment: Environment,
+    /// Where to write it
+    #[arg(long, default_value = "config/application.yml")]
+    config: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let text = settings_for(&args.account, &args.region, args.environment)?;
+    if args.config.exists() {
+        bail!("{} is there already; give another with --config", args.config.display());
+    }
+    if let Some(folder) = args.config.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    std::fs::write(&args.config, text).with_context(|| format!("writing {}", args.config.display()))?;
+    let key = KeyName::new(&*args.region, args.environment);
+    output::line(format!("wrote {}", args.config.display()));
+    output::line(format!("Next: put Fluent's public key for {key} into keys/{key}.pem beside it (one line of base64, or PEM),"));
+    output::line("      then `fluent-webhooks check` and `fluent-webhooks serve`.");
+    Ok(())
+}
+
+fn settings_for(account: &str, region: &str, environment: Environment) -> anyhow::Result<String> {
+    let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    if !plain(account) || !plain(region) {
+        bail!("expected an account and a region of letters, digits, `_`, `-` and `.`");
+    }
+    Ok(TEMPLATE
+        .replace("{account}", account)
+        .replace("{region}", region)
+        .replace("{environment}", environment.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use settings::Tree;
+
+    #[test]
+    fn what_init_writes_is_valid_once_the_key_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("application.yml");
+        std::fs::write(&config, settings_for("ACME", "sydney", Environment::Sandbox).unwrap()).unwrap();
+        std::fs::create_dir(folder.path().join("keys")).unwrap();
+        let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
+        std::fs::write(folder.path().join("keys/sydney_sandbox.pem"), key).unwrap();
+
+        let tree = Tree::load(&config, []).unwrap();
+        assert_eq!(tree.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
+        assert_eq!(tree.routes(Some(&crate::registry())).unwrap().0.len(), 2);
+        assert!(tree.queue().unwrap().path.starts_with(folder.path()));
+        assert!(tree.health().unwrap().is_some());
+    }
+
+    #[test]
+    fn the_shipped_settings_are_what_init_writes() {
+        let shipped = include_str!("../../../../config/application.yml");
+        assert_eq!(shipped, settings_for("ACME", "sydney", Environment::Sandbox).unwrap());
+    }
+}

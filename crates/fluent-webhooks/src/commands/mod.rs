@@ -1,0 +1,11 @@
+//! One module for each command.
+
+pub(crate) mod check;
+pub(crate) mod events;
+pub(crate) mod init;
+pub(crate) mod letters;
+pub(crate) mod quarantine;
+pub(crate) mod routes;
+pub(crate) mod salvage;
+pub(crate) mod schema;
+pub(crate) mod verify;

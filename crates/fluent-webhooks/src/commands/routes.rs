@@ -1,0 +1,50 @@
+use crate::cli::Common;
+use crate::{open, output};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List every route that has a position in the queue
+    List,
+    /// Give up a route's position and what it had still to deliver
+    Forget {
+        /// Its name; take it out of the settings first
+        route: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+    let stores = open::stores(&common.config)?;
+    match command {
+        Command::List => {
+            let routes = stores.routes().await?;
+            if common.json {
+                return output::json(&routes);
+            }
+            let row = |route: &queue::RouteState| {
+                vec![
+                    route.name.clone(),
+                    route.behind.to_string(),
+                    route.waiting.to_string(),
+                    route.in_flight.to_string(),
+                    route.dead.to_string(),
+                ]
+            };
+            let header = ["route", "not looked at", "waiting for a retry", "in flight", "dead letters"];
+            output::table(&header, routes.iter().map(row).collect(), "no route has run yet");
+            Ok(())
+        }
+        Command::Forget { route, yes } => {
+            let settings = open::tree(&common.config)?.routes(None)?;
+            if settings.0.iter().any(|listed| listed.name == route) {
+                anyhow::bail!("route {route} is in the settings: take it out and restart first");
+            }
+            output::confirm(&format!("Forget route {route} and what it had still to deliver?"), yes)?;
+            stores.forget(&route).await?;
+            output::line(format!("route {route} is forgotten"));
+            Ok(())
+        }
+    }
+}

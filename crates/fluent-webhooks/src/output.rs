@@ -1,0 +1,52 @@
+//! How commands speak to people and to machines.
+#![expect(clippy::print_stdout, reason = "the one place that prints")]
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::bail;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Prints one line.
+pub(crate) fn line(text: impl AsRef<str>) {
+    anstream::println!("{}", text.as_ref());
+}
+
+/// Prints pretty JSON.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints a table, or `nothing` where it has no rows.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
+    if rows.is_empty() {
+        return line(nothing);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    table.add_rows(rows);
+    println!("{table}");
+}
+
+/// Asks before something that touches many. Without a terminal, `--yes` must
+/// have been given.
+pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Say `--yes` to do it without being asked");
+    }
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was done") }
+}
+
+/// A time for people: UTC, to the millisecond.
+pub(crate) fn time(at: event_model::Timestamp) -> String {
+    format!("{at:.3}")
+}

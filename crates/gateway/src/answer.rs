@@ -1,0 +1,127 @@
+//! What the sender is told: little, and nothing that helps an attacker.
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Response, StatusCode};
+use event_model::{EventId, Malformed, Refusal, TraceParent};
+use queue::QueueError;
+use serde_json::json;
+use verifier::Rejection;
+
+/// When to come back after a 503: Fluent's own waits are 2, 4 and 8 s.
+const COME_BACK_SECS: u32 = 2;
+
+/// Everything that can stop a webhook, in the order in which it is checked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("no such path")]
+    Path,
+    #[error("not a POST")]
+    Method,
+    #[error("the body is encoded")]
+    Encoding,
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("too many bytes of bodies are being received")]
+    Busy,
+    #[error("the body took too long")]
+    TooSlow,
+    #[error("the body broke off")]
+    Broken,
+    #[error("not genuine")]
+    Rejected(#[from] Rejection),
+    #[error("not admitted")]
+    Refused(#[from] Refusal),
+    #[error("not an event")]
+    Malformed(#[source] Malformed),
+    #[error("not made durable")]
+    NotDurable(#[source] QueueError),
+    #[error("not made durable in time")]
+    NotDurableInTime,
+}
+
+impl Refused {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Path => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Rejected(_) => StatusCode::UNAUTHORIZED,
+            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Busy | Self::NotDurable(_) | Self::NotDurableInTime => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What the sender reads.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Path => "not_found",
+            Self::Method => "method_not_allowed",
+            Self::Encoding => "unsupported_encoding",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "timeout",
+            Self::Broken => "incomplete",
+            Self::Malformed(_) => "malformed",
+            Self::Rejected(_) => "unauthorized",
+            Self::Refused(_) => "forbidden",
+            Self::Busy | Self::NotDurable(_) | Self::NotDurableInTime => "unavailable",
+        }
+    }
+
+    /// What we count and log.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => rejection.code(),
+            Self::Refused(Refusal::UnknownAccount) => "unknown-account",
+            Self::Refused(Refusal::UnknownRetailer) => "unknown-retailer",
+            Self::Refused(Refusal::WrongKey) => "wrong-key",
+            Self::Malformed(malformed) => malformed.code(),
+            other => other.code(),
+        }
+    }
+
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = json_response(self.status(), &json!({"error": self.code()}));
+        let headers = response.headers_mut();
+        match self.status() {
+            StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, COME_BACK_SECS.into())),
+            _ => {}
+        }
+        if self.leaves_body_unread() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Then the connection can't carry another request.
+    fn leaves_body_unread(&self) -> bool {
+        matches!(self, Self::TooLarge | Self::TooSlow | Self::Busy | Self::Broken | Self::Encoding)
+    }
+}
+
+/// The event is durable.
+pub(crate) fn accepted(id: EventId, duplicate: bool, trace: TraceParent) -> Response<Body> {
+    // Written by hand: nothing in it needs escaping, and every event pays for it.
+    let body = format!(r#"{{"eventId":"{id}","duplicate":{duplicate},"traceId":"{}"}}"#, trace.trace_id());
+    with_json(StatusCode::OK, body)
+}
+
+/// Genuine, kept, and not an event.
+pub(crate) fn quarantined() -> Response<Body> {
+    json_response(StatusCode::OK, &json!({"quarantined": true}))
+}
+
+fn json_response(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    with_json(status, value.to_string())
+}
+
+fn with_json(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

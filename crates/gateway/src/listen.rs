@@ -1,0 +1,113 @@
+//! The accept loop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use service::Shutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+
+use crate::Bounds;
+use crate::connection::HeaderDeadline;
+
+/// Sent to a connection beyond the limit.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 23\r\nretry-after: 2\r\nconnection: close\r\n\r\n{\"error\":\"unavailable\"}";
+
+/// Connections beyond the limit that are told so at once; of more, the system
+/// is left to make them wait.
+const TURNED_AWAY: usize = 128;
+
+/// How long one that is turned away may take to read that.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long to rest when the system has no more descriptors.
+const REST: Duration = Duration::from_millis(50);
+
+/// Accepts connections until draining begins, then lets each finish the
+/// request it is in.
+pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
+    let draining = shutdown.draining();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = draining.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                rest(&error).await;
+                continue;
+            }
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => shutdown.spawn(serve_one(stream, router.clone(), bounds.clone(), shutdown.clone(), place)),
+            Err(_) => {
+                let Ok(goodbye) = Arc::clone(&goodbyes).acquire_owned().await else { return };
+                shutdown.spawn(turn_away(stream, goodbye));
+            }
+        }
+    }
+}
+
+async fn rest(error: &io::Error) {
+    // A peer that went away before it was accepted is nobody's problem.
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        tracing::error!(%error, "no connection accepted");
+        sleep(REST).await;
+    }
+}
+
+async fn serve_one(stream: TcpStream, router: Router, bounds: Bounds, shutdown: Shutdown, _place: OwnedSemaphorePermit) {
+    // Answers are small and final: nothing is gained by waiting for more.
+    let _ = stream.set_nodelay(true);
+    let (stream, in_request) = HeaderDeadline::new(stream, bounds.headers_within);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        in_request.set(true);
+        let (in_request, router) = (in_request.clone(), router.clone());
+        async move {
+            let response = router.oneshot(request.map(axum::body::Body::new)).await;
+            in_request.set(false);
+            response
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(bounds.idle)
+        .max_headers(bounds.header_count)
+        .max_buf_size(bounds.header_bytes);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let draining = shutdown.draining();
+    tokio::select! {
+        // Its errors are the peer's: resets, timeouts, not HTTP. hyper has answered what can be.
+        _ = connection.as_mut() => return,
+        () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let patience = shutdown.out_of_patience();
+    tokio::select! {
+        _ = connection => {}
+        () = patience.cancelled() => {}
+    }
+}
+
+/// Says 503, and reads what the peer sends meanwhile: closing on unread bytes
+/// would reset the connection before the answer is read.
+async fn turn_away(mut stream: TcpStream, _goodbye: OwnedSemaphorePermit) {
+    let goodbye = async {
+        stream.write_all(BUSY).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = timeout(GOODBYE, goodbye).await;
+}

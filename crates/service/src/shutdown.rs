@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long what is in flight may take to end.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// How long after that a task may take to notice that it must end. Together
+/// they are below the 30 s after which Kubernetes kills.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Tells tasks when to stop, and knows when they have.
+///
+/// Stopping has two steps. First `draining`: take nothing new. Then, after a
+/// grace period, `out_of_patience`: give up what you hold.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    draining: CancellationToken,
+    out_of_patience: CancellationToken,
+    tasks: TaskTracker,
+    grace: Duration,
+}
+
+impl Shutdown {
+    /// One that begins when it is told to.
+    pub fn manual(grace: Duration) -> Self {
+        Self {
+            draining: CancellationToken::new(),
+            out_of_patience: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            grace,
+        }
+    }
+
+    /// One that begins with SIGTERM or SIGINT; a second signal ends patience.
+    pub fn on_signal() -> std::io::Result<Self> {
+        let shutdown = Self::manual(GRACE);
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (draining, out_of_patience) = (shutdown.draining.clone(), shutdown.out_of_patience.clone());
+        let watch = async move {
+            for token in [draining, out_of_patience] {
+                tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+                token.cancel();
+            }
+        };
+        // Not on the tracker: it must outlive what it stops.
+        #[expect(clippy::disallowed_methods, reason = "nothing waits for it")]
+        tokio::spawn(watch);
+        Ok(shutdown)
+    }
+
+    /// Begins to stop.
+    pub fn begin(&self) {
+        self.draining.cancel();
+    }
+
+    /// Fires when nothing new should be taken.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// Fires when what is held should be given up.
+    pub fn out_of_patience(&self) -> CancellationToken {
+        self.out_of_patience.clone()
+    }
+
+    /// Runs a task that [`Shutdown::finish`] waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits for every task; after the grace period, cuts them short.
+    pub async fn finish(&self) {
+        self.begin();
+        self.tasks.close();
+        if timeout(self.grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "grace period over");
+            self.out_of_patience.cancel();
+            if timeout(LAST_WORDS, self.tasks.wait()).await.is_err() {
+                tracing::error!(tasks = self.tasks.len(), "tasks left behind");
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What goes where: match, dispatcher, policy.
+
+use std::time::Duration;
+
+use dispatch::{Registry, RegistryError};
+use event_model::Environment;
+use queue::{Start, Terms, UNROUTED};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::SettingsError;
+use crate::tree::Tree;
+use crate::values::Time;
+
+const PATH: [&str; 2] = ["fluent-connect", "routes"];
+
+/// Most routes: each has a buffer of its own in memory.
+const MAX_ROUTES: usize = 256;
+
+/// Most attempts at once on one route.
+const MAX_CONCURRENCY: usize = 1024;
+
+/// Every route, in the order listed.
+#[derive(Clone, Debug)]
+pub struct Routes(pub Vec<RouteSettings>);
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct RouteSettings {
+    /// Its durable identity.
+    pub name: String,
+    /// Which events it gets.
+    pub terms: Terms,
+    /// Where it begins when it is first seen.
+    pub start: Start,
+    /// Attempts at once, in this process.
+    pub concurrency: usize,
+    /// How failures are tried again.
+    pub retry: RetrySettings,
+    /// The kind of its dispatcher.
+    pub dispatcher: String,
+    /// The dispatcher's own table.
+    pub table: Value,
+}
+
+/// `retry:` of a route.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySettings {
+    /// The first wait.
+    pub first: Time,
+    /// The longest wait.
+    pub ceiling: Time,
+    /// After this long it is a dead letter.
+    #[serde(rename = "for")]
+    pub budget: Time,
+    /// After so many attempts it is a dead letter; left out, only time counts.
+    pub attempts: Option<u32>,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            first: Time(Duration::from_secs(1)),
+            ceiling: Time(Duration::from_hours(1)),
+            budget: Time(Duration::from_hours(72)),
+            attempts: None,
+        }
+    }
+}
+
+/// One of `fluent-connect.routes`, without its dispatcher's table.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listed {
+    /// Lowercase letters, digits and hyphens.
+    name: String,
+    /// All given must hold; `{}` is everything.
+    #[serde(rename = "match")]
+    matching: MatchSettings,
+    /// Who delivers; its settings are in a table of this name.
+    dispatcher: String,
+    /// Attempts at once.
+    #[serde(default = "default_concurrency")]
+    concurrency: usize,
+    /// `now`, or `beginning`; fixed when the route is first seen.
+    #[serde(default)]
+    start: StartSettings,
+    /// How failures are tried again.
+    #[serde(default)]
+    retry: RetrySettings,
+}
+
+fn default_concurrency() -> usize {
+    16
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum StartSettings {
+    #[default]
+    Now,
+    Beginning,
+}
+
+/// `match:` of a route: each one value or a list.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct MatchSettings {
+    event: OneOrMore,
+    environment: OneOrMore,
+    account: OneOrMore,
+    retailer: OneOrMore,
+    entity_type: OneOrMore,
+    entity_subtype: OneOrMore,
+    entity_status: OneOrMore,
+}
+
+/// One value, or a list of them; numbers count as their text.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(with = "Scalars")]
+struct OneOrMore(Vec<String>);
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes OneOrMore in the schema")]
+enum Scalars {
+    One(Scalar),
+    More(Vec<Scalar>),
+}
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes OneOrMore in the schema")]
+enum Scalar {
+    Text(String),
+    Number(u64),
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let values = match Value::deserialize(from)? {
+            Value::Array(values) => values,
+            one => vec![one],
+        };
+        let text = |value| match value {
+            Value::String(text) if !text.is_empty() => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let texts: Option<Vec<String>> = values.into_iter().map(text).collect();
+        match texts {
+            Some(texts) if !texts.is_empty() => Ok(Self(texts)),
+            _ => Err(serde::de::Error::custom("expected a text, or a list of at least one text")),
+        }
+    }
+}
+
+impl Tree {
+    /// Reads the routes. With a registry, each dispatcher and its table are
+    /// checked; without, they are opaque.
+    pub fn routes(&self, registry: Option<&Registry>) -> Result<Routes, SettingsError> {
+        let listed = match self.value_at(&PATH) {
+            Value::Null => Vec::new(),
+            Value::Array(routes) => routes,
+            _ => return Err(self.invalid(&PATH, "expected a list of routes")),
+        };
+        if listed.len() > MAX_ROUTES {
+            return Err(self.invalid(&PATH, &format!("{} routes: expected {MAX_ROUTES} at most", listed.len())));
+        }
+        let mut routes: Vec<RouteSettings> = Vec::new();
+        for (index, value) in listed.into_iter().enumerate() {
+            let index = index.to_string();
+            let path = [PATH[0], PATH[1], &index];
+            let route = self.route(&path, value)?;
+            if routes.iter().any(|other| other.name == route.name) {
+                let why = format!("two routes are called `{}`: a name is a route's identity, rename one", route.name);
+                return Err(self.invalid(&[&path[..], &["name"]].concat(), &why));
+            }
+            if let Some(registry) = registry {
+                self.check_dispatcher(&path, &route, registry)?;
+            }
+            routes.push(route);
+        }
+        Ok(Routes(routes))
+    }
+
+    fn route(&self, path: &[&str], mut value: Value) -> Result<RouteSettings, SettingsError> {
+        let table = take_table(&mut value);
+        let Listed { name, matching, dispatcher, concurrency, start, retry } = self.read(path, &value)?;
+        let at = |key| [path, &[key]].concat();
+        if !is_name(&name) || name == UNROUTED {
+            let why = format!("expected 1 to 64 lowercase letters, digits and hyphens, and not `{UNROUTED}`");
+            return Err(self.invalid(&at("name"), &why));
+        }
+        if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
+            return Err(self.invalid(&at("concurrency"), &format!("expected 1 to {MAX_CONCURRENCY}")));
+        }
+        if retry.first.0.is_zero() || retry.first > retry.ceiling || retry.attempts == Some(0) {
+            return Err(self.invalid(&at("retry"), "expected first above 0 and not above ceiling, and attempts, if given, from 1"));
+        }
+        let start = match start {
+            StartSettings::Now => Start::Now,
+            StartSettings::Beginning => Start::Beginning,
+        };
+        let terms = self.terms(&at("match"), matching)?;
+        Ok(RouteSettings { name, terms, start, concurrency, retry, dispatcher, table })
+    }
+
+    fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {
+        let known = |name: &String| name.parse::<Environment>().is_ok();
+        if !matching.environment.0.iter().all(known) {
+            return Err(self.invalid(&[path, &["environment"]].concat(), "expected sandbox or production"));
+        }
+        Ok(Terms {
+            event: matching.event.0,
+            environment: matching.environment.0,
+            account: matching.account.0,
+            retailer: matching.retailer.0,
+            entity_type: matching.entity_type.0,
+            entity_subtype: matching.entity_subtype.0,
+            entity_status: matching.entity_status.0,
+        })
+    }
+
+    fn check_dispatcher(&self, path: &[&str], route: &RouteSettings, registry: &Registry) -> Result<(), SettingsError> {
+        registry.check(&route.dispatcher, &route.table).map_err(|error| match error {
+            RegistryError::Settings { path: inner, message } => {
+                self.misfit(&[path, &[route.dispatcher.as_str()]].concat(), &inner, &message)
+            }
+            other => {
+                let nearest = registry.kinds().map(|kind| (strsim::jaro_winkler(&route.dispatcher, kind), kind));
+                let hint = nearest.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
+                let hint = hint.map_or(String::new(), |(_, kind)| format!("; did you mean `{kind}`?"));
+                self.invalid(&[path, &["dispatcher"]].concat(), &format!("{other}{hint}"))
+            }
+        })
+    }
+}
+
+/// Takes the dispatcher's own table out of a route; none given is an empty one.
+fn take_table(route: &mut Value) -> Value {
+    let kind = route.get("dispatcher").and_then(Value::as_str).map(str::to_owned);
+    let table = kind.and_then(|kind| route.as_object_mut()?.remove(&kind));
+    table.filter(|table| !table.is_null()).unwrap_or_else(|| Value::Object(serde_json::Map::default()))
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=64).contains(&name.len()) && name.chars().all(plain)
+}

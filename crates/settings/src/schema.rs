@@ -1,0 +1,67 @@
+use dispatch::Registry;
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+
+use crate::queue_settings::QueueSettings;
+use crate::routes::Listed;
+use crate::webhook::{AccountSettings, WebhookSettings};
+
+/// The JSON Schema of `application.yml` for a binary with these dispatchers,
+/// for editors.
+pub fn schema(registry: &Registry) -> Value {
+    let mut route = of::<Listed>();
+    for (kind, table) in registry.schemas() {
+        route["properties"][kind] = without_meta(table.to_value());
+    }
+    let key = json!({"oneOf": [
+        {"type": "string", "description": "base64 SPKI or PEM"},
+        {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": false},
+    ]});
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "fluent-webhooks settings",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "fluent-connect": {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["accounts"],
+                "properties": {
+                    "connector-name": {"type": "string"},
+                    "accounts": {"type": "array", "minItems": 1, "items": of::<AccountSettings>()},
+                    "webhook": of::<WebhookSettings>(),
+                    "queue": of::<QueueSettings>(),
+                    "health": {"type": "string", "description": "address and port for livez and readyz"},
+                    "routes": {"type": "array", "items": route},
+                },
+            },
+            "fluentcommerce": {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "fluent-webhook-keys": {
+                        "type": "object",
+                        "additionalProperties": {"oneOf": [key, {"type": "array", "items": key}]},
+                    },
+                },
+            },
+        },
+    })
+}
+
+/// The schema of one section, with everything it refers to inside it.
+fn of<T: JsonSchema>() -> Value {
+    let mut settings = schemars::generate::SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    without_meta(schema.to_value())
+}
+
+fn without_meta(mut schema: Value) -> Value {
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        object.remove("title");
+    }
+    schema
+}

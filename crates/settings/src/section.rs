@@ -1,0 +1,116 @@
+//! Reading a part of the tree strictly into a type.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::SettingsError;
+use crate::tree::{Data, Tree};
+
+/// The sections that exist. What is planned and not built is refused by name.
+const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
+const CONNECT: [&str; 6] = ["connector-name", "accounts", "webhook", "queue", "health", "routes"];
+const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
+
+/// Keys of the design that this version does not have.
+const NOT_BUILT: [&str; 12] = [
+    "spool", "operator", "when", "order", "reverify", "rate", "breaker", "enrich", "confirm", "origins", "tls", "acknowledge",
+];
+
+/// Longest value repeated in an error: enough for a typo, too short for a secret.
+const MAX_ECHO: usize = 24;
+
+impl Tree {
+    pub(crate) fn refuse_unknown_sections(&self) -> Result<(), SettingsError> {
+        self.only(&[], &TOP)?;
+        self.only(&["fluent-connect"], &CONNECT)?;
+        self.only(&["fluentcommerce"], &COMMERCE)
+    }
+
+    fn only(&self, path: &[&str], known: &[&str]) -> Result<(), SettingsError> {
+        let Some(node) = self.at(path) else { return Ok(()) };
+        let Data::Map(entries) = &node.data else {
+            return if node.value().is_null() { Ok(()) } else { Err(self.invalid(path, "expected a table of keys")) };
+        };
+        match entries.iter().find(|(key, ..)| !known.contains(&key.as_str())) {
+            Some((key, ..)) => Err(self.invalid(&[path, &[key]].concat(), &unknown(key, known))),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the section at `path`; an absent one is read as an empty table.
+    pub(crate) fn section<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, SettingsError> {
+        let value = self.at(path).map(|node| node.value()).filter(|value| !value.is_null());
+        self.read(path, &value.unwrap_or_else(|| Value::Object(serde_json::Map::default())))
+    }
+
+    /// Reads `value`, which stands at `path`.
+    pub(crate) fn read<T: DeserializeOwned>(&self, path: &[&str], value: &Value) -> Result<T, SettingsError> {
+        let mut track = serde_path_to_error::Track::new();
+        T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|error| {
+            let inner: Vec<String> = track.path().iter().map(|segment| segment.to_string()).collect();
+            self.misfit(path, &inner, &error.to_string())
+        })
+    }
+
+    /// The error for what serde said about `inner` of the section at `path`.
+    pub(crate) fn misfit(&self, path: &[&str], inner: &[String], message: &str) -> SettingsError {
+        let mut full: Vec<&str> = path.to_vec();
+        full.extend(inner.iter().map(String::as_str).filter(|key| !matches!(*key, "?" | ".")));
+        if let Some((field, known)) = unknown_field(message) {
+            if full.last() != Some(&field) {
+                full.push(field);
+            }
+            return self.invalid(&full, &unknown(field, &known));
+        }
+        self.invalid(&full, &without_values(message))
+    }
+
+    /// An error about the value at `path`.
+    pub(crate) fn invalid(&self, path: &[&str], message: &str) -> SettingsError {
+        let full: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+        SettingsError::Invalid { place: self.place(&full), path: full.join("."), message: message.to_owned() }
+    }
+}
+
+/// What serde's "unknown field `x`, expected one of `a`, `b`" is about.
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (field, rest) = rest.split_once('`')?;
+    Some((field, rest.split('`').skip(1).step_by(2).collect()))
+}
+
+fn unknown(key: &str, known: &[&str]) -> String {
+    let shown = shortened(key);
+    if NOT_BUILT.contains(&key) {
+        return format!("`{shown}` is planned, but this version does not have it: remove it, or use a version that does");
+    }
+    let nearest = known.iter().map(|name| (strsim::jaro_winkler(key, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((likeness, name)) if likeness > 0.75 => format!("; did you mean `{name}`?"),
+        _ => String::new(),
+    };
+    let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+    format!("unknown key `{shown}`{hint} expected: {known}").replace("` expected", "`: expected").replace("? expected", "? Expected")
+}
+
+/// Serde shows the value it could not use, which may be a secret.
+fn without_values(message: &str) -> String {
+    for (start, what) in [("invalid type: ", "type"), ("invalid value: ", "value")] {
+        if let Some(rest) = message.strip_prefix(start) {
+            let kind = rest.split([' ', ',']).next().unwrap_or(what);
+            let expected = rest.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
+            return format!("expected {expected}, found {} {kind}", if kind == "integer" { "an" } else { "a" });
+        }
+    }
+    match message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
+        Some((variant, rest)) => format!("unknown value `{}`{rest}", shortened(variant)),
+        None => message.to_owned(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    if text.len() <= MAX_ECHO || text.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '_') && text.len() < 64 {
+        return text.to_owned();
+    }
+    "(not shown)".to_owned()
+}

@@ -1,0 +1,131 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::error::SettingsError;
+use crate::{overrides, yaml};
+
+/// The settings as they were written: one tree whose every value knows where
+/// it came from.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub(crate) root: Node,
+    file: Arc<Path>,
+}
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) data: Data,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Data {
+    /// null, a boolean, a number or a string.
+    Scalar(Value),
+    List(Vec<Node>),
+    /// Keys in order, each with its own place.
+    Map(Vec<(String, Place, Node)>),
+}
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the file.
+    File {
+        /// Which one.
+        file: Arc<Path>,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// In an environment variable.
+    Environment(Arc<str>),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+impl Tree {
+    /// Reads `file`, and what `environment` overrides in it.
+    pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| SettingsError::Unreadable { file: file.to_owned(), source })?;
+        Self::parse(file, &text, environment)
+    }
+
+    /// Like [`Tree::load`], for a file whose text is at hand.
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let file: Arc<Path> = file.into();
+        let mut root = yaml::parse(text, &|line| Place::File { file: Arc::clone(&file), line })?;
+        for (name, value) in environment {
+            overrides::apply(&mut root, &name, &value)?;
+        }
+        let tree = Self { root, file };
+        tree.refuse_unknown_sections()?;
+        Ok(tree)
+    }
+
+    /// The folder that relative paths in the settings are relative to.
+    pub fn folder(&self) -> PathBuf {
+        match self.file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        }
+    }
+
+    /// The node at a path of keys and indices; `None` where nothing is.
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(&self.root, |node, key| node.child(key))
+    }
+
+    /// The place of the deepest part of `path` that is there.
+    pub(crate) fn place(&self, path: &[String]) -> Place {
+        let mut node = &self.root;
+        let mut place = &node.place;
+        for key in path {
+            let (Some(own), Some(child)) = (node.key_place(key), node.child(key)) else { break };
+            (place, node) = (own, child);
+        }
+        place.clone()
+    }
+}
+
+impl Node {
+    pub(crate) fn child(&self, key: &str) -> Option<&Self> {
+        match &self.data {
+            Data::Map(entries) => entries.iter().find(|(k, ..)| k == key).map(|(.., node)| node),
+            Data::List(nodes) => nodes.get(key.parse::<usize>().ok()?),
+            Data::Scalar(_) => None,
+        }
+    }
+
+    fn key_place(&self, key: &str) -> Option<&Place> {
+        match &self.data {
+            Data::Map(entries) => entries.iter().find(|(k, ..)| k == key).map(|(_, place, _)| place),
+            Data::List(_) => self.child(key).map(|node| &node.place),
+            Data::Scalar(_) => None,
+        }
+    }
+
+    /// The value without its places.
+    pub(crate) fn value(&self) -> Value {
+        match &self.data {
+            Data::Scalar(value) => value.clone(),
+            Data::List(nodes) => nodes.iter().map(Self::value).collect(),
+            Data::Map(entries) => entries.iter().map(|(key, _, node)| (key.clone(), node.value())).collect(),
+        }
+    }
+}

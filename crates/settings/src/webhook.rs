@@ -1,0 +1,213 @@
+//! What a gateway needs: who may send, where, and how it is verified.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use event_model::{Account, Accounts, Algorithm, Environment, KeyName};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use verifier::{KeyRing, Signatures};
+
+use crate::error::SettingsError;
+use crate::tree::Tree;
+use crate::values::Size;
+
+/// Largest body limit that can be set: bodies are held in memory.
+const MAX_BODY_LIMIT: u64 = 16 << 20;
+
+/// The part of the settings that a gateway reads.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Where to accept webhooks.
+    pub listen: SocketAddr,
+    /// The endpoint's path.
+    pub path: String,
+    /// Largest body in bytes.
+    pub body_limit: usize,
+    /// What to do with genuine bodies that are not events.
+    pub malformed: OnMalformed,
+    /// Which signatures count, and where they are.
+    pub signatures: Signatures,
+    /// Who may send.
+    pub accounts: Accounts,
+    /// Their number and names, for people.
+    pub account_names: Vec<String>,
+    /// Whose signatures are believed.
+    pub keys: Arc<KeyRing>,
+}
+
+/// What to do with a genuine body that is not an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnMalformed {
+    /// Keep it, and answer 200.
+    #[default]
+    Quarantine,
+    /// Answer 400.
+    Refuse,
+}
+
+/// `fluent-connect.webhook`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct WebhookSettings {
+    /// Address and port.
+    listen: SocketAddr,
+    /// Path of the endpoint; a secret segment may be added.
+    path: String,
+    /// Kinds of signatures that admit; sha512, and md5 if it must be.
+    #[schemars(with = "Vec<String>")]
+    signatures: Vec<Algorithm>,
+    /// Names of the headers, where a proxy renames them.
+    signature_headers: SignatureHeaders,
+    /// Largest body, at most 16MiB.
+    body_limit: Size,
+    /// What to do with genuine bodies that are not events.
+    malformed: OnMalformed,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct SignatureHeaders {
+    /// Headers of SHA512withRSA.
+    sha512: Vec<String>,
+    /// Headers of MD5withRSA.
+    md5: Vec<String>,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            path: "/api/v1/fluent-connect/webhook".to_owned(),
+            signatures: Signatures::default().enabled,
+            signature_headers: SignatureHeaders::default(),
+            body_limit: Size(2 << 20),
+            malformed: OnMalformed::default(),
+        }
+    }
+}
+
+impl Default for SignatureHeaders {
+    fn default() -> Self {
+        let Signatures { sha512, md5, .. } = Signatures::default();
+        Self { sha512, md5 }
+    }
+}
+
+/// One of `fluent-connect.accounts`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountSettings {
+    /// Fluent's accountId.
+    name: String,
+    /// sydney, dublin, singapore, north_america.
+    region: String,
+    /// sandbox or production.
+    #[schemars(with = "String")]
+    environment: Environment,
+    /// Who of it may send; left out, all.
+    #[serde(default)]
+    retailers: Option<Vec<Retailer>>,
+}
+
+/// A retailer's id, with or without quotes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Retailer {
+    Number(u64),
+    Text(String),
+}
+
+impl Tree {
+    /// Reads what a gateway needs.
+    pub fn gateway(&self) -> Result<Gateway, SettingsError> {
+        let keys = self.keys()?;
+        let (accounts, account_names) = self.accounts(&keys)?;
+        let webhook: WebhookSettings = self.section(&["fluent-connect", "webhook"])?;
+        self.check_webhook(&webhook)?;
+        let WebhookSettings { listen, path, signatures, signature_headers, body_limit, malformed } = webhook;
+        let SignatureHeaders { sha512, md5 } = signature_headers;
+        let _: Option<String> = self.read(&["fluent-connect", "connector-name"], &self.value_at(&["fluent-connect", "connector-name"]))?;
+        Ok(Gateway {
+            listen,
+            path,
+            body_limit: usize::try_from(body_limit.0).unwrap_or(usize::MAX),
+            malformed,
+            signatures: Signatures { enabled: signatures, sha512, md5 },
+            accounts,
+            account_names,
+            keys: Arc::new(keys),
+        })
+    }
+
+    /// Where to answer health questions, if anywhere.
+    pub fn health(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        self.read(&["fluent-connect", "health"], &self.value_at(&["fluent-connect", "health"]))
+    }
+
+    pub(crate) fn value_at(&self, path: &[&str]) -> serde_json::Value {
+        self.at(path).map(|node| node.value()).unwrap_or_default()
+    }
+
+    fn check_webhook(&self, webhook: &WebhookSettings) -> Result<(), SettingsError> {
+        let at = |key: &'static str| ["fluent-connect", "webhook", key];
+        if !webhook.path.starts_with('/') || webhook.path.contains(['?', '#', ' ']) {
+            return Err(self.invalid(&at("path"), "expected a path that begins with / and has no query"));
+        }
+        if webhook.signatures.is_empty() {
+            return Err(self.invalid(&at("signatures"), "expected sha512, md5, or both: without one nobody is admitted"));
+        }
+        if webhook.body_limit.0 == 0 || webhook.body_limit.0 > MAX_BODY_LIMIT {
+            return Err(self.invalid(&at("body-limit"), "expected a size up to 16MiB"));
+        }
+        Ok(())
+    }
+
+    fn accounts(&self, keys: &KeyRing) -> Result<(Accounts, Vec<String>), SettingsError> {
+        const PATH: [&str; 2] = ["fluent-connect", "accounts"];
+        let listed: Vec<AccountSettings> = self.read(&PATH, &self.value_at(&PATH)).or_else(|error| {
+            if self.at(&PATH).is_none() { Ok(Vec::new()) } else { Err(error) }
+        })?;
+        if listed.is_empty() {
+            return Err(self.invalid(&PATH, "nobody may send: expected a list of accounts, each with name, region and environment"));
+        }
+        let mut accounts: Vec<Account> = Vec::new();
+        for (index, listed) in listed.into_iter().enumerate() {
+            let account = account(listed);
+            let index = index.to_string();
+            if let Some(problem) = problem(&account, &accounts, keys) {
+                return Err(self.invalid(&[PATH[0], PATH[1], &index], &problem));
+            }
+            accounts.push(account);
+        }
+        let names = accounts.iter().map(|account| format!("{} ({})", account.name, account.key)).collect();
+        Ok((Accounts::new(accounts), names))
+    }
+}
+
+fn account(listed: AccountSettings) -> Account {
+    let AccountSettings { name, region, environment, retailers } = listed;
+    let text = |retailer| match retailer {
+        Retailer::Number(number) => number.to_string(),
+        Retailer::Text(text) => text,
+    };
+    Account {
+        name,
+        key: KeyName::new(region, environment),
+        retailers: retailers.map(|retailers| retailers.into_iter().map(text).collect()),
+    }
+}
+
+fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<String> {
+    let (name, key) = (&account.name, &account.key);
+    if before.iter().any(|other| other.name == *name && other.key == *key) {
+        return Some(format!("account {name} is listed twice for {key}"));
+    }
+    if !keys.keys().any(|(listed, _)| listed == key) {
+        return Some(format!(
+            "account {name} has no key: its webhooks are verified with the key named {key}; put it under fluentcommerce.fluent-webhook-keys"
+        ));
+    }
+    None
+}

@@ -1,0 +1,167 @@
+//! The events that Fluent sends: orders, fulfilments, inventory, returns, in
+//! the key order of real bodies, minified.
+
+use serde_json::{Value, json};
+
+/// One webhook's body, and what a test wants to know of it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its name, by which it is routed.
+    pub name: String,
+    /// The entity it is about.
+    pub entity_ref: String,
+    /// The minified body.
+    pub body: Vec<u8>,
+}
+
+/// How much of an event is in its webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Everything, with attributes as an object.
+    Full,
+    /// Everything, with attributes as a list of name, type and value.
+    List,
+    /// Ids and refs only, as Fluent recommends.
+    Thin,
+}
+
+/// Writes events of one account, each different from all before it.
+#[derive(Clone, Debug)]
+pub struct Events {
+    account: String,
+    retailer: u32,
+    random: fastrand::Rng,
+    number: u64,
+}
+
+struct Kind {
+    name: &'static str,
+    entity: &'static str,
+    subtype: &'static str,
+    prefix: &'static str,
+    statuses: &'static [&'static str],
+}
+
+const KINDS: [Kind; 7] = [
+    Kind { name: "OrderStatusChange", entity: "ORDER", subtype: "HD", prefix: "HD", statuses: &["BOOKED", "PICK_PACK", "SHIPPED", "COMPLETE"] },
+    Kind { name: "OrderReadyForPickup", entity: "ORDER", subtype: "CC", prefix: "CC", statuses: &["AWAITING_COLLECTION"] },
+    Kind { name: "FulfilmentStatusChange", entity: "FULFILMENT", subtype: "HD_PFS", prefix: "FUL", statuses: &["ASSIGNED", "FULFILLED", "REJECTED"] },
+    Kind { name: "order_webhook_status", entity: "ORDER", subtype: "MULTI", prefix: "MU", statuses: &["BOOKED", "CANCELLED"] },
+    Kind { name: "fc.connect.order.webhook.status-update", entity: "ORDER", subtype: "HD", prefix: "HD", statuses: &["SHIPPED"] },
+    Kind { name: "InventoryChanged", entity: "INVENTORY_POSITION", subtype: "DEFAULT", prefix: "IP", statuses: &["ACTIVE"] },
+    Kind { name: "ReturnOrderCreated", entity: "RETURN_ORDER", subtype: "DEFAULT", prefix: "RO", statuses: &["CREATED"] },
+];
+
+impl Events {
+    /// Events of this account and retailer; the same seed writes the same.
+    pub fn new(account: impl Into<String>, retailer: u32, seed: u64) -> Self {
+        Self { account: account.into(), retailer, random: fastrand::Rng::with_seed(seed), number: 0 }
+    }
+
+    /// Any event, in any shape.
+    pub fn any(&mut self) -> Event {
+        let kind = self.random.usize(..KINDS.len());
+        let shape = [Shape::Full, Shape::List, Shape::Thin][self.random.usize(..3)];
+        self.of(KINDS[kind].name, shape)
+    }
+
+    /// An event of this name; one that Fluent has no example of is an order's.
+    pub fn of(&mut self, name: &str, shape: Shape) -> Event {
+        self.number += 1;
+        let kind = KINDS.iter().find(|kind| kind.name == name).unwrap_or(&KINDS[0]);
+        let reference = format!("{}_{:04}_{}", kind.prefix, self.random.u32(..10_000), self.number);
+        let body = match shape {
+            Shape::Thin => self.thin(name, kind, &reference),
+            Shape::Full | Shape::List => self.full(name, kind, &reference, shape),
+        };
+        Event { name: name.to_owned(), entity_ref: reference, body }
+    }
+
+    fn thin(&mut self, name: &str, kind: &Kind, reference: &str) -> Vec<u8> {
+        object(&[
+            ("id", json!(self.uuid())),
+            ("name", json!(name)),
+            ("accountId", json!(self.account)),
+            ("retailerId", json!(self.retailer.to_string())),
+            ("entityId", json!(self.random.u32(1000..9_999_999).to_string())),
+            ("entityRef", json!(reference)),
+            ("entityType", json!(kind.entity)),
+        ])
+    }
+
+    fn full(&mut self, name: &str, kind: &Kind, reference: &str, shape: Shape) -> Vec<u8> {
+        let entity_id = self.random.u32(1000..9_999_999).to_string();
+        let status = kind.statuses[self.random.usize(..kind.statuses.len())];
+        let root = if kind.entity == "FULFILMENT" { format!("HD_{reference}") } else { reference.to_owned() };
+        let root_type = if kind.entity == "FULFILMENT" { "ORDER" } else { kind.entity };
+        object(&[
+            ("id", json!(self.uuid())),
+            ("name", json!(name)),
+            ("accountId", json!(self.account)),
+            ("retailerId", json!(self.retailer.to_string())),
+            ("entityId", json!(entity_id)),
+            ("entityRef", json!(reference)),
+            ("entityType", json!(kind.entity)),
+            ("entitySubtype", json!(kind.subtype)),
+            ("entityStatus", json!(status)),
+            ("type", json!("NORMAL")),
+            ("attributes", self.attributes(shape)),
+            ("meta", json!({"mode": "SYNC", "simulation": false, "models": []})),
+            ("trailLogs", json!([])),
+            ("errorLogs", json!([])),
+            ("rootEntityId", json!(entity_id)),
+            ("rootEntityType", json!(root_type)),
+            ("rootEntityRef", json!(root)),
+        ])
+    }
+
+    fn attributes(&mut self, shape: Shape) -> Value {
+        let tracking = format!("TRK{:09}", self.random.u32(..1_000_000_000));
+        let values = [
+            ("ShippingPartner", "Star Track".to_owned()),
+            ("TrackingURL", format!("https://track.example.com/{tracking}?lang=en&x=1")),
+            ("TrackingNumber", tracking),
+            ("customerName", "Zoë Łukasiewicz 😀".to_owned()),
+        ];
+        match shape {
+            Shape::List => values.iter().map(|(name, value)| json!({"name": name, "type": "STRING", "value": value})).collect(),
+            Shape::Full | Shape::Thin => values.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect(),
+        }
+    }
+
+    fn uuid(&mut self) -> String {
+        let digits = format!("{:032x}", self.random.u128(..));
+        let part = |from: usize, to: usize| &digits[from..to];
+        format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    }
+}
+
+/// An object in this very order of keys, whatever serde_json's features are.
+fn object(fields: &[(&str, Value)]) -> Vec<u8> {
+    let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
+    format!("{{{}}}", fields.join(",")).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_a_different_json_object() {
+        let mut events = Events::new("ACME", 34, 1);
+        let bodies: Vec<_> = (0..500).map(|_| events.any().body).collect();
+        let distinct: std::collections::HashSet<_> = bodies.iter().collect();
+        assert_eq!(distinct.len(), 500);
+        for body in &bodies {
+            let value: Value = serde_json::from_slice(body).unwrap();
+            assert_eq!(value["accountId"], "ACME");
+        }
+    }
+
+    #[test]
+    fn a_seed_writes_the_same_again() {
+        let write = |seed| (0..20).map(|_| ()).scan(Events::new("A", 1, seed), |events, ()| Some(events.any().body)).collect::<Vec<_>>();
+        assert_eq!(write(7), write(7));
+        assert_ne!(write(7), write(8));
+    }
+}

@@ -1,0 +1,90 @@
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use md5::Md5;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use rsa::rand_core::OsRng;
+use rsa::{Pkcs1v15Sign, RsaPrivateKey};
+use sha2::{Digest, Sha512};
+
+/// A key pair as Fluent has one for each region and environment.
+///
+/// For throw-away keys only: signing here takes no care to hide the key from
+/// somebody who measures time.
+#[derive(Clone)]
+pub struct KeyPair(RsaPrivateKey);
+
+/// A body and its two signatures, in standard base64.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The exact bytes.
+    pub body: Vec<u8>,
+    /// For `fluent-signature`: SHA512withRSA.
+    pub sha512: String,
+    /// For `flex.signature`: MD5withRSA.
+    pub md5: String,
+}
+
+impl KeyPair {
+    /// A new pair. Fluent's have 1024 bits.
+    pub fn generate(bits: usize) -> anyhow::Result<Self> {
+        if !(1024..=4096).contains(&bits) {
+            bail!("{bits} bits: expected 1024 to 4096");
+        }
+        Ok(Self(RsaPrivateKey::new(&mut OsRng, bits)?))
+    }
+
+    /// Reads the private key that [`KeyPair::save`] wrote.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let pem = std::fs::read_to_string(path).with_context(|| format!("reading key {}", path.display()))?;
+        let key = RsaPrivateKey::from_pkcs8_pem(&pem).with_context(|| format!("{} is not a private key", path.display()))?;
+        Ok(Self(key))
+    }
+
+    /// Writes the private key as PKCS#8 PEM to `<path>.key`, and the public
+    /// one, as Fluent shows it, to `<path>.pub`.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let write = |extension: &str, text: &str| {
+            let path = path.with_extension(extension);
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+        };
+        write("key", &self.0.to_pkcs8_pem(LineEnding::LF)?)?;
+        write("pub", &format!("{}\n", self.public_base64()?))
+    }
+
+    /// The public key as one line of base64 SPKI, without armour.
+    pub fn public_base64(&self) -> anyhow::Result<String> {
+        Ok(STANDARD.encode(self.0.to_public_key().to_public_key_der()?))
+    }
+
+    /// The public key as PEM.
+    pub fn public_pem(&self) -> anyhow::Result<String> {
+        Ok(self.0.to_public_key().to_public_key_pem(LineEnding::LF)?)
+    }
+
+    /// The private key as PEM, for tests that paste it where it must not be.
+    pub fn private_pem(&self) -> anyhow::Result<String> {
+        Ok(self.0.to_pkcs8_pem(LineEnding::LF)?.to_string())
+    }
+
+    /// The key itself, for tests that make signatures which nobody should.
+    pub fn private(&self) -> &RsaPrivateKey {
+        &self.0
+    }
+
+    /// Signs in both ways, over these bytes and nothing else.
+    pub fn sign(&self, body: impl Into<Vec<u8>>) -> anyhow::Result<Signed> {
+        let body = body.into();
+        let sha512 = self.0.sign(Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(&body))?;
+        let md5 = self.0.sign(Pkcs1v15Sign::new::<Md5>(), &Md5::digest(&body))?;
+        Ok(Signed { body, sha512: STANDARD.encode(sha512), md5: STANDARD.encode(md5) })
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyPair(..)")
+    }
+}
