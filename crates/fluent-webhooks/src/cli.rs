@@ -102,7 +102,7 @@ enum Command {
 impl Cli {
     pub(crate) fn run(self, registry: &Registry) -> ExitCode {
         match self.command {
-            Command::Demo(args) => demo::run(args, registry),
+            Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
             Command::Check { common } => service::code(commands::check::run(&common, registry)),
             Command::Init(args) => service::code(commands::init::run(&args)),

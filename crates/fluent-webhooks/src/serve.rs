@@ -66,7 +66,7 @@ impl Plan {
         if let Some(address) = self.tree.health()? {
             let health = Health::bind(address, readiness.clone()).await;
             let health = health.with_context(|| format!("listening on {address} for health checks"))?;
-            shutdown.spawn(health.serve(shutdown.clone()));
+            shutdown.spawn_unwaited(health.serve(shutdown.clone()));
         }
         let dispatching = dispatcher::open(&self.routes, &self.tree.folder(), registry, &*queue, clock).await?;
         let listen = self.gateway.listen;

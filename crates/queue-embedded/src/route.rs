@@ -1,6 +1,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_model::Event;
 use queue::{Filter, Route};
@@ -53,6 +53,8 @@ struct State {
     next_due: Option<i64>,
     /// The buffer and the file may disagree: begin anew from the file.
     stale: bool,
+    /// When unmatched events last moved the cursor.
+    moved_at: Instant,
 }
 
 /// What a consumer takes out, and how the cursor moves with it.
@@ -67,8 +69,9 @@ pub(crate) struct Taken {
 const MAX_READY: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 
-/// How far unmatched events let the cursor in the file lag behind.
+/// How far, and how long, unmatched events let the cursor in the file lag.
 const CURSOR_LAG: u64 = 1000;
+const CURSOR_EVERY: Duration = Duration::from_secs(2);
 
 impl RouteBuffer {
     pub(crate) fn new(id: i64, route: Route, cursor: u64) -> Self {
@@ -82,6 +85,7 @@ impl RouteBuffer {
             // Something may have been left by the last process.
             next_due: Some(i64::MIN),
             stale: false,
+            moved_at: Instant::now(),
         };
         Self { id, name, filter, lease, filled: Notify::new(), state: Mutex::new(state) }
     }
@@ -109,9 +113,11 @@ impl RouteBuffer {
     /// Moves the cursor past events that do not match, once in a while.
     pub(crate) fn idle_cursor(&self) -> Option<(u64, u64)> {
         let mut state = lock(&self.state);
-        if state.stale || state.scan < state.claimed + CURSOR_LAG {
+        let far = state.scan >= state.claimed + CURSOR_LAG;
+        if state.stale || !(far || state.moved_at.elapsed() >= CURSOR_EVERY) {
             return None;
         }
+        state.moved_at = Instant::now();
         state.advance(&[])
     }
 

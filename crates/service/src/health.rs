@@ -48,16 +48,11 @@ impl Health {
         Ok(Self { listener: TcpListener::bind(address).await?, readiness })
     }
 
-    /// Answers until out of patience: while draining, somebody must hear so.
+    /// Answers until the process ends: while draining, somebody must hear so.
     pub async fn serve(self, shutdown: Shutdown) {
         let draining = shutdown.draining();
-        let stop = shutdown.out_of_patience();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, _)) = self.listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };

@@ -46,9 +46,7 @@ impl Shutdown {
                 token.cancel();
             }
         };
-        // Not on the tracker: it must outlive what it stops.
-        #[expect(clippy::disallowed_methods, reason = "nothing waits for it")]
-        tokio::spawn(watch);
+        shutdown.spawn_unwaited(watch);
         Ok(shutdown)
     }
 
@@ -70,6 +68,13 @@ impl Shutdown {
     /// Runs a task that [`Shutdown::finish`] waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Runs a task that nobody waits for: it ends with the process. For what
+    /// must still answer while everything else ends.
+    #[expect(clippy::disallowed_methods, reason = "this is the door for tasks nobody waits for")]
+    pub fn spawn_unwaited(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
     }
 
     /// Waits for every task; after the grace period, cuts them short.

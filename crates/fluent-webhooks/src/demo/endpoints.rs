@@ -1,0 +1,79 @@
+//! What a retailer's systems answer in the demo.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use service::Shutdown;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use super::story::{Delivered, Story};
+use super::world::{DOWN, World};
+
+/// Entity refs that the endpoints treat in their own way begin so.
+pub(super) const FAILS_TWICE: &str = "FAILS_TWICE";
+pub(super) const REFUSED: &str = "REFUSED";
+
+/// The endpoints, and what each has seen.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoints {
+    story: Story,
+    seen: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl Endpoints {
+    pub(super) async fn open(world: &World, story: Story, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let endpoints = Self { story, seen: Arc::default() };
+        let listener = listen(world.endpoints).await?;
+        shutdown.spawn_unwaited(endpoints.clone().serve(listener));
+        let (late, address) = (endpoints.clone(), world.warehouse);
+        shutdown.spawn_unwaited(async move {
+            sleep(DOWN).await;
+            if let Ok(listener) = listen(address).await {
+                late.story.tell("back", "the warehouse's endpoint");
+                late.serve(listener).await;
+            }
+        });
+        Ok(())
+    }
+
+    async fn serve(self, listener: TcpListener) {
+        let router = Router::new().fallback(answer).with_state(self);
+        // It ends with the demo.
+        let _ = axum::serve(listener, router).await;
+    }
+
+    /// How often this event was offered here before.
+    fn count(&self, key: &str) -> u32 {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = seen.entry(key.to_owned()).or_default();
+        *count += 1;
+        *count - 1
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+}
+
+async fn answer(State(endpoints): State<Endpoints>, uri: Uri, headers: HeaderMap, _body: Bytes) -> StatusCode {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (id, subject) = (header("ce-id"), header("ce-subject"));
+    let reference = subject.split('/').next_back().unwrap_or_default().to_owned();
+    let before = endpoints.count(&id);
+    let status = match () {
+        () if reference.starts_with(FAILS_TWICE) && before < 2 => StatusCode::SERVICE_UNAVAILABLE,
+        () if reference.starts_with(REFUSED) => StatusCode::UNPROCESSABLE_ENTITY,
+        () => StatusCode::OK,
+    };
+    let endpoint = uri.path().trim_start_matches('/').to_owned();
+    let delivered = Delivered { id, endpoint, name: header("ce-type"), reference, attempt: header("fluent-attempt"), status: status.as_u16() };
+    endpoints.story.delivered(delivered);
+    status
+}

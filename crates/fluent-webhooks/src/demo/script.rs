@@ -1,0 +1,143 @@
+//! What is sent in the demo, and what should come of it.
+
+use simulator::{Answer, Attempted, Events, Shape, Signed};
+
+use super::endpoints::{FAILS_TWICE, REFUSED};
+use super::world::{ACCOUNT, World};
+
+/// What should come of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Accepted, and delivered to this endpoint.
+    Delivered(&'static str),
+    /// Accepted as known, and delivered no second time.
+    Duplicate,
+    /// Accepted, refused for good by its endpoint, kept as a dead letter.
+    DeadLetter,
+    /// Accepted, and kept because no route matches.
+    Unrouted,
+    /// Genuine and not an event: kept apart.
+    Quarantined,
+    /// Refused with this status.
+    Refused(u16),
+}
+
+/// One webhook.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub(super) name: String,
+    pub(super) reference: String,
+    pub(super) about: &'static str,
+    pub(super) signed: Signed,
+    pub(super) outcome: Outcome,
+}
+
+impl Scene {
+    pub(super) fn headers(&self) -> [(&'static str, &str); 2] {
+        [("fluent-signature", &self.signed.sha512), ("flex.signature", &self.signed.md5)]
+    }
+}
+
+/// One webhook and what the service answered.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) scene: Scene,
+    pub(super) attempts: u32,
+    pub(super) answer: Option<Answer>,
+}
+
+impl Sent {
+    pub(super) fn new(scene: Scene, attempted: Attempted) -> Self {
+        Self { scene, attempts: attempted.attempts, answer: attempted.answer }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.answer.as_ref().map_or(0, |answer| answer.status)
+    }
+
+    pub(super) fn event_id(&self) -> Option<&str> {
+        self.answer.as_ref()?.body["eventId"].as_str()
+    }
+
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.body["duplicate"] == true)
+    }
+}
+
+/// The whole play, in its order.
+pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
+    let mut author = Author { world, events: Events::new(ACCOUNT, 34, 2026), scenes: Vec::new() };
+    author.everyday()?;
+    author.trouble()?;
+    author.everyday()?;
+    author.strangers()?;
+    author.repeat(3);
+    author.everyday()?;
+    Ok(author.scenes)
+}
+
+struct Author<'w> {
+    world: &'w World,
+    events: Events,
+    scenes: Vec<Scene>,
+}
+
+impl Author<'_> {
+    /// Orders, pickups and fulfilments, in every shape.
+    fn everyday(&mut self) -> anyhow::Result<()> {
+        for shape in [Shape::Full, Shape::List, Shape::Thin] {
+            self.event("OrderStatusChange", shape, None, "", Outcome::Delivered("orders"))?;
+            self.event("OrderReadyForPickup", shape, None, "", Outcome::Delivered("pickup"))?;
+            self.event("FulfilmentStatusChange", shape, None, "its endpoint is down for 16 s", Outcome::Delivered("fulfilments"))?;
+        }
+        self.event("fc.connect.order.webhook.status-update", Shape::Full, None, "", Outcome::Delivered("orders"))
+    }
+
+    /// What goes wrong behind us.
+    fn trouble(&mut self) -> anyhow::Result<()> {
+        let twice = "its endpoint fails twice first";
+        self.event("OrderReadyForPickup", Shape::Full, Some(FAILS_TWICE), twice, Outcome::Delivered("pickup"))?;
+        self.event("ReturnOrderCreated", Shape::Full, Some(REFUSED), "its endpoint answers 422", Outcome::DeadLetter)?;
+        self.event("InventoryChanged", Shape::Thin, None, "no route matches it", Outcome::Unrouted)
+    }
+
+    /// What should not get in.
+    fn strangers(&mut self) -> anyhow::Result<()> {
+        let event = self.events.of("OrderStatusChange", Shape::Full);
+        let forged = self.world.forger.sign(event.body.clone())?;
+        self.add(&event.name, &event.entity_ref, "forged: signed with a key of nobody", forged, Outcome::Refused(401));
+        let other = self.world.production.sign(event.body.clone())?;
+        self.add(&event.name, &event.entity_ref, "signed with another environment's key", other, Outcome::Refused(403));
+        let mut altered = self.world.sandbox.sign(event.body)?;
+        altered.body.push(b'\n');
+        self.add(&event.name, &event.entity_ref, "genuine, but a line end was added", altered, Outcome::Refused(401));
+        let stranger = Events::new("STRANGER", 34, 1).of("OrderStatusChange", Shape::Full);
+        let signed = self.world.sandbox.sign(stranger.body)?;
+        self.add(&stranger.name, &stranger.entity_ref, "genuine, of an account that is not listed", signed, Outcome::Refused(403));
+        let odd = self.world.sandbox.sign(format!(r#"{{"accountId":"{ACCOUNT}","entityRef":"NO_ID_1"}}"#))?;
+        self.add("(no name)", "NO_ID_1", "genuine, but without id and name", odd, Outcome::Quarantined);
+        Ok(())
+    }
+
+    /// The first few once more, as after an answer that got lost.
+    fn repeat(&mut self, count: usize) {
+        let again: Vec<Scene> = self.scenes.iter().take(count).cloned().collect();
+        self.scenes.extend(again.into_iter().map(|scene| Scene { about: "sent before", outcome: Outcome::Duplicate, ..scene }));
+    }
+
+    fn event(&mut self, name: &str, shape: Shape, reference: Option<&str>, about: &'static str, outcome: Outcome) -> anyhow::Result<()> {
+        let event = self.events.of(name, shape);
+        let (mut body, mut known) = (String::from_utf8(event.body)?, event.entity_ref);
+        if let Some(reference) = reference {
+            body = body.replace(&known, reference);
+            reference.clone_into(&mut known);
+        }
+        let signed = self.world.sandbox.sign(body)?;
+        self.add(name, &known, about, signed, outcome);
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, reference: &str, about: &'static str, signed: Signed, outcome: Outcome) {
+        self.scenes.push(Scene { name: name.to_owned(), reference: reference.to_owned(), about, signed, outcome });
+    }
+}

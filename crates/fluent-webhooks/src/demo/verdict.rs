@@ -1,0 +1,152 @@
+//! Whether everything came out as it should.
+
+use anyhow::bail;
+use queue::{DeadQuery, Stores, UNROUTED};
+
+use super::script::{Outcome, Sent};
+use super::story::Story;
+use super::world::World;
+use crate::{open, output};
+
+/// What was found, and what was wrong with it.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    counts: String,
+    problems: Vec<String>,
+}
+
+impl Verdict {
+    /// The last line, and the exit code.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        if self.problems.is_empty() {
+            output::line(format!("ok: {}", self.counts));
+            return Ok(());
+        }
+        self.problems.iter().for_each(|problem| output::line(format!("wrong: {problem}")));
+        bail!("{} thing(s) did not come out as they should", self.problems.len())
+    }
+}
+
+/// Whether nothing is to be waited for any more.
+pub(super) fn is_delivered(story: &Story, sent: &Sent) -> bool {
+    let answered = |status| sent.event_id().is_some_and(|id| story.of(id).iter().any(|d| d.status == status));
+    match sent.scene.outcome {
+        Outcome::Delivered(_) => sent.status() != 200 || answered(200),
+        Outcome::DeadLetter => sent.status() != 200 || answered(422),
+        _ => true,
+    }
+}
+
+/// Holds what was sent against what arrived and what is kept.
+pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
+    let stores = open::stores(&world.config())?;
+    let kept = Kept::wait_for(&*stores, sent).await?;
+    let mut problems: Vec<String> = sent.iter().filter_map(|sent| problem(story, sent)).collect();
+    problems.extend(kept.problems(sent));
+    let known: Vec<&str> = sent.iter().filter_map(Sent::event_id).collect();
+    problems.extend(story.ids().into_iter().filter(|id| !known.contains(&id.as_str())).map(|id| format!("{id} was delivered and never accepted")));
+    summarize(story, sent);
+    let count = |wanted: fn(&Outcome) -> bool| sent.iter().filter(|sent| wanted(&sent.scene.outcome)).count();
+    let counts = format!(
+        "{} sent; {} delivered, {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, 0 lost",
+        sent.len(),
+        count(|o| matches!(o, Outcome::Delivered(_))),
+        count(|o| *o == Outcome::Duplicate),
+        count(|o| matches!(o, Outcome::Refused(_))),
+        kept.dead,
+        kept.unrouted,
+        kept.quarantined,
+    );
+    Ok(Verdict { counts, problems })
+}
+
+fn problem(story: &Story, sent: &Sent) -> Option<String> {
+    let said = |what: String| Some(format!("{} {}: {what}", sent.scene.name, sent.scene.reference));
+    let expected = match sent.scene.outcome {
+        Outcome::Refused(status) => status,
+        _ => 200,
+    };
+    if sent.status() != expected {
+        return said(format!("expected the answer {expected}, got {}", sent.status()));
+    }
+    match sent.scene.outcome {
+        Outcome::Delivered(endpoint) => {
+            let arrived = story.of(sent.event_id()?);
+            let there = arrived.iter().any(|d| d.endpoint == endpoint && d.status == 200);
+            if there { None } else { said(format!("never arrived at /{endpoint}")) }
+        }
+        Outcome::Duplicate if !sent.is_duplicate() => said("was not known as a duplicate".to_owned()),
+        _ => None,
+    }
+}
+
+/// What lies in the stores.
+struct Kept {
+    dead: usize,
+    unrouted: usize,
+    quarantined: usize,
+}
+
+impl Kept {
+    /// The last settlements may still be on their way.
+    async fn wait_for(stores: &dyn Stores, sent: &[Sent]) -> anyhow::Result<Self> {
+        let mut kept = Self::look(stores).await?;
+        for _ in 0..50 {
+            if kept.problems(sent).is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            kept = Self::look(stores).await?;
+        }
+        Ok(kept)
+    }
+
+    async fn look(stores: &dyn Stores) -> anyhow::Result<Self> {
+        let letters = stores.dead_letters().list(DeadQuery { limit: 1000, ..DeadQuery::default() }).await?;
+        let unrouted = letters.iter().filter(|letter| letter.route == UNROUTED).count();
+        let quarantined = stores.quarantine().list(0, 1000).await?.len();
+        Ok(Self { dead: letters.len() - unrouted, unrouted, quarantined })
+    }
+
+    fn problems(&self, sent: &[Sent]) -> Vec<String> {
+        let expected = |outcome| sent.iter().filter(|sent| sent.scene.outcome == outcome).count();
+        [
+            ("dead letters", self.dead, expected(Outcome::DeadLetter)),
+            ("unrouted events", self.unrouted, expected(Outcome::Unrouted)),
+            ("quarantined bodies", self.quarantined, expected(Outcome::Quarantined)),
+        ]
+        .into_iter()
+        .filter(|(_, found, expected)| found != expected)
+        .map(|(what, found, expected)| format!("{found} {what}, expected {expected}"))
+        .collect()
+    }
+}
+
+fn summarize(story: &Story, sent: &[Sent]) {
+    output::line("\nWhat became of each:\n");
+    let rows = sent.iter().map(|sent| {
+        let answer = match (&sent.answer, sent.is_duplicate()) {
+            (None, _) => "none".to_owned(),
+            (Some(answer), true) => format!("{} duplicate", answer.status),
+            (Some(answer), false) => answer.status.to_string(),
+        };
+        vec![sent.scene.name.clone(), sent.scene.reference.clone(), answer, sent.attempts.to_string(), became(story, sent)]
+    });
+    output::table(&["event", "entity", "answer", "sent", "became"], rows.collect(), "nothing was sent");
+    output::line("");
+}
+
+fn became(story: &Story, sent: &Sent) -> String {
+    match sent.scene.outcome {
+        Outcome::Delivered(endpoint) => {
+            let arrived = sent.event_id().map(|id| story.of(id)).unwrap_or_default();
+            let done = arrived.iter().find(|d| d.status == 200);
+            done.map_or("NOT delivered".to_owned(), |d| format!("delivered to /{endpoint} at attempt {}", d.attempt))
+        }
+        Outcome::Duplicate => "known: not delivered again".to_owned(),
+        Outcome::DeadLetter => "dead letter: its endpoint refused it for good".to_owned(),
+        Outcome::Unrouted => "kept as unrouted".to_owned(),
+        Outcome::Quarantined => "kept in quarantine: genuine, but not an event".to_owned(),
+        Outcome::Refused(_) => format!("refused: {}", sent.scene.about),
+    }
+}

@@ -1,0 +1,127 @@
+//! Keys, settings and ports of a demo.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use simulator::{Events, KeyPair, Shape};
+
+/// How long the warehouse's endpoint is down. Fluent gives up after 14 s.
+pub(super) const DOWN: Duration = Duration::from_secs(16);
+
+/// The account that the demo is about.
+pub(super) const ACCOUNT: &str = "ACME";
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) folder: PathBuf,
+    pub(super) webhook: SocketAddr,
+    pub(super) health: SocketAddr,
+    pub(super) endpoints: SocketAddr,
+    pub(super) warehouse: SocketAddr,
+    /// The key that the account's webhooks are signed with.
+    pub(super) sandbox: KeyPair,
+    /// Another environment's: genuine, but not this account's.
+    pub(super) production: KeyPair,
+    /// Nobody's.
+    pub(super) forger: KeyPair,
+}
+
+impl World {
+    pub(super) fn make(folder: &Path) -> anyhow::Result<Self> {
+        let keys = folder.join("keys");
+        fs::create_dir_all(&keys).with_context(|| format!("making {}", keys.display()))?;
+        let data = folder.join("data");
+        if data.exists() {
+            fs::remove_dir_all(&data).with_context(|| format!("clearing {}", data.display()))?;
+        }
+        let [webhook, health, endpoints, warehouse] = free_ports()?;
+        let world = Self {
+            folder: folder.to_owned(),
+            webhook,
+            health,
+            endpoints,
+            warehouse,
+            sandbox: KeyPair::generate(1024)?,
+            production: KeyPair::generate(1024)?,
+            forger: KeyPair::generate(1024)?,
+        };
+        world.sandbox.save(&keys.join("sydney_sandbox"))?;
+        world.production.save(&keys.join("sydney_production"))?;
+        fs::write(world.config(), world.settings()).with_context(|| format!("writing {}", world.config().display()))?;
+        Ok(world)
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.folder.join("application.yml")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("serve.log")
+    }
+
+    pub(super) fn webhook_url(&self) -> String {
+        format!("http://{}/api/v1/fluent-connect/webhook", self.webhook)
+    }
+
+    /// One more signed body in a file, and its signature.
+    pub(super) fn one_more(&self) -> anyhow::Result<(PathBuf, String)> {
+        let event = Events::new(ACCOUNT, 34, 4711).of("OrderStatusChange", Shape::Full);
+        let text = String::from_utf8(event.body)?.replace(&event.entity_ref, "MORE_1");
+        let signed = self.sandbox.sign(text)?;
+        let file = self.folder.join("one-more.json");
+        fs::write(&file, &signed.body).with_context(|| format!("writing {}", file.display()))?;
+        Ok((file, signed.sha512))
+    }
+
+    fn settings(&self) -> String {
+        let Self { webhook, health, endpoints, warehouse, .. } = self;
+        format!(
+            r#"# Written by `fluent-webhooks demo`.
+fluent-connect:
+  accounts:
+    - {{ name: {ACCOUNT}, region: sydney, environment: sandbox, retailers: [34] }}
+  webhook:
+    listen: {webhook}
+  queue:
+    kind: embedded
+    path: data/queue.db
+  health: {health}
+  routes:
+    - name: orders
+      match: {{ event: [OrderStatusChange, order_webhook_status, fc.connect.order.webhook.status-update] }}
+      dispatcher: http
+      http: {{ url: "http://{endpoints}/orders" }}
+    - name: pickup-ready
+      match: {{ event: OrderReadyForPickup }}
+      dispatcher: http
+      http: {{ url: "http://{endpoints}/pickup" }}
+      retry: {{ first: 500ms, ceiling: 2s, for: 1h }}
+    - name: warehouse
+      match: {{ entity-type: FULFILMENT }}
+      dispatcher: http
+      http: {{ url: "http://{warehouse}/fulfilments" }}
+      retry: {{ first: 500ms, ceiling: 2s, for: 1h }}
+    - name: returns
+      match: {{ event: ReturnOrderCreated }}
+      dispatcher: http
+      http: {{ url: "http://{endpoints}/returns" }}
+
+fluentcommerce:
+  fluent-webhook-keys:
+    "[sydney_sandbox]": {{ file: keys/sydney_sandbox.pub }}
+    "[sydney_production]": {{ file: keys/sydney_production.pub }}
+"#
+        )
+    }
+}
+
+fn free_ports() -> anyhow::Result<[SocketAddr; 4]> {
+    // All held at once, so that they differ; free again when dropped.
+    let held: Vec<TcpListener> =
+        (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("looking for free ports")?;
+    let ports: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    ports.try_into().map_err(|_| anyhow::anyhow!("four ports were asked for"))
+}
