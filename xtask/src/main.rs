@@ -1,1 +1,80 @@
-fn main() {}
+//! Workspace chores: `cargo xtask <name>`.
+//!
+//! Checks that can fail are tests, so `cargo xtask test` is the whole gate and
+//! there is nothing else to remember.
+#![expect(clippy::print_stdout, reason = "chores speak to people")]
+
+mod bench;
+mod demo;
+mod test;
+
+#[cfg(test)]
+mod layers;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+
+/// Chores of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Show the whole pipeline at work, on real signed webhooks
+    Demo {
+        /// Passed on: `--once` ends by itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run everything that must pass before a change lands
+    Test,
+    /// Measure speed beside its floors
+    Bench {
+        /// Passed on: `--json`, `--quick`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Write generated files anew: the settings' JSON Schema
+    Codegen,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Demo { args } => demo::run(&args),
+        Task::Test => test::run_steps(),
+        Task::Bench { args } => bench::run(&args),
+        Task::Codegen => codegen(),
+    }
+}
+
+fn codegen() -> anyhow::Result<()> {
+    let mut test = cargo(&["test", "--quiet", "--package", "fluent-webhooks", "committed_schema"]);
+    run(test.env("UPDATE_EXPECT", "1"))
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Where everything is built: also what `CARGO_TARGET_DIR` says.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// This very cargo, in the workspace's folder.
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args).current_dir(root());
+    command
+}
+
+/// Runs a command whose failure is ours.
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("starting {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}

@@ -74,14 +74,18 @@ fn is_never(address: IpAddr) -> bool {
                 || v4.is_broadcast()
                 || METADATA_V4.contains(&v4)
         }
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6 == METADATA_V6,
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6 == METADATA_V6
+        }
     }
 }
 
 fn is_private(address: IpAddr) -> bool {
     match address {
         // 100.64.0.0/10 is shared space, RFC 6598: as good as private.
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+        IpAddr::V4(v4) => {
+            v4.is_private() || v4.is_loopback() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
+        }
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
     }
 }
@@ -145,14 +149,24 @@ mod tests {
 
     #[test]
     fn an_address_written_out_is_the_operators_choice() {
-        for host in ["127.0.0.1:9", "10.0.0.1", "[::1]", "192.168.1.1", "8.8.8.8", "example.com", "localhost"] {
+        for host in ["127.0.0.1:9", "10.0.0.1", "[::1]", "192.168.1.1", "8.8.8.8", "example.com", "localhost"]
+        {
             literal(&format!("http://{host}/"), Ok(()));
         }
     }
 
     #[test]
     fn a_name_may_not_lead_inside_unless_allowed() {
-        for inside in ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "100.64.0.1", "::1", "fd12::1", "::ffff:10.0.0.1"] {
+        for inside in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.0.1",
+            "100.64.0.1",
+            "::1",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+        ] {
             let address = inside.parse().unwrap();
             assert_eq!(check(address, false), Err(Refused::Private), "{inside}");
             assert_eq!(check(address, true), Ok(()), "{inside}");

@@ -65,7 +65,8 @@ impl Dispatcher for HttpDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        let request = self.client.post(self.url.clone()).headers(headers(event, cx)).body(event.body().clone());
+        let request =
+            self.client.post(self.url.clone()).headers(headers(event, cx)).body(event.body().clone());
         let response = request.send().await.map_err(from_error)?;
         let outcome = from_response(&response);
         // The status has decided; the rest is for the connection's sake.
@@ -99,6 +100,8 @@ fn headers(event: &Event, cx: &Context) -> HeaderMap {
         .cloud_event_headers()
         .into_iter()
         .chain(ours)
-        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?)))
+        .filter_map(|(name, value)| {
+            Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
+        })
         .collect()
 }

@@ -55,14 +55,16 @@ mod tests {
 
     #[track_caller]
     fn check(lines: &[(&'static str, &'static str)], expected: Option<u64>) {
-        let headers = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers =
+            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         assert_eq!(retry_after(&headers), expected.map(Duration::from_secs));
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         check(&[("retry-after", "120")], Some(120));
-        let (date, later) = (("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT"));
+        let (date, later) =
+            (("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT"));
         check(&[date, later], Some(60));
         check(&[later], None);
         check(&[("retry-after", "-5")], None);

@@ -39,12 +39,15 @@ impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         // A URL may hold a secret: what was written is not repeated.
         let text = String::deserialize(from)?;
-        let url = Url::parse(&text).map_err(|error| Error::custom(format!("not a URL ({error}): expected https://host/path")))?;
+        let url = Url::parse(&text)
+            .map_err(|error| Error::custom(format!("not a URL ({error}): expected https://host/path")))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(Error::custom("expected a URL that begins with https:// or http://"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::custom("a URL with a user or a password in it would end up in logs: expected none"));
+            return Err(Error::custom(
+                "a URL with a user or a password in it would end up in logs: expected none",
+            ));
         }
         Ok(Self(url))
     }

@@ -22,14 +22,21 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
 
     /// Checks the settings and makes ready. Called once for each route, before
     /// anything is dispatched; an error ends the service at its start.
-    fn open(settings: Self::Settings, cx: &OpenContext) -> impl Future<Output = Result<Self, BoxError>> + Send;
+    fn open(
+        settings: Self::Settings,
+        cx: &OpenContext,
+    ) -> impl Future<Output = Result<Self, BoxError>> + Send;
 
     /// Delivers one event; returns once the destination has accepted it.
     ///
     /// The same event can arrive again, also after it was accepted: hand on
     /// [`Context::idempotency_key`]. The future is dropped at its deadline, so
     /// every `await` in it must be a place where it can stop.
-    fn dispatch(&self, event: &Event, cx: &Context) -> impl Future<Output = Result<Done, DispatchError>> + Send;
+    fn dispatch(
+        &self,
+        event: &Event,
+        cx: &Context,
+    ) -> impl Future<Output = Result<Done, DispatchError>> + Send;
 
     /// How long one attempt may take before it is dropped and tried again.
     fn timeout(&self) -> Duration {

@@ -68,7 +68,12 @@ impl Registry {
     }
 
     /// Opens a dispatcher for one route.
-    pub async fn open(&self, kind: &str, table: Value, cx: &OpenContext) -> Result<AnyDispatcher, RegistryError> {
+    pub async fn open(
+        &self,
+        kind: &str,
+        table: Value,
+        cx: &OpenContext,
+    ) -> Result<AnyDispatcher, RegistryError> {
         (self.kind(kind)?.open)(table, cx).await
     }
 
@@ -109,7 +114,10 @@ fn check<D: Dispatcher>(table: &Value) -> Result<(), RegistryError> {
     read::<D>(table).map(drop)
 }
 
-fn open<D: Dispatcher>(table: Value, cx: &OpenContext) -> BoxFuture<'_, Result<AnyDispatcher, RegistryError>> {
+fn open<D: Dispatcher>(
+    table: Value,
+    cx: &OpenContext,
+) -> BoxFuture<'_, Result<AnyDispatcher, RegistryError>> {
     async move {
         let settings = read::<D>(&table)?;
         let dispatcher = D::open(settings, cx).await.map_err(|error| RegistryError::Open(D::KIND, error))?;
@@ -142,13 +150,21 @@ impl AnyDispatcher {
 /// [`Dispatcher`] without the associated items, so that it can be a trait
 /// object. Implementers never see this.
 trait Erased: fmt::Debug + Send + Sync {
-    fn dispatch<'a>(&'a self, event: &'a Event, cx: &'a Context) -> BoxFuture<'a, Result<Done, DispatchError>>;
+    fn dispatch<'a>(
+        &'a self,
+        event: &'a Event,
+        cx: &'a Context,
+    ) -> BoxFuture<'a, Result<Done, DispatchError>>;
     fn timeout(&self) -> Duration;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 impl<D: Dispatcher> Erased for D {
-    fn dispatch<'a>(&'a self, event: &'a Event, cx: &'a Context) -> BoxFuture<'a, Result<Done, DispatchError>> {
+    fn dispatch<'a>(
+        &'a self,
+        event: &'a Event,
+        cx: &'a Context,
+    ) -> BoxFuture<'a, Result<Done, DispatchError>> {
         Dispatcher::dispatch(self, event, cx).boxed()
     }
 

@@ -69,8 +69,14 @@ pub async fn open(
     }
     let mut open = Vec::new();
     for (settings, dispatcher) in routes.0.iter().cloned().zip(dispatchers) {
-        let route = Route { name: settings.name.clone(), filter: settings.terms.clone().into(), start: settings.start, lease: LEASE };
-        let consumer = queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
+        let route = Route {
+            name: settings.name.clone(),
+            filter: settings.terms.clone().into(),
+            start: settings.start,
+            lease: LEASE,
+        };
+        let consumer =
+            queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
         open.push(OpenRoute { settings, dispatcher, consumer });
     }
     let unrouted = unrouted::subscribe(routes, queue).await.context("joining the reserved route")?;

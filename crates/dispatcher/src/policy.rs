@@ -78,7 +78,12 @@ mod tests {
 
     fn transient(retry_after: Option<u64>) -> Ended {
         let retry_after = retry_after.map(Duration::from_secs);
-        Ended::Answered(Err(DispatchError::Transient { action: "testing", retry_after, status: Some(503), source: "x".into() }))
+        Ended::Answered(Err(DispatchError::Transient {
+            action: "testing",
+            retry_after,
+            status: Some(503),
+            source: "x".into(),
+        }))
     }
 
     #[track_caller]

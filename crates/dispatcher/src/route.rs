@@ -24,7 +24,13 @@ pub(crate) async fn run(route: OpenRoute, gate: Gate, clock: Arc<dyn Clock>, shu
     let concurrency = settings.concurrency;
     let places = Arc::new(Semaphore::new(concurrency));
     let name = settings.name.clone();
-    let attempting = Arc::new(Attempting { settings, dispatcher: dispatcher.clone(), gate, clock, patience: shutdown.out_of_patience() });
+    let attempting = Arc::new(Attempting {
+        settings,
+        dispatcher: dispatcher.clone(),
+        gate,
+        clock,
+        patience: shutdown.out_of_patience(),
+    });
     let draining = shutdown.draining();
     loop {
         let next = async {
@@ -58,7 +64,12 @@ async fn take(places: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
     taken
 }
 
-fn start(attempting: &Arc<Attempting>, deliveries: Vec<Delivery>, places: Vec<OwnedSemaphorePermit>, shutdown: &Shutdown) {
+fn start(
+    attempting: &Arc<Attempting>,
+    deliveries: Vec<Delivery>,
+    places: Vec<OwnedSemaphorePermit>,
+    shutdown: &Shutdown,
+) {
     for (delivery, place) in deliveries.into_iter().zip(places) {
         let attempting = Arc::clone(attempting);
         shutdown.spawn(async move {

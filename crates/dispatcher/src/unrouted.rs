@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::Clock;
-use queue::{Attempt, Consumer, DeadReason, Delivery, EventQueue, Outcome, QueueError, Route, Settlement, Start, UNROUTED, Verdict};
+use queue::{
+    Attempt, Consumer, DeadReason, Delivery, EventQueue, Outcome, QueueError, Route, Settlement, Start,
+    UNROUTED, Verdict,
+};
 use service::Shutdown;
 use settings::Routes;
 use telemetry::Chain;
@@ -20,7 +23,10 @@ const BATCH: usize = 64;
 /// How long to rest after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
 
-pub(crate) async fn subscribe(routes: &Routes, queue: &dyn EventQueue) -> Result<Box<dyn Consumer>, QueueError> {
+pub(crate) async fn subscribe(
+    routes: &Routes,
+    queue: &dyn EventQueue,
+) -> Result<Box<dyn Consumer>, QueueError> {
     let filter = everything_else(routes);
     queue.subscribe(Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE }).await
 }

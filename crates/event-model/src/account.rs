@@ -38,10 +38,7 @@ impl FromStr for Environment {
     type Err = UnknownEnvironment;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Sandbox, Self::Production]
-            .into_iter()
-            .find(|e| e.as_str() == text)
-            .ok_or(UnknownEnvironment)
+        [Self::Sandbox, Self::Production].into_iter().find(|e| e.as_str() == text).ok_or(UnknownEnvironment)
     }
 }
 
@@ -56,10 +53,7 @@ pub struct KeyName {
 impl KeyName {
     /// The name for a region and environment.
     pub fn new(region: impl Into<String>, environment: Environment) -> Self {
-        Self {
-            region: region.into(),
-            environment,
-        }
+        Self { region: region.into(), environment }
     }
 
     /// The environment whose events this key signs.

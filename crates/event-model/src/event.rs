@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::fields::Read;
 use crate::{
-    Accounts, Algorithm, Environment, EventId, Evidence, Fields, Inbound, KeyName, Malformed,
-    TraceParent, Verified,
+    Accounts, Algorithm, Environment, EventId, Evidence, Fields, Inbound, KeyName, Malformed, TraceParent,
+    Verified,
 };
 
 /// A genuine webhook of a listed account, with an identity.
@@ -113,12 +113,7 @@ impl Event {
 
     fn assemble(fields: Fields, stored: Stored) -> Self {
         let environment = stored.key.environment();
-        Self {
-            id: EventId::of(environment, &stored.body),
-            environment,
-            fields,
-            stored,
-        }
+        Self { id: EventId::of(environment, &stored.body), environment, fields, stored }
     }
 
     /// The identity, and the idempotency key.

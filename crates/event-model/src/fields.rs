@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// Longest `id`, `name`, `accountId` or `retailerId`, in bytes.
 pub const MAX_FIELD: usize = 256;
@@ -94,9 +94,7 @@ impl Read {
     pub(crate) fn body(body: &[u8]) -> Self {
         let mut read = Self::default();
         let mut json = serde_json::Deserializer::from_slice(body);
-        let whole = Object { read: &mut read, seen: 0 }
-            .deserialize(&mut json)
-            .and_then(|()| json.end());
+        let whole = Object { read: &mut read, seen: 0 }.deserialize(&mut json).and_then(|()| json.end());
         if whole.is_err() {
             read.malformed = Some(Malformed::NotJson);
         }
@@ -236,7 +234,10 @@ mod tests {
 
     #[test]
     fn numbers_are_taken_as_their_text() {
-        let read = check(r#"{"id":"a","name":"n","accountId":"A","retailerId":34,"entityId":9007199254740993}"#, None);
+        let read = check(
+            r#"{"id":"a","name":"n","accountId":"A","retailerId":34,"entityId":9007199254740993}"#,
+            None,
+        );
         assert_eq!(read.fields.retailer.as_deref(), Some("34"));
         assert_eq!(read.fields.entity_id.as_deref(), Some("9007199254740993"));
     }
@@ -255,7 +256,10 @@ mod tests {
     fn what_is_required_is_named() {
         check(r#"{"name":"n","accountId":"A","retailerId":"1"}"#, Some(Malformed::Missing("id")));
         check(r#"{"id":"a","name":"","accountId":"A","retailerId":"1"}"#, Some(Malformed::Missing("name")));
-        check(r#"{"id":"a","name":"n","accountId":null,"retailerId":"1"}"#, Some(Malformed::Missing("accountId")));
+        check(
+            r#"{"id":"a","name":"n","accountId":null,"retailerId":"1"}"#,
+            Some(Malformed::Missing("accountId")),
+        );
         check(r#"{"id":"a","name":"n","accountId":"A"}"#, Some(Malformed::Missing("retailerId")));
         let long = format!(r#"{{"id":"a","name":"{}","accountId":"A","retailerId":"1"}}"#, "n".repeat(257));
         check(&long, Some(Malformed::TooLong("name")));
@@ -263,8 +267,14 @@ mod tests {
 
     #[test]
     fn a_routed_key_twice_is_malformed_and_another_key_is_not() {
-        check(r#"{"id":"a","id":"b","name":"n","accountId":"A","retailerId":"1"}"#, Some(Malformed::Repeated));
-        check(r#"{"id":"a","\u0069d":"b","name":"n","accountId":"A","retailerId":"1"}"#, Some(Malformed::Repeated));
+        check(
+            r#"{"id":"a","id":"b","name":"n","accountId":"A","retailerId":"1"}"#,
+            Some(Malformed::Repeated),
+        );
+        check(
+            r#"{"id":"a","\u0069d":"b","name":"n","accountId":"A","retailerId":"1"}"#,
+            Some(Malformed::Repeated),
+        );
         check(r#"{"id":"a","name":"n","accountId":"A","retailerId":"1","x":1,"x":2}"#, None);
     }
 

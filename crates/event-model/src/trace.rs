@@ -12,11 +12,7 @@ pub struct TraceParent {
 impl TraceParent {
     /// A trace and the span in it that caused what follows; neither may be 0.
     pub fn new(trace: u128, parent: u64, sampled: bool) -> Option<Self> {
-        (trace != 0 && parent != 0).then_some(Self {
-            trace,
-            parent,
-            flags: u8::from(sampled),
-        })
+        (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
     }
 
     /// The 32 hexadecimal digits by which logs and answers name the trace.

@@ -114,7 +114,9 @@ impl Cli {
             Command::Unrouted { common, command } => {
                 service::run(|_| commands::letters::run(common, command, commands::letters::Which::Unrouted))
             }
-            Command::Quarantine { common, command } => service::run(|_| commands::quarantine::run(common, command)),
+            Command::Quarantine { common, command } => {
+                service::run(|_| commands::quarantine::run(common, command))
+            }
             Command::Routes { common, command } => service::run(|_| commands::routes::run(common, command)),
             Command::Salvage { common, file } => service::run(|_| commands::salvage::run(common, file)),
             Command::Schema => service::code(commands::schema::run(registry)),

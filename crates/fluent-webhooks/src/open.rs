@@ -12,7 +12,8 @@ use verifier::{Verifier, WebhookVerifier};
 /// The settings, with what the environment overrides.
 pub(crate) fn tree(config: &Path) -> anyhow::Result<Tree> {
     // What is not UTF-8 can't be meant for us.
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(Tree::load(config, environment)?)
 }
 
@@ -33,7 +34,12 @@ pub(crate) fn ports(gateway: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
         accounts: Arc::new(gateway.accounts.clone()),
         queue,
         clock: Arc::new(SystemClock),
-        signature_headers: signatures.sha512.iter().chain(&signatures.md5).map(|name| name.to_lowercase()).collect(),
+        signature_headers: signatures
+            .sha512
+            .iter()
+            .chain(&signatures.md5)
+            .map(|name| name.to_lowercase())
+            .collect(),
         path: gateway.path.as_str().into(),
         malformed: gateway.malformed,
     }

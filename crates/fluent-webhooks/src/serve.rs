@@ -68,9 +68,11 @@ impl Plan {
             let health = health.with_context(|| format!("listening on {address} for health checks"))?;
             shutdown.spawn_unwaited(health.serve(shutdown.clone()));
         }
-        let dispatching = dispatcher::open(&self.routes, &self.tree.folder(), registry, &*queue, clock).await?;
+        let dispatching =
+            dispatcher::open(&self.routes, &self.tree.folder(), registry, &*queue, clock).await?;
         let listen = self.gateway.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen} for webhooks"))?;
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("listening on {listen} for webhooks"))?;
         let address = listener.local_addr()?;
         dispatching.start(shutdown);
         let bounds = Bounds::new(self.gateway.body_limit);

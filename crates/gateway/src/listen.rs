@@ -50,7 +50,9 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdo
             }
         };
         match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => shutdown.spawn(serve_one(stream, router.clone(), bounds.clone(), shutdown.clone(), place)),
+            Ok(place) => {
+                shutdown.spawn(serve_one(stream, router.clone(), bounds.clone(), shutdown.clone(), place))
+            }
             Err(_) => {
                 let Ok(goodbye) = Arc::clone(&goodbyes).acquire_owned().await else { return };
                 shutdown.spawn(turn_away(stream, goodbye));
@@ -67,7 +69,13 @@ async fn rest(error: &io::Error) {
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router, bounds: Bounds, shutdown: Shutdown, _place: OwnedSemaphorePermit) {
+async fn serve_one(
+    stream: TcpStream,
+    router: Router,
+    bounds: Bounds,
+    shutdown: Shutdown,
+    _place: OwnedSemaphorePermit,
+) {
     // Answers are small and final: nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
     let (stream, in_request) = HeaderDeadline::new(stream, bounds.headers_within);

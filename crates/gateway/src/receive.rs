@@ -41,7 +41,10 @@ impl Receiving {
 }
 
 /// Answers one request. Every refusal is counted by its reason in the log.
-pub(crate) async fn receive(State(receiving): State<Arc<Receiving>>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn receive(
+    State(receiving): State<Arc<Receiving>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let trace = telemetry::begin_trace();
     match receiving.receive(request, trace).await {
         Ok(response) => response,
@@ -109,7 +112,9 @@ impl Receiving {
     fn signature_headers(&self, headers: &HeaderMap) -> Headers {
         let names = self.ports.signature_headers.iter();
         names
-            .flat_map(|name| headers.get_all(name.as_str()).iter().map(move |value| (name.clone(), value.as_bytes())))
+            .flat_map(|name| {
+                headers.get_all(name.as_str()).iter().map(move |value| (name.clone(), value.as_bytes()))
+            })
             .collect()
     }
 

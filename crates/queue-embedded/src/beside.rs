@@ -51,7 +51,8 @@ impl Beside {
         let now = self.now;
         blocking(move || {
             let mut sql = lock(&sql);
-            let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;
+            let transaction =
+                sql.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;
             let now = match now {
                 Some(now) => now,
                 None => sqlite_now(&transaction).map_err(writing)?,
@@ -71,7 +72,8 @@ fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, QueueError>> {
     let task = tokio::task::spawn_blocking(work);
-    async move { task.await.map_err(|error| QueueError::unavailable("reading the queue file", error))? }.boxed()
+    async move { task.await.map_err(|error| QueueError::unavailable("reading the queue file", error))? }
+        .boxed()
 }
 
 /// A failed write of this connection says nothing about the serving one's.

@@ -69,7 +69,11 @@ impl Job for Claim {
 }
 
 /// Moves a route's cursor from one place to another; `false` if it was not there.
-pub(crate) fn move_cursor(store: &Store<'_>, route: i64, cursor: Option<(u64, u64)>) -> rusqlite::Result<bool> {
+pub(crate) fn move_cursor(
+    store: &Store<'_>,
+    route: i64,
+    cursor: Option<(u64, u64)>,
+) -> rusqlite::Result<bool> {
     let Some((from, to)) = cursor else { return Ok(true) };
     store
         .sql

@@ -36,7 +36,9 @@ pub enum OpenError {
     #[error("{0} is on a network file system, where SQLite loses data: expected a local disk")]
     NetworkFileSystem(PathBuf),
     /// Written by a newer version of this program.
-    #[error("{path} has format {found}, this program knows {FORMAT}: use the version that wrote it, or a newer one")]
+    #[error(
+        "{path} has format {found}, this program knows {FORMAT}: use the version that wrote it, or a newer one"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -232,11 +234,23 @@ fn take_up(store: &Store<'_>, left: &Left) -> rusqlite::Result<()> {
     record(store, key, left.attempt, &ended(left.since, store.now, Outcome::Died))?;
     let row = params![key.route, crate::rows::signed(key.position), key.redrive, store.now];
     if left.alone {
-        tracing::error!(position = key.position, "an event was alone in flight when the process died: it is a dead letter now");
-        bury(store, key, left.attempt, DeadReason::Crash, Some("the process died while this event was attempted alone"))?;
+        tracing::error!(
+            position = key.position,
+            "an event was alone in flight when the process died: it is a dead letter now"
+        );
+        bury(
+            store,
+            key,
+            left.attempt,
+            DeadReason::Crash,
+            Some("the process died while this event was attempted alone"),
+        )?;
         return store
             .sql
-            .execute("DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND ?4 > 0", row)
+            .execute(
+                "DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND ?4 > 0",
+                row,
+            )
             .map(drop);
     }
     store

@@ -10,7 +10,8 @@ use event_model::{Clock, Event};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Horizon, Quarantine, QueueError, Receipt, Route, RouteState, Stores,
+    Consumer, DeadLetters, EventQueue, History, Horizon, Quarantine, QueueError, Receipt, Route, RouteState,
+    Stores,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -130,7 +131,8 @@ impl EventQueue for Embedded {
     }
 
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        let horizon = Horizon { epoch: self.shared.epoch.clone(), last: self.shared.last.load(Ordering::Acquire) };
+        let horizon =
+            Horizon { epoch: self.shared.epoch.clone(), last: self.shared.last.load(Ordering::Acquire) };
         futures::future::ready(Ok(horizon)).boxed()
     }
 
@@ -155,7 +157,9 @@ impl EventQueue for Embedded {
         let threads = std::mem::take(&mut *lock(&self.threads));
         async move {
             let _ = closed.await;
-            let _ = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+            let _ =
+                tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())))
+                    .await;
         }
         .boxed()
     }

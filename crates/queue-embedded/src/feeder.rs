@@ -70,10 +70,18 @@ impl Feeder {
     fn expire_leases(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut leases = lock(&self.shared.leases);
-        let expired: Vec<_> = leases.iter().filter(|(_, held)| held.until <= now).map(|(key, held)| (*key, held.attempt)).collect();
+        let expired: Vec<_> = leases
+            .iter()
+            .filter(|(_, held)| held.until <= now)
+            .map(|(key, held)| (*key, held.attempt))
+            .collect();
         for (key, attempt) in expired {
             leases.remove(&key);
-            tracing::warn!(position = key.position, attempt, "lease expired; the delivery goes to whoever asks next");
+            tracing::warn!(
+                position = key.position,
+                attempt,
+                "lease expired; the delivery goes to whoever asks next"
+            );
             give_back(&self.shared, key, attempt);
         }
         leases.values().map(|held| held.until).min()
@@ -84,7 +92,9 @@ impl Feeder {
         let version = self.sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
         if version != self.seen_version {
             self.seen_version = version;
-            let last = self.sql.query_row("SELECT max(position) FROM events", [], |row| row.get::<_, Option<i64>>(0))?;
+            let last = self
+                .sql
+                .query_row("SELECT max(position) FROM events", [], |row| row.get::<_, Option<i64>>(0))?;
             self.shared.last.fetch_max(last.map_or(0, unsigned), Ordering::AcqRel);
             for route in lock(&self.shared.routes).iter() {
                 if route.next_due().is_none() {
@@ -97,7 +107,9 @@ impl Feeder {
 
     fn reload(&self, route: &RouteBuffer) -> rusqlite::Result<()> {
         if route.is_stale() {
-            let cursor = self.sql.query_row("SELECT cursor FROM routes WHERE id = ?1", [route.id], |row| row.get(0))?;
+            let cursor =
+                self.sql
+                    .query_row("SELECT cursor FROM routes WHERE id = ?1", [route.id], |row| row.get(0))?;
             route.reset(unsigned(cursor));
         }
         Ok(())
@@ -127,9 +139,18 @@ impl Feeder {
         let mut rows = statement.query(params![route.id, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
-            let retry = Retry { redrive: row.get(1)?, attempt: row.get(2)?, first_at: row.get(3)?, deaths: row.get(4)? };
+            let retry = Retry {
+                redrive: row.get(1)?,
+                attempt: row.get(2)?,
+                first_at: row.get(3)?,
+                deaths: row.get(4)?,
+            };
             match event(row, 5)? {
-                Ok(event) => due.push(Ready { position: unsigned(row.get(0)?), event: Arc::new(event), retry: Some(retry) }),
+                Ok(event) => due.push(Ready {
+                    position: unsigned(row.get(0)?),
+                    event: Arc::new(event),
+                    retry: Some(retry),
+                }),
                 Err(damaged) => self.set_aside(unsigned(row.get(0)?), &damaged),
             }
         }
@@ -145,7 +166,12 @@ impl Feeder {
     /// Reads one chunk for those furthest behind; `false` when there is no more.
     fn feed_tail(&self, routes: &[Arc<RouteBuffer>]) -> rusqlite::Result<bool> {
         let last = self.shared.last.load(Ordering::Acquire);
-        let lowest = routes.iter().filter_map(|route| route.room()).map(|(_, scan)| scan).filter(|scan| *scan < last).min();
+        let lowest = routes
+            .iter()
+            .filter_map(|route| route.room())
+            .map(|(_, scan)| scan)
+            .filter(|scan| *scan < last)
+            .min();
         let Some(lowest) = lowest else { return Ok(false) };
         let (events, end) = self.read(lowest, last)?;
         for route in routes {

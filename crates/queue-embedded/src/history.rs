@@ -12,7 +12,11 @@ use crate::failure::reading;
 use crate::rows::{EVENT, event, time, unknown, unsigned};
 
 impl History for Beside {
-    fn find<'a>(&'a self, reference: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+    fn find<'a>(
+        &'a self,
+        reference: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
         let reference = reference.to_owned();
         self.read(move |sql| find(sql, &reference, limit).map_err(reading))
     }

@@ -31,7 +31,12 @@ impl Housekeeping {
     }
 
     /// Does what is due. Called after every group.
-    pub(crate) fn run(&mut self, sql: &mut Connection, shared: &Shared, now: Instant) -> rusqlite::Result<()> {
+    pub(crate) fn run(
+        &mut self,
+        sql: &mut Connection,
+        shared: &Shared,
+        now: Instant,
+    ) -> rusqlite::Result<()> {
         self.commits += 1;
         if self.commits.is_multiple_of(16) {
             checkpoint(sql, shared)?;
@@ -55,7 +60,11 @@ impl Housekeeping {
         }
         self.alarmed = high;
         if full && !shared.full.swap(true, Ordering::Relaxed) {
-            tracing::error!(used, limit, "the queue is full of events that no route has settled: new ones are refused");
+            tracing::error!(
+                used,
+                limit,
+                "the queue is full of events that no route has settled: new ones are refused"
+            );
         } else if !full {
             shared.full.store(false, Ordering::Relaxed);
         }

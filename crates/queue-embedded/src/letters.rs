@@ -45,7 +45,10 @@ fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>
     );
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     sql.prepare(&text)?
-        .query_map(params![signed(query.after), query.route, query.not_route, query.reference, limit], dead_letter)?
+        .query_map(
+            params![signed(query.after), query.route, query.not_route, query.reference, limit],
+            dead_letter,
+        )?
         .filter_map(Result::transpose)
         .collect()
 }
@@ -82,7 +85,8 @@ fn redrive(sql: &Connection, id: u64, route: &str, now: i64) -> Result<(), Queue
         .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| row.get(0))
         .optional()
         .map_err(writing)?;
-    let target = target.ok_or_else(|| QueueError::NotFound(format!("route {route} that a dispatcher has served")))?;
+    let target =
+        target.ok_or_else(|| QueueError::NotFound(format!("route {route} that a dispatcher has served")))?;
     let number = next_redrive(sql, target, route, position).map_err(writing)?;
     sql.execute(
         "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)

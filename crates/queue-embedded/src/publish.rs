@@ -19,14 +19,12 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    pub(crate) fn new(event: Event, shared: Arc<Shared>) -> (Self, oneshot::Receiver<Result<Receipt, QueueError>>) {
+    pub(crate) fn new(
+        event: Event,
+        shared: Arc<Shared>,
+    ) -> (Self, oneshot::Receiver<Result<Receipt, QueueError>>) {
         let (reply, answer) = oneshot::channel();
-        let job = Self {
-            event: Arc::new(event),
-            shared,
-            answer: Err(QueueError::Closed),
-            reply,
-        };
+        let job = Self { event: Arc::new(event), shared, answer: Err(QueueError::Closed), reply };
         (job, answer)
     }
 }
@@ -67,9 +65,8 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
     *last += 1;
     let position = *last;
     let stored = event.stored();
-    sql
-        .prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
-        .execute(params![
+    sql.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
+        params![
             signed(position),
             prefix(&event.id()),
             event.id().as_bytes(),
@@ -80,9 +77,9 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
             stored.trace.map(|trace| trace.to_string()),
             event.fields().entity_ref,
             event.fields().root_entity_ref,
-        ])?;
-    sql
-        .prepare_cached("INSERT INTO bodies VALUES (?1, ?2)")?
+        ],
+    )?;
+    sql.prepare_cached("INSERT INTO bodies VALUES (?1, ?2)")?
         .execute(params![signed(position), &stored.body[..]])?;
     Ok(position)
 }

@@ -47,10 +47,8 @@ fn before(now: i64, age: Duration) -> i64 {
 /// longer in settings count until they are forgotten.
 fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
     let cursor: Option<i64> = sql.query_row("SELECT min(cursor) FROM routes", [], |row| row.get(0))?;
-    let oldest: Option<i64> = sql
-        .query_row("SELECT min(position) FROM deliveries", [], |row| row.get(0))
-        .optional()?
-        .flatten();
+    let oldest: Option<i64> =
+        sql.query_row("SELECT min(position) FROM deliveries", [], |row| row.get(0)).optional()?.flatten();
     let cursor = unsigned(cursor.unwrap_or(0));
     Ok(oldest.map_or(cursor, |oldest| cursor.min(unsigned(oldest).saturating_sub(1))))
 }

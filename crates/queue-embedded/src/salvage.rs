@@ -40,9 +40,8 @@ pub async fn salvage(file: &Path, queue: &dyn EventQueue) -> Result<Salvaged, Qu
 /// Positions as the index of bodies knows them; stops at the first page that
 /// can't be read, keeping what came before.
 fn unsettled(sql: &Connection) -> rusqlite::Result<Vec<i64>> {
-    let floor: i64 = sql
-        .query_row("SELECT coalesce(min(cursor), 0) FROM routes", [], |row| row.get(0))
-        .unwrap_or(0);
+    let floor: i64 =
+        sql.query_row("SELECT coalesce(min(cursor), 0) FROM routes", [], |row| row.get(0)).unwrap_or(0);
     let mut statement = sql.prepare(
         "SELECT position FROM bodies WHERE position > ?1
             OR position IN (SELECT position FROM deliveries)

@@ -135,7 +135,10 @@ pub(crate) fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
 }
 
 /// A value of the table `meta`.
-pub(crate) fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> rusqlite::Result<Option<T>> {
+pub(crate) fn meta<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    key: &str,
+) -> rusqlite::Result<Option<T>> {
     connection
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
         .query_row([key], |row| row.get(0))
@@ -143,7 +146,11 @@ pub(crate) fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &s
 }
 
 /// Sets a value of the table `meta`.
-pub(crate) fn set_meta(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+pub(crate) fn set_meta(
+    connection: &Connection,
+    key: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
         .execute(rusqlite::params![key, value])
@@ -152,9 +159,8 @@ pub(crate) fn set_meta(connection: &Connection, key: &str, value: impl rusqlite:
 
 /// The newest position ever given out, also when its event is gone.
 pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
-    let newest: Option<i64> = connection
-        .prepare_cached("SELECT max(position) FROM events")?
-        .query_row([], |row| row.get(0))?;
+    let newest: Option<i64> =
+        connection.prepare_cached("SELECT max(position) FROM events")?.query_row([], |row| row.get(0))?;
     let removed: Option<i64> = meta(connection, "removed_up_to")?;
     Ok(unsigned(newest.unwrap_or(0)).max(unsigned(removed.unwrap_or(0))))
 }

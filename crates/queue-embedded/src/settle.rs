@@ -32,7 +32,15 @@ impl EmbeddedLease {
     async fn change(&mut self, change: Change) -> Result<(), QueueError> {
         let (reply, answer) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        let job = Settle { shared, key: self.key, attempt: self.attempt, change, held: true, due: None, reply: Some(reply) };
+        let job = Settle {
+            shared,
+            key: self.key,
+            attempt: self.attempt,
+            change,
+            held: true,
+            due: None,
+            reply: Some(reply),
+        };
         self.shared.submit(job);
         answer.await.unwrap_or(Err(QueueError::Closed))
     }
@@ -200,14 +208,18 @@ fn claimed(store: &Store<'_>, key: LeaseKey, attempt: u32) -> rusqlite::Result<O
             "SELECT at FROM deliveries
              WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 1 AND attempt = ?4",
         )?
-        .query_row(params![key.route, signed(key.position), key.redrive, attempt], |row| Ok(Row { since: row.get(0)? }))
+        .query_row(params![key.route, signed(key.position), key.redrive, attempt], |row| {
+            Ok(Row { since: row.get(0)? })
+        })
         .optional()
 }
 
 fn mark_alone(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
     store
         .sql
-        .prepare_cached("UPDATE deliveries SET alone = 1 WHERE route = ?1 AND position = ?2 AND redrive = ?3")?
+        .prepare_cached(
+            "UPDATE deliveries SET alone = 1 WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+        )?
         .execute(params![key.route, signed(key.position), key.redrive])
         .map(drop)
 }
@@ -234,7 +246,12 @@ fn remove(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
 }
 
 /// Writes an attempt into the history.
-pub(crate) fn record(store: &Store<'_>, key: LeaseKey, number: u32, attempt: &Attempt) -> rusqlite::Result<()> {
+pub(crate) fn record(
+    store: &Store<'_>,
+    key: LeaseKey,
+    number: u32,
+    attempt: &Attempt,
+) -> rusqlite::Result<()> {
     store
         .sql
         .prepare_cached(
@@ -256,7 +273,13 @@ pub(crate) fn record(store: &Store<'_>, key: LeaseKey, number: u32, attempt: &At
 }
 
 /// Writes a dead letter. Its row in `deliveries` goes in the same transaction.
-pub(crate) fn bury(store: &Store<'_>, key: LeaseKey, attempts: u32, reason: DeadReason, detail: Option<&str>) -> rusqlite::Result<()> {
+pub(crate) fn bury(
+    store: &Store<'_>,
+    key: LeaseKey,
+    attempts: u32,
+    reason: DeadReason,
+    detail: Option<&str>,
+) -> rusqlite::Result<()> {
     store
         .sql
         .prepare_cached(

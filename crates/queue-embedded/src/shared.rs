@@ -92,7 +92,13 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, epoch: String, last: u64, inbox: Sender<Message>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        path: PathBuf,
+        epoch: String,
+        last: u64,
+        inbox: Sender<Message>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             path,
             epoch,
@@ -148,7 +154,9 @@ impl Shared {
     /// Acts on a failed group: most pass, a broken file does not.
     pub(crate) fn note(&self, failure: &Failure) {
         match failure {
-            Failure::Full => tracing::error!("the disk of the queue file is full: nothing can be stored until there is room"),
+            Failure::Full => tracing::error!(
+                "the disk of the queue file is full: nothing can be stored until there is room"
+            ),
             Failure::Busy => tracing::warn!("another process held the queue file for too long"),
             Failure::Broken(why) => self.fail(why),
         }
@@ -161,7 +169,10 @@ impl Shared {
             first
         });
         if first {
-            tracing::error!(error = why, "the queue file can't be trusted any more; it will be set aside at the next start");
+            tracing::error!(
+                error = why,
+                "the queue file can't be trusted any more; it will be set aside at the next start"
+            );
             crate::door::mark_untrusted(&self.path, why);
         }
     }

@@ -104,12 +104,7 @@ impl Writer {
             self.seen_version = version;
             self.last = self.last.max(last_position(&transaction)?);
         }
-        let mut store = Store {
-            sql: &transaction,
-            last: &mut self.last,
-            shared: &self.shared,
-            now,
-        };
+        let mut store = Store { sql: &transaction, last: &mut self.last, shared: &self.shared, now };
         for job in group {
             job.apply(&mut store)?;
         }

@@ -146,7 +146,11 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
 pub trait History: fmt::Debug + Send + Sync {
     /// The newest events whose entity ref, root entity ref, event id or its
     /// beginning is `reference`, newest first.
-    fn find<'a>(&'a self, reference: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+    fn find<'a>(
+        &'a self,
+        reference: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
 }
 
 /// One event's story.

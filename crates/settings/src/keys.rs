@@ -24,11 +24,19 @@ impl Tree {
         KeyRing::new(keys).map_err(|error| self.invalid(&PATH, &error.to_string()))
     }
 
-    fn keys_named(&self, name: &str, node: &Node, keys: &mut Vec<(KeyName, PublicKey)>) -> Result<(), SettingsError> {
+    fn keys_named(
+        &self,
+        name: &str,
+        node: &Node,
+        keys: &mut Vec<(KeyName, PublicKey)>,
+    ) -> Result<(), SettingsError> {
         let path = [PATH[0], PATH[1], name];
         let plain = name.trim_matches(['[', ']']).replace('-', "_");
         let key_name: KeyName = plain.parse().map_err(|_| {
-            self.invalid(&path, "expected a name such as sydney_sandbox: <region>_sandbox or <region>_production")
+            self.invalid(
+                &path,
+                "expected a name such as sydney_sandbox: <region>_sandbox or <region>_production",
+            )
         })?;
         match &node.data {
             Data::List(nodes) => {
@@ -46,15 +54,19 @@ impl Tree {
         let text = match node.value() {
             Value::String(text) => text,
             Value::Object(table) if table.len() == 1 => self.key_file(path, table.get("file"))?,
-            _ => return Err(self.invalid(path, "expected a public key as base64 or PEM, or `{ file: path }`")),
+            _ => {
+                return Err(self.invalid(path, "expected a public key as base64 or PEM, or `{ file: path }`"));
+            }
         };
         PublicKey::parse(&text).map_err(|error| self.invalid(path, &error.to_string()))
     }
 
     fn key_file(&self, path: &[&str], file: Option<&Value>) -> Result<String, SettingsError> {
-        let file = file.and_then(Value::as_str).ok_or_else(|| self.invalid(path, "expected `{ file: path }`"))?;
+        let file =
+            file.and_then(Value::as_str).ok_or_else(|| self.invalid(path, "expected `{ file: path }`"))?;
         let resolved: PathBuf = self.folder().join(file);
-        std::fs::read_to_string(&resolved)
-            .map_err(|error| self.invalid(path, &format!("reading the key file {}: {error}", resolved.display())))
+        std::fs::read_to_string(&resolved).map_err(|error| {
+            self.invalid(path, &format!("reading the key file {}: {error}", resolved.display()))
+        })
     }
 }

@@ -71,11 +71,15 @@ impl Tree {
         const PATH: [&str; 2] = ["fluent-connect", "queue"];
         let kind = [PATH[0], PATH[1], "kind"];
         if self.value_at(&kind) == "jetstream" {
-            return Err(self.invalid(&kind, "`jetstream` is planned, but this version does not have it: expected `embedded`"));
+            return Err(self.invalid(
+                &kind,
+                "`jetstream` is planned, but this version does not have it: expected `embedded`",
+            ));
         }
         let mut queue: QueueSettings = self.section(&PATH)?;
         if queue.dedup_window.0 < MIN_DEDUP_WINDOW {
-            let why = "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
+            let why =
+                "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
             return Err(self.invalid(&[PATH[0], PATH[1], "dedup-window"], why));
         }
         if queue.retention.bytes.0 < MIN_RETENTION_BYTES {

@@ -167,7 +167,9 @@ impl Tree {
             _ => return Err(self.invalid(&PATH, "expected a list of routes")),
         };
         if listed.len() > MAX_ROUTES {
-            return Err(self.invalid(&PATH, &format!("{} routes: expected {MAX_ROUTES} at most", listed.len())));
+            return Err(
+                self.invalid(&PATH, &format!("{} routes: expected {MAX_ROUTES} at most", listed.len()))
+            );
         }
         let mut routes: Vec<RouteSettings> = Vec::new();
         for (index, value) in listed.into_iter().enumerate() {
@@ -175,7 +177,10 @@ impl Tree {
             let path = [PATH[0], PATH[1], &index];
             let route = self.route(&path, value)?;
             if routes.iter().any(|other| other.name == route.name) {
-                let why = format!("two routes are called `{}`: a name is a route's identity, rename one", route.name);
+                let why = format!(
+                    "two routes are called `{}`: a name is a route's identity, rename one",
+                    route.name
+                );
                 return Err(self.invalid(&[&path[..], &["name"]].concat(), &why));
             }
             if let Some(registry) = registry {
@@ -198,7 +203,10 @@ impl Tree {
             return Err(self.invalid(&at("concurrency"), &format!("expected 1 to {MAX_CONCURRENCY}")));
         }
         if retry.first.0.is_zero() || retry.first > retry.ceiling || retry.attempts == Some(0) {
-            return Err(self.invalid(&at("retry"), "expected first above 0 and not above ceiling, and attempts, if given, from 1"));
+            return Err(self.invalid(
+                &at("retry"),
+                "expected first above 0 and not above ceiling, and attempts, if given, from 1",
+            ));
         }
         let start = match start {
             StartSettings::Now => Start::Now,
@@ -224,14 +232,21 @@ impl Tree {
         })
     }
 
-    fn check_dispatcher(&self, path: &[&str], route: &RouteSettings, registry: &Registry) -> Result<(), SettingsError> {
+    fn check_dispatcher(
+        &self,
+        path: &[&str],
+        route: &RouteSettings,
+        registry: &Registry,
+    ) -> Result<(), SettingsError> {
         registry.check(&route.dispatcher, &route.table).map_err(|error| match error {
             RegistryError::Settings { path: inner, message } => {
                 self.misfit(&[path, &[route.dispatcher.as_str()]].concat(), &inner, &message)
             }
             other => {
-                let nearest = registry.kinds().map(|kind| (strsim::jaro_winkler(&route.dispatcher, kind), kind));
-                let hint = nearest.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
+                let nearest =
+                    registry.kinds().map(|kind| (strsim::jaro_winkler(&route.dispatcher, kind), kind));
+                let hint =
+                    nearest.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
                 let hint = hint.map_or(String::new(), |(_, kind)| format!("; did you mean `{kind}`?"));
                 self.invalid(&[path, &["dispatcher"]].concat(), &format!("{other}{hint}"))
             }

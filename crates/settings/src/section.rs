@@ -13,7 +13,18 @@ const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
 const NOT_BUILT: [&str; 12] = [
-    "spool", "operator", "when", "order", "reverify", "rate", "breaker", "enrich", "confirm", "origins", "tls", "acknowledge",
+    "spool",
+    "operator",
+    "when",
+    "order",
+    "reverify",
+    "rate",
+    "breaker",
+    "enrich",
+    "confirm",
+    "origins",
+    "tls",
+    "acknowledge",
 ];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
@@ -29,7 +40,11 @@ impl Tree {
     fn only(&self, path: &[&str], known: &[&str]) -> Result<(), SettingsError> {
         let Some(node) = self.at(path) else { return Ok(()) };
         let Data::Map(entries) = &node.data else {
-            return if node.value().is_null() { Ok(()) } else { Err(self.invalid(path, "expected a table of keys")) };
+            return if node.value().is_null() {
+                Ok(())
+            } else {
+                Err(self.invalid(path, "expected a table of keys"))
+            };
         };
         match entries.iter().find(|(key, ..)| !known.contains(&key.as_str())) {
             Some((key, ..)) => Err(self.invalid(&[path, &[key]].concat(), &unknown(key, known))),
@@ -82,15 +97,20 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
 fn unknown(key: &str, known: &[&str]) -> String {
     let shown = shortened(key);
     if NOT_BUILT.contains(&key) {
-        return format!("`{shown}` is planned, but this version does not have it: remove it, or use a version that does");
+        return format!(
+            "`{shown}` is planned, but this version does not have it: remove it, or use a version that does"
+        );
     }
-    let nearest = known.iter().map(|name| (strsim::jaro_winkler(key, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest =
+        known.iter().map(|name| (strsim::jaro_winkler(key, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match nearest {
         Some((likeness, name)) if likeness > 0.75 => format!("; did you mean `{name}`?"),
         _ => String::new(),
     };
     let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-    format!("unknown key `{shown}`{hint} expected: {known}").replace("` expected", "`: expected").replace("? expected", "? Expected")
+    format!("unknown key `{shown}`{hint} expected: {known}")
+        .replace("` expected", "`: expected")
+        .replace("? expected", "? Expected")
 }
 
 /// Serde shows the value it could not use, which may be a secret.
@@ -99,7 +119,10 @@ fn without_values(message: &str) -> String {
         if let Some(rest) = message.strip_prefix(start) {
             let kind = rest.split([' ', ',']).next().unwrap_or(what);
             let expected = rest.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
-            return format!("expected {expected}, found {} {kind}", if kind == "integer" { "an" } else { "a" });
+            return format!(
+                "expected {expected}, found {} {kind}",
+                if kind == "integer" { "an" } else { "a" }
+            );
         }
     }
     match message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
@@ -109,7 +132,9 @@ fn without_values(message: &str) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    if text.len() <= MAX_ECHO || text.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '_') && text.len() < 64 {
+    if text.len() <= MAX_ECHO
+        || text.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '_') && text.len() < 64
+    {
         return text.to_owned();
     }
     "(not shown)".to_owned()

@@ -56,7 +56,10 @@ impl fmt::Display for Place {
 
 impl Tree {
     /// Reads `file`, and what `environment` overrides in it.
-    pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+    pub fn load(
+        file: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| SettingsError::Unreadable { file: file.to_owned(), source })?;
         Self::parse(file, &text, environment)

@@ -128,7 +128,10 @@ impl Tree {
         self.check_webhook(&webhook)?;
         let WebhookSettings { listen, path, signatures, signature_headers, body_limit, malformed } = webhook;
         let SignatureHeaders { sha512, md5 } = signature_headers;
-        let _: Option<String> = self.read(&["fluent-connect", "connector-name"], &self.value_at(&["fluent-connect", "connector-name"]))?;
+        let _: Option<String> = self.read(
+            &["fluent-connect", "connector-name"],
+            &self.value_at(&["fluent-connect", "connector-name"]),
+        )?;
         Ok(Gateway {
             listen,
             path,
@@ -156,7 +159,10 @@ impl Tree {
             return Err(self.invalid(&at("path"), "expected a path that begins with / and has no query"));
         }
         if webhook.signatures.is_empty() {
-            return Err(self.invalid(&at("signatures"), "expected sha512, md5, or both: without one nobody is admitted"));
+            return Err(self.invalid(
+                &at("signatures"),
+                "expected sha512, md5, or both: without one nobody is admitted",
+            ));
         }
         if webhook.body_limit.0 == 0 || webhook.body_limit.0 > MAX_BODY_LIMIT {
             return Err(self.invalid(&at("body-limit"), "expected a size up to 16MiB"));
@@ -166,11 +172,14 @@ impl Tree {
 
     fn accounts(&self, keys: &KeyRing) -> Result<(Accounts, Vec<String>), SettingsError> {
         const PATH: [&str; 2] = ["fluent-connect", "accounts"];
-        let listed: Vec<AccountSettings> = self.read(&PATH, &self.value_at(&PATH)).or_else(|error| {
-            if self.at(&PATH).is_none() { Ok(Vec::new()) } else { Err(error) }
-        })?;
+        let listed: Vec<AccountSettings> = self
+            .read(&PATH, &self.value_at(&PATH))
+            .or_else(|error| if self.at(&PATH).is_none() { Ok(Vec::new()) } else { Err(error) })?;
         if listed.is_empty() {
-            return Err(self.invalid(&PATH, "nobody may send: expected a list of accounts, each with name, region and environment"));
+            return Err(self.invalid(
+                &PATH,
+                "nobody may send: expected a list of accounts, each with name, region and environment",
+            ));
         }
         let mut accounts: Vec<Account> = Vec::new();
         for (index, listed) in listed.into_iter().enumerate() {

@@ -23,11 +23,15 @@ fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<Nod
     let data = match &node.data {
         YamlDataOwned::Value(scalar) => Data::Scalar(value(scalar)),
         YamlDataOwned::Representation(text, ..) => Data::Scalar(Value::String(text.clone())),
-        YamlDataOwned::Sequence(nodes) => Data::List(nodes.iter().map(|node| convert(node, place)).collect::<Result<_, _>>()?),
+        YamlDataOwned::Sequence(nodes) => {
+            Data::List(nodes.iter().map(|node| convert(node, place)).collect::<Result<_, _>>()?)
+        }
         YamlDataOwned::Mapping(entries) => Data::Map(
             entries
                 .iter()
-                .map(|(key, node)| Ok((text(key, place)?, place(key.span.start.line()), convert(node, place)?)))
+                .map(|(key, node)| {
+                    Ok((text(key, place)?, place(key.span.start.line()), convert(node, place)?))
+                })
                 .collect::<Result<_, SettingsError>>()?,
         ),
         YamlDataOwned::Tagged(_, inner) => return convert(inner, place),
@@ -57,5 +61,8 @@ fn value(scalar: &ScalarOwned) -> Value {
 }
 
 fn unusable(place: Place) -> SettingsError {
-    SettingsError::NotYaml { place, message: "expected a plain value, a list, or a table with plain keys".to_owned() }
+    SettingsError::NotYaml {
+        place,
+        message: "expected a plain value, a list, or a table with plain keys".to_owned(),
+    }
 }

@@ -43,13 +43,55 @@ struct Kind {
 }
 
 const KINDS: [Kind; 7] = [
-    Kind { name: "OrderStatusChange", entity: "ORDER", subtype: "HD", prefix: "HD", statuses: &["BOOKED", "PICK_PACK", "SHIPPED", "COMPLETE"] },
-    Kind { name: "OrderReadyForPickup", entity: "ORDER", subtype: "CC", prefix: "CC", statuses: &["AWAITING_COLLECTION"] },
-    Kind { name: "FulfilmentStatusChange", entity: "FULFILMENT", subtype: "HD_PFS", prefix: "FUL", statuses: &["ASSIGNED", "FULFILLED", "REJECTED"] },
-    Kind { name: "order_webhook_status", entity: "ORDER", subtype: "MULTI", prefix: "MU", statuses: &["BOOKED", "CANCELLED"] },
-    Kind { name: "fc.connect.order.webhook.status-update", entity: "ORDER", subtype: "HD", prefix: "HD", statuses: &["SHIPPED"] },
-    Kind { name: "InventoryChanged", entity: "INVENTORY_POSITION", subtype: "DEFAULT", prefix: "IP", statuses: &["ACTIVE"] },
-    Kind { name: "ReturnOrderCreated", entity: "RETURN_ORDER", subtype: "DEFAULT", prefix: "RO", statuses: &["CREATED"] },
+    Kind {
+        name: "OrderStatusChange",
+        entity: "ORDER",
+        subtype: "HD",
+        prefix: "HD",
+        statuses: &["BOOKED", "PICK_PACK", "SHIPPED", "COMPLETE"],
+    },
+    Kind {
+        name: "OrderReadyForPickup",
+        entity: "ORDER",
+        subtype: "CC",
+        prefix: "CC",
+        statuses: &["AWAITING_COLLECTION"],
+    },
+    Kind {
+        name: "FulfilmentStatusChange",
+        entity: "FULFILMENT",
+        subtype: "HD_PFS",
+        prefix: "FUL",
+        statuses: &["ASSIGNED", "FULFILLED", "REJECTED"],
+    },
+    Kind {
+        name: "order_webhook_status",
+        entity: "ORDER",
+        subtype: "MULTI",
+        prefix: "MU",
+        statuses: &["BOOKED", "CANCELLED"],
+    },
+    Kind {
+        name: "fc.connect.order.webhook.status-update",
+        entity: "ORDER",
+        subtype: "HD",
+        prefix: "HD",
+        statuses: &["SHIPPED"],
+    },
+    Kind {
+        name: "InventoryChanged",
+        entity: "INVENTORY_POSITION",
+        subtype: "DEFAULT",
+        prefix: "IP",
+        statuses: &["ACTIVE"],
+    },
+    Kind {
+        name: "ReturnOrderCreated",
+        entity: "RETURN_ORDER",
+        subtype: "DEFAULT",
+        prefix: "RO",
+        statuses: &["CREATED"],
+    },
 ];
 
 impl Events {
@@ -124,8 +166,13 @@ impl Events {
             ("customerName", "Zoë Łukasiewicz 😀".to_owned()),
         ];
         match shape {
-            Shape::List => values.iter().map(|(name, value)| json!({"name": name, "type": "STRING", "value": value})).collect(),
-            Shape::Full | Shape::Thin => values.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect(),
+            Shape::List => values
+                .iter()
+                .map(|(name, value)| json!({"name": name, "type": "STRING", "value": value}))
+                .collect(),
+            Shape::Full | Shape::Thin => {
+                values.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
+            }
         }
     }
 
@@ -160,7 +207,12 @@ mod tests {
 
     #[test]
     fn a_seed_writes_the_same_again() {
-        let write = |seed| (0..20).map(|_| ()).scan(Events::new("A", 1, seed), |events, ()| Some(events.any().body)).collect::<Vec<_>>();
+        let write = |seed| {
+            (0..20)
+                .map(|_| ())
+                .scan(Events::new("A", 1, seed), |events, ()| Some(events.any().body))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(write(7), write(7));
         assert_ne!(write(7), write(8));
     }

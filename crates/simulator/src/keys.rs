@@ -39,7 +39,8 @@ impl KeyPair {
     /// Reads the private key that [`KeyPair::save`] wrote.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let pem = std::fs::read_to_string(path).with_context(|| format!("reading key {}", path.display()))?;
-        let key = RsaPrivateKey::from_pkcs8_pem(&pem).with_context(|| format!("{} is not a private key", path.display()))?;
+        let key = RsaPrivateKey::from_pkcs8_pem(&pem)
+            .with_context(|| format!("{} is not a private key", path.display()))?;
         Ok(Self(key))
     }
 

@@ -130,7 +130,9 @@ async fn send(source: &Source, url: &str, retry: RetryArg) -> anyhow::Result<()>
         let attempted = sender.send(&key.sign(event.body)?).await;
         let status = attempted.answer.as_ref().map_or(0, |answer| answer.status);
         refused += u32::from(!(200..300).contains(&status));
-        let answer = attempted.answer.map_or("no answer".to_owned(), |answer| format!("{} {}", answer.status, answer.body));
+        let answer = attempted
+            .answer
+            .map_or("no answer".to_owned(), |answer| format!("{} {}", answer.status, answer.body));
         println!("{:<40} {:<14} sent {} time(s): {answer}", event.name, event.entity_ref, attempted.attempts);
     }
     anyhow::ensure!(refused == 0, "{refused} of {} were not accepted", source.count);
@@ -138,7 +140,8 @@ async fn send(source: &Source, url: &str, retry: RetryArg) -> anyhow::Result<()>
 }
 
 fn write_presigned(source: &Source, host: &str, path: &str, out: &std::path::Path) -> anyhow::Result<()> {
-    let requests = presign(&KeyPair::load(&source.key)?, &source.account, host, path, source.count, source.seed)?;
+    let requests =
+        presign(&KeyPair::load(&source.key)?, &source.account, host, path, source.count, source.seed)?;
     let file = std::fs::File::create(out).with_context(|| format!("making {}", out.display()))?;
     let mut file = std::io::BufWriter::new(file);
     for request in &requests {

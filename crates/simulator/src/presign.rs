@@ -5,7 +5,14 @@ use crate::{Events, KeyPair};
 /// `count` different webhooks as complete HTTP/1.1 requests, ready to be
 /// written to a socket: signing costs far more than receiving, so a load test
 /// signs beforehand. Uses every core.
-pub fn presign(key: &KeyPair, account: &str, host: &str, path: &str, count: usize, seed: u64) -> anyhow::Result<Vec<Vec<u8>>> {
+pub fn presign(
+    key: &KeyPair,
+    account: &str,
+    host: &str,
+    path: &str,
+    count: usize,
+    seed: u64,
+) -> anyhow::Result<Vec<Vec<u8>>> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let parts: Vec<_> = (0..workers)
@@ -23,7 +30,14 @@ pub fn presign(key: &KeyPair, account: &str, host: &str, path: &str, count: usiz
     })
 }
 
-fn part(key: &KeyPair, account: &str, host: &str, path: &str, count: usize, seed: u64) -> anyhow::Result<Vec<Vec<u8>>> {
+fn part(
+    key: &KeyPair,
+    account: &str,
+    host: &str,
+    path: &str,
+    count: usize,
+    seed: u64,
+) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut events = Events::new(account, 34, seed);
     (0..count)
         .map(|_| {

@@ -8,7 +8,8 @@ use crate::Signed;
 
 /// When Fluent sends again after a failure, as documented: at once, then after
 /// 2, 4 and 8 seconds. After that the event is gone.
-const WAITS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+const WAITS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
 /// Which failures are followed by another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,8 @@ impl Sender {
     }
 
     async fn once(&self, body: &[u8], headers: &[(&str, &str)]) -> Option<Answer> {
-        let mut request = self.client.post(&self.url).header("content-type", "application/json").body(body.to_vec());
+        let mut request =
+            self.client.post(&self.url).header("content-type", "application/json").body(body.to_vec());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

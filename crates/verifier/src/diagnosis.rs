@@ -68,10 +68,7 @@ pub enum Alteration {
 pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound: &Inbound) -> Diagnosis {
     let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
     match verifier.check(inbound) {
-        Ok(evidence) => Diagnosis::Genuine {
-            key: (*evidence.key).clone(),
-            algorithm: evidence.algorithm,
-        },
+        Ok(evidence) => Diagnosis::Genuine { key: (*evidence.key).clone(), algorithm: evidence.algorithm },
         Err(Rejection::Mismatch(algorithm)) => {
             let signature = signatures.deciding(inbound).ok().and_then(|(_, text)| decode(text));
             mismatch(ring, algorithm, &inbound.body, &signature.unwrap_or_default())
@@ -118,7 +115,9 @@ fn apply(key: &PublicKey, signature: &[u8]) -> Option<Vec<u8>> {
 fn digest_in(block: &[u8], algorithm: Algorithm) -> Option<Vec<u8>> {
     // DigestInfo headers: RFC 8017, section 9.2, note 1.
     let (header, length): (&[u8], usize) = match algorithm {
-        Algorithm::Sha512 => (b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40", 64),
+        Algorithm::Sha512 => {
+            (b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40", 64)
+        }
         Algorithm::Md5 => (b"\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10", 16),
     };
     let (front, digest) = block.split_at_checked(block.len().checked_sub(length)?)?;

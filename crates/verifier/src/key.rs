@@ -30,7 +30,9 @@ pub struct PublicKey {
 #[non_exhaustive]
 pub enum InvalidKey {
     /// Neither PEM nor base64 of a key.
-    #[error("not a public key: expected PEM, or one line of base64 as Fluent shows it (it begins with MIG, MIIB or MIIC)")]
+    #[error(
+        "not a public key: expected PEM, or one line of base64 as Fluent shows it (it begins with MIG, MIIB or MIIC)"
+    )]
     Malformed,
     /// Somebody pasted the half that must stay with its owner.
     #[error("this is a PRIVATE key: expected the public one; treat the private key as leaked and replace it")]

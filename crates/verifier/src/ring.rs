@@ -29,7 +29,9 @@ pub enum InvalidRing {
     #[error("{0} keys: a ring holds {MAX_KEYS} at most")]
     TooMany(usize),
     /// One key under two names would admit one environment's events as the other's.
-    #[error("the same key is listed as `{0}` and as `{1}`: list it once, and give the accounts that use it that region")]
+    #[error(
+        "the same key is listed as `{0}` and as `{1}`: list it once, and give the accounts that use it that region"
+    )]
     Shared(KeyName, KeyName),
 }
 
@@ -51,7 +53,12 @@ impl KeyRing {
     }
 
     /// The name of the key that made `signature` over `body`.
-    pub(crate) fn signer(&self, algorithm: Algorithm, body: &[u8], signature: &[u8]) -> Option<&Arc<KeyName>> {
+    pub(crate) fn signer(
+        &self,
+        algorithm: Algorithm,
+        body: &[u8],
+        signature: &[u8],
+    ) -> Option<&Arc<KeyName>> {
         self.0
             .iter()
             .filter(|key| key.key.modulus_len() == signature.len())

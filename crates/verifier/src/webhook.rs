@@ -81,11 +81,7 @@ impl Verifier for WebhookVerifier {
         let signature = decode(text).ok_or(Rejection::Malformed(algorithm))?;
         let signer = self.ring.signer(algorithm, &inbound.body, &signature);
         let key = signer.ok_or(Rejection::Mismatch(algorithm))?;
-        Ok(Evidence {
-            algorithm,
-            key: Arc::clone(key),
-            signature: STANDARD.encode(&signature),
-        })
+        Ok(Evidence { algorithm, key: Arc::clone(key), signature: STANDARD.encode(&signature) })
     }
 }
 

@@ -29,9 +29,12 @@ pub(crate) fn run(common: &Common, registry: &Registry) -> anyhow::Result<()> {
 
 fn describe_gateway(gateway: &Gateway) {
     output::line(format!("Webhooks are accepted by POST at http://{}{}", gateway.listen, gateway.path));
-    let enabled: Vec<_> = gateway.signatures.enabled.iter().map(|algorithm| {
-        format!("{algorithm} in {}", gateway.signatures.headers(*algorithm).join(" or "))
-    }).collect();
+    let enabled: Vec<_> = gateway
+        .signatures
+        .enabled
+        .iter()
+        .map(|algorithm| format!("{algorithm} in {}", gateway.signatures.headers(*algorithm).join(" or ")))
+        .collect();
     output::line(format!("  signed with   {}", enabled.join(", then ")));
     output::line(format!("  sent by       {}", gateway.account_names.join(", ")));
     for (name, key) in gateway.keys.keys() {
@@ -72,7 +75,12 @@ fn describe_routes(routes: &[RouteSettings]) {
             route.dispatcher.clone(),
             route.concurrency.to_string(),
             start.to_owned(),
-            format!("{:?} to {:?}, for {} h", route.retry.first.0, route.retry.ceiling.0, route.retry.budget.0.as_secs() / 3600),
+            format!(
+                "{:?} to {:?}, for {} h",
+                route.retry.first.0,
+                route.retry.ceiling.0,
+                route.retry.budget.0.as_secs() / 3600
+            ),
         ]
     });
     output::table(&["route", "gets", "by", "at once", "from", "retries"], rows.collect(), "  none");

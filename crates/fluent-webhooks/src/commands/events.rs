@@ -24,7 +24,9 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         return output::json(&stories);
     }
     if stories.is_empty() {
-        anyhow::bail!("no event of `{reference}` is kept; was it refused, or is it older than the retention?");
+        anyhow::bail!(
+            "no event of `{reference}` is kept; was it refused, or is it older than the retention?"
+        );
     }
     stories.iter().for_each(tell);
     Ok(())
@@ -69,8 +71,12 @@ fn stands(state: &StoryState) -> String {
     match state {
         StoryState::Done { route } => format!("{route}: {}", "done".green()),
         StoryState::InFlight { route } => format!("{route}: being attempted"),
-        StoryState::Waiting { route, due } => format!("{route}: {} until {}", "waiting".yellow(), output::time(*due)),
-        StoryState::Dead { route, letter, reason } => format!("{route}: {} {letter} ({reason})", "dead letter".red()),
+        StoryState::Waiting { route, due } => {
+            format!("{route}: {} until {}", "waiting".yellow(), output::time(*due))
+        }
+        StoryState::Dead { route, letter, reason } => {
+            format!("{route}: {} {letter} ({reason})", "dead letter".red())
+        }
         StoryState::NotReached { route } => format!("{route}: not reached yet"),
         other => format!("{other:?}"),
     }

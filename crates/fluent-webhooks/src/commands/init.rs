@@ -35,13 +35,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     std::fs::write(&args.config, text).with_context(|| format!("writing {}", args.config.display()))?;
     let key = KeyName::new(&*args.region, args.environment);
     output::line(format!("wrote {}", args.config.display()));
-    output::line(format!("Next: put Fluent's public key for {key} into keys/{key}.pem beside it (one line of base64, or PEM),"));
+    output::line(format!(
+        "Next: put Fluent's public key for {key} into keys/{key}.pem beside it (one line of base64, or PEM),"
+    ));
     output::line("      then `fluent-webhooks check` and `fluent-webhooks serve`.");
     Ok(())
 }
 
 fn settings_for(account: &str, region: &str, environment: Environment) -> anyhow::Result<String> {
-    let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    let plain =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if !plain(account) || !plain(region) {
         bail!("expected an account and a region of letters, digits, `_`, `-` and `.`");
     }

@@ -163,7 +163,13 @@ async fn every(stores: &dyn Stores, which: Which, filter: Filter) -> anyhow::Res
     }
 }
 
-async fn redrive(common: &Common, stores: &dyn Stores, ids: &[u64], to: Option<&str>, which: Which) -> anyhow::Result<()> {
+async fn redrive(
+    common: &Common,
+    stores: &dyn Stores,
+    ids: &[u64],
+    to: Option<&str>,
+    which: Which,
+) -> anyhow::Result<()> {
     for id in ids {
         let route = match (to, which) {
             (Some(route), _) => route.to_owned(),
@@ -175,6 +181,9 @@ async fn redrive(common: &Common, stores: &dyn Stores, ids: &[u64], to: Option<&
     if common.json {
         return output::json(&json!({"redriven": ids.len()}));
     }
-    output::line(format!("{} event(s) handed over; `fluent-webhooks events show REF` tells what becomes of them", ids.len()));
+    output::line(format!(
+        "{} event(s) handed over; `fluent-webhooks events show REF` tells what becomes of them",
+        ids.len()
+    ));
     Ok(())
 }

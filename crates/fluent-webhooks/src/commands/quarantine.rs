@@ -56,9 +56,19 @@ fn list(common: &Common, bodies: &[Quarantined]) -> anyhow::Result<()> {
     }
     let row = |body: &Quarantined| {
         let size = format!("{} bytes", body.body.len());
-        vec![body.id.to_string(), body.reason.clone(), body.key.to_string(), size, output::time(body.received_at)]
+        vec![
+            body.id.to_string(),
+            body.reason.clone(),
+            body.key.to_string(),
+            size,
+            output::time(body.received_at),
+        ]
     };
-    output::table(&["id", "reason", "key", "size", "arrived"], bodies.iter().map(row).collect(), "the quarantine is empty");
+    output::table(
+        &["id", "reason", "key", "size", "arrived"],
+        bodies.iter().map(row).collect(),
+        "the quarantine is empty",
+    );
     Ok(())
 }
 

@@ -14,7 +14,9 @@ pub(crate) async fn run(common: Common, file: PathBuf) -> anyhow::Result<()> {
     opened.queue.close().await;
     let salvaged = salvaged?;
     if common.json {
-        return output::json(&json!({"events": salvaged.events, "known": salvaged.known, "lost": salvaged.lost}));
+        return output::json(
+            &json!({"events": salvaged.events, "known": salvaged.known, "lost": salvaged.lost}),
+        );
     }
     output::line(format!(
         "{} unsettled events published again ({} were known), {} could not be read",

@@ -33,11 +33,19 @@ pub(crate) fn run(common: &Common, args: &Args) -> ExitCode {
 
 fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
     let gateway = open::tree(&common.config)?.gateway()?;
-    let headers: Headers = args.headers.iter().map(|line| header(line)).collect::<anyhow::Result<Vec<_>>>()?.into_iter().collect();
+    let headers: Headers = args
+        .headers
+        .iter()
+        .map(|line| header(line))
+        .collect::<anyhow::Result<Vec<_>>>()?
+        .into_iter()
+        .collect();
     let inbound = Inbound { body: read(&args.body)?.into(), headers, received_at: SystemClock.now() };
     let finding = find(&gateway, inbound);
     if common.json {
-        output::json(&json!({"genuine": finding.genuine, "admitted": finding.admitted, "finding": finding.says, "advice": finding.advice}))?;
+        output::json(
+            &json!({"genuine": finding.genuine, "admitted": finding.admitted, "finding": finding.says, "advice": finding.advice}),
+        )?;
     } else {
         let verdict = match (finding.genuine, finding.admitted) {
             (true, true) => "genuine",
@@ -85,10 +93,13 @@ fn find(gateway: &Gateway, inbound: Inbound) -> Finding {
                 Err(rejection) => not_genuine(rejection.to_string(), None),
             }
         }
-        Diagnosis::Refused(rejection) => not_genuine(rejection.to_string(), Some(advise(gateway, &inbound, rejection))),
-        Diagnosis::BodyAltered { key, alteration } => {
-            not_genuine(format!("the key {key} made this signature, but over other bytes than these"), Some(altered(alteration)))
+        Diagnosis::Refused(rejection) => {
+            not_genuine(rejection.to_string(), Some(advise(gateway, &inbound, rejection)))
         }
+        Diagnosis::BodyAltered { key, alteration } => not_genuine(
+            format!("the key {key} made this signature, but over other bytes than these"),
+            Some(altered(alteration)),
+        ),
         Diagnosis::WrongHeader { key, really } => not_genuine(
             format!("this is a good {really} signature by the key {key}, in the wrong header"),
             Some(format!("it belongs into {}", gateway.signatures.headers(really).join(" or "))),
@@ -114,17 +125,26 @@ fn admission(gateway: &Gateway, verified: Verified<Inbound>, says: String) -> Fi
             let says = format!("{says}; event {} of {}", event.name(), event.source());
             return Finding { genuine: true, admitted: true, says, advice: None };
         }
-        Err((Refusal::UnknownAccount, _)) => "its accountId is not listed under fluent-connect.accounts: 403".to_owned(),
-        Err((Refusal::WrongKey, _)) => "its account is listed for another region or environment than this key's: 403".to_owned(),
-        Err((Refusal::UnknownRetailer, _)) => "its retailerId is not among the account's retailers: 403".to_owned(),
-        Err((Refusal::Malformed(malformed), _)) => format!("not an event ({malformed}): it would go into quarantine"),
+        Err((Refusal::UnknownAccount, _)) => {
+            "its accountId is not listed under fluent-connect.accounts: 403".to_owned()
+        }
+        Err((Refusal::WrongKey, _)) => {
+            "its account is listed for another region or environment than this key's: 403".to_owned()
+        }
+        Err((Refusal::UnknownRetailer, _)) => {
+            "its retailerId is not among the account's retailers: 403".to_owned()
+        }
+        Err((Refusal::Malformed(malformed), _)) => {
+            format!("not an event ({malformed}): it would go into quarantine")
+        }
         Err((other, _)) => other.to_string(),
     };
     Finding { genuine: true, admitted: false, says, advice: Some(advice) }
 }
 
 fn known_keys(gateway: &Gateway) -> String {
-    let names: Vec<_> = gateway.keys.keys().map(|(name, key)| format!("{name} ({} bits)", key.bits())).collect();
+    let names: Vec<_> =
+        gateway.keys.keys().map(|(name, key)| format!("{name} ({} bits)", key.bits())).collect();
     names.join(", ")
 }
 
@@ -147,10 +167,14 @@ fn advise(gateway: &Gateway, inbound: &Inbound, rejection: Rejection) -> String 
     match rejection {
         Rejection::Missing => format!(
             "expected one of the headers {}. A proxy may have dropped or renamed it: nginx drops names with a dot unless `ignore_invalid_headers off`",
-            [Algorithm::Sha512, Algorithm::Md5].map(|algorithm| gateway.signatures.headers(algorithm).join(", ")).join(", ")
+            [Algorithm::Sha512, Algorithm::Md5]
+                .map(|algorithm| gateway.signatures.headers(algorithm).join(", "))
+                .join(", ")
         ),
         Rejection::Repeated(_) => "expected exactly one; a proxy may have added a copy".to_owned(),
-        Rejection::NotEnabled(algorithm) => format!("add {algorithm} to fluent-connect.webhook.signatures if that is meant"),
+        Rejection::NotEnabled(algorithm) => {
+            format!("add {algorithm} to fluent-connect.webhook.signatures if that is meant")
+        }
         Rejection::Malformed(_) => malformed(inbound).to_owned(),
         _ => "see the threat model".to_owned(),
     }

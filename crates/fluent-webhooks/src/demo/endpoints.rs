@@ -62,8 +62,14 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
-async fn answer(State(endpoints): State<Endpoints>, uri: Uri, headers: HeaderMap, _body: Bytes) -> StatusCode {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+async fn answer(
+    State(endpoints): State<Endpoints>,
+    uri: Uri,
+    headers: HeaderMap,
+    _body: Bytes,
+) -> StatusCode {
+    let header =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (id, subject) = (header("ce-id"), header("ce-subject"));
     let reference = subject.split('/').next_back().unwrap_or_default().to_owned();
     let before = endpoints.count(&id);
@@ -73,7 +79,14 @@ async fn answer(State(endpoints): State<Endpoints>, uri: Uri, headers: HeaderMap
         () => StatusCode::OK,
     };
     let endpoint = uri.path().trim_start_matches('/').to_owned();
-    let delivered = Delivered { id, endpoint, name: header("ce-type"), reference, attempt: header("fluent-attempt"), status: status.as_u16() };
+    let delivered = Delivered {
+        id,
+        endpoint,
+        name: header("ce-type"),
+        reference,
+        attempt: header("fluent-attempt"),
+        status: status.as_u16(),
+    };
     endpoints.story.delivered(delivered);
     status
 }

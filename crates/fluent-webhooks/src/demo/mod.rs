@@ -83,7 +83,11 @@ fn introduce(world: &World) {
     line(format!("  keys, settings, queue   {}", world.folder.display()));
     line(format!("  webhooks are sent to    {}", world.webhook_url()));
     line(format!("  endpoints listen at     http://{}", world.endpoints));
-    line(format!("  the warehouse at        http://{} is down for the first {} s: longer than Fluent would try", world.warehouse, world::DOWN.as_secs()));
+    line(format!(
+        "  the warehouse at        http://{} is down for the first {} s: longer than Fluent would try",
+        world.warehouse,
+        world::DOWN.as_secs()
+    ));
     line("");
 }
 
@@ -117,7 +121,11 @@ async fn until_delivered(story: &Story, sent: &[script::Sent]) {
 fn invite(world: &World, pipeline: &Pipeline) -> anyhow::Result<()> {
     let (body, header) = world.one_more()?;
     line("\nIt stays up. Send one more yourself:\n");
-    line(format!("  curl -i -X POST -H 'fluent-signature: {header}' --data-binary @{} {}", body.display(), world.webhook_url()));
+    line(format!(
+        "  curl -i -X POST -H 'fluent-signature: {header}' --data-binary @{} {}",
+        body.display(),
+        world.webhook_url()
+    ));
     line("\nand look around in another terminal:\n");
     for command in ["events show MORE_1", "dead-letters list", "unrouted list", "quarantine list", "check"] {
         line(format!("  {} {command} --config {}", pipeline.program().display(), world.config().display()));

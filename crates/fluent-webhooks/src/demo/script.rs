@@ -88,16 +88,40 @@ impl Author<'_> {
         for shape in [Shape::Full, Shape::List, Shape::Thin] {
             self.event("OrderStatusChange", shape, None, "", Outcome::Delivered("orders"))?;
             self.event("OrderReadyForPickup", shape, None, "", Outcome::Delivered("pickup"))?;
-            self.event("FulfilmentStatusChange", shape, None, "its endpoint is down for 16 s", Outcome::Delivered("fulfilments"))?;
+            self.event(
+                "FulfilmentStatusChange",
+                shape,
+                None,
+                "its endpoint is down for 16 s",
+                Outcome::Delivered("fulfilments"),
+            )?;
         }
-        self.event("fc.connect.order.webhook.status-update", Shape::Full, None, "", Outcome::Delivered("orders"))
+        self.event(
+            "fc.connect.order.webhook.status-update",
+            Shape::Full,
+            None,
+            "",
+            Outcome::Delivered("orders"),
+        )
     }
 
     /// What goes wrong behind us.
     fn trouble(&mut self) -> anyhow::Result<()> {
         let twice = "its endpoint fails twice first";
-        self.event("OrderReadyForPickup", Shape::Full, Some(FAILS_TWICE), twice, Outcome::Delivered("pickup"))?;
-        self.event("ReturnOrderCreated", Shape::Full, Some(REFUSED), "its endpoint answers 422", Outcome::DeadLetter)?;
+        self.event(
+            "OrderReadyForPickup",
+            Shape::Full,
+            Some(FAILS_TWICE),
+            twice,
+            Outcome::Delivered("pickup"),
+        )?;
+        self.event(
+            "ReturnOrderCreated",
+            Shape::Full,
+            Some(REFUSED),
+            "its endpoint answers 422",
+            Outcome::DeadLetter,
+        )?;
         self.event("InventoryChanged", Shape::Thin, None, "no route matches it", Outcome::Unrouted)
     }
 
@@ -105,15 +129,39 @@ impl Author<'_> {
     fn strangers(&mut self) -> anyhow::Result<()> {
         let event = self.events.of("OrderStatusChange", Shape::Full);
         let forged = self.world.forger.sign(event.body.clone())?;
-        self.add(&event.name, &event.entity_ref, "forged: signed with a key of nobody", forged, Outcome::Refused(401));
+        self.add(
+            &event.name,
+            &event.entity_ref,
+            "forged: signed with a key of nobody",
+            forged,
+            Outcome::Refused(401),
+        );
         let other = self.world.production.sign(event.body.clone())?;
-        self.add(&event.name, &event.entity_ref, "signed with another environment's key", other, Outcome::Refused(403));
+        self.add(
+            &event.name,
+            &event.entity_ref,
+            "signed with another environment's key",
+            other,
+            Outcome::Refused(403),
+        );
         let mut altered = self.world.sandbox.sign(event.body)?;
         altered.body.push(b'\n');
-        self.add(&event.name, &event.entity_ref, "genuine, but a line end was added", altered, Outcome::Refused(401));
+        self.add(
+            &event.name,
+            &event.entity_ref,
+            "genuine, but a line end was added",
+            altered,
+            Outcome::Refused(401),
+        );
         let stranger = Events::new("STRANGER", 34, 1).of("OrderStatusChange", Shape::Full);
         let signed = self.world.sandbox.sign(stranger.body)?;
-        self.add(&stranger.name, &stranger.entity_ref, "genuine, of an account that is not listed", signed, Outcome::Refused(403));
+        self.add(
+            &stranger.name,
+            &stranger.entity_ref,
+            "genuine, of an account that is not listed",
+            signed,
+            Outcome::Refused(403),
+        );
         let odd = self.world.sandbox.sign(format!(r#"{{"accountId":"{ACCOUNT}","entityRef":"NO_ID_1"}}"#))?;
         self.add("(no name)", "NO_ID_1", "genuine, but without id and name", odd, Outcome::Quarantined);
         Ok(())
@@ -122,10 +170,21 @@ impl Author<'_> {
     /// The first few once more, as after an answer that got lost.
     fn repeat(&mut self, count: usize) {
         let again: Vec<Scene> = self.scenes.iter().take(count).cloned().collect();
-        self.scenes.extend(again.into_iter().map(|scene| Scene { about: "sent before", outcome: Outcome::Duplicate, ..scene }));
+        self.scenes.extend(again.into_iter().map(|scene| Scene {
+            about: "sent before",
+            outcome: Outcome::Duplicate,
+            ..scene
+        }));
     }
 
-    fn event(&mut self, name: &str, shape: Shape, reference: Option<&str>, about: &'static str, outcome: Outcome) -> anyhow::Result<()> {
+    fn event(
+        &mut self,
+        name: &str,
+        shape: Shape,
+        reference: Option<&str>,
+        about: &'static str,
+        outcome: Outcome,
+    ) -> anyhow::Result<()> {
         let event = self.events.of(name, shape);
         let (mut body, mut known) = (String::from_utf8(event.body)?, event.entity_ref);
         if let Some(reference) = reference {
@@ -138,6 +197,12 @@ impl Author<'_> {
     }
 
     fn add(&mut self, name: &str, reference: &str, about: &'static str, signed: Signed, outcome: Outcome) {
-        self.scenes.push(Scene { name: name.to_owned(), reference: reference.to_owned(), about, signed, outcome });
+        self.scenes.push(Scene {
+            name: name.to_owned(),
+            reference: reference.to_owned(),
+            about,
+            signed,
+            outcome,
+        });
     }
 }

@@ -44,21 +44,38 @@ impl Story {
     pub(super) fn sent(&self, scene: &Scene, attempted: &Attempted) {
         let (color, answer) = match &attempted.answer {
             None => (AnsiColors::Red, "no answer".to_owned()),
-            Some(answer) if answer.body["duplicate"] == true => (AnsiColors::Cyan, format!("{} duplicate", answer.status)),
-            Some(answer) if answer.body["quarantined"] == true => (AnsiColors::Cyan, format!("{} quarantined", answer.status)),
+            Some(answer) if answer.body["duplicate"] == true => {
+                (AnsiColors::Cyan, format!("{} duplicate", answer.status))
+            }
+            Some(answer) if answer.body["quarantined"] == true => {
+                (AnsiColors::Cyan, format!("{} quarantined", answer.status))
+            }
             Some(answer) if answer.status == 200 => (AnsiColors::Blue, "200 accepted".to_owned()),
             Some(answer) => (AnsiColors::Yellow, format!("{} refused", answer.status)),
         };
-        let again = if attempted.attempts > 1 { format!(", at Fluent's attempt {}", attempted.attempts) } else { String::new() };
+        let again = if attempted.attempts > 1 {
+            format!(", at Fluent's attempt {}", attempted.attempts)
+        } else {
+            String::new()
+        };
         let about = if scene.about.is_empty() { String::new() } else { format!("  ({})", scene.about) };
-        self.print("sent", color, &format!("{:<39} {:<14} {answer}{again}{about}", scene.name, scene.reference));
+        self.print(
+            "sent",
+            color,
+            &format!("{:<39} {:<14} {answer}{again}{about}", scene.name, scene.reference),
+        );
     }
 
     pub(super) fn delivered(&self, delivered: Delivered) {
         let Delivered { endpoint, name, reference, attempt, status, .. } = &delivered;
-        let (what, color) = if *status == 200 { ("delivered", AnsiColors::Green) } else { ("failed", AnsiColors::Yellow) };
+        let (what, color) =
+            if *status == 200 { ("delivered", AnsiColors::Green) } else { ("failed", AnsiColors::Yellow) };
         let answer = if *status == 200 { String::new() } else { format!(": the endpoint answered {status}") };
-        self.print(what, color, &format!("{name:<39} {reference:<14} to /{endpoint}, attempt {attempt}{answer}"));
+        self.print(
+            what,
+            color,
+            &format!("{name:<39} {reference:<14} to /{endpoint}, attempt {attempt}{answer}"),
+        );
         self.all().entry(delivered.id.clone()).or_default().push(delivered);
     }
 

@@ -44,7 +44,13 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
     let mut problems: Vec<String> = sent.iter().filter_map(|sent| problem(story, sent)).collect();
     problems.extend(kept.problems(sent));
     let known: Vec<&str> = sent.iter().filter_map(Sent::event_id).collect();
-    problems.extend(story.ids().into_iter().filter(|id| !known.contains(&id.as_str())).map(|id| format!("{id} was delivered and never accepted")));
+    problems.extend(
+        story
+            .ids()
+            .into_iter()
+            .filter(|id| !known.contains(&id.as_str()))
+            .map(|id| format!("{id} was delivered and never accepted")),
+    );
     summarize(story, sent);
     let count = |wanted: fn(&Outcome) -> bool| sent.iter().filter(|sent| wanted(&sent.scene.outcome)).count();
     let counts = format!(
@@ -130,7 +136,13 @@ fn summarize(story: &Story, sent: &[Sent]) {
             (Some(answer), true) => format!("{} duplicate", answer.status),
             (Some(answer), false) => answer.status.to_string(),
         };
-        vec![sent.scene.name.clone(), sent.scene.reference.clone(), answer, sent.attempts.to_string(), became(story, sent)]
+        vec![
+            sent.scene.name.clone(),
+            sent.scene.reference.clone(),
+            answer,
+            sent.attempts.to_string(),
+            became(story, sent),
+        ]
     });
     output::table(&["event", "entity", "answer", "sent", "became"], rows.collect(), "nothing was sent");
     output::line("");
@@ -141,7 +153,9 @@ fn became(story: &Story, sent: &Sent) -> String {
         Outcome::Delivered(endpoint) => {
             let arrived = sent.event_id().map(|id| story.of(id)).unwrap_or_default();
             let done = arrived.iter().find(|d| d.status == 200);
-            done.map_or("NOT delivered".to_owned(), |d| format!("delivered to /{endpoint} at attempt {}", d.attempt))
+            done.map_or("NOT delivered".to_owned(), |d| {
+                format!("delivered to /{endpoint} at attempt {}", d.attempt)
+            })
         }
         Outcome::Duplicate => "known: not delivered again".to_owned(),
         Outcome::DeadLetter => "dead letter: its endpoint refused it for good".to_owned(),

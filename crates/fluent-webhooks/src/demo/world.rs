@@ -50,7 +50,8 @@ impl World {
         };
         world.sandbox.save(&keys.join("sydney_sandbox"))?;
         world.production.save(&keys.join("sydney_production"))?;
-        fs::write(world.config(), world.settings()).with_context(|| format!("writing {}", world.config().display()))?;
+        fs::write(world.config(), world.settings())
+            .with_context(|| format!("writing {}", world.config().display()))?;
         Ok(world)
     }
 
@@ -120,8 +121,10 @@ fluentcommerce:
 
 fn free_ports() -> anyhow::Result<[SocketAddr; 4]> {
     // All held at once, so that they differ; free again when dropped.
-    let held: Vec<TcpListener> =
-        (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("looking for free ports")?;
+    let held: Vec<TcpListener> = (0..4)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()
+        .context("looking for free ports")?;
     let ports: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
     ports.try_into().map_err(|_| anyhow::anyhow!("four ports were asked for"))
 }

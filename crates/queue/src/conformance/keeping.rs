@@ -3,8 +3,8 @@ use event_model::Algorithm;
 use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
 use super::{Harness, LEASE};
 use crate::{
-    DeadQuery, DeadReason, EventQueue, Filter, Outcome, Quarantined, QueueError, Route, Start, StoryState, Terms,
-    UNROUTED, Verdict,
+    DeadQuery, DeadReason, EventQueue, Filter, Outcome, Quarantined, QueueError, Route, Start, StoryState,
+    Terms, UNROUTED, Verdict,
 };
 
 async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
@@ -102,7 +102,8 @@ pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
 
     let history = queue.stores().history();
     let story = history.find("a", 10).await.expect("find").remove(0);
-    let steps: Vec<_> = story.steps.iter().map(|step| (step.route.as_str(), step.attempt, step.record.outcome)).collect();
+    let steps: Vec<_> =
+        story.steps.iter().map(|step| (step.route.as_str(), step.attempt, step.record.outcome)).collect();
     for step in [("r", 1, Outcome::Transient), ("r", 2, Outcome::Done), ("s", 1, Outcome::Permanent)] {
         assert!(steps.contains(&step), "{step:?} in {steps:?}");
     }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{
-    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyName, Timestamp, TraceParent, Verified,
+    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyName, Timestamp, TraceParent,
+    Verified,
 };
 use tokio::time::timeout;
 
 use super::{LEASE, PATIENCE, QUIET};
-use crate::{Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Terms, Verdict};
+use crate::{
+    Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Terms, Verdict,
+};
 
 /// An event called `name`, about the order `reference`.
 pub fn event(name: &str, reference: &str) -> Event {
@@ -23,7 +26,8 @@ pub fn event(name: &str, reference: &str) -> Event {
 pub(crate) fn admit(body: Bytes) -> Event {
     let key: KeyName = "sydney_sandbox".parse().expect("a key's name");
     let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
-    let evidence = Evidence { algorithm: Algorithm::Sha512, key: Arc::new(key), signature: "c2lnbmF0dXJl".to_owned() };
+    let evidence =
+        Evidence { algorithm: Algorithm::Sha512, key: Arc::new(key), signature: "c2lnbmF0dXJl".to_owned() };
     // In the future: no retention by age while a check runs.
     let received_at = Timestamp::from_nanosecond(4_000_000_000_123_456_789).expect("a time");
     let inbound = Inbound { body, headers: Headers::default(), received_at };
@@ -51,7 +55,8 @@ pub(crate) async fn publish(queue: &dyn EventQueue, references: &[&str]) {
 
 /// The next delivery, which must come.
 pub(crate) async fn one(consumer: &mut dyn Consumer) -> Delivery {
-    let mut deliveries = timeout(PATIENCE, consumer.next(1)).await.expect("a delivery in time").expect("next");
+    let mut deliveries =
+        timeout(PATIENCE, consumer.next(1)).await.expect("a delivery in time").expect("next");
     assert_eq!(deliveries.len(), 1);
     deliveries.remove(0)
 }

@@ -1,0 +1,45 @@
+//! Keys that are made once, and webhooks that are made often.
+
+use std::sync::{Arc, LazyLock};
+
+use event_model::{Algorithm, Evidence, Inbound, Timestamp};
+use simulator::KeyPair;
+use verifier::{KeyRing, PublicKey, Rejection, Signatures, Verifier, WebhookVerifier};
+
+pub(crate) const BODY: &[u8] =
+    br#"{"id":"1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
+
+pub(crate) static SANDBOX: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
+pub(crate) static PRODUCTION: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
+pub(crate) static LARGE: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(2048).unwrap());
+
+pub(crate) fn public(pair: &KeyPair) -> PublicKey {
+    PublicKey::parse(&pair.public_base64().unwrap()).unwrap()
+}
+
+pub(crate) fn ring(keys: &[(&str, &KeyPair)]) -> Arc<KeyRing> {
+    let keys = keys.iter().map(|(name, pair)| (name.parse().unwrap(), public(pair)));
+    Arc::new(KeyRing::new(keys).unwrap())
+}
+
+pub(crate) fn both() -> Signatures {
+    Signatures { enabled: vec![Algorithm::Sha512, Algorithm::Md5], ..Signatures::default() }
+}
+
+pub(crate) fn inbound(body: &[u8], headers: &[(&str, &str)]) -> Inbound {
+    Inbound {
+        body: body.to_vec().into(),
+        headers: headers.iter().copied().collect(),
+        received_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// What a verifier with the sandbox key says.
+pub(crate) fn verify(
+    signatures: Signatures,
+    body: &[u8],
+    headers: &[(&str, &str)],
+) -> Result<Evidence, Rejection> {
+    let ring = ring(&[("sydney_sandbox", &SANDBOX)]);
+    WebhookVerifier::new(ring, signatures).check(&inbound(body, headers))
+}

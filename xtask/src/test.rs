@@ -1,0 +1,118 @@
+//! Everything that must pass before a change lands.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use comfy_table::{Table, presets};
+
+use crate::{cargo, demo, root, run, target};
+
+/// Installed by us where it is missing.
+const CARGO_DENY: &str = "0.20.2";
+
+type Step = (&'static str, fn() -> anyhow::Result<&'static str>);
+
+const STEPS: [Step; 8] = [
+    ("format", format),
+    ("lints", lints),
+    ("docs", docs),
+    ("licences, bans, sources", deny),
+    ("advisories", advisories),
+    ("tests", tests),
+    ("the outside workspace", outside),
+    ("demo --once", demo_once),
+];
+
+/// Runs every step; stops at the first that fails.
+pub(crate) fn run_steps() -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["step", "result", "took"]);
+    for (name, step) in STEPS {
+        println!("\n== {name}");
+        let began = Instant::now();
+        let result = step().with_context(|| format!("step `{name}` failed"))?;
+        table.add_row([name, result, &seconds(began.elapsed())]);
+    }
+    println!("\n{table}\n\nok: everything passed");
+    Ok(())
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.0} s", took.as_secs_f32())
+}
+
+fn format() -> anyhow::Result<&'static str> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    Ok("ok")
+}
+
+fn lints() -> anyhow::Result<&'static str> {
+    run(&mut cargo(&[
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    Ok("ok")
+}
+
+fn docs() -> anyhow::Result<&'static str> {
+    let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--all-features"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok("ok")
+}
+
+fn deny() -> anyhow::Result<&'static str> {
+    install_deny()?;
+    run(&mut cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))?;
+    Ok("ok")
+}
+
+fn install_deny() -> anyhow::Result<()> {
+    let there = cargo(&["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if there.success() {
+        return Ok(());
+    }
+    println!("installing cargo-deny {CARGO_DENY} (a few minutes, once) ...");
+    run(&mut cargo(&["install", "cargo-deny", "--quiet", "--locked", "--version", CARGO_DENY]))
+}
+
+/// Known holes in what we use. Their database is on the network.
+fn advisories() -> anyhow::Result<&'static str> {
+    let output = cargo(&["deny", "--log-level", "error", "check", "advisories"]).output()?;
+    if output.status.success() {
+        return Ok("ok");
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("advisory database") {
+        println!("The advisory database can't be reached from here: known vulnerabilities were NOT checked.");
+        return Ok("NOT CHECKED: no way to the database");
+    }
+    println!("{said}");
+    bail!("an advisory concerns what we use");
+}
+
+fn tests() -> anyhow::Result<&'static str> {
+    run(&mut cargo(&["test", "--workspace", "--all-features"]))?;
+    Ok("ok")
+}
+
+/// A stranger's dispatcher builds and works against the seam alone.
+fn outside() -> anyhow::Result<&'static str> {
+    let manifest = root().join("examples/my-dispatcher/Cargo.toml");
+    let mut test = Command::new(env!("CARGO"));
+    // The same target folder, or everything would be built a second time.
+    test.args(["test", "--manifest-path"]).arg(manifest).env("CARGO_TARGET_DIR", target());
+    run(&mut test)?;
+    Ok("ok")
+}
+
+fn demo_once() -> anyhow::Result<&'static str> {
+    demo::run(&["--once".to_owned()])?;
+    Ok("ok")
+}
