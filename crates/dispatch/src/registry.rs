@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use schemars::{Schema, schema_for};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
 use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
 
@@ -104,10 +105,18 @@ impl fmt::Debug for Registry {
 fn read<D: Dispatcher>(table: &Value) -> Result<D::Settings, RegistryError> {
     let mut track = serde_path_to_error::Track::new();
     let located = serde_path_to_error::Deserializer::new(table, &mut track);
-    D::Settings::deserialize(located).map_err(|error| RegistryError::Settings {
-        path: track.path().iter().map(|segment| segment.to_string()).collect(),
-        message: error.to_string(),
-    })
+    D::Settings::deserialize(located)
+        .map_err(|error| RegistryError::Settings { path: path_of(&track.path()), message: error.to_string() })
+}
+
+/// The keys and indices that lead to where reading settings stopped.
+pub fn path_of(path: &serde_path_to_error::Path) -> Vec<String> {
+    let key = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    };
+    path.iter().filter_map(key).collect()
 }
 
 fn check<D: Dispatcher>(table: &Value) -> Result<(), RegistryError> {

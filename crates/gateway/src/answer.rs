@@ -31,7 +31,7 @@ pub(crate) enum Refused {
     #[error("not genuine")]
     Rejected(#[from] Rejection),
     #[error("not admitted")]
-    Refused(#[from] Refusal),
+    NotAdmitted(#[from] Refusal),
     #[error("not an event")]
     Malformed(#[source] Malformed),
     #[error("not made durable")]
@@ -50,7 +50,7 @@ impl Refused {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Rejected(_) => StatusCode::UNAUTHORIZED,
-            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::NotAdmitted(_) => StatusCode::FORBIDDEN,
             Self::Busy | Self::NotDurable(_) | Self::NotDurableInTime => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -66,7 +66,7 @@ impl Refused {
             Self::Broken => "incomplete",
             Self::Malformed(_) => "malformed",
             Self::Rejected(_) => "unauthorized",
-            Self::Refused(_) => "forbidden",
+            Self::NotAdmitted(_) => "forbidden",
             Self::Busy | Self::NotDurable(_) | Self::NotDurableInTime => "unavailable",
         }
     }
@@ -75,9 +75,9 @@ impl Refused {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Rejected(rejection) => rejection.code(),
-            Self::Refused(Refusal::UnknownAccount) => "unknown-account",
-            Self::Refused(Refusal::UnknownRetailer) => "unknown-retailer",
-            Self::Refused(Refusal::WrongKey) => "wrong-key",
+            Self::NotAdmitted(Refusal::UnknownAccount) => "unknown-account",
+            Self::NotAdmitted(Refusal::UnknownRetailer) => "unknown-retailer",
+            Self::NotAdmitted(Refusal::WrongKey) => "wrong-key",
             Self::Malformed(malformed) => malformed.code(),
             other => other.code(),
         }

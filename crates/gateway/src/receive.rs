@@ -61,7 +61,7 @@ fn log(refused: &Refused, trace: TraceParent) {
         Refused::NotDurable(_) | Refused::NotDurableInTime => {
             tracing::error!(reason, trace_id, %error, "webhook not accepted; the sender has it for a few seconds more");
         }
-        Refused::Rejected(_) | Refused::Refused(_) | Refused::Malformed(_) | Refused::Busy => {
+        Refused::Rejected(_) | Refused::NotAdmitted(_) | Refused::Malformed(_) | Refused::Busy => {
             tracing::warn!(reason, trace_id, %error, "webhook refused");
         }
         _ => tracing::info!(reason, trace_id, %error, "request refused"),

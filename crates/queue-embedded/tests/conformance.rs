@@ -1,5 +1,7 @@
 //! The embedded queue keeps every promise of the port.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

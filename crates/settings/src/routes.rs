@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::SettingsError;
+use crate::section::nearest;
 use crate::tree::Tree;
 use crate::values::Time;
 
@@ -243,11 +244,8 @@ impl Tree {
                 self.misfit(&[path, &[route.dispatcher.as_str()]].concat(), &inner, &message)
             }
             other => {
-                let nearest =
-                    registry.kinds().map(|kind| (strsim::jaro_winkler(&route.dispatcher, kind), kind));
-                let hint =
-                    nearest.filter(|(likeness, _)| *likeness > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
-                let hint = hint.map_or(String::new(), |(_, kind)| format!("; did you mean `{kind}`?"));
+                let hint = nearest(&route.dispatcher, registry.kinds());
+                let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
                 self.invalid(&[path, &["dispatcher"]].concat(), &format!("{other}{hint}"))
             }
         })

@@ -62,7 +62,7 @@ impl Tree {
     pub(crate) fn read<T: DeserializeOwned>(&self, path: &[&str], value: &Value) -> Result<T, SettingsError> {
         let mut track = serde_path_to_error::Track::new();
         T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|error| {
-            let inner: Vec<String> = track.path().iter().map(|segment| segment.to_string()).collect();
+            let inner = dispatch::path_of(&track.path());
             self.misfit(path, &inner, &error.to_string())
         })
     }
@@ -70,7 +70,7 @@ impl Tree {
     /// The error for what serde said about `inner` of the section at `path`.
     pub(crate) fn misfit(&self, path: &[&str], inner: &[String], message: &str) -> SettingsError {
         let mut full: Vec<&str> = path.to_vec();
-        full.extend(inner.iter().map(String::as_str).filter(|key| !matches!(*key, "?" | ".")));
+        full.extend(inner.iter().map(String::as_str));
         if let Some((field, known)) = unknown_field(message) {
             if full.last() != Some(&field) {
                 full.push(field);
@@ -101,16 +101,18 @@ fn unknown(key: &str, known: &[&str]) -> String {
             "`{shown}` is planned, but this version does not have it: remove it, or use a version that does"
         );
     }
-    let nearest =
-        known.iter().map(|name| (strsim::jaro_winkler(key, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match nearest {
-        Some((likeness, name)) if likeness > 0.75 => format!("; did you mean `{name}`?"),
-        _ => String::new(),
-    };
+    let hint =
+        nearest(key, known.iter().copied()).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
     let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
     format!("unknown key `{shown}`{hint} expected: {known}")
         .replace("` expected", "`: expected")
         .replace("? expected", "? Expected")
+}
+
+/// The name that was likely meant: at most a third of the letters apart.
+pub(crate) fn nearest<'n>(key: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let apart = known.map(|name| (strsim::damerau_levenshtein(key, name), name)).min()?;
+    (apart.0 <= (key.len() / 3).max(1)).then_some(apart.1)
 }
 
 /// Serde shows the value it could not use, which may be a secret.

@@ -100,7 +100,9 @@ impl Tree {
         let mut place = &node.place;
         for key in path {
             let (Some(own), Some(child)) = (node.key_place(key), node.child(key)) else { break };
-            (place, node) = (own, child);
+            // An overridden value stands where it was overridden.
+            place = if matches!(child.place, Place::Environment(_)) { &child.place } else { own };
+            node = child;
         }
         place.clone()
     }

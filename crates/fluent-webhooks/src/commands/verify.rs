@@ -189,7 +189,7 @@ fn malformed(inbound: &Inbound) -> &'static str {
         "there is whitespace inside it: was it folded, or copied over several lines?"
     } else if has(b",") {
         "there is a comma in it: two headers were joined into one"
-    } else if value.len() % 4 != 0 {
+    } else if !value.len().is_multiple_of(4) {
         "its length is not a multiple of four: a part is missing, or the padding (=) was cut off"
     } else {
         "expected nothing but A-Z a-z 0-9 + / and = at the end"

@@ -1,0 +1,135 @@
+//! The commands, beside a running service.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::pipeline::{PRODUCTION, Pipeline, SANDBOX, signed, until};
+use crate::sink::{Sink, status};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_found_shown_and_sent_again() {
+    let sink = Sink::answering(|_, before| status(if before < 1 { 422 } else { 200 })).await;
+    let pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    let id = pipeline.accept(&signed("E", "HD_1")).await;
+    pipeline.accept(&signed("E", "HD_2")).await;
+    until("both are dead", || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len() == 2).await;
+    let found = pipeline.json(&["dead-letters", "list", "--ref", "HD_1"]);
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["eventId"]), (1, &json!(id)));
+
+    let number = found[0]["id"].to_string();
+    let shown = pipeline.json(&["dead-letters", "show", &number, "--body"]);
+    assert!(shown["body"].as_str().unwrap().contains("HD_1"));
+    assert!(pipeline.json(&["dead-letters", "show", &number])["body"].is_null(), "only when asked for");
+    assert!(pipeline.command(&["dead-letters", "redrive", &number]).status.success());
+    until("it arrived again", || sink.counts()[&id] == 2).await;
+    until("it is done", || pipeline.json(&["events", "show", "HD_1"])[0]["states"][0]["state"] == "done")
+        .await;
+
+    let unasked = pipeline.command(&["dead-letters", "redrive", "--all"]);
+    assert!(!unasked.status.success(), "nobody said yes");
+    assert!(pipeline.command(&["dead-letters", "redrive", "--all", "--yes"]).status.success());
+    until("none is left", || pipeline.json(&["dead-letters", "list"]) == json!([])).await;
+    let missing = pipeline.command(&["dead-letters", "redrive", "999"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no dead letter 999"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_body_is_admitted_once_it_can_be() {
+    let sink = Sink::open().await;
+    let pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    let odd = SANDBOX.sign(*br#"{"accountId":"ACME","name":"E"}"#).unwrap();
+    drop(pipeline.sender(simulator::Retry::Never).send(&odd).await);
+    let kept = pipeline.json(&["quarantine", "list"]);
+    assert_eq!(kept[0]["reason"], "`id` is missing or empty");
+    let number = kept[0]["id"].to_string();
+    let still = pipeline.command(&["quarantine", "redrive", &number]);
+    assert_eq!(still.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&still.stderr).into_owned();
+    assert!(said.contains("still refused") && said.contains("`id` is missing"), "{said}");
+}
+
+#[track_caller]
+fn verify(pipeline: &Pipeline, body: &[u8], header: &str, code: i32, says: &[&str]) {
+    let file = pipeline.folder.path().join("body.json");
+    fs::write(&file, body).unwrap();
+    let output = pipeline.command(&["verify", "--body", file.to_str().unwrap(), "--header", header]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    for part in says {
+        assert!(said.contains(part), "expected {part:?} in {said:?}");
+    }
+}
+
+#[test]
+fn verify_says_which_key_or_why_none() {
+    let pipeline = Pipeline::prepare("    []\n");
+    let signed = signed("OrderStatusChange", "HD_1");
+    let sha = format!("fluent-signature: {}", signed.sha512);
+    verify(
+        &pipeline,
+        &signed.body,
+        &sha,
+        0,
+        &["genuine: signed with sha512 by the key sydney_sandbox", "/fluent/sandbox/ACME/34"],
+    );
+    verify(
+        &pipeline,
+        &[&signed.body[..], b"\n"].concat(),
+        &sha,
+        1,
+        &["NOT genuine", "sydney_sandbox", "line end"],
+    );
+    let pretty =
+        serde_json::to_vec_pretty(&serde_json::from_slice::<serde_json::Value>(&signed.body).unwrap())
+            .unwrap();
+    verify(&pipeline, &pretty, &sha, 1, &["over other bytes", "parsed the JSON"]);
+    verify(
+        &pipeline,
+        &signed.body,
+        &format!("fluent-signature: {}", signed.md5),
+        1,
+        &["a good md5 signature", "flex.signature"],
+    );
+    let stranger = simulator::KeyPair::generate(1024).unwrap().sign(signed.body.clone()).unwrap();
+    verify(
+        &pipeline,
+        &signed.body,
+        &format!("fluent-signature: {}", stranger.sha512),
+        1,
+        &["none of the keys listed", "another environment's"],
+    );
+    let url_safe = format!("fluent-signature: {}", signed.sha512.replace('+', "-").replace('/', "_"));
+    if url_safe != sha {
+        verify(&pipeline, &signed.body, &url_safe, 1, &["URL-safe"]);
+    }
+    verify(&pipeline, &signed.body, "x-signature: abc", 1, &["no signature header", "nginx"]);
+    let other = simulator::Events::new("STRANGER", 1, 1).any();
+    let foreign = PRODUCTION.sign(other.body.clone()).unwrap();
+    verify(
+        &pipeline,
+        &other.body,
+        &format!("fluent-signature: {}", foreign.sha512),
+        1,
+        &["genuine, but it would be refused", "not listed"],
+    );
+}
+
+#[test]
+fn check_says_in_words_what_would_run() {
+    let pipeline = Pipeline::prepare(
+        "    - { name: orders, match: { event: [A, B], retailer: 34 }, dispatcher: log }\n",
+    );
+    let output = pipeline.command(&["check"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for part in [
+        "is valid",
+        "ACME (sydney_sandbox), ACME (sydney_production)",
+        "event A|B, retailer 34",
+        "RSA 1024 bits",
+    ] {
+        assert!(said.contains(part), "expected {part:?} in {said}");
+    }
+}

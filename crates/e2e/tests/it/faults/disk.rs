@@ -1,0 +1,150 @@
+//! Full, failing, damaged, and used twice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use simulator::Retry;
+
+use crate::pipeline::{Pipeline, signed, until};
+use crate::sink::Sink;
+
+/// A service whose disk does as files in the returned folder say.
+fn with_shim(routes: &str) -> (Pipeline, PathBuf) {
+    let mut pipeline = Pipeline::prepare(routes);
+    let folder = pipeline.folder.path().join("shim");
+    fs::create_dir(&folder).unwrap();
+    let library = folder.join("shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults/shim.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(built.success(), "a C compiler is needed, as for the product itself");
+    pipeline.set_environment("LD_PRELOAD", &library);
+    pipeline.set_environment("SHIM", &folder);
+    pipeline.run();
+    (pipeline, folder)
+}
+
+async fn status(pipeline: &Pipeline, reference: &str) -> u16 {
+    pipeline.sender(Retry::Never).send(&signed("E", reference)).await.answer.unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_a_503_until_there_is_room() {
+    let sink = Sink::open().await;
+    let (pipeline, folder) = with_shim(&sink.route("all", "match: {}"));
+    assert_eq!(status(&pipeline, "BEFORE").await, 200);
+    fs::write(folder.join("full"), "").unwrap();
+    let refused = pipeline.sender(Retry::Never).send(&signed("E", "DURING")).await.answer.unwrap();
+    assert_eq!((refused.status, &refused.body["error"]), (503, &"unavailable".into()));
+    fs::remove_file(folder.join("full")).unwrap();
+    assert_eq!(status(&pipeline, "AFTER").await, 200);
+    until("both arrived", || sink.len() == 2).await;
+    let mut seen: Vec<_> = sink.requests().iter().map(|r| r.header("ce-subject").to_owned()).collect();
+    seen.sort();
+    assert_eq!(seen, ["ORDER/AFTER", "ORDER/BEFORE"], "what was refused is not delivered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failed_fsync_the_file_is_never_trusted_again() {
+    let sink = Sink::open().await;
+    let (mut pipeline, folder) = with_shim(&sink.route("all", "match: {}"));
+    assert_eq!(status(&pipeline, "BEFORE").await, 200);
+    until("it arrived", || sink.len() == 1).await;
+    fs::write(folder.join("sync"), "").unwrap();
+    let refused = pipeline.sender(Retry::Never).send(&signed("E", "DURING")).await;
+    assert!(refused.answer.is_none_or(|answer| answer.status == 503), "no 200 without an fsync");
+    assert_eq!(pipeline.wait(), Some(1), "it ends, so that somebody starts it anew");
+    fs::remove_file(folder.join("sync")).unwrap();
+
+    pipeline.run();
+    assert!(pipeline.log().contains("set aside"), "{}", pipeline.log());
+    assert_eq!(set_aside(&pipeline).len(), 1, "whole, beside the new one");
+    assert_eq!(status(&pipeline, "AFTER").await, 200);
+    until("it arrived", || sink.requests().iter().any(|r| r.header("ce-subject") == "ORDER/AFTER")).await;
+}
+
+/// Files that were set aside, without their logs.
+fn set_aside(pipeline: &Pipeline) -> Vec<PathBuf> {
+    let files = fs::read_dir(&pipeline.data).unwrap().map(|file| file.unwrap().path());
+    let is_aside = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+    };
+    files.filter(is_aside).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_set_aside_whole_and_what_can_be_read_is_salvaged() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::start(
+        "    - { name: all, match: {}, dispatcher: misbehaving, retry: { first: 1h, ceiling: 1h, for: 3d } }\n",
+    );
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        ids.push(pipeline.accept(&signed("E", &format!("FAIL_{number}"))).await);
+    }
+    assert_eq!(pipeline.stop(), Some(0));
+    let file = pipeline.data.join("queue.db");
+    let mut bytes = fs::read(&file).unwrap();
+    // The freelist's head, in the file's header: quick_check sees it, the rows are whole.
+    bytes[32..40].copy_from_slice(&[0, 0, 0x7f, 0xff, 0, 0, 0, 9]);
+    fs::write(&file, bytes).unwrap();
+
+    pipeline.write_settings(&sink.route("all", "match: {}, start: beginning"));
+    pipeline.run();
+    let aside = set_aside(&pipeline);
+    assert_eq!(aside.len(), 1, "{}", pipeline.log());
+    pipeline.accept(&signed("E", "NEW")).await;
+    until("the new one arrived", || sink.len() == 1).await;
+    let busy = pipeline.command(&["salvage", aside[0].to_str().unwrap()]);
+    assert!(!busy.status.success(), "not beside a running service");
+    assert_eq!(pipeline.stop(), Some(0));
+    let salvaged = pipeline.json(&["salvage", aside[0].to_str().unwrap()]);
+    assert_eq!((&salvaged["events"], &salvaged["lost"]), (&20.into(), &0.into()), "{salvaged}");
+    pipeline.run();
+    until("the old ones arrived", || ids.iter().all(|id| sink.counts().contains_key(id))).await;
+}
+
+#[test]
+fn two_processes_on_one_file_are_one_too_many() {
+    let pipeline = Pipeline::start("    []\n");
+    let second = pipeline.command(&["serve"]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said.contains("is being served by another process"), "{said}");
+    assert!(pipeline.is_ready());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_costs_one_event_and_is_said() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::start(
+        "    - { name: all, match: {}, dispatcher: misbehaving, misbehaving: { millis: 0 }, retry: { first: 2s, ceiling: 2s, for: 3d } }\n",
+    );
+    for reference in ["FAIL_A", "FAIL_FLIP", "FAIL_B"] {
+        pipeline.accept(&signed("E", reference)).await;
+    }
+    assert_eq!(pipeline.stop(), Some(0));
+    let file = pipeline.data.join("queue.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let places: Vec<usize> =
+        bytes.windows(9).enumerate().filter(|(_, w)| *w == b"FAIL_FLIP").map(|(at, _)| at).collect();
+    for at in places {
+        bytes[at + 5] ^= 1;
+    }
+    fs::write(&file, bytes).unwrap();
+    pipeline.write_settings(&sink.route("all", "match: {}"));
+    pipeline.run();
+    until("the others arrived", || sink.len() == 2).await;
+    until("the damaged one is kept apart", || {
+        pipeline.json(&["quarantine", "list"]).to_string().contains("damaged in the queue file")
+    })
+    .await;
+    assert!(pipeline.log().contains("damaged event moved to the quarantine"));
+}

@@ -1,0 +1,4 @@
+//! What disks do.
+
+mod disk;
+mod power;

@@ -1,0 +1,186 @@
+//! The webhook endpoint: its checks in their order, and its bounds.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use simulator::{Events, Shape, Signed};
+
+use crate::pipeline::{PATIENCE, PRODUCTION, Pipeline, SANDBOX, http, signed, until};
+
+const PATH: &str = "/api/v1/fluent-connect/webhook";
+const NONE: &str = "    []\n";
+
+fn post(signed: &Signed) -> String {
+    request("POST", PATH, &format!("fluent-signature: {}\r\n", signed.sha512), &signed.body)
+}
+
+fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[track_caller]
+fn check(pipeline: &Pipeline, request: &str, status: u16, says: &str) -> String {
+    let answer = http(pipeline.webhook, request);
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "expected {status}: {answer}");
+    assert!(answer.contains(says), "expected {says}: {answer}");
+    answer
+}
+
+#[test]
+fn every_case_has_its_answer() {
+    let pipeline = Pipeline::start(NONE);
+    let good = signed("E", "R_1");
+    let header = format!("fluent-signature: {}\r\n", good.sha512);
+    let nothing = r#"{"error":"not_found"}"#;
+    check(&pipeline, &request("POST", "/", &header, &good.body), 404, nothing);
+    let wrong_method = check(&pipeline, &request("GET", PATH, "", b""), 405, "method_not_allowed");
+    assert!(wrong_method.contains("allow: POST"), "{wrong_method}");
+    let encoded = format!("{header}content-encoding: gzip\r\n");
+    check(&pipeline, &request("POST", PATH, &encoded, &good.body), 415, "unsupported_encoding");
+    let identity = format!("{header}content-encoding: identity\r\n");
+    check(&pipeline, &request("POST", PATH, &identity, &good.body), 200, r#""duplicate":false"#);
+    check(&pipeline, &post(&good), 200, r#""duplicate":true"#);
+
+    check(&pipeline, &request("POST", PATH, "", &good.body), 401, r#"{"error":"unauthorized"}"#);
+    check(&pipeline, &request("POST", PATH, &format!("{header}{header}"), &good.body), 401, "unauthorized");
+    let md5 = format!("flex.signature: {}\r\n", good.md5);
+    check(&pipeline, &request("POST", PATH, &md5, &good.body), 200, r#""duplicate":true"#);
+    let both = format!("fluent-signature: AAAA\r\n{md5}");
+    check(&pipeline, &request("POST", PATH, &both, &good.body), 401, "unauthorized");
+
+    let other = Events::new("STRANGER", 34, 1).of("E", Shape::Full);
+    check(&pipeline, &post(&SANDBOX.sign(other.body).unwrap()), 403, r#"{"error":"forbidden"}"#);
+    let retailer = Events::new("ACME", 35, 1).of("E", Shape::Full);
+    check(&pipeline, &post(&SANDBOX.sign(retailer.body.clone()).unwrap()), 403, "forbidden");
+    check(&pipeline, &post(&PRODUCTION.sign(retailer.body).unwrap()), 200, r#""duplicate":false"#);
+
+    let odd = SANDBOX.sign(*br#"{"accountId":"ACME","name":"E"}"#).unwrap();
+    check(&pipeline, &post(&odd), 200, r#"{"quarantined":true}"#);
+    check(&pipeline, &post(&SANDBOX.sign(*b"not json").unwrap()), 200, "quarantined");
+    assert_eq!(pipeline.json(&["quarantine", "list"]).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_malformed_body_can_be_refused_instead() {
+    let mut pipeline = Pipeline::prepare(NONE);
+    let text = std::fs::read_to_string(pipeline.config()).unwrap();
+    std::fs::write(pipeline.config(), text.replace("body-limit: 64KiB", "malformed: refuse")).unwrap();
+    pipeline.run();
+    check(&pipeline, &post(&SANDBOX.sign(*b"not json").unwrap()), 400, r#"{"error":"malformed"}"#);
+}
+
+#[test]
+fn the_same_body_in_two_environments_is_two_events() {
+    let pipeline = Pipeline::start(NONE);
+    let body = Events::new("ACME", 34, 9).of("E", Shape::Full).body;
+    let sandbox = check(&pipeline, &post(&SANDBOX.sign(body.clone()).unwrap()), 200, r#""duplicate":false"#);
+    let production = check(&pipeline, &post(&PRODUCTION.sign(body).unwrap()), 200, r#""duplicate":false"#);
+    assert_ne!(sandbox, production);
+}
+
+#[test]
+fn bodies_are_bounded() {
+    let pipeline = Pipeline::start(NONE);
+    let padded = |length: usize| {
+        let event = Events::new("ACME", 34, fastrand::u64(..)).of("E", Shape::Thin);
+        let text = String::from_utf8(event.body).unwrap();
+        let pad = length - text.len() - r#","pad":"""#.len();
+        SANDBOX.sign(format!(r#"{},"pad":"{}"}}"#, text.trim_end_matches('}'), "x".repeat(pad))).unwrap()
+    };
+    check(&pipeline, &post(&padded(64 << 10)), 200, "eventId");
+    check(&pipeline, &post(&padded((64 << 10) + 1)), 413, "too_large");
+    // Said before the body is sent.
+    let announced = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: 10000000000\r\n\r\n");
+    check(&pipeline, &announced, 413, "connection: close");
+    // Not said at all: chunks without end.
+    let mut stream = TcpStream::connect(pipeline.webhook).unwrap();
+    write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+    while stream.write_all(chunk.as_bytes()).is_ok() {}
+    let empty = SANDBOX.sign(*b"").unwrap();
+    check(&pipeline, &post(&empty), 200, "quarantined");
+}
+
+#[test]
+fn headers_are_bounded_in_size_number_and_time() {
+    let pipeline = Pipeline::start(NONE);
+    let large = format!("x-large: {}\r\n", "x".repeat(100_000));
+    check(&pipeline, &request("POST", PATH, &large, b"{}"), 431, "");
+    let many: String = (0..100).map(|number| format!("x-{number}: 1\r\n")).collect();
+    check(&pipeline, &request("POST", PATH, &many, b"{}"), 431, "");
+
+    for begun in [
+        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\n"),
+        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\n{{"),
+    ] {
+        let began = Instant::now();
+        check(&pipeline, &begun, 408, r#"{"error":"timeout"}"#);
+        assert!((4..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    let pipeline = Pipeline::start(NONE);
+    let line = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\n");
+    for headers in [
+        "content-length: 2\r\ncontent-length: 3\r\n",
+        "content-length: 2\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked, identity\r\n",
+        "content-length: +2\r\n",
+        "content-length : 2\r\n",
+        "x: a\r\n b\r\ncontent-length: 2\r\n",
+    ] {
+        let answer = http(pipeline.webhook, &format!("{line}{headers}\r\n{{}}"));
+        let refused = answer.starts_with("HTTP/1.1 4") || answer.is_empty();
+        let once = answer.matches("HTTP/1.1").count() <= 1;
+        assert!(refused && once, "{headers:?}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_carries_many_requests_and_may_rest_between_them() {
+    let pipeline = Pipeline::start(NONE);
+    let mut stream = TcpStream::connect(pipeline.webhook).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    for number in 0..3 {
+        // Longer than the header deadline: idle is not slow.
+        let rest = if number == 2 { Duration::from_secs(6) } else { Duration::ZERO };
+        tokio::time::sleep(rest).await;
+        let request = post(&signed("E", &format!("K_{number}"))).replace("connection: close\r\n", "");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_senders_do_not_keep_others_out() {
+    let pipeline = Pipeline::start(NONE);
+    let slow: Vec<TcpStream> = (0..500)
+        .map(|_| {
+            let mut stream = TcpStream::connect(pipeline.webhook).unwrap();
+            stream.write_all(b"POST / HTTP/1.1\r\nx: ").unwrap();
+            stream
+        })
+        .collect();
+    let began = Instant::now();
+    for number in 0..20 {
+        pipeline.accept(&signed("E", &format!("S_{number}"))).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    for mut stream in slow {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    until("it is well", || pipeline.is_ready()).await;
+}

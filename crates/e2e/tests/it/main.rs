@@ -1,0 +1,20 @@
+//! Whole-pipeline tests: the real binary as a process, real sockets, real
+//! keys, real kills.
+//!
+//! One test binary, so that it links once. Each test has a folder, ports and
+//! processes of its own; none share state.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod ledger;
+mod pipeline;
+mod sink;
+
+mod commands;
+mod delivery;
+mod dying;
+mod faults;
+mod gateway;
+mod privacy;
+mod settings;
+mod stopping;

@@ -1,0 +1,124 @@
+//! Mistakes in the settings: exit 78, and a line that helps.
+
+use std::fs;
+
+use crate::pipeline::{Pipeline, SANDBOX};
+
+#[track_caller]
+fn refuse(from: &str, to: &str, says: &[&str]) {
+    let pipeline = Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
+    let text = fs::read_to_string(pipeline.config()).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(pipeline.config(), text.replace(from, to)).unwrap();
+    for command in ["serve", "check"] {
+        let output = pipeline.command(&[command]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert_eq!(said.lines().count(), 1, "one line: {said}");
+        for part in says {
+            assert!(said.contains(part), "expected {part:?} in {said}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_spelling_and_its_line() {
+    refuse(
+        "body-limit",
+        "body-limt",
+        &["application.yml:6", "unknown key `body-limt`", "did you mean `body-limit`?"],
+    );
+    refuse("accounts:", "acounts:", &["application.yml:3", "did you mean `accounts`?"]);
+    refuse("match: {}", "match: { evnt: A }", &["application.yml:10", "did you mean `event`?"]);
+    refuse(
+        "dispatcher: log",
+        "dispatcher: log, log: { lvl: 1 }",
+        &["application.yml:10", "unknown key `lvl`"],
+    );
+}
+
+#[test]
+fn a_key_that_is_not_built_yet_is_refused_by_name() {
+    refuse("health:", "spool: {}\n  health:", &["application.yml:8", "`spool` is planned"]);
+    refuse("match: {}", "match: { when: 'true' }", &["`when` is planned"]);
+    refuse("queue: {", "queue: { kind: jetstream,", &["`jetstream` is planned"]);
+}
+
+#[test]
+fn a_wrong_value_says_what_was_expected_and_not_what_was_found() {
+    refuse("64KiB", "lots", &["body-limit", "expected a size"]);
+    refuse("retailers: [34]", "retailers: true", &["application.yml:4", "retailers"]);
+    refuse("environment: sandbox", "environment: staging", &["application.yml:4", "sandbox"]);
+    refuse("dispatcher: log", "dispatcher: http, http: { url: 'ftp://x' }", &["http.url", "https://"]);
+    refuse("dispatcher: log", "dispatcher: http", &["missing field `url`"]);
+    refuse("fluent-connect:", "fluent-connect: [", &["application.yml:", "not YAML"]);
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_and_never_shown() {
+    let key = SANDBOX.public_base64().unwrap();
+    refuse(&key, "rubbish", &["sydney_sandbox", "not a public key"]);
+    let private: String =
+        SANDBOX.private_pem().unwrap().lines().filter(|line| !line.starts_with("--")).collect();
+    let pipeline = Pipeline::prepare("    []\n");
+    let text = fs::read_to_string(pipeline.config()).unwrap();
+    fs::write(pipeline.config(), text.replace(&key, &private)).unwrap();
+    let output = pipeline.command(&["serve"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(said.contains("PRIVATE key") && said.contains("application.yml:14"), "{said}");
+    assert!(!said.contains(&private[..24]), "{said}");
+    // 512 bits: openssl genrsa 512 | openssl rsa -pubout
+    refuse(
+        &key,
+        "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKxSW1fN0wDC9sdJSE1yiO3n4m+v9Q0GSjqrxQBNwnVnUqyUSF8l4LBwfYCXF2l9m0eDdq4dBv9DdNMIK3W6NbcCAwEAAQ==",
+        &["bits", "1024"],
+    );
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    refuse("dispatcher: log", "dispatcher: lgo", &["no dispatcher is called `lgo`", "did you mean `log`?"]);
+    let twice = "    - { name: orders, match: {}, dispatcher: log }\nfluentcommerce:";
+    refuse("\nfluentcommerce:", twice, &["two routes are called `orders`"]);
+    refuse(
+        "region: sydney, environment: production",
+        "region: dublin, environment: production",
+        &["account ACME has no key", "dublin_production"],
+    );
+    refuse("name: orders", "name: Orders!", &["lowercase"]);
+}
+
+#[test]
+fn the_environment_overrides_and_is_named_in_errors() {
+    let mut pipeline = Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
+    pipeline.set_environment("FLUENT_CONNECT__ROUTES__0__NAME", std::path::Path::new("renamed"));
+    pipeline.run();
+    assert!(pipeline.json(&["routes", "list"]).to_string().contains("renamed"));
+    for (name, value, says) in [
+        ("FLUENT_CONNECT__WEBHOOK__LISTN", "x", "unknown key `listn`"),
+        (
+            "FLUENT_CONNECT__WEBHOOK__LISTEN",
+            "nowhere",
+            "environment variable FLUENT_CONNECT__WEBHOOK__LISTEN",
+        ),
+        ("FLUENT_CONNECT__ROUTES__7__NAME", "x", "`7` is not an index of a list of 1"),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"))
+            .args(["check", "--config"])
+            .arg(pipeline.config())
+            .env(name, value)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains(says), "expected {says:?} in {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_says_how_to_get_one() {
+    let output = crate::pipeline::command(std::path::Path::new("nowhere.yml"), &["check"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("fluent-webhooks init"));
+}

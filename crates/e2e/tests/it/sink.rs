@@ -1,0 +1,104 @@
+//! A retailer's endpoint: answers as told, and remembers every request.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, Uri};
+use tokio::net::TcpListener;
+
+/// One request that arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+type Answer = dyn Fn(&Request, usize) -> Response<Body> + Send + Sync;
+
+/// An endpoint on a port of its own, for as long as the test's runtime lives.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    answer: Arc<Answer>,
+}
+
+pub(crate) fn status(status: u16) -> Response<Body> {
+    Response::builder().status(status).body(Body::empty()).unwrap()
+}
+
+impl Sink {
+    /// Answers 200 to everything.
+    pub(crate) async fn open() -> Self {
+        Self::answering(|_, _| status(200)).await
+    }
+
+    /// Answers as this says, given the request and how often its event came before.
+    pub(crate) async fn answering(
+        answer: impl Fn(&Request, usize) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sink = Self {
+            address: listener.local_addr().unwrap(),
+            requests: Arc::default(),
+            answer: Arc::new(answer),
+        };
+        let router = Router::new().fallback(receive).with_state(sink.clone());
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        sink
+    }
+
+    /// A route of this name to here, as YAML.
+    pub(crate) fn route(&self, name: &str, rest: &str) -> String {
+        format!(
+            "    - {{ name: {name}, dispatcher: http, http: {{ url: \"http://{}/{name}\" }}, {rest} }}\n",
+            self.address
+        )
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// How often each event arrived.
+    pub(crate) fn counts(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for request in self.requests.lock().unwrap().iter() {
+            *counts.entry(request.header("ce-id").to_owned()).or_default() += 1;
+        }
+        counts
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let request = Request { path: uri.path().to_owned(), headers, body };
+    let before = {
+        let mut requests = sink.requests.lock().unwrap();
+        let before = requests.iter().filter(|r| r.header("ce-id") == request.header("ce-id")).count();
+        requests.push(request.clone());
+        before
+    };
+    let response = (sink.answer)(&request, before);
+    if response.status() == 299 {
+        // "Hang": no answer for longer than anybody waits.
+        tokio::time::sleep(Duration::from_mins(10)).await;
+    }
+    response
+}

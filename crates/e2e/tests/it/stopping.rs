@@ -1,0 +1,58 @@
+//! SIGTERM: nothing accepted goes unanswered, nothing delivered half.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::ledger::Load;
+use crate::pipeline::{Pipeline, signed, until};
+use crate::sink::Sink;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_under_load_lose_nothing_and_leave_nothing_in_flight() {
+    let sink = Sink::open().await;
+    let mut pipeline =
+        Pipeline::start(&sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }"));
+    let load = Load::start(&pipeline, 8);
+    for round in 1..=5 {
+        until("some are accepted", || load.accepted() > round * 50).await;
+        assert_eq!(pipeline.stop(), Some(0), "{}", pipeline.log());
+        let routes = pipeline.json(&["routes", "list"]);
+        for route in routes.as_array().unwrap() {
+            assert_eq!(route["in-flight"], 0, "{routes}");
+        }
+        pipeline.run();
+    }
+    let (sent, accepted) = load.stop().await;
+    until("every accepted one arrived", || accepted.iter().all(|id| sink.counts().contains_key(id))).await;
+    let counts = sink.counts();
+    assert!(counts.keys().all(|id| sent.contains(id)), "delivered and never sent");
+    assert!(counts.values().all(|count| *count == 1), "a stop delivers nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_under_way_is_answered() {
+    use std::io::{Read, Write};
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    let signed = signed("E", "SLOW_1");
+    let mut stream = std::net::TcpStream::connect(pipeline.webhook).unwrap();
+    let head = format!(
+        "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nfluent-signature: {}\r\ncontent-length: {}\r\n\r\n",
+        signed.sha512,
+        signed.body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&signed.body[..10]).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    pipeline.signal(Signal::TERM);
+    until("it says that it is stopping", || !pipeline.is_ready()).await;
+    stream.write_all(&signed.body[10..]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(pipeline.wait(), Some(0));
+    // Accepted while stopping, delivered by the next run.
+    pipeline.run();
+    until("it arrived", || sink.len() == 1).await;
+}
