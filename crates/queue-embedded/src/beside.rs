@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::failure::{Failure, reading};
 use crate::rows::unsigned;
-use crate::schema::{FORMAT, connect, meta};
+use crate::schema::{FORMAT, connect, meta, small_cache};
 use crate::shared::lock;
 
 /// The stores of a queue file, opened beside whoever serves it.
@@ -26,6 +26,7 @@ impl Beside {
     /// with, Unix nanoseconds; `None` leaves it to SQLite.
     pub fn open(path: &Path, now: Option<i64>) -> rusqlite::Result<Self> {
         let sql = connect(path, false)?;
+        small_cache(&sql)?;
         match meta::<i64>(&sql, "format")? {
             Some(format) if format <= FORMAT => {}
             _ => return Err(rusqlite::Error::InvalidQuery),

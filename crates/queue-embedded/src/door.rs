@@ -143,6 +143,8 @@ fn try_open(path: &Path) -> Result<Connection, TryOpen> {
         }
     }
     last_position(&sql)?;
+    // The check has read everything; what it kept of it is of no use.
+    sql.execute_batch("PRAGMA shrink_memory")?;
     Ok(sql)
 }
 

@@ -8,8 +8,12 @@ use crate::rows::unsigned;
 /// The format of the file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 1;
 
-/// Pages a connection keeps in memory, as SQLite's negative KiB.
+/// What the writer keeps of the file in memory, as SQLite's negative KiB:
+/// enough for the index pages that new ids touch.
 const CACHE_KIB: i64 = -4096;
+
+/// The same for readers. They read what is new, once: a cache gains nothing.
+const READ_CACHE_KIB: i64 = -256;
 
 /// How long to wait for another process that is writing (a redrive).
 const BUSY: Duration = Duration::from_secs(5);
@@ -114,7 +118,13 @@ pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection>
 pub(crate) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, false)?;
     connection.pragma_update(None, "query_only", true)?;
+    small_cache(&connection)?;
     Ok(connection)
+}
+
+/// For connections that read what is new, or little.
+pub(crate) fn small_cache(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", READ_CACHE_KIB)
 }
 
 /// Makes the tables where there are none, and says which format is there.

@@ -1,2 +1,99 @@
-//! placeholder
-fn main() {}
+//! Speed beside its floors: `cargo xtask bench`.
+//!
+//! Every figure is of this run on this machine: the load generator and what it
+//! measures share its cores. Rates say what was possible; processor time per
+//! event is the steadier figure, and the one that the floors are summed in.
+//!
+//! Start reading at [`measure`].
+#![expect(clippy::print_stdout, reason = "it prints figures")]
+
+mod child;
+mod cpu;
+mod floors;
+mod inputs;
+mod load;
+mod memory;
+mod report;
+mod stages;
+mod subjects;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::inputs::Inputs;
+use crate::report::Report;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+struct Args {
+    /// Print JSON, for machines
+    #[arg(long)]
+    json: bool,
+    /// A tenth of the events: to see that it works
+    #[arg(long)]
+    quick: bool,
+    #[command(subcommand)]
+    subject: Option<Subject>,
+}
+
+/// What runs as a process of its own while it is measured.
+#[derive(Debug, Subcommand)]
+enum Subject {
+    /// A bare axum route
+    #[command(hide = true)]
+    Axum,
+    /// The gateway with the embedded queue
+    #[command(hide = true)]
+    Gateway { folder: PathBuf, key: PathBuf },
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    match args.subject {
+        Some(Subject::Axum) => subjects::axum(),
+        Some(Subject::Gateway { folder, key }) => subjects::gateway(&folder, &key),
+        None => {
+            let report = measure(args.quick)?;
+            if args.json { report.print_json() } else { report.print() }
+        }
+    }
+}
+
+/// Connections that the load generator holds, as DESIGN's goals say.
+const CONNECTIONS: usize = 64;
+
+fn measure(quick: bool) -> anyhow::Result<Report> {
+    let scale = if quick { 10 } else { 1 };
+    let inputs = Inputs::make(scale)?;
+    let mut report = Report::default();
+
+    let axum = report.add("floor: bare axum route, keep-alive", child::load_axum(&inputs.rsa1024, false)?);
+    let axum_new =
+        report.add("floor: bare axum route, new connections", child::load_axum(&inputs.rsa1024, true)?);
+    let verify =
+        report.add("floor: bare verification, RSA 1024", floors::verify(&inputs.rsa1024, 100_000 / scale)?);
+    let verify2 =
+        report.add("floor: bare verification, RSA 2048", floors::verify(&inputs.rsa2048, 50_000 / scale)?);
+    let publish =
+        report.add("floor: bare publish, embedded queue", floors::publish(CONNECTIONS, 200_000 / scale)?);
+
+    let gateway = child::load_gateway(&inputs.rsa1024, false)?;
+    let sum = axum.cpu_us + verify.cpu_us + publish.cpu_us;
+    let gateway = report.add("gateway, RSA 1024, keep-alive", gateway.of_floor(sum).wanted(15_000.0, 1.5));
+    let sum = axum_new.cpu_us + verify.cpu_us + publish.cpu_us;
+    let new = child::load_gateway(&inputs.rsa1024, true)?;
+    report.add("gateway, RSA 1024, new connections", new.of_floor(sum).wanted(8_000.0, 1.5));
+    let sum = axum.cpu_us + verify2.cpu_us + publish.cpu_us;
+    let larger = child::load_gateway(&inputs.rsa2048, false)?;
+    report.add("gateway, RSA 2048, keep-alive", larger.of_floor(sum).wanted(0.0, 1.5));
+
+    let backlog = 200_000 / scale;
+    let pull = report.add("floor: bare pull consumer", floors::pull(backlog)?);
+    let noop = stages::dispatcher(backlog)?.of_floor(pull.cpu_us).wanted(0.8 * gateway.rate, f64::INFINITY);
+    report.add("dispatcher, no-op, working off a backlog", noop);
+    for row in memory::rows(1_000_000 / scale)? {
+        report.memory(row);
+    }
+    Ok(report)
+}

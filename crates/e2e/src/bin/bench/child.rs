@@ -1,0 +1,51 @@
+//! Loading a subject that runs as a process of its own.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+
+use crate::inputs::Signed;
+use crate::report::Row;
+use crate::{CONNECTIONS, cpu, load};
+
+/// A process that is ended with its measurement.
+struct Subject {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Subject {
+    fn start(args: &[&OsStr]) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        Ok(Self { address: line.trim().parse().context("the subject did not start")?, child })
+    }
+
+    fn load(&self, requests: &[Vec<u8>], new_each: bool) -> anyhow::Result<Row> {
+        let before = cpu::of(self.child.id())?;
+        let loaded = load::run(self.address, requests, CONNECTIONS, new_each)?;
+        let used = cpu::of(self.child.id())?.saturating_sub(before);
+        Ok(Row::new(requests.len(), loaded.took, used).with_latencies(&loaded.latencies))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn load_axum(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {
+    Subject::start(&["axum".as_ref()])?.load(&signed.requests, new_each)
+}
+
+pub(crate) fn load_gateway(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {
+    let folder = tempfile::tempdir_in(crate::stages::disk()?)?;
+    let args = ["gateway".as_ref(), folder.path().as_os_str(), signed.public.as_os_str()];
+    Subject::start(&args)?.load(&signed.requests, new_each)
+}

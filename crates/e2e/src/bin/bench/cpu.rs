@@ -1,0 +1,29 @@
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Ticks of `/proc/<pid>/stat`: Linux has 100 a second everywhere.
+const TICKS: u64 = 100;
+
+/// Processor time of this process.
+pub(crate) fn own() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Processor time of another process, user and system.
+pub(crate) fn of(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field is the program's name, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Ok(Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS))
+}
+
+/// Resident memory of another process, in bytes.
+pub(crate) fn resident(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
+    Ok(kib * 1024)
+}

@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+
+use simulator::{KeyPair, presign};
+
+/// Signed requests, every body different.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) rsa1024: Signed,
+    pub(crate) rsa2048: Signed,
+}
+
+/// Requests by one key.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) key: KeyPair,
+    /// Where its public half lies.
+    pub(crate) public: PathBuf,
+    /// Ready to be written to a socket.
+    pub(crate) requests: Vec<Vec<u8>>,
+}
+
+pub(crate) const PATH: &str = "/api/v1/fluent-connect/webhook";
+
+impl Inputs {
+    pub(crate) fn make(scale: usize) -> anyhow::Result<Self> {
+        Ok(Self {
+            rsa1024: Signed::make(1024, 100_000 / scale)?,
+            rsa2048: Signed::make(2048, 20_000 / scale)?,
+        })
+    }
+}
+
+impl Signed {
+    fn make(bits: usize, count: usize) -> anyhow::Result<Self> {
+        eprintln(&format!("signing {count} webhooks with RSA {bits} ..."));
+        let key = KeyPair::generate(bits)?;
+        let public =
+            std::env::temp_dir().join(format!("fluent-webhooks-bench-{}-{bits}.pub", std::process::id()));
+        std::fs::write(&public, key.public_base64()?)?;
+        let requests = presign(&key, "ACME", "localhost", PATH, count, 7)?;
+        Ok(Self { key, public, requests })
+    }
+}
+
+impl Drop for Signed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.public);
+    }
+}
+
+/// Says what is being waited for, beside the figures.
+#[expect(clippy::print_stderr, reason = "progress is not output")]
+pub(crate) fn eprintln(text: &str) {
+    eprintln!("{text}");
+}

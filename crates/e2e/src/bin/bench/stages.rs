@@ -1,0 +1,117 @@
+//! The dispatcher, and the backlogs that it and others work off.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry};
+use event_model::{
+    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyName, SystemClock, Timestamp,
+    Verified,
+};
+use queue::{EventQueue, Start, Terms};
+use queue_embedded::{Embedded, Options};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use service::Shutdown;
+use settings::{RetrySettings, RouteSettings, Routes};
+use simulator::Events;
+
+use crate::cpu;
+use crate::report::Row;
+
+/// Attempts at once: enough that the group's fsync is shared by many.
+const CONCURRENCY: usize = 256;
+
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// A folder on the disk that the workspace is on: `/tmp` may be memory.
+pub(crate) fn disk() -> anyhow::Result<PathBuf> {
+    let folder = std::env::current_exe()?.with_file_name("bench-data");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Different events, admitted without the cost of signing.
+pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
+    let key: Arc<KeyName> = Arc::new(KeyName::new("sydney", event_model::Environment::Sandbox));
+    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: (*key).clone(), retailers: None }]);
+    let mut bodies = Events::new("ACME", 34, 11);
+    (0..count).filter_map(move |_| {
+        let evidence =
+            Evidence { algorithm: Algorithm::Sha512, key: Arc::clone(&key), signature: "AAAA".repeat(43) };
+        // In the future, so that no retention by age runs beside the figure.
+        let received_at = Timestamp::from_second(4_000_000_000).ok()?;
+        let inbound = Inbound { body: bodies.any().body.into(), headers: Headers::default(), received_at };
+        // A benchmark states what it wants to be believed.
+        Event::admit(Verified::assert(inbound, evidence), &accounts, None).ok()
+    })
+}
+
+/// A queue in which so many events wait.
+pub(crate) async fn backlog(folder: &Path, count: usize) -> anyhow::Result<Arc<Embedded>> {
+    let queue = Arc::new(Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?);
+    let mut events = events(count).peekable();
+    while events.peek().is_some() {
+        let some: Vec<_> = events.by_ref().take(512).map(|event| queue.publish(event)).collect();
+        futures::future::try_join_all(some).await?;
+    }
+    Ok(queue)
+}
+
+static DELIVERED: AtomicUsize = AtomicUsize::new(0);
+
+/// Does nothing, and counts it.
+#[derive(Debug)]
+struct Noop;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct NoopSettings {}
+
+impl Dispatcher for Noop {
+    const KIND: &'static str = "noop";
+    type Settings = NoopSettings;
+
+    async fn open(_: NoopSettings, _: &OpenContext) -> Result<Self, BoxError> {
+        Ok(Self)
+    }
+
+    async fn dispatch(&self, _: &Event, _: &Context) -> Result<Done, DispatchError> {
+        DELIVERED.fetch_add(1, Ordering::Relaxed);
+        Ok(Done::default())
+    }
+}
+
+/// The dispatcher with one route, from its start until everything is settled.
+pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let route = RouteSettings {
+        name: "all".to_owned(),
+        terms: Terms::default(),
+        start: Start::Beginning,
+        concurrency: CONCURRENCY,
+        retry: RetrySettings::default(),
+        dispatcher: "noop".to_owned(),
+        table: serde_json::json!({}),
+    };
+    runtime()?.block_on(async {
+        let queue = backlog(folder.path(), count).await?;
+        let shutdown = Shutdown::manual(Duration::from_secs(30));
+        let (began, before) = (Instant::now(), cpu::own());
+        let registry = Registry::new().with::<Noop>();
+        let routes = Routes(vec![route]);
+        let clock = Arc::new(SystemClock);
+        let opened = dispatcher::open(&routes, folder.path(), &registry, &*queue, clock).await?;
+        opened.start(&shutdown);
+        while DELIVERED.load(Ordering::Relaxed) < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        shutdown.finish().await;
+        let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
+        queue.close().await;
+        Ok(row)
+    })
+}
