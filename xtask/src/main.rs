@@ -12,7 +12,7 @@ mod test;
 mod layers;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -39,12 +39,19 @@ enum Task {
     Codegen,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    let result = match Task::parse() {
         Task::Demo { args } => demo::run(&args),
         Task::Test => test::run_steps(),
         Task::Bench { args } => bench::run(&args),
         Task::Codegen => codegen(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

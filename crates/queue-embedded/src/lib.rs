@@ -13,7 +13,7 @@
 //! service ([`Beside`]); only one may serve it ([`Embedded::open`] takes a
 //! lock).
 //!
-//! Start reading at [`Embedded::open`], then [`writer`].
+//! Start reading at [`Embedded::open`], then `writer.rs`.
 
 mod door;
 mod embedded;

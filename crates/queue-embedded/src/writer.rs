@@ -69,7 +69,7 @@ impl Writer {
             }
             self.look_after(Instant::now());
             match close {
-                Some(Closing::Asked(reply)) => return self.close(reply),
+                Some(Closing::Asked(reply)) => return self.close(inbox, reply),
                 Some(Closing::Abandoned) => return,
                 None => {}
             }
@@ -120,7 +120,15 @@ impl Writer {
         }
     }
 
-    fn close(self, reply: tokio::sync::oneshot::Sender<()>) {
+    fn close(mut self, inbox: &Receiver<Message>, reply: tokio::sync::oneshot::Sender<()>) {
+        // The last group's answers may have given deliveries back: those too.
+        loop {
+            let left = inbox.try_iter().filter_map(Message::into_job).collect::<Vec<_>>();
+            if left.is_empty() {
+                break;
+            }
+            self.write(left);
+        }
         if self.shared.failure().is_none() {
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = emptied {
@@ -129,6 +137,15 @@ impl Writer {
         }
         drop(self);
         let _ = reply.send(());
+    }
+}
+
+impl Message {
+    fn into_job(self) -> Option<Box<dyn Job>> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Close(_) => None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! A port is chosen by settings at start, so every trait here is object-safe.
 //! What an adapter promises is written above each method and tested by
-//! [`conformance`](crate::conformance), which every adapter runs.
+//! the module `conformance`, which every adapter runs.
 //!
 //! Start reading at [`EventQueue`].
 
