@@ -95,10 +95,9 @@ fn start(
     shared: &Arc<Shared>,
     options: Options,
 ) -> rusqlite::Result<Vec<JoinHandle<()>>> {
-    let version = |sql: &Connection| sql.pragma_query_value(None, "data_version", |row| row.get(0));
     let reading = connect_to_read(&shared.path)?;
-    let feeder = Feeder { seen_version: version(&reading)?, sql: reading, shared: Arc::clone(shared) };
-    let seen_version = version(&sql)?;
+    let feeder = Feeder { sql: reading, shared: Arc::clone(shared) };
+    let seen_version = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
     let housekeeping = Housekeeping::new(options);
     let writer = Writer { sql, last, seen_version, shared: Arc::clone(shared), housekeeping };
     let writer = thread("queue-writer", move || writer.run(&jobs));

@@ -32,12 +32,11 @@ type Tail = (Vec<(u64, Arc<Event>)>, u64);
 pub(crate) struct Feeder {
     pub(crate) sql: Connection,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) seen_version: i64,
 }
 
 impl Feeder {
     /// Runs until the queue closes.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(self) {
         while !self.shared.is_closing() {
             match self.round() {
                 Ok(sleep) => park_timeout(sleep),
@@ -49,9 +48,9 @@ impl Feeder {
         }
     }
 
-    fn round(&mut self) -> rusqlite::Result<Duration> {
+    fn round(&self) -> rusqlite::Result<Duration> {
         let next_expiry = self.expire_leases();
-        self.notice_other_writers()?;
+        self.heed_other_writers();
         let routes: Vec<_> = lock(&self.shared.routes).clone();
         for route in &routes {
             self.reload(route)?;
@@ -88,21 +87,12 @@ impl Feeder {
     }
 
     /// Another process may have redriven something.
-    fn notice_other_writers(&mut self) -> rusqlite::Result<()> {
-        let version = self.sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        if version != self.seen_version {
-            self.seen_version = version;
-            let last = self
-                .sql
-                .query_row("SELECT max(position) FROM events", [], |row| row.get::<_, Option<i64>>(0))?;
-            self.shared.last.fetch_max(last.map_or(0, unsigned), Ordering::AcqRel);
+    fn heed_other_writers(&self) {
+        if self.shared.others_wrote.swap(false, Ordering::AcqRel) {
             for route in lock(&self.shared.routes).iter() {
-                if route.next_due().is_none() {
-                    route.waits_until(i64::MIN);
-                }
+                route.waits_until(i64::MIN);
             }
         }
-        Ok(())
     }
 
     fn reload(&self, route: &RouteBuffer) -> rusqlite::Result<()> {

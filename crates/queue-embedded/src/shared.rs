@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) leases: Mutex<HashMap<LeaseKey, Held>>,
     pub(crate) recent: Mutex<Recent>,
     pub(crate) closing: AtomicBool,
+    /// Another connection has changed the file: what is due may be more.
+    pub(crate) others_wrote: AtomicBool,
     inbox: Sender<Message>,
     clock: Arc<dyn Clock>,
     feeder: OnceLock<Thread>,
@@ -108,6 +110,7 @@ impl Shared {
             leases: Mutex::default(),
             recent: Mutex::default(),
             closing: AtomicBool::new(false),
+            others_wrote: AtomicBool::new(false),
             inbox,
             clock,
             feeder: OnceLock::new(),

@@ -98,12 +98,9 @@ impl Writer {
     fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let now = self.shared.now();
         let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version = transaction.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        if version != self.seen_version {
-            // Another process wrote (a release from quarantine takes a position).
-            self.seen_version = version;
-            self.last = self.last.max(last_position(&transaction)?);
-        }
+        notice_other_writers(&transaction, &mut self.seen_version, &self.shared)?;
+        // A release from quarantine, by whoever, takes a position.
+        self.last = self.last.max(self.shared.last.load(Ordering::Acquire));
         let mut store = Store { sql: &transaction, last: &mut self.last, shared: &self.shared, now };
         for job in group {
             job.apply(&mut store)?;
@@ -115,7 +112,8 @@ impl Writer {
         if self.shared.failure().is_some() {
             return;
         }
-        if let Err(error) = self.housekeeping.run(&mut self.sql, &self.shared, now) {
+        let noticed = notice_other_writers(&self.sql, &mut self.seen_version, &self.shared);
+        if let Err(error) = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now)) {
             self.shared.note(&Failure::from(&error));
         }
     }
@@ -147,6 +145,19 @@ impl Message {
             Self::Close(_) => None,
         }
     }
+}
+
+/// Sees whether somebody else has written since this was last asked: a redrive,
+/// a release, another process. The tail reader looks for what is due, then.
+fn notice_other_writers(sql: &Connection, seen: &mut i64, shared: &Shared) -> rusqlite::Result<()> {
+    let version: i64 = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
+    if version != *seen {
+        *seen = version;
+        shared.last.fetch_max(last_position(sql)?, Ordering::AcqRel);
+        shared.others_wrote.store(true, Ordering::Release);
+        shared.wake_feeder();
+    }
+    Ok(())
 }
 
 enum Closing {

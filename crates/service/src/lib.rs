@@ -19,6 +19,7 @@ pub fn run<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    quiet_panics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return code(Err(error.into())),
@@ -30,4 +31,13 @@ where
         result
     });
     code(result)
+}
+
+/// Says where a panic was and not what it said: messages of failed
+/// expectations show values, which may be an event's.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked");
+    }));
 }

@@ -36,7 +36,7 @@ impl Dispatcher for Misbehaving {
         if reference.starts_with("ABORT") {
             std::process::abort();
         } else if reference.starts_with("PANIC") {
-            panic!("told to");
+            panic!("told to by {reference}");
         } else if reference.starts_with("HANG") {
             std::future::pending::<()>().await;
         } else if reference.starts_with("FAIL") {

@@ -139,6 +139,11 @@ async fn a_panic_and_a_hang_are_failures_like_others() {
     let outcomes: Vec<_> =
         story[0]["steps"].as_array().unwrap().iter().map(|step| &step["outcome"]).collect();
     assert_eq!(outcomes, ["panicked", "panicked", "panicked"]);
+    let log = pipeline.log();
+    assert!(
+        log.contains("\"message\":\"panicked\"") && !log.contains("told to by"),
+        "where, and not what: {log}"
+    );
     let good = pipeline.json(&["events", "show", "GOOD_1"]);
     assert_eq!(good[0]["states"][0]["state"], "done");
 }

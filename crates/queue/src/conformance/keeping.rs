@@ -1,7 +1,9 @@
 use event_model::Algorithm;
 
-use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
-use super::{Harness, LEASE};
+use super::samples::{
+    admit, consumer, event, finish, nothing, old_event, one, publish, reference, route, settle,
+};
+use super::{Harness, LEASE, PATIENCE, QUIET};
 use crate::{
     DeadQuery, DeadReason, EventQueue, Filter, Outcome, Quarantined, QueueError, Route, Start, StoryState,
     Terms, UNROUTED, Verdict,
@@ -121,4 +123,40 @@ pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
     assert_eq!(states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["r"]);
     assert!(queue.stores().forget("r").await.is_err());
     assert!(matches!(queue.stores().forget("nowhere").await, Err(QueueError::NotFound(_))));
+}
+
+async fn is_kept(queue: &dyn EventQueue, reference: &str) -> bool {
+    !queue.stores().history().find(reference, 1).await.expect("find").is_empty()
+}
+
+pub(super) async fn retention_removes_only_what_every_route_has_settled(harness: &dyn Harness) {
+    let queue = harness.open_forgetful().await;
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    for reference in ["settled", "dead", "waiting", "unread"] {
+        queue.publish(old_event(reference)).await.expect("publish");
+        let delivery = one(&mut *r).await;
+        let verdict = match reference {
+            "dead" => Verdict::Dead(DeadReason::Permanent),
+            "waiting" => Verdict::Again(std::time::Duration::from_hours(1)),
+            _ => Verdict::Done,
+        };
+        settle(delivery, verdict).await;
+    }
+    finish(&mut *s, 1).await;
+    let gone = async {
+        while is_kept(&*queue, "settled").await {
+            tokio::time::sleep(QUIET).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("what both have settled goes");
+    tokio::time::sleep(QUIET * 6).await;
+    for reference in ["dead", "waiting", "unread"] {
+        assert!(is_kept(&*queue, reference).await, "{reference} is still needed");
+    }
+    // What is gone is still known: ids outlive bodies.
+    assert!(queue.publish(old_event("settled")).await.expect("publish again").duplicate);
+    assert_eq!(finish(&mut *s, 3).await, ["dead", "unread", "waiting"]);
+    let letter = letters(&*queue).await.remove(0);
+    queue.stores().dead_letters().redrive(letter.id, "r").await.expect("redrive");
+    assert_eq!(finish(&mut *r, 1).await, ["dead"]);
 }

@@ -24,6 +24,9 @@ pub trait Harness: fmt::Debug {
     /// Opens the store for the first time.
     fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>>;
 
+    /// The same, with a retention that removes at once what may be removed.
+    fn open_forgetful(&self) -> BoxFuture<'_, Arc<dyn EventQueue>>;
+
     /// The store as the next process finds it after this one was killed: what
     /// was in flight is still in flight, nothing was closed.
     fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>>;
@@ -68,12 +71,14 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         keeping::a_malformed_body_is_kept_once_and_released,
         keeping::history_tells_the_story,
         keeping::a_route_in_use_is_not_forgotten,
+        keeping::retention_removes_only_what_every_route_has_settled,
         restarting::everything_survives_a_crash,
         restarting::a_crash_in_flight_is_counted,
         restarting::what_died_alone_is_a_dead_letter,
         restarting::a_route_removed_and_back_goes_on,
         restarting::waiting_retries_and_dead_letters_survive,
         restarting::a_closed_queue_comes_back_without_deaths,
+        restarting::closing_in_the_middle_leaves_nothing_in_flight,
     ];
     for (name, check) in checks {
         println!("conformance: {name}");

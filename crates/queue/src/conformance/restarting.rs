@@ -85,3 +85,23 @@ pub(super) async fn a_closed_queue_comes_back_without_deaths(harness: &dyn Harne
     assert_eq!((again.attempt, again.deaths), (2, 0));
     settle(again, Verdict::Done).await;
 }
+
+pub(super) async fn closing_in_the_middle_leaves_nothing_in_flight(harness: &dyn Harness) {
+    let mut queue = harness.open().await;
+    for round in 0..10_u64 {
+        publish(&*queue, &[&format!("m{round}")]).await;
+        let mut consumer = consumer(&*queue, "r").await;
+        let _ = tokio::time::timeout(Duration::from_micros(round * 150), consumer.next(4)).await;
+        drop(consumer);
+        queue.close().await;
+        queue = harness.crash(queue).await;
+        let states = queue.stores().routes().await.expect("routes");
+        assert!(states.iter().all(|state| state.in_flight == 0), "{states:?}");
+    }
+    let mut consumer = consumer(&*queue, "r").await;
+    for _ in 0..10 {
+        let delivery = one(&mut *consumer).await;
+        assert_eq!(delivery.deaths, 0);
+        settle(delivery, Verdict::Done).await;
+    }
+}

@@ -22,6 +22,15 @@ pub fn event(name: &str, reference: &str) -> Event {
     admit(body.into())
 }
 
+/// The same, of long ago.
+pub(crate) fn old_event(reference: &str) -> Event {
+    let stored = event_model::Stored {
+        received_at: Timestamp::from_second(1_000_000_000).expect("a time"),
+        ..event("E", reference).stored().clone()
+    };
+    Event::restore(event("E", reference).id(), stored).expect("the same bytes")
+}
+
 /// An event of these bytes.
 pub(crate) fn admit(body: Bytes) -> Event {
     let key: KeyName = "sydney_sandbox".parse().expect("a key's name");

@@ -1,0 +1,119 @@
+//! Endpoints as they are: slow, endless, elsewhere, and not allowed.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::time::{Duration, Instant};
+
+use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
+use dispatch_http::HttpDispatcher;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+async fn open(settings: Value) -> Result<HttpDispatcher, dispatch::BoxError> {
+    HttpDispatcher::open(serde_json::from_value(settings)?, &OpenContext::new("r", ".")).await
+}
+
+async fn dispatch(dispatcher: &HttpDispatcher) -> Result<Done, DispatchError> {
+    let event = queue::conformance::event("E", "HD_1");
+    let cx = Context::new("r", event.id().to_string(), Duration::from_secs(5));
+    dispatcher.dispatch(&event, &cx).await
+}
+
+/// Answers every connection with these bytes, then does as `after` says.
+async fn endpoint<F>(answer: &'static str, after: impl Fn(TcpStream) -> F + Send + 'static) -> String
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            after(stream).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_status_decides_whatever_the_body_does() {
+    let endless =
+        endpoint("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n", async |mut stream: TcpStream| {
+            let chunk = [b'x'; 1 << 14];
+            while stream.write_all(&chunk).await.is_ok() {}
+        })
+        .await;
+    let trickling =
+        endpoint("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", async |mut stream: TcpStream| {
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    for address in [endless, trickling] {
+        let dispatcher = open(json!({"url": format!("http://{address}/")})).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(dispatch(&dispatcher).await.unwrap(), Done { status: Some(200) });
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere =
+        "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest\r\ncontent-length: 0\r\n\r\n";
+    let address = endpoint(elsewhere, async |_| {}).await;
+    let dispatcher = open(json!({"url": format!("http://{address}/")})).await.unwrap();
+    let error = dispatch(&dispatcher).await.unwrap_err();
+    assert!(matches!(error, DispatchError::Transient { status: Some(302), .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_reset_and_a_refusal_are_passing_and_name_no_url() {
+    let resets = endpoint("", async |stream: TcpStream| drop(stream)).await;
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    for address in [resets, closed] {
+        let dispatcher = open(json!({"url": format!("http://{address}/secret-path?token=1")})).await.unwrap();
+        let error = dispatch(&dispatcher).await.unwrap_err();
+        assert!(matches!(error, DispatchError::Transient { status: None, .. }), "{error:?}");
+        let mut said = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            said += &error.to_string();
+            cause = error.source();
+        }
+        assert!(!said.contains("secret-path"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_not_connected_to_unless_allowed() {
+    let address = endpoint("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", async |_| {}).await;
+    let url = format!("http://localhost:{}/", address.rsplit(':').next().unwrap());
+    let refused = open(json!({"url": url})).await.unwrap();
+    let error = dispatch(&refused).await.unwrap_err();
+    let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+    let said: Vec<String> = causes.map(ToString::to_string).collect();
+    assert!(said.iter().any(|cause| cause.contains("allow-private")), "{said:?}");
+
+    let allowed = open(json!({"url": url, "allow-private": true})).await.unwrap();
+    assert!(dispatch(&allowed).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_may_never_be_connected_to_is_refused_at_the_start() {
+    for host in ["169.254.169.254", "2852039166", "[::ffff:169.254.169.254]", "0.0.0.0"] {
+        assert!(open(json!({"url": format!("http://{host}/")})).await.is_err(), "{host}");
+    }
+    for bad in ["ftp://x/", "https://user:secret@x/", "not a url", "https://"] {
+        let error = open(json!({"url": bad})).await.unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

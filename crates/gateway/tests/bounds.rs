@@ -1,0 +1,125 @@
+//! The bounds that a test can't reach from outside with their real values.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Account, Accounts, SystemClock};
+use gateway::{Bounds, Ports};
+use queue_embedded::{Embedded, Options};
+use service::Shutdown;
+use settings::OnMalformed;
+use simulator::KeyPair;
+use verifier::{KeyRing, PublicKey, Signatures, WebhookVerifier};
+
+const PATH: &str = "/hook";
+
+struct Gateway {
+    address: SocketAddr,
+    key: KeyPair,
+    _folder: tempfile::TempDir,
+}
+
+async fn start(bounds: Bounds) -> Gateway {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate(1024).unwrap();
+    let name: event_model::KeyName = "sydney_sandbox".parse().unwrap();
+    let public = PublicKey::parse(&key.public_base64().unwrap()).unwrap();
+    let ring = Arc::new(KeyRing::new([(name.clone(), public)]).unwrap());
+    let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
+    let ports = Ports {
+        verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
+        accounts: Arc::new(Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }])),
+        queue: Arc::new(queue),
+        clock: Arc::new(SystemClock),
+        signature_headers: Arc::new(["fluent-signature".to_owned()]),
+        path: PATH.into(),
+        malformed: OnMalformed::Quarantine,
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::manual(Duration::from_secs(1));
+    let router = gateway::router(ports, &bounds);
+    shutdown.spawn_unwaited(gateway::serve(listener, router, bounds, shutdown.clone()));
+    Gateway { address, key, _folder: folder }
+}
+
+impl Gateway {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// A whole request; `pad` makes it larger.
+    fn request(&self, number: usize, pad: usize) -> String {
+        let pad = "x".repeat(pad);
+        let body =
+            format!(r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#);
+        let signed = self.key.sign(body.clone()).unwrap().sha512;
+        format!(
+            "POST {PATH} HTTP/1.1\r\nhost: t\r\nconnection: close\r\nfluent-signature: {signed}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
+
+fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+fn send(gateway: &Gateway, request: &str) -> String {
+    let mut stream = gateway.connect();
+    stream.write_all(request.as_bytes()).unwrap();
+    answer(stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_told_to_come_back() {
+    let gateway = start(Bounds { connections: 2, ..Bounds::new(1 << 20) }).await;
+    let idle = [gateway.connect(), gateway.connect()];
+    // The accept loop takes them in order.
+    let refused = send(&gateway, &gateway.request(1, 0));
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 2"), "{refused}");
+    drop(idle);
+    let began = std::time::Instant::now();
+    while !send(&gateway, &gateway.request(2, 0)).starts_with("HTTP/1.1 200") {
+        assert!(began.elapsed() < Duration::from_secs(10), "places are not given back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
+    let gateway = start(Bounds { bodies: 64 << 10, ..Bounds::new(1 << 20) }).await;
+    let large = gateway.request(1, 40 << 10);
+    let (head, body) = large.split_once("\r\n\r\n").unwrap();
+    let mut held = gateway.connect();
+    held.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let refused = send(
+        &gateway,
+        &format!("{}\r\n\r\n", gateway.request(2, 40 << 10).split_once("\r\n\r\n").unwrap().0),
+    );
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 2"), "{refused}");
+    let small = send(&gateway, &gateway.request(3, 0));
+    assert!(small.starts_with("HTTP/1.1 200"), "{small}");
+    held.write_all(body.as_bytes()).unwrap();
+    let first = answer(held);
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    assert!(
+        send(&gateway, &gateway.request(4, 40 << 10)).starts_with("HTTP/1.1 200"),
+        "the budget is given back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_at_last() {
+    let gateway = start(Bounds { idle: Duration::from_millis(500), ..Bounds::new(1 << 20) }).await;
+    assert_eq!(answer(gateway.connect()), "");
+}
