@@ -48,10 +48,11 @@ impl Attempting {
             ended = hold(&mut delivery.ticket, attempt) => ended,
             () = self.patience.cancelled() => None,
         };
-        drop(pass);
         // Lost or interrupted: dropping the delivery gives it back.
         let Some(ended) = ended else { return };
         self.settle(delivery, &ended, started_at, began.elapsed()).await;
+        // A suspect is cleared by its settlement, not before.
+        drop(pass);
     }
 
     fn context(&self, delivery: &Delivery) -> Context {

@@ -167,20 +167,21 @@ impl Event {
     }
 }
 
+/// What is known of the sender decides before what the body lacks.
 fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), Refusal> {
-    if read.accounts.iter().any(|name| accounts.named(name).is_empty()) {
-        return Err(Refusal::UnknownAccount);
+    for name in &read.accounts {
+        let listed = accounts.named(name);
+        if listed.is_empty() {
+            return Err(Refusal::UnknownAccount);
+        }
+        let account = listed.iter().find(|account| account.key == *key).ok_or(Refusal::WrongKey)?;
+        if let (Some(retailers), Some(retailer)) = (&account.retailers, &read.fields.retailer)
+            && !retailers.contains(retailer)
+        {
+            return Err(Refusal::UnknownRetailer);
+        }
     }
-    if let Some(malformed) = read.malformed {
-        return Err(Refusal::Malformed(malformed));
-    }
-    let name = read.fields.account.as_deref().unwrap_or_default();
-    let account = accounts.named(name).iter().find(|a| a.key == *key).ok_or(Refusal::WrongKey)?;
-    let retailer = read.fields.retailer.as_deref().unwrap_or_default();
-    match &account.retailers {
-        Some(listed) if !listed.iter().any(|r| r == retailer) => Err(Refusal::UnknownRetailer),
-        _ => Ok(()),
-    }
+    read.malformed.map_or(Ok(()), |malformed| Err(Refusal::Malformed(malformed)))
 }
 
 #[cfg(test)]
@@ -243,6 +244,8 @@ mod tests {
     fn a_listed_account_with_a_malformed_body_is_kept() {
         let missing = Refusal::Malformed(Malformed::Missing("id"));
         check(r#"{"accountId":"ACME","name":"n"}"#, "sydney_sandbox", Err(missing));
+        check(r#"{"accountId":"ACME","name":"n"}"#, "dublin_sandbox", Err(Refusal::WrongKey));
+        check(r#"{"accountId":"ACME","retailerId":"99"}"#, "sydney_sandbox", Err(Refusal::UnknownRetailer));
         check("not json", "sydney_sandbox", Err(Refusal::Malformed(Malformed::NotJson)));
     }
 

@@ -10,6 +10,7 @@ use event_model::Clock;
 use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, params};
 
+use crate::failure::passing;
 use crate::rows::unsigned;
 use crate::schema::{FORMAT, connect, last_position, prepare};
 use crate::settle::{bury, ended, record};
@@ -119,6 +120,9 @@ impl TryOpen {
 impl From<rusqlite::Error> for TryOpen {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+        if passing(&error).is_some() {
+            return Self::Sqlite(error);
+        }
         match error.sqlite_error_code() {
             Some(DatabaseCorrupt | NotADatabase | SystemIoFailure) => Self::Damaged(error.to_string()),
             _ => Self::Sqlite(error),
@@ -207,6 +211,14 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
 pub(crate) fn recover(sql: &mut Connection, shared: &Shared) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
     let transaction = sql.transaction()?;
+    // Without its body a delivery can't be made, and would hold up retention.
+    let orphans = transaction.execute(
+        "DELETE FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.position = deliveries.position)",
+        [],
+    )?;
+    if orphans > 0 {
+        tracing::error!(orphans, "deliveries whose events are gone were removed");
+    }
     let mut last = last_position(&transaction)?;
     let store = Store { sql: &transaction, last: &mut last, shared, now: shared.now() };
     for left in left {

@@ -23,7 +23,7 @@ use crate::feeder::Feeder;
 use crate::housekeeping::Housekeeping;
 use crate::options::Options;
 use crate::publish::Publish;
-use crate::quarantined::KeepInGroups;
+use crate::quarantined::{KeepInGroups, quarantined_bytes};
 use crate::schema::{connect_to_read, last_position, meta};
 use crate::shared::{Shared, lock};
 use crate::subscribe::Subscribe;
@@ -97,9 +97,12 @@ fn start(
 ) -> rusqlite::Result<Vec<JoinHandle<()>>> {
     let reading = connect_to_read(&shared.path)?;
     let feeder = Feeder { sql: reading, shared: Arc::clone(shared) };
-    let seen_version = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
+    // No version: what others wrote since the file was opened is looked at first.
+    let seen_version = -1;
     let housekeeping = Housekeeping::new(options);
-    let writer = Writer { sql, last, seen_version, shared: Arc::clone(shared), housekeeping };
+    shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
+    let next_probe = std::time::Instant::now();
+    let writer = Writer { sql, last, seen_version, next_probe, shared: Arc::clone(shared), housekeeping };
     let writer = thread("queue-writer", move || writer.run(&jobs));
     let feeder = thread("queue-reader", move || feeder.run());
     shared.set_feeder(feeder.thread().clone());
@@ -133,6 +136,11 @@ impl EventQueue for Embedded {
         let horizon =
             Horizon { epoch: self.shared.epoch.clone(), last: self.shared.last.load(Ordering::Acquire) };
         futures::future::ready(Ok(horizon)).boxed()
+    }
+
+    fn has_room(&self) -> bool {
+        let full = self.shared.full.load(Ordering::Relaxed) || self.shared.disk_full.load(Ordering::Acquire);
+        !full && self.shared.failure().is_none()
     }
 
     fn stores(&self) -> &dyn Stores {

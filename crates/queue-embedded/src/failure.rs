@@ -15,11 +15,26 @@ pub(crate) enum Failure {
 
 impl From<&rusqlite::Error> for Failure {
     fn from(error: &rusqlite::Error) -> Self {
+        if let Some(failure) = passing(error) {
+            return failure;
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             _ => Self::Broken(error.to_string()),
         }
+    }
+}
+
+/// I/O errors that say nothing against the file: there was no room or no memory
+/// for what readers and the writer share beside it. `sqlite3.h`: extended codes.
+pub(crate) fn passing(error: &rusqlite::Error) -> Option<Failure> {
+    const IOERR_NOMEM: i32 = 3082;
+    const SHM: [i32; 4] = [4618, 4874, 5130, 5386];
+    match error.sqlite_error()?.extended_code {
+        code if SHM.contains(&code) => Some(Failure::Full),
+        IOERR_NOMEM => Some(Failure::Busy),
+        _ => None,
     }
 }
 

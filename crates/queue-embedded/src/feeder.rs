@@ -11,17 +11,25 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use event_model::{Damaged, Event};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use crate::claim::SkipAhead;
+use crate::failure::Failure;
 use crate::quarantined::SetAside;
 use crate::route::{Ready, Retry, RouteBuffer};
 use crate::rows::{EVENT, event, signed, unsigned};
 use crate::settle::give_back;
 use crate::shared::{Shared, lock};
 
-/// Events read at once.
+/// Events, and bytes of their bodies, read at once.
 const CHUNK: usize = 128;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Chunks read before leases and retries are looked at again.
+const TURNS: usize = 32;
+
+/// In nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// Longest sleep: how soon a redrive by another process is seen.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
@@ -41,7 +49,7 @@ impl Feeder {
             match self.round() {
                 Ok(sleep) => park_timeout(sleep),
                 Err(error) => {
-                    tracing::error!(%error, "the queue file can't be read");
+                    self.note(&error);
                     park_timeout(LONGEST_SLEEP);
                 }
             }
@@ -53,16 +61,40 @@ impl Feeder {
         self.heed_other_writers();
         let routes: Vec<_> = lock(&self.shared.routes).clone();
         for route in &routes {
-            self.reload(route)?;
-            self.feed_retries(route)?;
+            if let Err(error) = self.reload(route).and_then(|()| self.feed_retries(route)) {
+                self.note(&error);
+                route.waits_until(self.shared.now() + SECOND);
+            }
         }
-        while self.feed_tail(&routes)? {}
+        let more = self.feed_tails(&routes)?;
         for route in &routes {
             if let Some(cursor) = route.idle_cursor() {
                 self.shared.submit(SkipAhead { route: Arc::clone(route), cursor });
             }
         }
-        Ok(self.sleep(&routes, next_expiry))
+        Ok(if more { Duration::ZERO } else { self.sleep(&routes, next_expiry) })
+    }
+
+    /// Feeds in turn those nearest to the end and those furthest behind, for a
+    /// bounded time: a route that reads a long past must not keep others from
+    /// the present. `true` if there is more.
+    fn feed_tails(&self, routes: &[Arc<RouteBuffer>]) -> rusqlite::Result<bool> {
+        for _ in 0..TURNS {
+            let near = self.feed_tail(routes, Iterator::max)?;
+            let far = self.feed_tail(routes, Iterator::min)?;
+            if self.shared.is_closing() || !(near || far) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A file that can't be read is no better than one that can't be written.
+    fn note(&self, error: &rusqlite::Error) {
+        tracing::error!(%error, "the queue file can't be read");
+        if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
+            self.shared.note(&Failure::from(error));
+        }
     }
 
     /// Gives back what was held for too long; says when the next one is.
@@ -96,11 +128,20 @@ impl Feeder {
     }
 
     fn reload(&self, route: &RouteBuffer) -> rusqlite::Result<()> {
-        if route.is_stale() {
-            let cursor =
-                self.sql
-                    .query_row("SELECT cursor FROM routes WHERE id = ?1", [route.id], |row| row.get(0))?;
-            route.reset(unsigned(cursor));
+        if !route.is_stale() {
+            return Ok(());
+        }
+        let cursor =
+            self.sql.query_row("SELECT cursor FROM routes WHERE id = ?1", [route.id], |row| row.get(0));
+        match cursor.optional()? {
+            Some(cursor) => route.reset(unsigned(cursor)),
+            None => {
+                tracing::error!(
+                    route = route.name,
+                    "forgotten while in use: it delivers nothing until the next start"
+                );
+                lock(&self.shared.routes).retain(|other| other.id != route.id);
+            }
         }
         Ok(())
     }
@@ -113,13 +154,14 @@ impl Feeder {
         }
         // Half of what is free, so that a wave of retries leaves room for news.
         let limit = room.div_ceil(2) + route.buffered_retries();
-        let due = self.due(route, now, limit)?;
-        let next = if due.len() >= limit { Some(now) } else { self.next_due(route, now)? };
+        let (due, more) = self.due(route, now, limit)?;
+        let next = if more { Some(now) } else { self.next_due(route, now)? };
         route.offer_retries(due, next);
         Ok(())
     }
 
-    fn due(&self, route: &RouteBuffer, now: i64, limit: usize) -> rusqlite::Result<Vec<Ready>> {
+    /// What is due, and whether there may be more.
+    fn due(&self, route: &RouteBuffer, now: i64, limit: usize) -> rusqlite::Result<(Vec<Ready>, bool)> {
         let sql = format!(
             "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, {EVENT}
              FROM deliveries d JOIN events e USING (position) JOIN bodies b USING (position)
@@ -127,24 +169,22 @@ impl Feeder {
         );
         let mut statement = self.sql.prepare_cached(&sql)?;
         let mut rows = statement.query(params![route.id, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-        let mut due = Vec::new();
+        let (mut due, mut count, mut bytes) = (Vec::new(), 0, 0);
         while let Some(row) = rows.next()? {
-            let retry = Retry {
-                redrive: row.get(1)?,
-                attempt: row.get(2)?,
-                first_at: row.get(3)?,
-                deaths: row.get(4)?,
-            };
+            count += 1;
+            let position = unsigned(row.get(0)?);
             match event(row, 5)? {
-                Ok(event) => due.push(Ready {
-                    position: unsigned(row.get(0)?),
-                    event: Arc::new(event),
-                    retry: Some(retry),
-                }),
-                Err(damaged) => self.set_aside(unsigned(row.get(0)?), &damaged),
+                Ok(event) => {
+                    bytes += event.body().len();
+                    due.push(Ready { position, event: Arc::new(event), retry: Some(retry(row)?) });
+                }
+                Err(damaged) => self.set_aside(position, &damaged),
+            }
+            if bytes >= CHUNK_BYTES {
+                return Ok((due, true));
             }
         }
-        Ok(due)
+        Ok((due, count >= limit))
     }
 
     fn next_due(&self, route: &RouteBuffer, now: i64) -> rusqlite::Result<Option<i64>> {
@@ -153,19 +193,24 @@ impl Feeder {
             .query_row(params![route.id, now], |row| row.get(0))
     }
 
-    /// Reads one chunk for those furthest behind; `false` when there is no more.
-    fn feed_tail(&self, routes: &[Arc<RouteBuffer>]) -> rusqlite::Result<bool> {
+    /// Reads one chunk for the route that `choose` picks by how far it has come,
+    /// and for those beside it; `false` when there is nothing to read.
+    fn feed_tail(
+        &self,
+        routes: &[Arc<RouteBuffer>],
+        choose: fn(std::vec::IntoIter<u64>) -> Option<u64>,
+    ) -> rusqlite::Result<bool> {
         let last = self.shared.last.load(Ordering::Acquire);
-        let lowest = routes
+        let scans: Vec<u64> = routes
             .iter()
             .filter_map(|route| route.room())
             .map(|(_, scan)| scan)
             .filter(|scan| *scan < last)
-            .min();
-        let Some(lowest) = lowest else { return Ok(false) };
-        let (events, end) = self.read(lowest, last)?;
+            .collect();
+        let Some(from) = choose(scans.into_iter()) else { return Ok(false) };
+        let (events, end) = self.read(from, last)?;
         for route in routes {
-            if route.room().is_some_and(|(_, scan)| scan >= lowest && scan < end) {
+            if route.room().is_some_and(|(_, scan)| scan >= from && scan < end) {
                 route.offer(&events, end);
             }
         }
@@ -189,13 +234,19 @@ impl Feeder {
         let mut statement = self.sql.prepare_cached(&sql)?;
         let mut rows = statement.query(params![signed(position), CHUNK as i64])?;
         let mut events = Vec::with_capacity(CHUNK);
-        let (mut count, mut newest) = (0, position);
+        let (mut count, mut bytes, mut newest) = (0, 0, position);
         while let Some(row) = rows.next()? {
             count += 1;
             newest = unsigned(row.get(0)?);
             match event(row, 1)? {
-                Ok(event) => events.push((newest, Arc::new(event))),
+                Ok(event) => {
+                    bytes += event.body().len();
+                    events.push((newest, Arc::new(event)));
+                }
                 Err(damaged) => self.set_aside(newest, &damaged),
+            }
+            if bytes >= CHUNK_BYTES {
+                return Ok((events, newest));
             }
         }
         // The file may already hold more than `last` says, never less.
@@ -204,7 +255,7 @@ impl Feeder {
 
     fn set_aside(&self, position: u64, damaged: &Damaged) {
         tracing::error!(error = %damaged, position, "damaged event moved to the quarantine; others are not affected");
-        self.shared.submit(SetAside { position });
+        self.shared.submit(SetAside { position, shared: Arc::clone(&self.shared) });
     }
 
     fn sleep(&self, routes: &[Arc<RouteBuffer>], next_expiry: Option<Instant>) -> Duration {
@@ -218,4 +269,9 @@ impl Feeder {
         let until_expiry = next_expiry.map(|at| at.saturating_duration_since(Instant::now()));
         [until_due, until_expiry].into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
     }
+}
+
+/// The columns after the position in [`Feeder::due`].
+fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
+    Ok(Retry { redrive: row.get(1)?, attempt: row.get(2)?, first_at: row.get(3)?, deaths: row.get(4)? })
 }

@@ -23,10 +23,11 @@ impl History for Beside {
 }
 
 fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {
-    let (from, to) = prefixes(reference);
+    let range = prefixes(reference);
+    let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
     let text = format!(
         "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
-         WHERE e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR (e.prefix BETWEEN ?2 AND ?3 AND ?2 < ?3)
+         WHERE e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3
          ORDER BY e.position DESC LIMIT ?4"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -41,17 +42,15 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
     Ok(stories)
 }
 
-/// The range of an id's first 8 bytes, given its beginning in hex.
-fn prefixes(reference: &str) -> (i64, i64) {
-    let digits = reference.get(..16).unwrap_or(reference);
-    let padded = |fill: char| {
+/// The range of an id's first 8 bytes, given at least half of them in hex.
+fn prefixes(reference: &str) -> Option<(i64, i64)> {
+    let digits: String = reference.chars().take(16).collect();
+    let padded = |fill| {
         let text: String = digits.chars().chain(std::iter::repeat(fill)).take(16).collect();
-        u64::from_str_radix(&text, 16)
+        u64::from_str_radix(&text, 16).ok().map(u64::cast_signed)
     };
-    match (digits.len() >= 8, padded('0'), padded('f')) {
-        (true, Ok(from), Ok(to)) => (from.cast_signed(), to.cast_signed()),
-        _ => (0, 0),
-    }
+    // Half of the digits in common: the bounds have the same sign.
+    if digits.len() >= 8 { padded('0').zip(padded('f')) } else { None }
 }
 
 fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<EventStory> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::options::Options;
-use crate::retention;
+use crate::retention::Trimmer;
 use crate::shared::Shared;
 
 /// How often the file is measured and trimmed.
@@ -23,11 +23,13 @@ pub(crate) struct Housekeeping {
     next: Instant,
     commits: u64,
     alarmed: bool,
+    trimmer: Trimmer,
 }
 
 impl Housekeeping {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, next: Instant::now(), commits: 0, alarmed: false }
+        let now = Instant::now();
+        Self { options, next: now, commits: 0, alarmed: false, trimmer: Trimmer::new(now) }
     }
 
     /// Does what is due. Called after every group.
@@ -46,7 +48,7 @@ impl Housekeeping {
         }
         let used = used_bytes(sql)?;
         let over = used > self.options.retention.bytes;
-        let more = retention::trim(sql, &self.options, shared.now(), over)?;
+        let more = self.trimmer.trim(sql, &self.options, shared.now(), over)?;
         self.next = if more { now } else { now + EVERY };
         self.measure(shared, used, over && !more);
         Ok(())

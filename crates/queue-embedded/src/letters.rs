@@ -29,6 +29,14 @@ impl DeadLetters for Beside {
         let route = route.to_owned();
         self.write(move |sql, now| redrive(sql, id, &route, now))
     }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.write(move |sql, _| {
+            let gone =
+                sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing)?;
+            if gone == 0 { Err(not_found(id)) } else { Ok(()) }
+        })
+    }
 }
 
 fn not_found(id: u64) -> QueueError {
@@ -77,7 +85,11 @@ fn count(sql: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
 
 fn redrive(sql: &Connection, id: u64, route: &str, now: i64) -> Result<(), QueueError> {
     let position: Option<i64> = sql
-        .query_row("SELECT position FROM dead_letters WHERE id = ?1", [signed(id)], |row| row.get(0))
+        .query_row(
+            "SELECT position FROM dead_letters JOIN bodies USING (position) WHERE id = ?1",
+            [signed(id)],
+            |row| row.get(0),
+        )
         .optional()
         .map_err(writing)?;
     let position = position.ok_or_else(|| not_found(id))?;

@@ -1,9 +1,10 @@
 //! Genuine bodies that are not events.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Bytes, Event, EventId};
+use event_model::{Algorithm, Bytes, Environment, Event, EventId, KeyName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Quarantine, Quarantined, QueueError};
@@ -13,9 +14,9 @@ use tokio::sync::oneshot;
 use crate::beside::{Beside, writing};
 use crate::failure::reading;
 use crate::publish::insert;
-use crate::rows::{algorithm, nanos, parsed, signature_bytes, signed, time, unsigned};
+use crate::rows::{algorithm, nanos, prefix, signature_bytes, signed, time, unsigned};
 use crate::schema::last_position;
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
 use crate::writer::{Job, Store};
 
 impl Quarantine for Beside {
@@ -36,6 +37,10 @@ impl Quarantine for Beside {
 
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         self.write(move |sql, _| release(sql, id, &event))
+    }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.write(move |sql, _| discard(sql, id))
     }
 }
 
@@ -61,7 +66,7 @@ fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Quarantined>> {
+pub(crate) fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Quarantined>> {
     sql.prepare(
         "SELECT id, body, algorithm, key, signature, received_at, reason
          FROM quarantine WHERE id > ?1 ORDER BY id LIMIT ?2",
@@ -74,10 +79,15 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
     Ok(Quarantined {
         id: unsigned(row.get(0)?),
         body: Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?),
-        algorithm: algorithm(row, 2)?,
-        key: parsed(3, row.get_ref(3)?.as_str()?.parse())?,
+        // What was set aside as damaged may make no sense here either.
+        algorithm: algorithm(row, 2).unwrap_or(Algorithm::Sha512),
+        key: row
+            .get_ref(3)?
+            .as_str()?
+            .parse()
+            .unwrap_or_else(|_| KeyName::new("unknown", Environment::Sandbox)),
         signature: STANDARD.encode(row.get_ref(4)?.as_blob()?),
-        received_at: time(row, 5)?,
+        received_at: time(row, 5).unwrap_or_default(),
         reason: row.get(6)?,
     })
 }
@@ -87,8 +97,29 @@ fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
     if gone == 0 {
         return Err(not_found(id));
     }
+    if is_known(sql, event).map_err(writing)? {
+        return Ok(());
+    }
     let mut last = last_position(sql).map_err(writing)?;
     insert(sql, &mut last, event).map_err(writing).map(drop)
+}
+
+fn is_known(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
+    sql.query_row(
+        "SELECT EXISTS (SELECT 1 FROM events WHERE prefix = ?1 AND id = ?2)",
+        params![prefix(&event.id()), event.id().as_bytes()],
+        |row| row.get(0),
+    )
+}
+
+fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
+    let gone = sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map_err(writing)?;
+    if gone == 0 { Err(not_found(id)) } else { Ok(()) }
+}
+
+/// Bytes of bodies in the quarantine.
+pub(crate) fn quarantined_bytes(sql: &Connection) -> rusqlite::Result<u64> {
+    sql.query_row("SELECT coalesce(sum(length(body)), 0) FROM quarantine", [], |row| row.get(0)).map(unsigned)
 }
 
 /// The serving process's quarantine: keeping a body shares the group's fsync.
@@ -107,7 +138,7 @@ impl KeepInGroups {
 impl Quarantine for KeepInGroups {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         let (reply, answer) = oneshot::channel();
-        self.shared.submit(Keep { body, reply });
+        self.shared.submit(Keep { body, full: false, reply });
         async move { answer.await.unwrap_or(Err(QueueError::Closed)) }.boxed()
     }
 
@@ -122,26 +153,44 @@ impl Quarantine for KeepInGroups {
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         self.beside.release(id, event)
     }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        Quarantine::discard(&self.beside, id)
+    }
 }
+
+/// Most bytes of bodies kept. Malformed bodies must not fill the queue: beyond
+/// this they are refused, and events are not.
+const MAX_BYTES: u64 = 64 << 20;
 
 struct Keep {
     body: Quarantined,
+    full: bool,
     reply: oneshot::Sender<Result<(), QueueError>>,
 }
 
 impl Job for Keep {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        keep(store.sql, &self.body)
+        let bytes = self.body.body.len() as u64;
+        let kept = store.shared.quarantined.load(Ordering::Relaxed);
+        self.full = kept + bytes > MAX_BYTES;
+        if !self.full {
+            keep(store.sql, &self.body)?;
+            store.shared.quarantined.store(kept + bytes, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
-        let _ = self.reply.send(committed);
+        let answer = committed.and(if self.full { Err(QueueError::Full) } else { Ok(()) });
+        let _ = self.reply.send(answer);
     }
 }
 
 /// Moves an event whose bytes no longer match its digest out of the way.
 pub(crate) struct SetAside {
     pub(crate) position: u64,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Job for SetAside {
@@ -153,9 +202,17 @@ impl Job for SetAside {
              FROM events e JOIN bodies b USING (position) WHERE e.position = ?1",
             position,
         )?;
-        store.sql.execute("DELETE FROM deliveries WHERE position = ?1", position)?;
-        store.sql.execute("DELETE FROM bodies WHERE position = ?1", position).map(drop)
+        // The id too: the same event, sent again, is welcome.
+        for table in ["deliveries", "dead_letters", "bodies", "events"] {
+            store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
+        }
+        Ok(())
     }
 
-    fn finish(self: Box<Self>, _: Result<(), QueueError>) {}
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        if committed.is_err() {
+            // It will be read, and found damaged, again.
+            lock(&self.shared.routes).iter().for_each(|route| route.set_stale());
+        }
+    }
 }

@@ -11,18 +11,30 @@ pub(crate) const EVENT: &str = "e.id, e.key, e.algorithm, e.signature, e.receive
 
 /// Reads an event whose columns begin at `first`.
 ///
-/// The bytes must still have the digest they were stored under.
+/// The bytes must still have the digest they were stored under. A row whose
+/// columns make no sense is damaged like one whose body is not what it was: it
+/// must not keep others from being read.
 pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Damaged>> {
-    let id = parsed(first, EventId::from_bytes(row.get_ref(first)?.as_blob()?))?;
-    let stored = Stored {
-        key: Arc::new(parsed(first + 1, row.get_ref(first + 1)?.as_str()?.parse())?),
-        algorithm: algorithm(row, first + 2)?,
-        signature: STANDARD.encode(row.get_ref(first + 3)?.as_blob()?),
-        received_at: time(row, first + 4)?,
-        trace: row.get_ref(first + 5)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
-        body: Bytes::copy_from_slice(row.get_ref(first + 6)?.as_blob()?),
-    };
-    Ok(Event::restore(id, stored))
+    let id = row.get_ref(first)?.as_blob().ok().and_then(|bytes| EventId::from_bytes(bytes).ok());
+    let expected = id.unwrap_or_else(|| EventId::of(event_model::Environment::Sandbox, b""));
+    match stored(row, first + 1) {
+        Ok(stored) => Ok(Event::restore(expected, stored)),
+        Err(rusqlite::Error::SqliteFailure(error, message)) => {
+            Err(rusqlite::Error::SqliteFailure(error, message))
+        }
+        Err(_) => Ok(Err(Damaged { expected })),
+    }
+}
+
+fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        key: Arc::new(parsed(first, row.get_ref(first)?.as_str()?.parse())?),
+        algorithm: algorithm(row, first + 1)?,
+        signature: STANDARD.encode(row.get_ref(first + 2)?.as_blob()?),
+        received_at: time(row, first + 3)?,
+        trace: row.get_ref(first + 4)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
+        body: Bytes::copy_from_slice(row.get_ref(first + 5)?.as_blob()?),
+    })
 }
 
 pub(crate) fn algorithm(row: &Row<'_>, column: usize) -> rusqlite::Result<Algorithm> {

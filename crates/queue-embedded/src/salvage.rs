@@ -1,10 +1,12 @@
 use std::path::Path;
 
+use event_model::Event;
 use queue::{EventQueue, QueueError};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::failure::reading;
-use crate::rows::{EVENT, event, unsigned};
+use crate::quarantined;
+use crate::rows::{EVENT, event};
 
 /// What was brought over from a file that was set aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct Salvaged {
     pub events: u64,
     /// Of these, known to the new file already.
     pub known: u64,
+    /// Bodies that were in quarantine there, and are here now.
+    pub quarantined: u64,
     /// Rows that could not be read or did not match their digest.
     pub lost: u64,
 }
@@ -22,41 +26,47 @@ pub struct Salvaged {
 /// it gets it again, under the same idempotency key.
 pub async fn salvage(file: &Path, queue: &dyn EventQueue) -> Result<Salvaged, QueueError> {
     let sql = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(reading)?;
-    let positions = unsettled(&sql).map_err(reading)?;
     let mut salvaged = Salvaged::default();
-    for position in positions {
-        match read(&sql, position) {
-            Some(event) => {
+    for position in 1..=newest(&sql) {
+        match unsettled(&sql, position) {
+            Ok(None) => {}
+            Ok(Some(event)) => {
                 let receipt = queue.publish(event).await?;
                 salvaged.events += 1;
                 salvaged.known += u64::from(receipt.duplicate);
             }
-            None => salvaged.lost += 1,
+            Err(error) => {
+                tracing::error!(%error, position, "row can't be salvaged");
+                salvaged.lost += 1;
+            }
         }
+    }
+    for body in quarantined::list(&sql, 0, usize::MAX).unwrap_or_default() {
+        queue.stores().quarantine().keep(body).await?;
+        salvaged.quarantined += 1;
     }
     Ok(salvaged)
 }
 
-/// Positions as the index of bodies knows them; stops at the first page that
-/// can't be read, keeping what came before.
-fn unsettled(sql: &Connection) -> rusqlite::Result<Vec<i64>> {
-    let floor: i64 =
-        sql.query_row("SELECT coalesce(min(cursor), 0) FROM routes", [], |row| row.get(0)).unwrap_or(0);
-    let mut statement = sql.prepare(
-        "SELECT position FROM bodies WHERE position > ?1
-            OR position IN (SELECT position FROM deliveries)
-            OR position IN (SELECT position FROM dead_letters)",
-    )?;
-    let positions = statement.query_map([floor], |row| row.get(0))?;
-    Ok(positions.map_while(Result::ok).collect())
+/// The newest position that any part of the file can still tell.
+fn newest(sql: &Connection) -> i64 {
+    let ask = |text| sql.query_row(text, [], |row| row.get::<_, Option<i64>>(0)).ok().flatten().unwrap_or(0);
+    ["SELECT max(position) FROM bodies", "SELECT max(position) FROM events", "SELECT max(cursor) FROM routes"]
+        .into_iter()
+        .map(ask)
+        .max()
+        .unwrap_or(0)
 }
 
-fn read(sql: &Connection, position: i64) -> Option<event_model::Event> {
-    let text = format!("SELECT {EVENT} FROM events e JOIN bodies b USING (position) WHERE e.position = ?1");
-    let row = sql.prepare_cached(&text).ok()?.query_row([position], |row| event(row, 0));
-    let event = row.ok()?.ok();
-    if event.is_none() {
-        tracing::error!(position = unsigned(position), "row can't be salvaged");
-    }
-    event
+/// One event by its position, so that a bad page costs what is on it and no
+/// more. `None` where nothing is, or every route is finished with it.
+fn unsettled(sql: &Connection, position: i64) -> rusqlite::Result<Option<Event>> {
+    let text = format!(
+        "SELECT {EVENT} FROM events e JOIN bodies b USING (position) WHERE e.position = ?1
+           AND (?1 > (SELECT coalesce(min(cursor), 0) FROM routes)
+                OR EXISTS (SELECT 1 FROM deliveries d WHERE d.position = ?1)
+                OR EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = ?1))"
+    );
+    let row = sql.prepare_cached(&text)?.query_row([position], |row| event(row, 0)).optional()?;
+    row.transpose().map_err(|damaged| rusqlite::Error::ToSqlConversionFailure(Box::new(damaged)))
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::rows::unsigned;
@@ -110,6 +111,8 @@ pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection>
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer checkpoints by itself: an automatic one hides its errors.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // Nor does closing write: after a failed fsync nothing may be tried again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(48);
     Ok(connection)
 }
@@ -172,5 +175,8 @@ pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     let newest: Option<i64> =
         connection.prepare_cached("SELECT max(position) FROM events")?.query_row([], |row| row.get(0))?;
     let removed: Option<i64> = meta(connection, "removed_up_to")?;
-    Ok(unsigned(newest.unwrap_or(0)).max(unsigned(removed.unwrap_or(0))))
+    let cursor: Option<i64> =
+        connection.prepare_cached("SELECT max(cursor) FROM routes")?.query_row([], |row| row.get(0))?;
+    let known = [newest, removed, cursor].into_iter().flatten().max();
+    Ok(unsigned(known.unwrap_or(0)))
 }

@@ -172,7 +172,10 @@ impl Settle {
     fn try_again(&self) {
         let Some(route) = self.route() else { return };
         let held = Held { attempt: self.attempt, until: Instant::now() + TRY_AGAIN, route };
-        lock(&self.shared.leases).insert(self.key, held);
+        let mut leases = lock(&self.shared.leases);
+        if leases.get(&self.key).is_none_or(|newer| newer.attempt <= self.attempt) {
+            leases.insert(self.key, held);
+        }
     }
 
     fn route(&self) -> Option<Arc<RouteBuffer>> {
@@ -230,7 +233,8 @@ fn wait(store: &Store<'_>, key: LeaseKey, after: Duration) -> rusqlite::Result<i
     store
         .sql
         .prepare_cached(
-            "UPDATE deliveries SET in_flight = 0, alone = 0, at = ?4
+            // What survived alone is a suspect no longer.
+            "UPDATE deliveries SET in_flight = 0, deaths = iif(alone, 0, deaths), alone = 0, at = ?4
              WHERE route = ?1 AND position = ?2 AND redrive = ?3",
         )?
         .execute(params![key.route, signed(key.position), key.redrive, due])?;

@@ -27,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) leases: Mutex<HashMap<LeaseKey, Held>>,
     pub(crate) recent: Mutex<Recent>,
     pub(crate) closing: AtomicBool,
+    /// Bytes of bodies in the quarantine.
+    pub(crate) quarantined: AtomicU64,
+    /// The last group found no room on the disk.
+    pub(crate) disk_full: AtomicBool,
     /// Another connection has changed the file: what is due may be more.
     pub(crate) others_wrote: AtomicBool,
     inbox: Sender<Message>,
@@ -110,6 +114,8 @@ impl Shared {
             leases: Mutex::default(),
             recent: Mutex::default(),
             closing: AtomicBool::new(false),
+            quarantined: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
             others_wrote: AtomicBool::new(false),
             inbox,
             clock,
@@ -157,6 +163,7 @@ impl Shared {
     /// Acts on a failed group: most pass, a broken file does not.
     pub(crate) fn note(&self, failure: &Failure) {
         match failure {
+            Failure::Full if self.disk_full.swap(true, Ordering::AcqRel) => {}
             Failure::Full => tracing::error!(
                 "the disk of the queue file is full: nothing can be stored until there is room"
             ),

@@ -14,6 +14,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::failure::Failure;
 use crate::housekeeping::Housekeeping;
+use crate::quarantined::quarantined_bytes;
 use crate::schema::last_position;
 use crate::shared::Shared;
 
@@ -55,6 +56,7 @@ pub(crate) struct Writer {
     pub(crate) sql: Connection,
     pub(crate) last: u64,
     pub(crate) seen_version: i64,
+    pub(crate) next_probe: Instant,
     pub(crate) shared: Arc<Shared>,
     pub(crate) housekeeping: Housekeeping,
 }
@@ -83,7 +85,10 @@ impl Writer {
             None => self.commit(&mut group).map_err(|error| Failure::from(&error)),
         };
         match &result {
-            Ok(()) => drop(self.shared.last.fetch_max(self.last, Ordering::AcqRel)),
+            Ok(()) => {
+                self.shared.last.fetch_max(self.last, Ordering::AcqRel);
+                self.shared.disk_full.store(false, Ordering::Release);
+            }
             Err(failure) => {
                 self.last = before;
                 self.shared.note(failure);
@@ -112,6 +117,10 @@ impl Writer {
         if self.shared.failure().is_some() {
             return;
         }
+        if self.shared.disk_full.load(Ordering::Acquire) && now >= self.next_probe {
+            self.next_probe = now + TICK;
+            self.write(vec![Box::new(Probe)]);
+        }
         let noticed = notice_other_writers(&self.sql, &mut self.seen_version, &self.shared);
         if let Err(error) = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now)) {
             self.shared.note(&Failure::from(&error));
@@ -130,7 +139,7 @@ impl Writer {
         if self.shared.failure().is_none() {
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = emptied {
-                tracing::warn!(%error, "queue file closed with its log not emptied");
+                self.shared.note(&Failure::from(&error));
             }
         }
         drop(self);
@@ -152,12 +161,25 @@ impl Message {
 fn notice_other_writers(sql: &Connection, seen: &mut i64, shared: &Shared) -> rusqlite::Result<()> {
     let version: i64 = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
     if version != *seen {
-        *seen = version;
         shared.last.fetch_max(last_position(sql)?, Ordering::AcqRel);
+        shared.quarantined.store(quarantined_bytes(sql)?, Ordering::Relaxed);
+        *seen = version;
         shared.others_wrote.store(true, Ordering::Release);
         shared.wake_feeder();
     }
     Ok(())
+}
+
+/// Asks whether there is room again, so that readiness can come back while
+/// nobody sends.
+struct Probe;
+
+impl Job for Probe {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        crate::schema::set_meta(store.sql, "probe", store.now)
+    }
+
+    fn finish(self: Box<Self>, _: Result<(), QueueError>) {}
 }
 
 enum Closing {

@@ -49,6 +49,9 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
     /// The newest position, and the epoch in which positions count.
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>>;
 
+    /// Whether a publish is likely to succeed now: what readiness is made of.
+    fn has_room(&self) -> bool;
+
     /// What is kept beside the events themselves.
     fn stores(&self) -> &dyn Stores;
 

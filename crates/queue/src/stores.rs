@@ -99,6 +99,9 @@ pub trait DeadLetters: fmt::Debug + Send + Sync {
     /// Hands it to `route` once more, with fresh attempts, and removes it from
     /// here. Both or neither.
     fn redrive<'a>(&'a self, id: u64, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
+
+    /// Removes it for good.
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
 /// A genuine body that is not an event.
@@ -140,6 +143,9 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
 
     /// Publishes the event it turned out to be and removes it. Both or neither.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// Removes it for good.
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
 /// What happened to events, for its stated time.

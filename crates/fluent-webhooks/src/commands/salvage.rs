@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use event_model::SystemClock;
 use serde_json::json;
 
@@ -10,17 +11,22 @@ use crate::{open, output};
 pub(crate) async fn run(common: Common, file: PathBuf) -> anyhow::Result<()> {
     let settings = open::tree(&common.config)?.queue()?;
     let opened = adapters::open(&settings, Arc::new(SystemClock))?;
+    if opened.queue.stores().routes().await?.is_empty() {
+        bail!(
+            "no route has run on this queue yet: start `fluent-webhooks serve` once, stop it, then salvage"
+        );
+    }
     let salvaged = adapters::salvage(&file, &*opened.queue).await;
     opened.queue.close().await;
     let salvaged = salvaged?;
     if common.json {
         return output::json(
-            &json!({"events": salvaged.events, "known": salvaged.known, "lost": salvaged.lost}),
+            &json!({"events": salvaged.events, "known": salvaged.known, "quarantined": salvaged.quarantined, "lost": salvaged.lost}),
         );
     }
     output::line(format!(
-        "{} unsettled events published again ({} were known), {} could not be read",
-        salvaged.events, salvaged.known, salvaged.lost
+        "{} unsettled events published again ({} were known), {} bodies of its quarantine brought over, {} could not be read",
+        salvaged.events, salvaged.known, salvaged.quarantined, salvaged.lost
     ));
     Ok(())
 }

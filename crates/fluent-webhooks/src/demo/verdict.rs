@@ -37,6 +37,11 @@ pub(super) fn is_delivered(story: &Story, sent: &Sent) -> bool {
     }
 }
 
+fn has_arrived(story: &Story, sent: &Sent) -> bool {
+    let arrived = |id| story.of(id).iter().any(|delivered| delivered.status == 200);
+    matches!(sent.scene.outcome, Outcome::Delivered(_)) && sent.event_id().is_some_and(arrived)
+}
+
 /// Holds what was sent against what arrived and what is kept.
 pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
     let stores = open::stores(&world.config())?;
@@ -52,13 +57,14 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
             .map(|id| format!("{id} was delivered and never accepted")),
     );
     summarize(story, sent);
-    let count = |wanted: fn(&Outcome) -> bool| sent.iter().filter(|sent| wanted(&sent.scene.outcome)).count();
+    let count = |wanted: &dyn Fn(&Sent) -> bool| sent.iter().filter(|sent| wanted(sent)).count();
+    let lost = count(&|sent| sent.status() == 200 && !is_delivered(story, sent));
     let counts = format!(
-        "{} sent; {} delivered, {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, 0 lost",
+        "{} sent; {} delivered, {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, {lost} lost",
         sent.len(),
-        count(|o| matches!(o, Outcome::Delivered(_))),
-        count(|o| *o == Outcome::Duplicate),
-        count(|o| matches!(o, Outcome::Refused(_))),
+        count(&|sent| has_arrived(story, sent)),
+        count(&Sent::is_duplicate),
+        count(&|sent| sent.status() != 200),
         kept.dead,
         kept.unrouted,
         kept.quarantined,

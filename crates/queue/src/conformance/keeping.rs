@@ -113,6 +113,8 @@ pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
     assert!(matches!(&story.states[1], StoryState::Dead { route, .. } if route == "s"));
     let by_id = history.find(&event("E", "a").id().to_string()[..12], 10).await.expect("find by id");
     assert_eq!(by_id.len(), 1);
+    let whole = history.find(&event("E", "a").id().to_string(), 10).await.expect("find by the whole id");
+    assert_eq!(whole.len(), 1);
     assert!(history.find("nobody", 10).await.expect("find nobody").is_empty());
 }
 
