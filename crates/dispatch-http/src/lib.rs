@@ -17,7 +17,7 @@ pub mod addresses;
 mod outcome;
 mod settings;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -52,7 +52,6 @@ impl Dispatcher for HttpDispatcher {
     async fn open(settings: HttpSettings, _: &OpenContext) -> Result<Self, BoxError> {
         let HttpSettings { url, timeout, allow_private } = settings;
         let url = url.into_inner();
-        addresses::check_literal(&url)?;
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .referer(false)
@@ -65,12 +64,14 @@ impl Dispatcher for HttpDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        let began = Instant::now();
         let request =
             self.client.post(self.url.clone()).headers(headers(event, cx)).body(event.body().clone());
         let response = request.send().await.map_err(from_error)?;
         let outcome = from_response(&response);
         // The status has decided; the rest is for the connection's sake.
-        let _ = tokio::time::timeout(DRAIN_TIME, drain(response)).await;
+        let left = self.timeout.saturating_sub(began.elapsed()) / 2;
+        let _ = tokio::time::timeout(DRAIN_TIME.min(left), drain(response)).await;
         outcome
     }
 

@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use url::Url;
 
+use crate::addresses::check_literal;
+
 /// Longest wait for an endpoint: an attempt holds one of the route's places.
 const MAX_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -49,6 +51,7 @@ impl<'de> Deserialize<'de> for Target {
                 "a URL with a user or a password in it would end up in logs: expected none",
             ));
         }
+        check_literal(&url).map_err(Error::custom)?;
         Ok(Self(url))
     }
 }

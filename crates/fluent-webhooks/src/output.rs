@@ -1,20 +1,31 @@
 //! How commands speak to people and to machines.
 #![expect(clippy::print_stdout, reason = "the one place that prints")]
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 
 use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use crate::cli::Common;
+
 /// Prints one line.
 pub(crate) fn line(text: impl AsRef<str>) {
-    anstream::println!("{}", text.as_ref());
+    print(format_args!("{}", text.as_ref()));
+}
+
+/// A reader that has seen enough (`| head`) ends the command, quietly.
+#[expect(clippy::exit, reason = "nobody is left to print for")]
+fn print(text: fmt::Arguments<'_>) {
+    if writeln!(anstream::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// Prints pretty JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    print(format_args!("{}", serde_json::to_string_pretty(value)?));
     Ok(())
 }
 
@@ -27,7 +38,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     table.add_rows(rows);
-    println!("{table}");
+    print(format_args!("{table}"));
 }
 
 /// Asks before something that touches many. Without a terminal, `--yes` must
@@ -44,6 +55,15 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was done") }
+}
+
+/// Says how many were dealt with.
+pub(crate) fn done(common: &Common, what: &str, count: usize) -> anyhow::Result<()> {
+    if common.json {
+        return json(&serde_json::json!({what: count}));
+    }
+    line(format!("{count} {what}"));
+    Ok(())
 }
 
 /// A time for people: UTC, to the millisecond.

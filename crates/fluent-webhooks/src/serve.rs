@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use dispatch::Registry;
@@ -15,6 +16,9 @@ use tokio::net::TcpListener;
 
 use crate::cli::Common;
 use crate::open;
+
+/// How soon readiness follows the queue's state.
+const READY_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
     let format = if common.json { Format::Json } else { Format::Readable };
@@ -78,7 +82,7 @@ impl Plan {
         let bounds = Bounds::new(self.gateway.body_limit);
         let router = gateway::router(open::ports(&self.gateway, Arc::clone(&queue)), &bounds);
         shutdown.spawn(gateway::serve(listener, router, bounds, shutdown.clone()));
-        readiness.set(true);
+        shutdown.spawn_unwaited(keep_ready(readiness.clone(), Arc::clone(&queue)));
         tracing::info!(%address, path = self.gateway.path, routes = self.routes.0.len(), "listening for webhooks");
         let draining = shutdown.draining();
         tokio::select! {
@@ -98,5 +102,13 @@ impl Plan {
         if self.routes.0.is_empty() {
             tracing::warn!("no routes: every event will be kept as unrouted");
         }
+    }
+}
+
+/// Ready is who can make an event durable now.
+async fn keep_ready(readiness: Readiness, queue: Arc<dyn EventQueue>) {
+    loop {
+        readiness.set(queue.has_room());
+        tokio::time::sleep(READY_EVERY).await;
     }
 }

@@ -13,6 +13,10 @@ pub struct Bounds {
     pub headers_within: Duration,
     /// From the headers to the end of the body.
     pub body_within: Duration,
+    /// From a new connection to its first byte.
+    pub first_byte_within: Duration,
+    /// How long a write may wait for the peer to read.
+    pub write_within: Duration,
     /// How long a connection may be idle between requests: longer than the
     /// proxies before us keep theirs, so that we never close under a request.
     pub idle: Duration,
@@ -33,6 +37,8 @@ impl Bounds {
             connections: 4096,
             headers_within: Duration::from_secs(5),
             body_within: Duration::from_secs(5),
+            first_byte_within: Duration::from_secs(10),
+            write_within: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             durable_within: Duration::from_secs(5),
             header_count: 64,

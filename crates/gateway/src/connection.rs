@@ -1,99 +1,165 @@
-//! A socket that gives up on a request whose headers do not come to an end.
+//! A socket with the deadlines that hyper does not have.
 //!
-//! hyper's own header timeout is also its limit on idle keep-alive
-//! connections, and that must be long: a proxy's pooled connection that we
-//! close just then loses its request. So the clock here starts with a
-//! request's first byte.
+//! * A request's headers must come to an end. hyper's own header timeout is
+//!   also its limit on idle keep-alive connections, and that must be long: a
+//!   proxy's pooled connection that we close just then loses its request. So
+//!   the clock here starts with a request's first byte, and on a fresh
+//!   connection at once.
+//! * An answer must be read: a peer that does not read holds its place no
+//!   longer than a write may take.
+//! * Closing waits a moment for what the peer is still sending: closing on
+//!   unread bytes would reset the connection before the answer is read.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
+
+use crate::Bounds;
 
 /// Sent when the headers took too long.
 const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: 19\r\nconnection: close\r\n\r\n{\"error\":\"timeout\"}";
 
-/// Whether a request's headers have arrived and its answer has not.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InRequest(Arc<AtomicBool>);
+/// How long, and for how many bytes, closing waits for the peer to finish.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
 
-impl InRequest {
-    pub(crate) fn set(&self, inside: bool) {
-        self.0.store(inside, Ordering::Release);
+/// Counts where a connection is: odd while a request is being answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turn(Arc<AtomicU64>);
+
+impl Turn {
+    /// A request's headers have arrived, or its answer was made.
+    pub(crate) fn next(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn get(&self) -> bool {
+    fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct HeaderDeadline<S> {
+pub(crate) struct Guarded<S> {
     stream: S,
-    in_request: InRequest,
-    within: Duration,
-    /// Runs from the first byte of a request to the end of its headers.
-    clock: Option<Pin<Box<Sleep>>>,
+    turn: Turn,
+    headers_within: Duration,
+    write_within: Duration,
+    /// For the headers awaited in a turn; of another turn, it does not count.
+    reading: Option<(u64, Pin<Box<Sleep>>)>,
+    has_begun: bool,
+    writing: Option<Pin<Box<Sleep>>>,
+    closing: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl<S> HeaderDeadline<S> {
-    pub(crate) fn new(stream: S, within: Duration) -> (Self, InRequest) {
-        let in_request = InRequest::default();
-        let wrapped = Self { stream, in_request: in_request.clone(), within, clock: None };
-        (wrapped, in_request)
+impl<S> Guarded<S> {
+    pub(crate) fn new(stream: S, bounds: &Bounds) -> (Self, Turn) {
+        let turn = Turn::default();
+        let guarded = Self {
+            stream,
+            turn: turn.clone(),
+            headers_within: bounds.headers_within,
+            write_within: bounds.write_within,
+            reading: Some((0, Box::pin(sleep(bounds.first_byte_within)))),
+            has_begun: false,
+            writing: None,
+            closing: None,
+        };
+        (guarded, turn)
     }
 
-    fn start_clock(&mut self) {
-        match &mut self.clock {
-            Some(clock) if clock.is_elapsed() => clock.as_mut().reset(Instant::now() + self.within),
-            Some(_) => {}
-            None => self.clock = Some(Box::pin(sleep(self.within))),
+    /// A byte of a request has come: its headers must end in time.
+    fn begin(&mut self, turn: u64) {
+        let awaited = matches!(&self.reading, Some((of, _)) if *of == turn);
+        if !awaited || !self.has_begun {
+            self.reading = Some((turn, Box::pin(sleep(self.headers_within))));
         }
+        self.has_begun = true;
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HeaderDeadline<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
+    /// Ready when the headers awaited in this turn took too long.
+    fn poll_too_late(&mut self, turn: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((of, clock)) = &mut self.reading else { return Poll::Pending };
+        if *of != turn {
+            self.reading = None;
+            return Poll::Pending;
+        }
+        ready!(clock.as_mut().poll(cx));
+        if self.has_begun {
+            // One attempt to say so; a client this slow may not be listening.
+            let _ = Pin::new(&mut self.stream).poll_write(cx, TIMEOUT);
+            tracing::info!(reason = "timeout", "request refused: its headers took too long");
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (left, clock) = self.closing.get_or_insert_with(|| (LINGER_BYTES, Box::pin(sleep(LINGER))));
+        let mut scratch = [0; 4096];
+        while *left > 0 {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *left = left.saturating_sub(buffer.filled().len())
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return clock.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// A write that waits, waits only so long.
+    fn poll_written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.writing = None;
+            return written;
+        }
+        let within = self.write_within;
+        let clock = self.writing.get_or_insert_with(|| Box::pin(sleep(within)));
+        ready!(clock.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.in_request.get() {
-            this.clock = None;
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let before = buf.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buf) {
-            if buf.filled().len() > before {
-                this.start_clock();
+        let (turn, before) = (this.turn.get(), buf.filled().len());
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let awaits_headers = turn.is_multiple_of(2);
+        match read {
+            Poll::Ready(result) => {
+                if awaits_headers && buf.filled().len() > before {
+                    this.begin(turn);
+                }
+                Poll::Ready(result)
             }
-            return Poll::Ready(result);
+            Poll::Pending if awaits_headers => this.poll_too_late(turn, cx),
+            Poll::Pending => Poll::Pending,
         }
-        let Some(clock) = &mut this.clock else { return Poll::Pending };
-        ready!(clock.as_mut().poll(cx));
-        // One attempt to say so; a client this slow may not be listening.
-        let _ = Pin::new(&mut this.stream).poll_write(cx, TIMEOUT);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderDeadline<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.poll_written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -101,10 +167,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderDeadline<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.poll_written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.poll_linger(cx).map(Ok)
     }
 }

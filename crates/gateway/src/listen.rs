@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use crate::Bounds;
-use crate::connection::HeaderDeadline;
+use crate::connection::Guarded;
 
 /// Sent to a connection beyond the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 23\r\nretry-after: 2\r\nconnection: close\r\n\r\n{\"error\":\"unavailable\"}";
@@ -54,6 +54,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdo
                 shutdown.spawn(serve_one(stream, router.clone(), bounds.clone(), shutdown.clone(), place))
             }
             Err(_) => {
+                tracing::warn!(reason = "connections", "connection refused: as many as are allowed are open");
                 let Ok(goodbye) = Arc::clone(&goodbyes).acquire_owned().await else { return };
                 shutdown.spawn(turn_away(stream, goodbye));
             }
@@ -78,13 +79,13 @@ async fn serve_one(
 ) {
     // Answers are small and final: nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
-    let (stream, in_request) = HeaderDeadline::new(stream, bounds.headers_within);
+    let (stream, turn) = Guarded::new(stream, &bounds);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        in_request.set(true);
-        let (in_request, router) = (in_request.clone(), router.clone());
+        turn.next();
+        let (turn, router) = (turn.clone(), router.clone());
         async move {
             let response = router.oneshot(request.map(axum::body::Body::new)).await;
-            in_request.set(false);
+            turn.next();
             response
         }
     });
@@ -96,14 +97,23 @@ async fn serve_one(
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let draining = shutdown.draining();
     tokio::select! {
-        // Its errors are the peer's: resets, timeouts, not HTTP. hyper has answered what can be.
-        _ = connection.as_mut() => return,
+        ended = connection.as_mut() => return log(ended),
         () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     let patience = shutdown.out_of_patience();
     tokio::select! {
         _ = connection => {}
         () = patience.cancelled() => {}
+    }
+}
+
+/// Errors of a connection are the peer's. What is not HTTP, or more of it than
+/// is allowed, hyper has answered with 400 or 431.
+fn log(ended: hyper::Result<()>) {
+    if let Err(error) = ended.as_ref()
+        && error.is_parse()
+    {
+        tracing::info!(reason = "not-http", %error, "request refused");
     }
 }
 

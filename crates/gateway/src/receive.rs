@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, Method, Request, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use event_model::{Event, Evidence, Headers, Inbound, Malformed, Refusal, TraceParent, Verified};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use queue::{Quarantined, QueueError, Receipt};
 use settings::OnMalformed;
 use telemetry::Chain;
@@ -40,7 +40,7 @@ impl Receiving {
     }
 }
 
-/// Answers one request. Every refusal is counted by its reason in the log.
+/// Answers one request. Every refusal has a line in the log, with its reason.
 pub(crate) async fn receive(
     State(receiving): State<Arc<Receiving>>,
     request: Request<Body>,
@@ -70,10 +70,9 @@ fn log(refused: &Refused, trace: TraceParent) {
 
 impl Receiving {
     async fn receive(&self, request: Request<Body>, trace: TraceParent) -> Result<Response<Body>, Refused> {
-        let length = self.check_head(&request)?;
-        let _held = self.hold(length)?;
+        self.check_head(&request)?;
         let headers = self.signature_headers(request.headers());
-        let body = self.read(request.into_body()).await?;
+        let (body, _held) = self.read(request.into_body()).await?;
         let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
         let verified = self.ports.verifier.verify(inbound)?;
         match Event::admit(verified, &self.ports.accounts, Some(trace)) {
@@ -83,8 +82,8 @@ impl Receiving {
         }
     }
 
-    /// What can be refused before the body is read. Answers its length.
-    fn check_head(&self, request: &Request<Body>) -> Result<usize, Refused> {
+    /// What can be refused before the body is read.
+    fn check_head(&self, request: &Request<Body>) -> Result<(), Refused> {
         if request.uri().path() != &*self.ports.path {
             return Err(Refused::Path);
         }
@@ -95,18 +94,10 @@ impl Receiving {
         if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Refused::Encoding);
         }
-        let length = match request.headers().get(CONTENT_LENGTH) {
-            // hyper has refused what is not a number.
-            Some(_) => request.body().size_hint().exact().unwrap_or(u64::MAX),
-            None => self.bounds.body as u64,
-        };
-        usize::try_from(length).ok().filter(|length| *length <= self.bounds.body).ok_or(Refused::TooLarge)
-    }
-
-    /// Sets the body's bytes aside of the budget, while it is being handled.
-    fn hold(&self, length: usize) -> Result<SemaphorePermit<'_>, Refused> {
-        let steps = u32::try_from(length.div_ceil(STEP)).unwrap_or(u32::MAX);
-        self.budget.try_acquire_many(steps).map_err(|_| Refused::Busy)
+        if request.body().size_hint().lower() > self.bounds.body as u64 {
+            return Err(Refused::TooLarge);
+        }
+        if self.budget.available_permits() == 0 { Err(Refused::Busy) } else { Ok(()) }
     }
 
     fn signature_headers(&self, headers: &HeaderMap) -> Headers {
@@ -118,14 +109,33 @@ impl Receiving {
             .collect()
     }
 
-    async fn read(&self, body: Body) -> Result<Bytes, Refused> {
-        let limited = Limited::new(body, self.bounds.body);
-        match timeout(self.bounds.body_within, limited.collect()).await {
-            Err(_) => Err(Refused::TooSlow),
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
-            Ok(Err(_)) => Err(Refused::Broken),
+    /// Reads the body, within its time. The bytes are counted against the budget
+    /// as they arrive, not as they are announced: an announcement costs nothing.
+    async fn read(&self, body: Body) -> Result<(Bytes, Vec<SemaphorePermit<'_>>), Refused> {
+        timeout(self.bounds.body_within, self.collect(body)).await.unwrap_or(Err(Refused::TooSlow))
+    }
+
+    async fn collect(&self, mut body: Body) -> Result<(Bytes, Vec<SemaphorePermit<'_>>), Refused> {
+        let (mut whole, mut held) = (BytesMut::new(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
+            if whole.len() + data.len() > self.bounds.body {
+                return Err(Refused::TooLarge);
+            }
+            held.push(self.hold(data.len())?);
+            if whole.is_empty() && body.is_end_stream() {
+                // The usual case: all in one piece, which needs no copy.
+                return Ok((data, held));
+            }
+            whole.extend_from_slice(&data);
         }
+        Ok((whole.freeze(), held))
+    }
+
+    /// Sets bytes aside of the budget while the request is being handled.
+    fn hold(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refused> {
+        let steps = u32::try_from(bytes.div_ceil(STEP)).unwrap_or(u32::MAX);
+        self.budget.try_acquire_many(steps).map_err(|_| Refused::Busy)
     }
 
     async fn publish(&self, event: Event, trace: TraceParent) -> Result<Response<Body>, Refused> {

@@ -94,22 +94,29 @@ async fn one_connection_too_many_is_told_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
+async fn bodies_beyond_the_budget_are_refused() {
     let gateway = start(Bounds { bodies: 64 << 10, ..Bounds::new(1 << 20) }).await;
     let large = gateway.request(1, 40 << 10);
     let (head, body) = large.split_once("\r\n\r\n").unwrap();
     let mut held = gateway.connect();
-    held.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+    let (most, rest) = body.split_at(body.len() - 1);
+    held.write_all(format!("{head}\r\n\r\n{most}").as_bytes()).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
 
-    let refused = send(
-        &gateway,
-        &format!("{}\r\n\r\n", gateway.request(2, 40 << 10).split_once("\r\n\r\n").unwrap().0),
-    );
+    // Announced bytes cost nothing; bytes that come do.
+    let announced: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = gateway.connect();
+            stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let refused = send(&gateway, &gateway.request(2, 40 << 10));
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 2"), "{refused}");
     let small = send(&gateway, &gateway.request(3, 0));
     assert!(small.starts_with("HTTP/1.1 200"), "{small}");
-    held.write_all(body.as_bytes()).unwrap();
+    held.write_all(rest.as_bytes()).unwrap();
+    drop(announced);
     let first = answer(held);
     assert!(first.starts_with("HTTP/1.1 200"), "{first}");
     assert!(
@@ -120,6 +127,33 @@ async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_at_last() {
-    let gateway = start(Bounds { idle: Duration::from_millis(500), ..Bounds::new(1 << 20) }).await;
-    assert_eq!(answer(gateway.connect()), "");
+    let quick = Duration::from_millis(500);
+    let gateway = start(Bounds { idle: quick, first_byte_within: quick, ..Bounds::new(1 << 20) }).await;
+    assert_eq!(answer(gateway.connect()), "", "nothing was asked, nothing is said");
+    let mut stream = gateway.connect();
+    stream.write_all(gateway.request(1, 0).replace("connection: close\r\n", "").as_bytes()).unwrap();
+    let said = answer(stream);
+    assert_eq!(said.matches("HTTP/1.1").count(), 1, "one answer, and silence: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_read_its_answers_loses_its_place() {
+    let quick = Duration::from_millis(500);
+    let gateway = start(Bounds { connections: 1, write_within: quick, ..Bounds::new(1 << 20) }).await;
+    let mut deaf = gateway.connect();
+    deaf.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let request = format!("GET {PATH} HTTP/1.1\r\nhost: t\r\n\r\n").repeat(1000);
+    while deaf.write_all(request.as_bytes()).is_ok() {}
+    let began = std::time::Instant::now();
+    while !send(&gateway, &gateway.request(1, 0)).starts_with("HTTP/1.1 200") {
+        assert!(began.elapsed() < Duration::from_secs(10), "its place is not given back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_read_by_a_sender_that_is_still_sending() {
+    let gateway = start(Bounds::new(64 << 10)).await;
+    let large = gateway.request(1, 2 << 20);
+    let refused = send(&gateway, &large);
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
 }

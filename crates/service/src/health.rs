@@ -12,11 +12,15 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::Shutdown;
 
 /// Longest life of a health check's connection.
-const CONNECTION: Duration = Duration::from_secs(10);
+const CONNECTION: Duration = Duration::from_secs(5);
+
+/// Checks answered at once; more are closed unanswered.
+const PLACES: usize = 32;
 
 /// Whether this process should be given work.
 #[derive(Clone, Debug, Default)]
@@ -51,14 +55,18 @@ impl Health {
     /// Answers until the process ends: while draining, somebody must hear so.
     pub async fn serve(self, shutdown: Shutdown) {
         let draining = shutdown.draining();
+        let places = Arc::new(Semaphore::new(PLACES));
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
             let ready = self.readiness.get() && !draining.is_cancelled();
-            // One question a connection, asked rarely: in line, and bounded.
-            let _ = tokio::time::timeout(CONNECTION, answer(stream, ready)).await;
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            shutdown.spawn_unwaited(async move {
+                let _ = tokio::time::timeout(CONNECTION, answer(stream, ready)).await;
+                drop(place);
+            });
         }
     }
 }

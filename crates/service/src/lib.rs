@@ -9,6 +9,8 @@ mod shutdown;
 
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 pub use crate::exit::{FAILED, SETTINGS, code};
 pub use crate::health::{Health, Readiness};
 pub use crate::shutdown::Shutdown;
@@ -20,6 +22,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     quiet_panics();
+    raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return code(Err(error.into())),
@@ -33,11 +36,21 @@ where
     code(result)
 }
 
+/// As many descriptors as the system lets us have: a connection is one.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// Says where a panic was and not what it said: messages of failed
 /// expectations show values, which may be an event's.
+#[expect(clippy::print_stderr, reason = "the last words of a command without a log")]
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panicked");
+        match tracing::enabled!(tracing::Level::ERROR) {
+            true => tracing::error!(place, "panicked"),
+            false => eprintln!("error: panicked at {place}; please report it"),
+        }
     }));
 }

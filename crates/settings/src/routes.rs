@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::SettingsError;
-use crate::section::nearest;
+use crate::section::{nearest, shortened};
 use crate::tree::Tree;
 use crate::values::Time;
 
@@ -243,13 +243,21 @@ impl Tree {
             RegistryError::Settings { path: inner, message } => {
                 self.misfit(&[path, &[route.dispatcher.as_str()]].concat(), &inner, &message)
             }
-            other => {
+            _ => {
                 let hint = nearest(&route.dispatcher, registry.kinds());
                 let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
-                self.invalid(&[path, &["dispatcher"]].concat(), &format!("{other}{hint}"))
+                self.invalid(
+                    &[path, &["dispatcher"]].concat(),
+                    &format!("{}{hint}", no_dispatcher(&route.dispatcher, registry)),
+                )
             }
         })
     }
+}
+
+fn no_dispatcher(kind: &str, registry: &Registry) -> String {
+    let known: Vec<_> = registry.kinds().collect();
+    format!("no dispatcher is called `{}`; this binary has: {}", shortened(kind), known.join(", "))
 }
 
 /// Takes the dispatcher's own table out of a route; none given is an empty one.

@@ -28,7 +28,7 @@ const NOT_BUILT: [&str; 12] = [
 ];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
-const MAX_ECHO: usize = 24;
+const MAX_ECHO: usize = 32;
 
 impl Tree {
     pub(crate) fn refuse_unknown_sections(&self) -> Result<(), SettingsError> {
@@ -83,7 +83,11 @@ impl Tree {
     /// An error about the value at `path`.
     pub(crate) fn invalid(&self, path: &[&str], message: &str) -> SettingsError {
         let full: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        SettingsError::Invalid { place: self.place(&full), path: full.join("."), message: message.to_owned() }
+        SettingsError::Invalid {
+            place: self.place(&full),
+            path: full.iter().map(|key| shortened(key)).collect::<Vec<_>>().join("."),
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -133,11 +137,8 @@ fn without_values(message: &str) -> String {
     }
 }
 
-fn shortened(text: &str) -> String {
-    if text.len() <= MAX_ECHO
-        || text.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '_') && text.len() < 64
-    {
-        return text.to_owned();
-    }
-    "(not shown)".to_owned()
+/// A name as it was written, or nothing where it could be a secret.
+pub(crate) fn shortened(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+    if text.len() <= MAX_ECHO && text.chars().all(plain) { text.to_owned() } else { "(not shown)".to_owned() }
 }

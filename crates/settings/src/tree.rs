@@ -73,6 +73,9 @@ impl Tree {
     ) -> Result<Self, SettingsError> {
         let file: Arc<Path> = file.into();
         let mut root = yaml::parse(text, &|line| Place::File { file: Arc::clone(&file), line })?;
+        // A section before what is in it: the closer one wins, in any order of variables.
+        let mut environment: Vec<_> = environment.into_iter().collect();
+        environment.sort();
         for (name, value) in environment {
             overrides::apply(&mut root, &name, &value)?;
         }

@@ -107,8 +107,14 @@ pub(crate) struct AccountSettings {
     #[schemars(with = "String")]
     environment: Environment,
     /// Who of it may send; left out, all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "listed")]
+    #[schemars(with = "Option<Vec<Retailer>>")]
     retailers: Option<Vec<Retailer>>,
+}
+
+/// A key with nothing behind it is a mistake, and must not mean everybody.
+fn listed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<Retailer>>, D::Error> {
+    Vec::deserialize(from).map(Some)
 }
 
 /// A retailer's id, with or without quotes.
@@ -164,6 +170,17 @@ impl Tree {
                 "expected sha512, md5, or both: without one nobody is admitted",
             ));
         }
+        let SignatureHeaders { sha512, md5 } = &webhook.signature_headers;
+        let names: Vec<String> = sha512.iter().chain(md5).map(|name| name.to_lowercase()).collect();
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        if sha512.is_empty()
+            || md5.is_empty()
+            || names.iter().any(String::is_empty)
+            || distinct.len() < names.len()
+        {
+            let why = "expected at least one header for each kind, and none of them twice";
+            return Err(self.invalid(&at("signature-headers"), why));
+        }
         if webhook.body_limit.0 == 0 || webhook.body_limit.0 > MAX_BODY_LIMIT {
             return Err(self.invalid(&at("body-limit"), "expected a size up to 16MiB"));
         }
@@ -203,7 +220,7 @@ fn account(listed: AccountSettings) -> Account {
     };
     Account {
         name,
-        key: KeyName::new(region, environment),
+        key: KeyName::new(region.replace('-', "_"), environment),
         retailers: retailers.map(|retailers| retailers.into_iter().map(text).collect()),
     }
 }

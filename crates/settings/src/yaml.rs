@@ -12,9 +12,13 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, 
         place: place(error.marker().line()),
         message: error.info().to_owned(),
     })?;
-    match documents.first() {
-        Some(document) => convert(document, place),
-        None => Ok(Node { place: place(1), data: Data::Map(Vec::new()) }),
+    match &documents[..] {
+        [document] => convert(document, place),
+        [_, second, ..] => Err(SettingsError::NotYaml {
+            place: place(second.span.start.line()),
+            message: "a second document begins here: expected one".to_owned(),
+        }),
+        [] => Ok(Node { place: place(1), data: Data::Map(Vec::new()) }),
     }
 }
 
@@ -34,8 +38,9 @@ fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<Nod
                 })
                 .collect::<Result<_, SettingsError>>()?,
         ),
-        YamlDataOwned::Tagged(_, inner) => return convert(inner, place),
-        YamlDataOwned::Alias(_) | YamlDataOwned::BadValue => return Err(unusable(here)),
+        YamlDataOwned::Tagged(..) | YamlDataOwned::Alias(_) | YamlDataOwned::BadValue => {
+            return Err(unusable(here));
+        }
     };
     Ok(Node { place: here, data })
 }

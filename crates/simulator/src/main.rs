@@ -66,9 +66,12 @@ struct Source {
     /// The private key
     #[arg(long)]
     key: PathBuf,
-    /// Fluent's accountId
+    /// Fluent's accountId; several take turns
     #[arg(long, default_value = "ACME")]
-    account: String,
+    account: Vec<String>,
+    /// The retailer within the account
+    #[arg(long, default_value_t = 34)]
+    retailer: u32,
     /// How many events
     #[arg(long, short, default_value_t = 1)]
     count: usize,
@@ -123,10 +126,12 @@ async fn send(source: &Source, url: &str, retry: RetryArg) -> anyhow::Result<()>
         RetryArg::Any => Retry::Any,
     };
     let (key, sender) = (KeyPair::load(&source.key)?, Sender::new(url, retry)?);
-    let mut events = Events::new(&source.account, 34, source.seed);
+    let mut events: Vec<Events> =
+        source.account.iter().map(|account| Events::new(account, source.retailer, source.seed)).collect();
     let mut refused = 0;
-    for _ in 0..source.count {
-        let event = events.any();
+    for number in 0..source.count {
+        let turn = number % events.len();
+        let event = events[turn].any();
         let attempted = sender.send(&key.sign(event.body)?).await;
         let status = attempted.answer.as_ref().map_or(0, |answer| answer.status);
         refused += u32::from(!(200..300).contains(&status));
@@ -140,8 +145,14 @@ async fn send(source: &Source, url: &str, retry: RetryArg) -> anyhow::Result<()>
 }
 
 fn write_presigned(source: &Source, host: &str, path: &str, out: &std::path::Path) -> anyhow::Result<()> {
-    let requests =
-        presign(&KeyPair::load(&source.key)?, &source.account, host, path, source.count, source.seed)?;
+    let requests = presign(
+        &KeyPair::load(&source.key)?,
+        source.account.first().map_or("ACME", String::as_str),
+        host,
+        path,
+        source.count,
+        source.seed,
+    )?;
     let file = std::fs::File::create(out).with_context(|| format!("making {}", out.display()))?;
     let mut file = std::io::BufWriter::new(file);
     for request in &requests {

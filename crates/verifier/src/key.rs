@@ -40,6 +40,9 @@ pub enum InvalidKey {
     /// A certificate, which contains a key and more.
     #[error("this is a certificate: expected its public key (openssl x509 -pubkey -noout)")]
     Certificate,
+    /// More than one: only the first would count.
+    #[error("more than one key in one place: expected one, or a list with a key in each place")]
+    Several,
     /// An elliptic-curve or other key.
     #[error("not an RSA key: Fluent signs with RSA")]
     NotRsa,
@@ -138,7 +141,10 @@ impl fmt::Debug for PublicKey {
 /// Label and content of the first PEM block, `-----BEGIN ` already taken off.
 fn pem(rest: &str) -> Result<(&str, &str), InvalidKey> {
     let (label, rest) = rest.split_once("-----").ok_or(InvalidKey::Malformed)?;
-    let (content, _) = rest.split_once("-----END ").ok_or(InvalidKey::Malformed)?;
+    let (content, rest) = rest.split_once("-----END ").ok_or(InvalidKey::Malformed)?;
+    if rest.contains("-----BEGIN ") {
+        return Err(InvalidKey::Several);
+    }
     Ok((label, content))
 }
 

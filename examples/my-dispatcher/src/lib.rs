@@ -36,7 +36,8 @@ impl Dispatcher for FileDispatcher {
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let mut file = open(&self.path).await.transient("opening the file")?;
-        let line = format!("{} {} {}\n", cx.idempotency_key, event.name(), event.entity().unwrap_or_default());
+        let line =
+            format!("{} {} {}\n", cx.idempotency_key, event.name(), event.entity().unwrap_or_default());
         file.write_all(line.as_bytes()).await.transient("writing to the file")?;
         file.sync_all().await.transient("writing to the disk")?;
         Ok(Done::default())

@@ -50,6 +50,65 @@ async fn a_quarantined_body_is_admitted_once_it_can_be() {
     assert!(said.contains("still refused") && said.contains("`id` is missing"), "{said}");
 }
 
+/// What a later version can read, an operator admits: here a body that was
+/// quarantined although it is an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redriven_body_is_verified_again_and_delivered() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    let good = signed("E", "Q_1");
+    let kept = |body: Vec<u8>| queue::Quarantined {
+        id: 0,
+        body: body.into(),
+        algorithm: event_model::Algorithm::Sha512,
+        key: "sydney_sandbox".parse().unwrap(),
+        signature: good.sha512.clone(),
+        received_at: event_model::Timestamp::UNIX_EPOCH,
+        reason: "a test says so".to_owned(),
+    };
+    let beside = queue_embedded::Beside::open(&pipeline.data.join("queue.db"), None).unwrap();
+    let quarantine = queue::Stores::quarantine(&beside);
+    quarantine.keep(kept(good.body.clone())).await.unwrap();
+    quarantine.keep(kept(b"{}".to_vec())).await.unwrap();
+    drop(beside);
+    let listed = pipeline.json(&["quarantine", "list"]);
+    let number = |index: usize| listed[index]["id"].to_string();
+    let forged = pipeline.command(&["quarantine", "redrive", &number(1)]);
+    assert!(String::from_utf8_lossy(&forged.stderr).contains("matches no key"), "{forged:?}");
+    assert_eq!(pipeline.json(&["quarantine", "redrive", &number(0)])["published"], 1);
+    until("it arrived", || sink.len() == 1).await;
+    assert_eq!(pipeline.json(&["quarantine", "discard", &number(1), "--yes"])["removed"], 1);
+    assert_eq!(pipeline.json(&["quarantine", "list"]), json!([]));
+    // Positions go on after it.
+    pipeline.accept(&signed("E", "Q_2")).await;
+    until("that arrived too", || sink.len() == 2).await;
+    assert_eq!(pipeline.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_left_the_settings_can_be_forgotten() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::start(&(sink.route("old", "match: {}") + &sink.route("new", "match: {}")));
+    pipeline.accept(&signed("E", "F_1")).await;
+    until("both have it", || sink.len() == 2).await;
+    assert!(
+        !pipeline.command(&["routes", "forget", "old", "--yes"]).status.success(),
+        "it is in the settings"
+    );
+    assert!(!pipeline.command(&["routes", "forget", "unrouted", "--yes"]).status.success(), "it is ours");
+    pipeline.write_settings(&sink.route("new", "match: {}"));
+    // Forgotten while still in use: the others go on.
+    assert_eq!(pipeline.json(&["routes", "forget", "old", "--yes"])["forgotten"], 1);
+    pipeline.accept(&signed("E", "F_2")).await;
+    let new = || sink.requests().iter().filter(|request| request.path == "/new").count();
+    until("the other route has it", || new() == 2).await;
+    assert_eq!(pipeline.stop(), Some(0));
+    pipeline.run();
+    pipeline.accept(&signed("E", "F_3")).await;
+    until("it goes on", || new() == 3).await;
+    assert!(!pipeline.json(&["routes", "list"]).to_string().contains("old"));
+}
+
 #[track_caller]
 fn verify(pipeline: &Pipeline, body: &[u8], header: &str, code: i32, says: &[&str]) {
     let file = pipeline.folder.path().join("body.json");

@@ -77,6 +77,39 @@ fn a_key_that_is_none_is_refused_and_never_shown() {
 }
 
 #[test]
+fn what_could_be_a_secret_in_the_wrong_place_is_not_shown() {
+    for (from, to) in [
+        ("dispatcher: log", "dispatcher: 'https://hooks.example.com/S3CR3T'"),
+        ("dispatcher: log", "dispatcher: http, http: { 'https://hooks.example.com/S3CR3T': }"),
+        (
+            "fluent-webhook-keys:",
+            "fluent-webhook-keys:\n    'S3CR3T/MIICdgIBADANBgkqhkiG9w0BAQEFAASCAmAwggJc': x",
+        ),
+    ] {
+        let pipeline = Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
+        let text = fs::read_to_string(pipeline.config()).unwrap();
+        fs::write(pipeline.config(), text.replace(from, to)).unwrap();
+        let output = pipeline.command(&["check"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(!said.contains("S3CR3T"), "{said}");
+    }
+}
+
+#[test]
+fn nothing_is_ignored_or_widened_in_silence() {
+    refuse("\nfluentcommerce:", "\n---\nfluentcommerce:", &["a second document"]);
+    refuse("retailers: [34]", "retailers: ", &["retailers"]);
+    refuse("body-limit: 64KiB", "signature-headers: { sha512: [] }", &["at least one header for each kind"]);
+    refuse("body-limit: 64KiB", "signature-headers: { md5: [Fluent-Signature] }", &["none of them twice"]);
+    refuse(
+        "dispatcher: log",
+        "dispatcher: http, http: { url: 'http://169.254.169.254/' }",
+        &["http.url", "never connected to"],
+    );
+}
+
+#[test]
 fn what_does_not_fit_together_is_refused() {
     refuse("dispatcher: log", "dispatcher: lgo", &["no dispatcher is called `lgo`", "did you mean `log`?"]);
     let twice = "    - { name: orders, match: {}, dispatcher: log }\nfluentcommerce:";

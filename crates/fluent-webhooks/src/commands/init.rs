@@ -76,6 +76,18 @@ mod tests {
     }
 
     #[test]
+    fn every_shipped_file_is_known_to_a_test() {
+        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
+        let mut files: Vec<_> = std::fs::read_dir(config)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        // The first is read below, the second beside `schema`.
+        assert_eq!(files, ["application.schema.json", "application.yml"]);
+    }
+
+    #[test]
     fn the_shipped_settings_are_what_init_writes() {
         let shipped = include_str!("../../../../config/application.yml");
         assert_eq!(shipped, settings_for("ACME", "sydney", Environment::Sandbox).unwrap());

@@ -55,6 +55,15 @@ pub(crate) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Remove for good
+    Discard {
+        /// Their numbers
+        #[arg(required = true)]
+        ids: Vec<u64>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -81,6 +90,13 @@ pub(crate) async fn run(common: Common, command: Command, which: Which) -> anyho
                 output::confirm(&format!("Deliver {} event(s) again?", ids.len()), yes)?;
             }
             redrive(&common, &*stores, &ids, to.as_deref(), which).await
+        }
+        Command::Discard { ids, yes } => {
+            output::confirm(&format!("Remove {} event(s) for good?", ids.len()), yes)?;
+            for id in &ids {
+                stores.dead_letters().discard(*id).await?;
+            }
+            output::done(&common, "removed", ids.len())
         }
     }
 }
@@ -179,7 +195,7 @@ async fn redrive(
         stores.dead_letters().redrive(*id, &route).await.with_context(|| format!("redriving {id}"))?;
     }
     if common.json {
-        return output::json(&json!({"redriven": ids.len()}));
+        return output::done(common, "redriven", ids.len());
     }
     output::line(format!(
         "{} event(s) handed over; `fluent-webhooks events show REF` tells what becomes of them",

@@ -26,6 +26,15 @@ pub(crate) enum Command {
         #[arg(long)]
         body: bool,
     },
+    /// Remove for good
+    Discard {
+        /// Their numbers
+        #[arg(required = true)]
+        ids: Vec<u64>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Verify and admit again, by the settings and the version of today
     Redrive {
         /// Their numbers
@@ -39,13 +48,19 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     match command {
         Command::List { limit, after } => list(&common, &stores.quarantine().list(after, limit).await?),
         Command::Show { id, body } => show(&stores.quarantine().get(id).await?, body),
+        Command::Discard { ids, yes } => {
+            output::confirm(&format!("Remove {} body(ies) for good?", ids.len()), yes)?;
+            for id in &ids {
+                stores.quarantine().discard(*id).await?;
+            }
+            output::done(&common, "removed", ids.len())
+        }
         Command::Redrive { ids } => {
             let gateway = open::tree(&common.config)?.gateway()?;
             for id in &ids {
                 release(&*stores, &gateway, *id).await?;
             }
-            output::line(format!("{} event(s) published", ids.len()));
-            Ok(())
+            output::done(&common, "published", ids.len())
         }
     }
 }

@@ -37,14 +37,16 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
             Ok(())
         }
         Command::Forget { route, yes } => {
+            if route == queue::UNROUTED {
+                anyhow::bail!("{route} is the product's own: it keeps what no other route matches");
+            }
             let settings = open::tree(&common.config)?.routes(None)?;
             if settings.0.iter().any(|listed| listed.name == route) {
                 anyhow::bail!("route {route} is in the settings: take it out and restart first");
             }
             output::confirm(&format!("Forget route {route} and what it had still to deliver?"), yes)?;
             stores.forget(&route).await?;
-            output::line(format!("route {route} is forgotten"));
-            Ok(())
+            output::done(&common, "forgotten", 1)
         }
     }
 }

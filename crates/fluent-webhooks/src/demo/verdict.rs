@@ -3,6 +3,7 @@
 use anyhow::bail;
 use queue::{DeadQuery, Stores, UNROUTED};
 
+use super::endpoints::FAILS_TWICE;
 use super::script::{Outcome, Sent};
 use super::story::Story;
 use super::world::World;
@@ -84,8 +85,15 @@ fn problem(story: &Story, sent: &Sent) -> Option<String> {
     match sent.scene.outcome {
         Outcome::Delivered(endpoint) => {
             let arrived = story.of(sent.event_id()?);
-            let there = arrived.iter().any(|d| d.endpoint == endpoint && d.status == 200);
-            if there { None } else { said(format!("never arrived at /{endpoint}")) }
+            let done = arrived.iter().find(|d| d.endpoint == endpoint && d.status == 200);
+            let failed = arrived.iter().filter(|d| d.status != 200).count();
+            match done {
+                None => said(format!("never arrived at /{endpoint}")),
+                Some(_) if sent.scene.reference == FAILS_TWICE && failed != 2 => {
+                    said(format!("failed {failed} times, not twice"))
+                }
+                Some(_) => None,
+            }
         }
         Outcome::Duplicate if !sent.is_duplicate() => said("was not known as a duplicate".to_owned()),
         _ => None,

@@ -11,6 +11,9 @@ use simulator::{Events, KeyPair, Shape};
 /// How long the warehouse's endpoint is down. Fluent gives up after 14 s.
 pub(super) const DOWN: Duration = Duration::from_secs(16);
 
+/// First line of a demo's settings.
+const MARK: &str = "# Written by `fluent-webhooks demo`.";
+
 /// The account that the demo is about.
 pub(super) const ACCOUNT: &str = "ACME";
 
@@ -31,6 +34,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn make(folder: &Path) -> anyhow::Result<Self> {
+        refuse_others(folder)?;
         let keys = folder.join("keys");
         fs::create_dir_all(&keys).with_context(|| format!("making {}", keys.display()))?;
         let data = folder.join("data");
@@ -80,7 +84,7 @@ impl World {
     fn settings(&self) -> String {
         let Self { webhook, health, endpoints, warehouse, .. } = self;
         format!(
-            r#"# Written by `fluent-webhooks demo`.
+            r#"{MARK}
 fluent-connect:
   accounts:
     - {{ name: {ACCOUNT}, region: sydney, environment: sandbox, retailers: [34] }}
@@ -117,6 +121,18 @@ fluentcommerce:
 "#
         )
     }
+}
+
+/// A demo clears its folder: only one that a demo has made, or nobody has.
+fn refuse_others(folder: &Path) -> anyhow::Result<()> {
+    let is_empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    let is_ours = fs::read_to_string(folder.join("application.yml")).is_ok_and(|text| text.starts_with(MARK));
+    anyhow::ensure!(
+        is_empty || is_ours,
+        "{} holds something that is not a demo's: give another with --folder",
+        folder.display()
+    );
+    Ok(())
 }
 
 fn free_ports() -> anyhow::Result<[SocketAddr; 4]> {

@@ -39,6 +39,8 @@ fn what_people_paste_by_mistake_is_named_and_not_shown() {
     let message = PublicKey::parse(&private).unwrap_err().to_string();
     assert!(!message.contains(&inside[..16]), "{message}");
 
+    let pem = SANDBOX.public_pem().unwrap();
+    refuse(&format!("{pem}{pem}"), InvalidKey::Several);
     refuse("", InvalidKey::Malformed);
     refuse("not base64!", InvalidKey::Malformed);
     refuse("aGVsbG8=", InvalidKey::Malformed);
