@@ -17,17 +17,17 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::beside::Beside;
-use crate::consumer::EmbeddedConsumer;
-use crate::door::{self, OpenError};
-use crate::feeder::Feeder;
-use crate::housekeeping::Housekeeping;
+use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
+use crate::file::door::{self, OpenError};
+use crate::file::schema::{connect_to_read, last_position, meta};
 use crate::options::Options;
-use crate::publish::Publish;
-use crate::quarantined::{KeepInGroups, quarantined_bytes};
-use crate::schema::{connect_to_read, last_position, meta};
+use crate::reading::consumer::EmbeddedConsumer;
+use crate::reading::feeder::Feeder;
 use crate::shared::{Shared, lock};
-use crate::subscribe::Subscribe;
-use crate::writer::{Message, Writer};
+use crate::writing::housekeeping::Housekeeping;
+use crate::writing::publish::Publish;
+use crate::writing::subscribe::Subscribe;
+use crate::writing::writer::{Message, Writer};
 
 /// The queue in one SQLite file, served by this process.
 #[derive(Debug)]

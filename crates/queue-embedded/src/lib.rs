@@ -13,39 +13,19 @@
 //! service ([`Beside`]); only one may serve it ([`Embedded::open`] takes a
 //! lock).
 //!
-//! Start reading at [`Embedded::open`], then `writer.rs`.
+//! Start reading at [`Embedded::open`], then `writing/writer.rs`.
 
-mod door;
 mod embedded;
 mod options;
-
-pub(crate) mod writer;
-
-mod claim;
-mod publish;
-mod settle;
-mod subscribe;
-
-mod consumer;
-mod feeder;
-mod route;
 mod shared;
 
-mod housekeeping;
-mod retention;
-
 mod beside;
-mod history;
-mod letters;
-mod quarantined;
-mod salvage;
-
-mod failure;
-mod rows;
-mod schema;
+mod file;
+mod reading;
+mod writing;
 
 pub use crate::beside::Beside;
-pub use crate::door::OpenError;
+pub use crate::beside::salvage::{Salvaged, salvage};
 pub use crate::embedded::Embedded;
+pub use crate::file::door::OpenError;
 pub use crate::options::{Options, Retention};
-pub use crate::salvage::{Salvaged, salvage};

@@ -10,10 +10,10 @@ use std::time::Instant;
 use event_model::{Clock, Event};
 use tokio::sync::watch;
 
-use crate::failure::Failure;
-use crate::route::RouteBuffer;
-use crate::rows::nanos;
-use crate::writer::{Job, Message};
+use crate::file::failure::Failure;
+use crate::file::rows::nanos;
+use crate::reading::route::RouteBuffer;
+use crate::writing::writer::{Job, Message};
 
 /// What the writer, the tail reader and the callers have in common.
 pub(crate) struct Shared {
@@ -183,7 +183,7 @@ impl Shared {
                 error = why,
                 "the queue file can't be trusted any more; it will be set aside at the next start"
             );
-            crate::door::mark_untrusted(&self.path, why);
+            crate::file::door::mark_untrusted(&self.path, why);
         }
     }
 

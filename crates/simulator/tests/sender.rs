@@ -47,6 +47,8 @@ async fn it_gives_up_after_fourteen_seconds() {
     let (refused, answered) =
         tokio::join!(attempts(&closed, Retry::Connection), attempts(&failing, Retry::Any));
     for (attempts, took) in [refused, answered] {
-        assert_eq!((attempts, took.as_secs()), (4, 14));
+        assert_eq!(attempts, 4);
+        // 2 + 4 + 8, and what a busy machine adds.
+        assert!((14..20).contains(&took.as_secs()), "{took:?}");
     }
 }

@@ -68,6 +68,12 @@ fn a_key_that_is_none_is_refused_and_never_shown() {
     assert_eq!(output.status.code(), Some(78));
     assert!(said.contains("PRIVATE key") && said.contains("application.yml:14"), "{said}");
     assert!(!said.contains(&private[..24]), "{said}");
+    // P-256: openssl ecparam -genkey -name prime256v1 | openssl ec -pubout
+    refuse(
+        &key,
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEvUYLyHWLoDXtbdAucZP/sJuOkgXUz/OIZ2H5YLqtH9+Cm7v2nY8W/U1P856TyzZKKozu7E3Ru3mBBdFJqZ0hEw==",
+        &["sydney_sandbox", "not an RSA key"],
+    );
     // 512 bits: openssl genrsa 512 | openssl rsa -pubout
     refuse(
         &key,

@@ -33,7 +33,7 @@ pub trait Harness: fmt::Debug {
 }
 
 /// The lease that the checks ask for.
-pub const LEASE: Duration = Duration::from_millis(600);
+pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Longest wait for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -74,6 +74,22 @@ async fn after_a_failed_fsync_the_file_is_never_trusted_again() {
     until("it arrived", || sink.requests().iter().any(|r| r.header("ce-subject") == "ORDER/AFTER")).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_on_a_full_disk_forgets_nothing() {
+    let (mut pipeline, folder) = with_shim("    []\n");
+    let known = signed("E", "KNOWN");
+    pipeline.accept(&known).await;
+    pipeline.kill();
+    fs::write(folder.join("full"), "").unwrap();
+    pipeline.spawn();
+    assert_eq!(pipeline.wait(), Some(1), "it can't serve");
+    fs::remove_file(folder.join("full")).unwrap();
+    pipeline.run();
+    assert!(set_aside(&pipeline).is_empty(), "no room is not damage: {}", pipeline.log());
+    let again = pipeline.sender(Retry::Never).send(&known).await.answer.unwrap();
+    assert_eq!((again.status, &again.body["duplicate"]), (200, &true.into()));
+}
+
 /// The smallest limit there is, and a route that settles nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_full_of_unsettled_events_refuses_new_ones() {

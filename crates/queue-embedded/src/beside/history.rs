@@ -8,8 +8,8 @@ use queue::{Attempt, DeadReason, EventStory, History, Outcome, QueueError, Story
 use rusqlite::{Connection, Row, params};
 
 use crate::beside::Beside;
-use crate::failure::reading;
-use crate::rows::{EVENT, event, time, unknown, unsigned};
+use crate::file::failure::reading;
+use crate::file::rows::{EVENT, event, time, unknown, unsigned};
 
 impl History for Beside {
     fn find<'a>(

@@ -4,7 +4,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::rows::unsigned;
+use crate::file::rows::unsigned;
 
 /// The format of the file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 1;

@@ -12,12 +12,12 @@ use rusqlite::{Connection, Row, params};
 use tokio::sync::oneshot;
 
 use crate::beside::{Beside, writing};
-use crate::failure::reading;
-use crate::publish::insert;
-use crate::rows::{algorithm, nanos, prefix, signature_bytes, signed, time, unsigned};
-use crate::schema::last_position;
+use crate::file::failure::reading;
+use crate::file::rows::{algorithm, nanos, prefix, signature_bytes, signed, time, unsigned};
+use crate::file::schema::last_position;
 use crate::shared::{Shared, lock};
-use crate::writer::{Job, Store};
+use crate::writing::publish::insert;
+use crate::writing::writer::{Job, Store};
 
 impl Quarantine for Beside {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {

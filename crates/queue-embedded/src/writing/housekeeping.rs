@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::options::Options;
-use crate::retention::Trimmer;
 use crate::shared::Shared;
+use crate::writing::retention::Trimmer;
 
 /// How often the file is measured and trimmed.
 const EVERY: Duration = Duration::from_secs(1);

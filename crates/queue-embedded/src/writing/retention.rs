@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use queue::UNROUTED;
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use crate::file::rows::{signed, unsigned};
+use crate::file::schema::{meta, set_meta};
 use crate::options::Options;
-use crate::rows::{signed, unsigned};
-use crate::schema::{meta, set_meta};
 
 /// Rows looked at in one pass: a publish waits a few milliseconds for it.
 const CHUNK: usize = 256;

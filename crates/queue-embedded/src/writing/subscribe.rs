@@ -4,10 +4,10 @@ use queue::{QueueError, Route, Start};
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use crate::route::RouteBuffer;
-use crate::rows::{signed, unsigned};
+use crate::file::rows::{signed, unsigned};
+use crate::reading::route::RouteBuffer;
 use crate::shared::{Shared, lock};
-use crate::writer::{Job, Store};
+use crate::writing::writer::{Job, Store};
 
 type Reply = Result<Arc<RouteBuffer>, QueueError>;
 

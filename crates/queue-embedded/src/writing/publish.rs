@@ -6,9 +6,9 @@ use queue::{QueueError, Receipt};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use crate::rows::{nanos, prefix, signature_bytes, signed, unsigned};
+use crate::file::rows::{nanos, prefix, signature_bytes, signed, unsigned};
 use crate::shared::{Shared, lock};
-use crate::writer::{Job, Store};
+use crate::writing::writer::{Job, Store};
 
 /// Stores one event, unless it is known.
 pub(crate) struct Publish {

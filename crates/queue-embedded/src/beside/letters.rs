@@ -5,8 +5,8 @@ use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, QueueError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::beside::{Beside, writing};
-use crate::failure::reading;
-use crate::rows::{EVENT, event, signed, time, unknown, unsigned};
+use crate::file::failure::reading;
+use crate::file::rows::{EVENT, event, signed, time, unknown, unsigned};
 
 impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {

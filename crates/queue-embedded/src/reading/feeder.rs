@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use event_model::{Damaged, Event};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use crate::claim::SkipAhead;
-use crate::failure::Failure;
-use crate::quarantined::SetAside;
-use crate::route::{Ready, Retry, RouteBuffer};
-use crate::rows::{EVENT, event, signed, unsigned};
-use crate::settle::give_back;
+use crate::beside::quarantined::SetAside;
+use crate::file::failure::Failure;
+use crate::file::rows::{EVENT, event, signed, unsigned};
+use crate::reading::route::{Ready, Retry, RouteBuffer};
 use crate::shared::{Shared, lock};
+use crate::writing::claim::SkipAhead;
+use crate::writing::settle::give_back;
 
 /// Events, and bytes of their bodies, read at once.
 const CHUNK: usize = 128;

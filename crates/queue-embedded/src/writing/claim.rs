@@ -6,11 +6,11 @@ use queue::{Delivery, QueueError, Ticket};
 use rusqlite::params;
 use tokio::sync::oneshot;
 
-use crate::route::{Ready, RouteBuffer, Taken};
-use crate::rows::{from_nanos, signed};
-use crate::settle::EmbeddedLease;
+use crate::file::rows::{from_nanos, signed};
+use crate::reading::route::{Ready, RouteBuffer, Taken};
 use crate::shared::{Held, LeaseKey, Shared, lock};
-use crate::writer::{Job, Store};
+use crate::writing::settle::EmbeddedLease;
+use crate::writing::writer::{Job, Store};
 
 /// Records that attempts begin, before anybody begins them.
 pub(crate) struct Claim {

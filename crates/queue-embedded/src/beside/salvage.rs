@@ -4,9 +4,9 @@ use event_model::Event;
 use queue::{EventQueue, QueueError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::failure::reading;
-use crate::quarantined;
-use crate::rows::{EVENT, event};
+use crate::beside::quarantined;
+use crate::file::failure::reading;
+use crate::file::rows::{EVENT, event};
 
 /// What was brought over from a file that was set aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use futures::future::BoxFuture;
 use queue::{Consumer, Delivery, QueueError};
 use tokio::sync::oneshot;
 
-use crate::claim::Claim;
-use crate::route::RouteBuffer;
+use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;
+use crate::writing::claim::Claim;
 
 /// One reader of a route's buffer.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use queue::QueueError;
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::failure::Failure;
-use crate::housekeeping::Housekeeping;
-use crate::quarantined::quarantined_bytes;
-use crate::schema::last_position;
+use crate::beside::quarantined::quarantined_bytes;
+use crate::file::failure::Failure;
+use crate::file::schema::last_position;
 use crate::shared::Shared;
+use crate::writing::housekeeping::Housekeeping;
 
 /// Most jobs in one transaction: beyond this, one more costs the first ones
 /// more waiting than it saves itself.
@@ -176,7 +176,7 @@ struct Probe;
 
 impl Job for Probe {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        crate::schema::set_meta(store.sql, "probe", store.now)
+        crate::file::schema::set_meta(store.sql, "probe", store.now)
     }
 
     fn finish(self: Box<Self>, _: Result<(), QueueError>) {}

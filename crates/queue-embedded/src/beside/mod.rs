@@ -1,3 +1,11 @@
+//! The stores of a queue file: what is read, and redriven, beside whoever
+//! serves it.
+
+pub(crate) mod history;
+pub(crate) mod letters;
+pub(crate) mod quarantined;
+pub(crate) mod salvage;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -6,9 +14,9 @@ use futures::future::BoxFuture;
 use queue::{DeadLetters, History, Quarantine, QueueError, RouteState, Stores};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use crate::failure::{Failure, reading};
-use crate::rows::unsigned;
-use crate::schema::{FORMAT, connect, meta, small_cache};
+use crate::file::failure::{Failure, reading};
+use crate::file::rows::unsigned;
+use crate::file::schema::{FORMAT, connect, meta, small_cache};
 use crate::shared::lock;
 
 /// The stores of a queue file, opened beside whoever serves it.

@@ -10,12 +10,12 @@ use event_model::Clock;
 use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, params};
 
-use crate::failure::passing;
-use crate::rows::unsigned;
-use crate::schema::{FORMAT, connect, last_position, prepare};
-use crate::settle::{bury, ended, record};
+use crate::file::failure::passing;
+use crate::file::rows::unsigned;
+use crate::file::schema::{FORMAT, connect, last_position, prepare};
 use crate::shared::{LeaseKey, Shared};
-use crate::writer::Store;
+use crate::writing::settle::{bury, ended, record};
+use crate::writing::writer::Store;
 
 /// Files up to this size are checked whole at the door; of larger ones, rows
 /// are checked as they are read.
@@ -246,7 +246,7 @@ fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<Left>> {
 fn take_up(store: &Store<'_>, left: &Left) -> rusqlite::Result<()> {
     let key = left.key;
     record(store, key, left.attempt, &ended(left.since, store.now, Outcome::Died))?;
-    let row = params![key.route, crate::rows::signed(key.position), key.redrive, store.now];
+    let row = params![key.route, crate::file::rows::signed(key.position), key.redrive, store.now];
     if left.alone {
         tracing::error!(
             position = key.position,

@@ -7,10 +7,10 @@ use queue::{Attempt, DeadReason, Lease, MAX_DETAIL, Outcome, QueueError, Settlem
 use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use crate::route::RouteBuffer;
-use crate::rows::{from_nanos, nanos, signed};
+use crate::file::rows::{from_nanos, nanos, signed};
+use crate::reading::route::RouteBuffer;
 use crate::shared::{Held, LeaseKey, Shared, lock};
-use crate::writer::{Job, Store};
+use crate::writing::writer::{Job, Store};
 
 /// When to give back again what could not be given back.
 const TRY_AGAIN: Duration = Duration::from_secs(1);

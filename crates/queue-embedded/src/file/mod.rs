@@ -1,0 +1,6 @@
+//! The file itself: its tables, its rows, what its errors mean, and its door.
+
+pub(crate) mod door;
+pub(crate) mod failure;
+pub(crate) mod rows;
+pub(crate) mod schema;

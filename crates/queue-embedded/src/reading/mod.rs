@@ -1,0 +1,6 @@
+//! Everything that is handed out: the tail reader, the routes' buffers, and
+//! those who take from them.
+
+pub(crate) mod consumer;
+pub(crate) mod feeder;
+pub(crate) mod route;

@@ -1,0 +1,9 @@
+//! Everything that is written, by one thread, in groups.
+
+pub(crate) mod claim;
+pub(crate) mod housekeeping;
+pub(crate) mod publish;
+pub(crate) mod retention;
+pub(crate) mod settle;
+pub(crate) mod subscribe;
+pub(crate) mod writer;
