@@ -1,8 +1,9 @@
 use crate::cargo;
 
 /// Builds for speed and measures; see `crates/e2e/src/bin/bench`.
+#[expect(clippy::print_stderr, reason = "its output may be for a machine")]
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
-    println!("Building for speed (about five minutes the first time) ...");
+    eprintln!("Building for speed (about five minutes the first time) ...");
     let build = ["build", "--release", "--quiet", "--package", "fluent-webhooks", "--package", "e2e"];
     crate::run(&mut cargo(&build))?;
     let bench = ["run", "--release", "--quiet", "--package", "e2e", "--bin", "bench", "--"];

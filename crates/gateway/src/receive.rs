@@ -111,18 +111,20 @@ impl Receiving {
 
     /// Reads the body, within its time. The bytes are counted against the budget
     /// as they arrive, not as they are announced: an announcement costs nothing.
-    async fn read(&self, body: Body) -> Result<(Bytes, Vec<SemaphorePermit<'_>>), Refused> {
+    async fn read(&self, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Refused> {
         timeout(self.bounds.body_within, self.collect(body)).await.unwrap_or(Err(Refused::TooSlow))
     }
 
-    async fn collect(&self, mut body: Body) -> Result<(Bytes, Vec<SemaphorePermit<'_>>), Refused> {
-        let (mut whole, mut held) = (BytesMut::new(), Vec::new());
+    async fn collect(&self, mut body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Refused> {
+        let (mut whole, mut held) = (BytesMut::new(), self.hold(0)?);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
-            if whole.len() + data.len() > self.bounds.body {
+            let length = whole.len() + data.len();
+            if length > self.bounds.body {
                 return Err(Refused::TooLarge);
             }
-            held.push(self.hold(data.len())?);
+            // By its length so far: pieces of a byte cost no more than the whole.
+            held.merge(self.hold(length.div_ceil(STEP) - held.num_permits())?);
             if whole.is_empty() && body.is_end_stream() {
                 // The usual case: all in one piece, which needs no copy.
                 return Ok((data, held));
@@ -132,9 +134,9 @@ impl Receiving {
         Ok((whole.freeze(), held))
     }
 
-    /// Sets bytes aside of the budget while the request is being handled.
-    fn hold(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refused> {
-        let steps = u32::try_from(bytes.div_ceil(STEP)).unwrap_or(u32::MAX);
+    /// Sets steps aside of the budget while the request is being handled.
+    fn hold(&self, steps: usize) -> Result<SemaphorePermit<'_>, Refused> {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         self.budget.try_acquire_many(steps).map_err(|_| Refused::Busy)
     }
 

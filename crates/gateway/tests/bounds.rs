@@ -126,6 +126,23 @@ async fn bodies_beyond_the_budget_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_pieces_of_a_byte_costs_what_it_weighs() {
+    let gateway = start(Bounds { bodies: 8 << 10, ..Bounds::new(1 << 20) }).await;
+    let request = gateway.request(1, 3000);
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let head: Vec<&str> = head.lines().filter(|line| !line.starts_with("content-length")).collect();
+    let mut stream = gateway.connect();
+    stream.set_nodelay(true).unwrap();
+    write!(stream, "{}\r\ntransfer-encoding: chunked\r\n\r\n", head.join("\r\n")).unwrap();
+    for byte in body.bytes() {
+        stream.write_all(&[b'1', b'\r', b'\n', byte, b'\r', b'\n']).unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let said = answer(stream);
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_at_last() {
     let quick = Duration::from_millis(500);
     let gateway = start(Bounds { idle: quick, first_byte_within: quick, ..Bounds::new(1 << 20) }).await;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::beside::Beside;
 use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
 use crate::file::door::{self, OpenError};
+use crate::file::failure::Failure;
 use crate::file::schema::{connect_to_read, last_position, meta};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
@@ -103,10 +104,28 @@ fn start(
     shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
     let next_probe = std::time::Instant::now();
     let writer = Writer { sql, last, seen_version, next_probe, shared: Arc::clone(shared), housekeeping };
-    let writer = thread("queue-writer", move || writer.run(&jobs));
-    let feeder = thread("queue-reader", move || feeder.run());
+    let (watched, watched_too) = (Watched(Arc::clone(shared)), Watched(Arc::clone(shared)));
+    let writer = thread("queue-writer", move || {
+        let _watched = watched;
+        writer.run(&jobs);
+    });
+    let feeder = thread("queue-reader", move || {
+        let _watched = watched_too;
+        feeder.run();
+    });
     shared.set_feeder(feeder.thread().clone());
     Ok(vec![writer, feeder])
+}
+
+/// Tells everybody if a thread of the queue panics: they would wait for ever.
+struct Watched(Arc<Shared>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.note(&Failure::Broken("a thread of the queue panicked".to_owned()));
+        }
+    }
 }
 
 #[expect(clippy::expect_used, reason = "without its two threads there is no queue, and no process to go on")]
