@@ -9,8 +9,9 @@ use crate::Event;
 pub const EVENT_ID_HEADER: &str = "ce-id";
 
 /// Longest attribute value sent as a header, in bytes; a longer one is left
-/// out (the body has it), since receivers bound their headers.
-pub const MAX_HEADER_VALUE: usize = 1024;
+/// out (the body has it), since receivers bound their headers. Whatever an
+/// account, a retailer and a name may be, they fit.
+pub const MAX_HEADER_VALUE: usize = 2048;
 
 /// Section 3.1.3.2 of the HTTP binding: space, quote, percent, and everything
 /// outside printable ASCII.
@@ -60,6 +61,12 @@ fn encoded(name: &str, value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_required_always_fits() {
+        let longest = encode_header_value(&"\u{1}".repeat(crate::MAX_FIELD));
+        assert!("/fluent/production//".len() + 2 * longest.len() <= MAX_HEADER_VALUE);
+    }
 
     #[test]
     fn values_cannot_break_out_of_a_header() {
