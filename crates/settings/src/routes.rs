@@ -176,6 +176,8 @@ impl Tree {
         for (index, value) in listed.into_iter().enumerate() {
             let index = index.to_string();
             let path = [PATH[0], PATH[1], &index];
+            // First, or its table would be an unknown key, which misleads.
+            self.check_kind(&path, &value, registry)?;
             let route = self.route(&path, value)?;
             if routes.iter().any(|other| other.name == route.name) {
                 let why = format!(
@@ -233,31 +235,39 @@ impl Tree {
         })
     }
 
+    fn check_kind(
+        &self,
+        path: &[&str],
+        route: &Value,
+        registry: Option<&Registry>,
+    ) -> Result<(), SettingsError> {
+        let kind = route.get("dispatcher").and_then(Value::as_str);
+        let (Some(registry), Some(kind)) = (registry, kind) else { return Ok(()) };
+        if registry.kinds().any(|known| known == kind) {
+            return Ok(());
+        }
+        let known: Vec<_> = registry.kinds().collect();
+        let hint = nearest(kind, registry.kinds());
+        let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
+        let (kind, known) = (shortened(kind), known.join(", "));
+        let why = format!("no dispatcher is called `{kind}`; this binary has: {known}{hint}");
+        Err(self.invalid(&[path, &["dispatcher"]].concat(), &why))
+    }
+
     fn check_dispatcher(
         &self,
         path: &[&str],
         route: &RouteSettings,
         registry: &Registry,
     ) -> Result<(), SettingsError> {
-        registry.check(&route.dispatcher, &route.table).map_err(|error| match error {
+        let kind = route.dispatcher.as_str();
+        registry.check(kind, &route.table).map_err(|error| match error {
             RegistryError::Settings { path: inner, message } => {
-                self.misfit(&[path, &[route.dispatcher.as_str()]].concat(), &inner, &message)
+                self.misfit(&[path, &[kind]].concat(), &inner, &message)
             }
-            _ => {
-                let hint = nearest(&route.dispatcher, registry.kinds());
-                let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
-                self.invalid(
-                    &[path, &["dispatcher"]].concat(),
-                    &format!("{}{hint}", no_dispatcher(&route.dispatcher, registry)),
-                )
-            }
+            other => self.invalid(&[path, &["dispatcher"]].concat(), &other.to_string()),
         })
     }
-}
-
-fn no_dispatcher(kind: &str, registry: &Registry) -> String {
-    let known: Vec<_> = registry.kinds().collect();
-    format!("no dispatcher is called `{}`; this binary has: {}", shortened(kind), known.join(", "))
 }
 
 /// Takes the dispatcher's own table out of a route; none given is an empty one.

@@ -118,6 +118,8 @@ fn nothing_is_ignored_or_widened_in_silence() {
 #[test]
 fn what_does_not_fit_together_is_refused() {
     refuse("dispatcher: log", "dispatcher: lgo", &["no dispatcher is called `lgo`", "did you mean `log`?"]);
+    let mistaken = "dispatcher: htpp, http: { url: 'https://x.example/' }";
+    refuse("dispatcher: log", mistaken, &["no dispatcher is called `htpp`", "did you mean `http`?"]);
     let twice = "    - { name: orders, match: {}, dispatcher: log }\nfluentcommerce:";
     refuse("\nfluentcommerce:", twice, &["two routes are called `orders`"]);
     refuse(
