@@ -60,9 +60,12 @@ fn codegen() -> anyhow::Result<()> {
     run(test.env("UPDATE_EXPECT", "1"))
 }
 
-/// The workspace's folder.
+/// The workspace's folder: as `cargo run` says, since a shared target folder
+/// may hold a program that another checkout has built.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).join("..")
 }
 
 /// Where everything is built: also what `CARGO_TARGET_DIR` says.

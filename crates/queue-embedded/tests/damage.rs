@@ -1,0 +1,48 @@
+//! A row that makes no sense costs one event, not a route.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::SystemClock;
+use queue::conformance::event;
+use queue::{EventQueue, Filter, Route, Start};
+use queue_embedded::{Embedded, Options};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_columns_cost_one_event_each_and_delay_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    let queue = open();
+    for reference in ["a", "key", "algorithm", "id", "b"] {
+        queue.publish(event("E", reference)).await.unwrap();
+    }
+    queue.close().await;
+    drop(queue);
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    for damage in [
+        "key = 'nonsense' WHERE position = 2",
+        "algorithm = 'x' WHERE position = 3",
+        "id = x'00' WHERE position = 4",
+    ] {
+        sql.execute(&format!("UPDATE events SET {damage}"), []).unwrap();
+    }
+    drop(sql);
+
+    let queue = open();
+    let lease = Duration::from_secs(30);
+    let route = Route { name: "r".to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next(8)).await;
+        let deliveries = next.expect("the others are delivered").unwrap();
+        seen.extend(deliveries.iter().map(|delivery| delivery.event.fields().entity_ref.clone().unwrap()));
+    }
+    assert_eq!(seen, ["a", "b"]);
+    let began = std::time::Instant::now();
+    while queue.stores().quarantine().list(0, 10).await.unwrap().len() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the damaged ones are kept apart");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
