@@ -37,6 +37,9 @@ pub struct Stored {
     pub received_at: Timestamp,
     /// The trace that began with the request.
     pub trace: Option<TraceParent>,
+    /// The queue had lost it, and a spool gave it again: it may come late, and
+    /// after newer events of its entity.
+    pub refed: bool,
 }
 
 /// Who and how large, never what: bodies stay out of logs.
@@ -95,7 +98,7 @@ impl Event {
         let (inbound, evidence) = inbound.into_parts();
         let Evidence { algorithm, key, signature } = evidence;
         let Inbound { body, received_at, headers: _ } = inbound;
-        let stored = Stored { body, algorithm, key, signature, received_at, trace };
+        let stored = Stored { body, algorithm, key, signature, received_at, trace, refed: false };
         Ok(Self::assemble(read.fields, stored))
     }
 
@@ -159,6 +162,18 @@ impl Event {
     /// The trace that began with the request.
     pub fn trace(&self) -> Option<TraceParent> {
         self.stored.trace
+    }
+
+    /// Whether it comes out of a spool for a second time.
+    pub fn is_refed(&self) -> bool {
+        self.stored.refed
+    }
+
+    /// The same event, marked as one that the queue had lost.
+    #[must_use]
+    pub fn refed(mut self) -> Self {
+        self.stored.refed = true;
+        self
     }
 
     /// What a queue must keep.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
 
-use event_model::{Clock, Event};
+use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
@@ -138,6 +138,15 @@ impl EventQueue for Embedded {
         let (job, answer) = Publish::new(event, Arc::clone(&self.shared));
         self.shared.submit(job);
         Self::answer(answer).boxed()
+    }
+
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.beside.holds(position, id)
+    }
+
+    /// What this queue knows, it holds.
+    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        self.publish(event)
     }
 
     fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {

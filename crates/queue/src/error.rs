@@ -37,4 +37,17 @@ impl QueueError {
     pub fn unavailable(action: &'static str, source: impl Into<BoxError>) -> Self {
         Self::Unavailable { action, source: source.into() }
     }
+
+    /// The same answer for somebody else who waited for it.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::Unavailable { action, source } => Self::unavailable(action, source.to_string()),
+            Self::Failed(why) => Self::Failed(why.clone()),
+            Self::Closed => Self::Closed,
+            Self::LeaseLost => Self::LeaseLost,
+            Self::NotFound(what) => Self::NotFound(what.clone()),
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub mod conformance;
 
 use std::fmt;
 
-use event_model::Event;
+use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 
 pub use crate::delivery::{
@@ -41,6 +41,28 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
     /// lose it. An id that is known within the adapter's window is stored once
     /// and answered with [`Receipt::duplicate`].
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
+
+    /// Stores events in this order. What comes after one that failed is not
+    /// stored, so that nothing overtakes.
+    fn publish_all(&self, events: Vec<Event>) -> BoxFuture<'_, Published> {
+        Box::pin(async move {
+            let mut published = Published::default();
+            for event in events {
+                match self.publish(event).await {
+                    Ok(receipt) => published.receipts.push(receipt),
+                    Err(error) => return Published { error: Some(error), ..published },
+                }
+            }
+            published
+        })
+    }
+
+    /// Whether `position` holds the event `id`, or held it until every route
+    /// had settled it: what a copy elsewhere may be given up for.
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>>;
+
+    /// Stores an event once more that is known but not held.
+    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
 
     /// Joins `route`, creating it at its start when it is first seen.
     /// Consumers of one name share its deliveries.
@@ -86,6 +108,15 @@ pub struct Receipt {
     pub epoch: String,
     /// Where it is stored; rises with every new event.
     pub position: u64,
+}
+
+/// What became of events that were published together.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Of the first so many.
+    pub receipts: Vec<Receipt>,
+    /// Why the others were not stored.
+    pub error: Option<QueueError>,
 }
 
 /// How far a queue reaches.

@@ -9,13 +9,14 @@ pub(crate) mod salvage;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use event_model::EventId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{DeadLetters, History, Quarantine, QueueError, RouteState, Stores};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::file::failure::{Failure, reading};
-use crate::file::rows::unsigned;
+use crate::file::rows::{signed, unsigned};
 use crate::file::schema::{FORMAT, connect, meta, small_cache};
 use crate::shared::lock;
 
@@ -49,6 +50,21 @@ impl Beside {
     ) -> BoxFuture<'static, Result<T, QueueError>> {
         let sql = Arc::clone(&self.sql);
         blocking(move || read(&lock(&sql)))
+    }
+
+    /// Whether `position` holds `id`, or is before everything that is kept.
+    pub(crate) fn holds(&self, position: u64, id: EventId) -> BoxFuture<'static, Result<bool, QueueError>> {
+        self.read(move |sql| {
+            let found = sql
+                .query_row("SELECT id FROM events WHERE position = ?1", [signed(position)], |row| row.get(0))
+                .optional()
+                .map_err(reading)?;
+            let first = "SELECT ifnull(min(position), 0) FROM events";
+            match found {
+                Some(found) => Ok::<Vec<u8>, _>(found).map(|found| found == id.as_bytes()),
+                None => sql.query_row(first, [], |row| row.get(0)).map_err(reading).map(|first| signed(position) < first),
+            }
+        })
     }
 
     /// Runs `write` in one transaction: all of it or nothing.

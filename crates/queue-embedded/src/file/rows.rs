@@ -34,6 +34,7 @@ fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
         received_at: time(row, first + 3)?,
         trace: row.get_ref(first + 4)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
         body: Bytes::copy_from_slice(row.get_ref(first + 5)?.as_blob()?),
+        refed: false,
     })
 }
 

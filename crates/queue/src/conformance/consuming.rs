@@ -29,6 +29,27 @@ pub(super) async fn an_id_is_stored_once(harness: &dyn Harness) {
     assert_eq!(finish(&mut *consumer(&*queue, "r").await, 2).await, ["a", "b"]);
 }
 
+pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["b"]).await;
+    let group = ["a", "b", "c"].map(|reference| event("E", reference));
+    let published = queue.publish_all(group.to_vec()).await;
+    assert!(published.error.is_none(), "{published:?}");
+    let receipts = published.receipts;
+    assert_eq!(receipts.iter().map(|receipt| receipt.duplicate).collect::<Vec<_>>(), [false, true, false]);
+    assert!(receipts[1].position < receipts[0].position && receipts[0].position < receipts[2].position);
+    for (kept, receipt) in group.iter().zip(&receipts) {
+        assert!(queue.holds(receipt.position, kept.id()).await.expect("read back"));
+        assert!(!queue.holds(receipt.position, event("E", "z").id()).await.expect("read back"));
+    }
+    let beyond = receipts[2].position + 1;
+    assert!(!queue.holds(beyond, group[0].id()).await.expect("read back"), "nothing is there yet");
+    let many: Vec<_> = (0..600).map(|number| event("M", &format!("{number:03}"))).collect();
+    let published = queue.publish_all(many).await;
+    let positions: Vec<_> = published.receipts.iter().map(|receipt| receipt.position).collect();
+    assert_eq!((positions.len(), positions.is_sorted()), (600, true), "{:?}", published.error);
+}
+
 pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&*queue, &["a"]).await;

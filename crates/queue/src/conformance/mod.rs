@@ -55,6 +55,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
     let checks = checks![
         consuming::a_published_event_is_delivered_whole,
         consuming::an_id_is_stored_once,
+        consuming::a_group_keeps_its_order_and_is_held,
         consuming::a_settled_delivery_is_over,
         consuming::routes_do_not_share_and_consumers_of_one_do,
         consuming::a_filter_decides_who_gets_what,

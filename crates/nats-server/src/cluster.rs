@@ -1,0 +1,62 @@
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::server::{Options, Server, free_port};
+
+/// Servers that know each other, or one alone.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The servers.
+    pub servers: Vec<Server>,
+    // Removed after the servers were killed: fields drop in this order.
+    _folder: Option<TempDir>,
+}
+
+impl Cluster {
+    /// Starts `count` servers and waits until each is healthy.
+    pub fn start(count: usize, options: &Options) -> anyhow::Result<Self> {
+        let (folder, temporary) = place(options)?;
+        let ports: Vec<u16> = (0..count).map(|_| free_port()).collect::<Result<_, _>>()?;
+        let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let mut servers = Vec::new();
+        for (number, port) in ports.iter().enumerate() {
+            let name = format!("nats-{}", number + 1);
+            let others = format!(
+                "cluster {{ name: fluent, listen: 127.0.0.1:{port}, routes: [{}] }}",
+                routes.join(", ")
+            );
+            let others = if count > 1 { others } else { String::new() };
+            servers.push(Server::prepare(&name, &folder.join(&name), &others, options)?);
+        }
+        let mut cluster = Self { servers, _folder: temporary };
+        cluster.start_all()?;
+        Ok(cluster)
+    }
+
+    /// Starts every server that does not run, and waits for all.
+    pub fn start_all(&mut self) -> anyhow::Result<()> {
+        for server in self.servers.iter_mut().filter(|server| server.pid().is_none()) {
+            server.start()?;
+        }
+        self.servers.iter_mut().try_for_each(Server::wait)
+    }
+
+    /// kill -9 for every server.
+    pub fn kill_all(&mut self) {
+        self.servers.iter_mut().for_each(Server::kill);
+    }
+
+    /// Where clients connect.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(Server::url).collect()
+    }
+}
+
+fn place(options: &Options) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
+    if let Some(folder) = &options.folder {
+        return Ok((folder.clone(), None));
+    }
+    let temporary = tempfile::tempdir()?;
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}

@@ -1,0 +1,187 @@
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for a server to be able to serve.
+const START: Duration = Duration::from_secs(30);
+
+/// How servers are to be run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the program is fetched to, if it must be.
+    pub programs: PathBuf,
+    /// fsync after every write. The server's default is every two minutes.
+    pub sync_always: bool,
+    /// Most bytes that JetStream may store.
+    pub max_file: String,
+    /// More lines of configuration: accounts, permissions, TLS.
+    pub more: String,
+    /// Where streams are kept; left out, in a folder that is removed again.
+    pub folder: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            programs: programs(),
+            sync_always: false,
+            max_file: "8GB".to_owned(),
+            more: String::new(),
+            folder: None,
+        }
+    }
+}
+
+/// `target/`, beside what the running program was built to.
+fn programs() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    target.map_or_else(std::env::temp_dir, Path::to_path_buf)
+}
+
+/// One server. It is killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// Its name in the cluster.
+    pub name: String,
+    port: u16,
+    monitor: u16,
+    program: PathBuf,
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+/// A port that was free just now.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Server {
+    /// Writes the configuration of a server called `name`, with its data in
+    /// `folder`. `cluster` is the configuration's part about the others.
+    pub(crate) fn prepare(
+        name: &str,
+        folder: &Path,
+        cluster: &str,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let (port, monitor) = (free_port()?, free_port()?);
+        let sync = if options.sync_always { "always" } else { "2m" };
+        let (store, max, more) = (folder.join("store"), &options.max_file, &options.more);
+        let text = format!(
+            "server_name: {name}\nlisten: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\nmax_payload: 4MB\n\
+             jetstream {{ store_dir: {store:?}, max_file: {max}, max_mem: 64MB, sync_interval: {sync} }}\n\
+             {cluster}\n{more}\n"
+        );
+        fs::write(folder.join("nats.conf"), text)?;
+        let program = crate::find(&options.programs)?;
+        Ok(Self { name: name.to_owned(), port, monitor, program, folder: folder.to_owned(), child: None })
+    }
+
+    /// Starts it, also again after [`Server::kill`]. Does not wait: see
+    /// [`Server::wait`].
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(self.folder.join("nats.log"))?;
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.folder.join("nats.conf"));
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        self.child = Some(child.with_context(|| format!("starting {}", self.program.display()))?);
+        Ok(())
+    }
+
+    /// Waits until it says that it is healthy, JetStream included.
+    pub fn wait(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !self.is_healthy() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
+            if let Some(status) = ended {
+                bail!("{} ended with {status}; its last words: {}", self.name, self.last_words());
+            }
+            if began.elapsed() > START {
+                bail!("{} is not healthy after {START:?}; its last words: {}", self.name, self.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("nats.log")).unwrap_or_default();
+        log.lines().rev().take(5).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// Whether it answers its health check now.
+    pub fn is_healthy(&self) -> bool {
+        self.get("/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// What its monitoring port answers: head and body as they come.
+    pub fn get(&self, path: &str) -> std::io::Result<String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.monitor));
+        let patience = Duration::from_secs(1);
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.replacen("HTTP/1.0", "HTTP/1.1", 1))
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port of that.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its configuration, log and data are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops it where it stands, as a machine that hangs.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,154 @@
+//! JetStream's API, request by request. The client's own methods hide the
+//! server's error codes in kinds of their own; here each refusal has one shape.
+//! <https://docs.nats.io/reference/reference-protocols/nats_api_reference>
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{self, pull};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{self, RawMessage};
+use queue::QueueError;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::connect::Link;
+
+/// Why the server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Refused(#[from] async_nats::jetstream::Error),
+    #[error("no answer")]
+    NoAnswer(#[source] async_nats::jetstream::context::RequestError),
+}
+
+impl ApiError {
+    /// Whether there is no such stream, consumer or message.
+    pub(crate) fn is_missing(&self) -> bool {
+        const MISSING: [ErrorCode; 3] =
+            [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND, ErrorCode::NO_MESSAGE_FOUND];
+        matches!(self, Self::Refused(error) if MISSING.contains(&error.error_code()))
+    }
+
+    /// As a failure of `action`.
+    pub(crate) fn of(self, action: &'static str) -> QueueError {
+        crate::failure::failed(action)(self)
+    }
+}
+
+/// Asks `$JS.API.<subject>`.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    link: &Link,
+    subject: &str,
+    request: &impl Serialize,
+) -> Result<T, ApiError> {
+    match link.jetstream.request(subject.to_owned(), request).await {
+        Ok(Response::Ok(answer)) => Ok(answer),
+        Ok(Response::Err { error }) => Err(error.into()),
+        Err(error) => Err(ApiError::NoAnswer(error)),
+    }
+}
+
+/// What a stream is and holds.
+pub(crate) async fn stream_info(link: &Link, stream: &str) -> Result<stream::Info, ApiError> {
+    ask(link, &format!("STREAM.INFO.{stream}"), &json!({})).await
+}
+
+/// How many messages each subject that matches `filter` has.
+pub(crate) async fn subjects(link: &Link, stream: &str, filter: &str) -> Result<Vec<(String, u64)>, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        state: State,
+        #[serde(default)]
+        total: usize,
+    }
+    #[derive(Deserialize)]
+    struct State {
+        #[serde(default)]
+        subjects: Option<std::collections::BTreeMap<String, u64>>,
+    }
+    let mut all = Vec::new();
+    loop {
+        let request = json!({ "subjects_filter": filter, "offset": all.len() });
+        let answer: Answer = ask(link, &format!("STREAM.INFO.{stream}"), &request).await?;
+        let page = answer.state.subjects.unwrap_or_default();
+        let is_last = page.is_empty();
+        all.extend(page);
+        if is_last || all.len() >= answer.total {
+            return Ok(all);
+        }
+    }
+}
+
+/// Every consumer of a stream.
+pub(crate) async fn consumers(link: &Link, stream: &str) -> Result<Vec<consumer::Info>, ApiError> {
+    #[derive(Deserialize)]
+    struct Page {
+        total: usize,
+        #[serde(default)]
+        consumers: Option<Vec<consumer::Info>>,
+    }
+    let mut all = Vec::new();
+    loop {
+        let request = json!({ "offset": all.len() });
+        let page: Page = ask(link, &format!("CONSUMER.LIST.{stream}"), &request).await?;
+        let found = page.consumers.unwrap_or_default();
+        let is_last = found.is_empty();
+        all.extend(found);
+        if is_last || all.len() >= page.total {
+            return Ok(all);
+        }
+    }
+}
+
+/// What a consumer is and where it stands.
+pub(crate) async fn consumer_info(link: &Link, stream: &str, name: &str) -> Result<consumer::Info, ApiError> {
+    ask(link, &format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await
+}
+
+/// Makes a consumer, or changes it to this.
+pub(crate) async fn put_consumer(
+    link: &Link,
+    stream: &str,
+    name: &str,
+    config: &pull::Config,
+) -> Result<consumer::Info, ApiError> {
+    use async_nats::jetstream::consumer::IntoConsumerConfig;
+    let request = json!({ "stream_name": stream, "config": config.clone().into_consumer_config() });
+    ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
+}
+
+/// Removes a consumer.
+pub(crate) async fn delete_consumer(link: &Link, stream: &str, name: &str) -> Result<(), ApiError> {
+    ask::<Value>(link, &format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await.map(drop)
+}
+
+/// Removes what `request` names.
+pub(crate) async fn purge(link: &Link, stream: &str, request: Value) -> Result<u64, ApiError> {
+    let answer: stream::PurgeResponse = ask(link, &format!("STREAM.PURGE.{stream}"), &request).await?;
+    Ok(answer.purged)
+}
+
+/// Removes one message.
+pub(crate) async fn delete_message(link: &Link, stream: &str, sequence: u64) -> Result<(), ApiError> {
+    let request = json!({ "seq": sequence, "no_erase": true });
+    ask::<Value>(link, &format!("STREAM.MSG.DELETE.{stream}"), &request).await.map(drop)
+}
+
+/// Reads one message, from the stream's leader: a follower may be behind.
+pub(crate) async fn get_message(
+    link: &Link,
+    stream: &str,
+    request: &Value,
+) -> Result<Option<StreamMessage>, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: RawMessage,
+    }
+    match ask::<Answer>(link, &format!("STREAM.MSG.GET.{stream}"), request).await {
+        Ok(answer) => Ok(StreamMessage::try_from(answer.message).ok()),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,118 @@
+//! What happened in every attempt. Attempts that end at the same time are
+//! written together: one message for all, one answer for all who wait.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use event_model::Timestamp;
+use queue::{Attempt, DeadReason, Outcome, QueueError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::names::ATTEMPTS_LOG;
+use crate::publishing::Publisher;
+
+/// Attempts that wait to be written; more wait outside.
+const WAITING: usize = 4096;
+
+/// Most attempts of one message: at 1 KiB each it stays far below the stream's
+/// largest.
+const GROUP: usize = 512;
+
+/// One line of the log. Other programs may read it: names are a public format.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) event: String,
+    pub(crate) route: String,
+    pub(crate) redrive: u32,
+    pub(crate) attempt: u32,
+    pub(crate) started_at: Timestamp,
+    pub(crate) took_ns: u64,
+    pub(crate) outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+    /// What became of the delivery.
+    pub(crate) then: Then,
+}
+
+/// What became of a delivery after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Then {
+    /// The route is finished with it.
+    Done,
+    /// It waits.
+    Waiting {
+        /// Not before this.
+        due: Timestamp,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// Its number.
+        letter: u64,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// It comes again by itself.
+    Back,
+}
+
+impl Line {
+    pub(crate) fn attempt(&self) -> Attempt {
+        Attempt {
+            started_at: self.started_at,
+            took: Duration::from_nanos(self.took_ns),
+            outcome: self.outcome,
+            status: self.status,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+type Answer = oneshot::Sender<Result<(), QueueError>>;
+
+/// The way into the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts(mpsc::Sender<(Line, Answer)>);
+
+impl Attempts {
+    /// Begins to write. The task ends when the last handle is dropped.
+    #[expect(clippy::disallowed_methods, reason = "it ends when its senders are dropped")]
+    pub(crate) fn start(publisher: Publisher) -> Self {
+        let (sender, inbox) = mpsc::channel(WAITING);
+        tokio::spawn(run(inbox, publisher));
+        Self(sender)
+    }
+
+    /// Writes one attempt, with whatever else ends now.
+    pub(crate) async fn record(&self, line: Line) -> Result<(), QueueError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((line, answer)).await.map_err(|_| QueueError::Closed)?;
+        answered.await.unwrap_or(Err(QueueError::Closed))
+    }
+}
+
+async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher) {
+    let mut group = Vec::with_capacity(GROUP);
+    while inbox.recv_many(&mut group, GROUP).await > 0 {
+        let written = write(&publisher, &group).await;
+        for (_, answer) in group.drain(..) {
+            let _ = answer.send(written.as_ref().map_err(QueueError::again).copied());
+        }
+    }
+}
+
+async fn write(publisher: &Publisher, group: &[(Line, Answer)]) -> Result<(), QueueError> {
+    let mut body = Vec::with_capacity(group.len() * 256);
+    for (line, _) in group {
+        // A line of strings and numbers always has a form in JSON.
+        let _ = serde_json::to_writer(&mut body, line);
+        body.push(b'\n');
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+    publisher.put(ATTEMPTS_LOG.to_owned(), headers, body.into()).await.map(drop)
+}

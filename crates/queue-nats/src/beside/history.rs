@@ -1,0 +1,142 @@
+//! What happened to events, read from the streams themselves: right, and as
+//! slow as they are long.
+
+use std::collections::BTreeMap;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::Info;
+use event_model::{Event, EventId};
+use futures::future::BoxFuture;
+use percent_encoding::percent_decode_str;
+use queue::{EventStory, History, QueueError, StoryState, StoryStep};
+use serde_json::json;
+
+use crate::api;
+use crate::attempts::{Line, Then};
+use crate::beside::Beside;
+use crate::beside::routes::routes;
+use crate::beside::scan::{Scan, Stored};
+use crate::message::{self, text};
+use crate::names::{ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_ID, HEADER_ROOT};
+
+/// Shortest beginning of an id that is taken for one.
+const MIN_ID: usize = 8;
+
+impl History for Beside {
+    fn find<'a>(
+        &'a self,
+        reference: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+        Box::pin(async move {
+            let found = self.positions(reference, limit).await?;
+            let mut lines = self.lines(&found).await?;
+            let routes = routes(&self.0.link, EVENTS).await?;
+            let mut stories = Vec::new();
+            for (position, id) in found.into_iter().rev() {
+                let Some(event) = self.event(position).await? else { continue };
+                stories.push(story(&event, position, lines.remove(&id).unwrap_or_default(), &routes));
+            }
+            Ok(stories)
+        })
+    }
+}
+
+impl Beside {
+    /// The newest `limit` events that `reference` names, oldest first.
+    async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(u64, String)>, QueueError> {
+        let scan =
+            Scan { stream: EVENTS, subject: EVENTS_SUBJECT.to_owned(), from: 1, headers_only: true };
+        let mut found = std::collections::VecDeque::new();
+        let look = |stored: Stored| {
+            if is_named(&stored.headers, reference) {
+                let id = text(&stored.headers, HEADER_ID).unwrap_or_default().to_owned();
+                found.push_back((stored.sequence, id));
+            }
+            if found.len() > limit {
+                found.pop_front();
+            }
+            true
+        };
+        scan.each(&self.0.link, look).await?;
+        Ok(found.into())
+    }
+
+    async fn lines(&self, found: &[(u64, String)]) -> Result<BTreeMap<String, Vec<Line>>, QueueError> {
+        let mut lines: BTreeMap<String, Vec<Line>> =
+            found.iter().map(|(_, id)| (id.clone(), Vec::new())).collect();
+        if lines.is_empty() {
+            return Ok(lines);
+        }
+        let scan =
+            Scan { stream: ATTEMPTS, subject: ATTEMPTS_LOG.to_owned(), from: 1, headers_only: false };
+        let look = |stored: Stored| {
+            let group = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            for line in group.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {
+                if let Some(lines) = lines.get_mut(&line.event) {
+                    lines.push(line);
+                }
+            }
+            true
+        };
+        scan.each(&self.0.link, look).await?;
+        Ok(lines)
+    }
+
+    async fn event(&self, position: u64) -> Result<Option<Event>, QueueError> {
+        let found = api::get_message(&self.0.link, EVENTS, &json!({ "seq": position })).await;
+        let found = found.map_err(|error| error.of("reading an event"))?;
+        Ok(found.and_then(|message| message::event(&message.headers, message.payload).ok()))
+    }
+}
+
+fn is_named(headers: &HeaderMap, reference: &str) -> bool {
+    let is_entity = |name: &'static str| {
+        text(headers, name).is_some_and(|value| {
+            let entity = percent_decode_str(value).decode_utf8_lossy();
+            entity.split_once('/').is_some_and(|(_, found)| found == reference)
+        })
+    };
+    let is_id = reference.len() >= MIN_ID
+        && text(headers, HEADER_ID).is_some_and(|id: &str| id.parse::<EventId>().is_ok() && id.starts_with(reference));
+    is_id || is_entity("ce-subject") || is_entity(HEADER_ROOT)
+}
+
+fn story(event: &Event, position: u64, mut lines: Vec<Line>, routes: &[Info]) -> EventStory {
+    lines.sort_by_key(|line| (line.started_at, line.attempt));
+    let states = routes.iter().map(|route| state(route, position, &lines)).collect();
+    let step = |line: Line| StoryStep {
+        record: line.attempt(),
+        route: line.route,
+        redrive: line.redrive,
+        attempt: line.attempt,
+    };
+    EventStory {
+        id: event.id(),
+        position,
+        name: event.name().to_owned(),
+        entity: event.entity(),
+        source: event.source(),
+        received_at: event.received_at(),
+        trace_id: event.trace().map(|trace| trace.trace_id()),
+        steps: lines.into_iter().map(step).collect(),
+        states,
+    }
+}
+
+/// The last word about an event on a route.
+fn state(info: &Info, position: u64, lines: &[Line]) -> StoryState {
+    let route = info.name.clone();
+    let of_route = lines.iter().filter(|line| line.route == route);
+    let last = of_route.max_by_key(|line| (line.redrive, line.attempt, line.started_at));
+    match last.map(|line| &line.then) {
+        Some(Then::Done) => StoryState::Done { route },
+        Some(Then::Waiting { due }) => StoryState::Waiting { route, due: *due },
+        Some(Then::Dead { letter, reason }) => StoryState::Dead { route, letter: *letter, reason: *reason },
+        Some(Then::Back) => StoryState::InFlight { route },
+        None if position <= info.delivered.stream_sequence && position > info.ack_floor.stream_sequence => {
+            StoryState::InFlight { route }
+        }
+        None => StoryState::NotReached { route },
+    }
+}

@@ -1,0 +1,40 @@
+//! What is kept beside the events, for people: each in a stream of its own.
+
+pub(crate) mod history;
+pub(crate) mod letters;
+pub(crate) mod quarantined;
+pub(crate) mod routes;
+mod scan;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use queue::{DeadLetters, History, Quarantine, QueueError, RouteState, Stores};
+
+use crate::shared::Shared;
+
+/// The stores of one cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside(pub(crate) Arc<Shared>);
+
+impl Stores for Beside {
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self
+    }
+
+    fn quarantine(&self) -> &dyn Quarantine {
+        self
+    }
+
+    fn history(&self) -> &dyn History {
+        self
+    }
+
+    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        Box::pin(routes::states(&self.0))
+    }
+
+    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(routes::forget(&self.0, route))
+    }
+}

@@ -1,0 +1,143 @@
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+use event_model::{Algorithm, Event, EventId, Timestamp, encode_header_value};
+use futures::future::BoxFuture;
+use percent_encoding::percent_decode_str;
+use queue::{Quarantine, Quarantined, QueueError};
+use serde_json::json;
+
+use crate::api;
+use crate::beside::Beside;
+use crate::beside::scan::{Scan, Stored};
+use crate::message::{NotAnEvent, algorithm, parsed, text};
+use crate::names::{
+    HEADER_ALGORITHM, HEADER_KEY, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME, QUARANTINE,
+    QUARANTINE_SUBJECT,
+};
+use crate::shared::Shared;
+
+impl Quarantine for Beside {
+    fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async move {
+            // The same bytes under the same key: within the server's window once.
+            let id = format!("{}/{}", body.key, EventId::of(body.key.environment(), &body.body));
+            keep(&self.0, headers(&body), id, body.body).await
+        })
+    }
+
+    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+        Box::pin(async move {
+            let scan = Scan {
+                stream: QUARANTINE,
+                subject: QUARANTINE_SUBJECT.to_owned(),
+                from: after + 1,
+                headers_only: false,
+            };
+            let mut found = Vec::new();
+            let look = |stored: Stored| {
+                found.extend(quarantined(stored.sequence, &stored.headers, stored.body));
+                found.len() < limit
+            };
+            if limit > 0 {
+                scan.each(&self.0.link, look).await?;
+            }
+            Ok(found)
+        })
+    }
+
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
+        Box::pin(async move {
+            let found = api::get_message(&self.0.link, QUARANTINE, &json!({ "seq": id })).await;
+            let found = found.map_err(|error| error.of("reading a quarantined body"))?;
+            found
+                .and_then(|message| quarantined(id, &message.headers, message.payload))
+                .ok_or_else(|| QueueError::NotFound(format!("quarantined body {id}")))
+        })
+    }
+
+    /// Published first, then removed: published again, it is a duplicate.
+    fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async move {
+            self.get(id).await?;
+            let epoch = self.0.standing.epoch().await?;
+            if let Some(error) = self.0.publisher.publish(&[event], &epoch).await.error {
+                return Err(error);
+            }
+            self.remove_quarantined(id).await
+        })
+    }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async move {
+            self.get(id).await?;
+            self.remove_quarantined(id).await
+        })
+    }
+}
+
+impl Beside {
+    async fn remove_quarantined(&self, id: u64) -> Result<(), QueueError> {
+        let removed = api::delete_message(&self.0.link, QUARANTINE, id).await;
+        removed.map_err(|error| error.of("removing a quarantined body"))
+    }
+}
+
+async fn keep(shared: &Shared, mut headers: HeaderMap, id: String, body: Bytes) -> Result<(), QueueError> {
+    headers.insert(NATS_MESSAGE_ID, id);
+    shared.publisher.put("fluent.quarantine.bodies".to_owned(), headers, body).await.map(drop)
+}
+
+fn headers(body: &Quarantined) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(HEADER_ALGORITHM, body.algorithm.as_str());
+    headers.insert(HEADER_KEY, body.key.to_string());
+    headers.insert(HEADER_SIGNATURE, body.signature.as_str());
+    headers.insert(HEADER_TIME, body.received_at.to_string());
+    headers.insert(HEADER_REASON, encode_header_value(&body.reason));
+    headers
+}
+
+fn quarantined(id: u64, headers: &HeaderMap, body: Bytes) -> Option<Quarantined> {
+    let read = || {
+        let reason = percent_decode_str(text(headers, HEADER_REASON)?).decode_utf8_lossy().into_owned();
+        Some(Quarantined {
+            id,
+            body,
+            algorithm: algorithm(headers)?,
+            key: parsed(headers, HEADER_KEY).ok()?,
+            signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
+            received_at: parsed::<Timestamp>(headers, HEADER_TIME).ok()?,
+            reason,
+        })
+    };
+    let found = read();
+    if found.is_none() {
+        tracing::error!(id, "a quarantined body can't be read: its headers are damaged");
+    }
+    found
+}
+
+/// A stored message that is not the event it was: kept apart, then settled.
+pub(crate) async fn keep_damaged(
+    shared: &Shared,
+    found: &HeaderMap,
+    body: Bytes,
+    why: NotAnEvent,
+    reply: &Subject,
+) {
+    let Ok(key) = parsed(found, HEADER_KEY).or_else(|_| "damaged_sandbox".parse()) else { return };
+    let damaged = Quarantined {
+        id: 0,
+        algorithm: algorithm(found).unwrap_or(Algorithm::Sha512),
+        key,
+        signature: text(found, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
+        received_at: parsed(found, HEADER_TIME).unwrap_or_else(|_| shared.clock.now()),
+        reason: why.to_string(),
+        body,
+    };
+    let id = format!("damaged/{}", EventId::of(damaged.key.environment(), &damaged.body));
+    if keep(shared, headers(&damaged), id, damaged.body).await.is_ok() {
+        shared.dismiss(reply).await;
+    }
+}

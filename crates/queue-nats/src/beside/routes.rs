@@ -1,0 +1,87 @@
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::consumer::Info;
+use queue::{DeadLetters, QueueError, RouteState};
+use serde_json::json;
+
+use crate::api;
+use crate::beside::Beside;
+use crate::connect::Link;
+use crate::names::{EVENTS, RETRIES, due, waiting};
+use crate::shared::Shared;
+
+const LOOKING: &str = "looking at the routes";
+
+/// The routes among a stream's consumers.
+pub(crate) async fn routes(link: &Link, stream: &str) -> Result<Vec<Info>, QueueError> {
+    let consumers = api::consumers(link, stream).await.map_err(|error| error.of(LOOKING))?;
+    Ok(consumers.into_iter().filter(|info| info.config.durable_name.is_some()).collect())
+}
+
+/// Where every route stands.
+pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
+    let link = &shared.link;
+    let last = shared.standing.look().await?.last;
+    let events = routes(link, EVENTS).await?;
+    let retries: BTreeMap<String, Info> =
+        routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
+    let dead: BTreeMap<String, u64> = Beside(std::sync::Arc::clone(shared)).count().await?.into_iter().collect();
+    let mut states = Vec::new();
+    for info in events {
+        let name = info.name.clone();
+        let wait = api::subjects(link, RETRIES, &waiting(&name, ">")).await.map_err(|error| error.of(LOOKING))?;
+        let (redelivered, due) =
+            retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
+        let position = looked_at(&info, last);
+        states.push(RouteState {
+            position,
+            behind: last.saturating_sub(position),
+            waiting: wait.len() as u64 + due,
+            in_flight: info.num_ack_pending as u64 + redelivered,
+            dead: dead.get(&name).copied().unwrap_or(0),
+            name,
+        });
+    }
+    states.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(states)
+}
+
+/// Up to where a route has everything behind it. With a filter, what it was not
+/// sent because it does not match counts too.
+pub(crate) fn looked_at(info: &Info, last: u64) -> u64 {
+    if info.num_pending == 0 { last } else { info.delivered.stream_sequence }
+}
+
+/// Up to where a route has settled everything. `last` was read before `info`.
+pub(crate) fn settled(info: &Info, last: u64) -> u64 {
+    match (info.num_ack_pending, info.num_pending) {
+        (0, 0) => last,
+        (0, _) => info.delivered.stream_sequence,
+        _ => info.ack_floor.stream_sequence,
+    }
+}
+
+/// Gives up a route's position, and what it had still to deliver.
+pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueError> {
+    const FORGETTING: &str = "forgetting the route";
+    let link = &shared.link;
+    let info = match api::consumer_info(link, EVENTS, route).await {
+        Ok(info) => info,
+        Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+        Err(error) => return Err(error.of(FORGETTING)),
+    };
+    if info.num_waiting > 0 || info.num_ack_pending > 0 || shared.has_joined(route) {
+        let why = "it is in use: take it out of the settings first";
+        return Err(QueueError::unavailable(FORGETTING, why));
+    }
+    for subject in [waiting(route, ">"), due(route, ">")] {
+        api::purge(link, RETRIES, json!({ "filter": subject })).await.map_err(|error| error.of(FORGETTING))?;
+    }
+    for stream in [RETRIES, EVENTS] {
+        match api::delete_consumer(link, stream, route).await {
+            Err(error) if !error.is_missing() => return Err(error.of(FORGETTING)),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Reading a stream through, by a consumer that is made for it and forgotten.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::{HeaderMap, Message, StatusCode};
+use bytes::Bytes;
+use futures::StreamExt;
+use queue::QueueError;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::api;
+use crate::connect::{Link, REQUEST};
+use crate::failure::failed;
+
+const READING: &str = "reading a stream";
+
+/// Messages asked for at once.
+const BATCH: u64 = 512;
+
+/// The server forgets the consumer when nobody has asked for so long.
+const FORGET_AFTER: Duration = Duration::from_secs(30);
+
+/// Which messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    pub(crate) stream: &'static str,
+    pub(crate) subject: String,
+    /// The first sequence.
+    pub(crate) from: u64,
+    pub(crate) headers_only: bool,
+}
+
+/// One stored message.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Scan {
+    /// Every message there is now, in order, to `each`, until it says stop.
+    pub(crate) async fn each(
+        &self,
+        link: &Link,
+        mut each: impl FnMut(Stored) -> bool,
+    ) -> Result<(), QueueError> {
+        let name = format!("scan-{:016x}", fastrand::u64(..));
+        let info = api::put_consumer(link, self.stream, &name, &self.config(&name)).await;
+        let mut left = info.map_err(|error| error.of(READING))?.num_pending;
+        let inbox = link.client.new_inbox();
+        let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
+        'reading: while left > 0 {
+            let batch = left.min(BATCH);
+            let request = json!({ "batch": batch, "expires": 2_000_000_000_u64 }).to_string();
+            let asked = link.client.publish_with_reply(subject.clone(), inbox.clone(), request.into()).await;
+            asked.map_err(failed(READING))?;
+            for _ in 0..batch {
+                let answer = timeout(REQUEST, answers.next()).await;
+                let message = answer.ok().flatten().ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
+                let Some(stored) = stored(message)? else { continue 'reading };
+                left -= 1;
+                if !each(stored) {
+                    break 'reading;
+                }
+            }
+        }
+        let _ = api::delete_consumer(link, self.stream, &name).await;
+        Ok(())
+    }
+
+    fn config(&self, name: &str) -> pull::Config {
+        pull::Config {
+            name: Some(name.to_owned()),
+            filter_subject: self.subject.clone(),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.from.max(1) },
+            ack_policy: AckPolicy::None,
+            headers_only: self.headers_only,
+            inactive_threshold: FORGET_AFTER,
+            num_replicas: 1,
+            memory_storage: true,
+            ..pull::Config::default()
+        }
+    }
+}
+
+/// `None` at the end of a request.
+fn stored(message: Message) -> Result<Option<Stored>, QueueError> {
+    match message.status {
+        None | Some(StatusCode::OK) => {}
+        Some(StatusCode::TIMEOUT) => return Ok(None),
+        Some(status) => return Err(QueueError::unavailable(READING, format!("the server said {status}"))),
+    }
+    let reply = message.reply.as_ref().map(async_nats::Subject::as_str).unwrap_or_default();
+    let tokens: Vec<&str> = reply.split('.').collect();
+    let at = if tokens.len() >= 11 { 7 } else { 5 };
+    let sequence = tokens.get(at).and_then(|token| token.parse().ok()).unwrap_or(0);
+    Ok(Some(Stored {
+        sequence,
+        subject: message.subject.to_string(),
+        headers: message.headers.unwrap_or_default(),
+        body: message.payload,
+    }))
+}

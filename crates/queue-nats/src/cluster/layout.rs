@@ -1,0 +1,79 @@
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+
+use crate::names::{
+    ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT,
+    RETRIES, RETRIES_SUBJECT,
+};
+use crate::options::Layout;
+
+/// Every stream and what it is for.
+pub(crate) const STREAMS: [(&str, &str); 5] = [
+    (EVENTS, "events, until every route has settled them"),
+    (RETRIES, "deliveries that wait for their next attempt"),
+    (DEAD, "dead letters"),
+    (QUARANTINE, "genuine bodies that are not events"),
+    (ATTEMPTS, "what happened in every attempt"),
+];
+
+/// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
+const MAX_MESSAGE: i32 = 3 << 20;
+
+/// How long the same retry, dead letter or group of attempts is known: longer
+/// than anybody tries to write it.
+const WINDOW: Duration = Duration::from_mins(10);
+
+/// What a stream is to be.
+pub(crate) fn config(name: &str, layout: &Layout) -> Config {
+    let base = Config {
+        name: name.to_owned(),
+        num_replicas: layout.replicas,
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_message_size: MAX_MESSAGE,
+        max_bytes: signed(layout.bytes),
+        duplicate_window: WINDOW,
+        allow_direct: true,
+        ..Config::default()
+    };
+    match name {
+        EVENTS => Config {
+            subjects: vec![EVENTS_SUBJECT.to_owned()],
+            duplicate_window: layout.dedup_window,
+            allow_atomic_publish: true,
+            ..base
+        },
+        RETRIES => Config {
+            subjects: vec![RETRIES_SUBJECT.to_owned()],
+            // Settled means gone. Schedules imply rollup and can't be taken back.
+            retention: RetentionPolicy::WorkQueue,
+            // The server has schedules only with discard old, which would drop
+            // what waits: so there is no limit to reach, and we stop before it.
+            discard: DiscardPolicy::Old,
+            max_bytes: -1,
+            allow_message_schedules: true,
+            allow_rollup: true,
+            ..base
+        },
+        DEAD => Config { subjects: vec![DEAD_SUBJECT.to_owned()], ..base },
+        QUARANTINE => Config {
+            subjects: vec![QUARANTINE_SUBJECT.to_owned()],
+            max_bytes: signed(layout.bytes / 10),
+            duplicate_window: layout.dedup_window,
+            ..base
+        },
+        _ => Config {
+            subjects: vec![ATTEMPTS_SUBJECT.to_owned()],
+            // History makes room for itself; it must never stop a delivery.
+            discard: DiscardPolicy::Old,
+            max_bytes: signed(layout.bytes / 10),
+            ..base
+        },
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

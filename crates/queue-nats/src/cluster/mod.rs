@@ -1,0 +1,179 @@
+//! The streams: what they are to be, what they are, and how the two differ.
+//!
+//! Services only look; `cluster init` makes them, with a credential of its own.
+
+mod drift;
+mod layout;
+
+use std::fmt;
+
+use async_nats::jetstream::stream::{Config, Info};
+use queue::QueueError;
+
+pub use crate::cluster::drift::Drift;
+
+use crate::api;
+use crate::connect::{Link, connect};
+use crate::options::{Layout, Options};
+
+/// The oldest server that understands everything we ask for. Older ones ignore
+/// what they do not know.
+const OLDEST: (i64, i64, i64) = (2, 12, 0);
+
+/// How a cluster compares with what it is to be.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The version of the server that answered.
+    pub server: String,
+    /// Whether it is new enough.
+    pub is_supported: bool,
+    /// Stream by stream.
+    pub streams: Vec<StreamReport>,
+}
+
+/// One stream.
+#[derive(Clone, Debug)]
+pub struct StreamReport {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// What is to be done about it, or was.
+    pub state: StreamState,
+    /// Messages in it.
+    pub messages: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+}
+
+/// How a stream compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    /// As it is to be.
+    Good,
+    /// Not there.
+    Missing,
+    /// It was not there, and was made.
+    Made,
+    /// It was changed to be as it is to be.
+    Changed(Vec<Drift>),
+    /// It is something else.
+    Drifted(Vec<Drift>),
+}
+
+impl Report {
+    /// Whether services can work with it.
+    pub fn is_good(&self) -> bool {
+        let good = |stream: &StreamReport| {
+            !matches!(stream.state, StreamState::Missing | StreamState::Drifted(_))
+        };
+        self.is_supported && self.streams.iter().all(good)
+    }
+}
+
+/// What is wrong, in one line.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_supported {
+            return write!(f, "the server is version {}, expected 2.12 or newer", self.server);
+        }
+        let mut said = Vec::new();
+        for stream in &self.streams {
+            match &stream.state {
+                StreamState::Missing => said.push(format!("{} is missing", stream.name)),
+                StreamState::Drifted(drifts) => {
+                    said.extend(drifts.iter().map(|drift| format!("{}: {drift}", stream.name)));
+                }
+                _ => {}
+            }
+        }
+        f.write_str(&said.join("; "))
+    }
+}
+
+/// The streams of one cluster, for whoever may make them.
+#[derive(Debug)]
+pub struct Cluster {
+    link: Link,
+    layout: Layout,
+}
+
+impl Cluster {
+    /// Connects. Waits for the servers: without them there is nothing to say.
+    pub async fn connect(options: &Options) -> Result<Self, QueueError> {
+        let mut link = connect(options).await?;
+        let connected = link.connected.wait_for(|count| *count > 0);
+        match tokio::time::timeout(crate::connect::REQUEST * 3, connected).await {
+            Ok(Ok(_)) => {}
+            _ => {
+                let why = format!("none of {} lets us in", options.servers.join(", "));
+                return Err(QueueError::unavailable("connecting", why));
+            }
+        }
+        Ok(Self { link, layout: options.layout })
+    }
+
+    /// Compares.
+    pub async fn check(&self) -> Result<Report, QueueError> {
+        check(&self.link, &self.layout).await
+    }
+
+    /// Makes what is missing and changes what may be changed. What can't be
+    /// changed is left as it is, and named.
+    pub async fn init(&self) -> Result<Report, QueueError> {
+        let mut report = self.check().await?;
+        if !report.is_supported {
+            return Ok(report);
+        }
+        for stream in &mut report.streams {
+            let wanted = layout::config(stream.name, &self.layout);
+            stream.state = match stream.state.clone() {
+                StreamState::Missing => self.make(wanted).await?,
+                StreamState::Drifted(drifts) => self.change(wanted, drifts).await?,
+                state => state,
+            };
+        }
+        Ok(report)
+    }
+
+    async fn make(&self, wanted: Config) -> Result<StreamState, QueueError> {
+        let subject = format!("STREAM.CREATE.{}", wanted.name);
+        api::ask::<Info>(&self.link, &subject, &wanted).await.map_err(|error| error.of("making a stream"))?;
+        Ok(StreamState::Made)
+    }
+
+    async fn change(&self, wanted: Config, drifts: Vec<Drift>) -> Result<StreamState, QueueError> {
+        let subject = format!("STREAM.UPDATE.{}", wanted.name);
+        match api::ask::<Info>(&self.link, &subject, &wanted).await {
+            Ok(info) if drift::between(&wanted, &info.config).is_empty() => Ok(StreamState::Changed(drifts)),
+            Ok(_) => Ok(StreamState::Drifted(drifts)),
+            Err(api::ApiError::Refused(error)) => {
+                tracing::warn!(stream = wanted.name, %error, "the server refused the change");
+                Ok(StreamState::Drifted(drifts))
+            }
+            Err(error) => Err(error.of("changing a stream")),
+        }
+    }
+}
+
+/// Compares every stream with what it is to be.
+pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueError> {
+    let mut streams = Vec::new();
+    for (name, purpose) in layout::STREAMS {
+        let wanted = layout::config(name, layout);
+        let (state, messages, bytes) = match api::stream_info(link, name).await {
+            Ok(info) => {
+                let drifts = drift::between(&wanted, &info.config);
+                let state = if drifts.is_empty() { StreamState::Good } else { StreamState::Drifted(drifts) };
+                (state, info.state.messages, info.state.bytes)
+            }
+            Err(error) if error.is_missing() => (StreamState::Missing, 0, 0),
+            Err(error) => return Err(error.of("looking at the streams")),
+        };
+        streams.push(StreamReport { name, purpose, state, messages, bytes });
+    }
+    let server = link.client.try_server_info().map(|info| info.version).unwrap_or_default();
+    let (major, minor, patch) = OLDEST;
+    let is_supported = !server.is_empty() && link.client.is_server_compatible(major, minor, patch);
+    Ok(Report { server, is_supported, streams })
+}

@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, Event};
+use queue::QueueError;
+use tokio::sync::watch;
+
+use crate::options::{Identity, Options};
+
+/// How long a request may take. A leader's loss takes the servers longer: what
+/// failed is tried again by whoever wanted it.
+pub(crate) const REQUEST: Duration = Duration::from_secs(3);
+
+/// How often the server is asked for a sign of life; it may miss two.
+const PING: Duration = Duration::from_secs(3);
+
+/// Longest wait between attempts to connect.
+const RECONNECT: Duration = Duration::from_secs(2);
+
+/// Publishes that wait for their answer at once: a bound on memory. More wait
+/// for one of these.
+const IN_FLIGHT: usize = 4096;
+
+/// Commands on their way to the socket: the same bound for everything else.
+const COMMANDS: usize = 2048;
+
+/// A connection that is made again whenever it is lost, for ever.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    pub(crate) jetstream: Context,
+    /// How often it was made.
+    pub(crate) connected: watch::Receiver<u64>,
+}
+
+/// Begins to connect. Returns before it is done: the servers may be away.
+pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
+    let (count, connected) = watch::channel(0);
+    let mut connect = identified(&options.identity).await?;
+    connect = protected(connect, options)
+        .name(&options.name)
+        .custom_inbox_prefix(&options.inbox)
+        .retry_on_initial_connect()
+        .connection_timeout(REQUEST)
+        .request_timeout(Some(REQUEST))
+        .ping_interval(PING)
+        .client_capacity(COMMANDS)
+        .reconnect_delay_callback(|attempts| {
+            let spread = fastrand::u64(50..150);
+            RECONNECT.min(Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * spread))
+        })
+        .event_callback(move |event| {
+            noticed(&event, &count);
+            std::future::ready(())
+        });
+    if !options.discover {
+        connect = connect.ignore_discovered_servers();
+    }
+    let client = connect.connect(options.servers.clone()).await.map_err(|source| failed("connecting", source))?;
+    let jetstream = jetstream::context::ContextBuilder::new()
+        .timeout(REQUEST)
+        .ack_timeout(REQUEST)
+        .max_ack_inflight(IN_FLIGHT)
+        .backpressure_on_inflight(true)
+        .build(client.clone());
+    Ok(Link { client, jetstream, connected })
+}
+
+fn noticed(event: &Event, count: &watch::Sender<u64>) {
+    match event {
+        Event::Connected => {
+            count.send_modify(|count| *count += 1);
+            tracing::info!("connected to NATS");
+        }
+        Event::Disconnected => tracing::warn!("the connection to NATS is lost: connecting again"),
+        Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
+        Event::ClientError(error) => tracing::warn!(%error, "no connection to NATS yet"),
+        other => tracing::info!(event = %other, "NATS"),
+    }
+}
+
+async fn identified(identity: &Identity) -> Result<ConnectOptions, QueueError> {
+    let reading = "reading the credentials for NATS";
+    let options = ConnectOptions::new();
+    match identity {
+        Identity::Anonymous => Ok(options),
+        Identity::Credentials(path) => {
+            options.credentials_file(path).await.map_err(|source| failed(reading, source))
+        }
+        Identity::Nkey(path) => Ok(options.nkey(secret(path).map_err(|source| failed(reading, source))?)),
+        Identity::Password(user, path) => {
+            let password = secret(path).map_err(|source| failed(reading, source))?;
+            Ok(options.user_and_password(user.clone(), password))
+        }
+    }
+}
+
+fn secret(path: &std::path::Path) -> std::io::Result<String> {
+    Ok(std::fs::read_to_string(path)?.trim().to_owned())
+}
+
+fn protected(mut connect: ConnectOptions, options: &Options) -> ConnectOptions {
+    let tls = &options.tls;
+    connect = connect.require_tls(tls.required);
+    if let Some(ca) = &tls.ca {
+        connect = connect.add_root_certificates(ca.clone());
+    }
+    if let Some((certificate, key)) = &tls.client {
+        connect = connect.add_client_certificate(certificate.clone(), key.clone());
+    }
+    connect
+}
+
+fn failed(action: &'static str, source: impl Into<queue::BoxError>) -> QueueError {
+    QueueError::unavailable(action, source)
+}

@@ -1,0 +1,191 @@
+//! The task behind a consumer: asks the server for no more than is wanted,
+//! keeps alive what waits to be taken, and gives back the rest.
+
+use std::collections::VecDeque;
+
+use async_nats::Message;
+use queue::{Delivery, QueueError, Route};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::connect::Link;
+use crate::consuming::consumer::Want;
+use crate::consuming::join::join;
+use crate::consuming::source::{Came, Source};
+use crate::consuming::take::{Taken, Taking};
+use crate::names::{EVENTS, RETRIES};
+
+/// Deliveries handed out together, at most.
+const BATCH: usize = 512;
+
+/// Feeds one consumer.
+pub(crate) struct Feed {
+    taking: Taking,
+    route: Route,
+    wants: mpsc::Receiver<Want>,
+    want: Option<Want>,
+    events: Source,
+    retries: Source,
+    waiting: VecDeque<Taken>,
+    /// Everything up to here is settled, as far as the server said.
+    settled: u64,
+}
+
+enum Step {
+    Wanted(Option<Want>),
+    Event(Came),
+    Retry(Came),
+    Tick,
+    Connected,
+    Close,
+}
+
+impl Feed {
+    pub(crate) async fn open(
+        taking: Taking,
+        route: Route,
+        wants: mpsc::Receiver<Want>,
+    ) -> Result<Self, QueueError> {
+        let link = &taking.shared.link;
+        let events = Source::open(link, EVENTS, &route.name).await?;
+        let retries = Source::open(link, RETRIES, &route.name).await?;
+        Ok(Self { taking, route, wants, want: None, events, retries, waiting: VecDeque::new(), settled: 0 })
+    }
+
+    fn link(&self) -> Link {
+        self.taking.shared.link.clone()
+    }
+
+    /// Runs until the consumer is dropped or the queue closes.
+    pub(crate) async fn run(mut self) {
+        let mut ticks = interval(self.route.lease / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut connected = self.link().connected;
+        connected.mark_unchanged();
+        loop {
+            self.hand_out();
+            self.ask().await;
+            match self.step(&mut ticks, &mut connected).await {
+                Step::Wanted(Some(want)) => self.want = Some(want),
+                Step::Wanted(None) | Step::Close => break,
+                Step::Event(came) => self.came(EVENTS, came).await,
+                Step::Retry(came) => self.came(RETRIES, came).await,
+                Step::Tick => self.tick().await,
+                Step::Connected => self.reset().await,
+            }
+        }
+        self.wind_down().await;
+    }
+
+    async fn step(
+        &mut self,
+        ticks: &mut Interval,
+        connected: &mut tokio::sync::watch::Receiver<u64>,
+    ) -> Step {
+        let closing = self.taking.shared.closing.clone();
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => Step::Close,
+            want = self.wants.recv() => Step::Wanted(want),
+            Ok(()) = connected.changed() => Step::Connected,
+            _ = ticks.tick() => Step::Tick,
+            came = self.retries.next() => Step::Retry(came),
+            came = self.events.next() => Step::Event(came),
+        }
+    }
+
+    /// Answers whoever waits, if there is something to answer with.
+    fn hand_out(&mut self) {
+        self.waiting.retain(|taken| !taken.is_lost());
+        if self.waiting.is_empty() || self.want.as_ref().is_none_or(|want| want.answer.is_closed()) {
+            return;
+        }
+        let Some(want) = self.want.take() else { return };
+        let count = want.permits.min(self.waiting.len()).min(BATCH);
+        let deliveries: Vec<Delivery> =
+            self.waiting.drain(..count).map(|taken| self.taking.deliver(taken)).collect();
+        // If nobody listens any more, dropping them gives them back.
+        let _ = want.answer.send(Ok(deliveries));
+    }
+
+    async fn ask(&mut self) {
+        let Some(want) = self.want.as_ref().filter(|want| !want.answer.is_closed()) else { return };
+        let wanted = want.permits.min(BATCH).saturating_sub(self.waiting.len());
+        let link = self.link();
+        for source in [&mut self.retries, &mut self.events] {
+            if let Err(error) = source.ask(&link, wanted).await {
+                tracing::debug!(route = self.route.name, %error, "deliveries can't be asked for now");
+            }
+        }
+    }
+
+    async fn came(&mut self, stream: &'static str, came: Came) {
+        match came {
+            Came::Message(message) => self.take(stream, message).await,
+            Came::Nothing => {}
+            Came::Deleted => self.rejoin(stream).await,
+        }
+    }
+
+    async fn take(&mut self, stream: &'static str, message: Message) {
+        if let Some(taken) = self.taking.take(stream, message).await {
+            self.waiting.push_back(taken);
+        }
+    }
+
+    /// The route's position on the server is gone: goes on at what was settled.
+    async fn rejoin(&mut self, stream: &'static str) {
+        if crate::api::consumer_info(&self.link(), stream, &self.route.name).await.is_ok() {
+            return;
+        }
+        let resume = (self.settled > 0).then_some(self.settled);
+        match join(&self.link(), &self.route, resume).await {
+            Ok(()) => tracing::error!(
+                route = self.route.name,
+                stream,
+                resume,
+                "the route's consumer was deleted on the server, and was made again"
+            ),
+            Err(error) => tracing::error!(route = self.route.name, stream, %error, "the route's consumer is gone"),
+        }
+    }
+
+    async fn tick(&mut self) {
+        for taken in &mut self.waiting {
+            self.taking.keep(taken).await;
+        }
+        if self.events.is_silent() || self.retries.is_silent() {
+            tracing::debug!(route = self.route.name, "nothing is heard of what was asked: asking again");
+            self.reset().await;
+        }
+        if let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
+            self.settled = info.ack_floor.stream_sequence;
+        }
+    }
+
+    async fn reset(&mut self) {
+        let link = self.link();
+        for (stream, source) in [(RETRIES, &mut self.retries), (EVENTS, &mut self.events)] {
+            let Ok(rest) = source.reset(&link).await else { continue };
+            for message in rest {
+                if let Some(taken) = self.taking.take(stream, message).await {
+                    self.waiting.push_back(taken);
+                }
+            }
+        }
+    }
+
+    async fn wind_down(mut self) {
+        if let Some(want) = self.want.take() {
+            let _ = want.answer.send(Err(QueueError::Closed));
+        }
+        let (retries, events) = tokio::join!(self.retries.wind_down(), self.events.wind_down());
+        for (stream, rest) in [(RETRIES, retries), (EVENTS, events)] {
+            for message in rest {
+                self.take(stream, message).await;
+            }
+        }
+        let back = self.waiting.drain(..).map(|taken| self.taking.give_back(taken).run());
+        futures::future::join_all(back).await;
+    }
+}

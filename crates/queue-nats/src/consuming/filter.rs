@@ -1,0 +1,57 @@
+//! A route's filter as subjects, so that the server sends no more than it must.
+
+use event_model::token;
+use queue::{Filter, Terms};
+
+/// Most subjects of one consumer: many are slow on the server.
+const MAX_SUBJECTS: usize = 16;
+
+/// The subjects that hold everything the filter wants, and perhaps more: what
+/// is not in a subject is matched here.
+pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
+    let Terms { event, environment, account, retailer, entity_type, .. } = &filter.matching;
+    let mut subjects = vec!["fluent.events".to_owned()];
+    for wanted in [environment, account, retailer, entity_type, event] {
+        let tokens: Vec<String> = wanted.iter().map(|value| token(Some(value))).collect();
+        subjects = combined(&subjects, &tokens);
+    }
+    subjects.into_iter().map(|subject| format!("{subject}.*")).collect()
+}
+
+/// Each subject with each token, or with any token where those would be too many.
+fn combined(subjects: &[String], tokens: &[String]) -> Vec<String> {
+    let any = ["*".to_owned()];
+    let fits = !tokens.is_empty() && subjects.len() * tokens.len() <= MAX_SUBJECTS;
+    let tokens = if fits { tokens } else { &any[..] };
+    subjects.iter().flat_map(|subject| tokens.iter().map(move |token| format!("{subject}.{token}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(event: &[&str], retailer: &[&str]) -> Filter {
+        let own = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+        Filter::from(Terms { event: own(event), retailer: own(retailer), ..Terms::default() })
+    }
+
+    #[test]
+    fn everything_is_one_subject() {
+        assert_eq!(subjects(&Filter::default()), ["fluent.events.*.*.*.*.*.*"]);
+    }
+
+    #[test]
+    fn values_become_tokens() {
+        assert_eq!(
+            subjects(&filter(&["a.b", "c"], &["1"])),
+            ["fluent.events.*.*.1.*.a%2Eb.*", "fluent.events.*.*.1.*.c.*"]
+        );
+    }
+
+    #[test]
+    fn too_many_become_wider() {
+        let many: Vec<String> = (0..9).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(subjects(&filter(&["a", "b"], &many)).len(), 9);
+    }
+}

@@ -1,0 +1,96 @@
+//! Joining a route: its two consumers, made where they are missing.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
+use queue::{QueueError, Route, Start};
+
+use crate::api;
+use crate::connect::Link;
+use crate::consuming::filter::subjects;
+use crate::names::{EVENTS, RETRIES};
+
+/// Most deliveries of one route in flight, over all dispatchers.
+const MAX_IN_FLIGHT: i64 = 20_000;
+
+const JOINING: &str = "joining a route";
+
+/// Joins `route`. `resume` says where to go on if its position was lost.
+pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Result<(), QueueError> {
+    let filters = subjects(&route.filter);
+    let wanted = config(&route.name, filters, route.lease);
+    let start = match (resume, route.start) {
+        (Some(position), _) => DeliverPolicy::ByStartSequence { start_sequence: position + 1 },
+        (None, Start::Now) => DeliverPolicy::New,
+        (None, Start::Beginning) => DeliverPolicy::All,
+    };
+    put(link, EVENTS, wanted, start).await?;
+    let due = crate::names::due(&route.name, ">");
+    let wanted = config(&route.name, vec![due], route.lease);
+    put(link, RETRIES, wanted, DeliverPolicy::All).await?;
+    Ok(())
+}
+
+fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Config {
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        name: Some(name.to_owned()),
+        filter_subjects,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: lease,
+        // Retries are not redeliveries: only a process that died makes one, and
+        // what dies alone is buried. Given up silently, an event would be lost.
+        max_deliver: -1,
+        max_ack_pending: MAX_IN_FLIGHT,
+        ..pull::Config::default()
+    }
+}
+
+/// Where a route starts is fixed when it is first seen; the rest follows the settings.
+async fn put(
+    link: &Link,
+    stream: &'static str,
+    mut wanted: pull::Config,
+    start: DeliverPolicy,
+) -> Result<Info, QueueError> {
+    let name = wanted.durable_name.clone().unwrap_or_default();
+    let info = match api::consumer_info(link, stream, &name).await {
+        Ok(info) => {
+            wanted.deliver_policy = info.config.deliver_policy;
+            if differs(&wanted, &info).is_none() { Ok(info) } else { api::put_consumer(link, stream, &name, &wanted).await }
+        }
+        Err(error) if error.is_missing() => {
+            wanted.deliver_policy = start;
+            api::put_consumer(link, stream, &name, &wanted).await
+        }
+        Err(error) => Err(error),
+    };
+    let info = info.map_err(|error| error.of(JOINING))?;
+    match differs(&wanted, &info) {
+        // Old servers ignore what they do not know.
+        Some(field) => Err(QueueError::unavailable(JOINING, format!("the server made consumer {name} of {stream} with another {field} than it was asked for"))),
+        None => Ok(info),
+    }
+}
+
+/// The field of a consumer that is not what was asked for.
+fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
+    let found = &info.config;
+    let mut filters: Vec<&str> = found.filter_subjects.iter().map(String::as_str).collect();
+    if !found.filter_subject.is_empty() {
+        filters.push(&found.filter_subject);
+    }
+    filters.sort_unstable();
+    let mut asked: Vec<&str> = wanted.filter_subjects.iter().map(String::as_str).collect();
+    asked.sort_unstable();
+    [
+        ("filter_subjects", filters == asked),
+        ("ack_policy", found.ack_policy == wanted.ack_policy),
+        ("ack_wait", found.ack_wait == wanted.ack_wait),
+        ("max_deliver", found.max_deliver == wanted.max_deliver),
+        ("max_ack_pending", found.max_ack_pending == wanted.max_ack_pending),
+    ]
+    .into_iter()
+    .find(|(_, same)| !same)
+    .map(|(field, _)| field)
+}

@@ -1,0 +1,18 @@
+//! Taking deliveries: two sources, the stream of events and the stream of
+//! retries that are due, and one task that keeps what it holds alive.
+
+mod alone;
+mod consumer;
+mod feed;
+mod filter;
+mod join;
+mod lease;
+mod past;
+mod source;
+mod take;
+
+pub(crate) use crate::consuming::consumer::NatsConsumer;
+pub(crate) use crate::consuming::feed::Feed;
+pub(crate) use crate::consuming::join::join;
+pub(crate) use crate::consuming::past::Past;
+pub(crate) use crate::consuming::take::Taking;

@@ -1,0 +1,63 @@
+//! What is known of a delivery before this attempt. The server counts how often
+//! it sent a message; what happened to earlier messages of the same delivery
+//! travels in headers.
+
+use async_nats::HeaderMap;
+use event_model::{Event, Timestamp};
+
+use crate::message::{self, NotAnEvent, parsed, text};
+use crate::names::{
+    HEADER_ATTEMPTS, HEADER_DEATHS, HEADER_FIRST, HEADER_POSITION, HEADER_REDRIVE, HEADER_ROUTE,
+};
+
+/// The history of a delivery in four numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Where the event is, or was, in the stream of events.
+    pub(crate) position: u64,
+    /// Number of the redrive; 0 for none.
+    pub(crate) redrive: u32,
+    /// Attempts begun so far.
+    pub(crate) attempts: u32,
+    /// Of these, how many ended with the process.
+    pub(crate) deaths: u32,
+    /// When the first began.
+    pub(crate) first_attempt_at: Option<Timestamp>,
+}
+
+impl Past {
+    /// That of an event that nobody has attempted.
+    pub(crate) fn none(position: u64) -> Self {
+        Self { position, redrive: 0, attempts: 0, deaths: 0, first_attempt_at: None }
+    }
+
+    /// That of a message in the stream of retries.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, NotAnEvent> {
+        Ok(Self {
+            position: parsed(headers, HEADER_POSITION)?,
+            redrive: parsed(headers, HEADER_REDRIVE)?,
+            attempts: parsed(headers, HEADER_ATTEMPTS)?,
+            deaths: parsed(headers, HEADER_DEATHS)?,
+            first_attempt_at: text(headers, HEADER_FIRST).and_then(|time| time.parse().ok()),
+        })
+    }
+
+    /// The headers of a message that goes on with it.
+    pub(crate) fn headers(&self, event: &Event, route: &str) -> HeaderMap {
+        let mut headers = message::headers(event);
+        headers.insert(HEADER_ROUTE, route);
+        headers.insert(HEADER_POSITION, self.position.to_string());
+        headers.insert(HEADER_REDRIVE, self.redrive.to_string());
+        headers.insert(HEADER_ATTEMPTS, self.attempts.to_string());
+        headers.insert(HEADER_DEATHS, self.deaths.to_string());
+        if let Some(first) = self.first_attempt_at {
+            headers.insert(HEADER_FIRST, first.to_string());
+        }
+        headers
+    }
+
+    /// Names the delivery in subjects and message ids.
+    pub(crate) fn delivery(&self, event: &Event) -> String {
+        format!("{}.{}", event.id(), self.redrive)
+    }
+}

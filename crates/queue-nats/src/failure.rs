@@ -1,0 +1,32 @@
+//! What the server's refusals mean for a queue.
+
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use queue::QueueError;
+
+/// No room: of the stream, the account, or the disk.
+const FULL: [ErrorCode; 3] =
+    [ErrorCode::STREAM_STORE_FAILED, ErrorCode::STORAGE_RESOURCES_EXCEEDED, ErrorCode::INSUFFICIENT_RESOURCES];
+
+/// A failure of `action`.
+pub(crate) fn failed<E>(action: &'static str) -> impl FnOnce(E) -> QueueError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |error| match code(&error) {
+        Some(code) if FULL.contains(&code) => QueueError::Full,
+        _ => QueueError::unavailable(action, error),
+    }
+}
+
+/// The server's own code of a refusal, wherever in the chain it stands.
+pub(crate) fn code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(refusal) = error.downcast_ref::<jetstream::Error>() {
+            return Some(refusal.error_code());
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,81 @@
+//! Makes room: removes events that every route has settled, the oldest first,
+//! by age, and by bytes where the stream fills. Nothing else removes events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Info;
+use queue::{QueueError, UNROUTED};
+use serde_json::json;
+
+use crate::api;
+use crate::beside::routes::{routes, settled};
+use crate::names::{DEAD, EVENTS, dead};
+use crate::shared::Shared;
+
+const CLEANING: &str = "removing what is settled";
+
+/// Above this share of the stream's bytes, settled events go before their age.
+const CROWDED: u64 = 80;
+
+/// Most unrouted events kept: they go with their events' age, or when there are
+/// more than a person would look at.
+const MAX_UNROUTED: u64 = 100_000;
+
+/// Cleans again and again until the queue closes. Any number of dispatchers may
+/// do so: what one removed, the next does not find.
+pub(crate) async fn run(shared: Arc<Shared>, age: Duration, every: Duration) {
+    while shared.closing.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        if let Err(error) = clean(&shared, age).await {
+            tracing::warn!(error = %error, "settled events were not removed, this time");
+        }
+    }
+}
+
+async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {
+    let link = &shared.link;
+    shared.standing.look_at_retries().await;
+    let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(CLEANING))?;
+    let last = info.state.last_sequence;
+    let routes = routes(link, EVENTS).await?;
+    // Nobody has joined yet: nothing is settled.
+    let Some(floor) = routes.iter().map(|route| settled(route, last)).min() else { return Ok(()) };
+    let old = first_younger(shared, &info, age).await?;
+    let end = old.max(crowded_out(&info)).min(floor + 1);
+    if end > info.state.first_sequence {
+        let purged = api::purge(link, EVENTS, json!({ "seq": end })).await.map_err(|error| error.of(CLEANING))?;
+        tracing::debug!(purged, "removed what every route has settled");
+    }
+    let request = json!({ "filter": dead(UNROUTED), "keep": MAX_UNROUTED });
+    api::purge(link, DEAD, request).await.map_err(|error| error.of(CLEANING))?;
+    Ok(())
+}
+
+/// The sequence of the first event that is not yet `age` old: found by halves,
+/// since sequences rise with time.
+async fn first_younger(shared: &Shared, info: &Info, age: Duration) -> Result<u64, QueueError> {
+    let oldest_kept = shared.clock.now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
+    let (mut low, mut high) = (info.state.first_sequence, info.state.last_sequence + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let request = json!({ "seq": middle, "next_by_subj": ">" });
+        let found = api::get_message(&shared.link, EVENTS, &request).await;
+        match found.map_err(|error| error.of(CLEANING))? {
+            Some(message) if message.time.unix_timestamp_nanos() <= oldest_kept => low = message.sequence + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Where to cut so that the stream is no longer crowded, as if every event were
+/// of the same size.
+fn crowded_out(info: &Info) -> u64 {
+    let state = &info.state;
+    let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / 100 * CROWDED;
+    if state.bytes <= limit || state.bytes == 0 {
+        return state.first_sequence;
+    }
+    let too_many = u128::from(state.messages) * u128::from(state.bytes - limit) / u128::from(state.bytes);
+    state.first_sequence + u64::try_from(too_many).unwrap_or(0)
+}

@@ -1,0 +1,205 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use event_model::{Clock, Event, EventId};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::{Consumer, EventQueue, Horizon, Published, QueueError, Receipt, Route, Stores};
+use serde_json::json;
+use tokio::sync::{OnceCell, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api;
+use crate::attempts::Attempts;
+use crate::beside::Beside;
+use crate::connect::connect;
+use crate::consuming::{Feed, NatsConsumer, Taking, join};
+use crate::message::text;
+use crate::names::{EVENTS, HEADER_ID};
+use crate::options::Options;
+use crate::publishing::{Lanes, Publisher};
+use crate::shared::Shared;
+use crate::standing::Standing;
+use crate::{cluster, janitor};
+
+/// How long closing may take: what was not given back by then comes by its lease.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The queue on a cluster of NATS servers.
+#[derive(Debug)]
+pub struct JetStream {
+    shared: Arc<Shared>,
+    beside: Beside,
+    lanes: Mutex<Option<Arc<Lanes>>>,
+    options: Options,
+    is_checked: OnceCell<()>,
+}
+
+impl JetStream {
+    /// Begins to connect, and returns at once: the servers may be away, and a
+    /// gateway with a spool works without them.
+    pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
+        let link = connect(&options).await?;
+        let publisher = Publisher::new(link.clone());
+        let standing = Arc::new(Standing::new(link.clone(), options.layout.bytes));
+        let shared = Arc::new(Shared {
+            attempts: Attempts::start(publisher.clone()),
+            publisher,
+            standing,
+            clock,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            joined: Mutex::default(),
+            link,
+        });
+        let lanes = Arc::new(Lanes::start(&shared.publisher, &shared.standing));
+        let watching = Arc::clone(&shared.standing);
+        shared.tasks.spawn(watching.watch(shared.closing.clone()));
+        Ok(Self {
+            beside: Beside(Arc::clone(&shared)),
+            lanes: Mutex::new(Some(lanes)),
+            shared,
+            options,
+            is_checked: OnceCell::new(),
+        })
+    }
+
+    fn lanes(&self) -> Result<Arc<Lanes>, QueueError> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(QueueError::Closed)
+    }
+
+    /// Once: that the cluster is what it is to be. Whoever takes events refuses
+    /// to work with another.
+    async fn check(&self) -> Result<(), QueueError> {
+        let check = async {
+            let report = cluster::check(&self.shared.link, &self.options.layout).await?;
+            if report.is_good() {
+                return Ok(());
+            }
+            let why = format!("{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so");
+            Err(QueueError::unavailable("checking the cluster", why))
+        };
+        self.is_checked.get_or_try_init(|| check).await.copied()
+    }
+
+    async fn join(&self, route: Route) -> Result<Box<dyn Consumer>, QueueError> {
+        self.check().await?;
+        join(&self.shared.link, &route, None).await?;
+        let is_first = self.shared.join(&route.name);
+        if is_first {
+            let (age, every) = (self.options.retention_age, self.options.janitor_every);
+            self.shared.tasks.spawn(janitor::run(Arc::clone(&self.shared), age, every));
+        }
+        let taking = Taking {
+            shared: Arc::clone(&self.shared),
+            route: route.name.as_str().into(),
+            filter: route.filter.clone(),
+            lease: route.lease,
+        };
+        let (wants, asked) = mpsc::channel(1);
+        let feed = Feed::open(taking, route, asked).await?;
+        self.shared.tasks.spawn(feed.run());
+        Ok(Box::new(NatsConsumer(wants)))
+    }
+
+    async fn held(&self, position: u64, id: EventId) -> Result<bool, QueueError> {
+        const READING_BACK: &str = "reading an event back";
+        let link = &self.shared.link;
+        let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
+        match found.map_err(|error| error.of(READING_BACK))? {
+            Some(message) => Ok(text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string())),
+            // Before the first: settled by every route, and removed.
+            None => {
+                let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
+                Ok(position < info.state.first_sequence && position <= info.state.last_sequence)
+            }
+        }
+    }
+}
+
+impl EventQueue for JetStream {
+    fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        async move { self.lanes()?.publish(event).await }.boxed()
+    }
+
+    fn publish_all(&self, events: Vec<Event>) -> BoxFuture<'_, Published> {
+        async move {
+            if self.shared.closing.is_cancelled() {
+                return Published { error: Some(QueueError::Closed), ..Published::default() };
+            }
+            match self.shared.standing.epoch().await {
+                Ok(epoch) => self.shared.publisher.publish(&events, &epoch).await,
+                Err(error) => Published { error: Some(error), ..Published::default() },
+            }
+        }
+        .boxed()
+    }
+
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.held(position, id).boxed()
+    }
+
+    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        async move {
+            let epoch = self.shared.standing.epoch().await?;
+            self.shared.publisher.publish_again(&event, &epoch).await
+        }
+        .boxed()
+    }
+
+    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
+        self.join(route).boxed()
+    }
+
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
+        self.shared.standing.look().boxed()
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.standing.has_room()
+    }
+
+    fn stores(&self) -> &dyn Stores {
+        &self.beside
+    }
+
+    /// A cluster that is away may come back.
+    fn failed(&self) -> BoxFuture<'_, String> {
+        futures::future::pending().boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.shared.closing.cancel();
+            self.shared.tasks.close();
+            let closed = async {
+                self.shared.tasks.wait().await;
+                let _ = self.shared.link.client.flush().await;
+            };
+            if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
+                tracing::warn!("not everything was given back to NATS: the rest comes by its lease");
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for JetStream {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}
+
+/// The stores alone, beside whoever serves the queue.
+pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Box<dyn Stores>, QueueError> {
+    // Waits for the servers, so that a command says at once that they are away.
+    let queue = JetStream::open(options.clone(), clock).await?;
+    queue.shared.standing.look().await?;
+    Ok(Box::new(queue.beside.clone()))
+}
+
+pub(crate) type Joined = Mutex<BTreeSet<String>>;

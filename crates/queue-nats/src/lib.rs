@@ -1,0 +1,39 @@
+//! The queue on NATS JetStream: any number of gateways and dispatchers, on any
+//! number of machines, and no coordination but the servers'.
+//!
+//! ```text
+//! publish ─▶ FLUENT_EVENTS ─▶ a durable consumer a route ─┐
+//!                                                         ├─▶ next ─▶ settle ─▶ acknowledged
+//!            FLUENT_RETRIES ─▶ what is due ───────────────┘             │
+//!                 ▲ schedules                                           ├─▶ FLUENT_ATTEMPTS
+//!                 └──────────────── again, later ───────────────────────┤
+//!                                                                       └─▶ FLUENT_DEAD
+//! ```
+//!
+//! A delivery that waits is a message of its own, with a schedule; the one it
+//! came from is acknowledged, so that waiting holds nothing up. What the server
+//! counts as a redelivery is therefore always a process that died or hung.
+//!
+//! Start reading at [`JetStream::open`], then `consuming/feed.rs`.
+
+mod jet_stream;
+mod options;
+mod shared;
+
+mod attempts;
+mod beside;
+mod consuming;
+mod janitor;
+mod publishing;
+mod standing;
+
+mod api;
+mod connect;
+mod failure;
+mod message;
+mod names;
+
+pub mod cluster;
+
+pub use crate::jet_stream::{JetStream, open_stores};
+pub use crate::options::{Identity, Layout, Options, Tls};

@@ -1,0 +1,90 @@
+//! An event as a message: a CloudEvent in NATS binary mode, with what it was
+//! signed with beside it.
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protocol-binding.md>
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use async_nats::header::{IntoHeaderName, NATS_MESSAGE_ID};
+use bytes::Bytes;
+use event_model::{Algorithm, Event, EventId, Stored, Timestamp, encode_header_value};
+
+use crate::names::{
+    HEADER_ALGORITHM, HEADER_ID, HEADER_KEY, HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT, HEADER_SIGNATURE,
+    HEADER_TIME, HEADER_TRACE,
+};
+
+/// The origin of everything that came with a signature.
+const WEBHOOK: &str = "webhook";
+
+/// What keeps a stored message from being an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored message is not the event it was: {0}")]
+pub(crate) struct NotAnEvent(pub(crate) &'static str);
+
+/// The headers of an event, without a message id.
+pub(crate) fn headers(event: &Event) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.cloud_event_headers() {
+        headers.insert(name, value);
+    }
+    let stored = event.stored();
+    headers.insert(HEADER_SIGNATURE, stored.signature.as_str());
+    headers.insert(HEADER_ALGORITHM, stored.algorithm.as_str());
+    headers.insert(HEADER_KEY, stored.key.to_string());
+    headers.insert(HEADER_ORIGIN, WEBHOOK);
+    if let Some(trace) = stored.trace {
+        headers.insert(HEADER_TRACE, trace.to_string());
+    }
+    if let Some(root) = root(event) {
+        headers.insert(HEADER_ROOT, root);
+    }
+    if stored.refed {
+        headers.insert(HEADER_REFED, "true");
+    }
+    headers
+}
+
+/// The headers of an event that is stored once under `id`.
+pub(crate) fn headers_with_id(event: &Event, id: &str) -> HeaderMap {
+    let mut headers = headers(event);
+    headers.insert(NATS_MESSAGE_ID, id);
+    headers
+}
+
+fn root(event: &Event) -> Option<String> {
+    let fields = event.fields();
+    let reference = fields.root_entity_ref.as_deref()?;
+    let kind = fields.root_entity_type.as_deref().unwrap_or_default();
+    Some(encode_header_value(&format!("{kind}/{reference}")))
+}
+
+/// The event of a stored message, if it still has the digest it was stored under.
+pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEvent> {
+    let id: EventId = parsed(headers, HEADER_ID)?;
+    let stored = Stored {
+        body,
+        algorithm: algorithm(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
+        key: Arc::new(parsed(headers, HEADER_KEY)?),
+        signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
+        received_at: parsed::<Timestamp>(headers, HEADER_TIME)?,
+        trace: text(headers, HEADER_TRACE).and_then(|trace| trace.parse().ok()),
+        refed: text(headers, HEADER_REFED).is_some(),
+    };
+    Event::restore(id, stored).map_err(|_| NotAnEvent("its body does not have its digest"))
+}
+
+pub(crate) fn algorithm(headers: &HeaderMap) -> Option<Algorithm> {
+    Algorithm::from_name(text(headers, HEADER_ALGORITHM)?)
+}
+
+/// A header's only value.
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: impl IntoHeaderName) -> Option<&'h str> {
+    headers.get(name).map(async_nats::HeaderValue::as_str)
+}
+
+/// A header's value, read as what it must be.
+pub(crate) fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Result<T, NotAnEvent> {
+    text(headers, name).and_then(|value| value.parse().ok()).ok_or(NotAnEvent(name))
+}

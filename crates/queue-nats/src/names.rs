@@ -1,0 +1,66 @@
+//! What things are called on the server. Other programs read these streams:
+//! a change here is a change of a public format.
+
+/// Events, until every route has settled them.
+pub(crate) const EVENTS: &str = "FLUENT_EVENTS";
+/// Deliveries that wait for their time, and those whose time has come.
+pub(crate) const RETRIES: &str = "FLUENT_RETRIES";
+/// Dead letters.
+pub(crate) const DEAD: &str = "FLUENT_DEAD";
+/// Genuine bodies that are not events.
+pub(crate) const QUARANTINE: &str = "FLUENT_QUARANTINE";
+/// What happened in every attempt.
+pub(crate) const ATTEMPTS: &str = "FLUENT_ATTEMPTS";
+
+pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
+pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
+pub(crate) const DEAD_SUBJECT: &str = "fluent.dead.>";
+pub(crate) const QUARANTINE_SUBJECT: &str = "fluent.quarantine.>";
+pub(crate) const ATTEMPTS_SUBJECT: &str = "fluent.attempts.>";
+
+/// Where groups of attempts are written.
+pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
+
+/// Where a delivery waits.
+pub(crate) fn waiting(route: &str, delivery: &str) -> String {
+    format!("fluent.retries.waiting.{route}.{delivery}")
+}
+
+/// Where it comes when its time has come.
+pub(crate) fn due(route: &str, delivery: &str) -> String {
+    format!("fluent.retries.due.{route}.{delivery}")
+}
+
+/// Where a route's dead letters are.
+pub(crate) fn dead(route: &str) -> String {
+    format!("fluent.dead.{route}")
+}
+
+/// Where it is written that a delivery, message `sequence` of `stream`, is
+/// attempted alone.
+pub(crate) fn alone(route: &str, stream: &str, sequence: u64) -> String {
+    format!("fluent.attempts.alone.{route}.{stream}.{sequence}")
+}
+
+pub(crate) const HEADER_ID: &str = "ce-id";
+pub(crate) const HEADER_TIME: &str = "ce-time";
+pub(crate) const HEADER_TRACE: &str = "traceparent";
+pub(crate) const HEADER_KEY: &str = "fluent-key";
+pub(crate) const HEADER_ALGORITHM: &str = "fluent-algorithm";
+pub(crate) const HEADER_SIGNATURE: &str = "fluent-signature";
+pub(crate) const HEADER_ORIGIN: &str = "fluent-origin";
+/// `entityType/entityRef` of the root entity, where there is one.
+pub(crate) const HEADER_ROOT: &str = "fluent-root";
+/// Says that the queue had lost it before.
+pub(crate) const HEADER_REFED: &str = "fluent-refed";
+
+pub(crate) const HEADER_ROUTE: &str = "fluent-route";
+pub(crate) const HEADER_POSITION: &str = "fluent-position";
+pub(crate) const HEADER_ATTEMPTS: &str = "fluent-attempts";
+pub(crate) const HEADER_DEATHS: &str = "fluent-deaths";
+pub(crate) const HEADER_FIRST: &str = "fluent-first-attempt";
+pub(crate) const HEADER_REDRIVE: &str = "fluent-redrive";
+/// When it became a dead letter.
+pub(crate) const HEADER_BURIED: &str = "fluent-buried";
+pub(crate) const HEADER_REASON: &str = "fluent-reason";
+pub(crate) const HEADER_DETAIL: &str = "fluent-detail";

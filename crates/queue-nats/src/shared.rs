@@ -1,0 +1,144 @@
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::{StatusCode, Subject};
+use event_model::{Clock, Event, Timestamp, encode_header_value};
+use queue::{DeadReason, QueueError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attempts::Attempts;
+use crate::connect::Link;
+use crate::consuming::Past;
+use crate::failure::failed;
+use crate::jet_stream::Joined;
+use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
+use crate::publishing::Publisher;
+use crate::standing::Standing;
+
+/// The message that a delivery comes from: sequences alone are those of two streams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) stream: &'static str,
+    pub(crate) sequence: u64,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.stream, self.sequence)
+    }
+}
+
+/// What every consumer, delivery and store of one queue has in common.
+pub(crate) struct Shared {
+    pub(crate) link: Link,
+    pub(crate) publisher: Publisher,
+    pub(crate) attempts: Attempts,
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What closing waits for.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) closing: CancellationToken,
+    /// The routes that this process has joined.
+    pub(crate) joined: Joined,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Remembers that this process joined `route`; says whether it is the first.
+    pub(crate) fn join(&self, route: &str) -> bool {
+        let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = joined.is_empty();
+        joined.insert(route.to_owned());
+        is_first
+    }
+
+    /// Whether this process has joined `route`.
+    pub(crate) fn has_joined(&self, route: &str) -> bool {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).contains(route)
+    }
+
+    /// Tells the server that a message is settled, and waits until it knows.
+    pub(crate) async fn acknowledge(&self, reply: &Subject) -> Result<(), QueueError> {
+        const ACKNOWLEDGING: &str = "acknowledging a delivery";
+        let answer = self.link.client.request(reply.clone(), "+ACK".into()).await;
+        let answer = answer.map_err(failed(ACKNOWLEDGING))?;
+        match answer.status {
+            None | Some(StatusCode::OK) => Ok(()),
+            Some(status) => Err(QueueError::unavailable(ACKNOWLEDGING, format!("the server said {status}"))),
+        }
+    }
+
+    /// The same, without waiting: if it is lost, the message comes again.
+    pub(crate) async fn dismiss(&self, reply: &Subject) {
+        let _ = self.link.client.publish(reply.clone(), "+ACK".into()).await;
+    }
+
+    /// Puts a delivery where it waits until `at`. Written twice from the same
+    /// message, it waits once.
+    pub(crate) async fn schedule(
+        &self,
+        event: &Event,
+        past: &Past,
+        route: &str,
+        at: Timestamp,
+        from: Origin,
+    ) -> Result<(), QueueError> {
+        if !self.standing.has_room_to_wait() {
+            return Err(QueueError::Full);
+        }
+        let delivery = past.delivery(event);
+        let mut headers = past.headers(event, route);
+        headers.insert("Nats-Schedule", format!("@at {at}"));
+        headers.insert("Nats-Schedule-Target", due(route, &delivery));
+        headers.insert(NATS_MESSAGE_ID, format!("{delivery}/{route}/{}/{from}", past.attempts));
+        self.publisher.put(waiting(route, &delivery), headers, event.body().clone()).await.map(drop)
+    }
+
+    /// Puts a delivery where it is taken up at once. `why` is part of its id: it
+    /// must tell this time from any other, or the server would drop it.
+    pub(crate) async fn requeue(
+        &self,
+        event: &Event,
+        past: &Past,
+        route: &str,
+        why: &str,
+    ) -> Result<(), QueueError> {
+        let delivery = past.delivery(event);
+        let mut headers = past.headers(event, route);
+        headers.insert(NATS_MESSAGE_ID, format!("{delivery}/{route}/{}/{why}", past.attempts));
+        self.publisher.put(due(route, &delivery), headers, event.body().clone()).await.map(drop)
+    }
+
+    /// Writes a dead letter, and says its number.
+    pub(crate) async fn bury(
+        &self,
+        event: &Event,
+        past: &Past,
+        route: &str,
+        reason: DeadReason,
+        detail: Option<&str>,
+    ) -> Result<u64, QueueError> {
+        let mut headers = past.headers(event, route);
+        headers.insert(HEADER_REASON, reason.as_str());
+        headers.insert(HEADER_BURIED, self.clock.now().to_string());
+        if let Some(detail) = detail {
+            headers.insert(HEADER_DETAIL, encode_header_value(detail));
+        }
+        headers.insert(NATS_MESSAGE_ID, format!("{}/{route}/dead", past.delivery(event)));
+        let placed = self.publisher.put(dead(route), headers, event.body().clone()).await?;
+        Ok(placed.sequence)
+    }
+
+    /// Now, and so much later.
+    pub(crate) fn after(&self, wait: Duration) -> Timestamp {
+        self.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX)
+    }
+}

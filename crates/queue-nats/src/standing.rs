@@ -1,0 +1,136 @@
+//! Where the stream of events stands, looked at again and again: which life it
+//! is in, how full it is, and whether it is there at all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Info;
+use queue::{Horizon, QueueError};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiError};
+use crate::connect::Link;
+use crate::names::{EVENTS, RETRIES};
+
+/// How soon a stream that is full, gone or made anew is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// From here on it is said that the stream fills.
+const FILLING: f64 = 0.7;
+
+/// What is known of the stream of events.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    link: Link,
+    epoch: Mutex<Option<String>>,
+    is_full: AtomicBool,
+    is_there: AtomicBool,
+    is_filling: AtomicBool,
+    /// Bytes of deliveries that wait, which the server does not bound.
+    are_retries_full: AtomicBool,
+    retries_limit: u64,
+}
+
+impl Standing {
+    pub(crate) fn new(link: Link, retries_limit: u64) -> Self {
+        Self {
+            link,
+            epoch: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            is_there: AtomicBool::new(false),
+            is_filling: AtomicBool::new(false),
+            are_retries_full: AtomicBool::new(false),
+            retries_limit,
+        }
+    }
+
+    /// The life of the stream, asked for once.
+    pub(crate) async fn epoch(&self) -> Result<String, QueueError> {
+        if let Some(epoch) = self.known_epoch() {
+            return Ok(epoch);
+        }
+        Ok(self.look().await?.epoch)
+    }
+
+    fn known_epoch(&self) -> Option<String> {
+        self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a publish is likely to succeed now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_there.load(Ordering::Relaxed) && !self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether a delivery may be put where it waits.
+    pub(crate) fn has_room_to_wait(&self) -> bool {
+        !self.are_retries_full.load(Ordering::Relaxed)
+    }
+
+    /// Looks at what waits. Gateways may not, and need not.
+    pub(crate) async fn look_at_retries(&self) {
+        let Ok(info) = api::stream_info(&self.link, RETRIES).await else { return };
+        let is_full = info.state.bytes > self.retries_limit;
+        if is_full && !self.are_retries_full.swap(is_full, Ordering::Relaxed) {
+            tracing::error!(stream = RETRIES, "as many bytes wait for their next attempt as are allowed: is a destination gone?");
+        }
+        self.are_retries_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// Looks now.
+    pub(crate) async fn look(&self) -> Result<Horizon, QueueError> {
+        match api::stream_info(&self.link, EVENTS).await {
+            Ok(info) => Ok(self.seen(&info)),
+            Err(error) => {
+                self.is_there.store(false, Ordering::Relaxed);
+                Err(error.of("looking at the stream of events"))
+            }
+        }
+    }
+
+    fn seen(&self, info: &Info) -> Horizon {
+        let epoch = info.created.unix_timestamp_nanos().to_string();
+        let known = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).replace(epoch.clone());
+        if known.is_some_and(|known| known != epoch) {
+            tracing::error!(stream = EVENTS, "the stream of events was made anew: what it held is gone from it");
+        }
+        self.fills(info);
+        self.is_there.store(true, Ordering::Relaxed);
+        Horizon { epoch, last: info.state.last_sequence }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a share of bytes")]
+    fn fills(&self, info: &Info) {
+        let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
+        let share = info.state.bytes as f64 / limit as f64;
+        // A message of the largest size must fit.
+        let largest = u64::try_from(info.config.max_message_size).unwrap_or(0);
+        self.is_full.store(info.state.bytes.saturating_add(largest) > limit, Ordering::Relaxed);
+        let was = self.is_filling.swap(share >= FILLING, Ordering::Relaxed);
+        if share >= FILLING && !was {
+            let percent = (share * 100.0).round();
+            tracing::error!(stream = EVENTS, percent, "the stream of events fills: is a route behind, or gone?");
+        }
+    }
+
+    /// Looks again and again, and says what changed.
+    pub(crate) async fn watch(self: Arc<Self>, closing: CancellationToken) {
+        let mut was_missing = false;
+        loop {
+            let looked = api::stream_info(&self.link, EVENTS).await;
+            let is_missing = matches!(&looked, Err(error) if error.is_missing());
+            self.is_there.store(looked.is_ok(), Ordering::Relaxed);
+            match &looked {
+                Ok(info) => drop(self.seen(info)),
+                Err(ApiError::Refused(_)) if is_missing && !was_missing => {
+                    tracing::error!(stream = EVENTS, "the stream of events is not there: `fluent-webhooks cluster init` makes it");
+                }
+                Err(error) => tracing::debug!(%error, "the stream of events can't be looked at"),
+            }
+            was_missing = is_missing;
+            if closing.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                return;
+            }
+        }
+    }
+}

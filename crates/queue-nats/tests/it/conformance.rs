@@ -1,0 +1,93 @@
+//! JetStream keeps every promise of the port, on one server and on three.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use event_model::SystemClock;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use nats_server::Cluster;
+use queue::EventQueue;
+use queue::conformance::Harness;
+use queue_nats::{JetStream, Options, cluster};
+
+use crate::proxy::Proxy;
+
+/// Streams of their own on servers that all checks share; each queue connects
+/// through a proxy that can be cut.
+#[derive(Debug)]
+struct Streams {
+    ports: Vec<u16>,
+    replicas: usize,
+    proxies: Mutex<VecDeque<Proxy>>,
+}
+
+impl Streams {
+    async fn connect(&self, change: impl FnOnce(&mut Options)) -> Arc<dyn EventQueue> {
+        let mut proxies = Vec::new();
+        for port in &self.ports {
+            proxies.push(Proxy::start(*port).await);
+        }
+        let mut options = Options::new(proxies.iter().map(Proxy::url));
+        options.discover = false;
+        options.layout.replicas = self.replicas;
+        options.layout.bytes = 64 << 20;
+        change(&mut options);
+        self.proxies.lock().unwrap().extend(proxies);
+        Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap())
+    }
+}
+
+impl Harness for Streams {
+    fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+        self.connect(|_| {}).boxed()
+    }
+
+    fn open_forgetful(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+        self.connect(|options| {
+            options.retention_age = Duration::ZERO;
+            options.janitor_every = Duration::from_millis(100);
+        })
+        .boxed()
+    }
+
+    /// What kill -9 leaves: connections cut for good, nothing said.
+    fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>> {
+        async move {
+            self.proxies.lock().unwrap().clear();
+            drop(queue);
+            self.connect(|_| {}).await
+        }
+        .boxed()
+    }
+}
+
+/// New streams for every check: those of the last one are removed.
+async fn fresh(servers: &Cluster, replicas: usize) -> Box<dyn Harness> {
+    let urls = servers.urls();
+    let client = async_nats::connect(urls.clone()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    for stream in ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS"] {
+        let _ = jetstream.delete_stream(format!("FLUENT_{stream}")).await;
+    }
+    let mut options = Options::new(urls);
+    options.layout.replicas = replicas;
+    options.layout.bytes = 64 << 20;
+    let report = cluster::Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    assert!(report.is_good(), "{report}");
+    let ports = servers.servers.iter().map(nats_server::Server::port).collect();
+    Box::new(Streams { ports, replicas, proxies: Mutex::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_conforms() {
+    let servers = Cluster::start(1, &nats_server::Options::default()).unwrap();
+    queue::conformance::all(async || fresh(&servers, 1).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_conform() {
+    let servers = Cluster::start(3, &nats_server::Options::default()).unwrap();
+    queue::conformance::all(async || fresh(&servers, 3).await).await;
+}

@@ -1,0 +1,6 @@
+//! The queue against real servers.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod cluster;
+mod conformance;
+mod proxy;
