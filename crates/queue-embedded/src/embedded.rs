@@ -48,7 +48,7 @@ impl Embedded {
     /// a new one begun: see [`Embedded::set_aside`].
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let path = options.path.clone();
-        let opened = door::open(&path, &*clock)?;
+        let opened = door::open(&path, &door::QUEUE, &*clock)?;
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
         let (inbox, jobs) = channel();
         let mut sql = opened.sql;

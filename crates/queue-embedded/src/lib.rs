@@ -24,8 +24,11 @@ mod file;
 mod reading;
 mod writing;
 
+mod spool;
+
 pub use crate::beside::Beside;
 pub use crate::beside::salvage::{Salvaged, salvage};
 pub use crate::embedded::Embedded;
 pub use crate::file::door::OpenError;
 pub use crate::options::{Options, Retention};
+pub use crate::spool::{Acknowledged, Kept, OnKept, Spool, SpoolState, Unconfirmed, read_spool, spool_state};

@@ -125,13 +125,13 @@ impl EventQueue for JetStream {
         async move { self.lanes()?.publish(event).await }.boxed()
     }
 
-    fn publish_all(&self, events: Vec<Event>) -> BoxFuture<'_, Published> {
+    fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
         async move {
             if self.shared.closing.is_cancelled() {
                 return Published { error: Some(QueueError::Closed), ..Published::default() };
             }
             match self.shared.standing.epoch().await {
-                Ok(epoch) => self.shared.publisher.publish(&events, &epoch).await,
+                Ok(epoch) => self.shared.publisher.publish(events, &epoch).await,
                 Err(error) => Published { error: Some(error), ..Published::default() },
             }
         }

@@ -9,6 +9,10 @@ pub enum QueueError {
     /// trying again later may work.
     #[error("the queue is full")]
     Full,
+    /// Larger than the queue takes: trying again is in vain until it is told to
+    /// take more.
+    #[error("larger than the queue takes")]
+    TooLarge,
     /// Not now; trying again may work.
     #[error("{action} failed, for now")]
     Unavailable {
@@ -43,6 +47,7 @@ impl QueueError {
     pub fn again(&self) -> Self {
         match self {
             Self::Full => Self::Full,
+            Self::TooLarge => Self::TooLarge,
             Self::Unavailable { action, source } => Self::unavailable(action, source.to_string()),
             Self::Failed(why) => Self::Failed(why.clone()),
             Self::Closed => Self::Closed,

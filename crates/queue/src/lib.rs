@@ -44,11 +44,11 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
 
     /// Stores events in this order. What comes after one that failed is not
     /// stored, so that nothing overtakes.
-    fn publish_all(&self, events: Vec<Event>) -> BoxFuture<'_, Published> {
+    fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
         Box::pin(async move {
             let mut published = Published::default();
             for event in events {
-                match self.publish(event).await {
+                match self.publish(event.clone()).await {
                     Ok(receipt) => published.receipts.push(receipt),
                     Err(error) => return Published { error: Some(error), ..published },
                 }

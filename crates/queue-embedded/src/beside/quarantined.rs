@@ -48,7 +48,7 @@ fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("quarantined body {id}"))
 }
 
-fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
+pub(crate) fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
     let digest = EventId::of(body.key.environment(), &body.body);
     sql.prepare_cached(
         "INSERT OR IGNORE INTO quarantine (digest, body, algorithm, key, signature, received_at, reason)
@@ -112,7 +112,7 @@ fn is_known(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
     )
 }
 
-fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
+pub(crate) fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
     let gone = sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map_err(writing)?;
     if gone == 0 { Err(not_found(id)) } else { Ok(()) }
 }

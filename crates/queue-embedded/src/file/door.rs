@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 
 use crate::file::failure::passing;
 use crate::file::rows::unsigned;
-use crate::file::schema::{FORMAT, connect, last_position, prepare};
+use crate::file::schema::{FORMAT, TABLES, connect, last_position, prepare};
 use crate::shared::{LeaseKey, Shared};
 use crate::writing::settle::{bury, ended, record};
 use crate::writing::writer::Store;
@@ -68,6 +68,22 @@ pub enum OpenError {
     },
 }
 
+/// What a file holds.
+pub(crate) struct Kind {
+    pub(crate) tables: &'static str,
+    /// Reads what must be readable.
+    pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
+    /// What to do with one that was set aside.
+    pub(crate) advice: &'static str,
+}
+
+/// A queue.
+pub(crate) const QUEUE: Kind = Kind {
+    tables: TABLES,
+    check: |sql| last_position(sql).map(drop),
+    advice: "run `fluent-webhooks salvage` on it",
+};
+
 /// The file, opened by us alone.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -78,12 +94,12 @@ pub(crate) struct Opened {
 }
 
 /// Locks and opens the file at `path`, making it where there is none.
-pub(crate) fn open(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> {
+pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened, OpenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|source| io_error("making the folder", folder, source))?;
     refuse_network(folder, path)?;
     let lock = take_lock(path)?;
-    match try_open(path) {
+    match try_open(path, kind) {
         Ok(sql) => Ok(Opened { sql, lock, set_aside: None }),
         Err(TryOpen::Newer(found)) => Err(OpenError::Newer { path: path.to_owned(), found }),
         Err(TryOpen::Sqlite(source)) => Err(OpenError::Sqlite { path: path.to_owned(), source }),
@@ -92,9 +108,10 @@ pub(crate) fn open(path: &Path, clock: &dyn Clock) -> Result<Opened, OpenError> 
             tracing::error!(
                 why,
                 set_aside = %aside.display(),
-                "the queue file can't be trusted: it was set aside and a new one begun; run `fluent-webhooks salvage` on it"
+                advice = kind.advice,
+                "the file can't be trusted: it was set aside and a new one begun"
             );
-            let sql = try_open(path).map_err(|error| error.at(path))?;
+            let sql = try_open(path, kind).map_err(|error| error.at(path))?;
             Ok(Opened { sql, lock, set_aside: Some(aside) })
         }
     }
@@ -130,12 +147,12 @@ impl From<rusqlite::Error> for TryOpen {
     }
 }
 
-fn try_open(path: &Path) -> Result<Connection, TryOpen> {
+fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
     if let Ok(why) = fs::read_to_string(beside(path, ".untrusted")) {
         return Err(TryOpen::Damaged(why));
     }
     let mut sql = connect(path, true)?;
-    let format = prepare(&mut sql)?;
+    let format = prepare(&mut sql, kind.tables)?;
     if format > FORMAT {
         return Err(TryOpen::Newer(format));
     }
@@ -146,7 +163,7 @@ fn try_open(path: &Path) -> Result<Connection, TryOpen> {
             return Err(TryOpen::Damaged(verdict));
         }
     }
-    last_position(&sql)?;
+    (kind.check)(&sql)?;
     // The check has read everything; what it kept of it is of no use.
     sql.execute_batch("PRAGMA shrink_memory")?;
     Ok(sql)

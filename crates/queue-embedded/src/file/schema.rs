@@ -19,7 +19,7 @@ const READ_CACHE_KIB: i64 = -256;
 /// How long to wait for another process that is writing (a redrive).
 const BUSY: Duration = Duration::from_secs(5);
 
-const TABLES: &str = "
+pub(crate) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- What was admitted. `prefix` is the first 8 bytes of the id: an index on it
@@ -131,7 +131,7 @@ pub(crate) fn small_cache(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Makes the tables where there are none, and says which format is there.
-pub(crate) fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
+pub(crate) fn prepare(connection: &mut Connection, tables: &str) -> rusqlite::Result<i64> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     debug_assert_eq!(mode, "wal");
     let there: Option<String> = connection
@@ -139,7 +139,7 @@ pub(crate) fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
         .optional()?;
     if there.is_none() {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(tables)?;
         set_meta(&transaction, "format", FORMAT)?;
         set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
         transaction.commit()?;

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ impl Housekeeping {
     ) -> rusqlite::Result<()> {
         self.commits += 1;
         if self.commits.is_multiple_of(16) {
-            checkpoint(sql, shared)?;
+            checkpoint(sql, &shared.path)?;
         }
         if now < self.next {
             return Ok(());
@@ -75,8 +76,8 @@ impl Housekeeping {
 
 /// Moves the log into the file once it is long. Its errors are final: a second
 /// try could succeed without having written.
-fn checkpoint(sql: &Connection, shared: &Shared) -> rusqlite::Result<()> {
-    let mut wal = shared.path.clone().into_os_string();
+pub(crate) fn checkpoint(sql: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     let length = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
     if length < CHECKPOINT_PAGES * 4096 {
@@ -86,7 +87,7 @@ fn checkpoint(sql: &Connection, shared: &Shared) -> rusqlite::Result<()> {
 }
 
 /// Bytes of the file that hold something.
-fn used_bytes(sql: &Connection) -> rusqlite::Result<u64> {
+pub(crate) fn used_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     let number = |name: &str| sql.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = number("page_count")? - number("freelist_count")?;
     Ok(u64::try_from(pages * number("page_size")?).unwrap_or(0))

@@ -59,6 +59,7 @@ impl Publisher {
                 self.pulse.felt();
                 Ok(Placed { sequence: ack.sequence, is_duplicate: ack.duplicate })
             }
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(QueueError::TooLarge),
             Err(error) => {
                 if error.kind() == PublishErrorKind::TimedOut {
                     self.pulse.missed().await;

@@ -33,7 +33,7 @@ pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&*queue, &["b"]).await;
     let group = ["a", "b", "c"].map(|reference| event("E", reference));
-    let published = queue.publish_all(group.to_vec()).await;
+    let published = queue.publish_all(&group).await;
     assert!(published.error.is_none(), "{published:?}");
     let receipts = published.receipts;
     assert_eq!(receipts.iter().map(|receipt| receipt.duplicate).collect::<Vec<_>>(), [false, true, false]);
@@ -45,7 +45,7 @@ pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
     let beyond = receipts[2].position + 1;
     assert!(!queue.holds(beyond, group[0].id()).await.expect("read back"), "nothing is there yet");
     let many: Vec<_> = (0..600).map(|number| event("M", &format!("{number:03}"))).collect();
-    let published = queue.publish_all(many).await;
+    let published = queue.publish_all(&many).await;
     let positions: Vec<_> = published.receipts.iter().map(|receipt| receipt.position).collect();
     assert_eq!((positions.len(), positions.is_sorted()), (600, true), "{:?}", published.error);
 }

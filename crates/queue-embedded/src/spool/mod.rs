@@ -1,0 +1,267 @@
+//! The store of a spool: events that are not yet safe in a queue elsewhere.
+//!
+//! A row is *unsent* until the queue has acknowledged it, *acknowledged* until
+//! it was read back there, and then it goes. What can't be sent at all is *set
+//! aside*, and said so. One thread writes and reads; what it kept, it hands on
+//! in the order of its rows.
+
+mod rows;
+mod work;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use event_model::{Clock, Event, EventId, Timestamp};
+use queue::{Quarantined, QueueError};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::file::door::{self, Kind, OpenError};
+use crate::shared::lock;
+use crate::spool::work::{Task, Worker};
+
+/// One event that was kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// Names it here; rises in the order in which events were kept.
+    pub row: i64,
+    /// It was here before.
+    pub is_duplicate: bool,
+}
+
+/// Where the queue says that it stored a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The row.
+    pub row: i64,
+    /// The life of the queue in which the position counts.
+    pub epoch: String,
+    /// Where.
+    pub position: u64,
+}
+
+/// A row that waits to be confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// Whose it is.
+    pub id: EventId,
+    /// Where it should be.
+    pub at: Acknowledged,
+}
+
+/// How much there is, and of what kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolState {
+    /// Not yet acknowledged by the queue.
+    pub unsent: u64,
+    /// Acknowledged, and not yet read back.
+    pub unconfirmed: u64,
+    /// Refused by the queue for what they are.
+    pub set_aside: u64,
+    /// Bodies that are not events.
+    pub quarantined: u64,
+    /// Bytes of all of these.
+    pub bytes: u64,
+    /// When the oldest unsent one arrived.
+    pub oldest_unsent: Option<Timestamp>,
+}
+
+/// Who is told of every event that was kept, in order, on the spool's thread:
+/// must not block.
+pub type OnKept<W> = Box<dyn Fn(i64, Event, W) + Send>;
+
+/// A spool's file, served by this process. `W` goes with an event to whoever is
+/// told that it was kept.
+pub struct Spool<W: Send + 'static> {
+    tasks: Sender<Task<W>>,
+    state: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    set_aside: Option<PathBuf>,
+    _lock: File,
+}
+
+/// What the thread and the callers have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) is_full: AtomicBool,
+    pub(crate) failure: Mutex<Option<String>>,
+    pub(crate) bytes: AtomicU64,
+}
+
+impl<W: Send> fmt::Debug for Spool<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+const SPOOL: Kind = Kind {
+    tables: rows::TABLES,
+    check: |sql| rows::state(sql).map(drop),
+    advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
+};
+
+impl<W: Send> Spool<W> {
+    /// Opens the file, or begins one. At most `limit` bytes are kept.
+    ///
+    /// A damaged file is set aside whole: see [`Spool::set_aside`].
+    pub fn open(
+        path: &Path,
+        limit: u64,
+        clock: Arc<dyn Clock>,
+        on_kept: OnKept<W>,
+    ) -> Result<Self, OpenError> {
+        let opened = door::open(path, &SPOOL, &*clock)?;
+        let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let state = Arc::new(Shared::default());
+        let found = rows::state(&opened.sql).map_err(wrap)?;
+        state.bytes.store(found.bytes, Ordering::Relaxed);
+        let (tasks, inbox) = channel();
+        let worker = Worker::new(opened.sql, path.to_owned(), limit, Arc::clone(&state), clock, on_kept);
+        let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || worker.run(&inbox));
+        let thread = thread.map_err(|source| OpenError::Io { action: "starting the thread of", path: path.to_owned(), source })?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { tasks, state, thread, set_aside: opened.set_aside, _lock: opened.lock })
+    }
+
+    /// Where the file went that was here before and could not be trusted.
+    pub fn set_aside(&self) -> Option<&PathBuf> {
+        self.set_aside.as_ref()
+    }
+
+    /// Whether an event can be kept now.
+    pub fn has_room(&self) -> bool {
+        !self.state.is_full.load(Ordering::Acquire) && self.failure().is_none()
+    }
+
+    /// Why nothing can be kept any more.
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.state.failure).clone()
+    }
+
+    /// Keeps `event`. When this returns `Ok`, a crash does not lose it. If it is
+    /// new, it is handed on with `waiter`.
+    pub async fn keep(&self, event: Event, waiter: W) -> Result<Kept, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Task::Keep(event, waiter, reply), answer).await
+    }
+
+    /// Keeps a genuine body that is not an event.
+    pub async fn keep_body(&self, body: Quarantined) -> Result<(), QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Task::KeepBody(body, reply), answer).await
+    }
+
+    /// Notes what the queue acknowledged, with the next write: a crash before
+    /// it makes the rows be sent again.
+    pub fn acknowledged(&self, rows: Vec<Acknowledged>) {
+        let _ = self.tasks.send(Task::Acknowledged(rows));
+    }
+
+    /// Gives up rows that are safe elsewhere.
+    pub async fn remove(&self, rows: Vec<i64>) -> Result<(), QueueError> {
+        self.run(move |sql| rows::remove(sql, &rows)).await
+    }
+
+    /// Sets a row aside that the queue refuses for what it is.
+    pub async fn put_aside(&self, row: i64) -> Result<(), QueueError> {
+        self.run(move |sql| rows::put_aside(sql, row)).await
+    }
+
+    /// Unsent rows of `lane` of `lanes` after `row`, in order. A row that can't
+    /// be read any more is left out, and said so.
+    pub async fn unsent(
+        &self,
+        lane: u8,
+        lanes: u8,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Event)>, QueueError> {
+        self.run(move |sql| rows::unsent(sql, lane, lanes, after, limit)).await
+    }
+
+    /// Rows acknowledged before `time`, the oldest first, after `row`.
+    pub async fn unconfirmed(
+        &self,
+        before: Timestamp,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Unconfirmed>, QueueError> {
+        self.run(move |sql| rows::unconfirmed(sql, before, after, limit)).await
+    }
+
+    /// The highest acknowledged position of an epoch, and how many rows have
+    /// another epoch.
+    pub async fn acknowledged_in(&self, epoch: String) -> Result<(u64, u64), QueueError> {
+        self.run(move |sql| rows::acknowledged_in(sql, &epoch)).await
+    }
+
+    /// One event.
+    pub async fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
+        self.run(move |sql| rows::one(sql, row)).await
+    }
+
+    /// Bodies that are not events, in order.
+    pub async fn bodies(&self, limit: usize) -> Result<Vec<Quarantined>, QueueError> {
+        self.run(move |sql| crate::beside::quarantined::list(sql, 0, limit)).await
+    }
+
+    /// Gives up a body that is safe elsewhere.
+    pub async fn remove_body(&self, id: u64) -> Result<(), QueueError> {
+        self.run(move |sql| rows::remove_body(sql, id)).await
+    }
+
+    /// How much there is.
+    pub async fn state(&self) -> Result<SpoolState, QueueError> {
+        self.run(rows::state).await
+    }
+
+    /// Runs `work` in a transaction, after everything handed in before.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let work = Box::new(move |sql: &Connection| {
+            let result = work(sql);
+            let failure = result.as_ref().map(drop).map_err(crate::file::failure::Failure::from);
+            let answered = result.map_err(|error| QueueError::from(crate::file::failure::Failure::from(&error)));
+            let _ = reply.send(answered);
+            failure
+        });
+        self.submit(Task::Run(work), answer).await
+    }
+
+    async fn submit<T>(
+        &self,
+        task: Task<W>,
+        answer: oneshot::Receiver<Result<T, QueueError>>,
+    ) -> Result<T, QueueError> {
+        let _ = self.tasks.send(task);
+        answer.await.unwrap_or(Err(QueueError::Closed))
+    }
+
+    /// Writes what was handed in, and stops.
+    pub async fn close(&self) {
+        let _ = self.tasks.send(Task::Close);
+        let thread = lock(&self.thread).take();
+        let _ = tokio::task::spawn_blocking(|| thread.map(JoinHandle::join)).await;
+    }
+}
+
+/// What can be read of a file that was set aside: events after `row` that may
+/// not be safe elsewhere, some at a time.
+pub fn read_spool(path: &Path, row: i64) -> Result<Vec<(i64, Event)>, QueueError> {
+    let read = || rows::all(&crate::file::schema::connect(path, false)?, row);
+    read().map_err(|error| QueueError::unavailable("reading the spool", error))
+}
+
+/// Looks into a spool's file beside whoever serves it.
+pub fn spool_state(path: &Path) -> Result<SpoolState, QueueError> {
+    let read = || rows::state(&crate::file::schema::connect(path, false)?);
+    read().map_err(|error| QueueError::unavailable("reading the spool", error))
+}

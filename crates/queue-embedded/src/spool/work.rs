@@ -1,0 +1,246 @@
+//! The thread that serves a spool: everybody who waits shares one fsync.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use event_model::{Clock, Event};
+use queue::{Quarantined, QueueError};
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::beside::quarantined;
+use crate::file::door::mark_untrusted;
+use crate::file::failure::Failure;
+use crate::file::rows::nanos;
+use crate::shared::lock;
+use crate::spool::rows;
+use crate::spool::{Acknowledged, Kept, OnKept, Shared};
+use crate::writing::housekeeping::{checkpoint, used_bytes};
+
+/// Most tasks in one transaction.
+const MAX_GROUP: usize = 512;
+
+/// How long an acknowledgement may wait for a write that it can share.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How often the file is weighed: what was removed makes room.
+const WEIGH: Duration = Duration::from_secs(1);
+
+/// Share of the limit, in percent, from which somebody should know.
+const ALARM_PERCENT: u64 = 70;
+
+type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
+type Run = Box<dyn FnOnce(&Connection) -> Result<(), Failure> + Send>;
+
+/// What is asked of the thread.
+pub(crate) enum Task<W> {
+    Keep(Event, W, Reply<Kept>),
+    KeepBody(Quarantined, Reply<()>),
+    Acknowledged(Vec<Acknowledged>),
+    Run(Run),
+    Close,
+}
+
+pub(crate) struct Worker<W> {
+    sql: Connection,
+    path: PathBuf,
+    limit: u64,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    on_kept: OnKept<W>,
+    acknowledged: Vec<Acknowledged>,
+    noted: Instant,
+    next_weighing: Instant,
+    has_alarmed: bool,
+}
+
+impl<W: Send> Worker<W> {
+    pub(crate) fn new(
+        sql: Connection,
+        path: PathBuf,
+        limit: u64,
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        on_kept: OnKept<W>,
+    ) -> Self {
+        let (acknowledged, now) = (Vec::new(), Instant::now());
+        Self { sql, path, limit, shared, clock, on_kept, acknowledged, noted: now, next_weighing: now, has_alarmed: false }
+    }
+
+    /// Runs until closed, or until nobody is left to ask.
+    pub(crate) fn run(mut self, inbox: &Receiver<Task<W>>) {
+        loop {
+            let (group, is_over) = next_group(inbox);
+            self.write(group);
+            self.look_after();
+            if is_over {
+                self.noted -= TICK;
+                self.write(Vec::new());
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, group: Vec<Task<W>>) {
+        let (mut keeps, mut bodies, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+        for task in group {
+            match task {
+                Task::Keep(event, waiter, reply) => keeps.push((event, waiter, reply)),
+                Task::KeepBody(body, reply) => bodies.push((body, reply)),
+                Task::Acknowledged(rows) => self.acknowledged.extend(rows),
+                Task::Run(run) => runs.push(run),
+                Task::Close => {}
+            }
+        }
+        // Whoever reads, reads what was noted too.
+        let notes = !self.acknowledged.is_empty() && !runs.is_empty();
+        if !keeps.is_empty() || !bodies.is_empty() || notes || self.is_time_to_note() {
+            self.keep(keeps, bodies);
+        }
+        if let Err(failure) = self.run_all(runs) {
+            self.note(&failure);
+        }
+    }
+
+    /// What these write is not waited for: lost, it is done again.
+    fn run_all(&mut self, runs: Vec<Run>) -> Result<(), Failure> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.sql.transaction().map_err(|error| Failure::from(&error))?;
+        runs.into_iter().try_for_each(|run| run(&transaction))?;
+        transaction.commit().map_err(|error| Failure::from(&error))
+    }
+
+    /// Acknowledgements alone are worth a write only now and then.
+    fn is_time_to_note(&self) -> bool {
+        let waited = self.noted.elapsed() >= TICK || self.acknowledged.len() >= MAX_GROUP;
+        !self.acknowledged.is_empty() && waited
+    }
+
+    fn keep(&mut self, keeps: Vec<(Event, W, Reply<Kept>)>, bodies: Vec<(Quarantined, Reply<()>)>) {
+        let failure = lock(&self.shared.failure).clone();
+        let written = match failure {
+            Some(why) => Err(Failure::Broken(why)),
+            None if self.is_full() && !keeps.is_empty() => Err(Failure::Full),
+            None => self.commit(&keeps, &bodies).map_err(|error| Failure::from(&error)),
+        };
+        match written {
+            Ok(rows) => self.tell(rows, keeps, bodies),
+            Err(failure) => {
+                self.note(&failure);
+                let error = QueueError::from(failure);
+                keeps.into_iter().for_each(|(_, _, reply)| drop(reply.send(Err(error.again()))));
+                bodies.into_iter().for_each(|(_, reply)| drop(reply.send(Err(error.again()))));
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        keeps: &[(Event, W, Reply<Kept>)],
+        bodies: &[(Quarantined, Reply<()>)],
+    ) -> rusqlite::Result<Vec<(i64, bool)>> {
+        let now = nanos(self.clock.now());
+        let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let kept = keeps.iter().map(|(event, ..)| rows::keep(&transaction, event)).collect::<Result<_, _>>()?;
+        bodies.iter().try_for_each(|(body, _)| quarantined::keep(&transaction, body))?;
+        rows::acknowledge(&transaction, &self.acknowledged, now)?;
+        transaction.commit()?;
+        self.acknowledged.clear();
+        self.noted = Instant::now();
+        Ok(kept)
+    }
+
+    /// In the order of the rows: order begins here.
+    fn tell(
+        &self,
+        rows: Vec<(i64, bool)>,
+        keeps: Vec<(Event, W, Reply<Kept>)>,
+        bodies: Vec<(Quarantined, Reply<()>)>,
+    ) {
+        for ((row, is_duplicate), (event, waiter, reply)) in rows.into_iter().zip(keeps) {
+            if !is_duplicate {
+                self.shared.bytes.fetch_add(rows::weight(&event), Ordering::Relaxed);
+                (self.on_kept)(row, event, waiter);
+            }
+            let _ = reply.send(Ok(Kept { row, is_duplicate }));
+        }
+        bodies.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
+    }
+
+    fn is_full(&self) -> bool {
+        self.shared.bytes.load(Ordering::Relaxed) >= self.limit
+    }
+
+    fn note(&self, failure: &Failure) {
+        match failure {
+            Failure::Full if self.shared.is_full.swap(true, Ordering::AcqRel) => {}
+            Failure::Full => tracing::error!(limit = self.limit, "the spool is full: events go to the queue directly, or are refused"),
+            Failure::Busy => tracing::warn!("another process held the spool's file for too long"),
+            Failure::Broken(why) => self.fail(why),
+        }
+    }
+
+    /// A failed fsync is final: nothing this file says later would be true.
+    fn fail(&self, why: &str) {
+        let mut failed = lock(&self.shared.failure);
+        if failed.is_none() {
+            tracing::error!(error = why, "the spool's file can't be trusted any more: events go to the queue directly; restart to begin a new one");
+            mark_untrusted(&self.path, why);
+        }
+        failed.get_or_insert_with(|| why.to_owned());
+    }
+
+    fn look_after(&mut self) {
+        let now = Instant::now();
+        if now < self.next_weighing || lock(&self.shared.failure).is_some() {
+            return;
+        }
+        self.next_weighing = now + WEIGH;
+        let looked = checkpoint(&self.sql, &self.path).and_then(|()| self.weigh());
+        if let Err(error) = looked {
+            self.note(&Failure::from(&error));
+        }
+    }
+
+    fn weigh(&mut self) -> rusqlite::Result<()> {
+        let used = used_bytes(&self.sql)?;
+        self.shared.bytes.store(used, Ordering::Relaxed);
+        let is_high = used.saturating_mul(100) >= self.limit.saturating_mul(ALARM_PERCENT);
+        if is_high && !self.has_alarmed {
+            tracing::error!(used, limit = self.limit, "the spool is over {ALARM_PERCENT} % of its bytes");
+        }
+        self.has_alarmed = is_high;
+        // A full disk is tried again by writing.
+        if self.shared.is_full.load(Ordering::Acquire) && used < self.limit {
+            crate::file::schema::set_meta(&self.sql, "probe", nanos(self.clock.now()))?;
+            self.shared.is_full.store(false, Ordering::Release);
+            tracing::info!("the spool has room again");
+        }
+        Ok(())
+    }
+}
+
+/// Waits for one task, then takes what else is there. Says whether it is over.
+fn next_group<W>(inbox: &Receiver<Task<W>>) -> (Vec<Task<W>>, bool) {
+    let mut group = Vec::new();
+    let mut next = match inbox.recv_timeout(TICK) {
+        Ok(task) => Some(task),
+        Err(RecvTimeoutError::Timeout) => return (group, false),
+        Err(RecvTimeoutError::Disconnected) => return (group, true),
+    };
+    while let Some(task) = next.take() {
+        if matches!(task, Task::Close) {
+            return (group, true);
+        }
+        group.push(task);
+        if group.len() < MAX_GROUP {
+            next = inbox.try_recv().ok();
+        }
+    }
+    (group, false)
+}

@@ -1,0 +1,125 @@
+//! Gives up what the queue still has when it is asked again, and gives it again
+//! what it has lost. Nothing is given up by the clock alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Clock, Timestamp};
+use futures::StreamExt;
+use queue::{EventQueue, Horizon, QueueError};
+use queue_embedded::{Acknowledged, Unconfirmed};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::forward::settled;
+use crate::spooled::File;
+
+/// Rows looked at together.
+const CHUNK: usize = 512;
+
+/// Rows read back at once: the queue has other work.
+const AT_ONCE: usize = 16;
+
+/// How often to look for what is due, at least and at most.
+const OFTEN: Duration = Duration::from_millis(500);
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// What confirming needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Confirming {
+    pub(crate) spool: Arc<File>,
+    pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keep: Duration,
+}
+
+/// What came of confirming.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Confirmed {
+    /// Read back, and given up here.
+    pub(crate) held: u64,
+    /// Lost there, and given again.
+    pub(crate) refed: u64,
+}
+
+pub(crate) async fn run(confirming: Confirming, closing: CancellationToken) {
+    let every = (confirming.keep / 10).clamp(OFTEN, SELDOM);
+    let confirm = async {
+        loop {
+            sleep(every).await;
+            match confirming.confirm_due().await {
+                Ok(confirmed) if confirmed.refed > 0 => {
+                    tracing::error!(refed = confirmed.refed, "the queue had lost events that it acknowledged: given again");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "what the queue acknowledged can't be read back now"),
+            }
+        }
+    };
+    closing.run_until_cancelled(confirm).await;
+}
+
+impl Confirming {
+    async fn confirm_due(&self) -> Result<Confirmed, QueueError> {
+        let horizon = self.queue.horizon().await?;
+        // A queue that was made anew, or ends before what it acknowledged, has
+        // forgotten: then nothing waits for its time.
+        let (highest, others) = self.spool.acknowledged_in(horizon.epoch.clone()).await?;
+        let has_forgotten = others > 0 || highest > horizon.last;
+        let keep = if has_forgotten { Duration::ZERO } else { self.keep };
+        let before = self.clock.now().saturating_sub(keep).unwrap_or(Timestamp::MIN);
+        self.confirm(before, &horizon).await
+    }
+
+    /// Reads back everything that was acknowledged before `before`.
+    pub(crate) async fn confirm(&self, before: Timestamp, horizon: &Horizon) -> Result<Confirmed, QueueError> {
+        let (mut after, mut confirmed) = (0, Confirmed::default());
+        loop {
+            let rows = self.spool.unconfirmed(before, after, CHUNK).await?;
+            let Some(last) = rows.last() else { return Ok(confirmed) };
+            after = last.at.row;
+            let (held, lost) = self.read_back(rows, horizon).await?;
+            confirmed.held += held.len() as u64;
+            self.spool.remove(held).await?;
+            for row in lost {
+                confirmed.refed += u64::from(self.give_again(row).await?);
+            }
+        }
+    }
+
+    async fn read_back(
+        &self,
+        rows: Vec<Unconfirmed>,
+        horizon: &Horizon,
+    ) -> Result<(Vec<i64>, Vec<i64>), QueueError> {
+        let (mut held, mut lost) = (Vec::new(), Vec::new());
+        let mut answers = futures::stream::iter(rows.into_iter().map(|row| async move {
+            let same_life = row.at.epoch == horizon.epoch;
+            let is_held = same_life && self.queue.holds(row.at.position, row.id).await?;
+            Ok::<_, QueueError>((row.at.row, is_held))
+        }))
+        .buffer_unordered(AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            let (row, is_held) = answer?;
+            if is_held { held.push(row) } else { lost.push(row) }
+        }
+        lost.sort_unstable();
+        Ok((held, lost))
+    }
+
+    /// Says whether there was something to give.
+    async fn give_again(&self, row: i64) -> Result<bool, QueueError> {
+        let Some(event) = self.spool.event(row).await? else {
+            tracing::error!(row, "an event that the queue has lost is damaged in the spool too");
+            self.spool.put_aside(row).await?;
+            return Ok(false);
+        };
+        let event = event.refed();
+        let receipt = self.queue.publish(event.clone()).await?;
+        let was_known = receipt.duplicate;
+        let receipt = settled(&*self.queue, &event, receipt).await?;
+        self.spool.acknowledged(vec![Acknowledged { row, epoch: receipt.epoch, position: receipt.position }]);
+        // Known and held is somebody else's copy of the same event.
+        Ok(!(was_known && receipt.duplicate))
+    }
+}

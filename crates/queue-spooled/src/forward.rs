@@ -1,0 +1,253 @@
+//! From the spool to the queue, in order. Each lane has one group on its way at
+//! a time; an entity's events all take the same lane, so nothing overtakes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use event_model::Event;
+use queue::{EventQueue, QueueError, Receipt};
+use queue_embedded::Acknowledged;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::spooled::File;
+
+/// Groups on their way at once: while one waits for its answer, the next ones
+/// leave. Divides the number of buckets.
+pub(crate) const LANES: u8 = 4;
+
+/// Events that wait in memory in a lane; of more, the rest is read from the
+/// file when their turn comes.
+const WAITING: usize = 1024;
+
+/// Most events that leave together.
+const GROUP: usize = 256;
+
+/// First and longest wait after the queue did not take something.
+const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Whoever waits for the queue's word on an event.
+pub(crate) type Waiter = oneshot::Sender<Receipt>;
+
+/// An event on its way.
+pub(crate) struct Item {
+    row: i64,
+    event: Event,
+    waiter: Option<Waiter>,
+}
+
+/// The entrances of all lanes.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    entrances: Vec<mpsc::Sender<Item>>,
+    /// Of each lane: there is more in the file than in memory.
+    are_behind: Vec<AtomicBool>,
+    more: Vec<Notify>,
+}
+
+impl Lanes {
+    pub(crate) fn new() -> (Self, Vec<mpsc::Receiver<Item>>) {
+        let (entrances, exits) = (0..LANES).map(|_| mpsc::channel(WAITING)).unzip();
+        // What the last process left is in the file.
+        let are_behind = (0..LANES).map(|_| AtomicBool::new(true)).collect();
+        let more = (0..LANES).map(|_| Notify::new()).collect();
+        (Self { entrances, are_behind, more }, exits)
+    }
+
+    /// Called in the order of rows, by one thread.
+    pub(crate) fn send(&self, row: i64, event: Event, waiter: Option<Waiter>) {
+        let lane = usize::from(event.bucket() % LANES);
+        if self.are_behind[lane].load(Ordering::Acquire) {
+            return;
+        }
+        if self.entrances[lane].try_send(Item { row, event, waiter }).is_err() {
+            self.are_behind[lane].store(true, Ordering::Release);
+            self.more[lane].notify_one();
+        }
+    }
+}
+
+/// One lane.
+pub(crate) struct Lane {
+    number: usize,
+    lanes: Arc<Lanes>,
+    inbox: mpsc::Receiver<Item>,
+    spool: Arc<File>,
+    queue: Arc<dyn EventQueue>,
+    is_away: Arc<AtomicBool>,
+    /// Every row up to here was sent.
+    sent: i64,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        number: usize,
+        lanes: Arc<Lanes>,
+        inbox: mpsc::Receiver<Item>,
+        spool: &Arc<File>,
+        queue: &Arc<dyn EventQueue>,
+        is_away: &Arc<AtomicBool>,
+    ) -> Self {
+        let (spool, queue, is_away) = (Arc::clone(spool), Arc::clone(queue), Arc::clone(is_away));
+        Self { number, lanes, inbox, spool, queue, is_away, sent: 0 }
+    }
+
+    pub(crate) async fn run(mut self, closing: CancellationToken) {
+        closing.clone().run_until_cancelled(self.forward()).await;
+    }
+
+    async fn forward(&mut self) {
+        let lanes = Arc::clone(&self.lanes);
+        let mut group = Vec::with_capacity(GROUP);
+        loop {
+            // What is in memory was kept before what is only in the file.
+            if self.is_behind() && self.inbox.is_empty() {
+                self.catch_up().await;
+            }
+            tokio::select! {
+                biased;
+                taken = self.inbox.recv_many(&mut group, GROUP) => if taken == 0 { return },
+                () = lanes.more[self.number].notified() => {}
+            }
+            self.send(std::mem::take(&mut group)).await;
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.lanes.are_behind[self.number].load(Ordering::Acquire)
+    }
+
+    /// Sends what is only in the file, and then lets events come by memory again.
+    async fn catch_up(&mut self) {
+        self.send_from_file().await;
+        self.lanes.are_behind[self.number].store(false, Ordering::Release);
+        // What was kept between the last look and that.
+        self.send_from_file().await;
+    }
+
+    async fn send_from_file(&mut self) {
+        let lane = u8::try_from(self.number).unwrap_or(0);
+        loop {
+            match self.spool.unsent(lane, LANES, self.sent, GROUP).await {
+                Ok(rows) if rows.is_empty() => return,
+                Ok(rows) => {
+                    let item = |(row, event)| Item { row, event, waiter: None };
+                    self.send(rows.into_iter().map(item).collect()).await;
+                }
+                Err(QueueError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the spool can't be read");
+                    sleep(AGAIN_MAX).await;
+                }
+            }
+        }
+    }
+
+    /// Sends these, in this order, however long it takes.
+    async fn send(&mut self, mut items: Vec<Item>) {
+        items.retain(|item| item.row > self.sent);
+        let (events, mut rest): (Vec<Event>, VecDeque<(i64, Option<Waiter>)>) =
+            items.into_iter().map(|item| (item.event, (item.row, item.waiter))).unzip();
+        let mut wait = AGAIN;
+        while !rest.is_empty() {
+            let left = &events[events.len() - rest.len()..];
+            let published = self.queue.publish_all(left).await;
+            if !published.receipts.is_empty() {
+                wait = AGAIN;
+            }
+            self.note(left, published.receipts, &mut rest).await;
+            match published.error {
+                None => self.is_away.store(false, Ordering::Relaxed),
+                Some(QueueError::TooLarge) => self.put_aside(&mut rest).await,
+                Some(error) => {
+                    // They are safe here: nobody need wait for them any longer.
+                    rest.iter_mut().for_each(|(_, waiter)| drop(waiter.take()));
+                    self.say_away(&error);
+                    sleep(wait).await;
+                    wait = (wait * 2).min(AGAIN_MAX);
+                }
+            }
+        }
+    }
+
+    async fn note(&mut self, sent: &[Event], receipts: Vec<Receipt>, rest: &mut VecDeque<(i64, Option<Waiter>)>) {
+        let mut acknowledged = Vec::with_capacity(receipts.len());
+        for (event, receipt) in sent.iter().zip(receipts) {
+            let Ok(receipt) = settled(&*self.queue, event, receipt).await else { break };
+            let Some((row, waiter)) = rest.pop_front() else { break };
+            acknowledged.push(Acknowledged { row, epoch: receipt.epoch.clone(), position: receipt.position });
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(receipt);
+            }
+            self.sent = row;
+        }
+        self.spool.acknowledged(acknowledged);
+    }
+
+    fn say_away(&self, error: &QueueError) {
+        if !self.is_away.swap(true, Ordering::Relaxed) {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(error, "the queue takes nothing: events are kept in the spool until it does");
+        }
+    }
+
+    /// One event that can't be stored must not hold up the others.
+    async fn put_aside(&mut self, rest: &mut VecDeque<(i64, Option<Waiter>)>) {
+        let Some((row, _)) = rest.pop_front() else { return };
+        tracing::error!(row, "the queue does not take an event of this size: set aside in the spool; `fluent-webhooks cluster check` says why");
+        let _ = self.spool.put_aside(row).await;
+        self.sent = row;
+    }
+}
+
+/// A duplicate counts only if the queue still has what it knows.
+pub(crate) async fn settled(
+    queue: &dyn EventQueue,
+    event: &Event,
+    receipt: Receipt,
+) -> Result<Receipt, QueueError> {
+    if !receipt.duplicate || queue.holds(receipt.position, event.id()).await? {
+        return Ok(receipt);
+    }
+    tracing::warn!(event.id = %event.id(), position = receipt.position, "the queue knows an event that it has lost: given again");
+    queue.publish_again(event.clone().refed()).await
+}
+
+/// Forwards bodies that are not events.
+pub(crate) async fn forward_bodies(
+    spool: Arc<File>,
+    queue: Arc<dyn EventQueue>,
+    kept: Arc<Notify>,
+    closing: CancellationToken,
+) {
+    let forward = async {
+        loop {
+            if let Err(error) = forward_kept_bodies(&spool, &*queue).await {
+                tracing::debug!(%error, "quarantined bodies wait in the spool");
+            }
+            // They are few; those that failed are tried again.
+            let _ = tokio::time::timeout(AGAIN_MAX, kept.notified()).await;
+        }
+    };
+    closing.run_until_cancelled(forward).await;
+}
+
+pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueError> {
+    let mut count = 0;
+    loop {
+        let bodies = spool.bodies(16).await?;
+        if bodies.is_empty() {
+            return Ok(count);
+        }
+        for body in bodies {
+            let id = body.id;
+            queue.stores().quarantine().keep(body).await?;
+            spool.remove_body(id).await?;
+            count += 1;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! A queue with a spool before it: an event is safe on this machine's disk
+//! before the queue elsewhere is asked, and stays there until it was read back.
+//!
+//! ```text
+//! publish ─fsync─▶ spool ─▶ lane ─▶ queue ─acknowledged─▶ spool
+//!    ▲                       (in order)                     │ `keep` later
+//!    └── answered: at once, or when the queue has it        ▼
+//!                                        read back: there? ─yes─▶ removed
+//!                                                          └no──▶ given again, marked
+//! ```
+//!
+//! So a queue that is away delays nobody who sends, and a queue that forgets
+//! what it acknowledged is told again.
+//!
+//! Start reading at [`Spooled::open`], then `forward.rs`.
+
+mod spooled;
+
+mod confirm;
+mod drain;
+mod forward;
+mod options;
+
+pub use crate::drain::{DrainError, Drained, drain};
+pub use crate::options::Options;
+pub use crate::spooled::{OpenError, Spooled};
+pub use queue_embedded::{SpoolState, spool_state};

@@ -1,0 +1,216 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use event_model::{Clock, Event, EventId};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::{
+    Consumer, DeadLetters, EventQueue, History, Horizon, Published, Quarantine, Quarantined, QueueError,
+    Receipt, Route, RouteState, Stores,
+};
+use queue_embedded::Spool;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use queue_embedded::OpenError;
+
+use crate::confirm::{self, Confirming};
+use crate::drain::drain_file;
+use crate::forward::{Lane, Lanes, Waiter, forward_bodies};
+use crate::options::Options;
+
+/// How positions in a spool are told from a queue's.
+const EPOCH: &str = "spool";
+
+/// The spool's file, with whoever waits for the queue's word on an event.
+pub(crate) type File = Spool<Option<Waiter>>;
+
+/// A queue with a spool before it.
+#[derive(Debug)]
+pub struct Spooled {
+    queue: Arc<dyn EventQueue>,
+    spool: Arc<File>,
+    /// The queue is known to be away: nobody waits for it.
+    is_away: Arc<AtomicBool>,
+    options: Options,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    bodies: Arc<tokio::sync::Notify>,
+}
+
+impl Spooled {
+    /// Opens the spool's file and begins to forward what it holds.
+    pub fn open(
+        queue: Arc<dyn EventQueue>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let (lanes, inboxes) = Lanes::new();
+        let lanes = Arc::new(lanes);
+        let sending = Arc::clone(&lanes);
+        let on_kept = Box::new(move |row, event, waiter| sending.send(row, event, waiter));
+        let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&clock), on_kept)?);
+        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let is_away = Arc::new(AtomicBool::new(false));
+        for (number, inbox) in inboxes.into_iter().enumerate() {
+            let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away);
+            tasks.spawn(lane.run(closing.clone()));
+        }
+        let confirming = Confirming { spool: Arc::clone(&spool), queue: Arc::clone(&queue), clock, keep: options.keep };
+        tasks.spawn(confirm::run(confirming, closing.clone()));
+        let bodies = Arc::new(tokio::sync::Notify::new());
+        tasks.spawn(forward_bodies(Arc::clone(&spool), Arc::clone(&queue), Arc::clone(&bodies), closing.clone()));
+        let opened = Self { queue, spool, is_away, options, closing, tasks, bodies };
+        opened.recover();
+        Ok(opened)
+    }
+
+    /// What was set aside still holds events that were answered for.
+    fn recover(&self) {
+        let Some(path) = self.spool.set_aside().cloned() else { return };
+        let (queue, closing) = (Arc::clone(&self.queue), self.closing.clone());
+        self.tasks.spawn(async move {
+            closing.run_until_cancelled(drain_file(&path, &*queue)).await;
+        });
+    }
+
+    /// Where the file went that was here before and could not be trusted.
+    pub fn set_aside(&self) -> Option<&PathBuf> {
+        self.spool.set_aside()
+    }
+
+    async fn store(&self, event: Event) -> Result<Receipt, QueueError> {
+        let (waiter, acknowledged) = oneshot::channel();
+        let waits = !self.is_away.load(Ordering::Relaxed);
+        match self.spool.keep(event.clone(), waits.then_some(waiter)).await {
+            Ok(kept) => {
+                let row = u64::try_from(kept.row).unwrap_or(0);
+                let kept = Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position: row };
+                if kept.duplicate || !waits {
+                    return Ok(kept);
+                }
+                // Safe already: whatever comes of waiting, the answer is yes.
+                let word = timeout(self.options.wait_for_queue, acknowledged).await;
+                Ok(word.ok().and_then(Result::ok).unwrap_or(kept))
+            }
+            // No room or no disk here: the queue may have both.
+            Err(QueueError::Full | QueueError::Failed(_)) => self.queue.publish(event).await,
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl EventQueue for Spooled {
+    fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        self.store(event).boxed()
+    }
+
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.queue.holds(position, id)
+    }
+
+    fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
+        self.queue.publish_all(events)
+    }
+
+    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        self.queue.publish_again(event)
+    }
+
+    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
+        self.queue.subscribe(route)
+    }
+
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
+        self.queue.horizon()
+    }
+
+    /// Ready is who can make an event durable now, here or there.
+    fn has_room(&self) -> bool {
+        self.spool.has_room() || self.queue.has_room()
+    }
+
+    fn stores(&self) -> &dyn Stores {
+        self
+    }
+
+    /// A spool that fails leaves the queue, so the process goes on.
+    fn failed(&self) -> BoxFuture<'_, String> {
+        self.queue.failed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.closing.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+            self.spool.close().await;
+            self.queue.close().await;
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+impl Stores for Spooled {
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self.queue.stores().dead_letters()
+    }
+
+    fn quarantine(&self) -> &dyn Quarantine {
+        self
+    }
+
+    fn history(&self) -> &dyn History {
+        self.queue.stores().history()
+    }
+
+    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        self.queue.stores().routes()
+    }
+
+    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.stores().forget(route)
+    }
+}
+
+/// Bodies are kept here first, and forwarded; the rest is the queue's.
+impl Quarantine for Spooled {
+    fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        async move {
+            match self.spool.keep_body(body.clone()).await {
+                Ok(()) => {
+                    self.bodies.notify_one();
+                    Ok(())
+                }
+                Err(QueueError::Full | QueueError::Failed(_)) => self.queue.stores().quarantine().keep(body).await,
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+        self.queue.stores().quarantine().list(after, limit)
+    }
+
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
+        self.queue.stores().quarantine().get(id)
+    }
+
+    fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.queue.stores().quarantine().release(id, event)
+    }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.queue.stores().quarantine().discard(id)
+    }
+}

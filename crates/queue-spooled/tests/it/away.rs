@@ -1,0 +1,107 @@
+//! The queue is away, from the start or later.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_model::SystemClock;
+use queue::EventQueue;
+
+use crate::world::{World, events, publish};
+
+const KEEP: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn away_at_the_start_is_no_reason_to_refuse() {
+    let mut world = World::new().await;
+    world.servers.kill_all();
+    let spooled = world.spooled(KEEP).await;
+    let events = events("E", 1500);
+    let began = Instant::now();
+    publish(&spooled, &events).await;
+    assert!(spooled.has_room(), "it can make events durable");
+    assert!(began.elapsed() < Duration::from_secs(20), "nobody waits for a queue that is away");
+    world.servers.start_all().unwrap();
+    assert_eq!(world.wait_for(&events).await, vec![1; events.len()]);
+    in_order(&world, &events).await;
+    world.wait_until_empty().await;
+    spooled.close().await;
+}
+
+/// Per entity, the stream has them as they were accepted.
+async fn in_order(world: &World, events: &[event_model::Event]) {
+    let accepted: BTreeMap<String, usize> =
+        events.iter().enumerate().map(|(number, event)| (event.id().to_string(), number)).collect();
+    let mut last = BTreeMap::new();
+    for (_, id, _) in world.stored().await {
+        let number = accepted[&id];
+        let before = last.insert(number % 20, number);
+        assert!(before.is_none_or(|before| before < number), "{before:?} came before {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
+    let mut world = World::new().await;
+    let spooled = world.spooled(KEEP).await;
+    let (before, after) = (events("B", 100), events("A", 300));
+    publish(&spooled, &before).await;
+    world.servers.kill_all();
+    publish(&spooled, &after).await;
+    // As kill -9 leaves it: nothing is closed.
+    let copy = world.folder.path().join("next.db");
+    for suffix in ["", "-wal"] {
+        let name = |path: &std::path::Path| format!("{}{suffix}", path.display());
+        std::fs::copy(name(&world.spool()), name(&copy)).unwrap();
+    }
+    drop(spooled);
+    world.servers.start_all().unwrap();
+    let options = queue_spooled::Options { keep: KEEP, ..queue_spooled::Options::new(&copy) };
+    let next = queue_spooled::Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
+    let all = [before, after].concat();
+    assert_eq!(world.wait_for(&all).await, vec![1; all.len()], "each is stored once");
+    next.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_whose_gateway_is_gone_is_drained() {
+    let mut world = World::new().await;
+    let spooled = world.spooled(Duration::from_hours(1)).await;
+    let (confirmed, unsent) = (events("C", 50), events("U", 50));
+    publish(&spooled, &confirmed).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    world.servers.kill_all();
+    publish(&spooled, &unsent).await;
+    spooled.close().await;
+    drop(spooled);
+    world.servers.start_all().unwrap();
+
+    let state = queue_spooled::spool_state(&world.spool()).unwrap();
+    assert_eq!((state.unsent, state.unconfirmed), (50, 50));
+    let drained = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await.unwrap();
+    assert_eq!((drained.sent, drained.confirmed, drained.refed, drained.left), (50, 100, 0, 0));
+    assert_eq!(world.wait_for(&[confirmed, unsent].concat()).await, vec![1; 100]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_not_events_are_forwarded_too() {
+    let mut world = World::new().await;
+    world.servers.kill_all();
+    let spooled = world.spooled(KEEP).await;
+    let event = events("Q", 1).remove(0);
+    let body = queue::Quarantined {
+        id: 0,
+        body: event.body().clone(),
+        algorithm: event_model::Algorithm::Sha512,
+        key: "sydney_sandbox".parse().unwrap(),
+        signature: "c2ln".to_owned(),
+        received_at: event.received_at(),
+        reason: "not-json".to_owned(),
+    };
+    spooled.stores().quarantine().keep(body.clone()).await.unwrap();
+    world.servers.start_all().unwrap();
+    world.wait_until_empty().await;
+    let kept = spooled.stores().quarantine().list(0, 10).await.unwrap();
+    assert_eq!(kept, [queue::Quarantined { id: kept[0].id, ..body }]);
+    spooled.close().await;
+}

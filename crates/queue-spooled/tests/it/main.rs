@@ -1,0 +1,7 @@
+//! A spool before a real server that goes away, forgets, and comes back.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod away;
+mod forgetful;
+mod full;
+mod world;
