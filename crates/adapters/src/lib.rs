@@ -1,13 +1,21 @@
 //! Opens the queue that the settings name. The only crate that knows every
 //! queue adapter by name.
 
+mod nats;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::Clock;
-use queue::{EventQueue, QueueError, Stores};
-use queue_embedded::{Beside, Embedded, OpenError, Options, Retention, Salvaged};
-use settings::{QueueSettings, RetentionSettings};
+use queue::{BoxError, EventQueue, QueueError, Stores};
+use queue_embedded::{Beside, Embedded, Options, Retention, Salvaged};
+use queue_nats::JetStream;
+use queue_spooled::Spooled;
+use settings::{EmbeddedSettings, QueueSettings, RetentionSettings, SpoolSettings};
+
+pub use crate::nats::nats_options;
+pub use queue_nats::cluster;
+pub use queue_spooled::{Drained, SpoolState, spool_state};
 
 /// A queue to be served by this process, and what was found on the way.
 #[derive(Clone, Debug)]
@@ -18,27 +26,71 @@ pub struct Opened {
     pub set_aside: Option<PathBuf>,
 }
 
-/// Why a queue's stores can't be read.
+/// Why a queue or its stores can't be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("opening the queue file {path}; has `fluent-webhooks serve` run with these settings?")]
-pub struct NoStores {
-    path: PathBuf,
+#[error("opening {what}")]
+pub struct OpenError {
+    what: String,
     #[source]
-    source: queue::BoxError,
+    source: BoxError,
 }
 
-/// Opens the queue for serving it.
-pub fn open(settings: &QueueSettings, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
-    let queue = Embedded::open(options(settings), clock)?;
-    let set_aside = queue.set_aside().cloned();
-    Ok(Opened { queue: Arc::new(queue), set_aside })
+fn failed(what: impl Into<String>, source: impl Into<BoxError>) -> OpenError {
+    OpenError { what: what.into(), source: source.into() }
+}
+
+/// Opens the queue for serving it. `name` is what this process is called where
+/// the queue is.
+pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
+    match settings {
+        QueueSettings::Embedded(settings) => {
+            let queue =
+                Embedded::open(options(settings), clock).map_err(|error| failed("the queue file", error))?;
+            let set_aside = queue.set_aside().cloned();
+            Ok(Opened { queue: Arc::new(queue), set_aside })
+        }
+        QueueSettings::JetStream(settings) => {
+            let queue = JetStream::open(nats_options(settings, name), clock).await;
+            let queue = queue.map_err(|error| failed("the connection to NATS", error))?;
+            Ok(Opened { queue: Arc::new(queue), set_aside: None })
+        }
+    }
+}
+
+/// Opens a gateway's queue: with its spool before it, where it has one.
+pub async fn open_for_gateway(
+    settings: &QueueSettings,
+    spool: Option<&SpoolSettings>,
+    name: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<Opened, OpenError> {
+    let opened = open(settings, name, Arc::clone(&clock)).await?;
+    let Some(spool) = spool else { return Ok(opened) };
+    let spooled = Spooled::open(opened.queue, spool_options(spool), clock);
+    let spooled = spooled.map_err(|error| failed("the spool", error))?;
+    let set_aside = spooled.set_aside().cloned();
+    Ok(Opened { queue: Arc::new(spooled), set_aside })
 }
 
 /// Opens the stores alone, beside whoever serves the queue.
-pub fn open_stores(settings: &QueueSettings) -> Result<Box<dyn Stores>, NoStores> {
-    match Beside::open(&settings.path, None) {
-        Ok(beside) => Ok(Box::new(beside)),
-        Err(source) => Err(NoStores { path: settings.path.clone(), source: source.into() }),
+pub async fn open_stores(
+    settings: &QueueSettings,
+    clock: Arc<dyn Clock>,
+) -> Result<Box<dyn Stores>, OpenError> {
+    match settings {
+        QueueSettings::Embedded(settings) => match Beside::open(&settings.path, None) {
+            Ok(beside) => Ok(Box::new(beside)),
+            Err(error) => {
+                let path = settings.path.display();
+                let hint = "has `fluent-webhooks serve` run with these settings?";
+                Err(failed(format!("the queue file {path}; {hint}"), error))
+            }
+        },
+        QueueSettings::JetStream(settings) => {
+            let stores = queue_nats::open_stores(&nats_options(settings, "commands"), clock).await;
+            let servers = settings.servers.join(", ");
+            stores.map_err(|error| failed(format!("the streams on {servers}"), error))
+        }
     }
 }
 
@@ -47,11 +99,30 @@ pub async fn salvage(file: &Path, queue: &dyn EventQueue) -> Result<Salvaged, Qu
     queue_embedded::salvage(file, queue).await
 }
 
-fn options(settings: &QueueSettings) -> Options {
+/// Empties the spool of a gateway that is gone.
+pub async fn drain(
+    path: &Path,
+    queue: Arc<dyn EventQueue>,
+    clock: Arc<dyn Clock>,
+) -> Result<Drained, OpenError> {
+    let drained = queue_spooled::drain(path, queue, clock).await;
+    drained.map_err(|error| failed(format!("and emptying the spool {}", path.display()), error))
+}
+
+fn options(settings: &EmbeddedSettings) -> Options {
     let RetentionSettings { age, bytes } = settings.retention;
     Options {
         path: settings.path.clone(),
         dedup_window: settings.dedup_window.0,
         retention: Retention { age: age.0, bytes: bytes.0 },
+    }
+}
+
+fn spool_options(settings: &SpoolSettings) -> queue_spooled::Options {
+    queue_spooled::Options {
+        path: settings.path.clone(),
+        bytes: settings.bytes.0,
+        keep: settings.keep.0,
+        wait_for_queue: settings.wait_for_queue.0,
     }
 }

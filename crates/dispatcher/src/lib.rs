@@ -17,6 +17,8 @@ mod attempt;
 mod gate;
 mod hold;
 mod route;
+mod selection;
+mod stage;
 mod unrouted;
 
 pub mod policy;
@@ -31,6 +33,9 @@ use queue::{Consumer, EventQueue, Filter, Route};
 use service::Shutdown;
 use settings::{RouteSettings, Routes};
 
+pub use crate::selection::Selection;
+pub use crate::stage::{main, registry};
+
 use crate::gate::Gate;
 
 /// How long a delivery may be held without a sign of progress. Attempts say
@@ -40,8 +45,8 @@ pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(30)
 /// Every route of the settings, opened and ready to run.
 #[derive(Debug)]
 pub struct Dispatching {
-    routes: Vec<OpenRoute>,
-    unrouted: Box<dyn Consumer>,
+    pub(crate) routes: Vec<OpenRoute>,
+    unrouted: Option<Box<dyn Consumer>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -52,23 +57,25 @@ pub(crate) struct OpenRoute {
     pub(crate) consumer: Box<dyn Consumer>,
 }
 
-/// Opens every route's dispatcher, then joins every route: what can't be
-/// delivered is noticed before anything is taken.
+/// Opens every selected route's dispatcher, then joins every selected route:
+/// what can't be delivered is noticed before anything is taken.
 pub async fn open(
     routes: &Routes,
+    selection: &Selection,
     folder: &Path,
     registry: &Registry,
     queue: &dyn EventQueue,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
     let mut dispatchers = Vec::new();
-    for route in &routes.0 {
+    let selected: Vec<_> = routes.0.iter().filter(|route| selection.has(&route.name)).collect();
+    for route in &selected {
         let cx = OpenContext::new(&*route.name, folder);
         let opened = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
         dispatchers.push(opened.with_context(|| format!("opening route {}", route.name))?);
     }
     let mut open = Vec::new();
-    for (settings, dispatcher) in routes.0.iter().cloned().zip(dispatchers) {
+    for (settings, dispatcher) in selected.into_iter().cloned().zip(dispatchers) {
         let route = Route {
             name: settings.name.clone(),
             filter: settings.terms.clone().into(),
@@ -79,7 +86,10 @@ pub async fn open(
             queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
         open.push(OpenRoute { settings, dispatcher, consumer });
     }
+    // Joined by everybody, so that what no route matches is kept from the start;
+    // taken only where it is selected.
     let unrouted = unrouted::subscribe(routes, queue).await.context("joining the reserved route")?;
+    let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     Ok(Dispatching { routes: open, unrouted, clock })
 }
 
@@ -91,7 +101,9 @@ impl Dispatching {
             let (gate, clock) = (gate.clone(), Arc::clone(&self.clock));
             shutdown.spawn(route::run(route, gate, clock, shutdown.clone()));
         }
-        shutdown.spawn(unrouted::run(self.unrouted, self.clock, shutdown.clone()));
+        if let Some(unrouted) = self.unrouted {
+            shutdown.spawn(unrouted::run(unrouted, self.clock, shutdown.clone()));
+        }
     }
 }
 

@@ -94,6 +94,20 @@ enum Command {
         /// The file that was set aside
         file: PathBuf,
     },
+    /// The streams of a NATS cluster: make them, or compare them with what they are to be
+    Cluster {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::cluster::Command,
+    },
+    /// A gateway's spool: look into it, or empty one whose gateway is gone
+    Spool {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::spool::Command,
+    },
     /// Print the JSON Schema of the settings
     #[command(hide = true)]
     Schema,
@@ -119,6 +133,8 @@ impl Cli {
             }
             Command::Routes { common, command } => service::run(|_| commands::routes::run(common, command)),
             Command::Salvage { common, file } => service::run(|_| commands::salvage::run(common, file)),
+            Command::Cluster { common, command } => service::run(|_| commands::cluster::run(common, command)),
+            Command::Spool { common, command } => service::run(|_| commands::spool::run(common, command)),
             Command::Schema => service::code(commands::schema::run(registry)),
         }
     }

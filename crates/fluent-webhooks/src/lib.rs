@@ -28,7 +28,7 @@ pub use dispatch;
 
 /// The dispatchers that come with the product.
 pub fn registry() -> Registry {
-    Registry::new().with::<dispatch_http::HttpDispatcher>().with::<dispatch_log::LogDispatcher>()
+    dispatcher::registry()
 }
 
 /// Runs the command that the arguments name, with these dispatchers.

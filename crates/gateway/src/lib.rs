@@ -9,7 +9,7 @@
 //! The answer is 200 only after the queue has the event: until then Fluent
 //! still has it, and after that it never sends it again.
 //!
-//! Start reading at [`router`], then `receive.rs`.
+//! Start reading at [`start`] and [`router`], then `receive.rs`.
 
 mod receive;
 
@@ -17,6 +17,8 @@ mod answer;
 mod bounds;
 mod connection;
 mod listen;
+mod stage;
+mod tls;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use verifier::Verifier;
 
 pub use crate::bounds::Bounds;
 pub use crate::listen::serve;
+pub use crate::stage::{main, ports, start};
 
 /// What receiving a webhook needs.
 #[derive(Clone, Debug)]

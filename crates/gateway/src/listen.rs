@@ -9,10 +9,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use service::Shutdown;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::Bounds;
@@ -33,7 +34,13 @@ const REST: Duration = Duration::from_millis(50);
 
 /// Accepts connections until draining begins, then lets each finish the
 /// request it is in.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    bounds: Bounds,
+    shutdown: Shutdown,
+) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
     let draining = shutdown.draining();
@@ -51,7 +58,9 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdo
         };
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
-                shutdown.spawn(serve_one(stream, router.clone(), bounds.clone(), shutdown.clone(), place))
+                let serving =
+                    Serving { router: router.clone(), bounds: bounds.clone(), shutdown: shutdown.clone() };
+                shutdown.spawn(serving.accepted(stream, tls.clone(), place));
             }
             Err(_) => {
                 tracing::warn!(reason = "connections", "connection refused: as many as are allowed are open");
@@ -70,15 +79,31 @@ async fn rest(error: &io::Error) {
     }
 }
 
-async fn serve_one(
-    stream: TcpStream,
+/// What one connection is served with.
+struct Serving {
     router: Router,
     bounds: Bounds,
     shutdown: Shutdown,
-    _place: OwnedSemaphorePermit,
-) {
-    // Answers are small and final: nothing is gained by waiting for more.
-    let _ = stream.set_nodelay(true);
+}
+
+impl Serving {
+    async fn accepted(self, stream: TcpStream, tls: Option<TlsAcceptor>, _place: OwnedSemaphorePermit) {
+        // Answers are small and final: nothing is gained by waiting for more.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else { return serve_one(stream, self).await };
+        match timeout(self.bounds.first_byte_within, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve_one(stream, self).await,
+            Ok(Err(error)) => tracing::info!(reason = "tls", %error, "connection refused: no TLS"),
+            Err(_) => tracing::info!(reason = "tls", "connection refused: its TLS handshake took too long"),
+        }
+    }
+}
+
+async fn serve_one<S>(stream: S, serving: Serving)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Serving { router, bounds, shutdown } = serving;
     let (stream, turn) = Guarded::new(stream, &bounds);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         turn.next();

@@ -80,7 +80,10 @@ fn verify(program: &Path) -> anyhow::Result<()> {
     let (_, expected) = known
         .with_context(|| format!("no digest is known for {arch}: put nats-server {VERSION} on the PATH"))?;
     let found = hex::encode(Sha256::digest(fs::read(program)?));
-    ensure!(found == *expected, "its SHA-256 is {found}, expected {expected}: not the program that was pinned");
+    ensure!(
+        found == *expected,
+        "its SHA-256 is {found}, expected {expected}: not the program that was pinned"
+    );
     Ok(())
 }
 

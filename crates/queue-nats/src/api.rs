@@ -56,7 +56,11 @@ pub(crate) async fn stream_info(link: &Link, stream: &str) -> Result<stream::Inf
 }
 
 /// How many messages each subject that matches `filter` has.
-pub(crate) async fn subjects(link: &Link, stream: &str, filter: &str) -> Result<Vec<(String, u64)>, ApiError> {
+pub(crate) async fn subjects(
+    link: &Link,
+    stream: &str,
+    filter: &str,
+) -> Result<Vec<(String, u64)>, ApiError> {
     #[derive(Deserialize)]
     struct Answer {
         state: State,

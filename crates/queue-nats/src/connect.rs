@@ -56,7 +56,8 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
     if !options.discover {
         connect = connect.ignore_discovered_servers();
     }
-    let client = connect.connect(options.servers.clone()).await.map_err(|source| failed("connecting", source))?;
+    let client =
+        connect.connect(options.servers.clone()).await.map_err(|source| failed("connecting", source))?;
     let jetstream = jetstream::context::ContextBuilder::new()
         .timeout(REQUEST)
         .ack_timeout(REQUEST)
@@ -64,6 +65,18 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
         .backpressure_on_inflight(true)
         .build(client.clone());
     Ok(Link { client, jetstream, connected })
+}
+
+/// Waits until there is a connection.
+pub(crate) async fn connected(link: &Link, within: Duration, servers: &[String]) -> Result<(), QueueError> {
+    let mut count = link.connected.clone();
+    match tokio::time::timeout(within, count.wait_for(|count| *count > 0)).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(QueueError::unavailable(
+            "connecting to NATS",
+            format!("none of {} lets us in", servers.join(", ")),
+        )),
+    }
 }
 
 fn noticed(event: &Event, count: &watch::Sender<u64>) {

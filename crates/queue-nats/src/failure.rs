@@ -5,8 +5,11 @@ use async_nats::jetstream::ErrorCode;
 use queue::QueueError;
 
 /// No room: of the stream, the account, or the disk.
-const FULL: [ErrorCode; 3] =
-    [ErrorCode::STREAM_STORE_FAILED, ErrorCode::STORAGE_RESOURCES_EXCEEDED, ErrorCode::INSUFFICIENT_RESOURCES];
+const FULL: [ErrorCode; 3] = [
+    ErrorCode::STREAM_STORE_FAILED,
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+];
 
 /// A failure of `action`.
 pub(crate) fn failed<E>(action: &'static str) -> impl FnOnce(E) -> QueueError

@@ -43,7 +43,8 @@ async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {
     let old = first_younger(shared, &info, age).await?;
     let end = old.max(crowded_out(&info)).min(floor + 1);
     if end > info.state.first_sequence {
-        let purged = api::purge(link, EVENTS, json!({ "seq": end })).await.map_err(|error| error.of(CLEANING))?;
+        let purged =
+            api::purge(link, EVENTS, json!({ "seq": end })).await.map_err(|error| error.of(CLEANING))?;
         tracing::debug!(purged, "removed what every route has settled");
     }
     let request = json!({ "filter": dead(UNROUTED), "keep": MAX_UNROUTED });

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::attempts::Attempts;
 use crate::beside::Beside;
-use crate::connect::connect;
+use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{Feed, NatsConsumer, Taking, join};
 use crate::message::text;
 use crate::names::{EVENTS, HEADER_ID};
@@ -24,6 +24,9 @@ use crate::publishing::{Lanes, Publisher};
 use crate::shared::Shared;
 use crate::standing::Standing;
 use crate::{cluster, janitor};
+
+/// How long to wait for the servers where nothing can be done without them.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long closing may take: what was not given back by then comes by its lease.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -75,11 +78,13 @@ impl JetStream {
     /// to work with another.
     async fn check(&self) -> Result<(), QueueError> {
         let check = async {
+            connected(&self.shared.link, CONNECT_WITHIN, &self.options.servers).await?;
             let report = cluster::check(&self.shared.link, &self.options.layout).await?;
             if report.is_good() {
                 return Ok(());
             }
-            let why = format!("{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so");
+            let why =
+                format!("{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so");
             Err(QueueError::unavailable("checking the cluster", why))
         };
         self.is_checked.get_or_try_init(|| check).await.copied()
@@ -110,7 +115,9 @@ impl JetStream {
         let link = &self.shared.link;
         let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
         match found.map_err(|error| error.of(READING_BACK))? {
-            Some(message) => Ok(text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string())),
+            Some(message) => {
+                Ok(text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()))
+            }
             // Before the first: settled by every route, and removed.
             None => {
                 let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
@@ -198,6 +205,7 @@ impl Drop for JetStream {
 pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Box<dyn Stores>, QueueError> {
     // Waits for the servers, so that a command says at once that they are away.
     let queue = JetStream::open(options.clone(), clock).await?;
+    connected(&queue.shared.link, REQUEST * 2, &options.servers).await?;
     queue.shared.standing.look().await?;
     Ok(Box::new(queue.beside.clone()))
 }

@@ -1,8 +1,8 @@
 //! Where the stream of events stands, looked at again and again: which life it
 //! is in, how full it is, and whether it is there at all.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
@@ -72,7 +72,10 @@ impl Standing {
         let Ok(info) = api::stream_info(&self.link, RETRIES).await else { return };
         let is_full = info.state.bytes > self.retries_limit;
         if is_full && !self.are_retries_full.swap(is_full, Ordering::Relaxed) {
-            tracing::error!(stream = RETRIES, "as many bytes wait for their next attempt as are allowed: is a destination gone?");
+            tracing::error!(
+                stream = RETRIES,
+                "as many bytes wait for their next attempt as are allowed: is a destination gone?"
+            );
         }
         self.are_retries_full.store(is_full, Ordering::Relaxed);
     }
@@ -92,7 +95,10 @@ impl Standing {
         let epoch = info.created.unix_timestamp_nanos().to_string();
         let known = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).replace(epoch.clone());
         if known.is_some_and(|known| known != epoch) {
-            tracing::error!(stream = EVENTS, "the stream of events was made anew: what it held is gone from it");
+            tracing::error!(
+                stream = EVENTS,
+                "the stream of events was made anew: what it held is gone from it"
+            );
         }
         self.fills(info);
         self.is_there.store(true, Ordering::Relaxed);
@@ -109,7 +115,11 @@ impl Standing {
         let was = self.is_filling.swap(share >= FILLING, Ordering::Relaxed);
         if share >= FILLING && !was {
             let percent = (share * 100.0).round();
-            tracing::error!(stream = EVENTS, percent, "the stream of events fills: is a route behind, or gone?");
+            tracing::error!(
+                stream = EVENTS,
+                percent,
+                "the stream of events fills: is a route behind, or gone?"
+            );
         }
     }
 
@@ -123,7 +133,10 @@ impl Standing {
             match &looked {
                 Ok(info) => drop(self.seen(info)),
                 Err(ApiError::Refused(_)) if is_missing && !was_missing => {
-                    tracing::error!(stream = EVENTS, "the stream of events is not there: `fluent-webhooks cluster init` makes it");
+                    tracing::error!(
+                        stream = EVENTS,
+                        "the stream of events is not there: `fluent-webhooks cluster init` makes it"
+                    );
                 }
                 Err(error) => tracing::debug!(%error, "the stream of events can't be looked at"),
             }

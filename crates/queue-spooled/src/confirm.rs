@@ -49,7 +49,10 @@ pub(crate) async fn run(confirming: Confirming, closing: CancellationToken) {
             sleep(every).await;
             match confirming.confirm_due().await {
                 Ok(confirmed) if confirmed.refed > 0 => {
-                    tracing::error!(refed = confirmed.refed, "the queue had lost events that it acknowledged: given again");
+                    tracing::error!(
+                        refed = confirmed.refed,
+                        "the queue had lost events that it acknowledged: given again"
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "what the queue acknowledged can't be read back now"),
@@ -72,7 +75,11 @@ impl Confirming {
     }
 
     /// Reads back everything that was acknowledged before `before`.
-    pub(crate) async fn confirm(&self, before: Timestamp, horizon: &Horizon) -> Result<Confirmed, QueueError> {
+    pub(crate) async fn confirm(
+        &self,
+        before: Timestamp,
+        horizon: &Horizon,
+    ) -> Result<Confirmed, QueueError> {
         let (mut after, mut confirmed) = (0, Confirmed::default());
         loop {
             let rows = self.spool.unconfirmed(before, after, CHUNK).await?;

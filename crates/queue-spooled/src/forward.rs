@@ -174,7 +174,12 @@ impl Lane {
         }
     }
 
-    async fn note(&mut self, sent: &[Event], receipts: Vec<Receipt>, rest: &mut VecDeque<(i64, Option<Waiter>)>) {
+    async fn note(
+        &mut self,
+        sent: &[Event],
+        receipts: Vec<Receipt>,
+        rest: &mut VecDeque<(i64, Option<Waiter>)>,
+    ) {
         let mut acknowledged = Vec::with_capacity(receipts.len());
         for (event, receipt) in sent.iter().zip(receipts) {
             let Ok(receipt) = settled(&*self.queue, event, receipt).await else { break };
@@ -198,7 +203,10 @@ impl Lane {
     /// One event that can't be stored must not hold up the others.
     async fn put_aside(&mut self, rest: &mut VecDeque<(i64, Option<Waiter>)>) {
         let Some((row, _)) = rest.pop_front() else { return };
-        tracing::error!(row, "the queue does not take an event of this size: set aside in the spool; `fluent-webhooks cluster check` says why");
+        tracing::error!(
+            row,
+            "the queue does not take an event of this size: set aside in the spool; `fluent-webhooks cluster check` says why"
+        );
         let _ = self.spool.put_aside(row).await;
         self.sent = row;
     }

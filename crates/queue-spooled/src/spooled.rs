@@ -59,10 +59,16 @@ impl Spooled {
             let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away);
             tasks.spawn(lane.run(closing.clone()));
         }
-        let confirming = Confirming { spool: Arc::clone(&spool), queue: Arc::clone(&queue), clock, keep: options.keep };
+        let confirming =
+            Confirming { spool: Arc::clone(&spool), queue: Arc::clone(&queue), clock, keep: options.keep };
         tasks.spawn(confirm::run(confirming, closing.clone()));
         let bodies = Arc::new(tokio::sync::Notify::new());
-        tasks.spawn(forward_bodies(Arc::clone(&spool), Arc::clone(&queue), Arc::clone(&bodies), closing.clone()));
+        tasks.spawn(forward_bodies(
+            Arc::clone(&spool),
+            Arc::clone(&queue),
+            Arc::clone(&bodies),
+            closing.clone(),
+        ));
         let opened = Self { queue, spool, is_away, options, closing, tasks, bodies };
         opened.recover();
         Ok(opened)
@@ -191,7 +197,9 @@ impl Quarantine for Spooled {
                     self.bodies.notify_one();
                     Ok(())
                 }
-                Err(QueueError::Full | QueueError::Failed(_)) => self.queue.stores().quarantine().keep(body).await,
+                Err(QueueError::Full | QueueError::Failed(_)) => {
+                    self.queue.stores().quarantine().keep(body).await
+                }
                 Err(error) => Err(error),
             }
         }

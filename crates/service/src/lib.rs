@@ -6,6 +6,7 @@
 mod exit;
 mod health;
 mod shutdown;
+mod stage;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub use crate::exit::{FAILED, SETTINGS, code};
 pub use crate::health::{Health, Readiness};
 pub use crate::shutdown::Shutdown;
+pub use crate::stage::{StageArgs, answer_health, tree, until_stopped, wind_down};
 
 /// Runs `work` until it ends or a signal says so, then waits for what is in
 /// flight. Errors are printed by [`code`].

@@ -22,18 +22,22 @@ mod yaml;
 mod error;
 mod section;
 
+mod jet_stream_settings;
 mod keys;
 mod queue_settings;
 mod routes;
+mod spool_settings;
 mod values;
 mod webhook;
 
 mod schema;
 
 pub use crate::error::SettingsError;
-pub use crate::queue_settings::{QueueSettings, RetentionSettings};
+pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
+pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
 pub use crate::routes::{RetrySettings, RouteSettings, Routes};
 pub use crate::schema::schema;
+pub use crate::spool_settings::{Acknowledge, SpoolSettings};
 pub use crate::tree::{Place, Tree};
 pub use crate::values::{Size, Time};
-pub use crate::webhook::{Gateway, OnMalformed};
+pub use crate::webhook::{Gateway, OnMalformed, WebhookTls};

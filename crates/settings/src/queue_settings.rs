@@ -5,8 +5,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::SettingsError;
+use crate::jet_stream_settings::JetStreamSettings;
 use crate::tree::Tree;
 use crate::values::{Size, Time};
+
+pub(crate) const PATH: [&str; 2] = ["fluent-connect", "queue"];
 
 /// Below this, Fluent's own last retry (about 25 h after the first) would be
 /// taken for a new event.
@@ -16,25 +19,27 @@ const MIN_DEDUP_WINDOW: Duration = Duration::from_hours(27);
 const MIN_RETENTION_BYTES: u64 = 16 << 20;
 
 /// `fluent-connect.queue`.
+#[derive(Clone, Debug)]
+pub enum QueueSettings {
+    /// One file, served by one process.
+    Embedded(EmbeddedSettings),
+    /// A cluster of NATS servers.
+    JetStream(Box<JetStreamSettings>),
+}
+
+/// `fluent-connect.queue` of the kind `embedded`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct QueueSettings {
+pub struct EmbeddedSettings {
     /// `embedded`: one file, served by one process.
-    pub kind: QueueKind,
+    #[schemars(extend("const" = "embedded"))]
+    pub(crate) kind: String,
     /// The file.
     pub path: PathBuf,
     /// How long an id is known; at least 27h.
     pub dedup_window: Time,
     /// How long settled events are kept.
     pub retention: RetentionSettings,
-}
-
-/// Which queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum QueueKind {
-    /// One SQLite file.
-    Embedded,
 }
 
 /// `fluent-connect.queue.retention`.
@@ -48,10 +53,10 @@ pub struct RetentionSettings {
     pub bytes: Size,
 }
 
-impl Default for QueueSettings {
+impl Default for EmbeddedSettings {
     fn default() -> Self {
         Self {
-            kind: QueueKind::Embedded,
+            kind: "embedded".to_owned(),
             path: PathBuf::from("data/queue.db"),
             dedup_window: Time(Duration::from_hours(72)),
             retention: RetentionSettings::default(),
@@ -66,26 +71,35 @@ impl Default for RetentionSettings {
 }
 
 impl Tree {
-    /// Reads which queue to use. Its path is resolved.
+    /// Reads which queue to use. Paths are resolved.
     pub fn queue(&self) -> Result<QueueSettings, SettingsError> {
-        const PATH: [&str; 2] = ["fluent-connect", "queue"];
-        let kind = [PATH[0], PATH[1], "kind"];
-        if self.value_at(&kind) == "jetstream" {
-            return Err(self.invalid(
-                &kind,
-                "`jetstream` is planned, but this version does not have it: expected `embedded`",
-            ));
+        match self.value_at(&[PATH[0], PATH[1], "kind"]).as_str() {
+            None | Some("embedded") => self.embedded().map(QueueSettings::Embedded),
+            Some("jetstream") => self.jet_stream().map(Box::new).map(QueueSettings::JetStream),
+            Some(_) => Err(self.invalid(&[PATH[0], PATH[1], "kind"], "expected `embedded` or `jetstream`")),
         }
-        let mut queue: QueueSettings = self.section(&PATH)?;
-        if queue.dedup_window.0 < MIN_DEDUP_WINDOW {
+    }
+
+    fn embedded(&self) -> Result<EmbeddedSettings, SettingsError> {
+        let mut queue: EmbeddedSettings = self.section(&PATH)?;
+        self.check_kept(queue.dedup_window, queue.retention)?;
+        queue.path = self.folder().join(&queue.path);
+        Ok(queue)
+    }
+
+    pub(crate) fn check_kept(
+        &self,
+        dedup_window: Time,
+        retention: RetentionSettings,
+    ) -> Result<(), SettingsError> {
+        if dedup_window.0 < MIN_DEDUP_WINDOW {
             let why =
                 "below 27h Fluent's own last retry would be taken for a new event: expected 27h or more";
             return Err(self.invalid(&[PATH[0], PATH[1], "dedup-window"], why));
         }
-        if queue.retention.bytes.0 < MIN_RETENTION_BYTES {
+        if retention.bytes.0 < MIN_RETENTION_BYTES {
             return Err(self.invalid(&[PATH[0], PATH[1], "retention", "bytes"], "expected 16MiB or more"));
         }
-        queue.path = self.folder().join(&queue.path);
-        Ok(queue)
+        Ok(())
     }
 }

@@ -2,8 +2,10 @@ use dispatch::Registry;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use crate::queue_settings::QueueSettings;
+use crate::jet_stream_settings::JetStreamSettings;
+use crate::queue_settings::EmbeddedSettings;
 use crate::routes::Listed;
+use crate::spool_settings::{Acknowledge, SpoolSettings};
 use crate::webhook::{AccountSettings, WebhookSettings};
 
 /// The JSON Schema of `application.yml` for a binary with these dispatchers,
@@ -31,7 +33,9 @@ pub fn schema(registry: &Registry) -> Value {
                     "connector-name": {"type": "string"},
                     "accounts": {"type": "array", "minItems": 1, "items": of::<AccountSettings>()},
                     "webhook": of::<WebhookSettings>(),
-                    "queue": of::<QueueSettings>(),
+                    "queue": {"anyOf": [of::<EmbeddedSettings>(), of::<JetStreamSettings>()]},
+                    "spool": of::<SpoolSettings>(),
+                    "acknowledge": of::<Acknowledge>(),
                     "health": {"type": "string", "description": "address and port for livez and readyz"},
                     "routes": {"type": "array", "items": route},
                 },

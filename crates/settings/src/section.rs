@@ -8,24 +8,13 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 6] = ["connector-name", "accounts", "webhook", "queue", "health", "routes"];
+const CONNECT: [&str; 8] =
+    ["connector-name", "accounts", "webhook", "queue", "spool", "acknowledge", "health", "routes"];
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
-const NOT_BUILT: [&str; 12] = [
-    "spool",
-    "operator",
-    "when",
-    "order",
-    "reverify",
-    "rate",
-    "breaker",
-    "enrich",
-    "confirm",
-    "origins",
-    "tls",
-    "acknowledge",
-];
+const NOT_BUILT: [&str; 9] =
+    ["operator", "when", "order", "reverify", "rate", "breaker", "enrich", "confirm", "origins"];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
 const MAX_ECHO: usize = 32;

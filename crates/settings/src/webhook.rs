@@ -1,6 +1,7 @@
 //! What a gateway needs: who may send, where, and how it is verified.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use event_model::{Account, Accounts, Algorithm, Environment, KeyName};
@@ -26,6 +27,8 @@ pub struct Gateway {
     pub body_limit: usize,
     /// What to do with genuine bodies that are not events.
     pub malformed: OnMalformed,
+    /// The certificate to show, where TLS does not end before us.
+    pub tls: Option<WebhookTls>,
     /// Which signatures count, and where they are.
     pub signatures: Signatures,
     /// Who may send.
@@ -64,6 +67,18 @@ pub(crate) struct WebhookSettings {
     body_limit: Size,
     /// What to do with genuine bodies that are not events.
     malformed: OnMalformed,
+    /// The certificate to show, where TLS does not end before us.
+    tls: Option<WebhookTls>,
+}
+
+/// `fluent-connect.webhook.tls`. Both files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookTls {
+    /// PEM: our certificate, then those that vouch for it.
+    pub certificate: PathBuf,
+    /// PEM: its private key.
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -84,6 +99,7 @@ impl Default for WebhookSettings {
             signature_headers: SignatureHeaders::default(),
             body_limit: Size(2 << 20),
             malformed: OnMalformed::default(),
+            tls: None,
         }
     }
 }
@@ -132,7 +148,8 @@ impl Tree {
         let (accounts, account_names) = self.accounts(&keys)?;
         let webhook: WebhookSettings = self.section(&["fluent-connect", "webhook"])?;
         self.check_webhook(&webhook)?;
-        let WebhookSettings { listen, path, signatures, signature_headers, body_limit, malformed } = webhook;
+        let WebhookSettings { listen, path, signatures, signature_headers, body_limit, malformed, tls } =
+            webhook;
         let SignatureHeaders { sha512, md5 } = signature_headers;
         let _: Option<String> = self.read(
             &["fluent-connect", "connector-name"],
@@ -143,6 +160,7 @@ impl Tree {
             path,
             body_limit: usize::try_from(body_limit.0).unwrap_or(usize::MAX),
             malformed,
+            tls: tls.map(|tls| self.resolved(tls)),
             signatures: Signatures { enabled: signatures, sha512, md5 },
             accounts,
             account_names,
@@ -157,6 +175,11 @@ impl Tree {
 
     pub(crate) fn value_at(&self, path: &[&str]) -> serde_json::Value {
         self.at(path).map(|node| node.value()).unwrap_or_default()
+    }
+
+    fn resolved(&self, tls: WebhookTls) -> WebhookTls {
+        let folder = self.folder();
+        WebhookTls { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }
     }
 
     fn check_webhook(&self, webhook: &WebhookSettings) -> Result<(), SettingsError> {

@@ -48,12 +48,26 @@ fn describe_key(key: &PublicKey) -> String {
 }
 
 fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
-    output::line(format!("\nEvents are kept in {}", queue.path.display()));
+    let (retention, window) = match queue {
+        QueueSettings::Embedded(queue) => {
+            output::line(format!("\nEvents are kept in {}", queue.path.display()));
+            (queue.retention, queue.dedup_window)
+        }
+        QueueSettings::JetStream(queue) => {
+            let (servers, replicas) = (queue.servers.join(", "), queue.replicas);
+            output::line(format!("\nEvents are kept in NATS, on {replicas} of {servers}"));
+            (queue.retention, queue.dedup_window)
+        }
+    };
+    if let Some(spool) = tree.spool(queue)? {
+        let (path, keep) = (spool.path.display(), spool.keep.0.as_secs() / 60);
+        output::line(format!("  and before    in the spool {path}, for {keep} minutes more"));
+    }
     output::line(format!(
         "  settled ones  for {} hours or up to {} MiB; ids for {} hours",
-        queue.retention.age.0.as_secs() / 3600,
-        queue.retention.bytes.0 >> 20,
-        queue.dedup_window.0.as_secs() / 3600,
+        retention.age.0.as_secs() / 3600,
+        retention.bytes.0 >> 20,
+        window.0.as_secs() / 3600,
     ));
     match tree.health()? {
         Some(address) => output::line(format!("Health is answered at http://{address}/livez and /readyz")),

@@ -18,7 +18,7 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
     let Command::Show { reference, limit } = command;
-    let stores = open::stores(&common.config)?;
+    let stores = open::stores(&common.config).await?;
     let stories = stores.history().find(&reference, limit).await?;
     if common.json {
         return output::json(&stories);

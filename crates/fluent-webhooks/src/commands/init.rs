@@ -71,7 +71,8 @@ mod tests {
         let tree = Tree::load(&config, []).unwrap();
         assert_eq!(tree.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
         assert_eq!(tree.routes(Some(&crate::registry())).unwrap().0.len(), 2);
-        assert!(tree.queue().unwrap().path.starts_with(folder.path()));
+        let settings::QueueSettings::Embedded(queue) = tree.queue().unwrap() else { panic!("not embedded") };
+        assert!(queue.path.starts_with(folder.path()));
         assert!(tree.health().unwrap().is_some());
     }
 

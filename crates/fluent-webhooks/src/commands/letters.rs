@@ -77,7 +77,7 @@ pub(crate) struct Filter {
 }
 
 pub(crate) async fn run(common: Common, command: Command, which: Which) -> anyhow::Result<()> {
-    let stores = open::stores(&common.config)?;
+    let stores = open::stores(&common.config).await?;
     match command {
         Command::List { filter, limit, after } => {
             let letters = stores.dead_letters().list(query(which, filter, after, limit)).await?;

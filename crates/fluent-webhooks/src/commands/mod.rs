@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub(crate) mod check;
+pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod init;
 pub(crate) mod letters;
@@ -8,4 +9,5 @@ pub(crate) mod quarantine;
 pub(crate) mod routes;
 pub(crate) mod salvage;
 pub(crate) mod schema;
+pub(crate) mod spool;
 pub(crate) mod verify;

@@ -44,7 +44,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
-    let stores = open::stores(&common.config)?;
+    let stores = open::stores(&common.config).await?;
     match command {
         Command::List { limit, after } => list(&common, &stores.quarantine().list(after, limit).await?),
         Command::Show { id, body } => show(&stores.quarantine().get(id).await?, body),

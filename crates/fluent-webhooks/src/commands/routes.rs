@@ -16,7 +16,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
-    let stores = open::stores(&common.config)?;
+    let stores = open::stores(&common.config).await?;
     match command {
         Command::List => {
             let routes = stores.routes().await?;

@@ -10,7 +10,7 @@ use crate::{open, output};
 
 pub(crate) async fn run(common: Common, file: PathBuf) -> anyhow::Result<()> {
     let settings = open::tree(&common.config)?.queue()?;
-    let opened = adapters::open(&settings, Arc::new(SystemClock))?;
+    let opened = adapters::open(&settings, "salvage", Arc::new(SystemClock)).await?;
     if opened.queue.stores().routes().await?.is_empty() {
         bail!(
             "no route has run on this queue yet: start `fluent-webhooks serve` once, stop it, then salvage"

@@ -45,7 +45,7 @@ fn has_arrived(story: &Story, sent: &Sent) -> bool {
 
 /// Holds what was sent against what arrived and what is kept.
 pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
-    let stores = open::stores(&world.config())?;
+    let stores = open::stores(&world.config()).await?;
     let kept = Kept::wait_for(&*stores, sent).await?;
     let mut problems: Vec<String> = sent.iter().filter_map(|sent| problem(story, sent)).collect();
     problems.extend(kept.problems(sent));

@@ -62,7 +62,10 @@ impl Beside {
             let first = "SELECT ifnull(min(position), 0) FROM events";
             match found {
                 Some(found) => Ok::<Vec<u8>, _>(found).map(|found| found == id.as_bytes()),
-                None => sql.query_row(first, [], |row| row.get(0)).map_err(reading).map(|first| signed(position) < first),
+                None => sql
+                    .query_row(first, [], |row| row.get(0))
+                    .map_err(reading)
+                    .map(|first| signed(position) < first),
             }
         })
     }

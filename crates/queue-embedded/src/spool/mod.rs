@@ -123,7 +123,11 @@ impl<W: Send> Spool<W> {
         let (tasks, inbox) = channel();
         let worker = Worker::new(opened.sql, path.to_owned(), limit, Arc::clone(&state), clock, on_kept);
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || worker.run(&inbox));
-        let thread = thread.map_err(|source| OpenError::Io { action: "starting the thread of", path: path.to_owned(), source })?;
+        let thread = thread.map_err(|source| OpenError::Io {
+            action: "starting the thread of",
+            path: path.to_owned(),
+            source,
+        })?;
         let thread = Mutex::new(Some(thread));
         Ok(Self { tasks, state, thread, set_aside: opened.set_aside, _lock: opened.lock })
     }
@@ -229,7 +233,8 @@ impl<W: Send> Spool<W> {
         let work = Box::new(move |sql: &Connection| {
             let result = work(sql);
             let failure = result.as_ref().map(drop).map_err(crate::file::failure::Failure::from);
-            let answered = result.map_err(|error| QueueError::from(crate::file::failure::Failure::from(&error)));
+            let answered =
+                result.map_err(|error| QueueError::from(crate::file::failure::Failure::from(&error)));
             let _ = reply.send(answered);
             failure
         });

@@ -149,7 +149,8 @@ pub(crate) fn unconfirmed(
     )?
     .query_map(params![nanos(before), after, signed(limit as u64)], |row| {
         let id: Vec<u8> = row.get(1)?;
-        let id = EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
+        let id =
+            EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
         let position = unsigned(row.get(3)?);
         Ok(Unconfirmed { id, at: Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position } })
     })?

@@ -67,7 +67,18 @@ impl<W: Send> Worker<W> {
         on_kept: OnKept<W>,
     ) -> Self {
         let (acknowledged, now) = (Vec::new(), Instant::now());
-        Self { sql, path, limit, shared, clock, on_kept, acknowledged, noted: now, next_weighing: now, has_alarmed: false }
+        Self {
+            sql,
+            path,
+            limit,
+            shared,
+            clock,
+            on_kept,
+            acknowledged,
+            noted: now,
+            next_weighing: now,
+            has_alarmed: false,
+        }
     }
 
     /// Runs until closed, or until nobody is left to ask.
@@ -146,7 +157,8 @@ impl<W: Send> Worker<W> {
     ) -> rusqlite::Result<Vec<(i64, bool)>> {
         let now = nanos(self.clock.now());
         let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let kept = keeps.iter().map(|(event, ..)| rows::keep(&transaction, event)).collect::<Result<_, _>>()?;
+        let kept =
+            keeps.iter().map(|(event, ..)| rows::keep(&transaction, event)).collect::<Result<_, _>>()?;
         bodies.iter().try_for_each(|(body, _)| quarantined::keep(&transaction, body))?;
         rows::acknowledge(&transaction, &self.acknowledged, now)?;
         transaction.commit()?;
@@ -179,7 +191,10 @@ impl<W: Send> Worker<W> {
     fn note(&self, failure: &Failure) {
         match failure {
             Failure::Full if self.shared.is_full.swap(true, Ordering::AcqRel) => {}
-            Failure::Full => tracing::error!(limit = self.limit, "the spool is full: events go to the queue directly, or are refused"),
+            Failure::Full => tracing::error!(
+                limit = self.limit,
+                "the spool is full: events go to the queue directly, or are refused"
+            ),
             Failure::Busy => tracing::warn!("another process held the spool's file for too long"),
             Failure::Broken(why) => self.fail(why),
         }
@@ -189,7 +204,10 @@ impl<W: Send> Worker<W> {
     fn fail(&self, why: &str) {
         let mut failed = lock(&self.shared.failure);
         if failed.is_none() {
-            tracing::error!(error = why, "the spool's file can't be trusted any more: events go to the queue directly; restart to begin a new one");
+            tracing::error!(
+                error = why,
+                "the spool's file can't be trusted any more: events go to the queue directly; restart to begin a new one"
+            );
             mark_untrusted(&self.path, why);
         }
         failed.get_or_insert_with(|| why.to_owned());

@@ -45,8 +45,7 @@ impl History for Beside {
 impl Beside {
     /// The newest `limit` events that `reference` names, oldest first.
     async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(u64, String)>, QueueError> {
-        let scan =
-            Scan { stream: EVENTS, subject: EVENTS_SUBJECT.to_owned(), from: 1, headers_only: true };
+        let scan = Scan { stream: EVENTS, subject: EVENTS_SUBJECT.to_owned(), from: 1, headers_only: true };
         let mut found = std::collections::VecDeque::new();
         let look = |stored: Stored| {
             if is_named(&stored.headers, reference) {
@@ -68,8 +67,7 @@ impl Beside {
         if lines.is_empty() {
             return Ok(lines);
         }
-        let scan =
-            Scan { stream: ATTEMPTS, subject: ATTEMPTS_LOG.to_owned(), from: 1, headers_only: false };
+        let scan = Scan { stream: ATTEMPTS, subject: ATTEMPTS_LOG.to_owned(), from: 1, headers_only: false };
         let look = |stored: Stored| {
             let group = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             for line in group.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {
@@ -98,7 +96,8 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
         })
     };
     let is_id = reference.len() >= MIN_ID
-        && text(headers, HEADER_ID).is_some_and(|id: &str| id.parse::<EventId>().is_ok() && id.starts_with(reference));
+        && text(headers, HEADER_ID)
+            .is_some_and(|id: &str| id.parse::<EventId>().is_ok() && id.starts_with(reference));
     is_id || is_entity("ce-subject") || is_entity(HEADER_ROOT)
 }
 

@@ -10,7 +10,9 @@ use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed, text};
-use crate::names::{DEAD, DEAD_SUBJECT, EVENTS, HEADER_DETAIL, HEADER_REASON, HEADER_ROUTE, HEADER_BURIED, dead};
+use crate::names::{
+    DEAD, DEAD_SUBJECT, EVENTS, HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, HEADER_ROUTE, dead,
+};
 
 impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
@@ -51,10 +53,13 @@ impl DeadLetters for Beside {
             let (letter, past) = self.letter(id).await?;
             match api::consumer_info(&self.0.link, EVENTS, route).await {
                 Ok(_) => {}
-                Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+                Err(error) if error.is_missing() => {
+                    return Err(QueueError::NotFound(format!("route {route}")));
+                }
                 Err(error) => return Err(error.of("looking for a route")),
             }
-            let fresh = Past { redrive: letter.redrive + 1, attempts: 0, deaths: 0, first_attempt_at: None, ..past };
+            let fresh =
+                Past { redrive: letter.redrive + 1, attempts: 0, deaths: 0, first_attempt_at: None, ..past };
             self.0.requeue(&letter.event, &fresh, route, "redrive").await?;
             self.remove(id).await
         })
@@ -122,5 +127,6 @@ fn asked_for(letter: &DeadLetter, query: &DeadQuery) -> bool {
     let of = |reference: &String| {
         [&fields.entity_ref, &fields.root_entity_ref].into_iter().flatten().any(|found| found == reference)
     };
-    query.not_route.as_ref().is_none_or(|route| *route != letter.route) && query.reference.as_ref().is_none_or(of)
+    query.not_route.as_ref().is_none_or(|route| *route != letter.route)
+        && query.reference.as_ref().is_none_or(of)
 }

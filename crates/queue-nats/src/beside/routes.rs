@@ -25,11 +25,13 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
     let events = routes(link, EVENTS).await?;
     let retries: BTreeMap<String, Info> =
         routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
-    let dead: BTreeMap<String, u64> = Beside(std::sync::Arc::clone(shared)).count().await?.into_iter().collect();
+    let dead: BTreeMap<String, u64> =
+        Beside(std::sync::Arc::clone(shared)).count().await?.into_iter().collect();
     let mut states = Vec::new();
     for info in events {
         let name = info.name.clone();
-        let wait = api::subjects(link, RETRIES, &waiting(&name, ">")).await.map_err(|error| error.of(LOOKING))?;
+        let wait =
+            api::subjects(link, RETRIES, &waiting(&name, ">")).await.map_err(|error| error.of(LOOKING))?;
         let (redelivered, due) =
             retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
         let position = looked_at(&info, last);
@@ -75,7 +77,9 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
         return Err(QueueError::unavailable(FORGETTING, why));
     }
     for subject in [waiting(route, ">"), due(route, ">")] {
-        api::purge(link, RETRIES, json!({ "filter": subject })).await.map_err(|error| error.of(FORGETTING))?;
+        api::purge(link, RETRIES, json!({ "filter": subject }))
+            .await
+            .map_err(|error| error.of(FORGETTING))?;
     }
     for stream in [RETRIES, EVENTS] {
         match api::delete_consumer(link, stream, route).await {

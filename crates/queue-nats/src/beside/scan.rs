@@ -61,7 +61,10 @@ impl Scan {
             asked.map_err(failed(READING))?;
             for _ in 0..batch {
                 let answer = timeout(REQUEST, answers.next()).await;
-                let message = answer.ok().flatten().ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
+                let message = answer
+                    .ok()
+                    .flatten()
+                    .ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
                 let Some(stored) = stored(message)? else { continue 'reading };
                 left -= 1;
                 if !each(stored) {

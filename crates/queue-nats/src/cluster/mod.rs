@@ -13,7 +13,7 @@ use queue::QueueError;
 pub use crate::cluster::drift::Drift;
 
 use crate::api;
-use crate::connect::{Link, connect};
+use crate::connect::{Link, REQUEST, connect, connected};
 use crate::options::{Layout, Options};
 
 /// The oldest server that understands everything we ask for. Older ones ignore
@@ -64,9 +64,8 @@ pub enum StreamState {
 impl Report {
     /// Whether services can work with it.
     pub fn is_good(&self) -> bool {
-        let good = |stream: &StreamReport| {
-            !matches!(stream.state, StreamState::Missing | StreamState::Drifted(_))
-        };
+        let good =
+            |stream: &StreamReport| !matches!(stream.state, StreamState::Missing | StreamState::Drifted(_));
         self.is_supported && self.streams.iter().all(good)
     }
 }
@@ -101,15 +100,8 @@ pub struct Cluster {
 impl Cluster {
     /// Connects. Waits for the servers: without them there is nothing to say.
     pub async fn connect(options: &Options) -> Result<Self, QueueError> {
-        let mut link = connect(options).await?;
-        let connected = link.connected.wait_for(|count| *count > 0);
-        match tokio::time::timeout(crate::connect::REQUEST * 3, connected).await {
-            Ok(Ok(_)) => {}
-            _ => {
-                let why = format!("none of {} lets us in", options.servers.join(", "));
-                return Err(QueueError::unavailable("connecting", why));
-            }
-        }
+        let link = connect(options).await?;
+        connected(&link, REQUEST * 3, &options.servers).await?;
         Ok(Self { link, layout: options.layout })
     }
 

@@ -146,7 +146,9 @@ impl Feed {
                 resume,
                 "the route's consumer was deleted on the server, and was made again"
             ),
-            Err(error) => tracing::error!(route = self.route.name, stream, %error, "the route's consumer is gone"),
+            Err(error) => {
+                tracing::error!(route = self.route.name, stream, %error, "the route's consumer is gone")
+            }
         }
     }
 

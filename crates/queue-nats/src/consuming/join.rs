@@ -57,7 +57,11 @@ async fn put(
     let info = match api::consumer_info(link, stream, &name).await {
         Ok(info) => {
             wanted.deliver_policy = info.config.deliver_policy;
-            if differs(&wanted, &info).is_none() { Ok(info) } else { api::put_consumer(link, stream, &name, &wanted).await }
+            if differs(&wanted, &info).is_none() {
+                Ok(info)
+            } else {
+                api::put_consumer(link, stream, &name, &wanted).await
+            }
         }
         Err(error) if error.is_missing() => {
             wanted.deliver_policy = start;
@@ -68,7 +72,10 @@ async fn put(
     let info = info.map_err(|error| error.of(JOINING))?;
     match differs(&wanted, &info) {
         // Old servers ignore what they do not know.
-        Some(field) => Err(QueueError::unavailable(JOINING, format!("the server made consumer {name} of {stream} with another {field} than it was asked for"))),
+        Some(field) => Err(QueueError::unavailable(
+            JOINING,
+            format!("the server made consumer {name} of {stream} with another {field} than it was asked for"),
+        )),
         None => Ok(info),
     }
 }

@@ -94,7 +94,10 @@ impl NatsLease {
         let written = self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then));
         match written.await {
             Err(QueueError::Full) => {
-                tracing::error!(route = &*self.route, "an attempt is missing in the history: its stream is full");
+                tracing::error!(
+                    route = &*self.route,
+                    "an attempt is missing in the history: its stream is full"
+                );
                 Ok(())
             }
             written => written,

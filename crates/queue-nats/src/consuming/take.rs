@@ -62,7 +62,9 @@ impl Taking {
             match self.died(&mut taken, delivered - 1).await {
                 Ok(true) => return None,
                 Ok(false) => {}
-                Err(error) => tracing::warn!(route = &*self.route, %error, "what died before is not written down"),
+                Err(error) => {
+                    tracing::warn!(route = &*self.route, %error, "what died before is not written down")
+                }
             }
         }
         Some(taken)

@@ -87,8 +87,11 @@ impl Publisher {
         epoch: &str,
         receipts: &mut Vec<Receipt>,
     ) -> Result<(), QueueError> {
-        let receipt =
-            |placed: Placed| Receipt { duplicate: placed.is_duplicate, epoch: epoch.to_owned(), position: placed.sequence };
+        let receipt = |placed: Placed| Receipt {
+            duplicate: placed.is_duplicate,
+            epoch: epoch.to_owned(),
+            position: placed.sequence,
+        };
         if group.len() > 1 {
             match Batch(group).publish(&self.link, &self.pulse).await {
                 Ok(placed) => {

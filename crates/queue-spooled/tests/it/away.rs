@@ -78,7 +78,8 @@ async fn a_spool_whose_gateway_is_gone_is_drained() {
 
     let state = queue_spooled::spool_state(&world.spool()).unwrap();
     assert_eq!((state.unsent, state.unconfirmed), (50, 50));
-    let drained = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await.unwrap();
+    let drained =
+        queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await.unwrap();
     assert_eq!((drained.sent, drained.confirmed, drained.refed, drained.left), (50, 100, 0, 0));
     assert_eq!(world.wait_for(&[confirmed, unsent].concat()).await, vec![1; 100]);
 }

@@ -21,8 +21,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options =
-            nats_server::Options { folder: Some(folder.path().join("nats")), ..nats_server::Options::default() };
+        let options = nats_server::Options {
+            folder: Some(folder.path().join("nats")),
+            ..nats_server::Options::default()
+        };
         let world = Self { servers: Cluster::start(1, &options).unwrap(), folder };
         world.make_streams().await;
         world
@@ -92,7 +94,8 @@ impl World {
         let began = Instant::now();
         loop {
             let stored = self.stored().await;
-            let count = |event: &Event| stored.iter().filter(|(_, id, _)| *id == event.id().to_string()).count();
+            let count =
+                |event: &Event| stored.iter().filter(|(_, id, _)| *id == event.id().to_string()).count();
             let counts: Vec<usize> = events.iter().map(count).collect();
             if counts.iter().all(|count| *count > 0) {
                 return counts;
@@ -131,7 +134,9 @@ fn copy(from: &Path, to: &Path) {
 
 /// Events about twenty entities, in turn.
 pub(crate) fn events(name: &str, count: usize) -> Vec<Event> {
-    (0..count).map(|number| queue::conformance::event(&format!("{name}{number}"), &format!("e{}", number % 20))).collect()
+    (0..count)
+        .map(|number| queue::conformance::event(&format!("{name}{number}"), &format!("e{}", number % 20)))
+        .collect()
 }
 
 pub(crate) async fn publish(queue: &dyn EventQueue, events: &[Event]) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry};
+use dispatcher::Selection;
 use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyName, SystemClock, Timestamp,
     Verified,
@@ -104,7 +105,9 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
         let registry = Registry::new().with::<Noop>();
         let routes = Routes(vec![route]);
         let clock = Arc::new(SystemClock);
-        let opened = dispatcher::open(&routes, folder.path(), &registry, &*queue, clock).await?;
+        let opened =
+            dispatcher::open(&routes, &Selection::everything(), folder.path(), &registry, &*queue, clock)
+                .await?;
         opened.start(&shutdown);
         while DELIVERED.load(Ordering::Relaxed) < count {
             tokio::time::sleep(Duration::from_millis(5)).await;

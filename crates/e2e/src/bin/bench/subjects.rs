@@ -58,7 +58,7 @@ pub(crate) fn gateway(folder: &Path, key: &Path) -> anyhow::Result<()> {
         };
         let router = gateway::router(ports, &bounds);
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        shutdown.spawn(gateway::serve(listen().await?, router, bounds, shutdown.clone()));
+        shutdown.spawn(gateway::serve(listen().await?, None, router, bounds, shutdown.clone()));
         pending().await
     })
 }

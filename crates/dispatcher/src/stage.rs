@@ -1,0 +1,101 @@
+//! The dispatcher as a stage: from settings to running routes.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::ensure;
+use clap::Parser;
+use dispatch::Registry;
+use event_model::{Clock, SystemClock};
+use queue::{EventQueue, UNROUTED};
+use service::{Readiness, Shutdown, StageArgs};
+use settings::{QueueSettings, Routes, Tree};
+
+use crate::{Selection, open};
+
+/// Delivers events from the queue to the systems that need them.
+#[derive(Debug, Parser)]
+#[command(name = "fluent-dispatcher", version)]
+struct Args {
+    #[command(flatten)]
+    stage: StageArgs,
+    /// Run only these routes of the settings; `unrouted` names what no route matches
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    route: Vec<String>,
+}
+
+/// The dispatchers that come with the product.
+pub fn registry() -> Registry {
+    Registry::new().with::<dispatch_http::HttpDispatcher>().with::<dispatch_log::LogDispatcher>()
+}
+
+/// Runs the routes of the settings as a process of its own, with these
+/// dispatchers.
+pub fn main(registry: &Registry) -> ExitCode {
+    let args = Args::parse();
+    let plan = service::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return service::code(Err(error)),
+    };
+    let _logs = args.stage.start_logs();
+    service::run(|shutdown| plan.run(registry, shutdown))
+}
+
+/// Everything the settings say, read before anything is opened.
+struct Plan {
+    tree: Tree,
+    queue: QueueSettings,
+    routes: Routes,
+    selection: Selection,
+}
+
+impl Plan {
+    fn read(tree: Tree, registry: &Registry, names: Vec<String>) -> anyhow::Result<Self> {
+        let (queue, selection) = (tree.queue()?, Selection::of(names));
+        // The tables of routes that others run are theirs to understand.
+        let all = tree.routes(None)?;
+        for name in selection.names() {
+            let is_known = name == UNROUTED || all.0.iter().any(|route| route.name == *name);
+            let known: Vec<_> = all.0.iter().map(|route| route.name.as_str()).collect();
+            ensure!(
+                is_known,
+                "there is no route {name} in the settings: expected one of {}",
+                known.join(", ")
+            );
+        }
+        let routes = match selection.is_everything() {
+            true => tree.routes(Some(registry))?,
+            false => all,
+        };
+        tree.health()?;
+        Ok(Self { tree, queue, routes, selection })
+    }
+
+    async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let opened = adapters::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
+        let result = self.serve(registry, &opened.queue, clock, &shutdown).await;
+        service::wind_down(&*opened.queue, &shutdown).await;
+        result
+    }
+
+    async fn serve(
+        &self,
+        registry: &Registry,
+        queue: &Arc<dyn EventQueue>,
+        clock: Arc<dyn Clock>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
+        let readiness = Readiness::default();
+        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        let folder = self.tree.folder();
+        let opening = open(&self.routes, &self.selection, &folder, registry, &**queue, clock);
+        // A signal must not have to wait for a queue that is away.
+        let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
+        let dispatching = dispatching?;
+        tracing::info!(routes = dispatching.routes.len(), "delivering");
+        dispatching.start(shutdown);
+        service::until_stopped(queue, &readiness, shutdown).await
+    }
+}

@@ -1,0 +1,89 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::Subcommand;
+use event_model::SystemClock;
+use serde_json::json;
+
+use crate::cli::Common;
+use crate::{open, output};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Say what a spool holds; the gateway may be running
+    Status {
+        /// The spool's file; left out, the one of the settings
+        #[arg(long)]
+        path: Option<PathBuf>,
+    },
+    /// Give everything to the queue and read it back; not while its gateway runs
+    Drain {
+        /// The spool's file
+        #[arg(long)]
+        path: PathBuf,
+    },
+}
+
+pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Status { path } => status(&common, path),
+        Command::Drain { path } => drain(&common, path).await,
+    }
+}
+
+fn status(common: &Common, path: Option<PathBuf>) -> anyhow::Result<()> {
+    let path = match path {
+        Some(path) => path,
+        None => {
+            let tree = open::tree(&common.config)?;
+            match tree.spool(&tree.queue()?)? {
+                Some(spool) => spool.path,
+                None => bail!("the settings have no spool: give its file with --path"),
+            }
+        }
+    };
+    let state = adapters::spool_state(&path)?;
+    if common.json {
+        return output::json(&json!({
+            "unsent": state.unsent,
+            "unconfirmed": state.unconfirmed,
+            "setAside": state.set_aside,
+            "quarantined": state.quarantined,
+            "bytes": state.bytes,
+            "oldestUnsent": state.oldest_unsent.map(|time| time.to_string()),
+        }));
+    }
+    let oldest = state.oldest_unsent.map_or(String::new(), |time| format!(", the oldest of {time:.0}"));
+    output::line(format!("{}: {:.1} MiB", path.display(), state.bytes as f64 / f64::from(1 << 20)));
+    output::line(format!("  {:>9} not yet acknowledged by the queue{oldest}", state.unsent));
+    output::line(format!("  {:>9} acknowledged, to be read back before they go", state.unconfirmed));
+    output::line(format!("  {:>9} set aside: damaged, or larger than the queue takes", state.set_aside));
+    output::line(format!("  {:>9} bodies for the quarantine", state.quarantined));
+    Ok(())
+}
+
+async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
+    if !path.exists() {
+        bail!("there is no {}", path.display());
+    }
+    let (clock, queue) = (Arc::new(SystemClock), open::tree(&common.config)?.queue()?);
+    let opened = adapters::open(&queue, "drain", Arc::clone(&clock) as _).await?;
+    let drained = adapters::drain(&path, Arc::clone(&opened.queue), clock).await;
+    opened.queue.close().await;
+    let drained = drained?;
+    if common.json {
+        return output::json(&json!({
+            "sent": drained.sent,
+            "confirmed": drained.confirmed,
+            "refed": drained.refed,
+            "quarantined": drained.quarantined,
+            "left": drained.left,
+        }));
+    }
+    output::line(format!(
+        "{} sent for the first time, {} read back, {} that the queue had lost given again, {} bodies for the quarantine, {} left",
+        drained.sent, drained.confirmed, drained.refed, drained.quarantined, drained.left
+    ));
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The gateway as a stage: from settings to a listening service.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use event_model::{Clock, SystemClock};
+use queue::EventQueue;
+use service::{Readiness, Shutdown, StageArgs};
+use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
+use tokio::net::TcpListener;
+use verifier::WebhookVerifier;
+
+use crate::tls::Certificate;
+use crate::{Bounds, Ports, router, serve};
+
+/// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
+#[derive(Debug, Parser)]
+#[command(name = "fluent-gateway", version)]
+struct Args {
+    #[command(flatten)]
+    stage: StageArgs,
+}
+
+/// Runs the gateway as a process of its own.
+pub fn main() -> ExitCode {
+    let args = Args::parse().stage;
+    let plan = match service::tree(&args.config).and_then(Plan::read) {
+        Ok(plan) => plan,
+        Err(error) => return service::code(Err(error)),
+    };
+    let _logs = args.start_logs();
+    service::run(|shutdown| plan.run(shutdown))
+}
+
+/// Everything the settings say, read before anything is opened.
+struct Plan {
+    tree: Tree,
+    gateway: Gateway,
+    queue: QueueSettings,
+    spool: Option<SpoolSettings>,
+}
+
+impl Plan {
+    fn read(tree: Tree) -> anyhow::Result<Self> {
+        let (gateway, queue) = (tree.gateway()?, tree.queue()?);
+        let spool = tree.spool(&queue)?;
+        tree.health()?;
+        Ok(Self { tree, gateway, queue, spool })
+    }
+
+    async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let opened = adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
+        let result = self.serve(&opened.queue, &shutdown).await;
+        service::wind_down(&*opened.queue, &shutdown).await;
+        result
+    }
+
+    async fn serve(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let readiness = Readiness::default();
+        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        start(&self.gateway, queue, shutdown).await?;
+        service::until_stopped(queue, &readiness, shutdown).await
+    }
+}
+
+/// Listens for webhooks, and says where.
+pub async fn start(
+    settings: &Gateway,
+    queue: &Arc<dyn EventQueue>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<SocketAddr> {
+    for (name, key) in settings.keys.keys().filter(|(_, key)| key.is_weak()) {
+        tracing::warn!(key = %name, bits = key.bits(), fingerprint = key.fingerprint(), "weak key: Fluent's own, and shorter than is advised today");
+    }
+    let certificate = settings.tls.clone().map(Certificate::load).transpose()?;
+    let listen = settings.listen;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("listening on {listen} for webhooks"))?;
+    let address = listener.local_addr()?;
+    let bounds = Bounds::new(settings.body_limit);
+    let router = router(ports(settings, Arc::clone(queue)), &bounds);
+    let tls = certificate.map(|certificate| certificate.acceptor(shutdown)).transpose()?;
+    shutdown.spawn(serve(listener, tls, router, bounds, shutdown.clone()));
+    tracing::info!(%address, path = settings.path, tls = settings.tls.is_some(), "listening for webhooks");
+    Ok(address)
+}
+
+/// What receiving a webhook needs, by these settings.
+pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
+    let signatures = &settings.signatures;
+    let headers = signatures.sha512.iter().chain(&signatures.md5);
+    Ports {
+        verifier: Arc::new(WebhookVerifier::new(Arc::clone(&settings.keys), signatures.clone())),
+        accounts: Arc::new(settings.accounts.clone()),
+        queue,
+        clock: Arc::new(SystemClock),
+        signature_headers: headers.map(|name| name.to_lowercase()).collect(),
+        path: settings.path.as_str().into(),
+        malformed: settings.malformed,
+    }
+}

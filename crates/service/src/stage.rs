@@ -1,0 +1,88 @@
+//! What every stage does around its own work.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use queue::EventQueue;
+use settings::Tree;
+use telemetry::Format;
+
+use crate::{Health, Readiness, Shutdown};
+
+/// How soon readiness follows the queue's state.
+const READY_EVERY: Duration = Duration::from_millis(500);
+
+/// What every stage's program takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StageArgs {
+    /// The settings file
+    #[arg(long, default_value = "config/application.yml")]
+    pub config: PathBuf,
+    /// Log JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+    /// Log at this level, in the syntax of RUST_LOG
+    #[arg(long, default_value = "info")]
+    pub log: String,
+}
+
+impl StageArgs {
+    /// Begins to log.
+    pub fn start_logs(&self) -> telemetry::Logs {
+        let format = if self.json { Format::Json } else { Format::Readable };
+        telemetry::start_logs(format, &self.log)
+    }
+}
+
+/// The settings, with what the environment overrides.
+pub fn tree(config: &Path) -> anyhow::Result<Tree> {
+    // What is not UTF-8 can't be meant for us.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Tree::load(config, environment)?)
+}
+
+/// Answers health questions, if the settings say where.
+pub async fn answer_health(tree: &Tree, readiness: &Readiness, shutdown: &Shutdown) -> anyhow::Result<()> {
+    if let Some(address) = tree.health()? {
+        let health = Health::bind(address, readiness.clone()).await;
+        let health = health.with_context(|| format!("listening on {address} for health checks"))?;
+        shutdown.spawn_unwaited(health.serve(shutdown.clone()));
+    }
+    Ok(())
+}
+
+/// Runs until draining begins, or until the queue can't be trusted any more.
+pub async fn until_stopped(
+    queue: &Arc<dyn EventQueue>,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    shutdown.spawn_unwaited(keep_ready(readiness.clone(), Arc::clone(queue)));
+    let draining = shutdown.draining();
+    tokio::select! {
+        () = draining.cancelled() => tracing::info!("stopping: what is in flight is finished first"),
+        why = queue.failed() => {
+            readiness.set(false);
+            bail!("the queue can't be trusted any more ({why}); restart to begin a new file, then `fluent-webhooks salvage` the old one");
+        }
+    }
+    Ok(())
+}
+
+/// Ends what is in flight, then the queue it settles with.
+pub async fn wind_down(queue: &dyn EventQueue, shutdown: &Shutdown) {
+    shutdown.finish().await;
+    queue.close().await;
+    tracing::info!("stopped");
+}
+
+/// Ready is who can do its work now.
+async fn keep_ready(readiness: Readiness, queue: Arc<dyn EventQueue>) {
+    loop {
+        readiness.set(queue.has_room());
+        tokio::time::sleep(READY_EVERY).await;
+    }
+}

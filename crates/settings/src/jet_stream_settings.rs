@@ -1,0 +1,135 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::SettingsError;
+use crate::queue_settings::{PATH, RetentionSettings};
+use crate::tree::Tree;
+use crate::values::Time;
+
+/// How long ids are known: about 0.29 KB each in every server's memory.
+const DEDUP_WINDOW: Duration = Duration::from_hours(28);
+
+/// `fluent-connect.queue` of the kind `jetstream`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct JetStreamSettings {
+    /// `jetstream`: a cluster of NATS servers, 2.12 or newer.
+    #[schemars(extend("const" = "jetstream"))]
+    pub(crate) kind: String,
+    /// Where they are: `nats://host:4222`, or `tls://host:4222`.
+    pub servers: Vec<String>,
+    /// A file with a JWT and its key.
+    pub credentials: Option<FileSettings>,
+    /// A file with an NKey's seed.
+    pub nkey: Option<FileSettings>,
+    /// A name, with `password`.
+    pub user: Option<String>,
+    /// A file with the password.
+    pub password: Option<FileSettings>,
+    /// Protects the connection.
+    pub tls: Option<NatsTlsSettings>,
+    /// Begins the subjects on which answers come; permissions name it.
+    pub inbox: String,
+    /// Learn of the cluster's other servers from those that are named.
+    pub discover: bool,
+    /// On how many servers each stream is kept: 1, 3 or 5.
+    pub replicas: u8,
+    /// How long an id is known; at least 27h.
+    pub dedup_window: Time,
+    /// How long settled events are kept: no shorter than the dedup window.
+    pub retention: RetentionSettings,
+}
+
+/// A secret, or a certificate, in a file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSettings {
+    /// Its path, relative to the settings.
+    pub file: PathBuf,
+}
+
+/// `fluent-connect.queue.tls`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct NatsTlsSettings {
+    /// Who vouches for the servers, instead of the system's authorities.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate, with `key`.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+impl Default for JetStreamSettings {
+    fn default() -> Self {
+        Self {
+            kind: "jetstream".to_owned(),
+            servers: Vec::new(),
+            credentials: None,
+            nkey: None,
+            user: None,
+            password: None,
+            tls: None,
+            inbox: "_INBOX".to_owned(),
+            discover: true,
+            replicas: 3,
+            dedup_window: Time(DEDUP_WINDOW),
+            retention: RetentionSettings::default(),
+        }
+    }
+}
+
+impl Tree {
+    pub(crate) fn jet_stream(&self) -> Result<JetStreamSettings, SettingsError> {
+        let mut queue: JetStreamSettings = self.section(&PATH)?;
+        self.check_kept(queue.dedup_window, queue.retention)?;
+        if let Some((key, why)) = problem(&queue) {
+            return Err(self.invalid(&[PATH[0], PATH[1], key], why));
+        }
+        let folder = self.folder();
+        let files = [&mut queue.credentials, &mut queue.nkey, &mut queue.password];
+        files.into_iter().flatten().for_each(|file| file.file = folder.join(&file.file));
+        if let Some(tls) = &mut queue.tls {
+            let files = [&mut tls.ca, &mut tls.certificate, &mut tls.key];
+            files.into_iter().flatten().for_each(|file| *file = folder.join(&*file));
+        }
+        Ok(queue)
+    }
+}
+
+fn problem(queue: &JetStreamSettings) -> Option<(&'static str, &'static str)> {
+    let is_url = |server: &String| ["nats://", "tls://"].iter().any(|scheme| server.starts_with(scheme));
+    let identities = [queue.credentials.is_some(), queue.nkey.is_some(), queue.user.is_some()]
+        .iter()
+        .filter(|given| **given)
+        .count();
+    let pair = |tls: &NatsTlsSettings| tls.certificate.is_some() == tls.key.is_some();
+    let is_inbox = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    [
+        (
+            queue.servers.is_empty() || !queue.servers.iter().all(is_url),
+            "servers",
+            "expected a list of URLs such as nats://host:4222 or tls://host:4222",
+        ),
+        (![1, 3, 5].contains(&queue.replicas), "replicas", "expected 1, 3 or 5"),
+        (identities > 1, "credentials", "expected one of credentials, nkey and user, not more"),
+        (queue.user.is_some() != queue.password.is_some(), "user", "expected user and password together"),
+        (!queue.tls.as_ref().is_none_or(pair), "tls", "expected certificate and key together"),
+        (
+            queue.inbox.is_empty() || !queue.inbox.chars().all(is_inbox),
+            "inbox",
+            "expected letters, digits, `_` and `-`",
+        ),
+        (
+            queue.retention.age < queue.dedup_window,
+            "retention",
+            "its age must not be less than the dedup-window: the servers know the ids of stored events only",
+        ),
+    ]
+    .into_iter()
+    .find(|(is_wrong, ..)| *is_wrong)
+    .map(|(_, key, why)| (key, why))
+}
