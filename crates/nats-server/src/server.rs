@@ -22,6 +22,8 @@ pub struct Options {
     pub max_file: String,
     /// More lines of configuration: accounts, permissions, TLS.
     pub more: String,
+    /// Files to lie beside the configuration, by name: what `more` includes.
+    pub files: Vec<(String, String)>,
     /// Where streams are kept; left out, in a folder that is removed again.
     pub folder: Option<PathBuf>,
 }
@@ -33,6 +35,7 @@ impl Default for Options {
             sync_always: false,
             max_file: "8GB".to_owned(),
             more: String::new(),
+            files: Vec::new(),
             folder: None,
         }
     }
@@ -81,6 +84,9 @@ impl Server {
              {cluster}\n{more}\n"
         );
         fs::write(folder.join("nats.conf"), text)?;
+        for (name, content) in &options.files {
+            fs::write(folder.join(name), content)?;
+        }
         let program = crate::find(&options.programs)?;
         Ok(Self { name: name.to_owned(), port, monitor, program, folder: folder.to_owned(), child: None })
     }

@@ -19,7 +19,7 @@ async fn fifty_kills_under_load_lose_nothing_and_invent_nothing() {
     let sink = Sink::open().await;
     let mut pipeline =
         Pipeline::start(&sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }"));
-    let load = Load::start(&pipeline, 8);
+    let load = Load::start(&[pipeline.url()], 8);
     for _ in 0..KILLS {
         let before = load.accepted();
         until("some are accepted", || load.accepted() > before).await;

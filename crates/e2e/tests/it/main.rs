@@ -6,10 +6,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod ledger;
 mod pipeline;
-mod sink;
 
+pub(crate) use e2e::{ledger, sink};
+
+mod cluster;
 mod commands;
 mod delivery;
 mod dying;

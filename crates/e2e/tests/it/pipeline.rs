@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// Longest wait for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) static SANDBOX: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
+pub(crate) use e2e::SANDBOX;
 pub(crate) static PRODUCTION: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());
 
 /// A folder with settings, and the service that runs with them.

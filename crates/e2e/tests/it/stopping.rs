@@ -13,7 +13,7 @@ async fn restarts_under_load_lose_nothing_and_leave_nothing_in_flight() {
     let sink = Sink::open().await;
     let mut pipeline =
         Pipeline::start(&sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }"));
-    let load = Load::start(&pipeline, 8);
+    let load = Load::start(&[pipeline.url()], 8);
     for round in 1..=5 {
         until("some are accepted", || load.accepted() > round * 50).await;
         assert_eq!(pipeline.stop(), Some(0), "{}", pipeline.log());

@@ -13,14 +13,18 @@ use tokio::net::TcpListener;
 
 /// One request that arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) path: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Request {
+    /// Where to.
+    pub path: String,
+    /// With which headers.
+    pub headers: HeaderMap,
+    /// What.
+    pub body: Bytes,
 }
 
 impl Request {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
@@ -29,24 +33,32 @@ type Answer = dyn Fn(&Request, usize) -> Response<Body> + Send + Sync;
 
 /// An endpoint on a port of its own, for as long as the test's runtime lives.
 #[derive(Clone)]
-pub(crate) struct Sink {
-    pub(crate) address: SocketAddr,
+pub struct Sink {
+    /// Where it listens.
+    pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     answer: Arc<Answer>,
 }
 
-pub(crate) fn status(status: u16) -> Response<Body> {
+/// An answer without a body.
+pub fn status(status: u16) -> Response<Body> {
     Response::builder().status(status).body(Body::empty()).unwrap()
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Sink {
     /// Answers 200 to everything.
-    pub(crate) async fn open() -> Self {
+    pub async fn open() -> Self {
         Self::answering(|_, _| status(200)).await
     }
 
     /// Answers as this says, given the request and how often its event came before.
-    pub(crate) async fn answering(
+    pub async fn answering(
         answer: impl Fn(&Request, usize) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -62,19 +74,20 @@ impl Sink {
     }
 
     /// A route of this name to here, as YAML.
-    pub(crate) fn route(&self, name: &str, rest: &str) -> String {
+    pub fn route(&self, name: &str, rest: &str) -> String {
         format!(
             "    - {{ name: {name}, dispatcher: http, http: {{ url: \"http://{}/{name}\" }}, {rest} }}\n",
             self.address
         )
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
     /// How often each event arrived.
-    pub(crate) fn counts(&self) -> HashMap<String, usize> {
+    pub fn counts(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for request in self.requests.lock().unwrap().iter() {
             *counts.entry(request.header("ce-id").to_owned()).or_default() += 1;
@@ -82,7 +95,13 @@ impl Sink {
         counts
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Whether there was no request.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many requests there were.
+    pub fn len(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }

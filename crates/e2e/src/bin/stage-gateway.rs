@@ -1,0 +1,5 @@
+//! The gateway as a service of its own, for tests to start.
+
+fn main() -> std::process::ExitCode {
+    gateway::main()
+}

@@ -1,0 +1,81 @@
+//! The invariants after a run: nothing lost, nothing invented, few duplicates.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::deployment::Deployment;
+use crate::sink::Sink;
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Events sent.
+    pub sent: usize,
+    /// Of these, answered 200.
+    pub accepted: usize,
+    /// Different events that arrived.
+    pub delivered: usize,
+    /// Answered 200, and neither arrived nor a dead letter: I1.
+    pub lost: Vec<String>,
+    /// Arrived, and never sent: I2.
+    pub invented: Vec<String>,
+    /// Deliveries beyond the first of each event: I3.
+    pub again: usize,
+    /// How long it took after the last was sent until all had arrived: I5.
+    pub drained_in: Duration,
+}
+
+/// Waits until every accepted event arrived or is a dead letter, or until
+/// nothing has arrived for `patience`; then says what came of it.
+pub async fn settle(
+    deployment: &Deployment,
+    sink: &Sink,
+    (sent, accepted): (HashSet<String>, HashSet<String>),
+    patience: Duration,
+) -> Outcome {
+    let began = Instant::now();
+    let (mut missing, mut heard) = (missing(sink, &accepted), Instant::now());
+    while !missing.is_empty() && heard.elapsed() < patience {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = self::missing(sink, &accepted);
+        if now.len() < missing.len() {
+            heard = Instant::now();
+        }
+        missing = now;
+    }
+    let drained_in = began.elapsed();
+    if !missing.is_empty() {
+        let letters = deployment.json(&["dead-letters", "list", "--limit", "100000"]);
+        let dead: HashSet<_> =
+            letters.as_array().unwrap().iter().filter_map(|letter| letter["eventId"].as_str()).collect();
+        missing.retain(|id| !dead.contains(id.as_str()));
+    }
+    let counts = sink.counts();
+    Outcome {
+        sent: sent.len(),
+        accepted: accepted.len(),
+        delivered: counts.len(),
+        lost: missing,
+        invented: counts.keys().filter(|id| !sent.contains(*id)).cloned().collect(),
+        again: counts.values().map(|count| count - 1).sum(),
+        drained_in,
+    }
+}
+
+fn missing(sink: &Sink, accepted: &HashSet<String>) -> Vec<String> {
+    let counts = sink.counts();
+    accepted.iter().filter(|id| !counts.contains_key(*id)).cloned().collect()
+}
+
+impl Outcome {
+    /// Panics unless nothing was lost or invented, and no more than `again`
+    /// deliveries came twice.
+    #[track_caller]
+    pub fn assert(&self, again: usize) {
+        println!("{self:?}");
+        assert!(self.accepted > 0, "nothing was accepted");
+        assert!(self.lost.is_empty(), "{} answered 200 and lost: {:?}", self.lost.len(), self.lost);
+        assert!(self.invented.is_empty(), "delivered and never sent: {:?}", self.invented);
+        assert!(self.again <= again, "{} deliveries too many, {again} are allowed", self.again);
+    }
+}

@@ -1,0 +1,227 @@
+//! A cluster on this machine: NATS servers, gateways and dispatchers, each a
+//! process of its own, with the configuration that is shipped for NATS.
+
+mod check;
+mod service;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nats_server::Cluster;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use crate::deployment::check::{Outcome, settle};
+pub use crate::deployment::service::Service;
+
+use crate::SANDBOX;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// NATS servers.
+    pub servers: usize,
+    /// fsync after every write, as shipped. Without it, the server's default.
+    pub sync_always: bool,
+    /// Gateways.
+    pub gateways: usize,
+    /// Whether they have spools.
+    pub has_spools: bool,
+    /// Dispatchers.
+    pub dispatchers: usize,
+    /// Most bytes of events.
+    pub bytes: String,
+    /// The routes, as YAML.
+    pub routes: String,
+}
+
+impl Plan {
+    /// Three servers, two gateways with spools, two dispatchers.
+    pub fn new(routes: impl Into<String>) -> Self {
+        Self {
+            servers: 3,
+            sync_always: false,
+            gateways: 2,
+            has_spools: true,
+            dispatchers: 2,
+            bytes: "1GiB".to_owned(),
+            routes: routes.into(),
+        }
+    }
+}
+
+/// What was started. Everything is killed when it is dropped.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Gateways, in order.
+    pub gateways: Vec<Service>,
+    /// Dispatchers, in order.
+    pub dispatchers: Vec<Service>,
+    /// The servers.
+    pub servers: Cluster,
+    /// Settings, spools and logs.
+    pub folder: TempDir,
+    plan: Plan,
+}
+
+/// The users of `config/nats/accounts.conf`.
+const USERS: [&str; 4] = ["gateway", "dispatcher", "operator", "admin"];
+
+impl Deployment {
+    /// Starts everything, and waits until all of it is ready.
+    pub fn start(plan: Plan) -> Self {
+        let mut deployment = Self::prepare(plan);
+        deployment.make_streams();
+        for service in deployment.gateways.iter_mut().chain(&mut deployment.dispatchers) {
+            service.start();
+        }
+        for service in deployment.gateways.iter_mut().chain(&mut deployment.dispatchers) {
+            service.wait_until_ready();
+        }
+        deployment
+    }
+
+    /// Starts the servers, and prepares the rest.
+    pub fn prepare(plan: Plan) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = nats_server::Options {
+            sync_always: plan.sync_always,
+            more: "include accounts.conf".to_owned(),
+            files: accounts(),
+            folder: Some(folder.path().join("nats")),
+            ..nats_server::Options::default()
+        };
+        let servers = Cluster::start(plan.servers, &options).unwrap();
+        let mut deployment = Self { gateways: Vec::new(), dispatchers: Vec::new(), servers, folder, plan };
+        for user in USERS {
+            fs::write(deployment.password(user), user).unwrap();
+            deployment.write(user, user, "");
+        }
+        for number in 0..deployment.plan.gateways {
+            deployment.gateways.push(deployment.gateway(number));
+        }
+        for number in 0..deployment.plan.dispatchers {
+            deployment.dispatchers.push(deployment.dispatcher(number));
+        }
+        deployment
+    }
+
+    fn gateway(&self, number: usize) -> Service {
+        let [webhook, health] = free_ports();
+        let name = format!("gateway-{number}");
+        let before = match self.plan.has_spools {
+            true => format!("  spool: {{ path: {name}/spool.db }}\n"),
+            false => "  acknowledge: queue\n".to_owned(),
+        };
+        let key = SANDBOX.public_base64().unwrap();
+        let rest = format!(
+            "  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]\n  \
+             webhook: {{ listen: \"{webhook}\" }}\n{before}  health: {health}\n\
+             fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n"
+        );
+        let config = self.write(&name, "gateway", &rest);
+        Service::new(&name, "stage-gateway", config, health, Some(webhook))
+    }
+
+    fn dispatcher(&self, number: usize) -> Service {
+        let [health] = free_ports();
+        let name = format!("dispatcher-{number}");
+        let rest = format!("  health: {health}\n  routes:\n{}", self.plan.routes);
+        let config = self.write(&name, "dispatcher", &rest);
+        Service::new(&name, "stage-dispatcher", config, health, None)
+    }
+
+    /// Settings of this name, for somebody who is `user` to the servers.
+    fn write(&self, name: &str, user: &str, rest: &str) -> PathBuf {
+        let servers = format!("{:?}", self.servers.urls());
+        let (password, bytes) = (self.password(user), &self.plan.bytes);
+        let replicas = if self.plan.servers >= 3 { 3 } else { 1 };
+        let text = format!(
+            "fluent-connect:\n  queue:\n    kind: jetstream\n    servers: {servers}\n    user: {user}\n    \
+             password: {{ file: {password:?} }}\n    inbox: _INBOX_{user}\n    replicas: {replicas}\n    \
+             retention: {{ age: 7d, bytes: {bytes} }}\n{rest}"
+        );
+        let path = self.folder.path().join(format!("{name}.yml"));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn password(&self, user: &str) -> PathBuf {
+        self.folder.path().join(format!("{user}-password"))
+    }
+
+    /// `cluster init`, which must succeed.
+    pub fn make_streams(&self) {
+        let made = self.command("admin", &["cluster", "init"]);
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// Runs a command of the product as `user`.
+    pub fn command(&self, user: &str, args: &[&str]) -> Output {
+        let config = self.folder.path().join(format!("{user}.yml"));
+        let mut command = Command::new(program("pipeline"));
+        command.args(args).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same as the operator, with `--json`: what it printed.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.command("operator", &[args, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
+    /// Where webhooks go, gateway by gateway.
+    pub fn urls(&self) -> Vec<String> {
+        self.gateways.iter().map(Service::url).collect()
+    }
+
+    /// The server that leads the stream of events: its number.
+    pub fn leader(&self) -> Option<usize> {
+        let answer = self.servers.servers.iter().find_map(|server| server.get("/jsz?streams=true").ok())?;
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        let accounts = body["account_details"].as_array()?.iter();
+        let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+        let events = streams.find(|stream| stream["name"] == "FLUENT_EVENTS")?;
+        let name = events["cluster"]["leader"].as_str().unwrap_or("nats-1");
+        self.servers.servers.iter().position(|server| server.name == name)
+    }
+
+    /// Where a gateway's spool is.
+    pub fn spool(&self, gateway: usize) -> PathBuf {
+        self.folder.path().join(format!("gateway-{gateway}/spool.db"))
+    }
+}
+
+/// The shipped accounts and permissions; each user's password is its name.
+fn accounts() -> Vec<(String, String)> {
+    let passwords: String =
+        USERS.iter().map(|user| format!("{}_PASSWORD: \"{user}\"\n", user.to_uppercase())).collect();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/nats/accounts.conf");
+    let accounts = fs::read_to_string(file).unwrap();
+    vec![("passwords.conf".to_owned(), passwords), ("accounts.conf".to_owned(), accounts)]
+}
+
+/// A program that was built together with this one.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} was not built: cargo build -p e2e --bins"))
+}
+
+/// Ports that were free just now.
+pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
+    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<SocketAddr> = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
+    ports.try_into().unwrap()
+}
+
+/// Waits until `done`, which must come true within `patience`.
+pub async fn until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < patience, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,134 @@
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::deployment::program;
+
+/// Longest wait for a service to be ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One gateway or dispatcher. It is killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    /// What it is called here.
+    pub name: String,
+    /// Where it takes webhooks, if it does.
+    pub webhook: Option<SocketAddr>,
+    program: &'static str,
+    config: PathBuf,
+    health: SocketAddr,
+    args: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        name: &str,
+        program: &'static str,
+        config: PathBuf,
+        health: SocketAddr,
+        webhook: Option<SocketAddr>,
+    ) -> Self {
+        Self { name: name.to_owned(), webhook, program, config, health, args: Vec::new(), child: None }
+    }
+
+    /// More arguments, from the next start on.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// Starts it, and does not wait.
+    pub fn start(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let mut command = Command::new(program(self.program));
+        command.args(["--json", "--log", "info"]).arg("--config").arg(&self.config).args(&self.args);
+        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_until_ready(&mut self) {
+        let began = Instant::now();
+        while !self.is_ready() {
+            assert!(self.is_running(), "{} ended: {}", self.name, self.log());
+            assert!(began.elapsed() < PATIENCE, "{} is not ready: {}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again, and waits until it is ready.
+    pub fn restart(&mut self) {
+        self.start();
+        self.wait_until_ready();
+    }
+
+    /// Whether it answers so.
+    pub fn is_ready(&self) -> bool {
+        let ask = || {
+            let mut stream = TcpStream::connect(self.health)?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
+        };
+        ask().unwrap_or(false)
+    }
+
+    /// Whether its process is there.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM; its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(began.elapsed() < PATIENCE, "{} is still running: {}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Where webhooks go.
+    pub fn url(&self) -> String {
+        let address = self.webhook.map(|address| address.to_string()).unwrap_or_default();
+        format!("http://{address}/api/v1/fluent-connect/webhook")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.config.with_extension("log")
+    }
+
+    /// What it logged, in all its lives.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

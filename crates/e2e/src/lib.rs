@@ -1,0 +1,19 @@
+//! What whole-pipeline tests, demonstrations, faults and measurements share: a
+//! deployment of real processes, a sender with a ledger, and endpoints.
+//!
+//! A panic is how any of these fails.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+pub mod deployment;
+pub mod ledger;
+mod misbehaving;
+pub mod sink;
+
+use std::sync::LazyLock;
+
+use simulator::KeyPair;
+
+pub use crate::misbehaving::{Misbehaving, MisbehavingSettings};
+
+/// The key pair with which a sandbox signs here.
+pub static SANDBOX: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());

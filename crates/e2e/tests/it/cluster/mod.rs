@@ -1,0 +1,5 @@
+//! Several services on real NATS servers.
+
+mod rights;
+mod services;
+mod surviving;

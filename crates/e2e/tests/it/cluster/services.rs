@@ -1,0 +1,120 @@
+//! Each stage a process of its own, each any number of times.
+
+use std::time::Duration;
+
+use e2e::deployment::{Deployment, Plan, until};
+use simulator::{Retry, Sender};
+
+use crate::pipeline::signed;
+use crate::sink::{Sink, status};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn one_server(routes: impl Into<String>) -> Plan {
+    Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_goes_from_a_gateway_to_a_dispatcher_and_can_be_followed() {
+    let sink = Sink::answering(|request, before| match request.header("ce-subject") {
+        "ORDER/DEAD" if before == 0 => status(422),
+        "ORDER/AGAIN" if before == 0 => status(503),
+        _ => status(200),
+    })
+    .await;
+    let deployment = Deployment::start(one_server(sink.route("all", "match: {}, start: beginning")));
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
+    for reference in ["GOOD", "DEAD", "AGAIN"] {
+        let answer = sender.send(&signed("E", reference)).await.answer.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    until("all three were tried, one twice", PATIENCE, || sink.len() == 4).await;
+
+    let story = deployment.json(&["events", "show", "AGAIN"]);
+    let outcomes = |story: &serde_json::Value| {
+        let steps = story[0]["steps"].as_array().unwrap().clone();
+        steps.iter().map(|step| step["outcome"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("the story is told", PATIENCE, || {
+        outcomes(&deployment.json(&["events", "show", "AGAIN"])).len() == 2
+    })
+    .await;
+    let story_now = deployment.json(&["events", "show", "AGAIN"]);
+    assert_eq!(outcomes(&story_now), ["transient", "done"], "{story}");
+    until("the letter is there", PATIENCE, || {
+        deployment.json(&["dead-letters", "list"]).as_array().unwrap().len() == 1
+    })
+    .await;
+    let letters = deployment.json(&["dead-letters", "list"]);
+    let number = letters[0]["id"].to_string();
+    let redriven = deployment.command("operator", &["dead-letters", "redrive", &number]);
+    assert!(redriven.status.success(), "{redriven:?}");
+    until("it was redriven", PATIENCE, || sink.len() == 5).await;
+    assert!(deployment.json(&["dead-letters", "list"]).as_array().unwrap().is_empty());
+    let routes = deployment.json(&["routes", "list"]);
+    assert_eq!(routes[0]["name"], "all", "{routes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_can_be_run_by_different_dispatchers() {
+    let sink = Sink::open().await;
+    let routes =
+        [sink.route("a", "match: {}, start: beginning"), sink.route("b", "match: {}, start: beginning")]
+            .concat();
+    let mut deployment = Deployment::prepare(Plan { dispatchers: 2, ..one_server(routes) });
+    deployment.make_streams();
+    deployment.dispatchers[0].set_args(&["--route", "a", "unrouted"]);
+    deployment.dispatchers[1].set_args(&["--route", "b"]);
+    deployment.gateways[0].restart();
+    deployment.dispatchers[0].restart();
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
+    assert_eq!(sender.send(&signed("E", "X")).await.answer.unwrap().status, 200);
+    let paths = || sink.requests().iter().map(|request| request.path.clone()).collect::<Vec<_>>();
+    until("a has it", PATIENCE, || paths() == ["/a"]).await;
+    deployment.dispatchers[1].restart();
+    until("b has it too", PATIENCE, || paths() == ["/a", "/b"]).await;
+    deployment.dispatchers[1].stop();
+    deployment.dispatchers[1].set_args(&["--route", "nowhere"]);
+    deployment.dispatchers[1].start();
+    until("it ends", PATIENCE, || !deployment.dispatchers[1].is_running()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_body_sent_to_two_gateways_at_once_is_stored_once() {
+    let sink = Sink::open().await;
+    let plan = Plan { gateways: 2, ..one_server(sink.route("all", "match: {}, start: beginning")) };
+    let deployment = Deployment::start(plan);
+    for round in 0..20 {
+        let body = signed("E", &format!("SAME_{round}"));
+        let senders = (0..10).map(|number| {
+            let (url, body) = (deployment.urls()[number % 2].clone(), body.clone());
+            async move { Sender::new(url, Retry::Never).unwrap().send(&body).await.answer.unwrap().status }
+        });
+        assert_eq!(futures::future::join_all(senders).await, [200; 10]);
+    }
+    until("each arrived", PATIENCE, || sink.counts().len() == 20).await;
+    let stored = deployment.command("admin", &["cluster", "check", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&stored.stdout).unwrap();
+    assert_eq!(report["streams"][0]["messages"], 20, "{report}");
+    assert!(sink.counts().values().all(|count| *count == 1), "{:?}", sink.counts());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_servers_a_gateway_is_ready_and_a_dispatcher_waits() {
+    let sink = Sink::open().await;
+    let plan = one_server(sink.route("all", "match: {}, start: beginning"));
+    let mut deployment = Deployment::prepare(plan);
+    deployment.make_streams();
+    deployment.servers.kill_all();
+    deployment.gateways[0].restart();
+    deployment.dispatchers[0].start();
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
+    for number in 0..50 {
+        let answer = sender.send(&signed("E", &format!("AWAY_{number}"))).await.answer.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert!(deployment.gateways[0].is_ready());
+    assert!(!deployment.dispatchers[0].is_ready());
+    deployment.servers.start_all().unwrap();
+    until("each arrived", PATIENCE, || sink.counts().len() == 50).await;
+}
