@@ -6,6 +6,9 @@
 
 mod bench;
 mod demo;
+mod dist;
+mod faults;
+mod nats;
 mod test;
 
 #[cfg(test)]
@@ -23,7 +26,7 @@ use clap::Parser;
 enum Task {
     /// Show the whole pipeline at work, on real signed webhooks
     Demo {
-        /// Passed on: `--once` ends by itself
+        /// `--cluster`: on three NATS servers, killing parts in turn; `--once` ends by itself
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -35,6 +38,16 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run NATS servers on this machine
+    Nats(nats::Args),
+    /// Inject faults into a cluster on this machine, at random, and count what was lost
+    Faults {
+        /// Passed on: `--minutes N`, `--seed S`, `--json`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build release binaries and images, stage by stage
+    Dist(dist::Args),
     /// Write generated files anew: the settings' JSON Schema
     Codegen,
 }
@@ -44,6 +57,9 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo::run(&args),
         Task::Test => test::run_steps(),
         Task::Bench { args } => bench::run(&args),
+        Task::Nats(args) => nats::run(args),
+        Task::Faults { args } => faults::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Codegen => codegen(),
     };
     match result {

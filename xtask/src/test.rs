@@ -13,12 +13,13 @@ const CARGO_DENY: &str = "0.20.2";
 
 type Step = (&'static str, fn() -> anyhow::Result<&'static str>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", format),
     ("lints", lints),
     ("docs", docs),
     ("licences, bans, sources", deny),
     ("advisories", advisories),
+    ("a NATS server", nats),
     ("tests", tests),
     ("the outside workspace", outside),
     ("demo --once", demo_once),
@@ -95,6 +96,12 @@ fn advisories() -> anyhow::Result<&'static str> {
     }
     println!("{said}");
     bail!("an advisory concerns what we use");
+}
+
+/// The tests' own: found, or fetched once.
+fn nats() -> anyhow::Result<&'static str> {
+    println!("{}", nats_server::find(&target())?.display());
+    Ok("ok")
 }
 
 fn tests() -> anyhow::Result<&'static str> {

@@ -90,7 +90,7 @@ impl Spooled {
 
     async fn store(&self, event: Event) -> Result<Receipt, QueueError> {
         let (waiter, acknowledged) = oneshot::channel();
-        let waits = !self.is_away.load(Ordering::Relaxed);
+        let waits = !self.is_away.load(Ordering::Relaxed) && self.queue.has_room();
         match self.spool.keep(event.clone(), waits.then_some(waiter)).await {
             Ok(kept) => {
                 let row = u64::try_from(kept.row).unwrap_or(0);

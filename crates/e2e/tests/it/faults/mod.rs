@@ -1,4 +1,4 @@
 //! What disks do.
 
 mod disk;
-mod power;
+pub(crate) mod power;

@@ -12,11 +12,18 @@ use simulator::{Events, Retry};
 use crate::pipeline::{Pipeline, SANDBOX, until};
 use crate::sink::Sink;
 
+/// An empty disk in a file, if the means are here.
+pub(crate) fn make_disk(image: &Path) -> Option<()> {
+    std::fs::File::create(image).unwrap().set_len(256 << 20).unwrap();
+    succeeds("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]).then_some(())
+}
+
 /// A mounted file system, unmounted at the end.
-struct Mounted(PathBuf);
+#[derive(Debug)]
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn mount(image: &Path, at: &Path) -> Option<Self> {
+    pub(crate) fn mount(image: &Path, at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         succeeds("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()])
             .then(|| Self(at.to_owned()))
@@ -39,8 +46,7 @@ async fn what_was_answered_200_survives_a_power_cut() {
     let sink = Sink::open().await;
     let mut pipeline = Pipeline::prepare(&sink.route("all", "match: {}"));
     let (image, copy) = (pipeline.folder.path().join("disk.img"), pipeline.folder.path().join("copy.img"));
-    std::fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
-    if !succeeds("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]) {
+    if make_disk(&image).is_none() {
         return println!("skipped: mkfs.ext4 is not here");
     }
     let Some(disk) = Mounted::mount(&image, &pipeline.data.clone()) else {

@@ -1,0 +1,32 @@
+# One image a stage, from one file:
+#   docker build --build-arg PROGRAM=fluent-gateway    --tag fluent-webhooks/gateway:0.1.0    .
+#   docker build --build-arg PROGRAM=fluent-dispatcher --tag fluent-webhooks/dispatcher:0.1.0 .
+#   docker build --build-arg PROGRAM=fluent-webhooks   --tag fluent-webhooks/webhooks:0.1.0   .
+# `cargo xtask dist` makes the same images from binaries that it builds outside
+# (--target prebuilt, with the folder of binaries as context).
+
+FROM debian:bookworm-slim AS base
+RUN groupadd --gid 10001 fluent \
+ && useradd --uid 10001 --gid fluent --no-create-home --shell /usr/sbin/nologin fluent \
+ && mkdir /data && chown fluent:fluent /data
+# Certificates of public authorities are in the program's own store or mounted:
+# nothing is installed.
+USER 10001:10001
+WORKDIR /etc/fluent-webhooks
+VOLUME /data
+
+# With a binary that was built outside.
+FROM base AS prebuilt
+ARG PROGRAM
+COPY ${PROGRAM} /usr/local/bin/fluent
+ENTRYPOINT ["/usr/local/bin/fluent"]
+
+FROM rust:1-bookworm AS build
+ARG PROGRAM
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --bin ${PROGRAM} && cp target/release/${PROGRAM} /fluent
+
+FROM base
+COPY --from=build /fluent /usr/local/bin/fluent
+ENTRYPOINT ["/usr/local/bin/fluent"]
