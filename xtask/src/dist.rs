@@ -39,7 +39,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let size = binary(package, program)?;
         let image = if args.no_images { "not asked for".to_owned() } else { image(stage, program)? };
         let path = target().join("dist").join(program).display().to_string();
-        table.add_row([stage.to_owned(), path, format!("{:.1} MiB", size as f64 / f64::from(1 << 20)), image]);
+        table.add_row([
+            stage.to_owned(),
+            path,
+            format!("{:.1} MiB", size as f64 / f64::from(1 << 20)),
+            image,
+        ]);
     }
     println!("\n{table}");
     Ok(())

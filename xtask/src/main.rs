@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod faults;
 mod nats;
+mod secrets;
 mod test;
 
 #[cfg(test)]
@@ -46,6 +47,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Write throw-away secrets, to try docker-compose.yml with
+    Secrets,
     /// Build release binaries and images, stage by stage
     Dist(dist::Args),
     /// Write generated files anew: the settings' JSON Schema
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Bench { args } => bench::run(&args),
         Task::Nats(args) => nats::run(args),
         Task::Faults { args } => faults::run(&args),
+        Task::Secrets => secrets::run(),
         Task::Dist(args) => dist::run(&args),
         Task::Codegen => codegen(),
     };

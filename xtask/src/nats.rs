@@ -38,7 +38,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Options { programs, sync_always: args.sync_always, folder: args.folder, ..Options::default() };
     let cluster = Cluster::start(args.servers, &options)?;
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["server", "process", "for clients", "configuration and log"]);
+    table.load_style(presets::NOTHING).set_header([
+        "server",
+        "process",
+        "for clients",
+        "configuration and log",
+    ]);
     for server in &cluster.servers {
         let id = server.pid().map_or_else(String::new, |pid| pid.to_string());
         table.add_row([server.name.clone(), id, server.url(), server.folder().display().to_string()]);

@@ -33,6 +33,9 @@ pub fn registry() -> Registry {
 /// dispatchers.
 pub fn main(registry: &Registry) -> ExitCode {
     let args = Args::parse();
+    if args.stage.is_ready {
+        return service::code(args.stage.ask());
+    }
     let plan = service::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
     let plan = match plan {
         Ok(plan) => plan,

@@ -27,6 +27,9 @@ struct Args {
 /// Runs the gateway as a process of its own.
 pub fn main() -> ExitCode {
     let args = Args::parse().stage;
+    if args.is_ready {
+        return service::code(args.ask());
+    }
     let plan = match service::tree(&args.config).and_then(Plan::read) {
         Ok(plan) => plan,
         Err(error) => return service::code(Err(error)),

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::server::{Options, Server, free_port};
@@ -45,6 +46,16 @@ impl Cluster {
     /// kill -9 for every server.
     pub fn kill_all(&mut self) {
         self.servers.iter_mut().for_each(Server::kill);
+    }
+
+    /// The server that leads `stream`: its number. As far as those that answer know.
+    pub fn leader(&self, stream: &str) -> Option<usize> {
+        let answer = self.servers.iter().find_map(|server| server.get("/jsz?streams=true").ok())?;
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        let accounts = body["account_details"].as_array()?.iter();
+        let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+        let name = streams.find(|found| found["name"] == stream)?["cluster"]["leader"].as_str()?;
+        self.servers.iter().position(|server| server.name == name)
     }
 
     /// Where clients connect.

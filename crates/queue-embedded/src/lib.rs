@@ -31,4 +31,4 @@ pub use crate::beside::salvage::{Salvaged, salvage};
 pub use crate::embedded::Embedded;
 pub use crate::file::door::OpenError;
 pub use crate::options::{Options, Retention};
-pub use crate::spool::{Acknowledged, Kept, OnKept, Spool, SpoolState, Unconfirmed, read_spool, spool_state};
+pub use crate::spool::{Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_state};

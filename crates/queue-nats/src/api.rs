@@ -2,12 +2,14 @@
 //! server's error codes in kinds of their own; here each refusal has one shape.
 //! <https://docs.nats.io/reference/reference-protocols/nats_api_reference>
 
+use std::collections::BTreeSet;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{self, pull};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{self, RawMessage};
-use queue::QueueError;
+use queue::{BoxError, QueueError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +22,7 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     Refused(#[from] async_nats::jetstream::Error),
     #[error("no answer")]
-    NoAnswer(#[source] async_nats::jetstream::context::RequestError),
+    NoAnswer(#[source] BoxError),
 }
 
 impl ApiError {
@@ -43,10 +45,12 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     subject: &str,
     request: &impl Serialize,
 ) -> Result<T, ApiError> {
-    match link.jetstream.request(subject.to_owned(), request).await {
+    let body = serde_json::to_vec(request).map_err(|error| ApiError::NoAnswer(error.into()))?;
+    let answer = link.request(format!("$JS.API.{subject}"), body.into()).await.map_err(ApiError::NoAnswer)?;
+    match serde_json::from_slice(&answer) {
         Ok(Response::Ok(answer)) => Ok(answer),
         Ok(Response::Err { error }) => Err(error.into()),
-        Err(error) => Err(ApiError::NoAnswer(error)),
+        Err(error) => Err(ApiError::NoAnswer(error.into())),
     }
 }
 
@@ -92,15 +96,29 @@ pub(crate) async fn consumers(link: &Link, stream: &str) -> Result<Vec<consumer:
         total: usize,
         #[serde(default)]
         consumers: Option<Vec<consumer::Info>>,
+        /// Known, and nobody could say where they stand.
+        #[serde(default)]
+        missing: Option<Vec<String>>,
+        #[serde(default)]
+        offline: Option<serde_json::Map<String, Value>>,
     }
     let mut all = Vec::new();
     loop {
         let request = json!({ "offset": all.len() });
         let page: Page = ask(link, &format!("CONSUMER.LIST.{stream}"), &request).await?;
+        let is_partial = page.missing.is_some_and(|names| !names.is_empty())
+            || page.offline.is_some_and(|names| !names.is_empty());
+        if is_partial {
+            return Err(ApiError::NoAnswer("not every consumer of the stream can be asked now".into()));
+        }
         let found = page.consumers.unwrap_or_default();
         let is_last = found.is_empty();
         all.extend(found);
         if is_last || all.len() >= page.total {
+            let names: BTreeSet<_> = all.iter().map(|info| &info.name).collect();
+            if names.len() < page.total.max(all.len()) {
+                return Err(ApiError::NoAnswer("the list of consumers changed while it was read".into()));
+            }
             return Ok(all);
         }
     }

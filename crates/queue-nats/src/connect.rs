@@ -1,9 +1,12 @@
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Event};
-use queue::QueueError;
+use async_nats::{Client, ConnectOptions, Event, StatusCode, Subject};
+use bytes::Bytes;
+use queue::{BoxError, QueueError};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::options::{Identity, Options};
 
@@ -31,6 +34,50 @@ pub(crate) struct Link {
     pub(crate) jetstream: Context,
     /// How often it was made.
     pub(crate) connected: watch::Receiver<u64>,
+}
+
+impl Link {
+    /// Whether there is a connection now. Without one the client would keep what
+    /// it is given, without a word, and make its caller wait.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Which connection this is.
+    pub(crate) fn generation(&self) -> u64 {
+        *self.connected.borrow()
+    }
+
+    /// Asks, and waits for the answer no longer than a request may take.
+    pub(crate) async fn request(&self, subject: String, body: Bytes) -> Result<Bytes, BoxError> {
+        self.wait().await?;
+        let asked = timeout(REQUEST + Duration::from_secs(1), self.client.request(subject, body)).await;
+        let answer = asked.map_err(|_| "no answer in time")??;
+        match answer.status {
+            None | Some(StatusCode::OK) => Ok(answer.payload),
+            Some(status) => Err(format!("the server said {status}").into()),
+        }
+    }
+
+    /// Waits for a connection no longer than a request may take.
+    pub(crate) async fn wait(&self) -> Result<(), BoxError> {
+        let connected = async {
+            while !self.is_connected() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(REQUEST, connected).await.map_err(|_| "not connected".into())
+    }
+
+    /// Says something that has no answer.
+    pub(crate) async fn say(&self, subject: Subject, body: &'static str) -> Result<(), BoxError> {
+        if !self.is_connected() {
+            return Err("not connected".into());
+        }
+        Ok(timeout(REQUEST, self.client.publish(subject, body.into()))
+            .await
+            .map_err(|_| "not sent in time")??)
+    }
 }
 
 /// Begins to connect. Returns before it is done: the servers may be away.
@@ -70,7 +117,7 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
 /// Waits until there is a connection.
 pub(crate) async fn connected(link: &Link, within: Duration, servers: &[String]) -> Result<(), QueueError> {
     let mut count = link.connected.clone();
-    match tokio::time::timeout(within, count.wait_for(|count| *count > 0)).await {
+    match timeout(within, count.wait_for(|count| *count > 0)).await {
         Ok(Ok(_)) => Ok(()),
         _ => Err(QueueError::unavailable(
             "connecting to NATS",
@@ -124,6 +171,6 @@ fn protected(mut connect: ConnectOptions, options: &Options) -> ConnectOptions {
     connect
 }
 
-fn failed(action: &'static str, source: impl Into<queue::BoxError>) -> QueueError {
+fn failed(action: &'static str, source: impl Into<BoxError>) -> QueueError {
     QueueError::unavailable(action, source)
 }

@@ -10,13 +10,17 @@ use serde_json::json;
 
 use crate::api;
 use crate::beside::routes::{routes, settled};
-use crate::names::{DEAD, EVENTS, dead};
+use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, dead};
 use crate::shared::Shared;
 
 const CLEANING: &str = "removing what is settled";
 
 /// Above this share of the stream's bytes, settled events go before their age.
 const CROWDED: u64 = 80;
+
+/// What is younger stays even where the stream is crowded: a gateway may not yet
+/// have read it back. Longer than any spool keeps.
+const YOUNGEST: Duration = Duration::from_hours(1);
 
 /// Most unrouted events kept: they go with their events' age, or when there are
 /// more than a person would look at.
@@ -40,27 +44,39 @@ async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {
     let routes = routes(link, EVENTS).await?;
     // Nobody has joined yet: nothing is settled.
     let Some(floor) = routes.iter().map(|route| settled(route, last)).min() else { return Ok(()) };
-    let old = first_younger(shared, &info, age).await?;
-    let end = old.max(crowded_out(&info)).min(floor + 1);
+    let old = first_younger(shared, EVENTS, EVENTS_SUBJECT, age).await?;
+    let spooled = first_younger(shared, EVENTS, EVENTS_SUBJECT, YOUNGEST).await?;
+    let end = old.max(crowded_out(&info).min(spooled)).min(floor + 1);
     if end > info.state.first_sequence {
         let purged =
             api::purge(link, EVENTS, json!({ "seq": end })).await.map_err(|error| error.of(CLEANING))?;
         tracing::debug!(purged, "removed what every route has settled");
     }
-    let request = json!({ "filter": dead(UNROUTED), "keep": MAX_UNROUTED });
-    api::purge(link, DEAD, request).await.map_err(|error| error.of(CLEANING))?;
+    let unrouted = dead(UNROUTED);
+    let old = first_younger(shared, DEAD, &unrouted, age).await?;
+    for bound in
+        [json!({ "filter": unrouted, "seq": old }), json!({ "filter": unrouted, "keep": MAX_UNROUTED })]
+    {
+        api::purge(link, DEAD, bound).await.map_err(|error| error.of(CLEANING))?;
+    }
     Ok(())
 }
 
-/// The sequence of the first event that is not yet `age` old: found by halves,
+/// The sequence of the first message that is not yet `age` old: found by halves,
 /// since sequences rise with time.
-async fn first_younger(shared: &Shared, info: &Info, age: Duration) -> Result<u64, QueueError> {
+async fn first_younger(
+    shared: &Shared,
+    stream: &str,
+    subject: &str,
+    age: Duration,
+) -> Result<u64, QueueError> {
+    let info = api::stream_info(&shared.link, stream).await.map_err(|error| error.of(CLEANING))?;
     let oldest_kept = shared.clock.now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
     let (mut low, mut high) = (info.state.first_sequence, info.state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;
-        let request = json!({ "seq": middle, "next_by_subj": ">" });
-        let found = api::get_message(&shared.link, EVENTS, &request).await;
+        let request = json!({ "seq": middle, "next_by_subj": subject });
+        let found = api::get_message(&shared.link, stream, &request).await;
         match found.map_err(|error| error.of(CLEANING))? {
             Some(message) if message.time.unix_timestamp_nanos() <= oldest_kept => low = message.sequence + 1,
             _ => high = middle,

@@ -55,6 +55,7 @@ impl JetStream {
             clock,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            instance: fastrand::u64(..),
             joined: Mutex::default(),
             link,
         });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::header::{IntoHeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
-use event_model::{Algorithm, Event, EventId, Stored, Timestamp, encode_header_value};
+use event_model::{Algorithm, Event, EventId, MAX_HEADER_VALUE, Stored, Timestamp, encode_header_value};
 
 use crate::names::{
     HEADER_ALGORITHM, HEADER_ID, HEADER_KEY, HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT, HEADER_SIGNATURE,
@@ -37,7 +37,7 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     if let Some(trace) = stored.trace {
         headers.insert(HEADER_TRACE, trace.to_string());
     }
-    if let Some(root) = root(event) {
+    if let Some(root) = root(event).filter(|root| root.len() <= MAX_HEADER_VALUE) {
         headers.insert(HEADER_ROOT, root);
     }
     if stored.refed {

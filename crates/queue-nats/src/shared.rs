@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use async_nats::Subject;
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::{StatusCode, Subject};
 use event_model::{Clock, Event, Timestamp, encode_header_value};
 use queue::{DeadReason, QueueError};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,6 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::connect::Link;
 use crate::consuming::Past;
-use crate::failure::failed;
 use crate::jet_stream::Joined;
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
@@ -41,6 +40,8 @@ pub(crate) struct Shared {
     /// What closing waits for.
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
+    /// Tells this process's marks from another's.
+    pub(crate) instance: u64,
     /// The routes that this process has joined.
     pub(crate) joined: Joined,
 }
@@ -67,18 +68,13 @@ impl Shared {
 
     /// Tells the server that a message is settled, and waits until it knows.
     pub(crate) async fn acknowledge(&self, reply: &Subject) -> Result<(), QueueError> {
-        const ACKNOWLEDGING: &str = "acknowledging a delivery";
-        let answer = self.link.client.request(reply.clone(), "+ACK".into()).await;
-        let answer = answer.map_err(failed(ACKNOWLEDGING))?;
-        match answer.status {
-            None | Some(StatusCode::OK) => Ok(()),
-            Some(status) => Err(QueueError::unavailable(ACKNOWLEDGING, format!("the server said {status}"))),
-        }
+        let answer = self.link.request(reply.to_string(), "+ACK".into()).await;
+        answer.map(drop).map_err(|error| QueueError::unavailable("acknowledging a delivery", error))
     }
 
     /// The same, without waiting: if it is lost, the message comes again.
     pub(crate) async fn dismiss(&self, reply: &Subject) {
-        let _ = self.link.client.publish(reply.clone(), "+ACK".into()).await;
+        let _ = self.link.say(reply.clone(), "+ACK").await;
     }
 
     /// Puts a delivery where it waits until `at`. Written twice from the same

@@ -1,7 +1,7 @@
 //! Where the stream of events stands, looked at again and again: which life it
 //! is in, how full it is, and whether it is there at all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Standing {
     is_full: AtomicBool,
     is_there: AtomicBool,
     is_filling: AtomicBool,
+    /// How often the stream was seen to be another one.
+    life: AtomicU64,
     /// Bytes of deliveries that wait, which the server does not bound.
     are_retries_full: AtomicBool,
     retries_limit: u64,
@@ -40,9 +42,15 @@ impl Standing {
             is_full: AtomicBool::new(false),
             is_there: AtomicBool::new(false),
             is_filling: AtomicBool::new(false),
+            life: AtomicU64::new(0),
             are_retries_full: AtomicBool::new(false),
             retries_limit,
         }
+    }
+
+    /// Changes when the stream is made anew.
+    pub(crate) fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
     }
 
     /// The life of the stream, asked for once.
@@ -95,6 +103,7 @@ impl Standing {
         let epoch = info.created.unix_timestamp_nanos().to_string();
         let known = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).replace(epoch.clone());
         if known.is_some_and(|known| known != epoch) {
+            self.life.fetch_add(1, Ordering::AcqRel);
             tracing::error!(
                 stream = EVENTS,
                 "the stream of events was made anew: what it held is gone from it"

@@ -66,9 +66,11 @@ impl Confirming {
     async fn confirm_due(&self) -> Result<Confirmed, QueueError> {
         let horizon = self.queue.horizon().await?;
         // A queue that was made anew, or ends before what it acknowledged, has
-        // forgotten: then nothing waits for its time.
-        let (highest, others) = self.spool.acknowledged_in(horizon.epoch.clone()).await?;
-        let has_forgotten = others > 0 || highest > horizon.last;
+        // forgotten: then nothing waits for its time. Looked at after what was
+        // acknowledged, or what comes in between would look forgotten.
+        let (highest, has_others) = self.spool.acknowledged_in(horizon.epoch.clone()).await?;
+        let now = self.queue.horizon().await?;
+        let has_forgotten = has_others || (now.epoch == horizon.epoch && highest > now.last);
         let keep = if has_forgotten { Duration::ZERO } else { self.keep };
         let before = self.clock.now().saturating_sub(keep).unwrap_or(Timestamp::MIN);
         self.confirm(before, &horizon).await
@@ -80,18 +82,32 @@ impl Confirming {
         before: Timestamp,
         horizon: &Horizon,
     ) -> Result<Confirmed, QueueError> {
-        let (mut after, mut confirmed) = (0, Confirmed::default());
+        let (mut after, mut confirmed, mut failed) = ((i64::MIN, 0), Confirmed::default(), None);
         loop {
             let rows = self.spool.unconfirmed(before, after, CHUNK).await?;
-            let Some(last) = rows.last() else { return Ok(confirmed) };
-            after = last.at.row;
-            let (held, lost) = self.read_back(rows, horizon).await?;
-            confirmed.held += held.len() as u64;
-            self.spool.remove(held).await?;
-            for row in lost {
-                confirmed.refed += u64::from(self.give_again(row).await?);
+            let Some(last) = rows.last() else { break };
+            after = last.place;
+            // What can't be confirmed now must not keep the rest from going.
+            if let Err(error) = self.confirm_some(rows, horizon, &mut confirmed).await {
+                failed.get_or_insert(error);
             }
         }
+        failed.map_or(Ok(confirmed), Err)
+    }
+
+    async fn confirm_some(
+        &self,
+        rows: Vec<Unconfirmed>,
+        horizon: &Horizon,
+        confirmed: &mut Confirmed,
+    ) -> Result<(), QueueError> {
+        let (held, lost) = self.read_back(rows, horizon).await?;
+        confirmed.held += held.len() as u64;
+        self.spool.remove(held).await?;
+        for row in lost {
+            confirmed.refed += u64::from(self.give_again(row).await?);
+        }
+        Ok(())
     }
 
     async fn read_back(

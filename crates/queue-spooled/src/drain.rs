@@ -1,11 +1,12 @@
 //! Empties the spool of a gateway that is gone.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use event_model::{Clock, Timestamp};
 use queue::{EventQueue, QueueError};
-use queue_embedded::{Acknowledged, SpoolState};
+use queue_embedded::{Acknowledged, OldSpool, SpoolState};
 
 use crate::confirm::Confirming;
 use crate::forward::{forward_kept_bodies, settled};
@@ -38,10 +39,11 @@ pub async fn drain(
         // It was damaged, and is read as it is.
         return Ok(drain_file(aside, &*queue).await?);
     }
+    spool.retry_aside().await?;
     let mut drained = Drained { sent: send_unsent(&spool, &*queue).await?, ..Drained::default() };
     drained.quarantined = forward_kept_bodies(&spool, &*queue).await?;
     let horizon = queue.horizon().await?;
-    let confirming = Confirming { spool: Arc::clone(&spool), queue, clock, keep: std::time::Duration::ZERO };
+    let confirming = Confirming { spool: Arc::clone(&spool), queue, clock, keep: Duration::ZERO };
     // What was given again is read back the second time.
     for _ in 0..2 {
         let confirmed = confirming.confirm(Timestamp::MAX, &horizon).await?;
@@ -89,31 +91,67 @@ async fn send_one(queue: &dyn EventQueue, event: &event_model::Event) -> Result<
     Ok(Acknowledged { row: 0, epoch: receipt.epoch, position: receipt.position })
 }
 
-/// Gives `queue` whatever can be read of a file that was set aside. It stays as
-/// it is; what the queue has already it does not store twice.
+/// Beside a file that was set aside: that everything of it was forwarded.
+const DONE: &str = "-forwarded";
+
+/// Files set aside beside the spool at `path` that were not yet forwarded.
+pub(crate) fn files_set_aside(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let begins = format!("{}.damaged-", name.to_string_lossy());
+    let is_one = |found: &str| {
+        found.strip_prefix(&begins).is_some_and(|stamp| stamp.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let found = names.filter(|found| is_one(found) && !folder.join(format!("{found}{DONE}")).exists());
+    found.map(|found| folder.join(found)).collect()
+}
+
+/// Gives `queue` whatever can be read of a file that was set aside, row by row,
+/// however long that takes. It stays as it is; what the queue has already it
+/// does not store twice.
 pub(crate) async fn drain_file(path: &Path, queue: &dyn EventQueue) -> Result<Drained, QueueError> {
     let mut drained = Drained::default();
-    let mut after = 0;
-    loop {
-        match queue_embedded::read_spool(path, after) {
-            Ok(rows) if rows.is_empty() => break,
-            Ok(rows) => {
-                for (row, event) in rows {
-                    after = row;
-                    while let Err(error) = send_one(queue, &event).await {
-                        tracing::debug!(%error, "what was set aside waits for the queue");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    }
-                    drained.sent += 1;
-                }
-            }
+    let (old, last) = {
+        let old = OldSpool::open(path)?;
+        let last = old.last()?;
+        (Mutex::new(old), last)
+    };
+    let read = |row| old.lock().unwrap_or_else(PoisonError::into_inner).event(row);
+    for row in 1..=last {
+        match read(row) {
+            Ok(None) => {}
+            Ok(Some(event)) => match give(queue, &event).await? {
+                true => drained.sent += 1,
+                false => drained.left += 1,
+            },
             Err(error) => {
-                tracing::error!(%error, file = %path.display(), "the rest of a spool that was set aside can't be read");
+                tracing::error!(%error, row, file = %path.display(), "a row that was set aside can't be read");
                 drained.left += 1;
-                break;
             }
         }
     }
-    tracing::warn!(sent = drained.sent, file = %path.display(), "what could be read of the spool that was set aside was forwarded");
+    let bodies = old.lock().unwrap_or_else(PoisonError::into_inner).bodies();
+    for body in bodies {
+        queue.stores().quarantine().keep(body).await?;
+        drained.quarantined += 1;
+    }
+    let _ = std::fs::write(format!("{}{DONE}", path.display()), "");
+    tracing::warn!(?drained, file = %path.display(), "what could be read of the spool that was set aside was forwarded");
     Ok(drained)
+}
+
+/// Whether the queue took it, at last; not if it never will.
+async fn give(queue: &dyn EventQueue, event: &event_model::Event) -> Result<bool, QueueError> {
+    loop {
+        match send_one(queue, event).await {
+            Ok(_) => return Ok(true),
+            Err(QueueError::TooLarge) => return Ok(false),
+            Err(QueueError::Closed) => return Err(QueueError::Closed),
+            Err(error) => {
+                tracing::debug!(%error, "what was set aside waits for the queue");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
 }

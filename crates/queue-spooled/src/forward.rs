@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use event_model::Event;
@@ -23,8 +23,14 @@ pub(crate) const LANES: u8 = 4;
 /// file when their turn comes.
 const WAITING: usize = 1024;
 
+/// Bytes of bodies in memory in a lane, the same.
+const WAITING_BYTES: usize = 8 << 20;
+
 /// Most events that leave together.
 const GROUP: usize = 256;
+
+/// Bodies that are not events, forwarded at a time.
+const BODIES: usize = 256;
 
 /// First and longest wait after the queue did not take something.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -47,6 +53,8 @@ pub(crate) struct Lanes {
     /// Of each lane: there is more in the file than in memory.
     are_behind: Vec<AtomicBool>,
     more: Vec<Notify>,
+    /// Of each lane: bytes of bodies in memory.
+    bytes: Vec<AtomicUsize>,
 }
 
 impl Lanes {
@@ -55,7 +63,8 @@ impl Lanes {
         // What the last process left is in the file.
         let are_behind = (0..LANES).map(|_| AtomicBool::new(true)).collect();
         let more = (0..LANES).map(|_| Notify::new()).collect();
-        (Self { entrances, are_behind, more }, exits)
+        let bytes = (0..LANES).map(|_| AtomicUsize::new(0)).collect();
+        (Self { entrances, are_behind, more, bytes }, exits)
     }
 
     /// Called in the order of rows, by one thread.
@@ -64,7 +73,10 @@ impl Lanes {
         if self.are_behind[lane].load(Ordering::Acquire) {
             return;
         }
-        if self.entrances[lane].try_send(Item { row, event, waiter }).is_err() {
+        let bytes = event.body().len();
+        let held = self.bytes[lane].fetch_add(bytes, Ordering::AcqRel) + bytes;
+        if held > WAITING_BYTES || self.entrances[lane].try_send(Item { row, event, waiter }).is_err() {
+            self.bytes[lane].fetch_sub(bytes, Ordering::AcqRel);
             self.are_behind[lane].store(true, Ordering::Release);
             self.more[lane].notify_one();
         }
@@ -113,7 +125,9 @@ impl Lane {
                 taken = self.inbox.recv_many(&mut group, GROUP) => if taken == 0 { return },
                 () = lanes.more[self.number].notified() => {}
             }
+            let bytes: usize = group.iter().map(|item: &Item| item.event.body().len()).sum();
             self.send(std::mem::take(&mut group)).await;
+            lanes.bytes[self.number].fetch_sub(bytes, Ordering::AcqRel);
         }
     }
 
@@ -138,7 +152,7 @@ impl Lane {
                     let item = |(row, event)| Item { row, event, waiter: None };
                     self.send(rows.into_iter().map(item).collect()).await;
                 }
-                Err(QueueError::Closed) => return,
+                // Also when it closes: then this task is ended.
                 Err(error) => {
                     tracing::error!(%error, "the spool can't be read");
                     sleep(AGAIN_MAX).await;
@@ -159,8 +173,8 @@ impl Lane {
             if !published.receipts.is_empty() {
                 wait = AGAIN;
             }
-            self.note(left, published.receipts, &mut rest).await;
-            match published.error {
+            let noted = self.note(left, published.receipts, &mut rest).await;
+            match noted.err().or(published.error) {
                 None => self.is_away.store(false, Ordering::Relaxed),
                 Some(QueueError::TooLarge) => self.put_aside(&mut rest).await,
                 Some(error) => {
@@ -179,10 +193,16 @@ impl Lane {
         sent: &[Event],
         receipts: Vec<Receipt>,
         rest: &mut VecDeque<(i64, Option<Waiter>)>,
-    ) {
-        let mut acknowledged = Vec::with_capacity(receipts.len());
+    ) -> Result<(), QueueError> {
+        let (mut acknowledged, mut failed) = (Vec::with_capacity(receipts.len()), None);
         for (event, receipt) in sent.iter().zip(receipts) {
-            let Ok(receipt) = settled(&*self.queue, event, receipt).await else { break };
+            let receipt = match settled(&*self.queue, event, receipt).await {
+                Ok(receipt) => receipt,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            };
             let Some((row, waiter)) = rest.pop_front() else { break };
             acknowledged.push(Acknowledged { row, epoch: receipt.epoch.clone(), position: receipt.position });
             if let Some(waiter) = waiter {
@@ -191,6 +211,7 @@ impl Lane {
             self.sent = row;
         }
         self.spool.acknowledged(acknowledged);
+        failed.map_or(Ok(()), Err)
     }
 
     fn say_away(&self, error: &QueueError) {
@@ -245,17 +266,19 @@ pub(crate) async fn forward_bodies(
 }
 
 pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueError> {
-    let mut count = 0;
-    loop {
-        let bodies = spool.bodies(16).await?;
-        if bodies.is_empty() {
-            return Ok(count);
-        }
-        for body in bodies {
-            let id = body.id;
-            queue.stores().quarantine().keep(body).await?;
-            spool.remove_body(id).await?;
-            count += 1;
+    let (mut count, mut failed) = (0, None);
+    for body in spool.bodies(BODIES).await? {
+        let id = body.id;
+        match queue.stores().quarantine().keep(body).await {
+            Ok(()) => {
+                spool.remove_body(id).await?;
+                count += 1;
+            }
+            // One that is refused must not keep back the others.
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
         }
     }
+    failed.map_or(Ok(count), Err)
 }

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 pub use queue_embedded::OpenError;
 
 use crate::confirm::{self, Confirming};
-use crate::drain::drain_file;
-use crate::forward::{Lane, Lanes, Waiter, forward_bodies};
+use crate::drain::{drain_file, files_set_aside};
+use crate::forward::{Lane, Lanes, Waiter, forward_bodies, settled};
 use crate::options::Options;
 
 /// How positions in a spool are told from a queue's.
@@ -74,13 +74,15 @@ impl Spooled {
         Ok(opened)
     }
 
-    /// What was set aside still holds events that were answered for.
+    /// What was set aside still holds events that were answered for: by this
+    /// process, or by one that did not come to forward them.
     fn recover(&self) {
-        let Some(path) = self.spool.set_aside().cloned() else { return };
-        let (queue, closing) = (Arc::clone(&self.queue), self.closing.clone());
-        self.tasks.spawn(async move {
-            closing.run_until_cancelled(drain_file(&path, &*queue)).await;
-        });
+        for path in files_set_aside(&self.options.path) {
+            let (queue, closing) = (Arc::clone(&self.queue), self.closing.clone());
+            self.tasks.spawn(async move {
+                closing.run_until_cancelled(drain_file(&path, &*queue)).await;
+            });
+        }
     }
 
     /// Where the file went that was here before and could not be trusted.
@@ -103,7 +105,10 @@ impl Spooled {
                 Ok(word.ok().and_then(Result::ok).unwrap_or(kept))
             }
             // No room or no disk here: the queue may have both.
-            Err(QueueError::Full | QueueError::Failed(_)) => self.queue.publish(event).await,
+            Err(QueueError::Full | QueueError::Failed(_)) => {
+                let receipt = self.queue.publish(event.clone()).await?;
+                settled(&*self.queue, &event, receipt).await
+            }
             Err(error) => Err(error),
         }
     }

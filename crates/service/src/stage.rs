@@ -1,10 +1,12 @@
 //! What every stage does around its own work.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use queue::EventQueue;
 use settings::Tree;
 use telemetry::Format;
@@ -13,6 +15,9 @@ use crate::{Health, Readiness, Shutdown};
 
 /// How soon readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a health question may take.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 /// What every stage's program takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,9 +31,29 @@ pub struct StageArgs {
     /// Log at this level, in the syntax of RUST_LOG
     #[arg(long, default_value = "info")]
     pub log: String,
+    /// Ask the one that runs with these settings whether it is ready, and end:
+    /// for container health checks
+    #[arg(long)]
+    pub is_ready: bool,
 }
 
 impl StageArgs {
+    /// Asks at the settings' health address. An error if the answer is not yes.
+    pub fn ask(&self) -> anyhow::Result<()> {
+        let address = tree(&self.config)?.health()?.context("fluent-connect.health is not set")?;
+        let mut local = address;
+        if address.ip().is_unspecified() {
+            local.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let mut stream = TcpStream::connect_timeout(&local, ASK_WITHIN)?;
+        stream.set_read_timeout(Some(ASK_WITHIN))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: health\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "not ready");
+        Ok(())
+    }
+
     /// Begins to log.
     pub fn start_logs(&self) -> telemetry::Logs {
         let format = if self.json { Format::Json } else { Format::Readable };

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use crate::error::SettingsError;
 use crate::queue_settings::{PATH, RetentionSettings};
 use crate::tree::Tree;
-use crate::values::Time;
+use crate::values::{Size, Time};
+
+/// Largest body: with its headers and a batch's it must fit a stream's message.
+const MAX_BODY: u64 = 2 << 20;
 
 /// How long ids are known: about 0.29 KB each in every server's memory.
 const DEDUP_WINDOW: Duration = Duration::from_hours(28);
@@ -89,6 +92,11 @@ impl Tree {
         if let Some((key, why)) = problem(&queue) {
             return Err(self.invalid(&[PATH[0], PATH[1], key], why));
         }
+        const LIMIT: [&str; 3] = ["fluent-connect", "webhook", "body-limit"];
+        let limit: Option<Size> = self.read(&LIMIT, &self.value_at(&LIMIT))?;
+        if limit.is_some_and(|limit| limit.0 > MAX_BODY) {
+            return Err(self.invalid(&LIMIT, "expected 2MiB or less: the streams take no larger events"));
+        }
         let folder = self.folder();
         let files = [&mut queue.credentials, &mut queue.nkey, &mut queue.password];
         files.into_iter().flatten().for_each(|file| file.file = folder.join(&file.file));
@@ -101,7 +109,9 @@ impl Tree {
 }
 
 fn problem(queue: &JetStreamSettings) -> Option<(&'static str, &'static str)> {
-    let is_url = |server: &String| ["nats://", "tls://"].iter().any(|scheme| server.starts_with(scheme));
+    let is_url = |server: &String| {
+        ["nats://", "tls://"].iter().any(|scheme| server.starts_with(scheme)) && !server.contains('@')
+    };
     let identities = [queue.credentials.is_some(), queue.nkey.is_some(), queue.user.is_some()]
         .iter()
         .filter(|given| **given)
@@ -112,7 +122,7 @@ fn problem(queue: &JetStreamSettings) -> Option<(&'static str, &'static str)> {
         (
             queue.servers.is_empty() || !queue.servers.iter().all(is_url),
             "servers",
-            "expected a list of URLs such as nats://host:4222 or tls://host:4222",
+            "expected a list of URLs such as nats://host:4222 or tls://host:4222, without a password in them",
         ),
         (![1, 3, 5].contains(&queue.replicas), "replicas", "expected 1, 3 or 5"),
         (identities > 1, "credentials", "expected one of credentials, nkey and user, not more"),

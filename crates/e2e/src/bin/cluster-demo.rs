@@ -29,7 +29,10 @@ async fn main() -> ExitCode {
     describe(&deployment);
     single_events(&deployment, &sink).await;
     let load = Load::paced(&deployment.urls(), 8, PAUSE);
-    println!("\nNow events flow, about {} a second, from a sender that never sends twice:\n", 8000 / PAUSE.as_millis());
+    println!(
+        "\nNow events flow, about {} a second, from a sender that never sends twice:\n",
+        8000 / PAUSE.as_millis()
+    );
     kill_in_turn(&mut deployment, &load).await;
     let took = load.ledger.took.lock().unwrap().clone();
     let outcome = settle(&deployment, &sink, load.stop().await, PATIENCE).await;
@@ -70,8 +73,18 @@ async fn single_events(deployment: &Deployment, sink: &Sink) {
         let answer = sender.send(&SANDBOX.sign(event.body).unwrap()).await.answer.unwrap();
         until("it is delivered", PATIENCE, || sink.len() > number).await;
         let seen = sink.requests()[number].header("ce-id").get(..8).unwrap_or_default().to_owned();
-        let answer = format!("{} eventId {}...", answer.status, &answer.body["eventId"].as_str().unwrap_or_default()[..8]);
-        table.add_row([event.name, event.entity_ref, gateway.name.clone(), answer, format!("ce-id {seen}...")]);
+        let answer = format!(
+            "{} eventId {}...",
+            answer.status,
+            &answer.body["eventId"].as_str().unwrap_or_default()[..8]
+        );
+        table.add_row([
+            event.name,
+            event.entity_ref,
+            gateway.name.clone(),
+            answer,
+            format!("ce-id {seen}..."),
+        ]);
     }
     println!("{table}");
 }
@@ -130,7 +143,9 @@ fn conclude(outcome: &Outcome, took: &[Duration]) -> ExitCode {
         percentile(took, 100)
     );
     if outcome.lost.is_empty() {
-        println!("Nothing was lost. Events without an answer died with their gateway: Fluent sends those again.");
+        println!(
+            "Nothing was lost. Events without an answer died with their gateway: Fluent sends those again."
+        );
         ExitCode::SUCCESS
     } else {
         println!("LOST: {:?}", outcome.lost);

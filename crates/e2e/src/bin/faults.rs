@@ -129,7 +129,8 @@ fn report(
     let allowed = outcome.accepted / 50 + faults.values().sum::<usize>() * 4 * IN_FLIGHT;
     let is_good = outcome.lost.is_empty() && outcome.invented.is_empty() && outcome.again <= allowed;
     let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let commit =
+        commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     let mut rows: Vec<(String, String)> =
         faults.iter().map(|(fault, count)| (format!("{fault:?}"), count.to_string())).collect();
     rows.extend([
@@ -146,7 +147,8 @@ fn report(
         ("commit".to_owned(), commit),
     ]);
     if args.json {
-        let report: serde_json::Map<_, _> = rows.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        let report: serde_json::Map<_, _> =
+            rows.into_iter().map(|(name, value)| (name, json!(value))).collect();
         println!("{}", json!({ "good": is_good, "report": report }));
     } else {
         let mut table = Table::new();

@@ -179,13 +179,7 @@ impl Deployment {
 
     /// The server that leads the stream of events: its number.
     pub fn leader(&self) -> Option<usize> {
-        let answer = self.servers.servers.iter().find_map(|server| server.get("/jsz?streams=true").ok())?;
-        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-        let accounts = body["account_details"].as_array()?.iter();
-        let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
-        let events = streams.find(|stream| stream["name"] == "FLUENT_EVENTS")?;
-        let name = events["cluster"]["leader"].as_str().unwrap_or("nats-1");
-        self.servers.servers.iter().position(|server| server.name == name)
+        self.servers.leader("FLUENT_EVENTS")
     }
 
     /// Where a gateway's spool is.

@@ -59,6 +59,8 @@ mod tests {
     use super::*;
     use settings::Tree;
 
+    const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
+
     #[test]
     fn what_init_writes_is_valid_once_the_key_is_there() {
         let folder = tempfile::tempdir().unwrap();
@@ -78,14 +80,47 @@ mod tests {
 
     #[test]
     fn every_shipped_file_is_known_to_a_test() {
-        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
-        let mut files: Vec<_> = std::fs::read_dir(config)
-            .unwrap()
-            .map(|file| file.unwrap().file_name().into_string().unwrap())
-            .collect();
-        files.sort();
-        // The first is read below, the second beside `schema`.
-        assert_eq!(files, ["application.schema.json", "application.yml"]);
+        let files = |folder: &str| {
+            let folder = std::path::Path::new(CONFIG).join(folder);
+            let entries = std::fs::read_dir(folder).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        // The first is read beside `schema`, the second below.
+        assert_eq!(files(""), ["application.schema.json", "application.yml", "cluster", "nats"]);
+        // Read below; the load balancer's by the load balancer.
+        assert_eq!(
+            files("cluster"),
+            ["admin.yml", "dispatcher.yml", "gateway.yml", "haproxy.cfg", "operator.yml"]
+        );
+        // The first is read by e2e's servers, both by those of docker-compose.yml.
+        assert_eq!(files("nats"), ["accounts.conf", "nats.conf"]);
+    }
+
+    #[test]
+    fn the_clusters_settings_are_valid() {
+        let read = |name: &str, environment: &[(&str, &str)]| {
+            let environment =
+                environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Tree::load(&std::path::Path::new(CONFIG).join("cluster").join(name), environment).unwrap()
+        };
+        let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
+        let key = [("FLUENTCOMMERCE__FLUENT_WEBHOOK_KEYS__SYDNEY_SANDBOX", key.as_str())];
+        let gateway = read("gateway.yml", &key);
+        assert_eq!(gateway.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
+        assert!(gateway.spool(&gateway.queue().unwrap()).unwrap().is_some());
+        let dispatcher = read("dispatcher.yml", &[]);
+        assert_eq!(dispatcher.routes(Some(&crate::registry())).unwrap().0.len(), 1);
+        for name in ["gateway.yml", "dispatcher.yml", "operator.yml", "admin.yml"] {
+            let tree = if name == "gateway.yml" { read(name, &key) } else { read(name, &[]) };
+            let settings::QueueSettings::JetStream(queue) = tree.queue().unwrap() else { panic!("{name}") };
+            let user = name.trim_end_matches(".yml");
+            assert_eq!((queue.user.as_deref(), &*queue.inbox), (Some(user), &*format!("_INBOX_{user}")));
+            let accounts = std::fs::read_to_string(format!("{CONFIG}/nats/accounts.conf")).unwrap();
+            assert!(accounts.contains(&format!("\"_INBOX_{user}.>\"")), "{user} has an inbox");
+        }
     }
 
     #[test]

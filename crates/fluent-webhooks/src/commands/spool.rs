@@ -73,17 +73,25 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
     opened.queue.close().await;
     let drained = drained?;
     if common.json {
-        return output::json(&json!({
+        output::json(&json!({
             "sent": drained.sent,
             "confirmed": drained.confirmed,
             "refed": drained.refed,
             "quarantined": drained.quarantined,
             "left": drained.left,
-        }));
+        }))?;
+    } else {
+        describe(&drained);
     }
+    if drained.left > 0 {
+        bail!("{} rows are left: damaged, or larger than the queue takes", drained.left);
+    }
+    Ok(())
+}
+
+fn describe(drained: &adapters::Drained) {
     output::line(format!(
         "{} sent for the first time, {} read back, {} that the queue had lost given again, {} bodies for the quarantine, {} left",
         drained.sent, drained.confirmed, drained.refed, drained.quarantined, drained.left
     ));
-    Ok(())
 }

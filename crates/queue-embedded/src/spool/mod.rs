@@ -11,7 +11,7 @@ mod work;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::file::door::{self, Kind, OpenError};
+use crate::file::failure::Failure;
 use crate::shared::lock;
 use crate::spool::work::{Task, Worker};
 
@@ -52,6 +53,8 @@ pub struct Unconfirmed {
     pub id: EventId,
     /// Where it should be.
     pub at: Acknowledged,
+    /// Where it stands among the unconfirmed: what the next look goes on from.
+    pub place: (i64, i64),
 }
 
 /// How much there is, and of what kind.
@@ -70,6 +73,9 @@ pub struct SpoolState {
     /// When the oldest unsent one arrived.
     pub oldest_unsent: Option<Timestamp>,
 }
+
+/// Events that wait to be written, at most: as many as connections may be open.
+const MAX_WAITING: usize = 4096;
 
 /// Who is told of every event that was kept, in order, on the spool's thread:
 /// must not block.
@@ -91,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) is_full: AtomicBool,
     pub(crate) failure: Mutex<Option<String>>,
     pub(crate) bytes: AtomicU64,
+    /// Events that wait to be written.
+    pub(crate) waiting: AtomicUsize,
 }
 
 impl<W: Send> fmt::Debug for Spool<W> {
@@ -118,6 +126,7 @@ impl<W: Send> Spool<W> {
         let opened = door::open(path, &SPOOL, &*clock)?;
         let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let state = Arc::new(Shared::default());
+        rows::mend_clock(&opened.sql, crate::file::rows::nanos(clock.now())).map_err(wrap)?;
         let found = rows::state(&opened.sql).map_err(wrap)?;
         state.bytes.store(found.bytes, Ordering::Relaxed);
         let (tasks, inbox) = channel();
@@ -150,6 +159,11 @@ impl<W: Send> Spool<W> {
     /// Keeps `event`. When this returns `Ok`, a crash does not lose it. If it is
     /// new, it is handed on with `waiter`.
     pub async fn keep(&self, event: Event, waiter: W) -> Result<Kept, QueueError> {
+        // A disk that hangs is as good as full.
+        if self.state.waiting.fetch_add(1, Ordering::AcqRel) >= MAX_WAITING {
+            self.state.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(QueueError::Full);
+        }
         let (reply, answer) = oneshot::channel();
         self.submit(Task::Keep(event, waiter, reply), answer).await
     }
@@ -176,8 +190,13 @@ impl<W: Send> Spool<W> {
         self.run(move |sql| rows::put_aside(sql, row)).await
     }
 
+    /// Tries again what was set aside.
+    pub async fn retry_aside(&self) -> Result<(), QueueError> {
+        self.run(rows::retry_aside).await
+    }
+
     /// Unsent rows of `lane` of `lanes` after `row`, in order. A row that can't
-    /// be read any more is left out, and said so.
+    /// be read any more is set aside, and said so.
     pub async fn unsent(
         &self,
         lane: u8,
@@ -188,19 +207,19 @@ impl<W: Send> Spool<W> {
         self.run(move |sql| rows::unsent(sql, lane, lanes, after, limit)).await
     }
 
-    /// Rows acknowledged before `time`, the oldest first, after `row`.
+    /// Rows acknowledged before `before`, the oldest first, after the place of one.
     pub async fn unconfirmed(
         &self,
         before: Timestamp,
-        after: i64,
+        after: (i64, i64),
         limit: usize,
     ) -> Result<Vec<Unconfirmed>, QueueError> {
         self.run(move |sql| rows::unconfirmed(sql, before, after, limit)).await
     }
 
-    /// The highest acknowledged position of an epoch, and how many rows have
-    /// another epoch.
-    pub async fn acknowledged_in(&self, epoch: String) -> Result<(u64, u64), QueueError> {
+    /// The highest acknowledged position of an epoch, and whether there are rows
+    /// of another epoch.
+    pub async fn acknowledged_in(&self, epoch: String) -> Result<(u64, bool), QueueError> {
         self.run(move |sql| rows::acknowledged_in(sql, &epoch)).await
     }
 
@@ -232,10 +251,15 @@ impl<W: Send> Spool<W> {
         let (reply, answer) = oneshot::channel();
         let work = Box::new(move |sql: &Connection| {
             let result = work(sql);
-            let failure = result.as_ref().map(drop).map_err(crate::file::failure::Failure::from);
-            let answered =
-                result.map_err(|error| QueueError::from(crate::file::failure::Failure::from(&error)));
-            let _ = reply.send(answered);
+            let failure = match &result {
+                // What is in the file makes no sense: no reason to give it up.
+                Err(error) if error.sqlite_error().is_none() => Ok(()),
+                result => result.as_ref().map(drop).map_err(Failure::from),
+            };
+            let _ = reply.send(result.map_err(|error| match error.sqlite_error() {
+                Some(_) => QueueError::from(Failure::from(&error)),
+                None => unreadable(error),
+            }));
             failure
         });
         self.submit(Task::Run(work), answer).await
@@ -258,11 +282,35 @@ impl<W: Send> Spool<W> {
     }
 }
 
-/// What can be read of a file that was set aside: events after `row` that may
-/// not be safe elsewhere, some at a time.
-pub fn read_spool(path: &Path, row: i64) -> Result<Vec<(i64, Event)>, QueueError> {
-    let read = || rows::all(&crate::file::schema::connect(path, false)?, row);
-    read().map_err(|error| QueueError::unavailable("reading the spool", error))
+/// A spool's file that was set aside, to be read row by row: a bad page costs
+/// what is on it and no more.
+#[derive(Debug)]
+pub struct OldSpool(Connection);
+
+impl OldSpool {
+    /// Opens it. It is not changed.
+    pub fn open(path: &Path) -> Result<Self, QueueError> {
+        crate::file::schema::connect(path, false).map(Self).map_err(unreadable)
+    }
+
+    /// Its highest row.
+    pub fn last(&self) -> Result<i64, QueueError> {
+        rows::last(&self.0).map_err(unreadable)
+    }
+
+    /// One event, whatever became of it; `None` where nothing can be read.
+    pub fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
+        rows::any(&self.0, row).map_err(unreadable)
+    }
+
+    /// Its bodies that are not events, as far as they can be read.
+    pub fn bodies(&self) -> Vec<Quarantined> {
+        crate::beside::quarantined::list(&self.0, 0, usize::MAX).unwrap_or_default()
+    }
+}
+
+fn unreadable(error: rusqlite::Error) -> QueueError {
+    QueueError::unavailable("reading the spool", error)
 }
 
 /// Looks into a spool's file beside whoever serves it.

@@ -24,6 +24,7 @@ CREATE TABLE spooled (
 );
 CREATE INDEX spooled_unsent ON spooled (row) WHERE state = 0;
 CREATE INDEX spooled_unconfirmed ON spooled (acknowledged_at, row) WHERE state = 1;
+CREATE INDEX spooled_positions ON spooled (epoch, position) WHERE state = 1;
 
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -36,6 +37,12 @@ CREATE TABLE quarantine (
     reason TEXT NOT NULL
 );
 ";
+
+/// The state of what can't be sent.
+const SET_ASIDE: i64 = 2;
+
+/// Most bytes of bodies read at once.
+const MAX_READ: usize = 4 << 20;
 
 /// What a row takes beside its body, at least: weighing corrects it.
 const OVERHEAD: u64 = 200;
@@ -68,10 +75,15 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
     if inserted == 1 {
         return Ok((sql.last_insert_rowid(), false));
     }
-    let known = sql
-        .prepare_cached("SELECT row FROM spooled WHERE id = ?1")?
-        .query_row([event.id().as_bytes()], |row| row.get(0))?;
-    Ok((known, true))
+    let (known, state): (i64, i64) = sql
+        .prepare_cached("SELECT row, state FROM spooled WHERE id = ?1")?
+        .query_row([event.id().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if state != SET_ASIDE {
+        return Ok((known, true));
+    }
+    // Damaged, or refused then: what came now is good, and comes last.
+    remove(sql, &[known])?;
+    keep(sql, event)
 }
 
 /// Notes where the queue says that rows are.
@@ -107,28 +119,58 @@ pub(crate) fn unsent(
     let text = format!(
         "SELECT row, {EVENT} FROM spooled WHERE state = 0 AND row > ?1 AND bucket % ?2 = ?3 ORDER BY row LIMIT ?4"
     );
-    let mut statement = sql.prepare_cached(&text)?;
-    readable(statement.query(params![after, lanes, lane, signed(limit as u64)])?)
+    loop {
+        let (found, damaged) =
+            read(sql.prepare_cached(&text)?.query(params![after, lanes, lane, signed(limit as u64)])?)?;
+        damaged.iter().try_for_each(|row| put_aside(sql, *row))?;
+        // Nothing but damage is not the end.
+        if !found.is_empty() || damaged.is_empty() {
+            return Ok(found);
+        }
+    }
 }
 
-/// Every event there is, sent or not, some at a time.
-pub(crate) fn all(sql: &Connection, after: i64) -> rusqlite::Result<Vec<(i64, Event)>> {
-    let text = format!("SELECT row, {EVENT} FROM spooled WHERE row > ?1 ORDER BY row LIMIT 64");
-    readable(sql.prepare(&text)?.query([after])?)
+/// The event of a row of any state, for files that were set aside.
+pub(crate) fn any(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>> {
+    one(sql, row)
 }
 
-fn readable(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<(i64, Event)>> {
-    let mut found = Vec::new();
+/// The highest row.
+pub(crate) fn last(sql: &Connection) -> rusqlite::Result<i64> {
+    sql.query_row("SELECT ifnull(max(row), 0) FROM spooled", [], |row| row.get(0))
+}
+
+/// What is set aside is tried once more.
+pub(crate) fn retry_aside(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute("UPDATE spooled SET state = 0 WHERE state = ?1", [SET_ASIDE]).map(drop)
+}
+
+/// A clock that was ahead must not keep rows for years.
+pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
+    sql.execute("UPDATE spooled SET acknowledged_at = ?1 WHERE state = 1 AND acknowledged_at > ?1", [now])
+        .map(drop)
+}
+
+/// Events that can be read, and rows that can't.
+fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<(Vec<(i64, Event)>, Vec<i64>)> {
+    let (mut found, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
         match event(row, 1)? {
-            Ok(event) => found.push((number, event)),
-            Err(damaged) => {
-                tracing::error!(row = number, error = %damaged, "a spooled event is damaged, and is left where it is");
+            Ok(event) => {
+                bytes += event.body().len();
+                found.push((number, event));
+            }
+            Err(error) => {
+                tracing::error!(row = number, %error, "a spooled event is damaged: set aside");
+                damaged.push(number);
             }
         }
+        if bytes > MAX_READ {
+            break;
+        }
     }
-    Ok(found)
+    Ok((found, damaged))
 }
 
 pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>> {
@@ -140,29 +182,32 @@ pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>>
 pub(crate) fn unconfirmed(
     sql: &Connection,
     before: Timestamp,
-    after: i64,
+    after: (i64, i64),
     limit: usize,
 ) -> rusqlite::Result<Vec<Unconfirmed>> {
     sql.prepare_cached(
-        "SELECT row, id, epoch, position FROM spooled
-         WHERE state = 1 AND acknowledged_at <= ?1 AND row > ?2 ORDER BY row LIMIT ?3",
+        "SELECT row, id, epoch, position, acknowledged_at FROM spooled
+         WHERE state = 1 AND acknowledged_at <= ?1 AND (acknowledged_at, row) > (?2, ?3)
+         ORDER BY acknowledged_at, row LIMIT ?4",
     )?
-    .query_map(params![nanos(before), after, signed(limit as u64)], |row| {
+    .query_map(params![nanos(before), after.0, after.1, signed(limit as u64)], |row| {
         let id: Vec<u8> = row.get(1)?;
         let id =
             EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
         let position = unsigned(row.get(3)?);
-        Ok(Unconfirmed { id, at: Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position } })
+        let at = Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position };
+        Ok(Unconfirmed { id, place: (row.get(4)?, at.row), at })
     })?
     .collect()
 }
 
-pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result<(u64, u64)> {
+pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result<(u64, bool)> {
     sql.prepare_cached(
-        "SELECT ifnull(max(position) FILTER (WHERE epoch = ?1), 0), count(*) FILTER (WHERE epoch <> ?1)
-         FROM spooled WHERE state = 1",
+        "SELECT ifnull((SELECT max(position) FROM spooled WHERE state = 1 AND epoch = ?1), 0),
+                EXISTS (SELECT 1 FROM spooled WHERE state = 1 AND epoch < ?1)
+             OR EXISTS (SELECT 1 FROM spooled WHERE state = 1 AND epoch > ?1)",
     )?
-    .query_row([epoch], |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))))
+    .query_row([epoch], |row| Ok((unsigned(row.get(0)?), row.get(1)?)))
 }
 
 pub(crate) fn state(sql: &Connection) -> rusqlite::Result<SpoolState> {

@@ -99,7 +99,10 @@ impl<W: Send> Worker<W> {
         let (mut keeps, mut bodies, mut runs) = (Vec::new(), Vec::new(), Vec::new());
         for task in group {
             match task {
-                Task::Keep(event, waiter, reply) => keeps.push((event, waiter, reply)),
+                Task::Keep(event, waiter, reply) => {
+                    self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
+                    keeps.push((event, waiter, reply));
+                }
                 Task::KeepBody(body, reply) => bodies.push((body, reply)),
                 Task::Acknowledged(rows) => self.acknowledged.extend(rows),
                 Task::Run(run) => runs.push(run),
@@ -116,14 +119,23 @@ impl<W: Send> Worker<W> {
         }
     }
 
-    /// What these write is not waited for: lost, it is done again.
+    /// Each by itself: what one of them meets is not the others' fault. What they
+    /// write is not waited for: lost, it is done again.
     fn run_all(&mut self, runs: Vec<Run>) -> Result<(), Failure> {
         if runs.is_empty() {
             return Ok(());
         }
-        let transaction = self.sql.transaction().map_err(|error| Failure::from(&error))?;
-        runs.into_iter().try_for_each(|run| run(&transaction))?;
-        transaction.commit().map_err(|error| Failure::from(&error))
+        let mut transaction = self.sql.transaction().map_err(|error| Failure::from(&error))?;
+        let mut first = Ok(());
+        for run in runs {
+            let savepoint = transaction.savepoint().map_err(|error| Failure::from(&error))?;
+            match run(&savepoint) {
+                Ok(()) => savepoint.commit().map_err(|error| Failure::from(&error))?,
+                Err(failure) => first = first.and(Err(failure)),
+            }
+        }
+        transaction.commit().map_err(|error| Failure::from(&error))?;
+        first
     }
 
     /// Acknowledgements alone are worth a write only now and then.
@@ -136,7 +148,7 @@ impl<W: Send> Worker<W> {
         let failure = lock(&self.shared.failure).clone();
         let written = match failure {
             Some(why) => Err(Failure::Broken(why)),
-            None if self.is_full() && !keeps.is_empty() => Err(Failure::Full),
+            None if self.is_full() && (!keeps.is_empty() || !bodies.is_empty()) => Err(Failure::Full),
             None => self.commit(&keeps, &bodies).map_err(|error| Failure::from(&error)),
         };
         match written {

@@ -56,13 +56,18 @@ impl Quarantine for Beside {
         })
     }
 
-    /// Published first, then removed: published again, it is a duplicate.
+    /// Published first, then removed.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             self.get(id).await?;
             let epoch = self.0.standing.epoch().await?;
-            if let Some(error) = self.0.publisher.publish(&[event], &epoch).await.error {
+            let published = self.0.publisher.publish(std::slice::from_ref(&event), &epoch).await;
+            if let Some(error) = published.error {
                 return Err(error);
+            }
+            // Known, and yet in quarantine: what was stored could not be read.
+            if published.receipts.iter().any(|receipt| receipt.duplicate) {
+                self.0.publisher.publish_again(&event, &epoch).await?;
             }
             self.remove_quarantined(id).await
         })

@@ -18,7 +18,7 @@ pub(crate) const STREAMS: [(&str, &str); 5] = [
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
-const MAX_MESSAGE: i32 = 3 << 20;
+pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
 
 /// How long the same retry, dead letter or group of attempts is known: longer
 /// than anybody tries to write it.

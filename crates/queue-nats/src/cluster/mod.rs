@@ -27,6 +27,9 @@ pub struct Report {
     pub server: String,
     /// Whether it is new enough.
     pub is_supported: bool,
+    /// The largest message that the server takes, in bytes; less than a stream's
+    /// largest is too little.
+    pub max_payload: usize,
     /// Stream by stream.
     pub streams: Vec<StreamReport>,
 }
@@ -62,11 +65,16 @@ pub enum StreamState {
 }
 
 impl Report {
+    /// Whether the largest bodies would be refused.
+    pub fn is_payload_small(&self) -> bool {
+        i32::try_from(self.max_payload).is_ok_and(|bytes| bytes < layout::MAX_MESSAGE)
+    }
+
     /// Whether services can work with it.
     pub fn is_good(&self) -> bool {
         let good =
             |stream: &StreamReport| !matches!(stream.state, StreamState::Missing | StreamState::Drifted(_));
-        self.is_supported && self.streams.iter().all(good)
+        self.is_supported && !self.is_payload_small() && self.streams.iter().all(good)
     }
 }
 
@@ -77,6 +85,10 @@ impl fmt::Display for Report {
             return write!(f, "the server is version {}, expected 2.12 or newer", self.server);
         }
         let mut said = Vec::new();
+        if self.is_payload_small() {
+            let (found, wanted) = (self.max_payload, layout::MAX_MESSAGE);
+            said.push(format!("the server's max_payload is {found}, expected {wanted} or more"));
+        }
         for stream in &self.streams {
             match &stream.state {
                 StreamState::Missing => said.push(format!("{} is missing", stream.name)),
@@ -167,5 +179,6 @@ pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueE
     let server = link.client.try_server_info().map(|info| info.version).unwrap_or_default();
     let (major, minor, patch) = OLDEST;
     let is_supported = !server.is_empty() && link.client.is_server_compatible(major, minor, patch);
-    Ok(Report { server, is_supported, streams })
+    let max_payload = link.client.max_payload();
+    Ok(Report { server, is_supported, max_payload, streams })
 }

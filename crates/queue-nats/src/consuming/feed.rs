@@ -3,16 +3,17 @@
 
 use std::collections::VecDeque;
 
-use async_nats::Message;
+use async_nats::{Message, Subject};
+use futures::FutureExt;
 use queue::{Delivery, QueueError, Route};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
-use crate::consuming::join::join;
+use crate::consuming::join::{is_joined_as, join};
 use crate::consuming::source::{Came, Source};
-use crate::consuming::take::{Taken, Taking};
+use crate::consuming::take::{Taken, Taking, Took};
 use crate::names::{EVENTS, RETRIES};
 
 /// Deliveries handed out together, at most.
@@ -27,8 +28,12 @@ pub(crate) struct Feed {
     events: Source,
     retries: Source,
     waiting: VecDeque<Taken>,
+    /// Messages that the route does not match.
+    not_for_us: Vec<Subject>,
     /// Everything up to here is settled, as far as the server said.
     settled: u64,
+    /// In which life of the stream that was.
+    life: u64,
 }
 
 enum Step {
@@ -47,9 +52,21 @@ impl Feed {
         wants: mpsc::Receiver<Want>,
     ) -> Result<Self, QueueError> {
         let link = &taking.shared.link;
+        let life = taking.shared.standing.life();
         let events = Source::open(link, EVENTS, &route.name).await?;
         let retries = Source::open(link, RETRIES, &route.name).await?;
-        Ok(Self { taking, route, wants, want: None, events, retries, waiting: VecDeque::new(), settled: 0 })
+        Ok(Self {
+            taking,
+            route,
+            wants,
+            want: None,
+            events,
+            retries,
+            waiting: VecDeque::new(),
+            not_for_us: Vec::new(),
+            settled: 0,
+            life,
+        })
     }
 
     fn link(&self) -> Link {
@@ -119,17 +136,47 @@ impl Feed {
         }
     }
 
-    async fn came(&mut self, stream: &'static str, came: Came) {
-        match came {
-            Came::Message(message) => self.take(stream, message).await,
-            Came::Nothing => {}
-            Came::Deleted => self.rejoin(stream).await,
+    /// Takes what came, and what else is there without waiting.
+    async fn came(&mut self, stream: &'static str, first: Came) {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            match next {
+                Some(Came::Message(message)) => self.take(stream, message).await,
+                Some(Came::Nothing) => {}
+                Some(Came::Deleted) => self.rejoin(stream).await,
+                None => break,
+            }
+            let source = if stream == EVENTS { &mut self.events } else { &mut self.retries };
+            next = source.next().now_or_never();
         }
+        self.dismiss().await;
     }
 
     async fn take(&mut self, stream: &'static str, message: Message) {
-        if let Some(taken) = self.taking.take(stream, message).await {
-            self.waiting.push_back(taken);
+        match self.taking.take(stream, message).await {
+            Took::Delivery(taken) => self.waiting.push_back(*taken),
+            Took::NotForUs(reply) => self.not_for_us.push(reply),
+            Took::Nothing => {}
+        }
+    }
+
+    /// Settles what this route does not match, unless another dispatcher has
+    /// joined it with another match since: then it decides, and we stop.
+    async fn dismiss(&mut self) {
+        if self.not_for_us.is_empty() {
+            return;
+        }
+        let info = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await;
+        let is_ours = info.is_ok_and(|info| is_joined_as(&info, &self.route));
+        if !is_ours {
+            tracing::warn!(
+                route = self.route.name,
+                "another dispatcher has joined this route with another match: what this one does not match is left to it"
+            );
+        }
+        let word = if is_ours { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
+        for reply in self.not_for_us.drain(..) {
+            let _ = self.taking.shared.link.say(reply, word).await;
         }
     }
 
@@ -138,7 +185,10 @@ impl Feed {
         if crate::api::consumer_info(&self.link(), stream, &self.route.name).await.is_ok() {
             return;
         }
-        let resume = (self.settled > 0).then_some(self.settled);
+        // Positions of another life of the stream say nothing about this one.
+        let _ = self.taking.shared.standing.look().await;
+        let is_same = self.life == self.taking.shared.standing.life();
+        let resume = Some(self.settled).filter(|settled| is_same && *settled > 0);
         match join(&self.link(), &self.route, resume).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
@@ -153,6 +203,9 @@ impl Feed {
     }
 
     async fn tick(&mut self) {
+        if !self.link().is_connected() {
+            return;
+        }
         for taken in &mut self.waiting {
             self.taking.keep(taken).await;
         }
@@ -160,8 +213,11 @@ impl Feed {
             tracing::debug!(route = self.route.name, "nothing is heard of what was asked: asking again");
             self.reset().await;
         }
-        if let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
-            self.settled = info.ack_floor.stream_sequence;
+        let life = self.taking.shared.standing.life();
+        match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
+            Ok(info) => (self.settled, self.life) = (info.ack_floor.stream_sequence, life),
+            Err(error) if error.is_missing() => self.rejoin(EVENTS).await,
+            Err(_) => {}
         }
     }
 
@@ -170,11 +226,14 @@ impl Feed {
         for (stream, source) in [(RETRIES, &mut self.retries), (EVENTS, &mut self.events)] {
             let Ok(rest) = source.reset(&link).await else { continue };
             for message in rest {
-                if let Some(taken) = self.taking.take(stream, message).await {
-                    self.waiting.push_back(taken);
+                match self.taking.take(stream, message).await {
+                    Took::Delivery(taken) => self.waiting.push_back(*taken),
+                    Took::NotForUs(reply) => self.not_for_us.push(reply),
+                    Took::Nothing => {}
                 }
             }
         }
+        self.dismiss().await;
     }
 
     async fn wind_down(mut self) {
@@ -187,6 +246,7 @@ impl Feed {
                 self.take(stream, message).await;
             }
         }
+        self.dismiss().await;
         let back = self.waiting.drain(..).map(|taken| self.taking.give_back(taken).run());
         futures::future::join_all(back).await;
     }

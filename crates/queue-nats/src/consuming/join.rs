@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use queue::{QueueError, Route, Start};
+use sha2::{Digest, Sha256};
 
 use crate::api;
 use crate::connect::Link;
@@ -16,10 +17,20 @@ const MAX_IN_FLIGHT: i64 = 20_000;
 const JOINING: &str = "joining a route";
 
 /// Joins `route`. `resume` says where to go on if its position was lost.
+///
+/// A route that has its place among the retries was seen before: if it has none
+/// among the events, these are of a new stream, and all of them are for it.
 pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Result<(), QueueError> {
     let filters = subjects(&route.filter);
-    let wanted = config(&route.name, filters, route.lease);
+    let mut wanted = config(&route.name, filters, route.lease);
+    wanted.metadata.insert(FILTER.to_owned(), digest(route));
+    let was_seen = match api::consumer_info(link, RETRIES, &route.name).await {
+        Ok(_) => true,
+        Err(error) if error.is_missing() => false,
+        Err(error) => return Err(error.of(JOINING)),
+    };
     let start = match (resume, route.start) {
+        (None, _) if was_seen => DeliverPolicy::All,
         (Some(position), _) => DeliverPolicy::ByStartSequence { start_sequence: position + 1 },
         (None, Start::Now) => DeliverPolicy::New,
         (None, Start::Beginning) => DeliverPolicy::All,
@@ -29,6 +40,19 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
     let wanted = config(&route.name, vec![due], route.lease);
     put(link, RETRIES, wanted, DeliverPolicy::All).await?;
     Ok(())
+}
+
+/// Where a consumer says with which match it was joined.
+const FILTER: &str = "fluent-filter";
+
+/// Names a match: subjects don't hold all of it.
+fn digest(route: &Route) -> String {
+    hex::encode(&Sha256::digest(format!("{:?}", route.filter))[..16])
+}
+
+/// Whether the last to join did so with this match.
+pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
+    info.config.metadata.get(FILTER) == Some(&digest(route))
 }
 
 fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Config {
@@ -92,6 +116,7 @@ fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
     asked.sort_unstable();
     [
         ("filter_subjects", filters == asked),
+        ("metadata", found.metadata.get(FILTER) == wanted.metadata.get(FILTER)),
         ("ack_policy", found.ack_policy == wanted.ack_policy),
         ("ack_wait", found.ack_wait == wanted.ack_wait),
         ("max_deliver", found.max_deliver == wanted.max_deliver),

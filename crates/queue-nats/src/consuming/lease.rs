@@ -18,6 +18,10 @@ use crate::shared::{Origin, Shared};
 /// kept meanwhile: given up, the event would be delivered twice.
 const SETTLE_WITHIN: Duration = Duration::from_secs(45);
 
+/// How long of that to insist on the history: it is in another stream, which may
+/// be gone for longer.
+const RECORD_WITHIN: Duration = Duration::from_secs(15);
+
 /// How soon to try again.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -35,6 +39,8 @@ pub(crate) struct NatsLease {
     pub(crate) past: Past,
     pub(crate) lease: Duration,
     pub(crate) until: Instant,
+    /// Of the stream: in another one, the same sequence is another message.
+    pub(crate) life: u64,
     pub(crate) is_over: bool,
 }
 
@@ -55,7 +61,8 @@ pub(crate) fn end(lease: Duration) -> Instant {
 impl NatsLease {
     /// The server takes late settlements, so it is we who must not make them.
     fn check(&mut self) -> Result<(), QueueError> {
-        if self.is_over || Instant::now() >= self.until {
+        let is_past = self.life != self.shared.standing.life();
+        if self.is_over || is_past || Instant::now() >= self.until {
             self.is_over = true;
             return Err(QueueError::LeaseLost);
         }
@@ -64,13 +71,13 @@ impl NatsLease {
 
     async fn renew(&mut self) -> Result<(), QueueError> {
         self.check()?;
-        let sent = self.shared.link.client.publish(self.reply.clone(), "+WPI".into()).await;
-        sent.map_err(crate::failure::failed("saying that an attempt is alive"))?;
+        let sent = self.shared.link.say(self.reply.clone(), "+WPI").await;
+        sent.map_err(|error| QueueError::unavailable("saying that an attempt is alive", error))?;
         self.until = end(self.lease);
         Ok(())
     }
 
-    async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
+    async fn settle_once(&self, settlement: &Settlement, must_record: bool) -> Result<(), QueueError> {
         let (event, past, route) = (&*self.event, &self.past, &*self.route);
         let then = match settlement.verdict {
             Verdict::Done => Then::Done,
@@ -85,19 +92,16 @@ impl NatsLease {
                 Then::Dead { letter, reason }
             }
         };
-        self.record(&settlement.attempt, then).await?;
+        self.record(&settlement.attempt, then, must_record).await?;
         self.shared.acknowledge(&self.reply).await
     }
 
-    /// A full history must not stop a delivery.
-    async fn record(&self, attempt: &Attempt, then: Then) -> Result<(), QueueError> {
+    /// History that can't be written must not stop a delivery for long.
+    async fn record(&self, attempt: &Attempt, then: Then, must: bool) -> Result<(), QueueError> {
         let written = self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then));
         match written.await {
-            Err(QueueError::Full) => {
-                tracing::error!(
-                    route = &*self.route,
-                    "an attempt is missing in the history: its stream is full"
-                );
+            Err(error) if !must || matches!(error, QueueError::Full) => {
+                tracing::error!(route = &*self.route, %error, "an attempt is missing in the history");
                 Ok(())
             }
             written => written,
@@ -126,13 +130,17 @@ impl Lease for NatsLease {
             self.check()?;
             let began = Instant::now();
             loop {
-                match self.settle_once(&settlement).await {
+                let must_record = began.elapsed() < RECORD_WITHIN;
+                match self.settle_once(&settlement, must_record).await {
                     Err(QueueError::Full | QueueError::Unavailable { .. })
                         if began.elapsed() < SETTLE_WITHIN =>
                     {
                         sleep(AGAIN).await;
-                        // Said in vain while nobody leads; then the lease ends.
-                        self.renew().await?;
+                        // In vain while there is no connection; then the lease ends.
+                        match self.renew().await {
+                            Err(QueueError::LeaseLost) => return Err(QueueError::LeaseLost),
+                            _ => self.check()?,
+                        }
                     }
                     settled => {
                         self.is_over |= settled.is_ok();
@@ -152,7 +160,7 @@ impl Lease for NatsLease {
         async move {
             self.check()?;
             let place = Place { route: &self.route, origin: self.origin };
-            place.mark(&self.shared.publisher, self.past.attempts).await
+            place.mark(&self.shared, self.past.attempts).await
         }
         .boxed()
     }
@@ -226,6 +234,8 @@ pub(crate) async fn bury_crashed(
     let letter = shared.bury(event, past, route, DeadReason::Crash, Some(WHY)).await?;
     let attempt = ended(shared, Outcome::Died);
     let then = Then::Dead { letter, reason: DeadReason::Crash };
-    shared.attempts.record(line(event, route, past, &attempt, then)).await?;
+    if let Err(error) = shared.attempts.record(line(event, route, past, &attempt, then)).await {
+        tracing::error!(route, %error, "an attempt is missing in the history");
+    }
     shared.acknowledge(reply).await
 }

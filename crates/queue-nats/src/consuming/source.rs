@@ -58,7 +58,7 @@ impl Source {
     /// Sees to it that about `wanted` messages are on their way. Small top-ups
     /// wait: a request costs as much as a message.
     pub(crate) async fn ask(&mut self, link: &Link, wanted: usize) -> Result<(), QueueError> {
-        if self.outstanding * 2 >= wanted || Instant::now() < self.not_before {
+        if !link.is_connected() || self.outstanding * 2 >= wanted || Instant::now() < self.not_before {
             return Ok(());
         }
         let batch = wanted - self.outstanding;

@@ -36,38 +36,47 @@ pub(crate) struct Taken {
     until: Instant,
 }
 
+/// What came of a message.
+pub(crate) enum Took {
+    /// It is to be delivered.
+    Delivery(Box<Taken>),
+    /// The route does not match it; to be settled by this word.
+    NotForUs(Subject),
+    /// It was dealt with.
+    Nothing,
+}
+
 impl Taking {
     /// Reads `message`. What is not for this route, or not an event any more,
     /// is dealt with here.
-    pub(crate) async fn take(&self, stream: &'static str, message: Message) -> Option<Taken> {
+    pub(crate) async fn take(&self, stream: &'static str, message: Message) -> Took {
         let until = end(self.lease);
-        let reply = message.reply.clone()?;
-        let (delivered, sequence) = counts(&reply)?;
+        let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
+        let Some(((delivered, sequence), reply)) = place else { return Took::Nothing };
         let headers = message.headers.unwrap_or_default();
         let (event, past) = match read(stream, sequence, &headers, message.payload.clone()) {
             Ok(read) => read,
             Err(why) => {
                 tracing::error!(route = &*self.route, stream, sequence, %why, "a stored message is damaged: kept apart");
                 keep_damaged(&self.shared, &headers, message.payload, why, &reply).await;
-                return None;
+                return Took::Nothing;
             }
         };
         if stream == EVENTS && !self.filter.matches(&event) {
-            self.shared.dismiss(&reply).await;
-            return None;
+            return Took::NotForUs(reply);
         }
         let origin = Origin { stream, sequence };
         let mut taken = Taken { origin, reply, event: Arc::new(event), past, until };
         if delivered > 1 {
             match self.died(&mut taken, delivered - 1).await {
-                Ok(true) => return None,
+                Ok(true) => return Took::Nothing,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(route = &*self.route, %error, "what died before is not written down")
                 }
             }
         }
-        Some(taken)
+        Took::Delivery(Box::new(taken))
     }
 
     /// The server sent it before, and nobody settled it: a process died, or hung
@@ -80,7 +89,7 @@ impl Taking {
         taken.past.first_attempt_at = taken.past.first_attempt_at.or(began);
         let place = Place { route: &self.route, origin: taken.origin };
         let (shared, event, past) = (&self.shared, &taken.event, &taken.past);
-        if place.marked(&shared.link).await? == Some(past.attempts) {
+        if place.marked(shared).await? == Some(past.attempts) {
             tracing::error!(route = &*self.route, event.id = %event.id(), "an event was alone in flight when the process died: it is a dead letter now");
             bury_crashed(shared, event, past, &self.route, &taken.reply).await?;
             return Ok(true);
@@ -104,6 +113,7 @@ impl Taking {
             past,
             lease: self.lease,
             until,
+            life: self.shared.standing.life(),
             is_over: false,
         });
         Delivery {
@@ -119,7 +129,7 @@ impl Taking {
 
     /// Says that what waits here is alive.
     pub(crate) async fn keep(&self, taken: &mut Taken) {
-        if self.shared.link.client.publish(taken.reply.clone(), "+WPI".into()).await.is_ok() {
+        if self.shared.link.say(taken.reply.clone(), "+WPI").await.is_ok() {
             taken.until = end(self.lease);
         }
     }

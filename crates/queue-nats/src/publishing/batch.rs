@@ -2,12 +2,11 @@
 //! fsync, for all of them. Three headers make a batch; the last message's
 //! answer is for all.
 
-use std::time::Duration;
-
+use async_nats::client::PublishErrorKind;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
-use async_nats::{Request, StatusCode};
+use async_nats::{Request, RequestErrorKind, StatusCode};
 use event_model::Event;
 use queue::QueueError;
 use tokio::time::timeout;
@@ -27,7 +26,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// Why nothing of a batch is stored.
 pub(crate) enum Refused {
     /// Because of what is in it, or of how the server stands: one by one may work.
-    Whole(async_nats::jetstream::Error),
+    Whole(String),
     /// For reasons that concern every write. It may be stored all the same.
     Failed(QueueError),
 }
@@ -53,10 +52,18 @@ pub(crate) struct Batch<'e>(pub(crate) &'e [Event]);
 
 impl Batch<'_> {
     pub(crate) async fn publish(&self, link: &Link, pulse: &Pulse) -> Result<Vec<Placed>, Refused> {
-        let answer = match timeout(REQUEST + Duration::from_secs(1), self.send(link)).await {
-            Ok(answer) => answer.map_err(Refused::Failed)?,
+        let connected = link.wait().await;
+        connected.map_err(|error| Refused::Failed(QueueError::unavailable(PUBLISHING, error)))?;
+        let begun = pulse.begin();
+        let answer = match timeout(REQUEST * 2, self.send(link)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(refused @ Refused::Whole(_))) => return Err(refused),
+            Ok(Err(failed)) => {
+                pulse.missed(begun).await;
+                return Err(failed);
+            }
             Err(_) => {
-                pulse.missed().await;
+                pulse.missed(begun).await;
                 return Err(Refused::Failed(QueueError::unavailable(PUBLISHING, "no answer in time")));
             }
         };
@@ -65,13 +72,13 @@ impl Batch<'_> {
             return Err(Refused::Failed(QueueError::unavailable(PUBLISHING, "no stream listens")));
         }
         match serde_json::from_slice(&answer.payload) {
-            Ok(Response::Ok(ack)) => Ok(self.places(&ack)),
+            Ok(Response::Ok(ack)) => self.places(&ack),
             Ok(Response::Err { error }) => Err(sorted(error)),
             Err(error) => Err(Refused::Failed(QueueError::unavailable(PUBLISHING, error))),
         }
     }
 
-    async fn send(&self, link: &Link) -> Result<async_nats::Message, QueueError> {
+    async fn send(&self, link: &Link) -> Result<async_nats::Message, Refused> {
         let batch = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let last = self.0.len() - 1;
         for (number, event) in self.0.iter().enumerate() {
@@ -82,31 +89,43 @@ impl Batch<'_> {
             if number == last {
                 headers.insert("Nats-Batch-Commit", "1");
                 let request = Request::new().headers(headers).payload(body).timeout(Some(REQUEST));
-                return link.client.send_request(subject, request).await.map_err(failed(PUBLISHING));
+                let answer = link.client.send_request(subject, request).await;
+                return answer.map_err(|error| match error.kind() {
+                    RequestErrorKind::MaxPayloadExceeded => Refused::Whole(error.to_string()),
+                    _ => Refused::Failed(failed(PUBLISHING)(error)),
+                });
             }
             let sent = link.client.publish_with_headers(subject, headers, body).await;
-            sent.map_err(failed(PUBLISHING))?;
+            sent.map_err(|error| match error.kind() {
+                PublishErrorKind::MaxPayloadExceeded => Refused::Whole(error.to_string()),
+                _ => Refused::Failed(failed(PUBLISHING)(error)),
+            })?;
         }
-        Err(QueueError::unavailable(PUBLISHING, "an empty batch"))
+        Err(Refused::Failed(QueueError::unavailable(PUBLISHING, "an empty batch")))
     }
 
-    /// A committed batch is contiguous, and ends where the answer says.
-    fn places(&self, ack: &PublishAck) -> Vec<Placed> {
+    /// A committed batch is contiguous, and ends where the answer says. A server
+    /// that does not know batches answers for the last message alone.
+    fn places(&self, ack: &PublishAck) -> Result<Vec<Placed>, Refused> {
+        if ack.batch_size != Some(self.0.len() as u64) {
+            return Err(Refused::Whole("the server does not know atomic batches".to_owned()));
+        }
         let first = (ack.sequence + 1).saturating_sub(self.0.len() as u64);
-        (first..=ack.sequence).map(|sequence| Placed { sequence, is_duplicate: false }).collect()
+        Ok((first..=ack.sequence).map(|sequence| Placed { sequence, is_duplicate: false }).collect())
     }
 }
 
 fn sorted(error: async_nats::jetstream::Error) -> Refused {
-    const OF_ITSELF: [ErrorCode; 5] = [
+    const OF_ITSELF: [ErrorCode; 6] = [
         ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE,
         ErrorCode::ATOMIC_PUBLISH_DISABLED,
         ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH,
         ErrorCode::ATOMIC_PUBLISH_TOO_LARGE_BATCH,
         ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT,
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
     ];
     if OF_ITSELF.contains(&error.error_code()) {
-        return Refused::Whole(error);
+        return Refused::Whole(error.to_string());
     }
     Refused::Failed(failed(PUBLISHING)(error))
 }

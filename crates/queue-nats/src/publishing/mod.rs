@@ -37,7 +37,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(link: Link) -> Self {
-        Self { pulse: Pulse::new(link.client.clone()), link }
+        Self { pulse: Pulse::new(link.clone()), link }
     }
 
     /// Stores one message. Its headers have its id.
@@ -47,11 +47,13 @@ impl Publisher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Placed, QueueError> {
+        self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
+        let begun = self.pulse.begin();
         let message = PublishMessage::build().headers(headers).payload(body);
         let publish = async { self.link.jetstream.send_publish(subject, message).await?.await };
         // Waiting for a place among those in flight has no deadline of its own.
         let Ok(answer) = tokio::time::timeout(REQUEST * 2, publish).await else {
-            self.pulse.missed().await;
+            self.pulse.missed(begun).await;
             return Err(QueueError::unavailable(PUBLISHING, "no answer in time"));
         };
         match answer {
@@ -62,7 +64,7 @@ impl Publisher {
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(QueueError::TooLarge),
             Err(error) => {
                 if error.kind() == PublishErrorKind::TimedOut {
-                    self.pulse.missed().await;
+                    self.pulse.missed(begun).await;
                 }
                 Err(failed(PUBLISHING)(error))
             }
@@ -98,7 +100,7 @@ impl Publisher {
                     receipts.extend(placed.into_iter().map(receipt));
                     return Ok(());
                 }
-                Err(Refused::Whole(why)) => tracing::debug!(%why, "a batch was refused: one by one"),
+                Err(Refused::Whole(why)) => tracing::debug!(why, "a batch was refused: one by one"),
                 Err(Refused::Failed(error)) => return Err(error),
             }
         }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
@@ -11,8 +12,22 @@ use crate::inputs::Signed;
 use crate::report::Row;
 use crate::{CONNECTIONS, cpu, load};
 
+/// The gateway on these servers.
+pub(crate) fn start_gateway_on_nats(
+    servers: &str,
+    replicas: usize,
+    signed: &Signed,
+    spool: Option<&Path>,
+) -> anyhow::Result<Subject> {
+    let replicas = replicas.to_string();
+    let mut args: Vec<&OsStr> =
+        vec!["gateway-on-nats".as_ref(), servers.as_ref(), replicas.as_ref(), signed.public.as_os_str()];
+    args.extend(spool.map(Path::as_os_str));
+    Subject::start(&args)
+}
+
 /// A process that is ended with its measurement.
-struct Subject {
+pub(crate) struct Subject {
     child: Child,
     address: SocketAddr,
 }
@@ -25,7 +40,7 @@ impl Subject {
         Ok(Self { address: line.trim().parse().context("the subject did not start")?, child })
     }
 
-    fn load(&self, requests: &[Vec<u8>], new_each: bool) -> anyhow::Result<Row> {
+    pub(crate) fn load(&self, requests: &[Vec<u8>], new_each: bool) -> anyhow::Result<Row> {
         let before = cpu::of(self.child.id())?;
         let loaded = load::run(self.address, requests, CONNECTIONS, new_each)?;
         let used = cpu::of(self.child.id())?.saturating_sub(before);

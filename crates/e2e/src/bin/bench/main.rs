@@ -13,6 +13,7 @@ mod floors;
 mod inputs;
 mod load;
 mod memory;
+mod nats;
 mod report;
 mod stages;
 mod subjects;
@@ -33,6 +34,9 @@ struct Args {
     /// A tenth of the events: to see that it works
     #[arg(long)]
     quick: bool,
+    /// On NATS servers, instead of the embedded queue
+    #[arg(long)]
+    cluster: bool,
     #[command(subcommand)]
     subject: Option<Subject>,
 }
@@ -43,6 +47,9 @@ enum Subject {
     /// A bare axum route
     #[command(hide = true)]
     Axum,
+    /// The gateway on JetStream, with a spool in this folder if one is given
+    #[command(hide = true)]
+    GatewayOnNats { servers: String, replicas: usize, key: PathBuf, spool: Option<PathBuf> },
     /// The gateway with the embedded queue
     #[command(hide = true)]
     Gateway { folder: PathBuf, key: PathBuf },
@@ -53,8 +60,11 @@ fn main() -> anyhow::Result<()> {
     match args.subject {
         Some(Subject::Axum) => subjects::axum(),
         Some(Subject::Gateway { folder, key }) => subjects::gateway(&folder, &key),
+        Some(Subject::GatewayOnNats { servers, replicas, key, spool }) => {
+            subjects::gateway_on_nats(&servers, replicas, &key, spool)
+        }
         None => {
-            let report = measure(args.quick)?;
+            let report = if args.cluster { nats::measure(args.quick)? } else { measure(args.quick)? };
             if args.json { report.print_json() } else { report.print() }
         }
     }

@@ -89,6 +89,16 @@ impl Dispatcher for Noop {
 /// The dispatcher with one route, from its start until everything is settled.
 pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
+    runtime()?.block_on(async {
+        let queue = backlog(folder.path(), count).await?;
+        let row = work_off(&[queue.clone() as Arc<dyn EventQueue>], count).await?;
+        queue.close().await;
+        Ok(row)
+    })
+}
+
+/// A dispatcher at each of these, until so many are delivered.
+pub(crate) async fn work_off(queues: &[Arc<dyn EventQueue>], count: usize) -> anyhow::Result<Row> {
     let route = RouteSettings {
         name: "all".to_owned(),
         terms: Terms::default(),
@@ -98,23 +108,19 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
         dispatcher: "noop".to_owned(),
         table: serde_json::json!({}),
     };
-    runtime()?.block_on(async {
-        let queue = backlog(folder.path(), count).await?;
-        let shutdown = Shutdown::manual(Duration::from_secs(30));
-        let (began, before) = (Instant::now(), cpu::own());
-        let registry = Registry::new().with::<Noop>();
-        let routes = Routes(vec![route]);
-        let clock = Arc::new(SystemClock);
+    let (registry, routes) = (Registry::new().with::<Noop>(), Routes(vec![route]));
+    let shutdown = Shutdown::manual(Duration::from_secs(30));
+    let wanted = DELIVERED.load(Ordering::Relaxed) + count;
+    let (began, before) = (Instant::now(), cpu::own());
+    for queue in queues {
+        let (everything, clock) = (Selection::everything(), Arc::new(SystemClock));
         let opened =
-            dispatcher::open(&routes, &Selection::everything(), folder.path(), &registry, &*queue, clock)
-                .await?;
+            dispatcher::open(&routes, &everything, Path::new("."), &registry, &**queue, clock).await?;
         opened.start(&shutdown);
-        while DELIVERED.load(Ordering::Relaxed) < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        shutdown.finish().await;
-        let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
-        queue.close().await;
-        Ok(row)
-    })
+    }
+    while DELIVERED.load(Ordering::Relaxed) < wanted {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shutdown.finish().await;
+    Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
 }

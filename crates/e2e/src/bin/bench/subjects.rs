@@ -2,7 +2,7 @@
 //! Each prints its address and serves until it is killed.
 
 use std::future::pending;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::routing::post;
 use event_model::{Account, Accounts, SystemClock};
 use gateway::{Bounds, Ports};
+use queue::EventQueue;
 use queue_embedded::{Embedded, Options};
 use service::Shutdown;
 use settings::OnMalformed;
@@ -41,17 +42,47 @@ pub(crate) fn axum() -> anyhow::Result<()> {
 
 /// The gateway as the product composes it, without a dispatcher beside it.
 pub(crate) fn gateway(folder: &Path, key: &Path) -> anyhow::Result<()> {
+    block_on(async {
+        let queue = Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?;
+        serve(key, Arc::new(queue)).await
+    })
+}
+
+/// The same on JetStream.
+pub(crate) fn gateway_on_nats(
+    servers: &str,
+    replicas: usize,
+    key: &Path,
+    spool: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let mut options = queue_nats::Options::new(servers.split(','));
+    options.layout.replicas = replicas;
+    block_on(async {
+        let mut queue: Arc<dyn EventQueue> =
+            Arc::new(queue_nats::JetStream::open(options, Arc::new(SystemClock)).await?);
+        if let Some(spool) = spool {
+            let options = queue_spooled::Options::new(spool.join("spool.db"));
+            queue = Arc::new(queue_spooled::Spooled::open(queue, options, Arc::new(SystemClock))?);
+        }
+        // Not to measure how it connects.
+        while !queue.has_room() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        serve(key, queue).await
+    })
+}
+
+async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
     let name: event_model::KeyName = "sydney_sandbox".parse()?;
     let ring = KeyRing::new([(name.clone(), PublicKey::parse(&std::fs::read_to_string(key)?)?)])?;
     let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
     let (signatures, bounds) = (Signatures::default(), Bounds::new(2 << 20));
-    block_on(async {
-        let queue = Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?;
+    {
         let ports = Ports {
             signature_headers: signatures.sha512.iter().chain(&signatures.md5).cloned().collect(),
             verifier: Arc::new(WebhookVerifier::new(Arc::new(ring), signatures)),
             accounts: Arc::new(Accounts::new([account])),
-            queue: Arc::new(queue),
+            queue,
             clock: Arc::new(SystemClock),
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,
@@ -60,5 +91,5 @@ pub(crate) fn gateway(folder: &Path, key: &Path) -> anyhow::Result<()> {
         let shutdown = Shutdown::manual(Duration::from_secs(1));
         shutdown.spawn(gateway::serve(listen().await?, None, router, bounds, shutdown.clone()));
         pending().await
-    })
+    }
 }
