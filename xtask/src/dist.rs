@@ -8,6 +8,9 @@ use comfy_table::{Table, presets};
 
 use crate::{cargo, root, target};
 
+/// What is deployed is small; figures and traces of panics need no line numbers.
+const STRIP: &str = "profile.release.strip=\"symbols\"";
+
 /// What can be deployed: a stage, its package, and its program.
 const STAGES: [(&str, &str, &str); 3] = [
     ("gateway", "gateway", "fluent-gateway"),
@@ -52,7 +55,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
     println!("Building {program} for release (about five minutes the first time) ...");
-    crate::run(&mut cargo(&["build", "--release", "--quiet", "--package", package, "--bin", program]))?;
+    crate::run(&mut cargo(&[
+        "build",
+        "--release",
+        "--config",
+        STRIP,
+        "--quiet",
+        "--package",
+        package,
+        "--bin",
+        program,
+    ]))?;
     let folder = target().join("dist");
     fs::create_dir_all(&folder)?;
     let built = folder.join(program);

@@ -80,7 +80,7 @@ pub(crate) fn algorithm(headers: &HeaderMap) -> Option<Algorithm> {
 }
 
 /// A header's only value.
-pub(crate) fn text<'h>(headers: &'h HeaderMap, name: impl IntoHeaderName) -> Option<&'h str> {
+pub(crate) fn text(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<&str> {
     headers.get(name).map(async_nats::HeaderValue::as_str)
 }
 

@@ -71,6 +71,7 @@ impl Outcome {
     /// Panics unless nothing was lost or invented, and no more than `again`
     /// deliveries came twice.
     #[track_caller]
+    #[expect(clippy::print_stdout, reason = "figures of a test")]
     pub fn assert(&self, again: usize) {
         println!("{self:?}");
         assert!(self.accepted > 0, "nothing was accepted");

@@ -39,9 +39,27 @@ fn an_unknown_key_names_the_nearest_spelling_and_its_line() {
 
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_by_name() {
-    refuse("health:", "spool: {}\n  health:", &["application.yml:8", "`spool` is planned"]);
+    refuse("health:", "operator: {}\n  health:", &["application.yml:8", "`operator` is planned"]);
     refuse("match: {}", "match: { when: 'true' }", &["`when` is planned"]);
-    refuse("queue: {", "queue: { kind: jetstream,", &["`jetstream` is planned"]);
+}
+
+#[test]
+fn a_clusters_settings_are_read_as_strictly() {
+    refuse("queue: {", "queue: { kind: jetstream,", &["application.yml:7", "unknown key `path`"]);
+    refuse("queue: {", "queue: { kind: kafka,", &["expected `embedded` or `jetstream`"]);
+    refuse("health:", "spool: {}\n  health:", &["application.yml:8", "an embedded queue"]);
+    refuse("health:", "acknowledge: queue\n  health:", &["application.yml:8", "leaves no choice"]);
+    // What was the path is the inbox here: the first mistake is named.
+    let jet_stream = |rest: &str| format!("queue: {{ kind: jetstream, {rest}, inbox:");
+    for (rest, says) in [
+        ("servers: [host]", "expected a list of URLs"),
+        ("servers: ['nats://user:word@host']", "without a password"),
+        ("servers: ['nats://h:1'], replicas: 2", "expected 1, 3 or 5"),
+        ("servers: ['nats://h:1'], user: x", "user and password together"),
+        ("servers: ['nats://h:1']", "expected letters, digits"),
+    ] {
+        refuse("queue: { path:", &jet_stream(rest), &["application.yml:7", says]);
+    }
 }
 
 #[test]

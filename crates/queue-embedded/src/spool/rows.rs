@@ -151,8 +151,11 @@ pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
         .map(drop)
 }
 
+/// Events, and rows that can't be read as one.
+type Readable = (Vec<(i64, Event)>, Vec<i64>);
+
 /// Events that can be read, and rows that can't.
-fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<(Vec<(i64, Event)>, Vec<i64>)> {
+fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Readable> {
     let (mut found, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;

@@ -17,6 +17,7 @@ impl Proxy {
     pub(crate) async fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "it is aborted when the proxy is dropped")]
         let task = tokio::spawn(async move {
             // Dropped with the task, and with it every connection.
             let mut connections = JoinSet::new();
