@@ -19,3 +19,4 @@ mod gateway;
 mod privacy;
 mod settings;
 mod stopping;
+mod tls;
