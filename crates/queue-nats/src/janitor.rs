@@ -29,11 +29,16 @@ const MAX_UNROUTED: u64 = 100_000;
 /// Cleans again and again until the queue closes. Any number of dispatchers may
 /// do so: what one removed, the next does not find.
 pub(crate) async fn run(shared: Arc<Shared>, age: Duration, every: Duration) {
-    while shared.closing.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-        if let Err(error) = clean(&shared, age).await {
-            tracing::warn!(error = %error, "settled events were not removed, this time");
+    let closing = shared.closing.clone();
+    let clean = async {
+        loop {
+            if let Err(error) = clean(&shared, age).await {
+                tracing::warn!(%error, "settled events were not removed, this time");
+            }
+            tokio::time::sleep(every).await;
         }
-    }
+    };
+    closing.run_until_cancelled(clean).await;
 }
 
 async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {

@@ -27,7 +27,9 @@ pub struct Logs(#[expect(dead_code, reason = "it is there to be dropped")] Worke
 pub fn start_logs(format: Format, filter: &str) -> Logs {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(io::stderr());
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The NATS client repeats what we say, and below that shows what it carries.
+    let filter =
+        EnvFilter::try_new(format!("async_nats=warn,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = match format {
         Format::Json => layer().json().flatten_event(true).with_writer(writer).boxed(),
         Format::Readable => {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use e2e::deployment::{Deployment, Plan};
+use e2e::deployment::{Deployment, Plan, until};
+use simulator::{Retry, Sender};
+
+use crate::pipeline::signed;
+use crate::sink::{Sink, status};
 
 /// Whether the server answers `user` on this subject at all: what is not
 /// permitted is dropped.
@@ -16,9 +20,28 @@ async fn is_answered(deployment: &Deployment, user: &str, subject: &str, body: &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_may_more_than_they_need() {
-    let routes = "    - { name: all, match: {}, dispatcher: log, start: beginning }\n";
-    let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) };
+    let sink = Sink::answering(|request, before| match request.header("ce-subject") {
+        "ORDER/DEAD" => status(422),
+        _ => status(if before == 0 { 503 } else { 200 }),
+    })
+    .await;
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(sink.route("all", "match: { event: E }, start: beginning"))
+    };
     let deployment = Deployment::start(plan);
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
+    for (name, reference) in [("E", "DEAD"), ("E", "AGAIN"), ("F", "UNROUTED")] {
+        assert_eq!(sender.send(&signed(name, reference)).await.answer.unwrap().status, 200);
+    }
+    until("all were tried, one twice", Duration::from_secs(60), || sink.len() == 3).await;
+    until("two letters are there", Duration::from_secs(60), || {
+        let letters = ["dead-letters", "unrouted"].map(|which| deployment.json(&[which, "list"]));
+        letters.iter().all(|letters| letters.as_array().is_some_and(|letters| letters.len() == 1))
+    })
+    .await;
     let refused = [
         ("gateway", "$JS.API.CONSUMER.LIST.FLUENT_EVENTS", "{}"),
         ("gateway", "$JS.API.STREAM.PURGE.FLUENT_EVENTS", "{}"),
@@ -40,6 +63,16 @@ async fn nobody_may_more_than_they_need() {
     let info = "$JS.API.STREAM.INFO.FLUENT_EVENTS";
     for user in ["gateway", "dispatcher", "operator", "admin"] {
         assert!(is_answered(&deployment, user, info, "").await, "{user} may look at the stream");
+    }
+    // What the janitor asks only now and then.
+    for subject in ["STREAM.MSG.GET.FLUENT_DEAD", "STREAM.MSG.GET.FLUENT_EVENTS"] {
+        let subject = format!("$JS.API.{subject}");
+        assert!(is_answered(&deployment, "dispatcher", &subject, "{\"seq\":1}").await, "{subject}");
+    }
+    // What a service was refused, it says: nothing was, in a run with every part.
+    let services = deployment.gateways.iter().chain(&deployment.dispatchers);
+    for service in services {
+        assert!(!service.log().contains("Permissions Violation"), "{}", service.log());
     }
     let wrong = deployment.command("operator", &["cluster", "init"]);
     assert!(!wrong.status.success() || String::from_utf8_lossy(&wrong.stdout).contains("good"));

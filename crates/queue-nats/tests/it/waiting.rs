@@ -1,0 +1,61 @@
+//! What waits holds nothing up, however much of it there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{SystemClock, Timestamp};
+use queue::conformance::event;
+use queue::{Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Verdict};
+use queue_nats::{JetStream, Options, cluster::Cluster};
+
+const WAITING: usize = 10_000;
+
+async fn settle(deliveries: Vec<Delivery>, verdict: Verdict) {
+    let attempt = Attempt {
+        started_at: Timestamp::UNIX_EPOCH,
+        took: Duration::ZERO,
+        outcome: Outcome::Transient,
+        status: None,
+        detail: None,
+    };
+    let settled = deliveries
+        .into_iter()
+        .map(|delivery| delivery.ticket.settle(Settlement { verdict, attempt: attempt.clone() }));
+    futures::future::try_join_all(settled).await.unwrap();
+}
+
+async fn next(consumer: &mut dyn Consumer) -> Vec<Delivery> {
+    tokio::time::timeout(Duration::from_secs(20), consumer.next(512)).await.expect("in time").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
+    let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    options.layout.bytes = 256 << 20;
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let queue: Arc<dyn EventQueue> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let events: Vec<_> = (0..WAITING).map(|number| event("W", &format!("w{number}"))).collect();
+    assert!(queue.publish_all(&events).await.error.is_none());
+    let route = Route {
+        name: "r".to_owned(),
+        filter: Filter::default(),
+        start: Start::Beginning,
+        lease: Duration::from_secs(30),
+    };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    let mut taken = 0;
+    while taken < WAITING {
+        let deliveries = next(&mut *consumer).await;
+        taken += deliveries.len();
+        settle(deliveries, Verdict::Again(Duration::from_hours(1))).await;
+    }
+    let state = queue.stores().routes().await.unwrap().remove(0);
+    assert_eq!((state.waiting, state.in_flight), (WAITING as u64, 0));
+
+    queue.publish(event("N", "now")).await.unwrap();
+    let delivery = next(&mut *consumer).await.remove(0);
+    assert_eq!(delivery.event.name(), "N");
+    settle(vec![delivery], Verdict::Done).await;
+    queue.close().await;
+}
