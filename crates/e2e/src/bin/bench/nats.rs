@@ -34,7 +34,7 @@ impl Servers {
         let cluster = Cluster::start(count, &servers)?;
         let mut options = Options::new(cluster.urls());
         options.layout.replicas = count;
-        options.layout.bytes = 4 << 30;
+        options.layout.bytes = 3 << 30;
         let servers = Self { cluster, options, _folder: folder };
         runtime()?.block_on(async {
             let report = cluster::Cluster::connect(&servers.options).await?.init().await?;
@@ -152,7 +152,7 @@ where
 /// Every row of the cluster.
 pub(crate) fn measure(quick: bool) -> anyhow::Result<Report> {
     let scale = if quick { 10 } else { 1 };
-    let inputs = Inputs::make(scale)?;
+    let inputs = Inputs::make(2 * scale)?;
     let mut report = Report::default();
     for (servers, sync_always) in [(1, false), (1, true), (3, false), (3, true)] {
         publishing(&mut report, servers, sync_always, scale)?;
