@@ -42,8 +42,8 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
     /// and answered with [`Receipt::duplicate`].
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
 
-    /// Stores events in this order. What comes after one that failed is not
-    /// stored, so that nothing overtakes.
+    /// Stores events so that none overtakes another of its entity: what comes
+    /// after one that failed is not stored, or is a duplicate when it comes again.
     fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
         Box::pin(async move {
             let mut published = Published::default();

@@ -93,6 +93,11 @@ impl NatsLease {
             }
         };
         self.record(&settlement.attempt, then, must_record).await?;
+        if settlement.verdict == Verdict::Done {
+            // Lost, it means once more: no reason to wait for every answer.
+            let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
+            return said.map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
+        }
         self.shared.acknowledge(&self.reply).await
     }
 

@@ -1,14 +1,15 @@
 //! Writing to streams: every message has an id, every write a deadline.
 
-mod batch;
 mod lanes;
 mod pulse;
+mod waves;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use event_model::Event;
+use futures::future::join_all;
 use queue::{Published, QueueError, Receipt};
 
 pub(crate) use crate::publishing::lanes::Lanes;
@@ -16,8 +17,8 @@ pub(crate) use crate::publishing::lanes::Lanes;
 use crate::connect::{Link, REQUEST};
 use crate::failure::failed;
 use crate::message;
-use crate::publishing::batch::{Batch, Refused};
 use crate::publishing::pulse::Pulse;
+use crate::publishing::waves::waves;
 
 const PUBLISHING: &str = "publishing to NATS";
 
@@ -71,45 +72,35 @@ impl Publisher {
         }
     }
 
-    /// Stores events in this order, all or none where the server allows it.
+    /// Stores events, an entity's in this order. Plain messages, as many in flight
+    /// as their entities allow: decision 0009 says why not in batches.
     pub(crate) async fn publish(&self, events: &[Event], epoch: &str) -> Published {
-        let mut published = Published::default();
-        for group in batch::groups(events) {
-            let error = self.publish_group(group, epoch, &mut published.receipts).await.err();
+        let mut placed: Vec<Option<Placed>> = vec![None; events.len()];
+        let mut error = None;
+        for wave in waves(events) {
+            let answers = wave.iter().map(|index| self.put_event(&events[*index]));
+            for (index, answer) in wave.iter().zip(join_all(answers).await) {
+                match answer {
+                    Ok(at) => placed[*index] = Some(at),
+                    Err(failed) => drop(error.get_or_insert(failed)),
+                }
+            }
             if error.is_some() {
-                return Published { error, ..published };
+                break;
             }
         }
-        published
+        // What was stored beyond the first that was not is known when it comes again.
+        let receipt = |at: Placed| Receipt {
+            duplicate: at.is_duplicate,
+            epoch: epoch.to_owned(),
+            position: at.sequence,
+        };
+        Published { receipts: placed.into_iter().map_while(|at| at.map(receipt)).collect(), error }
     }
 
-    async fn publish_group(
-        &self,
-        group: &[Event],
-        epoch: &str,
-        receipts: &mut Vec<Receipt>,
-    ) -> Result<(), QueueError> {
-        let receipt = |placed: Placed| Receipt {
-            duplicate: placed.is_duplicate,
-            epoch: epoch.to_owned(),
-            position: placed.sequence,
-        };
-        if group.len() > 1 {
-            match Batch(group).publish(&self.link, &self.pulse).await {
-                Ok(placed) => {
-                    receipts.extend(placed.into_iter().map(receipt));
-                    return Ok(());
-                }
-                Err(Refused::Whole(why)) => tracing::debug!(why, "a batch was refused: one by one"),
-                Err(Refused::Failed(error)) => return Err(error),
-            }
-        }
-        for event in group {
-            let id = event.id().to_string();
-            let headers = message::headers_with_id(event, &id);
-            receipts.push(receipt(self.put(event.subject(), headers, event.body().clone()).await?));
-        }
-        Ok(())
+    async fn put_event(&self, event: &Event) -> Result<Placed, QueueError> {
+        let headers = message::headers_with_id(event, &event.id().to_string());
+        self.put(event.subject(), headers, event.body().clone()).await
     }
 
     /// Stores one event under another message id than its own: the server knows

@@ -75,7 +75,21 @@ impl Servers {
         })
     }
 
-    /// The same through the queue, which sends together what comes together.
+    /// Atomic batches of 64 (ADR-50), four on their way at once.
+    fn publish_batches(&self, count: usize) -> anyhow::Result<Row> {
+        const BATCH: usize = 64;
+        let events: Vec<_> = events(count).collect();
+        runtime()?.block_on(async {
+            let client = async_nats::connect(self.cluster.urls()).await?;
+            let (began, before) = (Instant::now(), cpu::own());
+            let batches = futures::stream::iter(events.chunks(BATCH)).map(|batch| send_batch(&client, batch));
+            let sent: Vec<_> = batches.buffered(4).collect().await;
+            sent.into_iter().collect::<anyhow::Result<()>>()?;
+            Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
+        })
+    }
+
+    /// The same through the queue, by as many publishers as there are connections.
     fn publish(&self, count: usize, skip: usize) -> anyhow::Result<Row> {
         let events: Vec<_> = events(skip + count).skip(skip).collect();
         runtime()?.block_on(async {
@@ -127,6 +141,25 @@ impl Servers {
     }
 }
 
+async fn send_batch(client: &async_nats::Client, events: &[Event]) -> anyhow::Result<()> {
+    let batch = events.first().map(|event| event.id().to_string()).unwrap_or_default();
+    for (number, event) in events.iter().enumerate() {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, event.id().to_string());
+        headers.insert("Nats-Batch-Id", &batch[..32]);
+        headers.insert("Nats-Batch-Sequence", (number + 1).to_string());
+        if number + 1 < events.len() {
+            client.publish_with_headers(event.subject(), headers, event.body().clone()).await?;
+            continue;
+        }
+        headers.insert("Nats-Batch-Commit", "1");
+        let answer = client.request_with_headers(event.subject(), headers, event.body().clone()).await?;
+        let answer = String::from_utf8_lossy(&answer.payload).into_owned();
+        anyhow::ensure!(!answer.contains("error"), "a batch was refused: {answer}");
+    }
+    Ok(())
+}
+
 async fn each<F, D>(events: Vec<Event>, publish: F) -> anyhow::Result<Row>
 where
     F: Fn(Event) -> D + Clone + Send + 'static,
@@ -170,8 +203,10 @@ fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize
     let what = format!("R{count}{}", if sync_always { ", sync always" } else { "" });
     let plain = Servers::start(count, sync_always)?.publish_bare(events)?;
     report.add(&format!("floor: bare publish, {what}"), plain);
-    let batches = Servers::start(count, sync_always)?.publish(events, 0)?;
-    report.add(&format!("publish in batches, {what}"), batches);
+    let batches = Servers::start(count, sync_always)?.publish_batches(events)?;
+    report.add(&format!("bare batches of 64, {what}"), batches);
+    let queue = Servers::start(count, sync_always)?.publish(events, 0)?;
+    report.add(&format!("publish, {what}"), queue);
     Ok(())
 }
 
