@@ -59,11 +59,13 @@ async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {
     }
     let unrouted = dead(UNROUTED);
     let old = first_younger(shared, DEAD, &unrouted, age).await?;
-    for bound in
-        [json!({ "filter": unrouted, "seq": old }), json!({ "filter": unrouted, "keep": MAX_UNROUTED })]
-    {
-        api::purge(link, DEAD, bound).await.map_err(|error| error.of(CLEANING))?;
+    // A purge up to nothing in particular is a purge of everything.
+    if old > 1 {
+        let aged = json!({ "filter": unrouted, "seq": old });
+        api::purge(link, DEAD, aged).await.map_err(|error| error.of(CLEANING))?;
     }
+    let many = json!({ "filter": unrouted, "keep": MAX_UNROUTED });
+    api::purge(link, DEAD, many).await.map_err(|error| error.of(CLEANING))?;
     Ok(())
 }
 

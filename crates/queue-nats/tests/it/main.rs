@@ -3,5 +3,6 @@
 
 mod cluster;
 mod conformance;
+mod full;
 mod proxy;
 mod waiting;
