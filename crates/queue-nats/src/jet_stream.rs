@@ -28,6 +28,8 @@ use crate::{cluster, janitor};
 /// How long to wait for the servers where nothing can be done without them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
+const CHECKING: &str = "checking the cluster";
+
 /// How long closing may take: what was not given back by then comes by its lease.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -86,14 +88,14 @@ impl JetStream {
             }
             let why =
                 format!("{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so");
-            Err(QueueError::unavailable("checking the cluster", why))
+            Err(QueueError::unavailable(CHECKING, why))
         };
         self.is_checked.get_or_try_init(|| check).await.copied()
     }
 
     async fn join(&self, route: Route) -> Result<Box<dyn Consumer>, QueueError> {
-        self.check().await?;
-        join(&self.shared.link, &route, None).await?;
+        patiently(|| self.check()).await?;
+        patiently(|| join(&self.shared.link, &route, None)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
             let (age, every) = (self.options.retention_age, self.options.janitor_every);
@@ -124,6 +126,25 @@ impl JetStream {
                 let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
                 Ok(position < info.state.first_sequence && position <= info.state.last_sequence)
             }
+        }
+    }
+}
+
+/// Tries for a while: servers that choose a leader, or have much to do, answer
+/// late. What is wrong with the cluster is said at once.
+async fn patiently<F>(mut attempt: impl FnMut() -> F) -> Result<(), QueueError>
+where
+    F: Future<Output = Result<(), QueueError>>,
+{
+    let began = tokio::time::Instant::now();
+    loop {
+        match attempt().await {
+            Err(QueueError::Unavailable { action, .. })
+                if action != CHECKING && began.elapsed() < CONNECT_WITHIN =>
+            {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            done => return done,
         }
     }
 }
