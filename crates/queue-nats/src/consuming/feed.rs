@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use async_nats::jetstream::consumer::Info;
 use async_nats::{Message, Subject};
 use futures::FutureExt;
 use queue::{Delivery, QueueError, Route};
@@ -19,6 +20,9 @@ use crate::names::{EVENTS, RETRIES};
 /// Deliveries handed out together, at most.
 const BATCH: usize = 512;
 
+/// Ticks without anybody who takes events after which a match is given up.
+const ABANDONED: u32 = 3;
+
 /// Feeds one consumer.
 pub(crate) struct Feed {
     taking: Taking,
@@ -30,6 +34,10 @@ pub(crate) struct Feed {
     waiting: VecDeque<Taken>,
     /// Messages that the route does not match.
     not_for_us: Vec<Subject>,
+    /// Another dispatcher has joined the route with another match since.
+    is_superseded: bool,
+    /// For how many ticks nobody has taken anything with that match.
+    abandoned: u32,
     /// Everything up to here is settled, as far as the server said.
     settled: u64,
     /// In which life of the stream that was.
@@ -64,6 +72,8 @@ impl Feed {
             retries,
             waiting: VecDeque::new(),
             not_for_us: Vec::new(),
+            is_superseded: false,
+            abandoned: 0,
             settled: 0,
             life,
         })
@@ -129,7 +139,8 @@ impl Feed {
         let Some(want) = self.want.as_ref().filter(|want| !want.answer.is_closed()) else { return };
         let wanted = want.permits.min(BATCH).saturating_sub(self.waiting.len());
         let link = self.link();
-        for source in [&mut self.retries, &mut self.events] {
+        let events = (!self.is_superseded).then_some(&mut self.events);
+        for source in [Some(&mut self.retries), events].into_iter().flatten() {
             if let Err(error) = source.ask(&link, wanted).await {
                 tracing::debug!(route = self.route.name, %error, "deliveries can't be asked for now");
             }
@@ -161,22 +172,48 @@ impl Feed {
     }
 
     /// Settles what this route does not match, unless another dispatcher has
-    /// joined it with another match since: then it decides, and we stop.
+    /// joined it with another match since: then that one decides.
     async fn dismiss(&mut self) {
         if self.not_for_us.is_empty() {
             return;
         }
-        let info = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await;
-        let is_ours = info.is_ok_and(|info| is_joined_as(&info, &self.route));
-        if !is_ours {
-            tracing::warn!(
-                route = self.route.name,
-                "another dispatcher has joined this route with another match: what this one does not match is left to it"
-            );
-        }
-        let word = if is_ours { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
+        // Unanswered, it is asked again with the next messages; their leases last.
+        let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await else {
+            return;
+        };
+        self.look_who_joined(&info);
+        let word = if !self.is_superseded { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
         for reply in self.not_for_us.drain(..) {
             let _ = self.taking.shared.link.say(reply, word).await;
+        }
+    }
+
+    /// The last to join says what the route matches. We take nothing for another
+    /// match than ours, and so idle while a new version takes over.
+    fn look_who_joined(&mut self, info: &Info) {
+        let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
+        match (was, self.is_superseded) {
+            (false, true) => tracing::warn!(
+                route = self.route.name,
+                "another dispatcher has joined this route with another match: events are left to it"
+            ),
+            (true, false) => tracing::warn!(route = self.route.name, "this route has our match again"),
+            _ => {}
+        }
+    }
+
+    /// Takes the route back when the version that was to take over is gone.
+    async fn take_back(&mut self, info: &Info) {
+        let is_taken = info.num_waiting > 0 || info.num_ack_pending > 0;
+        self.abandoned = if self.is_superseded && !is_taken { self.abandoned + 1 } else { 0 };
+        if self.abandoned >= ABANDONED {
+            tracing::warn!(
+                route = self.route.name,
+                "nobody takes events with the other match: joining with ours"
+            );
+            if let Err(error) = join(&self.link(), &self.route, None).await {
+                tracing::error!(route = self.route.name, %error, "the route is not joined again");
+            }
         }
     }
 
@@ -215,7 +252,11 @@ impl Feed {
         }
         let life = self.taking.shared.standing.life();
         match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
-            Ok(info) => (self.settled, self.life) = (info.ack_floor.stream_sequence, life),
+            Ok(info) => {
+                (self.settled, self.life) = (info.ack_floor.stream_sequence, life);
+                self.look_who_joined(&info);
+                self.take_back(&info).await;
+            }
             Err(error) if error.is_missing() => self.rejoin(EVENTS).await,
             Err(_) => {}
         }

@@ -175,7 +175,7 @@ impl Lease for NatsLease {
 /// look as if the process had died.
 impl Drop for NatsLease {
     fn drop(&mut self) {
-        if self.is_over || Instant::now() >= self.until || tokio::runtime::Handle::try_current().is_err() {
+        if self.check().is_err() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let back = GivenBack {

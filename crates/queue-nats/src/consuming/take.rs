@@ -34,6 +34,8 @@ pub(crate) struct Taken {
     /// This attempt not included.
     past: Past,
     until: Instant,
+    /// Of the stream when it was taken.
+    life: u64,
 }
 
 /// What came of a message.
@@ -50,7 +52,7 @@ impl Taking {
     /// Reads `message`. What is not for this route, or not an event any more,
     /// is dealt with here.
     pub(crate) async fn take(&self, stream: &'static str, message: Message) -> Took {
-        let until = end(self.lease);
+        let (until, life) = (end(self.lease), self.shared.standing.life());
         let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
         let Some(((delivered, sequence), reply)) = place else { return Took::Nothing };
         let headers = message.headers.unwrap_or_default();
@@ -66,7 +68,7 @@ impl Taking {
             return Took::NotForUs(reply);
         }
         let origin = Origin { stream, sequence };
-        let mut taken = Taken { origin, reply, event: Arc::new(event), past, until };
+        let mut taken = Taken { origin, reply, event: Arc::new(event), past, until, life };
         if delivered > 1 {
             match self.died(&mut taken, delivered - 1).await {
                 Ok(true) => return Took::Nothing,
@@ -101,7 +103,7 @@ impl Taking {
 
     /// Hands it out.
     pub(crate) fn deliver(&self, taken: Taken) -> Delivery {
-        let Taken { origin, reply, event, mut past, until } = taken;
+        let Taken { origin, reply, event, mut past, until, life } = taken;
         past.attempts += 1;
         let first = *past.first_attempt_at.get_or_insert_with(|| self.shared.clock.now());
         let ticket = Ticket::new(NatsLease {
@@ -113,7 +115,7 @@ impl Taking {
             past,
             lease: self.lease,
             until,
-            life: self.shared.standing.life(),
+            life,
             is_over: false,
         });
         Delivery {

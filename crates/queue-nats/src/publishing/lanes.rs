@@ -57,17 +57,25 @@ async fn run(mut inbox: mpsc::Receiver<(Event, Answer)>, publisher: Publisher, s
 
 async fn send(publisher: &Publisher, standing: &Standing, events: &[Event], answers: Vec<Answer>) {
     let mut answers = answers.into_iter();
-    let error = match standing.epoch().await {
-        Ok(epoch) => {
-            let published = publisher.publish(events, &epoch).await;
-            for (receipt, answer) in published.receipts.into_iter().zip(answers.by_ref()) {
-                let _ = answer.send(Ok(receipt));
-            }
-            published.error
+    let mut error = loop {
+        let left = &events[events.len() - answers.len()..];
+        let published = match standing.epoch().await {
+            Ok(epoch) => publisher.publish(left, &epoch).await,
+            Err(error) => break error,
+        };
+        for (receipt, answer) in published.receipts.into_iter().zip(answers.by_ref()) {
+            let _ = answer.send(Ok(receipt));
         }
-        Err(error) => Some(error),
+        match published.error {
+            None => return,
+            // That is about one event alone.
+            Some(QueueError::TooLarge) => {
+                let Some(answer) = answers.next() else { return };
+                let _ = answer.send(Err(QueueError::TooLarge));
+            }
+            Some(error) => break error,
+        }
     };
-    let Some(mut error) = error else { return };
     for answer in answers {
         let again = error.again();
         let _ = answer.send(Err(std::mem::replace(&mut error, again)));

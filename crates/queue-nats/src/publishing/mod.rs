@@ -75,27 +75,20 @@ impl Publisher {
     /// Stores events, an entity's in this order. Plain messages, as many in flight
     /// as their entities allow: decision 0009 says why not in batches.
     pub(crate) async fn publish(&self, events: &[Event], epoch: &str) -> Published {
-        let mut placed: Vec<Option<Placed>> = vec![None; events.len()];
-        let mut error = None;
+        let mut answers: Vec<Option<Result<Placed, QueueError>>> = events.iter().map(|_| None).collect();
+        let mut stopped = None;
         for wave in waves(events) {
-            let answers = wave.iter().map(|index| self.put_event(&events[*index]));
-            for (index, answer) in wave.iter().zip(join_all(answers).await) {
-                match answer {
-                    Ok(at) => placed[*index] = Some(at),
-                    Err(failed) => drop(error.get_or_insert(failed)),
-                }
-            }
-            if error.is_some() {
+            let sent = join_all(wave.iter().map(|index| self.put_event(&events[*index]))).await;
+            // One that does not fit is no reason to stop: it is never stored.
+            let failures = sent.iter().filter_map(|answer| answer.as_ref().err());
+            stopped =
+                failures.filter(|error| !matches!(error, QueueError::TooLarge)).map(QueueError::again).next();
+            wave.into_iter().zip(sent).for_each(|(index, answer)| answers[index] = Some(answer));
+            if stopped.is_some() {
                 break;
             }
         }
-        // What was stored beyond the first that was not is known when it comes again.
-        let receipt = |at: Placed| Receipt {
-            duplicate: at.is_duplicate,
-            epoch: epoch.to_owned(),
-            position: at.sequence,
-        };
-        Published { receipts: placed.into_iter().map_while(|at| at.map(receipt)).collect(), error }
+        in_order(answers, stopped, epoch)
     }
 
     async fn put_event(&self, event: &Event) -> Result<Placed, QueueError> {
@@ -111,4 +104,26 @@ impl Publisher {
         let placed = self.put(event.subject(), headers, event.body().clone()).await?;
         Ok(Receipt { duplicate: false, epoch: epoch.to_owned(), position: placed.sequence })
     }
+}
+
+/// The receipts up to the first event that was not stored, and why that one was
+/// not. What was stored beyond it is known when it comes again.
+fn in_order(
+    answers: Vec<Option<Result<Placed, QueueError>>>,
+    stopped: Option<QueueError>,
+    epoch: &str,
+) -> Published {
+    let mut published = Published::default();
+    for answer in answers {
+        match answer {
+            Some(Ok(Placed { sequence, is_duplicate })) => published.receipts.push(Receipt {
+                duplicate: is_duplicate,
+                epoch: epoch.to_owned(),
+                position: sequence,
+            }),
+            Some(Err(error)) => return Published { error: Some(error), ..published },
+            None => return Published { error: stopped, ..published },
+        }
+    }
+    published
 }

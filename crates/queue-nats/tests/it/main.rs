@@ -4,5 +4,6 @@
 mod cluster;
 mod conformance;
 mod full;
+mod joining;
 mod proxy;
 mod waiting;

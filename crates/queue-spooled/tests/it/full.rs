@@ -56,6 +56,28 @@ async fn an_event_that_does_not_fit_holds_up_no_other() {
     spooled.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_it_alone_is_set_aside() {
+    let mut world = World::new().await;
+    world.servers.kill_all();
+    let spooled = world.spooled(Duration::from_millis(300)).await;
+    // Kept while nobody takes them, they leave in groups of many entities.
+    let events = events("G", 300);
+    for event in &events[..150] {
+        spooled.publish(event.clone()).await.unwrap();
+    }
+    spooled.publish(large()).await.unwrap();
+    for event in &events[150..] {
+        spooled.publish(event.clone()).await.unwrap();
+    }
+    world.servers.start_all().unwrap();
+    world.wait_for(&events).await;
+    world.wait_until_empty().await;
+    let set_aside = queue_spooled::spool_state(&world.spool()).unwrap().set_aside;
+    assert_eq!(set_aside, 1, "the large one, and no other");
+    spooled.close().await;
+}
+
 /// Larger than the stream takes.
 fn large() -> Event {
     let name = "x".repeat(200);

@@ -1,0 +1,102 @@
+//! A route's place on the server, when others change it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{SystemClock, Timestamp};
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{
+    Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Terms, Verdict,
+};
+use queue_nats::{JetStream, Options, cluster::Cluster};
+
+async fn world() -> (Servers, Options) {
+    let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    options.layout.bytes = 64 << 20;
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    (servers, options)
+}
+
+async fn open(options: &Options) -> Arc<dyn EventQueue> {
+    Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap())
+}
+
+/// The route `r`, for events of these names, or for all.
+fn route(names: &[&str]) -> Route {
+    let event = names.iter().map(|name| (*name).to_owned()).collect();
+    let filter = Filter::from(Terms { event, ..Terms::default() });
+    Route { name: "r".to_owned(), filter, start: Start::Now, lease: Duration::from_secs(5) }
+}
+
+async fn done(delivery: Delivery) -> String {
+    let attempt = Attempt {
+        started_at: Timestamp::UNIX_EPOCH,
+        took: Duration::ZERO,
+        outcome: Outcome::Done,
+        status: None,
+        detail: None,
+    };
+    let name = delivery.event.name().to_owned();
+    delivery.ticket.settle(Settlement { verdict: Verdict::Done, attempt }).await.unwrap();
+    name
+}
+
+/// The names of the next `count` different events.
+async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    while seen.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(30), consumer.next(8)).await;
+        for delivery in next.unwrap_or_else(|_| panic!("only {seen:?} came")).unwrap() {
+            seen.insert(done(delivery).await);
+        }
+    }
+    seen
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_deleted_by_hand_is_made_again_where_it_was() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("A", "a")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["A"]));
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let stream = jetstream.get_stream("FLUENT_EVENTS").await.unwrap();
+    stream.delete_consumer("r").await.unwrap();
+    // Published while there is no consumer: "from now on" would miss it.
+    queue.publish(event("B", "b")).await.unwrap();
+    let seen = names(&mut *consumer, 1).await;
+    assert!(seen.is_subset(&set(&["A", "B"])), "{seen:?}");
+    if !seen.contains("B") {
+        assert_eq!(names(&mut *consumer, 1).await, set(&["B"]));
+    }
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() {
+    let (_servers, options) = world().await;
+    let (before, after) = (open(&options).await, open(&options).await);
+    let mut narrow = before.subscribe(route(&["OLD"])).await.unwrap();
+    // It asks all the time, and gets what it matches only after the other is gone.
+    #[expect(clippy::disallowed_methods, reason = "it is awaited")]
+    let asking = tokio::spawn(async move { names(&mut *narrow, 1).await });
+    let mut wide = after.subscribe(route(&[])).await.unwrap();
+    let wanted: Vec<String> = (0..40).map(|number| format!("W{number}")).collect();
+    for name in &wanted {
+        before.publish(event(name, "w")).await.unwrap();
+    }
+    assert_eq!(names(&mut *wide, 40).await, wanted.into_iter().collect());
+    drop(wide);
+    after.close().await;
+    before.publish(event("OLD", "o")).await.unwrap();
+    assert_eq!(asking.await.unwrap(), set(&["OLD"]), "the one before takes the route back");
+    before.close().await;
+}
