@@ -36,8 +36,16 @@ type Answer = dyn Fn(&Request, usize) -> Response<Body> + Send + Sync;
 pub struct Sink {
     /// Where it listens.
     pub address: SocketAddr,
-    requests: Arc<Mutex<Vec<Request>>>,
+    seen: Arc<Mutex<Seen>>,
     answer: Arc<Answer>,
+}
+
+/// What arrived, in order, and how often each event did: long runs look at the
+/// latter all the time.
+#[derive(Default)]
+struct Seen {
+    requests: Vec<Request>,
+    counts: HashMap<String, usize>,
 }
 
 /// An answer without a body.
@@ -62,11 +70,8 @@ impl Sink {
         answer: impl Fn(&Request, usize) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink = Self {
-            address: listener.local_addr().unwrap(),
-            requests: Arc::default(),
-            answer: Arc::new(answer),
-        };
+        let sink =
+            Self { address: listener.local_addr().unwrap(), seen: Arc::default(), answer: Arc::new(answer) };
         let router = Router::new().fallback(receive).with_state(sink.clone());
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -83,16 +88,12 @@ impl Sink {
 
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+        self.seen.lock().unwrap().requests.clone()
     }
 
     /// How often each event arrived.
     pub fn counts(&self) -> HashMap<String, usize> {
-        let mut counts = HashMap::new();
-        for request in self.requests.lock().unwrap().iter() {
-            *counts.entry(request.header("ce-id").to_owned()).or_default() += 1;
-        }
-        counts
+        self.seen.lock().unwrap().counts.clone()
     }
 
     /// Whether there was no request.
@@ -102,17 +103,18 @@ impl Sink {
 
     /// How many requests there were.
     pub fn len(&self) -> usize {
-        self.requests.lock().unwrap().len()
+        self.seen.lock().unwrap().requests.len()
     }
 }
 
 async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let request = Request { path: uri.path().to_owned(), headers, body };
     let before = {
-        let mut requests = sink.requests.lock().unwrap();
-        let before = requests.iter().filter(|r| r.header("ce-id") == request.header("ce-id")).count();
-        requests.push(request.clone());
-        before
+        let mut seen = sink.seen.lock().unwrap();
+        seen.requests.push(request.clone());
+        let count = seen.counts.entry(request.header("ce-id").to_owned()).or_default();
+        *count += 1;
+        *count - 1
     };
     let response = (sink.answer)(&request, before);
     if response.status() == 299 {

@@ -36,7 +36,7 @@ pub async fn settle(
     let began = Instant::now();
     let (mut missing, mut heard) = (missing(sink, &accepted), Instant::now());
     while !missing.is_empty() && heard.elapsed() < patience {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         let now = self::missing(sink, &accepted);
         if now.len() < missing.len() {
             heard = Instant::now();
