@@ -4,6 +4,7 @@
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::message::StreamMessage;
+use event_model::EventId;
 use queue::QueueError;
 use serde_json::json;
 
@@ -16,6 +17,8 @@ use crate::shared::{Origin, Shared};
 pub(crate) struct Place<'r> {
     pub(crate) route: &'r str,
     pub(crate) origin: Origin,
+    /// In another life of the stream, the same sequence is another event.
+    pub(crate) event: EventId,
 }
 
 impl Place<'_> {
@@ -27,21 +30,22 @@ impl Place<'_> {
     pub(crate) async fn mark(&self, shared: &Shared, attempt: u32) -> Result<(), QueueError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, format!("{}.{attempt}.{:x}", self.subject(), shared.instance));
-        let mark = format!("{attempt} {:x}", shared.instance);
+        let mark = format!("{} {:x}", self.event, shared.instance);
         shared.publisher.put(self.subject(), headers, mark.into()).await.map(drop)
     }
 
-    /// The attempt that was last marked, by another process: this one lives, so
-    /// it can't have died of it.
-    pub(crate) async fn marked(&self, shared: &Shared) -> Result<Option<u32>, QueueError> {
+    /// Whether another process has marked an attempt of it: this one lives, so it
+    /// can't have died of it. Which attempt says nothing: a process may die
+    /// before it begins the one that the server has counted.
+    pub(crate) async fn is_marked(&self, shared: &Shared) -> Result<bool, QueueError> {
         let request = json!({ "last_by_subj": self.subject() });
         let found = api::get_message(&shared.link, ATTEMPTS, &request).await;
         let found = found.map_err(|error| error.of("looking for the mark of an attempt"))?;
-        let read = |message: StreamMessage| {
-            let (attempt, instance) = std::str::from_utf8(&message.payload).ok()?.split_once(' ')?;
+        let is_others = |message: StreamMessage| {
+            let (event, instance) = std::str::from_utf8(&message.payload).ok()?.split_once(' ')?;
             let is_ours = u64::from_str_radix(instance, 16) == Ok(shared.instance);
-            attempt.parse().ok().filter(|_| !is_ours)
+            Some(event == self.event.to_string() && !is_ours)
         };
-        Ok(found.and_then(read))
+        Ok(found.and_then(is_others).unwrap_or(false))
     }
 }

@@ -164,7 +164,7 @@ impl Lease for NatsLease {
     fn alone(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             self.check()?;
-            let place = Place { route: &self.route, origin: self.origin };
+            let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
             place.mark(&self.shared, self.past.attempts).await
         }
         .boxed()

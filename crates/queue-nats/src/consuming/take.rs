@@ -73,8 +73,10 @@ impl Taking {
             match self.died(&mut taken, delivered - 1).await {
                 Ok(true) => return Took::Nothing,
                 Ok(false) => {}
+                // It may be what a process died of: not handed out on a guess.
                 Err(error) => {
-                    tracing::warn!(route = &*self.route, %error, "what died before is not written down")
+                    tracing::warn!(route = &*self.route, %error, "what became of an attempt can't be read: it comes again after its lease");
+                    return Took::Nothing;
                 }
             }
         }
@@ -89,15 +91,18 @@ impl Taking {
         let lease = self.lease.saturating_mul(deaths);
         let began = self.shared.clock.now().saturating_sub(lease).ok();
         taken.past.first_attempt_at = taken.past.first_attempt_at.or(began);
-        let place = Place { route: &self.route, origin: taken.origin };
         let (shared, event, past) = (&self.shared, &taken.event, &taken.past);
-        if place.marked(shared).await? == Some(past.attempts) {
+        let place = Place { route: &self.route, origin: taken.origin, event: event.id() };
+        if place.is_marked(shared).await? {
             tracing::error!(route = &*self.route, event.id = %event.id(), "an event was alone in flight when the process died: it is a dead letter now");
             bury_crashed(shared, event, past, &self.route, &taken.reply).await?;
             return Ok(true);
         }
         let attempt = ended(shared, Outcome::Died);
-        shared.attempts.record(line(event, &self.route, past, &attempt, Then::Back)).await?;
+        let line = line(event, &self.route, past, &attempt, Then::Back);
+        if let Err(error) = shared.attempts.record(line).await {
+            tracing::warn!(route = &*self.route, %error, "an attempt is missing in the history");
+        }
         Ok(false)
     }
 

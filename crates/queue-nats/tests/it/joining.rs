@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{SystemClock, Timestamp};
+use futures::StreamExt;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Terms, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, EventQueue, Filter, Outcome, Route, Settlement,
+    Start, Terms, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -99,4 +101,37 @@ async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() 
     before.publish(event("OLD", "o")).await.unwrap();
     assert_eq!(asking.await.unwrap(), set(&["OLD"]), "the one before takes the route back");
     before.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_died_alone_is_buried_though_another_died_before_it_began() {
+    let (servers, options) = world().await;
+    let (before, route) = (open(&options).await, Route { lease: Duration::from_secs(1), ..route(&[]) });
+    let mut consumer = before.subscribe(route.clone()).await.unwrap();
+    before.publish(event("A", "a")).await.unwrap();
+    let mut delivery = consumer.next(1).await.unwrap().remove(0);
+    delivery.ticket.alone().await.unwrap();
+    std::mem::forget(delivery);
+    // A process that was sent it, and died before it read it.
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let raw: async_nats::jetstream::consumer::PullConsumer =
+        jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();
+    let mut sent = raw.fetch().max_messages(1).messages().await.unwrap();
+    while sent.next().await.is_none() {
+        sent = raw.fetch().max_messages(1).messages().await.unwrap();
+    }
+    let after = open(&options).await;
+    let mut consumer = after.subscribe(route).await.unwrap();
+    after.publish(event("B", "b")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["B"]));
+    let letters = async || {
+        let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+        let letters = after.stores().dead_letters().list(query).await.unwrap();
+        letters.iter().map(|letter| letter.reason).collect::<Vec<_>>()
+    };
+    while letters().await.is_empty() {
+        let more = tokio::time::timeout(Duration::from_millis(200), consumer.next(8)).await;
+        assert!(more.is_err(), "it was attempted again: {more:?}");
+    }
+    assert_eq!(letters().await, [DeadReason::Crash]);
 }
