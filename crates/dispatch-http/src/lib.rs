@@ -17,6 +17,7 @@ pub mod addresses;
 mod outcome;
 mod settings;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
@@ -96,10 +97,9 @@ fn headers(event: &Event, cx: &Context) -> HeaderMap {
         ("fluent-attempt", Some(cx.attempt.to_string())),
         ("traceparent", cx.trace.map(|trace| trace.to_string())),
     ];
-    let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));
     event
         .cloud_event_headers()
-        .into_iter()
         .chain(ours)
         .filter_map(|(name, value)| {
             Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))

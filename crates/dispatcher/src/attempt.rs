@@ -45,6 +45,7 @@ impl Attempting {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let attempt = self.bounded(&event, &cx);
         let ended = tokio::select! {
+            biased;
             ended = hold(&mut delivery.ticket, attempt) => ended,
             () = self.patience.cancelled() => None,
         };

@@ -14,6 +14,8 @@ pub(crate) async fn hold<T>(ticket: &mut Ticket, work: impl Future<Output = T>) 
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
+            // Work that is done at once needs no timer.
+            biased;
             done = &mut work => return Some(done),
             _ = ticks.tick() => {
                 if let Err(QueueError::LeaseLost) = ticket.progress().await {

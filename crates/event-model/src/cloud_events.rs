@@ -1,6 +1,8 @@
 //! An event as a CloudEvent 1.0 in binary mode: attributes beside the body.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::Event;
@@ -18,8 +20,8 @@ pub const MAX_HEADER_VALUE: usize = 2048;
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// `text` as a header value by the HTTP binding's rules.
-pub fn encode_header_value(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
+pub fn encode_header_value(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, ENCODED).into()
 }
 
 impl Event {
@@ -37,25 +39,26 @@ impl Event {
     }
 
     /// The CloudEvents attributes as header names and encoded values.
-    pub fn cloud_event_headers(&self) -> Vec<(&'static str, String)> {
+    pub fn cloud_event_headers(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
         [
-            (EVENT_ID_HEADER, Some(self.id().to_string())),
-            ("ce-specversion", Some("1.0".to_owned())),
-            ("ce-type", Some(self.name().to_owned())),
-            ("ce-source", Some(self.source())),
-            ("ce-subject", self.entity()),
-            ("ce-time", Some(self.received_at().to_string())),
-            ("content-type", Some("application/json".to_owned())),
+            (EVENT_ID_HEADER, Some(Cow::Owned(self.id().to_string()))),
+            ("ce-specversion", Some(Cow::Borrowed("1.0"))),
+            ("ce-type", Some(encode_header_value(self.name()))),
+            ("ce-source", Some(encoded(self.source()))),
+            ("ce-subject", self.entity().map(encoded)),
+            ("ce-time", Some(Cow::Owned(self.received_at().to_string()))),
+            ("content-type", Some(Cow::Borrowed("application/json"))),
         ]
         .into_iter()
-        .filter_map(|(name, value)| Some((name, encoded(name, &value?)?)))
-        .collect()
+        .filter_map(|(name, value)| Some((name, value.filter(|value| value.len() <= MAX_HEADER_VALUE)?)))
     }
 }
 
-fn encoded(name: &str, value: &str) -> Option<String> {
-    let value = if name == "content-type" { value.to_owned() } else { encode_header_value(value) };
-    (value.len() <= MAX_HEADER_VALUE).then_some(value)
+fn encoded(text: String) -> Cow<'static, str> {
+    match encode_header_value(&text) {
+        Cow::Borrowed(_) => Cow::Owned(text),
+        Cow::Owned(encoded) => Cow::Owned(encoded),
+    }
 }
 
 #[cfg(test)]

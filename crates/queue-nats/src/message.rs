@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
-use async_nats::header::{IntoHeaderName, NATS_MESSAGE_ID};
+use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
 use event_model::{Algorithm, Event, EventId, MAX_HEADER_VALUE, Stored, Timestamp, encode_header_value};
 
@@ -26,28 +26,30 @@ pub(crate) struct NotAnEvent(pub(crate) &'static str);
 /// The headers of an event, without a message id.
 pub(crate) fn headers(event: &Event) -> HeaderMap {
     let mut headers = HeaderMap::new();
+    // By name, not by text: a text would be checked and copied each time.
+    let mut set = |name, value| headers.insert(HeaderName::from_static(name), value);
     for (name, value) in event.cloud_event_headers() {
-        headers.insert(name, value);
+        set(name, value.into_owned());
     }
     let stored = event.stored();
-    headers.insert(HEADER_SIGNATURE, stored.signature.as_str());
-    headers.insert(HEADER_ALGORITHM, stored.algorithm.as_str());
-    headers.insert(HEADER_KEY, stored.key.to_string());
-    headers.insert(HEADER_ORIGIN, WEBHOOK);
+    set(HEADER_SIGNATURE, stored.signature.clone());
+    set(HEADER_ALGORITHM, stored.algorithm.as_str().to_owned());
+    set(HEADER_KEY, stored.key.to_string());
+    set(HEADER_ORIGIN, WEBHOOK.to_owned());
     if let Some(trace) = stored.trace {
-        headers.insert(HEADER_TRACE, trace.to_string());
+        set(HEADER_TRACE, trace.to_string());
     }
     if let Some(root) = root(event).filter(|root| root.len() <= MAX_HEADER_VALUE) {
-        headers.insert(HEADER_ROOT, root);
+        set(HEADER_ROOT, root);
     }
     if stored.refed {
-        headers.insert(HEADER_REFED, "true");
+        set(HEADER_REFED, "true".to_owned());
     }
     headers
 }
 
 /// The headers of an event that is stored once under `id`.
-pub(crate) fn headers_with_id(event: &Event, id: &str) -> HeaderMap {
+pub(crate) fn headers_with_id(event: &Event, id: String) -> HeaderMap {
     let mut headers = headers(event);
     headers.insert(NATS_MESSAGE_ID, id);
     headers
@@ -57,7 +59,7 @@ fn root(event: &Event) -> Option<String> {
     let fields = event.fields();
     let reference = fields.root_entity_ref.as_deref()?;
     let kind = fields.root_entity_type.as_deref().unwrap_or_default();
-    Some(encode_header_value(&format!("{kind}/{reference}")))
+    Some(encode_header_value(&format!("{kind}/{reference}")).into_owned())
 }
 
 /// The event of a stored message, if it still has the digest it was stored under.
@@ -80,8 +82,8 @@ pub(crate) fn algorithm(headers: &HeaderMap) -> Option<Algorithm> {
 }
 
 /// A header's only value.
-pub(crate) fn text(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<&str> {
-    headers.get(name).map(async_nats::HeaderValue::as_str)
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Option<&'h str> {
+    headers.get(HeaderName::from_static(name)).map(async_nats::HeaderValue::as_str)
 }
 
 /// A header's value, read as what it must be.

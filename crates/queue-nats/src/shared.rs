@@ -126,7 +126,7 @@ impl Shared {
         headers.insert(HEADER_REASON, reason.as_str());
         headers.insert(HEADER_BURIED, self.clock.now().to_string());
         if let Some(detail) = detail {
-            headers.insert(HEADER_DETAIL, encode_header_value(detail));
+            headers.insert(HEADER_DETAIL, encode_header_value(detail).as_ref());
         }
         headers.insert(NATS_MESSAGE_ID, format!("{}/{route}/dead", past.delivery(event)));
         let placed = self.publisher.put(dead(route), headers, event.body().clone()).await?;

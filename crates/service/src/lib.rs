@@ -10,6 +10,7 @@ mod stage;
 
 use std::process::ExitCode;
 
+pub use mimalloc::MiMalloc as Allocator;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::exit::{FAILED, SETTINGS, code};

@@ -99,7 +99,7 @@ fn headers(body: &Quarantined) -> HeaderMap {
     headers.insert(HEADER_KEY, body.key.to_string());
     headers.insert(HEADER_SIGNATURE, body.signature.as_str());
     headers.insert(HEADER_TIME, body.received_at.to_string());
-    headers.insert(HEADER_REASON, encode_header_value(&body.reason));
+    headers.insert(HEADER_REASON, encode_header_value(&body.reason).as_ref());
     headers
 }
 

@@ -7,9 +7,13 @@ use queue::{Filter, Terms};
 const MAX_SUBJECTS: usize = 16;
 
 /// The subjects that hold everything the filter wants, and perhaps more: what
-/// is not in a subject is matched here.
+/// is not in a subject is matched here. None for everything: the server compares
+/// each message with a subject, though all match it, and not without one.
 pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
     let Terms { event, environment, account, retailer, entity_type, .. } = &filter.matching;
+    if [event, environment, account, retailer, entity_type].iter().all(|wanted| wanted.is_empty()) {
+        return Vec::new();
+    }
     let mut subjects = vec!["fluent.events".to_owned()];
     for wanted in [environment, account, retailer, entity_type, event] {
         let tokens: Vec<String> = wanted.iter().map(|value| token(Some(value))).collect();
@@ -36,8 +40,8 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_one_subject() {
-        assert_eq!(subjects(&Filter::default()), ["fluent.events.*.*.*.*.*.*"]);
+    fn everything_needs_no_subject() {
+        assert!(subjects(&Filter::default()).is_empty());
     }
 
     #[test]

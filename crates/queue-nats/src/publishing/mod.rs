@@ -92,7 +92,7 @@ impl Publisher {
     }
 
     async fn put_event(&self, event: &Event) -> Result<Placed, QueueError> {
-        let headers = message::headers_with_id(event, &event.id().to_string());
+        let headers = message::headers_with_id(event, event.id().to_string());
         self.put(event.subject(), headers, event.body().clone()).await
     }
 
@@ -100,7 +100,7 @@ impl Publisher {
     /// its own id, but has lost the message.
     pub(crate) async fn publish_again(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
         let id = format!("{}/refed/{:08x}", event.id(), fastrand::u32(..));
-        let headers = message::headers_with_id(event, &id);
+        let headers = message::headers_with_id(event, id);
         let placed = self.put(event.subject(), headers, event.body().clone()).await?;
         Ok(Receipt { duplicate: false, epoch: epoch.to_owned(), position: placed.sequence })
     }

@@ -25,6 +25,10 @@ use clap::{Parser, Subcommand};
 use crate::inputs::Inputs;
 use crate::report::Report;
 
+/// As in the binaries that are shipped.
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {
@@ -37,6 +41,9 @@ struct Args {
     /// On NATS servers, instead of the embedded queue
     #[arg(long)]
     cluster: bool,
+    /// Only this part of the cluster's rows
+    #[arg(long, value_enum, requires = "cluster")]
+    only: Option<nats::Part>,
     #[command(subcommand)]
     subject: Option<Subject>,
 }
@@ -64,7 +71,8 @@ fn main() -> anyhow::Result<()> {
             subjects::gateway_on_nats(&servers, replicas, &key, spool)
         }
         None => {
-            let report = if args.cluster { nats::measure(args.quick)? } else { measure(args.quick)? };
+            let report =
+                if args.cluster { nats::measure(args.quick, args.only)? } else { measure(args.quick)? };
             if args.json { report.print_json() } else { report.print() }
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::{self, consumer, message::PublishMessage};
+use clap::ValueEnum;
 use event_model::{Event, SystemClock};
 use futures::StreamExt;
 use nats_server::Cluster;
@@ -182,18 +183,39 @@ where
     Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
 }
 
-/// Every row of the cluster.
-pub(crate) fn measure(quick: bool) -> anyhow::Result<Report> {
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Publishing, with each kind of server
+    Publish,
+    /// The gateway beside its floors
+    Gateway,
+    /// The dispatcher beside a bare consumer
+    Dispatcher,
+    /// A server that leads dies
+    Dying,
+    /// Publishing while more and more is there
+    Filling,
+}
+
+/// Every row of the cluster, or of one part.
+pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report> {
     let scale = if quick { 10 } else { 1 };
     let inputs = Inputs::make(2 * scale)?;
     let mut report = Report::default();
-    for (servers, sync_always) in [(1, false), (1, true), (3, false), (3, true)] {
-        publishing(&mut report, servers, sync_always, scale)?;
+    for part in Part::value_variants().iter().filter(|part| only.is_none_or(|only| only == **part)) {
+        match part {
+            Part::Publish => {
+                for (servers, sync_always) in [(1, false), (1, true), (3, false), (3, true)] {
+                    publishing(&mut report, servers, sync_always, scale)?;
+                }
+            }
+            Part::Gateway => gateways(&mut report, &inputs, scale)?,
+            Part::Dispatcher => dispatchers(&mut report, 100_000 / scale)?,
+            Part::Dying => dying(&mut report, &inputs)?,
+            Part::Filling => filling(&mut report, scale)?,
+        }
     }
-    gateways(&mut report, &inputs, scale)?;
-    dispatchers(&mut report, 100_000 / scale)?;
-    dying(&mut report, &inputs)?;
-    filling(&mut report, scale)?;
     Ok(report)
 }
 
@@ -210,53 +232,83 @@ fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize
     Ok(())
 }
 
+/// How often each is measured, in turn with what it is compared with. The least
+/// counts: whoever else uses this machine can only add to it.
+const ROUNDS: usize = 3;
+
+fn least<const N: usize>(mut round: impl FnMut() -> anyhow::Result<[Row; N]>) -> anyhow::Result<[Row; N]> {
+    let mut best = round()?;
+    for _ in 1..ROUNDS {
+        for (best, row) in best.iter_mut().zip(round()?) {
+            if row.cpu_us < best.cpu_us {
+                *best = row;
+            }
+        }
+    }
+    Ok(best)
+}
+
 fn gateways(report: &mut Report, inputs: &Inputs, scale: usize) -> anyhow::Result<()> {
     let signed = &inputs.rsa1024;
-    let axum = report.add("floor: bare axum route, keep-alive", load_axum(signed, false)?);
-    let verify = report.add("floor: bare verification, RSA 1024", floors::verify(signed, 100_000 / scale)?);
-    let bare = Servers::start(1, false)?.publish_bare(100_000 / scale)?;
-    let bare = report.add("floor: bare publish, R1 (again)", bare);
-    let file =
-        report.add("floor: bare publish, embedded queue", floors::publish(CONNECTIONS, 100_000 / scale)?);
+    let gateway = |spool: Option<&std::path::Path>| {
+        let servers = Servers::start(1, false)?;
+        start_gateway_on_nats(&servers.urls(), 1, signed, spool)?.load(&signed.requests, false)
+    };
+    let [axum, verify, bare, file, plain, spooled] = least(|| {
+        let spool = tempfile::tempdir_in(disk()?)?;
+        Ok([
+            load_axum(signed, false)?,
+            floors::verify(signed, 100_000 / scale)?,
+            Servers::start(1, false)?.publish_bare(100_000 / scale)?,
+            floors::publish(CONNECTIONS, 100_000 / scale)?,
+            gateway(None)?,
+            gateway(Some(spool.path()))?,
+        ])
+    })?;
     let sum = axum.cpu_us + verify.cpu_us + bare.cpu_us;
-
-    let servers = Servers::start(1, false)?;
-    let gateway = start_gateway_on_nats(&servers.urls(), 1, signed, None)?.load(&signed.requests, false)?;
-    let one = report.add("gateway on JetStream R1, no spool", gateway.of_floor(sum).wanted(0.0, 1.5));
-    let (servers, spool) = (Servers::start(1, false)?, tempfile::tempdir_in(disk()?)?);
-    let gateway = start_gateway_on_nats(&servers.urls(), 1, signed, Some(spool.path()))?;
-    let gateway = gateway.load(&signed.requests, false)?.of_floor(sum + file.cpu_us).wanted(0.0, 1.5);
-    report.add("gateway on JetStream R1, with its spool", gateway);
-
-    let servers = Servers::start(1, false)?;
-    let two = [0, 1].map(|_| start_gateway_on_nats(&servers.urls(), 1, signed, None));
-    let half = signed.requests.len() / 2;
-    let (first, second) = std::thread::scope(|scope| {
-        let second =
-            scope.spawn(|| two[1].as_ref().map(|gateway| gateway.load(&signed.requests[half..], false)));
-        let first = two[0].as_ref().map(|gateway| gateway.load(&signed.requests[..half], false));
-        (first, second.join())
-    });
-    if let (Ok(Ok(first)), Ok(Ok(Ok(second)))) = (first, second) {
-        let both = Row {
-            rate: first.rate + second.rate,
-            cpu_us: f64::midpoint(first.cpu_us, second.cpu_us),
-            ..first
-        };
-        report.add("two gateways on JetStream R1, no spool", both.of_floor(one.cpu_us));
-    }
+    let with_spool = sum + file.cpu_us;
+    report.add("floor: bare axum route, keep-alive", axum);
+    report.add("floor: bare verification, RSA 1024", verify);
+    report.add("floor: bare publish, R1 (again)", bare);
+    report.add("floor: bare publish, embedded queue", file);
+    let one = report.add("gateway on JetStream R1, no spool", plain.of_floor(sum).wanted(0.0, 1.5));
+    let spooled = spooled.of_floor(with_spool).wanted(0.0, 1.5);
+    report.add("gateway on JetStream R1, with its spool", spooled);
+    let [two] = least(|| Ok([two_gateways(inputs)?]))?;
+    report.add("two gateways on JetStream R1, no spool", two.of_floor(one.cpu_us));
     Ok(())
 }
 
+/// Each gets half of the load, at the same time.
+fn two_gateways(inputs: &Inputs) -> anyhow::Result<Row> {
+    let (servers, signed) = (Servers::start(1, false)?, &inputs.rsa1024);
+    let gateway = || start_gateway_on_nats(&servers.urls(), 1, signed, None);
+    let (first, second) = (gateway()?, gateway()?);
+    let (these, those) = signed.requests.split_at(signed.requests.len() / 2);
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| second.load(those, false));
+        (first.load(these, false), second.join())
+    });
+    let (first, second) = (first?, second.map_err(|_| anyhow::anyhow!("the load panicked"))??);
+    let cpu_us = f64::midpoint(first.cpu_us, second.cpu_us);
+    Ok(Row { rate: first.rate + second.rate, cpu_us, ..first })
+}
+
 fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
-    let servers = Servers::start(1, false)?;
-    servers.publish(count, 0)?;
-    let pull = report.add("floor: bare pull consumer, R1", servers.pull_bare(count)?);
-    let one = servers.dispatchers(count, 1)?.of_floor(pull.cpu_us).wanted(0.6 * pull.rate, f64::INFINITY);
+    let filled = || {
+        let servers = Servers::start(1, false)?;
+        servers.publish(count, 0)?;
+        anyhow::Ok(servers)
+    };
+    let [pull, one, two] = least(|| {
+        let servers = filled()?;
+        Ok([servers.pull_bare(count)?, servers.dispatchers(count, 1)?, filled()?.dispatchers(count, 2)?])
+    })?;
+    let (least, wanted) = (pull.cpu_us, 0.6 * pull.rate);
+    report.add("floor: bare pull consumer, R1", pull);
+    let one = one.of_floor(least).wanted(wanted, f64::INFINITY);
     let one = report.add("dispatcher, no-op, R1", one);
-    let servers = Servers::start(1, false)?;
-    servers.publish(count, 0)?;
-    report.add("two dispatchers, no-op, R1", servers.dispatchers(count, 2)?.of_floor(one.cpu_us));
+    report.add("two dispatchers, no-op, R1", two.of_floor(one.cpu_us));
     Ok(())
 }
 
@@ -284,10 +336,14 @@ fn filling(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let (mut there, mut floor) = (0, None);
     for wanted in [1_000, 100_000 / scale, 1_000_000 / scale] {
         servers.publish(wanted - there, there)?;
-        let row = servers.publish(20_000 / scale, wanted)?;
-        there = wanted + 20_000 / scale;
+        there = wanted;
+        let [row] = least(|| {
+            let row = servers.publish(20_000 / scale, there)?;
+            there += 20_000 / scale;
+            Ok([row])
+        })?;
         let floor = *floor.get_or_insert(row.cpu_us);
-        report.add(&format!("publish with {wanted} waiting, R1"), row.of_floor(floor));
+        report.add(&format!("publish with {wanted} waiting, R1"), row.of_floor(floor).wanted(0.0, 1.1));
     }
     Ok(())
 }
