@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::server::{Options, Server, free_port};
+use crate::server::{Options, Place, Server, free_port};
 
 /// Servers that know each other, or one alone.
 #[derive(Debug)]
@@ -17,18 +17,22 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `count` servers and waits until each is healthy.
     pub fn start(count: usize, options: &Options) -> anyhow::Result<Self> {
-        let (folder, temporary) = place(options)?;
+        let (folder, temporary) = folder_of(options)?;
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect::<Result<_, _>>()?;
-        let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let place = |number: usize| options.places.get(number).cloned().unwrap_or_default();
+        let ports: Vec<String> = (0..)
+            .map(place)
+            .zip(ports)
+            .map(|(at, port): (Place, u16)| format!("{}:{port}", at.address))
+            .collect();
+        let routes: Vec<String> = ports.iter().map(|at| format!("nats://{at}")).collect();
         let mut servers = Vec::new();
-        for (number, port) in ports.iter().enumerate() {
+        for (number, at) in ports.iter().enumerate() {
             let name = format!("nats-{}", number + 1);
-            let others = format!(
-                "cluster {{ name: fluent, listen: 127.0.0.1:{port}, routes: [{}] }}",
-                routes.join(", ")
-            );
+            let others =
+                format!("cluster {{ name: fluent, listen: \"{at}\", routes: [{}] }}", routes.join(", "));
             let others = if count > 1 { others } else { String::new() };
-            servers.push(Server::prepare(&name, &folder.join(&name), &others, options)?);
+            servers.push(Server::prepare(&name, &place(number), &folder.join(&name), &others, options)?);
         }
         let mut cluster = Self { servers, _folder: temporary };
         cluster.start_all()?;
@@ -64,7 +68,7 @@ impl Cluster {
     }
 }
 
-fn place(options: &Options) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
+fn folder_of(options: &Options) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
     if let Some(folder) = &options.folder {
         return Ok((folder.clone(), None));
     }

@@ -19,4 +19,4 @@ mod server;
 
 pub use crate::binary::{VERSION, find};
 pub use crate::cluster::Cluster;
-pub use crate::server::{Options, Server};
+pub use crate::server::{Options, Place, Server};

@@ -1,6 +1,7 @@
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +27,24 @@ pub struct Options {
     pub files: Vec<(String, String)>,
     /// Where streams are kept; left out, in a folder that is removed again.
     pub folder: Option<PathBuf>,
+    /// Where each server runs, in order; left out, on loopback.
+    pub places: Vec<Place>,
+}
+
+/// Where a server runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What it listens on.
+    pub address: IpAddr,
+    /// The command that its own is an argument of: one that enters a network
+    /// namespace, say.
+    pub within: Vec<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { address: IpAddr::from([127, 0, 0, 1]), within: Vec::new() }
+    }
 }
 
 impl Default for Options {
@@ -37,6 +56,7 @@ impl Default for Options {
             more: String::new(),
             files: Vec::new(),
             folder: None,
+            places: Vec::new(),
         }
     }
 }
@@ -53,6 +73,7 @@ fn programs() -> PathBuf {
 pub struct Server {
     /// Its name in the cluster.
     pub name: String,
+    place: Place,
     port: u16,
     monitor: u16,
     program: PathBuf,
@@ -66,10 +87,11 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
 }
 
 impl Server {
-    /// Writes the configuration of a server called `name`, with its data in
-    /// `folder`. `cluster` is the configuration's part about the others.
+    /// Writes the configuration of a server called `name` at `place`, with its
+    /// data in `folder`. `cluster` is the configuration's part about the others.
     pub(crate) fn prepare(
         name: &str,
+        place: &Place,
         folder: &Path,
         cluster: &str,
         options: &Options,
@@ -78,25 +100,28 @@ impl Server {
         let (port, monitor) = (free_port()?, free_port()?);
         let sync = if options.sync_always { "always" } else { "2m" };
         let (store, max, more) = (folder.join("store"), &options.max_file, &options.more);
+        let address = place.address;
         let text = format!(
-            "server_name: {name}\nlisten: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\nmax_payload: 4MB\n\
+            "server_name: {name}\nlisten: {address}:{port}\nhttp: {address}:{monitor}\nmax_payload: 4MB\n\
              jetstream {{ store_dir: {store:?}, max_file: {max}, max_mem: 64MB, sync_interval: {sync} }}\n\
-             {cluster}\n{more}\n"
+             lame_duck_duration: 30s\nlame_duck_grace_period: 2s\n{cluster}\n{more}\n"
         );
         fs::write(folder.join("nats.conf"), text)?;
         for (name, content) in &options.files {
             fs::write(folder.join(name), content)?;
         }
         let program = crate::find(&options.programs)?;
-        Ok(Self { name: name.to_owned(), port, monitor, program, folder: folder.to_owned(), child: None })
+        let (name, place, folder) = (name.to_owned(), place.clone(), folder.to_owned());
+        Ok(Self { name, place, port, monitor, program, folder, child: None })
     }
 
     /// Starts it, also again after [`Server::kill`]. Does not wait: see
     /// [`Server::wait`].
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.folder.join("nats.log"))?;
-        let mut command = Command::new(&self.program);
-        command.arg("--config").arg(self.folder.join("nats.conf"));
+        let mut words = self.place.within.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg("--config").arg(self.folder.join("nats.conf"));
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         self.child = Some(child.with_context(|| format!("starting {}", self.program.display()))?);
         Ok(())
@@ -130,7 +155,7 @@ impl Server {
 
     /// What its monitoring port answers: head and body as they come.
     pub fn get(&self, path: &str) -> std::io::Result<String> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.monitor));
+        let address = SocketAddr::from((self.place.address, self.monitor));
         let patience = Duration::from_secs(1);
         let mut stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_read_timeout(Some(patience))?;
@@ -142,7 +167,7 @@ impl Server {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.place.address, self.port)
     }
 
     /// The port of that.
@@ -171,6 +196,16 @@ impl Server {
     /// Stops it where it stands, as a machine that hangs.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+    }
+
+    /// Asks it to send its clients away, one after another, and to end.
+    pub fn retire(&self) {
+        self.signal(Signal::USR2);
+    }
+
+    /// Whether its process is there.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Lets it go on.

@@ -43,9 +43,10 @@ enum Fault {
     LeaderKilled,
     LeaderFrozen,
     AllServersKilled,
+    ServersRetiredInTurn,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 9] = [
     Fault::GatewayKilled,
     Fault::GatewayKilled,
     Fault::GatewayKilled,
@@ -54,6 +55,7 @@ const FAULTS: [Fault; 8] = [
     Fault::LeaderKilled,
     Fault::LeaderFrozen,
     Fault::AllServersKilled,
+    Fault::ServersRetiredInTurn,
 ];
 
 impl Fault {
@@ -85,6 +87,16 @@ impl Fault {
                 deployment.servers.kill_all();
                 wait(random, 10_000..60_000).await;
                 deployment.servers.start_all().unwrap();
+            }
+            Self::ServersRetiredInTurn => {
+                for server in &mut deployment.servers.servers {
+                    server.retire();
+                    while server.is_running() {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    server.start().unwrap();
+                    server.wait().unwrap();
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A cluster on this machine: NATS servers, gateways and dispatchers, each a
 //! process of its own, with the configuration that is shipped for NATS.
 
+mod aside;
 mod check;
 mod service;
 
@@ -8,12 +9,14 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nats_server::Cluster;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use crate::deployment::aside::Aside;
 pub use crate::deployment::check::{Outcome, settle};
 pub use crate::deployment::service::Service;
 
@@ -36,6 +39,8 @@ pub struct Plan {
     pub bytes: String,
     /// The routes, as YAML.
     pub routes: String,
+    /// Where the first server and the first gateway run, if not with the rest.
+    pub aside: Option<Arc<Aside>>,
 }
 
 impl Plan {
@@ -49,6 +54,7 @@ impl Plan {
             dispatchers: 2,
             bytes: "1GiB".to_owned(),
             routes: routes.into(),
+            aside: None,
         }
     }
 }
@@ -92,6 +98,7 @@ impl Deployment {
             more: "include accounts.conf".to_owned(),
             files: accounts(),
             folder: Some(folder.path().join("nats")),
+            places: plan.aside.as_ref().map(|aside| aside.places(plan.servers)).unwrap_or_default(),
             ..nats_server::Options::default()
         };
         let servers = Cluster::start(plan.servers, &options).unwrap();
@@ -110,8 +117,13 @@ impl Deployment {
     }
 
     fn gateway(&self, number: usize) -> Service {
-        let [webhook, health] = free_ports();
+        let [mut webhook, mut health] = free_ports();
         let name = format!("gateway-{number}");
+        let aside = self.plan.aside.as_ref().filter(|_| number == 0);
+        if let Some(aside) = aside {
+            webhook.set_ip(aside.web());
+            health.set_ip(aside.web());
+        }
         let before = match self.plan.has_spools {
             true => format!("  spool: {{ path: {name}/spool.db }}\n"),
             false => "  acknowledge: queue\n".to_owned(),
@@ -123,7 +135,9 @@ impl Deployment {
              fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n"
         );
         let config = self.write(&name, "gateway", &rest);
-        Service::new(&name, "stage-gateway", config, health, Some(webhook))
+        let mut gateway = Service::new(&name, "stage-gateway", config, health, Some(webhook));
+        gateway.set_within(aside.map(|aside| aside.within()).unwrap_or_default());
+        gateway
     }
 
     fn dispatcher(&self, number: usize) -> Service {

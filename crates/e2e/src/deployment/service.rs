@@ -1,7 +1,8 @@
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub struct Service {
     config: PathBuf,
     health: SocketAddr,
     args: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
+    within: Vec<String>,
     child: Option<Child>,
 }
 
@@ -34,7 +37,27 @@ impl Service {
         health: SocketAddr,
         webhook: Option<SocketAddr>,
     ) -> Self {
-        Self { name: name.to_owned(), webhook, program, config, health, args: Vec::new(), child: None }
+        Self {
+            name: name.to_owned(),
+            webhook,
+            program,
+            config,
+            health,
+            args: Vec::new(),
+            environment: Vec::new(),
+            within: Vec::new(),
+            child: None,
+        }
+    }
+
+    /// The command that its own is an argument of.
+    pub(crate) fn set_within(&mut self, within: Vec<String>) {
+        self.within = within;
+    }
+
+    /// A variable of its environment, from the next start on.
+    pub fn set_environment(&mut self, name: &str, value: &Path) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// More arguments, from the next start on.
@@ -45,8 +68,16 @@ impl Service {
     /// Starts it, and does not wait.
     pub fn start(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = Command::new(program(self.program));
-        command.args(["--json", "--log", "info"]).arg("--config").arg(&self.config).args(&self.args);
+        let program = program(self.program).into_os_string();
+        let mut words = self.within.iter().map(OsString::from).chain([program]);
+        let mut command = Command::new(words.next().unwrap());
+        command.envs(self.environment.iter().cloned());
+        command
+            .args(words)
+            .args(["--json", "--log", "info"])
+            .arg("--config")
+            .arg(&self.config)
+            .args(&self.args);
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 

@@ -1,5 +1,7 @@
 //! Several services on real NATS servers.
 
+mod disks;
+mod partition;
 mod power;
 mod rights;
 mod services;

@@ -13,7 +13,15 @@ use crate::sink::Sink;
 fn with_shim(routes: &str) -> (Pipeline, PathBuf) {
     let mut pipeline = Pipeline::prepare(routes);
     let folder = pipeline.folder.path().join("shim");
-    fs::create_dir(&folder).unwrap();
+    pipeline.set_environment("LD_PRELOAD", &make_shim(&folder));
+    pipeline.set_environment("SHIM", &folder);
+    pipeline.run();
+    (pipeline, folder)
+}
+
+/// Builds the library that makes disks fail, in `folder`.
+pub(crate) fn make_shim(folder: &Path) -> PathBuf {
+    fs::create_dir(folder).unwrap();
     let library = folder.join("shim.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults/shim.c");
     let built = Command::new("cc")
@@ -24,10 +32,7 @@ fn with_shim(routes: &str) -> (Pipeline, PathBuf) {
         .status()
         .unwrap();
     assert!(built.success(), "a C compiler is needed, as for the product itself");
-    pipeline.set_environment("LD_PRELOAD", &library);
-    pipeline.set_environment("SHIM", &folder);
-    pipeline.run();
-    (pipeline, folder)
+    library
 }
 
 async fn status(pipeline: &Pipeline, reference: &str) -> u16 {

@@ -1,4 +1,4 @@
 //! What disks do.
 
-mod disk;
+pub(crate) mod disk;
 pub(crate) mod power;

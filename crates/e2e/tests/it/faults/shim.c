@@ -24,7 +24,7 @@ static int ours(int fd) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return strstr(path, "queue.db") != NULL;
+    return strstr(path, "queue.db") != NULL || strstr(path, "spool.db") != NULL;
 }
 
 #define REAL(name, type) static __typeof__(type) real; if (!real) real = (__typeof__(type))dlsym(RTLD_NEXT, name)

@@ -1,0 +1,102 @@
+//! A part of the cluster that can be cut off: a network namespace with two links
+//! to the rest, one for NATS and one for webhooks.
+
+use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+
+use nats_server::Place;
+
+/// Where the rest is on the link for NATS.
+const HUB: [u8; 4] = [10, 77, 1, 1];
+const HUB_WEB: [u8; 4] = [10, 77, 2, 1];
+const ASIDE: [u8; 4] = [10, 77, 1, 2];
+const ASIDE_WEB: [u8; 4] = [10, 77, 2, 2];
+
+/// The namespace; it ends with this.
+#[derive(Debug)]
+pub struct Aside {
+    /// Holds the namespace open.
+    holder: Child,
+}
+
+impl Aside {
+    /// Makes it from within a namespace of the test's own, as root. `None` where
+    /// that is not possible.
+    pub fn make() -> Option<Self> {
+        let mut holder = Command::new("unshare");
+        holder
+            .args(["--net", "sleep", "600"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let aside = Self { holder: holder.spawn().ok()? };
+        let pid = aside.holder.id().to_string();
+        // The holder enters its namespace a moment after it begins.
+        let own = std::fs::read_link("/proc/self/ns/net").ok()?;
+        let entered = || std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its != own);
+        (0..500).find(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            entered()
+        })?;
+        let is_made = aside.ip("", "link set lo up")
+            && aside.link("nats", HUB, ASIDE)
+            && aside.link("web", HUB_WEB, ASIDE_WEB)
+            && aside.ip(&pid, "link set lo up");
+        is_made.then_some(aside)
+    }
+
+    fn link(&self, name: &str, hub: [u8; 4], aside: [u8; 4]) -> bool {
+        let (pid, address) =
+            (self.holder.id().to_string(), |octets: [u8; 4]| IpAddr::from(octets).to_string());
+        self.ip("", &format!("link add {name} type veth peer name {name} netns {pid}"))
+            && self.ip("", &format!("address add {}/24 dev {name}", address(hub)))
+            && self.ip(&pid, &format!("address add {}/24 dev {name}", address(aside)))
+            && self.ip("", &format!("link set {name} up"))
+            && self.ip(&pid, &format!("link set {name} up"))
+    }
+
+    /// Runs `ip`, in the namespace of a process or in our own.
+    fn ip(&self, pid: &str, args: &str) -> bool {
+        let mut command = if pid.is_empty() { Command::new("ip") } else { Command::new("nsenter") };
+        if !pid.is_empty() {
+            command.args(["--net", "--target", pid, "ip"]);
+        }
+        let run = command.args(args.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        run.is_ok_and(|status| status.success())
+    }
+
+    /// What runs a command in the namespace.
+    pub fn within(&self) -> Vec<String> {
+        ["nsenter", "--net", "--target", &self.holder.id().to_string()].map(str::to_owned).to_vec()
+    }
+
+    /// Where `count` servers run: the first one here, the others outside.
+    pub fn places(&self, count: usize) -> Vec<Place> {
+        let hub = Place { address: HUB.into(), within: Vec::new() };
+        let mut places = vec![hub; count];
+        places[0] = Place { address: ASIDE.into(), within: self.within() };
+        places
+    }
+
+    /// Where webhooks reach a gateway in here.
+    pub fn web(&self) -> IpAddr {
+        ASIDE_WEB.into()
+    }
+
+    /// Cuts the link for NATS: nobody is told, packets are lost.
+    pub fn cut(&self) {
+        assert!(self.ip("", "link set nats down"));
+    }
+
+    /// Mends it.
+    pub fn heal(&self) {
+        assert!(self.ip("", "link set nats up"));
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
