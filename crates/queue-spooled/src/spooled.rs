@@ -93,16 +93,16 @@ impl Spooled {
     async fn store(&self, event: Event) -> Result<Receipt, QueueError> {
         let (waiter, acknowledged) = oneshot::channel();
         let waits = !self.is_away.load(Ordering::Relaxed) && self.queue.has_room();
-        match self.spool.keep(event.clone(), waits.then_some(waiter)).await {
+        let kept = self.spool.keep(event.clone(), waits.then_some(waiter));
+        // Only what was kept is sent to the queue, so its word says both. Without
+        // it, also of what is known already or can't be kept, the spool decides.
+        if waits && let Ok(Ok(receipt)) = timeout(self.options.wait_for_queue, acknowledged).await {
+            return Ok(receipt);
+        }
+        match kept.await {
             Ok(kept) => {
-                let row = u64::try_from(kept.row).unwrap_or(0);
-                let kept = Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position: row };
-                if kept.duplicate || !waits {
-                    return Ok(kept);
-                }
-                // Safe already: whatever comes of waiting, the answer is yes.
-                let word = timeout(self.options.wait_for_queue, acknowledged).await;
-                Ok(word.ok().and_then(Result::ok).unwrap_or(kept))
+                let position = u64::try_from(kept.row).unwrap_or(0);
+                Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
             }
             // No room or no disk here: the queue may have both.
             Err(QueueError::Full | QueueError::Failed(_)) => {

@@ -158,14 +158,16 @@ impl<W: Send> Spool<W> {
 
     /// Keeps `event`. When this returns `Ok`, a crash does not lose it. If it is
     /// new, it is handed on with `waiter`.
-    pub async fn keep(&self, event: Event, waiter: W) -> Result<Kept, QueueError> {
+    pub fn keep(&self, event: Event, waiter: W) -> impl Future<Output = Result<Kept, QueueError>> + use<W> {
+        let (reply, answer) = oneshot::channel();
         // A disk that hangs is as good as full.
         if self.state.waiting.fetch_add(1, Ordering::AcqRel) >= MAX_WAITING {
             self.state.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(QueueError::Full);
+            let _ = reply.send(Err(QueueError::Full));
+        } else {
+            let _ = self.tasks.send(Task::Keep(event, waiter, reply));
         }
-        let (reply, answer) = oneshot::channel();
-        self.submit(Task::Keep(event, waiter, reply), answer).await
+        async { answer.await.unwrap_or(Err(QueueError::Closed)) }
     }
 
     /// Keeps a genuine body that is not an event.
