@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done};
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
-use queue::{Attempt, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
+use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
 use settings::RouteSettings;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
@@ -33,6 +33,9 @@ pub(crate) struct Attempting {
 
 impl Attempting {
     pub(crate) async fn run(&self, mut delivery: Delivery) {
+        if let Some(Err(why)) = self.settings.terms.when.as_ref().map(|when| when.holds(&delivery.event)) {
+            return self.bury(delivery, DeadReason::Undecided, why.to_string()).await;
+        }
         let deaths = delivery.deaths;
         let Some(pass) = hold(&mut delivery.ticket, self.gate.enter(deaths)).await else { return };
         if pass.is_alone() {
@@ -86,6 +89,16 @@ impl Attempting {
         self.log(&delivery, ended, verdict, took);
         let settlement = Settlement { verdict, attempt: record(ended, started_at, took) };
         settle(delivery.ticket, settlement, &self.settings.name).await;
+    }
+
+    /// Without an attempt: what can't be decided can't be delivered.
+    async fn bury(&self, delivery: Delivery, reason: DeadReason, why: String) {
+        let (id, route) = (delivery.event.id(), &self.settings.name);
+        tracing::error!(event.id = %id, route, error = why, %reason, "given up: a dead letter now");
+        let (started_at, detail) = (self.clock.now(), Some(why));
+        let attempt =
+            Attempt { started_at, took: Duration::ZERO, outcome: Outcome::Permanent, status: None, detail };
+        settle(delivery.ticket, Settlement { verdict: Verdict::Dead(reason), attempt }, route).await;
     }
 
     fn log(&self, delivery: &Delivery, ended: &Ended, verdict: Verdict, took: Duration) {

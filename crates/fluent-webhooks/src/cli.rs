@@ -42,6 +42,10 @@ enum Command {
     Check {
         #[command(flatten)]
         common: Common,
+        /// Compare the routes with those that the queue knows: what a restart
+        /// with these settings would begin, leave behind and match anew
+        #[arg(long)]
+        against: bool,
     },
     /// Write a settings file to begin with
     Init(commands::init::Args),
@@ -118,7 +122,12 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
-            Command::Check { common } => service::code(commands::check::run(&common, registry)),
+            Command::Check { common, against: false } => {
+                service::code(commands::check::run(&common, registry))
+            }
+            Command::Check { common, against: true } => {
+                service::run(|_| commands::changes::run(common, registry))
+            }
             Command::Init(args) => service::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
             Command::Events { common, command } => service::run(|_| commands::events::run(common, command)),

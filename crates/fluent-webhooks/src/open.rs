@@ -1,8 +1,10 @@
 //! From settings to what commands work with.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::{Context, bail};
 use event_model::SystemClock;
 use queue::Stores;
 use settings::{Gateway, Tree};
@@ -17,6 +19,19 @@ pub(crate) fn tree(config: &Path) -> anyhow::Result<Tree> {
 pub(crate) async fn stores(config: &Path) -> anyhow::Result<Box<dyn Stores>> {
     let queue = tree(config)?.queue()?;
     Ok(adapters::open_stores(&queue, Arc::new(SystemClock)).await?)
+}
+
+/// A webhook's body, from a file or from standard input.
+pub(crate) fn body(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path.as_os_str() != "-" {
+        return std::fs::read(path).with_context(|| format!("reading body {}", path.display()));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("reading the body from standard input")?;
+    if bytes.is_empty() {
+        bail!("standard input was empty: expected the webhook's body");
+    }
+    Ok(bytes)
 }
 
 pub(crate) fn verifier(gateway: &Gateway) -> Arc<dyn Verifier> {

@@ -73,6 +73,8 @@ pub enum DeadReason {
     Crash,
     /// No route matches it.
     Unrouted,
+    /// The route's `when` gave no answer for it.
+    Undecided,
 }
 
 /// One attempt, for the history.
@@ -140,6 +142,7 @@ names! { DeadReason:
     Exhausted = "exhausted",
     Crash = "crash",
     Unrouted = "unrouted",
+    Undecided = "undecided",
 }
 
 names! { Outcome:

@@ -29,7 +29,9 @@ pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
 };
 pub use crate::error::{BoxError, QueueError};
-pub use crate::route::{Filter, Route, Start, Terms, UNROUTED};
+pub use condition::{Condition, Misread, Undecided};
+
+pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::stores::{
     DeadLetter, DeadLetters, DeadQuery, EventStory, History, Quarantine, Quarantined, RouteState, Stores,
     StoryState, StoryStep,

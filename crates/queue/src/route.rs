@@ -1,6 +1,9 @@
+use std::fmt;
 use std::time::Duration;
 
+use condition::{Condition, Undecided};
 use event_model::Event;
+use sha2::{Digest, Sha256};
 
 /// The reserved route of what no other route matches.
 pub const UNROUTED: &str = "unrouted";
@@ -49,10 +52,46 @@ pub struct Terms {
     pub entity_type: Vec<String>,
     pub entity_subtype: Vec<String>,
     pub entity_status: Vec<String>,
+    /// An expression that must hold too.
+    pub when: Option<Condition>,
+}
+
+/// One condition that does not hold, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// A field has another value.
+    Field {
+        /// Its name in `match`.
+        field: &'static str,
+        /// What it is.
+        found: Option<String>,
+        /// What it may be.
+        wanted: Vec<String>,
+    },
+    /// The expression says no.
+    When,
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field { field, found, wanted } => {
+                let found = found.as_ref().map_or("absent".to_owned(), |found| format!("`{found}`"));
+                write!(f, "{field} is {found}, expected {}", wanted.join(" or "))
+            }
+            Self::When => f.write_str("`when` is false"),
+        }
+    }
 }
 
 impl Filter {
-    /// Whether the route gets this event.
+    /// Names the filter: two that differ have different ones.
+    pub fn digest(&self) -> String {
+        hex::encode(&Sha256::digest(format!("{self:?}"))[..16])
+    }
+
+    /// Whether the route gets this event. It does where an expression gives no
+    /// answer: who delivers must see that, and not pass over it.
     pub fn matches(&self, event: &Event) -> bool {
         self.matching.hold(event) && !self.none_of.iter().any(|terms| terms.hold(event))
     }
@@ -65,21 +104,46 @@ impl From<Terms> for Filter {
 }
 
 impl Terms {
-    /// Whether all conditions hold.
+    /// Whether all conditions hold, as far as they give an answer.
     pub fn hold(&self, event: &Event) -> bool {
+        self.fields(event).into_iter().all(|(_, wanted, value)| is_one_of(wanted, value))
+            && self.when.as_ref().is_none_or(|when| when.holds(event).unwrap_or(true))
+    }
+
+    /// Those that do not hold. `Err` where the expression gives no answer.
+    pub fn misses(&self, event: &Event) -> Result<Vec<Miss>, Undecided> {
+        let fields = self.fields(event).into_iter().filter(|(_, wanted, value)| !is_one_of(wanted, *value));
+        let mut misses: Vec<Miss> = fields
+            .map(|(field, wanted, found)| Miss::Field {
+                field,
+                found: found.map(str::to_owned),
+                wanted: wanted.to_vec(),
+            })
+            .collect();
+        // Not asked about events that it was not written for.
+        if let Some(when) = self.when.as_ref().filter(|_| misses.is_empty())
+            && !when.holds(event)?
+        {
+            misses.push(Miss::When);
+        }
+        Ok(misses)
+    }
+
+    /// Each by its name in `match`, with what is wanted of it, and what it is.
+    fn fields<'t>(&'t self, event: &'t Event) -> [(&'static str, &'t [String], Option<&'t str>); 7] {
         let fields = event.fields();
         [
-            (&self.event, fields.name.as_deref()),
-            (&self.environment, Some(event.environment().as_str())),
-            (&self.account, fields.account.as_deref()),
-            (&self.retailer, fields.retailer.as_deref()),
-            (&self.entity_type, fields.entity_type.as_deref()),
-            (&self.entity_subtype, fields.entity_subtype.as_deref()),
-            (&self.entity_status, fields.entity_status.as_deref()),
+            ("event", &self.event, fields.name.as_deref()),
+            ("environment", &self.environment, Some(event.environment().as_str())),
+            ("account", &self.account, fields.account.as_deref()),
+            ("retailer", &self.retailer, fields.retailer.as_deref()),
+            ("entity-type", &self.entity_type, fields.entity_type.as_deref()),
+            ("entity-subtype", &self.entity_subtype, fields.entity_subtype.as_deref()),
+            ("entity-status", &self.entity_status, fields.entity_status.as_deref()),
         ]
-        .into_iter()
-        .all(|(wanted, value)| {
-            wanted.is_empty() || value.is_some_and(|value| wanted.iter().any(|w| w == value))
-        })
     }
+}
+
+fn is_one_of(wanted: &[String], value: Option<&str>) -> bool {
+    wanted.is_empty() || value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
 }

@@ -46,6 +46,8 @@ pub struct RouteState {
     pub in_flight: u64,
     /// Dead letters.
     pub dead: u64,
+    /// The [digest](crate::Filter::digest) of what it matched when it last ran.
+    pub filter: Option<String>,
 }
 
 /// A delivery that a person must look at.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dispatch::{Registry, RegistryError};
 use event_model::Environment;
-use queue::{Start, Terms, UNROUTED};
+use queue::{Condition, Start, Terms, UNROUTED};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -116,6 +116,9 @@ struct MatchSettings {
     entity_type: OneOrMore,
     entity_subtype: OneOrMore,
     entity_status: OneOrMore,
+    /// A CEL expression over `event` that must hold too, such as
+    /// `has(event.attributes.store)`.
+    when: Option<String>,
 }
 
 /// One value, or a list of them; numbers count as their text.
@@ -224,7 +227,12 @@ impl Tree {
         if !matching.environment.0.iter().all(known) {
             return Err(self.invalid(&[path, &["environment"]].concat(), "expected sandbox or production"));
         }
+        let when = matching.when.map(|text| {
+            Condition::parse(&text)
+                .map_err(|error| self.invalid(&[path, &["when"]].concat(), &error.to_string()))
+        });
         Ok(Terms {
+            when: when.transpose()?,
             event: matching.event.0,
             environment: matching.environment.0,
             account: matching.account.0,

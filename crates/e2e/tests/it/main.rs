@@ -16,6 +16,7 @@ mod delivery;
 mod dying;
 mod faults;
 mod gateway;
+mod matching;
 mod privacy;
 mod settings;
 mod stopping;

@@ -40,7 +40,16 @@ fn an_unknown_key_names_the_nearest_spelling_and_its_line() {
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_by_name() {
     refuse("health:", "operator: {}\n  health:", &["application.yml:8", "`operator` is planned"]);
-    refuse("match: {}", "match: { when: 'true' }", &["`when` is planned"]);
+    refuse("match: {}", "match: {}, order: entity", &["`order` is planned"]);
+}
+
+#[test]
+fn a_mistake_in_an_expression_is_pointed_at() {
+    let when = |text: &str| format!("match: {{ when: {text:?} }}");
+    let misspelt = when("has(event.attributes.store) && evnt.name == 'E'");
+    refuse("match: {}", &misspelt, &["application.yml:10", "nothing is called `evnt`", "line 1, column 32"]);
+    refuse("match: {}", &when("event.name == "), &["application.yml:10", "column 15"]);
+    refuse("match: {}", &when("event.name.startswith('E')"), &["no function is called `startswith`"]);
 }
 
 #[test]

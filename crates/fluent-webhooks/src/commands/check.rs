@@ -113,6 +113,7 @@ pub(crate) fn in_words(terms: &Terms) -> String {
     .into_iter()
     .filter(|(_, wanted)| !wanted.is_empty())
     .map(|(field, wanted)| format!("{field} {}", wanted.join("|")))
+    .chain(terms.when.as_ref().map(|when| format!("when {}", when.text())))
     .collect();
     if said.is_empty() { "everything".to_owned() } else { said.join(", ") }
 }

@@ -1,10 +1,24 @@
+use std::path::PathBuf;
+
+use event_model::Environment;
+
 use crate::cli::Common;
+use crate::commands::route_test;
 use crate::{open, output};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List every route that has a position in the queue
     List,
+    /// Say which routes an event would take, and why it would not take the others
+    Test {
+        /// The event's JSON, as Fluent sends it; `-` for standard input
+        #[arg(long)]
+        event: PathBuf,
+        /// The environment that it would come from
+        #[arg(long, default_value = "sandbox")]
+        environment: Environment,
+    },
     /// Give up a route's position and what it had still to deliver
     Forget {
         /// Its name; take it out of the settings first
@@ -16,8 +30,12 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+    if let Command::Test { event, environment } = &command {
+        return route_test::run(&common, event, *environment);
+    }
     let stores = open::stores(&common.config).await?;
     match command {
+        Command::Test { .. } => Ok(()),
         Command::List => {
             let routes = stores.routes().await?;
             if common.json {

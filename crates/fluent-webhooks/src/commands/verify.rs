@@ -1,10 +1,9 @@
 //! Why does my signature fail?
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use event_model::{Algorithm, Clock, Event, Headers, Inbound, Refusal, SystemClock, Verified};
 use serde_json::json;
 use settings::Gateway;
@@ -40,7 +39,7 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
         .collect::<anyhow::Result<Vec<_>>>()?
         .into_iter()
         .collect();
-    let inbound = Inbound { body: read(&args.body)?.into(), headers, received_at: SystemClock.now() };
+    let inbound = Inbound { body: open::body(&args.body)?.into(), headers, received_at: SystemClock.now() };
     let finding = find(&gateway, inbound);
     if common.json {
         output::json(
@@ -63,18 +62,6 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
 fn header(line: &str) -> anyhow::Result<(String, String)> {
     let (name, value) = line.split_once(':').context("expected --header 'fluent-signature: <base64>'")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if path.as_os_str() != "-" {
-        return std::fs::read(path).with_context(|| format!("reading body {}", path.display()));
-    }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).context("reading the body from standard input")?;
-    if bytes.is_empty() {
-        bail!("standard input was empty: expected the webhook's body");
-    }
-    Ok(bytes)
 }
 
 struct Finding {

@@ -141,7 +141,8 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             (SELECT count(*) FROM events e WHERE e.position > r.cursor),
             (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 0),
             (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
-            (SELECT count(*) FROM dead_letters l WHERE l.route = r.name)
+            (SELECT count(*) FROM dead_letters l WHERE l.route = r.name),
+            (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name)
          FROM routes r ORDER BY r.id",
     )?
     .query_map([], |row| {
@@ -153,6 +154,7 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             waiting: number(3)?,
             in_flight: number(4)?,
             dead: number(5)?,
+            filter: row.get(6)?,
         })
     })?
     .collect()
@@ -165,5 +167,6 @@ fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
         .map_err(writing)?;
     let id = id.ok_or_else(|| QueueError::NotFound(format!("route {route}")))?;
     sql.execute("DELETE FROM deliveries WHERE route = ?1", [id]).map_err(writing)?;
+    sql.execute("DELETE FROM meta WHERE key = 'filter of ' || ?1", [route]).map_err(writing)?;
     sql.execute("DELETE FROM routes WHERE id = ?1", [id]).map_err(writing).map(drop)
 }

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use crate::file::rows::{signed, unsigned};
+use crate::file::schema::set_meta;
 use crate::reading::route::RouteBuffer;
 use crate::shared::{Shared, lock};
 use crate::writing::writer::{Job, Store};
@@ -33,7 +34,7 @@ impl Job for Subscribe {
             Some(found) => found,
             None => create(store, route)?,
         };
-        Ok(())
+        set_meta(store.sql, &format!("filter of {}", route.name), route.filter.digest())
     }
 
     fn finish(mut self: Box<Self>, committed: Result<(), QueueError>) {

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::api;
 use crate::beside::Beside;
 use crate::connect::Link;
+use crate::consuming::FILTER;
 use crate::names::{EVENTS, RETRIES, due, waiting};
 use crate::shared::Shared;
 
@@ -41,6 +42,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
             waiting: wait.len() as u64 + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
             dead: dead.get(&name).copied().unwrap_or(0),
+            filter: info.config.metadata.get(FILTER).cloned(),
             name,
         });
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use queue::{QueueError, Route, Start};
-use sha2::{Digest, Sha256};
 
 use crate::api;
 use crate::connect::Link;
@@ -23,7 +22,7 @@ const JOINING: &str = "joining a route";
 pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Result<(), QueueError> {
     let filters = subjects(&route.filter);
     let mut wanted = config(&route.name, filters, route.lease);
-    wanted.metadata.insert(FILTER.to_owned(), digest(route));
+    wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
     let was_seen = match api::consumer_info(link, RETRIES, &route.name).await {
         Ok(_) => true,
         Err(error) if error.is_missing() => false,
@@ -43,16 +42,11 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
 }
 
 /// Where a consumer says with which match it was joined.
-const FILTER: &str = "fluent-filter";
-
-/// Names a match: subjects don't hold all of it.
-fn digest(route: &Route) -> String {
-    hex::encode(&Sha256::digest(format!("{:?}", route.filter))[..16])
-}
+pub(crate) const FILTER: &str = "fluent-filter";
 
 /// Whether the last to join did so with this match.
 pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
-    info.config.metadata.get(FILTER) == Some(&digest(route))
+    info.config.metadata.get(FILTER) == Some(&route.filter.digest())
 }
 
 fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Config {

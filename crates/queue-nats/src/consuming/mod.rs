@@ -13,6 +13,6 @@ mod take;
 
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::feed::Feed;
-pub(crate) use crate::consuming::join::join;
+pub(crate) use crate::consuming::join::{FILTER, join};
 pub(crate) use crate::consuming::past::Past;
 pub(crate) use crate::consuming::take::Taking;

@@ -1,0 +1,94 @@
+//! An expression of any form costs little: to read, and to ask.
+
+use std::any::Any;
+
+use cel::{ParseErrors, Program};
+
+use crate::{MAX_LENGTH, Misread, Undecided};
+
+/// How deep brackets may stand in each other: the parser calls itself for each.
+const MAX_NESTING: usize = 16;
+
+/// Stack for the parser, which takes far more of it than its depth suggests.
+const STACK: usize = 64 << 20;
+
+/// How deep loops (`all`, `exists`, `map`, ...) may stand in each other.
+pub(crate) const MAX_LOOPS: u32 = 2;
+
+/// Most steps that loops may take over one event: some milliseconds.
+const MAX_WORK: u64 = 1_000_000;
+
+pub(crate) fn misread(text: &str, offset: usize, message: impl Into<String>) -> Misread {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let lines = before.matches('\n').count() + 1;
+    Misread { line: lines, column: line.chars().count() + 1, message: message.into() }
+}
+
+/// What must hold before a parser may see it.
+pub(crate) fn check(text: &str) -> Result<(), Misread> {
+    if text.trim().is_empty() {
+        return Err(misread(text, 0, "expected a condition, such as has(event.attributes.store)"));
+    }
+    if text.len() > MAX_LENGTH {
+        return Err(misread(text, 0, format!("longer than {MAX_LENGTH} bytes")));
+    }
+    let mut open: usize = 0;
+    for (offset, c) in text.char_indices() {
+        open = match c {
+            '(' | '[' | '{' => open + 1,
+            ')' | ']' | '}' => open.saturating_sub(1),
+            _ => open,
+        };
+        if open > MAX_NESTING {
+            let why = format!("brackets stand in each other more than {MAX_NESTING} deep");
+            return Err(misread(text, offset, why));
+        }
+    }
+    // Operators without brackets nest too: `!!!!...` and `- - - ...`.
+    match text
+        .split(['!', '-'])
+        .collect::<Vec<_>>()
+        .windows(16)
+        .any(|w| w.iter().all(|t| t.trim().is_empty()))
+    {
+        true => Err(misread(text, 0, "a chain of signs is too long")),
+        false => Ok(()),
+    }
+}
+
+/// Reads it on a thread of its own, with a stack that suffices and panics that
+/// end there.
+pub(crate) fn compile(text: &str) -> Result<Program, Misread> {
+    let unreadable = || misread(text, 0, "this can't be read as a condition");
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().name("condition".to_owned()).stack_size(STACK);
+        let read = reading.spawn_scoped(scope, || Program::compile(text)).map_err(|_| unreadable())?;
+        match read.join().map_err(|_: Box<dyn Any + Send>| unreadable())? {
+            Ok(program) => Ok(program),
+            Err(errors) => Err(first(text, &errors)),
+        }
+    })
+}
+
+fn first(text: &str, errors: &ParseErrors) -> Misread {
+    let Some(error) = errors.errors.first() else { return misread(text, 0, "not a condition") };
+    let at = |place: isize| usize::try_from(place).unwrap_or(1).max(1);
+    let message = error.msg.lines().next().unwrap_or_default();
+    Misread { line: at(error.pos.0), column: at(error.pos.1), message: brief(message) }
+}
+
+/// What was found there, without the list of all that might have been.
+fn brief(message: &str) -> String {
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message.split(" expecting ").next().unwrap_or(message).trim_end_matches(',');
+    message.chars().take(120).collect()
+}
+
+/// `size` values, `loops` deep.
+pub(crate) fn check_work(size: u64, loops: u32) -> Result<(), Undecided> {
+    match size.saturating_pow(loops) {
+        work if work > MAX_WORK && loops > 0 => Err(Undecided("the event is too large for the loops in it")),
+        _ => Ok(()),
+    }
+}

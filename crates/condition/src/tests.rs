@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event_model::{
+    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyName, Timestamp, Verified,
+};
+
+use super::*;
+
+fn event(rest: &str) -> Event {
+    let key = KeyName::new("sydney", Environment::Sandbox);
+    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let body = format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34"{rest}}}"#);
+    let inbound =
+        Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
+    let evidence = Evidence { algorithm: Algorithm::Sha512, key: Arc::new(key), signature: String::new() };
+    // A test states what it wants to be believed.
+    Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
+}
+
+#[track_caller]
+fn check(text: &str, rest: &str, expected: Result<bool, &str>) {
+    let answer = Condition::parse(text).unwrap().holds(&event(rest));
+    assert_eq!(answer, expected.map_err(|_| answer.unwrap_err()), "{text}");
+    if let (Err(Undecided(why)), Err(expected)) = (answer, expected) {
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[test]
+fn attributes_are_by_name_in_both_forms() {
+    const WHEN: &str = r#"has(event.attributes.store) && event.attributes.store != "none""#;
+    check(WHEN, r#","attributes":{"store":"S1"}"#, Ok(true));
+    check(WHEN, r#","attributes":[{"name":"store","type":"STRING","value":"S1"}]"#, Ok(true));
+    check(WHEN, r#","attributes":[{"name":"store","value":"none"}]"#, Ok(false));
+    for absent in ["", r#","attributes":null"#, r#","attributes":[]"#, r#","attributes":[1,{"value":2}]"#] {
+        check(WHEN, absent, Ok(false));
+    }
+}
+
+#[test]
+fn every_field_can_be_asked_also_unknown_ones() {
+    check("event.environment == 'sandbox' && event.name == 'E'", "", Ok(true));
+    check("event.meta.mode == 'SYNC'", r#","meta":{"mode":"SYNC"}"#, Ok(true));
+    check("event['x-extra'].deep[1] > 2", r#","x-extra":{"deep":[1,2.5]}"#, Ok(true));
+    check("event.attributes.lines.exists(l, l.qty >= 3)", r#","attributes":{"lines":[{"qty":3}]}"#, Ok(true));
+    check("event.entityRef.matches('^HD_[0-9]+$')", r#","entityRef":"HD_12""#, Ok(true));
+    check("size(event.attributes) == 0", "", Ok(true));
+    check("event.n == 9223372036854775807", r#","n":9223372036854775807"#, Ok(true));
+}
+
+#[test]
+fn no_answer_is_not_an_answer() {
+    check("event.attributes.store == 'S1'", "", Err("ask `has(...)`"));
+    check("event.attributes.store > 3", r#","attributes":{"store":"secret"}"#, Err("another type"));
+    check("event.name", "", Err("neither true nor false"));
+    check("event.lines[3] == 1", r#","lines":[1]"#, Err("past the end"));
+    let deep = format!(r#","deep":{}{}"#, "[".repeat(1000), "]".repeat(1000));
+    check("event.name == 'E'", &deep, Err("nested too deep"));
+    let long = format!(r#","l":[{}1]"#, "1,".repeat(5000));
+    check("event.l.all(a, event.l.all(b, a == b))", &long, Err("too large for the loops"));
+    check("event.l.all(a, a == 1)", &long, Ok(true));
+}
+
+#[track_caller]
+fn misread(text: &str, line: usize, column: usize, message: &str) {
+    let found = Condition::parse(text).unwrap_err();
+    assert_eq!((found.line, found.column), (line, column), "{found}");
+    assert!(found.message.contains(message), "{found}");
+}
+
+#[test]
+fn mistakes_are_found_at_the_start_and_where_they_are() {
+    misread("", 1, 1, "expected a condition");
+    misread("event.name == ", 1, 15, "");
+    misread("evnt.name == 'E'", 1, 1, "nothing is called `evnt`");
+    misread("event.name == 'E' &&\n  name != 'x'", 2, 3, "nothing is called `name`");
+    misread("event.name.startswith('E')", 1, 22, "no function is called `startswith`");
+    misread(&"(".repeat(4000), 1, 17, "brackets");
+    misread(&"!".repeat(4000), 1, 1, "chain of signs");
+    misread(&format!("event.name == '{}'", "x".repeat(5000)), 1, 1, "longer than");
+    misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 30, "loops");
+}
+
+/// Found by fuzzing the parser, and reported there.
+#[test]
+fn what_breaks_parsers_is_only_misread() {
+    let mut text = ">".to_owned();
+    text.push_str(&"{".repeat(12));
+    text.push_str("?[l\0?(-");
+    for text in
+        [text.as_str(), "[[[[[[[[1]]]]]]]]", "\u{0}", "event.\u{200b}x", "'\\", "a.b{c:1}", "--1 == 1"]
+    {
+        let _ = Condition::parse(text);
+    }
+}
+
+/// The names that are allowed are names that exist.
+#[test]
+fn the_functions_are_those_of_the_library() {
+    for text in [
+        "bool('true')",
+        "bytes('a') == b'a'",
+        "'ab'.contains('a')",
+        "double(1) == 1.0",
+        "dyn(1) == 1",
+        "'ab'.endsWith('b')",
+        "int('1') == 1",
+        "'a'.matches('a')",
+        "size('ab') == 2",
+        "'ab'.startsWith('a')",
+        "string(1) == '1'",
+        "uint(1) == 1u",
+        "type(event.name) == string",
+    ] {
+        check(text, "", Ok(true));
+    }
+}

@@ -1,0 +1,65 @@
+//! An event as a condition sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::Value;
+use cel::objects::{Key, Map};
+use event_model::Event;
+use serde_json::Value as Json;
+
+use crate::Undecided;
+
+/// Most values in one event: a body of 2 MiB can hold a million.
+const MAX_VALUES: u64 = 200_000;
+
+/// The view of `event`, and how many values are in it.
+pub(crate) fn of(event: &Event) -> Result<(Value, u64), Undecided> {
+    let body: Json = serde_json::from_slice(event.body())
+        .map_err(|_| Undecided("the event's JSON is nested too deep to look into"))?;
+    let Json::Object(mut fields) = body else { return Err(Undecided("the event is not a JSON object")) };
+    let attributes = by_name(fields.remove("attributes").unwrap_or(Json::Null));
+    fields.insert("attributes".to_owned(), attributes);
+    fields.insert("environment".to_owned(), event.environment().as_str().into());
+    let mut size = 0;
+    let view = value(Json::Object(fields), &mut size);
+    if size > MAX_VALUES {
+        return Err(Undecided("the event holds too many values"));
+    }
+    Ok((view, size))
+}
+
+/// Attributes come as an object, or as a list of `{name, type, value}`.
+fn by_name(attributes: Json) -> Json {
+    match attributes {
+        Json::Object(attributes) => Json::Object(attributes),
+        Json::Array(list) => list.into_iter().filter_map(named).collect(),
+        _ => Json::Object(serde_json::Map::new()),
+    }
+}
+
+fn named(attribute: Json) -> Option<(String, Json)> {
+    let Json::Object(mut attribute) = attribute else { return None };
+    let Some(Json::String(name)) = attribute.remove("name") else { return None };
+    Some((name, attribute.remove("value").unwrap_or(Json::Null)))
+}
+
+fn value(json: Json, size: &mut u64) -> Value {
+    *size += 1;
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(value),
+        Json::String(text) => Value::String(Arc::new(text)),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => Value::Int(whole),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::Array(list) => {
+            Value::List(Arc::new(list.into_iter().map(|element| value(element, size)).collect()))
+        }
+        Json::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, field)| (Key::from(name), value(field, size)));
+            Value::Map(Map { map: Arc::new(fields.collect::<HashMap<_, _>>()) })
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What goes where, by `match` and `when`.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use simulator::Signed;
+
+use crate::pipeline::{Pipeline, SANDBOX, until};
+use crate::sink::Sink;
+
+const STORE: &str = r#"when: 'has(event.attributes.store) && event.attributes.store != "none"'"#;
+
+fn body(reference: &str, rest: &str) -> String {
+    format!(
+        r#"{{"id":"{reference}","name":"E","accountId":"ACME","retailerId":"34","entityType":"ORDER","entityRef":"{reference}"{rest}}}"#
+    )
+}
+
+fn signed(reference: &str, rest: &str) -> Signed {
+    SANDBOX.sign(body(reference, rest)).unwrap()
+}
+
+fn subjects(sink: &Sink, route: &str) -> Vec<String> {
+    let of_route = |request: &&crate::sink::Request| request.path == format!("/{route}");
+    let mut found: Vec<_> = sink
+        .requests()
+        .iter()
+        .filter(of_route)
+        .map(|request| request.header("ce-subject").to_owned())
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_decides_and_one_without_an_answer_is_a_dead_letter() {
+    let sink = Sink::open().await;
+    let routes = [
+        sink.route("stores", &format!("match: {{ event: E, {STORE} }}")),
+        sink.route("large", r#"match: { when: "event.attributes.total > 100" }"#),
+    ];
+    let pipeline = Pipeline::start(&routes.concat());
+    for (reference, rest) in [
+        ("BOTH", r#","attributes":{"store":"S1","total":101}"#),
+        ("LISTED", r#","attributes":[{"name":"store","value":"S2"},{"name":"total","value":7}]"#),
+        ("NEITHER", r#","attributes":{"store":"none","total":1}"#),
+        ("NOTHING", ""),
+        ("ODD", r#","attributes":{"total":"canary-7f"}"#),
+    ] {
+        pipeline.accept(&signed(reference, rest)).await;
+    }
+    until("what matches arrived", || sink.len() == 3).await;
+    assert_eq!(subjects(&sink, "stores"), ["ORDER/BOTH", "ORDER/LISTED"]);
+    assert_eq!(subjects(&sink, "large"), ["ORDER/BOTH"]);
+    let dead = || pipeline.json(&["dead-letters", "list"]);
+    until("what can't be decided is kept", || dead().as_array().unwrap().len() == 2).await;
+    let (dead, mut refs) = (dead(), Vec::new());
+    for letter in dead.as_array().unwrap() {
+        assert_eq!((&letter["route"], &letter["reason"]), (&json!("large"), &json!("undecided")));
+        refs.push(letter["entity"].as_str().unwrap_or_default().to_owned());
+    }
+    refs.sort_unstable();
+    assert_eq!(refs, ["ORDER/NOTHING", "ORDER/ODD"], "{dead}");
+    let unrouted = pipeline.json(&["unrouted", "list"]);
+    assert_eq!(unrouted.as_array().unwrap().len(), 1, "{unrouted}");
+    assert!(!pipeline.log().contains("canary") && !dead.to_string().contains("canary"), "I8");
+}
+
+fn findings(found: &Value) -> Vec<(String, Value, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let one = |finding: &Value| {
+        (
+            text(&finding["route"]),
+            finding["matches"].clone(),
+            finding["why"][0].as_str().unwrap_or("").to_owned(),
+        )
+    };
+    found.as_array().unwrap().iter().map(one).collect()
+}
+
+#[test]
+fn a_route_test_says_who_gets_an_event_and_why_others_do_not() {
+    let routes = format!(
+        "    - {{ name: all, match: {{}}, dispatcher: log }}\n    \
+             - {{ name: other, match: {{ event: [A, B] }}, dispatcher: log }}\n    \
+             - {{ name: stores, match: {{ {STORE} }}, dispatcher: log }}\n    \
+             - {{ name: odd, match: {{ when: event.attributes.x }}, dispatcher: log }}\n"
+    );
+    let pipeline = Pipeline::prepare(&routes);
+    let file = pipeline.folder.path().join("event.json");
+    fs::write(&file, body("R", "")).unwrap();
+    let test = |args: &[&str]| {
+        let args = [&["routes", "test", "--event", file.to_str().unwrap()], args].concat();
+        pipeline.command(&args)
+    };
+    let found: Value = serde_json::from_slice(&test(&["--json"]).stdout).unwrap();
+    assert_eq!(
+        findings(&found),
+        [
+            ("all".into(), json!(true), String::new()),
+            ("other".into(), json!(false), "event is `E`, expected A or B".into()),
+            ("stores".into(), json!(false), "`when` is false".into()),
+            (
+                "odd".into(),
+                Value::Null,
+                "the route's `when` gave no answer: a field that it reads is missing: ask `has(...)` first"
+                    .into()
+            ),
+        ]
+    );
+    let table = String::from_utf8(test(&[]).stdout).unwrap();
+    assert!(table.contains("dead letter"), "{table}");
+
+    pipeline.write_settings("    - { name: other, match: { event: A }, dispatcher: log }\n");
+    let found: Value = serde_json::from_slice(&test(&["--json"]).stdout).unwrap();
+    assert_eq!(findings(&found)[1].0, "unrouted");
+    fs::write(&file, "{}").unwrap();
+    let refused = test(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("kept in quarantine"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_against_a_running_system_says_what_changes() {
+    let sink = Sink::open().await;
+    let routes = [sink.route("same", "match: {}"), sink.route("changed", "match: { event: E }")];
+    let orphan = "    - { name: gone, match: { event: E }, dispatcher: misbehaving, misbehaving: { millis: 600000 }, concurrency: 1 }\n";
+    let pipeline = Pipeline::start(&(routes.concat() + orphan));
+    for reference in ["A", "B"] {
+        pipeline.accept(&signed(reference, "")).await;
+    }
+    until("they arrived", || sink.len() == 4).await;
+    let changed = [
+        sink.route("same", "match: {}"),
+        sink.route("changed", &format!("match: {{ event: E, {STORE} }}")),
+        sink.route("late", "match: {}"),
+        sink.route("early", "match: {}, start: beginning"),
+    ];
+    pipeline.write_settings(&changed.concat());
+    let found = pipeline.json(&["check", "--against"]);
+    let found: Vec<_> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| {
+            (
+                finding["route"].as_str().unwrap(),
+                finding["change"].as_str().unwrap(),
+                finding["events"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("same", "same", 0),
+            ("changed", "rematched", 0),
+            ("late", "new", 0),
+            ("early", "new", 2),
+            ("gone", "orphaned", 1)
+        ]
+    );
+    let table = pipeline.command(&["check", "--against"]);
+    assert!(String::from_utf8(table.stdout).unwrap().contains("left behind"));
+}

@@ -1,0 +1,97 @@
+//! What a restart with these settings would change for the routes.
+
+use std::collections::BTreeMap;
+
+use dispatch::Registry;
+use queue::{Filter, RouteState, Start, UNROUTED};
+use serde::Serialize;
+use settings::RouteSettings;
+
+use crate::cli::Common;
+use crate::{open, output};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Change {
+    /// The queue does not know it yet.
+    New,
+    /// It is not in the settings any more; its position is kept.
+    Orphaned,
+    /// It matches something else now.
+    Rematched,
+    Same,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    route: String,
+    change: Change,
+    /// Events to which the change applies, at most.
+    events: u64,
+    /// Deliveries begun under the settings before; these are finished as they are.
+    begun: u64,
+    means: &'static str,
+}
+
+pub(crate) async fn run(common: Common, registry: &Registry) -> anyhow::Result<()> {
+    let routes = open::tree(&common.config)?.routes(Some(registry))?;
+    let known = open::stores(&common.config).await?.routes().await?;
+    let findings = compare(&routes.0, known);
+    if common.json {
+        return output::json(&findings);
+    }
+    let row = |finding: &Finding| {
+        vec![
+            finding.route.clone(),
+            finding.events.to_string(),
+            finding.begun.to_string(),
+            finding.means.to_owned(),
+        ]
+    };
+    let header = ["route", "events not looked at", "begun", "what a restart does"];
+    output::table(&header, findings.iter().map(row).collect(), "no routes, here or there");
+    Ok(())
+}
+
+fn compare(routes: &[RouteSettings], known: Vec<RouteState>) -> Vec<Finding> {
+    let stored = known.iter().map(|state| state.position + state.behind).max().unwrap_or(0);
+    let mut known: BTreeMap<String, RouteState> = known
+        .into_iter()
+        .filter(|state| state.name != UNROUTED)
+        .map(|state| (state.name.clone(), state))
+        .collect();
+    let listed = routes.iter().map(|route| match known.remove(&route.name) {
+        None => new(route, stored),
+        Some(state) => known_before(route, &state),
+    });
+    let mut findings: Vec<Finding> = listed.collect();
+    findings.extend(known.into_values().map(|state| Finding {
+        means: "left behind: nothing is delivered; `routes forget` gives up what waits, listing it again goes on",
+        ..finding(&state, Change::Orphaned)
+    }));
+    findings
+}
+
+fn new(route: &RouteSettings, stored: u64) -> Finding {
+    let (events, means) = match route.start {
+        Start::Now => (0, "begins, with the first event after the restart"),
+        Start::Beginning => (stored, "begins, with the oldest event kept"),
+    };
+    Finding { route: route.name.clone(), change: Change::New, events, begun: 0, means }
+}
+
+fn known_before(route: &RouteSettings, state: &RouteState) -> Finding {
+    let digest = Filter::from(route.terms.clone()).digest();
+    match state.filter.as_deref() {
+        Some(before) if before != digest => Finding {
+            means: "matches anew: its new match applies to all that it has not looked at",
+            ..finding(state, Change::Rematched)
+        },
+        _ => Finding { means: "goes on", ..finding(state, Change::Same) },
+    }
+}
+
+fn finding(state: &RouteState, change: Change) -> Finding {
+    let (route, begun) = (state.name.clone(), state.waiting + state.in_flight);
+    Finding { route, change, events: state.behind, begun, means: "" }
+}
