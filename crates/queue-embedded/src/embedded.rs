@@ -231,4 +231,8 @@ impl Stores for Embedded {
         }
         self.beside.forget(route)
     }
+
+    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.beside.set_paused(route, paused)
+    }
 }

@@ -124,6 +124,17 @@ pub(crate) async fn consumers(link: &Link, stream: &str) -> Result<Vec<consumer:
     }
 }
 
+/// Keeps a consumer from delivering until a time, or lets it deliver: ADR-42.
+pub(crate) async fn pause_consumer(
+    link: &Link,
+    stream: &str,
+    name: &str,
+    request: &Value,
+) -> Result<(), ApiError> {
+    let _: Value = ask(link, &format!("CONSUMER.PAUSE.{stream}.{name}"), request).await?;
+    Ok(())
+}
+
 /// What a consumer is and where it stands.
 pub(crate) async fn consumer_info(link: &Link, stream: &str, name: &str) -> Result<consumer::Info, ApiError> {
     ask(link, &format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await

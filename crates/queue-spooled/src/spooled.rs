@@ -191,6 +191,10 @@ impl Stores for Spooled {
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         self.queue.stores().forget(route)
     }
+
+    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.stores().set_paused(route, paused)
+    }
 }
 
 /// Bodies are kept here first, and forwarded; the rest is the queue's.

@@ -25,16 +25,16 @@ use std::fmt;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 
+pub use condition::{Condition, Misread, Undecided};
+
 pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
 };
 pub use crate::error::{BoxError, QueueError};
-pub use condition::{Condition, Misread, Undecided};
-
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::stores::{
-    DeadLetter, DeadLetters, DeadQuery, EventStory, History, Quarantine, Quarantined, RouteState, Stores,
-    StoryState, StoryStep,
+    DeadLetter, DeadLetters, DeadQuery, EventStory, History, PAUSES_WITHIN, Quarantine, Quarantined,
+    RouteState, Stores, StoryState, StoryStep,
 };
 
 /// Somewhere events wait, durably, until every route has settled them.

@@ -2,6 +2,7 @@
 //! send again.
 
 use std::fmt;
+use std::time::Duration;
 
 use event_model::{Algorithm, Bytes, Event, EventId, KeyName, Timestamp};
 use futures::future::BoxFuture;
@@ -26,7 +27,15 @@ pub trait Stores: fmt::Debug + Send + Sync {
 
     /// Gives up a route's position and what it had still to deliver.
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
+
+    /// Holds a route's deliveries back, in every process and over restarts, or
+    /// lets them go again: within [`PAUSES_WITHIN`] of the answer. What is in
+    /// flight ends as it would.
+    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>>;
 }
+
+/// How soon a pause holds for deliveries that are asked for.
+pub const PAUSES_WITHIN: Duration = Duration::from_secs(2);
 
 const _: fn(&dyn Stores) = |_| {};
 
@@ -46,6 +55,8 @@ pub struct RouteState {
     pub in_flight: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Whether a person holds its deliveries back.
+    pub paused: bool,
     /// The [digest](crate::Filter::digest) of what it matched when it last ran.
     pub filter: Option<String>,
 }

@@ -19,6 +19,16 @@ pub(crate) enum Command {
         #[arg(long, default_value = "sandbox")]
         environment: Environment,
     },
+    /// Hold a route's deliveries back, in every process, until it is resumed
+    Pause {
+        /// Its name
+        route: String,
+    },
+    /// Let a paused route deliver again
+    Resume {
+        /// Its name
+        route: String,
+    },
     /// Give up a route's position and what it had still to deliver
     Forget {
         /// Its name; take it out of the settings first
@@ -36,6 +46,14 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     let stores = open::stores(&common.config).await?;
     match command {
         Command::Test { .. } => Ok(()),
+        Command::Pause { route } => {
+            stores.set_paused(&route, true).await?;
+            output::done(&common, "paused", 1)
+        }
+        Command::Resume { route } => {
+            stores.set_paused(&route, false).await?;
+            output::done(&common, "resumed", 1)
+        }
         Command::List => {
             let routes = stores.routes().await?;
             if common.json {
@@ -48,9 +66,11 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
                     route.waiting.to_string(),
                     route.in_flight.to_string(),
                     route.dead.to_string(),
+                    if route.paused { "paused" } else { "delivering" }.to_owned(),
                 ]
             };
-            let header = ["route", "not looked at", "waiting for a retry", "in flight", "dead letters"];
+            let header =
+                ["route", "not looked at", "waiting for a retry", "in flight", "dead letters", "state"];
             output::table(&header, routes.iter().map(row).collect(), "no route has run yet");
             Ok(())
         }

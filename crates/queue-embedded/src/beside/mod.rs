@@ -133,6 +133,11 @@ impl Stores for Beside {
         let route = route.to_owned();
         self.write(move |sql, _| forget(sql, &route))
     }
+
+    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
+        let route = route.to_owned();
+        self.write(move |sql, _| set_paused(sql, &route, paused))
+    }
 }
 
 fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
@@ -142,7 +147,8 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 0),
             (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
             (SELECT count(*) FROM dead_letters l WHERE l.route = r.name),
-            (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name)
+            (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
+            EXISTS (SELECT 1 FROM meta m WHERE m.key = 'paused: ' || r.name)
          FROM routes r ORDER BY r.id",
     )?
     .query_map([], |row| {
@@ -155,18 +161,33 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             in_flight: number(4)?,
             dead: number(5)?,
             filter: row.get(6)?,
+            paused: row.get(7)?,
         })
     })?
     .collect()
 }
 
-fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
+fn set_paused(sql: &Connection, route: &str, paused: bool) -> Result<(), QueueError> {
+    id_of(sql, route)?;
+    let text = match paused {
+        true => "INSERT OR REPLACE INTO meta (key, value) VALUES ('paused: ' || ?1, 1)",
+        false => "DELETE FROM meta WHERE key = 'paused: ' || ?1",
+    };
+    sql.execute(text, [route]).map_err(writing).map(drop)
+}
+
+fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
     let id: Option<i64> = sql
         .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| row.get(0))
         .optional()
         .map_err(writing)?;
-    let id = id.ok_or_else(|| QueueError::NotFound(format!("route {route}")))?;
+    id.ok_or_else(|| QueueError::NotFound(format!("route {route}")))
+}
+
+fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
+    let id = id_of(sql, route)?;
     sql.execute("DELETE FROM deliveries WHERE route = ?1", [id]).map_err(writing)?;
-    sql.execute("DELETE FROM meta WHERE key = 'filter of ' || ?1", [route]).map_err(writing)?;
+    sql.execute("DELETE FROM meta WHERE key IN ('filter of ' || ?1, 'paused: ' || ?1)", [route])
+        .map_err(writing)?;
     sql.execute("DELETE FROM routes WHERE id = ?1", [id]).map_err(writing).map(drop)
 }

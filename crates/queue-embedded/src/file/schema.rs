@@ -148,6 +148,13 @@ pub(crate) fn prepare(connection: &mut Connection, tables: &str) -> rusqlite::Re
 }
 
 /// A value of the table `meta`.
+/// Whether a person holds a route's deliveries back.
+pub(crate) fn is_paused(connection: &Connection, route: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'paused: ' || ?1)")?
+        .query_row([route], |row| row.get(0))
+}
+
 pub(crate) fn meta<T: rusqlite::types::FromSql>(
     connection: &Connection,
     key: &str,

@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use crate::beside::quarantined::SetAside;
 use crate::file::failure::Failure;
 use crate::file::rows::{EVENT, event, signed, unsigned};
+use crate::file::schema::is_paused;
 use crate::reading::route::{Ready, Retry, RouteBuffer};
 use crate::shared::{Shared, lock};
 use crate::writing::claim::SkipAhead;
@@ -58,7 +59,7 @@ impl Feeder {
 
     fn round(&self) -> rusqlite::Result<Duration> {
         let next_expiry = self.expire_leases();
-        self.heed_other_writers();
+        self.heed_other_writers()?;
         let routes: Vec<_> = lock(&self.shared.routes).clone();
         for route in &routes {
             if let Err(error) = self.reload(route).and_then(|()| self.feed_retries(route)) {
@@ -118,13 +119,15 @@ impl Feeder {
         leases.values().map(|held| held.until).min()
     }
 
-    /// Another process may have redriven something.
-    fn heed_other_writers(&self) {
+    /// Another process may have redriven something, or paused a route.
+    fn heed_other_writers(&self) -> rusqlite::Result<()> {
         if self.shared.others_wrote.swap(false, Ordering::AcqRel) {
             for route in lock(&self.shared.routes).iter() {
                 route.waits_until(i64::MIN);
+                route.set_paused(is_paused(&self.sql, &route.name)?);
             }
         }
+        Ok(())
     }
 
     fn reload(&self, route: &RouteBuffer) -> rusqlite::Result<()> {

@@ -1,4 +1,5 @@
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(crate) struct RouteBuffer {
     pub(crate) filter: Filter,
     pub(crate) lease: Duration,
     pub(crate) filled: Notify,
+    /// A person holds its deliveries back.
+    paused: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -87,7 +90,23 @@ impl RouteBuffer {
             stale: false,
             moved_at: Instant::now(),
         };
-        Self { id, name, filter, lease, filled: Notify::new(), state: Mutex::new(state) }
+        Self {
+            id,
+            name,
+            filter,
+            lease,
+            filled: Notify::new(),
+            paused: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// What is ready stays so while it is paused.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::AcqRel) != paused {
+            tracing::warn!(route = self.name, paused, "the route was paused, or goes on");
+            self.filled.notify_waiters();
+        }
     }
 
     /// Takes at most `permits`. `hand_over` runs while nobody else can take,
@@ -95,7 +114,7 @@ impl RouteBuffer {
     pub(crate) fn take(&self, permits: usize, hand_over: impl FnOnce(Taken)) -> bool {
         let mut state = lock(&self.state);
         let count = permits.min(state.ready.len());
-        if count == 0 || state.stale {
+        if count == 0 || state.stale || self.paused.load(Ordering::Acquire) {
             return false;
         }
         let picks: Vec<Ready> = state.ready.drain(..count).collect();

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use crate::file::rows::{signed, unsigned};
-use crate::file::schema::set_meta;
+use crate::file::schema::{is_paused, set_meta};
 use crate::reading::route::RouteBuffer;
 use crate::shared::{Shared, lock};
 use crate::writing::writer::{Job, Store};
@@ -17,13 +17,14 @@ pub(crate) struct Subscribe {
     route: Option<Route>,
     shared: Arc<Shared>,
     found: (i64, u64),
+    is_paused: bool,
     reply: oneshot::Sender<Reply>,
 }
 
 impl Subscribe {
     pub(crate) fn new(route: Route, shared: Arc<Shared>) -> (Self, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
-        (Self { route: Some(route), shared, found: (0, 0), reply }, answer)
+        (Self { route: Some(route), shared, found: (0, 0), is_paused: false, reply }, answer)
     }
 }
 
@@ -34,6 +35,7 @@ impl Job for Subscribe {
             Some(found) => found,
             None => create(store, route)?,
         };
+        self.is_paused = is_paused(store.sql, &route.name)?;
         set_meta(store.sql, &format!("filter of {}", route.name), route.filter.digest())
     }
 
@@ -46,6 +48,7 @@ impl Job for Subscribe {
                 return Arc::clone(known);
             }
             let buffer = Arc::new(RouteBuffer::new(id, route, cursor));
+            buffer.set_paused(self.is_paused);
             routes.push(Arc::clone(&buffer));
             buffer
         });

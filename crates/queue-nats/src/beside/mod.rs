@@ -37,4 +37,8 @@ impl Stores for Beside {
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(routes::forget(&self.0, route))
     }
+
+    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(routes::set_paused(&self.0, route, paused))
+    }
 }

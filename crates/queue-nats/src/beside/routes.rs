@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::Info;
 use queue::{DeadLetters, QueueError, RouteState};
@@ -42,6 +43,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
             waiting: wait.len() as u64 + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
             dead: dead.get(&name).copied().unwrap_or(0),
+            paused: info.paused,
             filter: info.config.metadata.get(FILTER).cloned(),
             name,
         });
@@ -63,6 +65,24 @@ pub(crate) fn settled(info: &Info, last: u64) -> u64 {
         (0, _) => info.delivered.stream_sequence,
         _ => info.ack_floor.stream_sequence,
     }
+}
+
+/// What "until somebody resumes it" is to the server, which wants a time.
+const UNTIL_RESUMED: Duration = Duration::from_hours(24 * 365 * 10);
+
+/// Holds a route's deliveries back on the server, or lets them go.
+pub(crate) async fn set_paused(shared: &Shared, route: &str, paused: bool) -> Result<(), QueueError> {
+    let until = paused.then(|| shared.after(UNTIL_RESUMED).to_string());
+    let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
+    // Paused half-way, nothing new is begun.
+    for stream in [EVENTS, RETRIES] {
+        match api::pause_consumer(&shared.link, stream, route, &request).await {
+            Ok(()) => {}
+            Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+            Err(error) => return Err(error.of("pausing the route")),
+        }
+    }
+    Ok(())
 }
 
 /// Gives up a route's position, and what it had still to deliver.

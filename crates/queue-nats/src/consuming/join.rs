@@ -75,6 +75,8 @@ async fn put(
     let info = match api::consumer_info(link, stream, &name).await {
         Ok(info) => {
             wanted.deliver_policy = info.config.deliver_policy;
+            // A person's word, not the settings'.
+            wanted.pause_until = info.config.pause_until;
             if differs(&wanted, &info).is_none() {
                 Ok(info)
             } else {

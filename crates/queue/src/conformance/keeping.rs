@@ -5,8 +5,8 @@ use super::samples::{
 };
 use super::{Harness, LEASE, PATIENCE, QUIET};
 use crate::{
-    DeadQuery, DeadReason, EventQueue, Filter, Outcome, Quarantined, QueueError, Route, Start, StoryState,
-    Terms, UNROUTED, Verdict,
+    DeadQuery, DeadReason, EventQueue, Filter, Outcome, PAUSES_WITHIN, Quarantined, QueueError, Route, Start,
+    StoryState, Terms, UNROUTED, Verdict,
 };
 
 async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
@@ -125,6 +125,30 @@ pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
     assert_eq!(states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["r"]);
     assert!(queue.stores().forget("r").await.is_err());
     assert!(matches!(queue.stores().forget("nowhere").await, Err(QueueError::NotFound(_))));
+}
+
+pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    let stores = queue.stores();
+    assert!(matches!(stores.set_paused("nowhere", true).await, Err(QueueError::NotFound(_))));
+    stores.set_paused("r", true).await.expect("pause");
+    let paused = async || {
+        let states = queue.stores().routes().await.expect("routes");
+        states.into_iter().filter(|state| state.paused).map(|state| state.name).collect::<Vec<_>>()
+    };
+    assert_eq!(paused().await, ["r"]);
+    tokio::time::sleep(PAUSES_WITHIN).await;
+    publish(&*queue, &["a"]).await;
+    finish(&mut *s, 1).await;
+    nothing(&mut *r, "it is paused").await;
+    let queue = harness.crash(queue).await;
+    let mut r = consumer(&*queue, "r").await;
+    nothing(&mut *r, "and stays so").await;
+    queue.stores().set_paused("r", false).await.expect("resume");
+    let delivery = one(&mut *r).await;
+    assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "holding burns no attempts");
+    settle(delivery, Verdict::Done).await;
 }
 
 async fn is_kept(queue: &dyn EventQueue, reference: &str) -> bool {

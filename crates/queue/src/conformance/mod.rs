@@ -72,6 +72,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         keeping::a_malformed_body_is_kept_once_and_released,
         keeping::history_tells_the_story,
         keeping::a_route_in_use_is_not_forgotten,
+        keeping::a_paused_route_holds_and_goes_on,
         keeping::retention_removes_only_what_every_route_has_settled,
         restarting::everything_survives_a_crash,
         restarting::a_crash_in_flight_is_counted,
