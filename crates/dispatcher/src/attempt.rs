@@ -12,6 +12,7 @@ use settings::RouteSettings;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
 
+use crate::breaker::Breaker;
 use crate::gate::Gate;
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
@@ -27,6 +28,7 @@ pub(crate) struct Attempting {
     pub(crate) settings: RouteSettings,
     pub(crate) dispatcher: AnyDispatcher,
     pub(crate) gate: Gate,
+    pub(crate) breaker: Breaker,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) patience: CancellationToken,
 }
@@ -54,6 +56,7 @@ impl Attempting {
         };
         // Lost or interrupted: dropping the delivery gives it back.
         let Some(ended) = ended else { return };
+        self.breaker.ended(ended.is_failure());
         self.settle(delivery, &ended, started_at, began.elapsed()).await;
         // A suspect is cleared by its settlement, not before.
         drop(pass);

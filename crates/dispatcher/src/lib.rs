@@ -14,8 +14,10 @@
 //! decided in [`policy`].
 
 mod attempt;
+mod breaker;
 mod gate;
 mod hold;
+mod pace;
 mod route;
 mod selection;
 mod stage;

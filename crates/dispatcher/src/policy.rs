@@ -21,6 +21,13 @@ pub enum Ended {
     Panicked,
 }
 
+impl Ended {
+    /// Whether the destination failed. One that will never take an event is well.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self, Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })))
+    }
+}
+
 /// What the decision rests on, beside what happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {

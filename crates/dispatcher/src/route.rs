@@ -12,7 +12,9 @@ use tokio::time::sleep;
 
 use crate::OpenRoute;
 use crate::attempt::Attempting;
+use crate::breaker::Breaker;
 use crate::gate::Gate;
+use crate::pace::Pace;
 
 /// How long to rest after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
@@ -24,22 +26,30 @@ pub(crate) async fn run(route: OpenRoute, gate: Gate, clock: Arc<dyn Clock>, shu
     let concurrency = settings.concurrency;
     let places = Arc::new(Semaphore::new(concurrency));
     let name = settings.name.clone();
+    let mut pace = Pace::new(settings.rate);
+    let breaker = Breaker::new(&name, settings.breaker);
     let attempting = Arc::new(Attempting {
         settings,
         dispatcher: dispatcher.clone(),
         gate,
+        breaker,
         clock,
         patience: shutdown.out_of_patience(),
     });
     let draining = shutdown.draining();
     loop {
         let next = async {
-            let places = take(&places).await;
+            let mut places = take(&places).await;
+            let most = attempting.breaker.ready(places.len()).await;
+            places.truncate(pace.ready(most).await);
             (consumer.next(places.len()).await, places)
         };
         let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
         match deliveries {
-            Ok(deliveries) => start(&attempting, deliveries, places, &shutdown),
+            Ok(deliveries) => {
+                pace.used(deliveries.len());
+                start(&attempting, deliveries, places, &shutdown);
+            }
             Err(QueueError::Closed | QueueError::Failed(_)) => break,
             Err(error) => {
                 tracing::error!(route = name, error = %Chain(&error), "no deliveries");
@@ -70,10 +80,14 @@ fn start(
     places: Vec<OwnedSemaphorePermit>,
     shutdown: &Shutdown,
 ) {
+    if !deliveries.is_empty() {
+        attempting.breaker.begun();
+    }
     for (delivery, place) in deliveries.into_iter().zip(places) {
         let attempting = Arc::clone(attempting);
         shutdown.spawn(async move {
             attempting.run(delivery).await;
+            attempting.breaker.over();
             drop(place);
         });
     }

@@ -24,6 +24,7 @@ mod section;
 
 mod jet_stream_settings;
 mod keys;
+mod policies;
 mod queue_settings;
 mod routes;
 mod spool_settings;
@@ -34,6 +35,7 @@ mod schema;
 
 pub use crate::error::SettingsError;
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
+pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
 pub use crate::routes::{RetrySettings, RouteSettings, Routes};
 pub use crate::schema::schema;

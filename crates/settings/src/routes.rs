@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::SettingsError;
+use crate::policies::{BreakerSettings, RateSettings};
 use crate::section::{nearest, shortened};
 use crate::tree::Tree;
 use crate::values::Time;
@@ -39,6 +40,10 @@ pub struct RouteSettings {
     pub concurrency: usize,
     /// How failures are tried again.
     pub retry: RetrySettings,
+    /// How many attempts may begin, in this process.
+    pub rate: Option<RateSettings>,
+    /// When its destination is left alone, by this process.
+    pub breaker: Option<BreakerSettings>,
     /// The kind of its dispatcher.
     pub dispatcher: String,
     /// The dispatcher's own table.
@@ -91,6 +96,10 @@ pub(crate) struct Listed {
     /// How failures are tried again.
     #[serde(default)]
     retry: RetrySettings,
+    /// At most so many attempts in each process; left out, no bound.
+    rate: Option<RateSettings>,
+    /// Leaves a destination alone that fails; `{}` for the usual values.
+    breaker: Option<BreakerSettings>,
 }
 
 fn default_concurrency() -> usize {
@@ -199,7 +208,8 @@ impl Tree {
 
     fn route(&self, path: &[&str], mut value: Value) -> Result<RouteSettings, SettingsError> {
         let table = take_table(&mut value);
-        let Listed { name, matching, dispatcher, concurrency, start, retry } = self.read(path, &value)?;
+        let Listed { name, matching, dispatcher, concurrency, start, retry, rate, breaker } =
+            self.read(path, &value)?;
         let at = |key| [path, &[key]].concat();
         if !is_name(&name) || name == UNROUTED {
             let why = format!("expected 1 to 64 lowercase letters, digits and hyphens, and not `{UNROUTED}`");
@@ -219,7 +229,7 @@ impl Tree {
             StartSettings::Beginning => Start::Beginning,
         };
         let terms = self.terms(&at("match"), matching)?;
-        Ok(RouteSettings { name, terms, start, concurrency, retry, dispatcher, table })
+        Ok(RouteSettings { name, terms, start, concurrency, retry, rate, breaker, dispatcher, table })
     }
 
     fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {

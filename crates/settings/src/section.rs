@@ -13,8 +13,7 @@ const CONNECT: [&str; 8] =
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
-const NOT_BUILT: [&str; 8] =
-    ["operator", "order", "reverify", "rate", "breaker", "enrich", "confirm", "origins"];
+const NOT_BUILT: [&str; 6] = ["operator", "order", "reverify", "enrich", "confirm", "origins"];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
 const MAX_ECHO: usize = 32;

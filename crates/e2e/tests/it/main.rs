@@ -17,6 +17,7 @@ mod dying;
 mod faults;
 mod gateway;
 mod matching;
+mod policies;
 mod privacy;
 mod settings;
 mod stopping;

@@ -105,6 +105,8 @@ pub(crate) async fn work_off(queues: &[Arc<dyn EventQueue>], count: usize) -> an
         start: Start::Beginning,
         concurrency: CONCURRENCY,
         retry: RetrySettings::default(),
+        rate: None,
+        breaker: None,
         dispatcher: "noop".to_owned(),
         table: serde_json::json!({}),
     };

@@ -1,0 +1,245 @@
+//! Leaves a destination alone that fails, and asks now and then whether it is
+//! back. What is not asked for stays in the queue and burns no attempt.
+//!
+//! ```text
+//! closed ──fails often──▶ open ──rested──▶ probing ──one attempt ends well──▶ closed
+//!                          ▲                  │
+//!                          └──it fails: rest longer
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use settings::BreakerSettings;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// One route's breaker, in this process.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    route: String,
+    settings: Option<BreakerSettings>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Closed {
+        failures_in_a_row: u32,
+        /// Whether each of the last attempts failed.
+        last: VecDeque<bool>,
+    },
+    Open {
+        until: Instant,
+        rest: Duration,
+    },
+    Probing {
+        rest: Duration,
+        /// The one attempt has begun.
+        is_out: bool,
+    },
+}
+
+const CLOSED: State = State::Closed { failures_in_a_row: 0, last: VecDeque::new() };
+
+/// What may be asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Now {
+    Everything,
+    One,
+    NotBefore(Instant),
+    AfterTheProbe,
+}
+
+impl Breaker {
+    pub(crate) fn new(route: &str, settings: Option<BreakerSettings>) -> Self {
+        Self { route: route.to_owned(), settings, state: Mutex::new(CLOSED), changed: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something may be asked for, and says how much of `wanted`.
+    /// Cancel-safe.
+    pub(crate) async fn ready(&self, wanted: usize) -> usize {
+        loop {
+            let changed = self.changed.notified();
+            let now = self.look(Instant::now());
+            match now {
+                Now::Everything => return wanted,
+                Now::One => return wanted.min(1),
+                Now::NotBefore(at) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = changed => {}
+                },
+                Now::AfterTheProbe => changed.await,
+            }
+        }
+    }
+
+    fn look(&self, now: Instant) -> Now {
+        let mut state = self.state();
+        if let State::Open { until, rest } = *state {
+            if now < until {
+                return Now::NotBefore(until);
+            }
+            *state = State::Probing { rest, is_out: false };
+        }
+        match *state {
+            State::Probing { is_out: true, .. } => Now::AfterTheProbe,
+            State::Probing { is_out: false, .. } => Now::One,
+            _ => Now::Everything,
+        }
+    }
+
+    /// Attempts began.
+    pub(crate) fn begun(&self) {
+        if let State::Probing { is_out, .. } = &mut *self.state() {
+            *is_out = true;
+        }
+    }
+
+    /// An attempt is over, whether it ended or not.
+    pub(crate) fn over(&self) {
+        if let State::Probing { is_out, .. } = &mut *self.state() {
+            *is_out = false;
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// An attempt ended, well or not.
+    pub(crate) fn ended(&self, failed: bool) {
+        let Some(settings) = &self.settings else { return };
+        let mut state = self.state();
+        let before = std::mem::replace(&mut *state, CLOSED);
+        let was_open = !matches!(before, State::Closed { .. });
+        *state = after(before, failed, settings, Instant::now());
+        self.say(was_open, &state);
+        self.changed.notify_waiters();
+    }
+
+    fn say(&self, was_open: bool, state: &State) {
+        let route = &self.route;
+        match state {
+            State::Open { rest, .. } if !was_open => {
+                tracing::error!(route, rest = ?rest, "the destination fails: it is left alone, events wait in the queue");
+            }
+            State::Open { rest, .. } => tracing::warn!(route, rest = ?rest, "the destination still fails"),
+            State::Closed { .. } if was_open => tracing::info!(route, "the destination is back"),
+            _ => {}
+        }
+    }
+}
+
+/// The state after an attempt.
+fn after(state: State, failed: bool, settings: &BreakerSettings, now: Instant) -> State {
+    match state {
+        State::Closed { failures_in_a_row, mut last } => {
+            let failures_in_a_row = if failed { failures_in_a_row + 1 } else { 0 };
+            last.push_back(failed);
+            while last.len() > settings.of.get() as usize {
+                last.pop_front();
+            }
+            let rest = settings.rest.0;
+            match failures_in_a_row >= settings.failures.get() || is_over_share(&last, settings) {
+                true => State::Open { until: now + rest, rest },
+                false => State::Closed { failures_in_a_row, last },
+            }
+        }
+        // Attempts that began before it opened say nothing new when they fail.
+        State::Open { .. } if failed => state,
+        State::Probing { rest, .. } if failed => {
+            let rest = (rest * 2).min(settings.longest_rest.0);
+            State::Open { until: now + rest, rest }
+        }
+        State::Open { .. } | State::Probing { .. } => CLOSED,
+    }
+}
+
+fn is_over_share(last: &VecDeque<bool>, settings: &BreakerSettings) -> bool {
+    let failures = last.iter().filter(|failed| **failed).count();
+    last.len() == settings.of.get() as usize && failures * 100 >= last.len() * settings.percent.get() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use settings::Time;
+
+    use super::*;
+
+    fn breaker(failures: u32, percent: u32, of: u32) -> Breaker {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let settings = BreakerSettings {
+            failures: number(failures),
+            percent: number(percent),
+            of: number(of),
+            rest: Time(Duration::from_secs(10)),
+            longest_rest: Time(Duration::from_secs(30)),
+        };
+        Breaker::new("r", Some(settings))
+    }
+
+    fn is_open(breaker: &Breaker) -> bool {
+        matches!(*breaker.state(), State::Open { .. })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_open_it_and_one_attempt_at_a_time_asks() {
+        let breaker = breaker(3, 100, 100);
+        for failed in [true, true, false, true, true] {
+            breaker.ended(failed);
+        }
+        assert_eq!(breaker.ready(5).await, 5, "not in a row");
+        breaker.ended(true);
+        for rest in [10, 20, 30, 30] {
+            let began = Instant::now();
+            assert_eq!(breaker.ready(5).await, 1);
+            assert_eq!(began.elapsed().as_secs(), rest);
+            breaker.begun();
+            assert_eq!(breaker.look(Instant::now()), Now::AfterTheProbe);
+            breaker.ended(true);
+            breaker.over();
+        }
+        assert_eq!(breaker.ready(5).await, 1);
+        breaker.begun();
+        breaker.ended(false);
+        breaker.over();
+        assert_eq!(breaker.ready(5).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_of_the_last_attempts_opens_it() {
+        let breaker = breaker(100, 50, 4);
+        for failed in [true, false, false, true] {
+            assert!(!is_open(&breaker), "too few to say");
+            breaker.ended(failed);
+        }
+        assert!(is_open(&breaker));
+        breaker.ended(false);
+        assert!(!is_open(&breaker), "one that was still on its way came through");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_without_an_end_is_followed_by_another() {
+        let breaker = breaker(1, 100, 100);
+        breaker.ended(true);
+        assert_eq!(breaker.ready(5).await, 1);
+        breaker.begun();
+        breaker.over();
+        assert_eq!(breaker.ready(5).await, 1, "its lease was lost: nobody knows");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_settings_it_never_opens() {
+        let breaker = Breaker::new("r", None);
+        for _ in 0..1000 {
+            breaker.ended(true);
+        }
+        assert_eq!(breaker.ready(5).await, 5);
+    }
+}
