@@ -15,33 +15,13 @@ const MAX_VALUES: u64 = 200_000;
 
 /// The view of `event`, and how many values are in it.
 pub(crate) fn of(event: &Event) -> Result<(Value, u64), Undecided> {
-    let body: Json = serde_json::from_slice(event.body())
-        .map_err(|_| Undecided("the event's JSON is nested too deep to look into"))?;
-    let Json::Object(mut fields) = body else { return Err(Undecided("the event is not a JSON object")) };
-    let attributes = by_name(fields.remove("attributes").unwrap_or(Json::Null));
-    fields.insert("attributes".to_owned(), attributes);
-    fields.insert("environment".to_owned(), event.environment().as_str().into());
+    let fields = event.view().map_err(|_| Undecided("the event's JSON is nested too deep to look into"))?;
     let mut size = 0;
     let view = value(Json::Object(fields), &mut size);
     if size > MAX_VALUES {
         return Err(Undecided("the event holds too many values"));
     }
     Ok((view, size))
-}
-
-/// Attributes come as an object, or as a list of `{name, type, value}`.
-fn by_name(attributes: Json) -> Json {
-    match attributes {
-        Json::Object(attributes) => Json::Object(attributes),
-        Json::Array(list) => list.into_iter().filter_map(named).collect(),
-        _ => Json::Object(serde_json::Map::new()),
-    }
-}
-
-fn named(attribute: Json) -> Option<(String, Json)> {
-    let Json::Object(mut attribute) = attribute else { return None };
-    let Some(Json::String(name)) = attribute.remove("name") else { return None };
-    Some((name, attribute.remove("value").unwrap_or(Json::Null)))
 }
 
 fn value(json: Json, size: &mut u64) -> Value {

@@ -1,10 +1,11 @@
 //! Posts each event to an HTTP endpoint: the signed bytes, unchanged, as a
-//! CloudEvent in binary mode.
+//! CloudEvent in binary mode, unless the settings say otherwise.
 //!
 //! ```text
 //! POST <url>
 //! ce-id ce-type ce-source ce-subject ce-time ce-specversion
 //! idempotency-key  fluent-attempt  traceparent
+//! authorization  webhook-id webhook-timestamp webhook-signature  and one's own
 //! ```
 //!
 //! Fluent's signature is never passed on: whoever holds it could replay it.
@@ -14,19 +15,31 @@
 //! Start reading at [`HttpDispatcher`].
 
 pub mod addresses;
+mod auth;
+mod body;
+mod headers;
 mod outcome;
+mod secret;
 mod settings;
+mod sign;
+mod template;
 
-use std::borrow::Cow;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, redirect};
+use minijinja::Value;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, Response, StatusCode, redirect};
 use url::Url;
 
 use crate::addresses::CheckedResolver;
-use crate::outcome::{from_error, from_response};
+use crate::auth::Auth;
+use crate::body::Bodies;
+use crate::headers::{Extra, ours};
+use crate::outcome::{Statuses, from_error};
+use crate::settings::{Format, MethodSettings, TlsSettings};
+use crate::sign::Signer;
 
 pub use crate::settings::HttpSettings;
 
@@ -42,38 +55,59 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct HttpDispatcher {
     client: Client,
+    method: Method,
     url: Url,
     timeout: Duration,
+    format: Format,
+    bodies: Bodies,
+    extra: Extra,
+    auth: Option<Auth>,
+    signer: Signer,
+    statuses: Statuses,
 }
 
 impl Dispatcher for HttpDispatcher {
     const KIND: &'static str = "http";
     type Settings = HttpSettings;
 
-    async fn open(settings: HttpSettings, _: &OpenContext) -> Result<Self, BoxError> {
-        let HttpSettings { url, timeout, allow_private } = settings;
-        let url = url.into_inner();
-        let client = Client::builder()
+    async fn open(settings: HttpSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let HttpSettings { url, timeout, allow_private, method, format, .. } = settings;
+        let builder = Client::builder()
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy()
             .dns_resolver(CheckedResolver { allow_private })
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client, url, timeout: timeout.into_inner() })
+            .user_agent(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
+        Ok(Self {
+            client: secured(builder, &settings.tls, cx)?.build()?,
+            method: match method {
+                MethodSettings::Post => Method::POST,
+                MethodSettings::Put => Method::PUT,
+                MethodSettings::Patch => Method::PATCH,
+            },
+            url: url.into_inner(),
+            timeout: timeout.into_inner(),
+            format,
+            bodies: Bodies::open(format, settings.template, cx)?,
+            extra: Extra::open(settings.headers, cx)?,
+            auth: settings.auth.map(|auth| Auth::open(auth, cx)).transpose()?,
+            signer: Signer::open(&settings.sign, cx)?,
+            statuses: Statuses::new(&settings.statuses, settings.excerpt)?,
+        })
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let began = Instant::now();
-        let request =
-            self.client.post(self.url.clone()).headers(headers(event, cx)).body(event.body().clone());
-        let response = request.send().await.map_err(from_error)?;
-        let outcome = from_response(&response);
+        let mut response = self.send(event, cx).await?;
+        if let Some(auth) = self.auth.as_ref().filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+            auth.refused();
+        }
         // The status has decided; the rest is for the connection's sake.
-        let left = self.timeout.saturating_sub(began.elapsed()) / 2;
-        let _ = tokio::time::timeout(DRAIN_TIME.min(left), drain(response)).await;
-        outcome
+        let left = DRAIN_TIME.min(self.timeout.saturating_sub(began.elapsed()) / 2);
+        let mut excerpt = Vec::new();
+        let _ = tokio::time::timeout(left, drain(&mut response, self.statuses.excerpt(), &mut excerpt)).await;
+        self.statuses.outcome(response.status(), response.headers(), &excerpt)
     }
 
     fn timeout(&self) -> Duration {
@@ -81,9 +115,35 @@ impl Dispatcher for HttpDispatcher {
     }
 }
 
-async fn drain(mut response: Response) {
+impl HttpDispatcher {
+    async fn send(&self, event: &Event, cx: &Context) -> Result<Response, DispatchError> {
+        let needs_view = self.bodies.has_template() || self.extra.has_templates();
+        let view = if needs_view { template::view(event)? } else { Value::UNDEFINED };
+        let made = self.bodies.make(event, &view)?;
+        let mut headers = ours(event, cx, self.format);
+        self.extra.add(&view, &mut headers)?;
+        self.signer.add(cx, &made.bytes, &mut headers)?;
+        set_content_type(&mut headers, made.content_type);
+        if let Some(auth) = &self.auth {
+            auth.add(&self.client, &mut headers).await?;
+        }
+        let request = self.client.request(self.method.clone(), self.url.clone());
+        request.headers(headers).body(made.into_body(event)).send().await.map_err(from_error)
+    }
+}
+
+fn set_content_type(headers: &mut HeaderMap, content_type: &str) {
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+}
+
+/// Reads what is left of a response, up to a bound, and keeps its beginning.
+async fn drain(response: &mut Response, keep: usize, excerpt: &mut Vec<u8>) {
     let mut read = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
+        let left = keep.saturating_sub(excerpt.len()).min(chunk.len());
+        excerpt.extend_from_slice(&chunk[..left]);
         read += chunk.len();
         if read > DRAIN_BYTES {
             return;
@@ -91,18 +151,28 @@ async fn drain(mut response: Response) {
     }
 }
 
-fn headers(event: &Event, cx: &Context) -> HeaderMap {
-    let ours = [
-        ("idempotency-key", Some(cx.idempotency_key.clone())),
-        ("fluent-attempt", Some(cx.attempt.to_string())),
-        ("traceparent", cx.trace.map(|trace| trace.to_string())),
-    ];
-    let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));
-    event
-        .cloud_event_headers()
-        .chain(ours)
-        .filter_map(|(name, value)| {
-            Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
-        })
-        .collect()
+fn secured(
+    mut builder: ClientBuilder,
+    tls: &TlsSettings,
+    cx: &OpenContext,
+) -> Result<ClientBuilder, BoxError> {
+    let read = |path: &std::path::Path| {
+        let path = cx.resolve(path);
+        fs::read(&path).map_err(|error| format!("tls: reading {}: {error}", path.display()))
+    };
+    if let Some(ca) = &tls.ca {
+        let found = Certificate::from_pem_bundle(&read(ca)?)?;
+        if found.is_empty() {
+            return Err("tls.ca: no certificate in it".into());
+        }
+        builder = builder.tls_certs_only(found);
+    }
+    match (&tls.certificate, &tls.key) {
+        (Some(certificate), Some(key)) => {
+            let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
+            Ok(builder.identity(Identity::from_pem(&pem)?))
+        }
+        (None, None) => Ok(builder),
+        _ => Err("tls: expected certificate and key together".into()),
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use dispatch::{DispatchError, Done};
-use reqwest::Response;
+use dispatch::{BoxError, DispatchError, Done};
+use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
+use crate::settings::StatusSettings;
 
 const ACTION: &str = "posting to the endpoint";
 
@@ -13,22 +15,78 @@ const ACTION: &str = "posting to the endpoint";
 /// thousand events.
 const PERMANENT: [u16; 5] = [400, 410, 413, 415, 422];
 
+/// What an endpoint said.
 #[derive(Debug, thiserror::Error)]
-#[error("the endpoint answered {0}")]
-struct Answered(u16);
+enum Answered {
+    #[error("the endpoint answered {0}")]
+    Status(u16),
+    #[error("the endpoint answered {0}: {1}")]
+    Excerpt(u16, String),
+}
 
-pub(crate) fn from_response(response: &Response) -> Result<Done, DispatchError> {
-    let status = response.status().as_u16();
-    let source = Answered(status).into();
-    let status = Some(status);
-    if response.status().is_success() {
-        return Ok(Done { status });
+/// Longest excerpt, in bytes: the history has room for no more.
+const LONGEST: usize = 1024;
+
+/// What a route takes statuses to mean.
+#[derive(Debug)]
+pub(crate) struct Statuses {
+    settings: StatusSettings,
+    excerpt: usize,
+}
+
+impl Statuses {
+    pub(crate) fn new(settings: &StatusSettings, excerpt: usize) -> Result<Self, BoxError> {
+        let StatusSettings { done, again, permanent } = settings;
+        let all: Vec<u16> = [&done[..], again, permanent].concat();
+        let mut once = all.clone();
+        once.sort_unstable();
+        once.dedup();
+        if once.len() < all.len() || all.iter().any(|status| !(200..600).contains(status)) {
+            return Err("statuses: expected numbers from 200 to 599, each in one list only".into());
+        }
+        if excerpt > LONGEST {
+            return Err(format!("excerpt: expected at most {LONGEST} bytes").into());
+        }
+        Ok(Self { settings: settings.clone(), excerpt })
     }
-    if status.is_some_and(|status| PERMANENT.contains(&status)) {
-        return Err(DispatchError::Permanent { action: ACTION, status, source });
+
+    /// Bytes of an answer to keep.
+    pub(crate) fn excerpt(&self) -> usize {
+        self.excerpt
     }
-    let retry_after = retry_after(response.headers());
-    Err(DispatchError::Transient { action: ACTION, retry_after, status, source })
+
+    /// What an answer means, and what is kept of it if it is a failure.
+    pub(crate) fn outcome(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        excerpt: &[u8],
+    ) -> Result<Done, DispatchError> {
+        let code = status.as_u16();
+        let StatusSettings { done, again, permanent } = &self.settings;
+        let is_done = done.contains(&code);
+        let is_permanent = permanent.contains(&code);
+        let is_other = is_permanent || again.contains(&code);
+        if is_done || (status.is_success() && !is_other) {
+            return Ok(Done { status: Some(code) });
+        }
+        let source = if excerpt.is_empty() {
+            Answered::Status(code)
+        } else {
+            Answered::Excerpt(code, printable(excerpt))
+        };
+        let (status, source) = (Some(code), source.into());
+        if is_permanent || (PERMANENT.contains(&code) && !is_other) {
+            return Err(DispatchError::Permanent { action: ACTION, status, source });
+        }
+        let retry_after = retry_after(headers);
+        Err(DispatchError::Transient { action: ACTION, retry_after, status, source })
+    }
+}
+
+/// One line, whatever it was.
+fn printable(excerpt: &[u8]) -> String {
+    String::from_utf8_lossy(excerpt).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// No answer at all. The URL is taken out: it may hold a secret.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -24,6 +26,125 @@ pub struct HttpSettings {
     /// link-local and metadata addresses never are.
     #[serde(default)]
     pub(crate) allow_private: bool,
+    /// How it is sent.
+    #[serde(default)]
+    pub(crate) method: MethodSettings,
+    /// What is sent.
+    #[serde(default)]
+    pub(crate) format: Format,
+    /// A body of one's own instead of the event: a template over `event`, in a file.
+    pub(crate) template: Option<TemplateSettings>,
+    /// More headers: each a template over `event`, or a secret in a file.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, HeaderSettings>,
+    /// Who we are to the endpoint.
+    pub(crate) auth: Option<AuthSettings>,
+    /// Secrets to sign with by the Standard Webhooks scheme, the newest first; each
+    /// `whsec_...` or base64. While there are two, both signatures are sent.
+    #[serde(default)]
+    pub(crate) sign: Vec<SecretFile>,
+    /// Whom to trust, and by which certificate we are known.
+    #[serde(default)]
+    pub(crate) tls: TlsSettings,
+    /// What statuses mean, where it is not the usual.
+    #[serde(default)]
+    pub(crate) statuses: StatusSettings,
+    /// Bytes of an answer that is a failure to keep in the history; it may hold
+    /// personal data. At most 1024.
+    #[serde(default)]
+    pub(crate) excerpt: usize,
+}
+
+/// A method with a body.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+pub(crate) enum MethodSettings {
+    #[default]
+    #[serde(rename = "POST")]
+    Post,
+    #[serde(rename = "PUT")]
+    Put,
+    #[serde(rename = "PATCH")]
+    Patch,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// The signed bytes, with the CloudEvent's attributes as headers.
+    #[default]
+    Binary,
+    /// A CloudEvent in JSON, with the event as its `data`.
+    Structured,
+    /// The signed bytes, and no headers of CloudEvents.
+    Bare,
+}
+
+/// `template:`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct TemplateSettings {
+    /// In the syntax of Jinja; in JSON, values are written as JSON.
+    pub(crate) file: PathBuf,
+    /// What it makes.
+    #[serde(default = "json")]
+    pub(crate) content_type: String,
+}
+
+fn json() -> String {
+    "application/json".to_owned()
+}
+
+/// A template, or a secret.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum HeaderSettings {
+    Template(String),
+    Secret(SecretFile),
+}
+
+/// `{ file: path }`: read when it is needed, so that it can be replaced.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SecretFile {
+    pub(crate) file: PathBuf,
+}
+
+/// `auth:`, one of these.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum AuthSettings {
+    /// `Authorization: Bearer`.
+    Bearer(SecretFile),
+    /// `Authorization: Basic`.
+    Basic { user: String, password: SecretFile },
+    /// OAuth 2.0 client credentials.
+    #[serde(rename_all = "kebab-case")]
+    Oauth2 { token_url: Target, client_id: String, client_secret: SecretFile, scope: Option<String> },
+}
+
+/// `tls:`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TlsSettings {
+    /// The only authorities to trust, as PEM; left out, those of the system.
+    pub(crate) ca: Option<PathBuf>,
+    /// Our certificate, as PEM.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its key, as PEM.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// `statuses:`. What is named nowhere means what it usually does.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StatusSettings {
+    /// The endpoint has it.
+    pub(crate) done: Vec<u16>,
+    /// It is to be tried again.
+    pub(crate) again: Vec<u16>,
+    /// It will never be taken.
+    pub(crate) permanent: Vec<u16>,
 }
 
 /// An endpoint's address.

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use event_model::TraceParent;
+use event_model::{Timestamp, TraceParent};
 use tokio_util::sync::CancellationToken;
 
 /// What a dispatcher is told about the attempt it is making.
@@ -17,6 +17,8 @@ pub struct Context {
     pub idempotency_key: String,
     /// 1 for the first attempt.
     pub attempt: u32,
+    /// When this attempt began.
+    pub started_at: Timestamp,
     /// How long this attempt may take; it is dropped after that.
     pub timeout: Duration,
     /// The trace to continue.
@@ -26,8 +28,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// The first attempt of `idempotency_key` on `route`. Change the fields
-    /// for anything else.
+    /// The first attempt of `idempotency_key` on `route`, begun in 1970. Change
+    /// the fields for anything else.
     pub fn new(route: impl Into<String>, idempotency_key: impl Into<String>, timeout: Duration) -> Self {
         let idempotency_key = idempotency_key.into();
         Self {
@@ -35,6 +37,7 @@ impl Context {
             delivery_id: idempotency_key.clone(),
             idempotency_key,
             attempt: 1,
+            started_at: Timestamp::UNIX_EPOCH,
             timeout,
             trace: None,
             cancelled: CancellationToken::new(),

@@ -46,8 +46,8 @@ impl Attempting {
                 return;
             }
         }
-        let (cx, event) = (self.context(&delivery), Arc::clone(&delivery.event));
         let (started_at, began) = (self.clock.now(), Instant::now());
+        let (cx, event) = (self.context(&delivery, started_at), Arc::clone(&delivery.event));
         let attempt = self.bounded(&event, &cx);
         let ended = tokio::select! {
             biased;
@@ -62,11 +62,12 @@ impl Attempting {
         drop(pass);
     }
 
-    fn context(&self, delivery: &Delivery) -> Context {
+    fn context(&self, delivery: &Delivery, started_at: Timestamp) -> Context {
         let route = &self.settings.name;
         let mut cx = Context::new(route, delivery.event.id().to_string(), self.dispatcher.timeout());
         cx.delivery_id = delivery.id(route);
         cx.attempt = delivery.attempt;
+        cx.started_at = started_at;
         cx.trace = delivery.event.trace().map(telemetry::continue_trace);
         cx.cancelled = self.patience.clone();
         cx

@@ -14,6 +14,7 @@
 
 mod inbound;
 mod verified;
+mod view;
 
 mod account;
 mod event;
@@ -36,6 +37,7 @@ pub use crate::inbound::{Headers, Inbound};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;
 pub use crate::verified::{Algorithm, Evidence, Verified};
+pub use crate::view::TooDeep;
 
 pub use bytes::Bytes;
 pub use jiff::Timestamp;

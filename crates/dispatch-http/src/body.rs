@@ -1,0 +1,112 @@
+//! What is sent: the signed bytes, a CloudEvent around them, or a text of the
+//! settings' own.
+
+use std::borrow::Cow;
+
+use dispatch::{BoxError, DispatchError, Event, OpenContext};
+use minijinja::Value;
+use reqwest::Body;
+use serde_json::value::RawValue;
+
+use crate::settings::{Format, TemplateSettings};
+use crate::template::Template;
+
+/// Longest template, in bytes.
+const LONGEST: u64 = 256 << 10;
+
+/// How bodies are made.
+#[derive(Debug)]
+pub(crate) enum Bodies {
+    Signed,
+    Structured,
+    Template { template: Template, content_type: String },
+}
+
+/// A body, and what it is.
+pub(crate) struct Made<'m> {
+    pub(crate) bytes: Cow<'m, [u8]>,
+    pub(crate) content_type: &'m str,
+}
+
+impl Bodies {
+    pub(crate) fn open(
+        format: Format,
+        template: Option<TemplateSettings>,
+        cx: &OpenContext,
+    ) -> Result<Self, BoxError> {
+        let Some(TemplateSettings { file, content_type }) = template else {
+            return Ok(if format == Format::Structured { Self::Structured } else { Self::Signed });
+        };
+        if format == Format::Structured {
+            return Err(
+                "template: a structured CloudEvent has no body of its own: expected format binary or bare"
+                    .into(),
+            );
+        }
+        let path = cx.resolve(&file);
+        let place = path.display();
+        let wrong = |error: &dyn std::fmt::Display| format!("template {place}: {error}");
+        let size = std::fs::metadata(&path).map_err(|error| wrong(&error))?.len();
+        if size > LONGEST {
+            return Err(wrong(&format!("expected at most {LONGEST} bytes")).into());
+        }
+        if reqwest::header::HeaderValue::from_str(&content_type).is_err() {
+            return Err("template.content-type: no header can have this value".into());
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+        let template = Template::parse(text, &content_type).map_err(|error| wrong(&error))?;
+        Ok(Self::Template { template, content_type })
+    }
+
+    /// Whether a view of the event is needed.
+    pub(crate) fn has_template(&self) -> bool {
+        matches!(self, Self::Template { .. })
+    }
+
+    pub(crate) fn make<'m>(&'m self, event: &'m Event, view: &Value) -> Result<Made<'m>, DispatchError> {
+        Ok(match self {
+            Self::Signed => Made { bytes: Cow::Borrowed(event.body()), content_type: "application/json" },
+            Self::Structured => {
+                Made { bytes: Cow::Owned(structured(event)?), content_type: "application/cloudevents+json" }
+            }
+            Self::Template { template, content_type } => {
+                Made { bytes: Cow::Owned(template.fill(view)?.into_bytes()), content_type }
+            }
+        })
+    }
+}
+
+impl Made<'_> {
+    /// As it is sent; the signed bytes are not copied.
+    pub(crate) fn into_body(self, event: &Event) -> Body {
+        match self.bytes {
+            Cow::Borrowed(_) => event.body().clone().into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// JSON event format, section 3: attributes beside `data`, which is the body as
+/// it is, not read and written again.
+fn structured(event: &Event) -> Result<Vec<u8>, DispatchError> {
+    let failed = |error| DispatchError::permanent("making a CloudEvent", error);
+    let data: &RawValue = serde_json::from_slice(event.body()).map_err(failed)?;
+    let mut fields = serde_json::Map::new();
+    for (name, value) in [
+        ("specversion", Some("1.0".to_owned())),
+        ("id", Some(event.id().to_string())),
+        ("type", Some(event.name().to_owned())),
+        ("source", Some(event.source())),
+        ("subject", event.entity()),
+        ("time", Some(event.received_at().to_string())),
+        ("datacontenttype", Some("application/json".to_owned())),
+    ] {
+        fields.extend(value.map(|value| (name.to_owned(), value.into())));
+    }
+    let mut text = serde_json::to_vec(&fields).map_err(failed)?;
+    text.pop();
+    text.extend_from_slice(b",\"data\":");
+    text.extend_from_slice(data.get().as_bytes());
+    text.push(b'}');
+    Ok(text)
+}

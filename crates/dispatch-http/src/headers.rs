@@ -1,0 +1,116 @@
+//! The headers of a request: ours, and those that the settings add.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use dispatch::{BoxError, Context, DispatchError, Event, OpenContext};
+use minijinja::Value;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::secret::Secret;
+use crate::settings::{Format, HeaderSettings};
+use crate::template::Template;
+
+const ACTION: &str = "filling in a header";
+
+/// Most headers of one's own, and the longest value: servers bound both.
+const MOST: usize = 32;
+const LONGEST: usize = 4096;
+
+/// What is ours to say, or a danger in others' words.
+const RESERVED: [&str; 18] = [
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "flex.signature",
+    "fluent-attempt",
+    "fluent-signature",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "te",
+    "traceparent",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "webhook-signature",
+];
+
+/// Headers from the settings.
+#[derive(Debug)]
+pub(crate) struct Extra(Vec<(HeaderName, Source)>);
+
+#[derive(Debug)]
+enum Source {
+    Template(Template),
+    Secret(Secret),
+}
+
+impl Extra {
+    pub(crate) fn open(
+        settings: BTreeMap<String, HeaderSettings>,
+        cx: &OpenContext,
+    ) -> Result<Self, BoxError> {
+        if settings.len() > MOST {
+            return Err(format!("headers: expected {MOST} at most").into());
+        }
+        let open = |(name, value): (String, HeaderSettings)| {
+            let parsed =
+                HeaderName::try_from(&name).map_err(|_| format!("headers: `{name}` can't be one"))?;
+            if RESERVED.contains(&parsed.as_str()) || parsed.as_str().starts_with("ce-") {
+                return Err(format!("headers: `{name}` is not for settings").into());
+            }
+            let source = match value {
+                HeaderSettings::Template(text) => Source::Template(
+                    Template::parse(text, "text/plain")
+                        .map_err(|error| format!("headers.{name}: {error}"))?,
+                ),
+                HeaderSettings::Secret(file) => Source::Secret(Secret::open(&file, cx)?),
+            };
+            Ok::<_, BoxError>((parsed, source))
+        };
+        settings.into_iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether a view of the event is needed.
+    pub(crate) fn has_templates(&self) -> bool {
+        self.0.iter().any(|(_, source)| matches!(source, Source::Template(_)))
+    }
+
+    /// Adds them. No value can end its line: what could is refused.
+    pub(crate) fn add(&self, view: &Value, headers: &mut HeaderMap) -> Result<(), DispatchError> {
+        for (name, source) in &self.0 {
+            let (text, is_secret) = match source {
+                Source::Template(template) => (template.fill(view)?, false),
+                Source::Secret(secret) => (secret.get()?, true),
+            };
+            let value = HeaderValue::from_str(&text).ok().filter(|value| value.len() <= LONGEST);
+            let unfit =
+                || DispatchError::permanent(ACTION, format!("{name}: a value that no header can have"));
+            let mut value = value.ok_or_else(unfit)?;
+            value.set_sensitive(is_secret);
+            headers.insert(name.clone(), value);
+        }
+        Ok(())
+    }
+}
+
+/// What every request says of itself.
+pub(crate) fn ours(event: &Event, cx: &Context, format: Format) -> HeaderMap {
+    let ours = [
+        ("idempotency-key", Some(cx.idempotency_key.clone())),
+        ("fluent-attempt", Some(cx.attempt.to_string())),
+        ("traceparent", cx.trace.map(|trace| trace.to_string())),
+    ];
+    let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));
+    let attributes = event.cloud_event_headers().filter(|_| format == Format::Binary);
+    attributes
+        .chain(ours)
+        .filter_map(|(name, value)| {
+            Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
+        })
+        .collect()
+}

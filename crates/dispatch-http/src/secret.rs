@@ -1,0 +1,62 @@
+//! Secrets in files, which others may replace while we run.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use dispatch::{BoxError, DispatchError, OpenContext};
+
+use crate::settings::SecretFile;
+
+/// How long what was read is believed.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Longest secret, in bytes: a file that is longer is not one.
+const LONGEST: usize = 16 << 10;
+
+/// One secret.
+pub(crate) struct Secret {
+    path: PathBuf,
+    read: Mutex<Option<(Instant, String)>>,
+}
+
+impl Secret {
+    /// A file that can't be read is an error at the start.
+    pub(crate) fn open(file: &SecretFile, cx: &OpenContext) -> Result<Self, BoxError> {
+        let secret = Self { path: cx.resolve(&file.file), read: Mutex::default() };
+        secret.read()?;
+        Ok(secret)
+    }
+
+    fn read(&self) -> Result<String, BoxError> {
+        let place = self.path.display();
+        let text =
+            std::fs::read_to_string(&self.path).map_err(|error| format!("reading {place}: {error}"))?;
+        let text = text.trim();
+        match text.is_empty() || text.len() > LONGEST {
+            true => Err(format!("{place}: expected a secret of at most {LONGEST} bytes").into()),
+            false => Ok(text.to_owned()),
+        }
+    }
+
+    /// The secret as it is now, or a moment ago.
+    pub(crate) fn get(&self) -> Result<String, DispatchError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, text)) = &*read
+            && at.elapsed() < FRESH
+        {
+            return Ok(text.clone());
+        }
+        let text = self.read().map_err(|error| DispatchError::transient("reading a secret", error))?;
+        *read = Some((Instant::now(), text.clone()));
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,95 @@
+//! Texts made of an event: bounded in work and in length.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use dispatch::{BoxError, DispatchError, Event};
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+
+const ACTION: &str = "filling in a template";
+
+/// Most steps of one text: some milliseconds.
+const FUEL: u64 = 200_000;
+
+/// Longest text; as much as a webhook may be.
+const LONGEST: usize = 2 << 20;
+
+/// How deep templates may call themselves.
+const DEPTH: usize = 50;
+
+/// Why a template gave no text. Says nothing of the event's values.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {why}")]
+struct Unfilled {
+    line: usize,
+    why: String,
+}
+
+/// One template, read and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Template(Arc<Environment<'static>>);
+
+/// What every template has one of.
+const NAME: &str = "template";
+
+impl Template {
+    /// Reads `source`. `content_type` says how values are written in it.
+    pub(crate) fn parse(source: String, content_type: &str) -> Result<Self, BoxError> {
+        let mut environment = Environment::new();
+        let escape = escape(content_type);
+        environment.set_auto_escape_callback(move |_| escape.clone());
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(DEPTH);
+        environment.add_template_owned(NAME, source).map_err(|error| unfilled(&error))?;
+        Ok(Self(Arc::new(environment)))
+    }
+
+    /// The text for an event: one that can't be made now can never be.
+    pub(crate) fn fill(&self, event: &Value) -> Result<String, DispatchError> {
+        let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
+        let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
+        let mut text = Bounded(Vec::new());
+        let context = minijinja::context! { event => event };
+        template.render_captured_to(context, &mut text).map_err(|error| permanent(&error))?;
+        String::from_utf8(text.0).map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
+    }
+}
+
+/// What templates see of an event.
+pub(crate) fn view(event: &Event) -> Result<Value, DispatchError> {
+    let view = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
+    Ok(Value::from(Serde(view)))
+}
+
+fn escape(content_type: &str) -> AutoEscape {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    match kind {
+        _ if kind.ends_with("json") => AutoEscape::Json,
+        _ if kind.ends_with("html") || kind.ends_with("xml") => AutoEscape::Html,
+        _ => AutoEscape::None,
+    }
+}
+
+/// The library's own words may hold values.
+fn unfilled(error: &minijinja::Error) -> Unfilled {
+    Unfilled { line: error.line().unwrap_or(0), why: error.kind().to_string() }
+}
+
+/// A text that ends where it is too long.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

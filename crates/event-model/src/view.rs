@@ -1,0 +1,39 @@
+//! An event's body as conditions and templates see it.
+
+use serde_json::{Map, Value};
+
+use crate::Event;
+
+/// The body can't be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the event's JSON is nested too deep to look into")]
+pub struct TooDeep;
+
+impl Event {
+    /// All fields of the body under their own names, with `environment` added
+    /// and `attributes` as an object by name: Fluent sends an object, or a list of
+    /// `{name, type, value}`, or nothing.
+    ///
+    /// Refuses JSON that is nested more than 128 deep.
+    pub fn view(&self) -> Result<Map<String, Value>, TooDeep> {
+        let mut fields: Map<String, Value> = serde_json::from_slice(self.body()).map_err(|_| TooDeep)?;
+        let attributes = by_name(fields.remove("attributes").unwrap_or(Value::Null));
+        fields.insert("attributes".to_owned(), attributes);
+        fields.insert("environment".to_owned(), self.environment().as_str().into());
+        Ok(fields)
+    }
+}
+
+fn by_name(attributes: Value) -> Value {
+    match attributes {
+        Value::Object(attributes) => Value::Object(attributes),
+        Value::Array(list) => list.into_iter().filter_map(named).collect(),
+        _ => Value::Object(Map::new()),
+    }
+}
+
+fn named(attribute: Value) -> Option<(String, Value)> {
+    let Value::Object(mut attribute) = attribute else { return None };
+    let Some(Value::String(name)) = attribute.remove("name") else { return None };
+    Some((name, attribute.remove("value").unwrap_or(Value::Null)))
+}
