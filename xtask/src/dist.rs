@@ -18,10 +18,37 @@ const STAGES: [(&str, &str, &str); 3] = [
     ("webhooks", "fluent-webhooks", "fluent-webhooks"),
 ];
 
+struct Stage {
+    name: String,
+    package: String,
+    program: String,
+}
+
+/// Those, and every dispatcher with a binary of its own.
+fn stages() -> anyhow::Result<Vec<Stage>> {
+    let stage = |(name, package, program): (&str, &str, &str)| Stage {
+        name: name.to_owned(),
+        package: package.to_owned(),
+        program: program.to_owned(),
+    };
+    let mut stages: Vec<Stage> = STAGES.into_iter().map(stage).collect();
+    let mut own = Vec::new();
+    for entry in fs::read_dir(root().join("crates"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let is_one =
+            name.starts_with("dispatch-") && root().join("crates").join(&name).join("src/main.rs").exists();
+        own.extend(is_one.then(|| Stage { package: name.clone(), program: format!("fluent-{name}"), name }));
+    }
+    own.sort_by(|a, b| a.name.cmp(&b.name));
+    stages.extend(own);
+    Ok(stages)
+}
+
 /// What to build.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// gateway, dispatcher or webhooks (all in one, and every command); left out, all
+    /// gateway, dispatcher, webhooks (all in one, and every command), or a dispatcher of its own
+    /// such as dispatch-nats; left out, all
     stage: Option<String>,
     /// Binaries only
     #[arg(long)]
@@ -30,24 +57,20 @@ pub(crate) struct Args {
 
 /// Builds release binaries into `target/dist`, and an image of each.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let known = STAGES.map(|(name, ..)| name).join(", ");
-    let wanted = |name: &str| args.stage.as_deref().is_none_or(|stage| stage == name);
-    let stages: Vec<_> = STAGES.into_iter().filter(|(name, ..)| wanted(name)).collect();
+    let stages = stages()?;
+    let known = stages.iter().map(|stage| stage.name.clone()).collect::<Vec<_>>().join(", ");
+    let wanted = |stage: &Stage| args.stage.as_ref().is_none_or(|wanted| *wanted == stage.name);
+    let stages: Vec<Stage> = stages.into_iter().filter(wanted).collect();
     if stages.is_empty() {
         bail!("no such stage: expected one of {known}");
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["stage", "program", "size", "image"]);
-    for (stage, package, program) in stages {
-        let size = binary(package, program)?;
-        let image = if args.no_images { "not asked for".to_owned() } else { image(stage, program)? };
-        let path = target().join("dist").join(program).display().to_string();
-        table.add_row([
-            stage.to_owned(),
-            path,
-            format!("{:.1} MiB", size as f64 / f64::from(1 << 20)),
-            image,
-        ]);
+    for Stage { name, package, program } in stages {
+        let size = binary(&package, &program)?;
+        let image = if args.no_images { "not asked for".to_owned() } else { image(&name, &program)? };
+        let path = target().join("dist").join(&program).display().to_string();
+        table.add_row([name, path, format!("{:.1} MiB", size as f64 / f64::from(1 << 20)), image]);
     }
     println!("\n{table}");
     Ok(())

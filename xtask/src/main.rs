@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod faults;
 mod nats;
+mod new_dispatcher;
 mod secrets;
 mod test;
 
@@ -51,6 +52,8 @@ enum Task {
     Secrets,
     /// Build release binaries and images, stage by stage
     Dist(dist::Args),
+    /// Make a crate for one more kind of destination, ready to build
+    NewDispatcher(new_dispatcher::Args),
     /// Write generated files anew: the settings' JSON Schema
     Codegen,
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Faults { args } => faults::run(&args),
         Task::Secrets => secrets::run(),
         Task::Dist(args) => dist::run(&args),
+        Task::NewDispatcher(args) => new_dispatcher::run(&args),
         Task::Codegen => codegen(),
     };
     match result {

@@ -1,19 +1,20 @@
 //! Everything that must pass before a change lands.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
 
-use crate::{cargo, demo, root, run, target};
+use crate::{cargo, demo, new_dispatcher, root, run, target};
 
 /// Installed by us where it is missing.
 const CARGO_DENY: &str = "0.20.2";
 
 type Step = (&'static str, fn() -> anyhow::Result<&'static str>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("format", format),
     ("lints", lints),
     ("docs", docs),
@@ -22,6 +23,7 @@ const STEPS: [Step; 9] = [
     ("a NATS server", nats),
     ("tests", tests),
     ("the outside workspace", outside),
+    ("a new dispatcher", made_anew),
     ("demo --once", demo_once),
 ];
 
@@ -116,6 +118,30 @@ fn outside() -> anyhow::Result<&'static str> {
     // The same target folder, or everything would be built a second time.
     test.args(["test", "--manifest-path"]).arg(manifest).env("CARGO_TARGET_DIR", target());
     run(&mut test)?;
+    Ok("ok")
+}
+
+/// What `new-dispatcher` makes builds and passes its tests, in a copy of this
+/// workspace.
+fn made_anew() -> anyhow::Result<&'static str> {
+    let copy = target().join("new-dispatcher");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    let mut git = Command::new("git");
+    let listed =
+        git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root()).output()?;
+    for file in String::from_utf8_lossy(&listed.stdout).lines() {
+        let (from, to) = (root().join(file), copy.join(file));
+        if from.is_file() {
+            fs::create_dir_all(to.parent().unwrap_or(&copy))?;
+            fs::copy(from, to)?;
+        }
+    }
+    new_dispatcher::make(&copy, "ship-it")?;
+    let mut test = Command::new(env!("CARGO"));
+    test.args(["test", "--quiet", "--package", "dispatch-ship-it"]).current_dir(&copy);
+    run(test.env("CARGO_TARGET_DIR", target()))?;
     Ok("ok")
 }
 

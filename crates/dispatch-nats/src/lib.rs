@@ -1,0 +1,112 @@
+//! Publishes events to the retailer's own NATS subjects, as CloudEvents in binary
+//! mode: the signed bytes, unchanged, with the attributes as headers.
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protocol-binding.md>
+//!
+//! An event is delivered when a stream there has stored it: a server that has
+//! merely taken a message forgets it with the next crash. `Nats-Msg-Id` is the
+//! idempotency key, so the stream stores it once within its window.
+//!
+//! Start reading at [`NatsDispatcher`].
+
+mod subject;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::{self, message::PublishMessage};
+use async_nats::{Client, ConnectOptions};
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::subject::Subject;
+
+const ACTION: &str = "publishing to NATS";
+
+/// How long to wait for a connection, and for a stream's word.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Publishes to one subject, or to one for each kind of event.
+#[derive(Debug)]
+pub struct NatsDispatcher {
+    client: Client,
+    jetstream: jetstream::Context,
+    subject: Subject,
+}
+
+/// The route's `nats:` table.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NatsSettings {
+    /// URLs, such as `nats://host:4222` or `tls://host`; without a password.
+    servers: Vec<String>,
+    /// A credentials file, if the servers ask for one.
+    credentials: Option<PathBuf>,
+    /// The only authorities to trust, as PEM.
+    ca: Option<PathBuf>,
+    /// Where to: text with `{environment}`, `{account}`, `{retailer}`,
+    /// `{entity-type}` and `{event}` in it, each filled in as one token.
+    subject: Subject,
+}
+
+impl Dispatcher for NatsDispatcher {
+    const KIND: &'static str = "nats";
+    type Settings = NatsSettings;
+
+    async fn open(settings: NatsSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let NatsSettings { servers, credentials, ca, subject } = settings;
+        if servers.is_empty() || servers.iter().any(|server| server.contains('@')) {
+            return Err("servers: expected a list of URLs without user and password".into());
+        }
+        let mut options = match credentials {
+            Some(path) => ConnectOptions::with_credentials_file(cx.resolve(&path)).await?,
+            None => ConnectOptions::new(),
+        };
+        if let Some(ca) = ca {
+            options = options.add_root_certificates(cx.resolve(&ca)).require_tls(true);
+        }
+        // Servers that are away at the start delay this route and no other.
+        let options = options.retry_on_initial_connect().connection_timeout(CONNECT);
+        let client = options.name(format!("fluent-webhooks/{}", cx.route)).connect(servers).await?;
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(ANSWER)
+            .ack_timeout(ANSWER)
+            .build(client.clone());
+        Ok(Self { client, jetstream, subject })
+    }
+
+    async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        let message = PublishMessage::build().headers(headers(event, cx)).payload(event.body().clone());
+        let published = async { self.jetstream.send_publish(self.subject.of(event), message).await?.await };
+        published.await.map(|_| Done::default()).map_err(failed)
+    }
+
+    async fn close(&self) {
+        let _ = self.client.drain().await;
+    }
+}
+
+fn headers(event: &Event, cx: &Context) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.cloud_event_headers() {
+        headers.insert(HeaderName::from_static(name), value.into_owned());
+    }
+    headers.insert("fluent-attempt", cx.attempt.to_string());
+    if let Some(trace) = cx.trace {
+        headers.insert("traceparent", trace.to_string());
+    }
+    headers.insert(NATS_MESSAGE_ID, cx.idempotency_key.clone());
+    headers
+}
+
+/// A stream may be made, or given room, at any time; its limit on a message's
+/// size is for good.
+fn failed(error: PublishError) -> DispatchError {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => DispatchError::permanent(ACTION, error),
+        _ => DispatchError::transient(ACTION, error),
+    }
+}
