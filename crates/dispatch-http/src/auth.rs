@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dispatch::{BoxError, DispatchError, OpenContext};
+use dispatch_kit::Secret;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::secret::Secret;
 use crate::settings::AuthSettings;
 
 const ACTION: &str = "getting a token for the endpoint";

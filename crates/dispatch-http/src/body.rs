@@ -4,15 +4,11 @@
 use std::borrow::Cow;
 
 use dispatch::{BoxError, DispatchError, Event, OpenContext};
-use minijinja::Value;
+use dispatch_kit::{Template, View, read_template};
 use reqwest::Body;
 use serde_json::value::RawValue;
 
 use crate::settings::{Format, TemplateSettings};
-use crate::template::Template;
-
-/// Longest template, in bytes.
-const LONGEST: u64 = 256 << 10;
 
 /// How bodies are made.
 #[derive(Debug)]
@@ -43,18 +39,10 @@ impl Bodies {
                     .into(),
             );
         }
-        let path = cx.resolve(&file);
-        let place = path.display();
-        let wrong = |error: &dyn std::fmt::Display| format!("template {place}: {error}");
-        let size = std::fs::metadata(&path).map_err(|error| wrong(&error))?.len();
-        if size > LONGEST {
-            return Err(wrong(&format!("expected at most {LONGEST} bytes")).into());
-        }
         if reqwest::header::HeaderValue::from_str(&content_type).is_err() {
             return Err("template.content-type: no header can have this value".into());
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-        let template = Template::parse(text, &content_type).map_err(|error| wrong(&error))?;
+        let template = read_template(&cx.resolve(&file), &content_type)?;
         Ok(Self::Template { template, content_type })
     }
 
@@ -63,7 +51,7 @@ impl Bodies {
         matches!(self, Self::Template { .. })
     }
 
-    pub(crate) fn make<'m>(&'m self, event: &'m Event, view: &Value) -> Result<Made<'m>, DispatchError> {
+    pub(crate) fn make<'m>(&'m self, event: &'m Event, view: &View) -> Result<Made<'m>, DispatchError> {
         Ok(match self {
             Self::Signed => Made { bytes: Cow::Borrowed(event.body()), content_type: "application/json" },
             Self::Structured => {

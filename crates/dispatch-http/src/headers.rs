@@ -4,12 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use dispatch::{BoxError, Context, DispatchError, Event, OpenContext};
-use minijinja::Value;
+use dispatch_kit::{Secret, Template, View};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::secret::Secret;
 use crate::settings::{Format, HeaderSettings};
-use crate::template::Template;
 
 const ACTION: &str = "filling in a header";
 
@@ -81,7 +79,7 @@ impl Extra {
     }
 
     /// Adds them. No value can end its line: what could is refused.
-    pub(crate) fn add(&self, view: &Value, headers: &mut HeaderMap) -> Result<(), DispatchError> {
+    pub(crate) fn add(&self, view: &View, headers: &mut HeaderMap) -> Result<(), DispatchError> {
         for (name, source) in &self.0 {
             let (text, is_secret) = match source {
                 Source::Template(template) => (template.fill(view)?, false),

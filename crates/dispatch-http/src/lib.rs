@@ -19,16 +19,14 @@ mod auth;
 mod body;
 mod headers;
 mod outcome;
-mod secret;
 mod settings;
 mod sign;
-mod template;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
-use minijinja::Value;
+use dispatch_kit::View;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, Response, StatusCode, redirect};
 use url::Url;
@@ -118,7 +116,7 @@ impl Dispatcher for HttpDispatcher {
 impl HttpDispatcher {
     async fn send(&self, event: &Event, cx: &Context) -> Result<Response, DispatchError> {
         let needs_view = self.bodies.has_template() || self.extra.has_templates();
-        let view = if needs_view { template::view(event)? } else { Value::UNDEFINED };
+        let view = if needs_view { View::of(event)? } else { View::none() };
         let made = self.bodies.make(event, &view)?;
         let mut headers = ours(event, cx, self.format);
         self.extra.add(&view, &mut headers)?;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dispatch_kit::SecretFile;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -101,13 +102,6 @@ fn json() -> String {
 pub(crate) enum HeaderSettings {
     Template(String),
     Secret(SecretFile),
-}
-
-/// `{ file: path }`: read when it is needed, so that it can be replaced.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SecretFile {
-    pub(crate) file: PathBuf,
 }
 
 /// `auth:`, one of these.

@@ -2,11 +2,9 @@
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
 use dispatch::{BoxError, Context, DispatchError, OpenContext};
+use dispatch_kit::{Secret, SecretFile};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
-
-use crate::secret::Secret;
-use crate::settings::SecretFile;
 
 const ACTION: &str = "signing";
 

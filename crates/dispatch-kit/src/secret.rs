@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, DispatchError, OpenContext};
 
-use crate::settings::SecretFile;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// How long what was read is believed.
 const FRESH: Duration = Duration::from_secs(10);
@@ -16,15 +17,23 @@ const FRESH: Duration = Duration::from_secs(10);
 /// Longest secret, in bytes: a file that is longer is not one.
 const LONGEST: usize = 16 << 10;
 
+/// `{ file: path }`: read when it is needed, so that it can be replaced.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    /// Relative to the settings.
+    pub file: PathBuf,
+}
+
 /// One secret.
-pub(crate) struct Secret {
+pub struct Secret {
     path: PathBuf,
     read: Mutex<Option<(Instant, String)>>,
 }
 
 impl Secret {
     /// A file that can't be read is an error at the start.
-    pub(crate) fn open(file: &SecretFile, cx: &OpenContext) -> Result<Self, BoxError> {
+    pub fn open(file: &SecretFile, cx: &OpenContext) -> Result<Self, BoxError> {
         let secret = Self { path: cx.resolve(&file.file), read: Mutex::default() };
         secret.read()?;
         Ok(secret)
@@ -42,7 +51,7 @@ impl Secret {
     }
 
     /// The secret as it is now, or a moment ago.
-    pub(crate) fn get(&self) -> Result<String, DispatchError> {
+    pub fn get(&self) -> Result<String, DispatchError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, text)) = &*read
             && at.elapsed() < FRESH

@@ -1,7 +1,9 @@
 //! Texts made of an event: bounded in work and in length.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, fs};
 
 use dispatch::{BoxError, DispatchError, Event};
 use minijinja::value::Serde;
@@ -28,14 +30,14 @@ struct Unfilled {
 
 /// One template, read and checked.
 #[derive(Clone, Debug)]
-pub(crate) struct Template(Arc<Environment<'static>>);
+pub struct Template(Arc<Environment<'static>>);
 
 /// What every template has one of.
 const NAME: &str = "template";
 
 impl Template {
     /// Reads `source`. `content_type` says how values are written in it.
-    pub(crate) fn parse(source: String, content_type: &str) -> Result<Self, BoxError> {
+    pub fn parse(source: String, content_type: &str) -> Result<Self, BoxError> {
         let mut environment = Environment::new();
         let escape = escape(content_type);
         environment.set_auto_escape_callback(move |_| escape.clone());
@@ -47,20 +49,46 @@ impl Template {
     }
 
     /// The text for an event: one that can't be made now can never be.
-    pub(crate) fn fill(&self, event: &Value) -> Result<String, DispatchError> {
+    pub fn fill(&self, event: &View) -> Result<String, DispatchError> {
         let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
         let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
         let mut text = Bounded(Vec::new());
-        let context = minijinja::context! { event => event };
+        let context = minijinja::context! { event => event.0.clone() };
         template.render_captured_to(context, &mut text).map_err(|error| permanent(&error))?;
         String::from_utf8(text.0).map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
     }
 }
 
-/// What templates see of an event.
-pub(crate) fn view(event: &Event) -> Result<Value, DispatchError> {
-    let view = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
-    Ok(Value::from(Serde(view)))
+/// What templates see of an event: `event`, with all fields of its body, see
+/// [`Event::view`].
+#[derive(Clone, Debug)]
+pub struct View(Value);
+
+impl View {
+    /// Refuses an event whose JSON is nested too deep to look into.
+    pub fn of(event: &Event) -> Result<Self, DispatchError> {
+        let view = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
+        Ok(Self(Value::from(Serde(view))))
+    }
+
+    /// Of nothing, for where no template asks.
+    pub fn none() -> Self {
+        Self(Value::UNDEFINED)
+    }
+}
+
+/// Longest template in a file, in bytes.
+const LONGEST_FILE: u64 = 256 << 10;
+
+/// Reads and checks a template in a file. Errors name the file.
+pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxError> {
+    let wrong = |error: &dyn fmt::Display| format!("template {}: {error}", path.display());
+    let size = fs::metadata(path).map_err(|error| wrong(&error))?.len();
+    if size > LONGEST_FILE {
+        return Err(wrong(&format!("expected at most {LONGEST_FILE} bytes")).into());
+    }
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    Template::parse(text, content_type).map_err(|error| wrong(&error).into())
 }
 
 fn escape(content_type: &str) -> AutoEscape {

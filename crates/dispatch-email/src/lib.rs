@@ -1,0 +1,169 @@
+//! Sends mails about events by SMTP: the "ready for pickup" to a customer.
+//!
+//! The text is a template over the event, and so is the address. A mail is
+//! delivered when the server has taken it; a second attempt carries the same
+//! `Message-ID`, by which servers and readers may know it.
+//!
+//! Start reading at [`EmailDispatcher`].
+
+mod settings;
+
+use std::fs;
+use std::time::Duration;
+
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+use dispatch_kit::{Secret, Template, View, read_template};
+use lettre::message::{Mailbox, Mailboxes, Message, MultiPart, SinglePart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
+use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+
+use crate::settings::{Security, ServerSettings};
+
+pub use crate::settings::EmailSettings;
+
+/// How long one attempt may take: mail servers think before they answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most people one mail goes to.
+const MOST: usize = 10;
+
+/// Sends mails through one server.
+#[derive(Debug)]
+pub struct EmailDispatcher {
+    server: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+    to: Template,
+    subject: Template,
+    text: Template,
+    html: Option<Template>,
+}
+
+/// Why a mail can't be made. Says nothing of the event's values.
+#[derive(Debug, thiserror::Error)]
+enum Unmade {
+    #[error("`to` made something that is not a list of 1 to {MOST} addresses")]
+    To,
+    #[error("`subject` made more than one line")]
+    Subject,
+    #[error("a part of it can't be in a mail")]
+    Parts,
+}
+
+impl Dispatcher for EmailDispatcher {
+    const KIND: &'static str = "email";
+    type Settings = EmailSettings;
+
+    async fn open(settings: EmailSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let EmailSettings { server, from, to, subject, text, html } = settings;
+        let plain = |name: &str, source: String| {
+            Template::parse(source, "text/plain").map_err(|error| format!("{name}: {error}"))
+        };
+        Ok(Self {
+            server: open(&server, cx)?,
+            from: from.parse().map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
+            to: plain("to", to)?,
+            subject: plain("subject", subject)?,
+            text: read_template(&cx.resolve(&text), "text/plain")?,
+            html: html.map(|html| read_template(&cx.resolve(&html), "text/html")).transpose()?,
+        })
+    }
+
+    async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        let mail = self.mail(event, cx)?;
+        match self.server.send(mail).await {
+            Ok(answer) => Ok(Done { status: Some(answer.code().into()) }),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        TIMEOUT
+    }
+}
+
+impl EmailDispatcher {
+    fn mail(&self, event: &Event, cx: &Context) -> Result<Message, DispatchError> {
+        let unmade = |why: Unmade| DispatchError::permanent("writing the mail", why);
+        let view = View::of(event)?;
+        let to: Mailboxes = self.to.fill(&view)?.trim().parse().map_err(|_| unmade(Unmade::To))?;
+        if !(1..=MOST).contains(&to.iter().count()) {
+            return Err(unmade(Unmade::To));
+        }
+        let subject = self.subject.fill(&view)?;
+        if subject.trim().contains(|c: char| c.is_control()) {
+            return Err(unmade(Unmade::Subject));
+        }
+        let id = format!("<{}@{}>", cx.idempotency_key, self.from.email.domain());
+        let builder = Message::builder().from(self.from.clone()).message_id(Some(id)).subject(subject.trim());
+        let builder = to.into_iter().fold(builder, lettre::message::MessageBuilder::to);
+        let text = self.text.fill(&view)?;
+        let made = match &self.html {
+            Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, html.fill(&view)?)),
+            None => builder.singlepart(SinglePart::plain(text)),
+        };
+        made.map_err(|_| unmade(Unmade::Parts))
+    }
+}
+
+/// RFC 5321, section 4.2.1: 5yz will not change by itself, all else may. What the
+/// server said may name the customer, and is not repeated.
+fn refused(error: SmtpError) -> DispatchError {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Refused(&'static str);
+    const ACTION: &str = "handing the mail to the server";
+    let status = error.status().map(u16::from);
+    let source = Refused(match () {
+        () if error.is_permanent() => "the server will not take it",
+        () if error.is_transient() => "the server does not take it now",
+        () if error.is_timeout() => "the server did not answer in time",
+        () if error.is_tls() => "no secure connection to the server",
+        () => "no connection to the server, or not with this login",
+    })
+    .into();
+    match error.is_permanent() && status.is_some_and(is_about_the_mail) {
+        true => DispatchError::Permanent { action: ACTION, status, source },
+        false => DispatchError::Transient { action: ACTION, retry_after: None, status, source },
+    }
+}
+
+/// A login that is refused (RFC 4954: 530 to 538) is a matter of settings: it must
+/// not bury a thousand mails.
+fn is_about_the_mail(status: u16) -> bool {
+    !(530..=538).contains(&status)
+}
+
+fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<AsyncSmtpTransport<Tokio1Executor>, BoxError> {
+    let ServerSettings { host, port, security, user, password, ca } = settings;
+    let parameters = || -> Result<TlsParameters, BoxError> {
+        let mut tls = TlsParameters::builder(host.clone());
+        if let Some(ca) = ca {
+            let pem = fs::read(cx.resolve(ca)).map_err(|error| format!("server.ca: {error}"))?;
+            tls = tls
+                .certificate_store(CertificateStore::None)
+                .add_root_certificate(Certificate::from_pem(&pem)?);
+        }
+        Ok(tls.build_rustls()?)
+    };
+    let (usual, tls) = match security {
+        Security::Starttls => (587, Tls::Required(parameters()?)),
+        Security::Tls => (465, Tls::Wrapper(parameters()?)),
+        Security::None => (25, Tls::None),
+    };
+    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
+        .port(port.unwrap_or(usual))
+        .tls(tls)
+        .timeout(Some(TIMEOUT / 3))
+        .pool_config(PoolConfig::new().max_size(16));
+    match (user, password) {
+        (Some(user), Some(file)) => {
+            let password = Secret::open(file, cx)?.get().map_err(Box::new)?;
+            builder = builder.credentials(Credentials::new(user.clone(), password));
+        }
+        (None, None) => {}
+        _ => return Err("server: expected user and password together".into()),
+    }
+    Ok(builder.build())
+}

@@ -1,0 +1,11 @@
+//! The dispatcher stage with `email` beside the kinds that come with it.
+
+use std::process::ExitCode;
+
+/// As in every service of the product.
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
+fn main() -> ExitCode {
+    dispatcher::main(&dispatcher::registry().with::<dispatch_email::EmailDispatcher>())
+}
