@@ -1,10 +1,8 @@
 //! An expression of any form costs little: to read, and to ask.
 
-use std::any::Any;
-
 use cel::{ParseErrors, Program};
 
-use crate::{MAX_LENGTH, Misread, Undecided};
+use crate::{MAX_LENGTH, Misread, Undecided, names};
 
 /// How deep brackets may stand in each other: the parser calls itself for each.
 const MAX_NESTING: usize = 16;
@@ -13,7 +11,7 @@ const MAX_NESTING: usize = 16;
 const STACK: usize = 64 << 20;
 
 /// How deep loops (`all`, `exists`, `map`, ...) may stand in each other.
-pub(crate) const MAX_LOOPS: u32 = 2;
+pub(crate) const MAX_LOOPS: u32 = 3;
 
 /// Most steps that loops may take over one event: some milliseconds.
 const MAX_WORK: u64 = 1_000_000;
@@ -57,17 +55,19 @@ pub(crate) fn check(text: &str) -> Result<(), Misread> {
     }
 }
 
-/// Reads it on a thread of its own, with a stack that suffices and panics that
-/// end there.
-pub(crate) fn compile(text: &str) -> Result<Program, Misread> {
+/// Reads and checks it on a thread of its own, with a stack that suffices for any
+/// text, and panics that end there. Says how deep loops stand in each other.
+pub(crate) fn compile(text: &str) -> Result<(Program, u32), Misread> {
     let unreadable = || misread(text, 0, "this can't be read as a condition");
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("condition".to_owned()).stack_size(STACK);
-        let read = reading.spawn_scoped(scope, || Program::compile(text)).map_err(|_| unreadable())?;
-        match read.join().map_err(|_: Box<dyn Any + Send>| unreadable())? {
-            Ok(program) => Ok(program),
-            Err(errors) => Err(first(text, &errors)),
-        }
+        let read = || {
+            let program = Program::compile(text).map_err(|errors| first(text, &errors))?;
+            let loops = names::check(&program)?;
+            Ok((program, loops))
+        };
+        let read = reading.spawn_scoped(scope, read).map_err(|_| unreadable())?;
+        read.join().unwrap_or_else(|_| Err(unreadable()))
     })
 }
 

@@ -20,6 +20,7 @@ mod names;
 mod view;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Env, ExecutionError, Program, Value};
@@ -63,8 +64,7 @@ impl Condition {
     /// form, its bounds, and the names in it.
     pub fn parse(text: &str) -> Result<Self, Misread> {
         bounds::check(text)?;
-        let program = bounds::compile(text)?;
-        let loops = names::check(&program)?;
+        let (program, loops) = bounds::compile(text)?;
         Ok(Self { text: text.into(), program: Arc::new(program), loops })
     }
 
@@ -79,10 +79,12 @@ impl Condition {
         bounds::check_work(size, self.loops)?;
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.add_variable_from_value("event", value);
-        match self.program.execute(&context) {
-            Ok(Value::Bool(answer)) => Ok(answer),
-            Ok(_) => Err(Undecided("it is neither true nor false")),
-            Err(error) => Err(explained(&error)),
+        let answer = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
+        match answer {
+            Ok(Ok(Value::Bool(answer))) => Ok(answer),
+            Ok(Ok(_)) => Err(Undecided("it is neither true nor false")),
+            Ok(Err(error)) => Err(explained(&error)),
+            Err(_) => Err(Undecided("it can't be evaluated")),
         }
     }
 }

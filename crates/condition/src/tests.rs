@@ -57,6 +57,10 @@ fn no_answer_is_not_an_answer() {
     check("event.lines[3] == 1", r#","lines":[1]"#, Err("past the end"));
     let deep = format!(r#","deep":{}{}"#, "[".repeat(1000), "]".repeat(1000));
     check("event.name == 'E'", &deep, Err("nested too deep"));
+    check("event.name == 'E'", r#","n":1e400"#, Err("out of range"));
+    let two = format!(r#","a":[{0}1],"b":[{0}1]"#, "1,".repeat(3000));
+    check("event.a.all(x, x in event.b)", &two, Err("too large for the loops"));
+    check("event.a.map(x, event.a).size() > 0", &two, Err("too large for the loops"));
     let long = format!(r#","l":[{}1]"#, "1,".repeat(5000));
     check("event.l.all(a, event.l.all(b, a == b))", &long, Err("too large for the loops"));
     check("event.l.all(a, a == 1)", &long, Ok(true));
@@ -76,10 +80,17 @@ fn mistakes_are_found_at_the_start_and_where_they_are() {
     misread("evnt.name == 'E'", 1, 1, "nothing is called `evnt`");
     misread("event.name == 'E' &&\n  name != 'x'", 2, 3, "nothing is called `name`");
     misread("event.name.startswith('E')", 1, 22, "no function is called `startswith`");
+    misread("event.name.matches('[a-z')", 1, 19, "not a regular expression");
+    misread("event.name.matches(event.id)", 1, 19, "written out");
+    misread("contains(event.name, 'E')", 1, 9, "expected text.contains(text)");
+    misread("event.name.startsWith()", 1, 22, "expected text.startsWith(text)");
+    misread("_f(event)", 1, 3, "no function is called `_f`");
+    misread(&format!("event.n == {}1", "1+".repeat(200)), 1, 285, "nested more than 64 deep");
+    misread(&format!("event{}", ".a".repeat(200)), 1, 276, "nested more than 64 deep");
     misread(&"(".repeat(4000), 1, 17, "brackets");
     misread(&"!".repeat(4000), 1, 1, "chain of signs");
     misread(&format!("event.name == '{}'", "x".repeat(5000)), 1, 1, "longer than");
-    misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 30, "loops");
+    misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 36, "loops");
 }
 
 /// Found by fuzzing the parser, and reported there.

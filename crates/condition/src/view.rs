@@ -15,7 +15,9 @@ const MAX_VALUES: u64 = 200_000;
 
 /// The view of `event`, and how many values are in it.
 pub(crate) fn of(event: &Event) -> Result<(Value, u64), Undecided> {
-    let fields = event.view().map_err(|_| Undecided("the event's JSON is nested too deep to look into"))?;
+    let fields = event
+        .view()
+        .map_err(|_| Undecided("the event's JSON is nested too deep, or a value in it is out of range"))?;
     let mut size = 0;
     let view = value(Json::Object(fields), &mut size);
     if size > MAX_VALUES {
@@ -29,7 +31,11 @@ fn value(json: Json, size: &mut u64) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(value) => Value::Bool(value),
-        Json::String(text) => Value::String(Arc::new(text)),
+        Json::String(text) => {
+            // Texts are compared and searched: long ones cost as many values.
+            *size += text.len() as u64 / 64;
+            Value::String(Arc::new(text))
+        }
         Json::Number(number) => match number.as_i64() {
             Some(whole) => Value::Int(whole),
             None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),

@@ -13,10 +13,10 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 /// Metadata services of the large clouds outside the link-local range:
-/// Alibaba, Azure, Oracle, and Amazon over IPv6.
+/// Alibaba, Azure, Oracle, and over IPv6 Google and all of Amazon's.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
 /// Why an address is not connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,10 +52,15 @@ pub fn check(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
     Ok(())
 }
 
-/// An IPv4 address in whatever IPv6 clothing: mapped, compatible, or NAT64.
+/// An IPv4 address in whatever IPv6 clothing: mapped, compatible, translated
+/// (RFC 7915), NAT64, or 6to4.
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
-    let nat64 = v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    if let [0x2002, high, low, ..] = v6.segments() {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        return Ipv4Addr::new(a, b, c, d).into();
+    }
+    let nat64 = matches!(v6.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..]);
     let compatible = v6.segments()[..6] == [0; 6] && v6.segments()[6] != 0;
     let [.., a, b, c, d] = v6.octets();
     match v6.to_ipv4_mapped() {
@@ -75,7 +80,15 @@ fn is_never(address: IpAddr) -> bool {
                 || METADATA_V4.contains(&v4)
         }
         IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6 == METADATA_V6
+            let is_amazons = matches!(v6.segments(), [0xfd00, 0xec2, ..]);
+            // Which IPv4 addresses local NAT64 stands for, only its network knows.
+            let is_local_nat64 = matches!(v6.segments(), [0x64, 0xff9b, 1, ..]);
+            v6.is_unicast_link_local()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6 == METADATA_V6
+                || is_amazons
+                || is_local_nat64
         }
     }
 }

@@ -66,7 +66,15 @@ impl Extra {
                     Template::parse(text, "text/plain")
                         .map_err(|error| format!("headers.{name}: {error}"))?,
                 ),
-                HeaderSettings::Secret(file) => Source::Secret(Secret::open(&file, cx)?),
+                HeaderSettings::Secret(file) => {
+                    let secret = Secret::open(&file, cx)?;
+                    secret
+                        .get()
+                        .ok()
+                        .and_then(|text| fit(&text))
+                        .ok_or("headers: a secret that no header can have")?;
+                    Source::Secret(secret)
+                }
             };
             Ok::<_, BoxError>((parsed, source))
         };
@@ -85,15 +93,21 @@ impl Extra {
                 Source::Template(template) => (template.fill(view)?, false),
                 Source::Secret(secret) => (secret.get()?, true),
             };
-            let value = HeaderValue::from_str(&text).ok().filter(|value| value.len() <= LONGEST);
-            let unfit =
-                || DispatchError::permanent(ACTION, format!("{name}: a value that no header can have"));
-            let mut value = value.ok_or_else(unfit)?;
+            let unfit = format!("{name}: a value that no header can have");
+            let mut value = fit(&text).ok_or_else(|| match is_secret {
+                // A file that was replaced by a wrong one must not bury events.
+                true => DispatchError::transient(ACTION, unfit),
+                false => DispatchError::permanent(ACTION, unfit),
+            })?;
             value.set_sensitive(is_secret);
             headers.insert(name.clone(), value);
         }
         Ok(())
     }
+}
+
+fn fit(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok().filter(|value| value.len() <= LONGEST)
 }
 
 /// What every request says of itself.

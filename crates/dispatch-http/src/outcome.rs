@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use dispatch::{BoxError, DispatchError, Done};
+use dispatch::{BoxError, DispatchError, Done, Excerpt};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
@@ -20,12 +20,12 @@ const PERMANENT: [u16; 5] = [400, 410, 413, 415, 422];
 enum Answered {
     #[error("the endpoint answered {0}")]
     Status(u16),
-    #[error("the endpoint answered {0}: {1}")]
-    Excerpt(u16, String),
+    #[error("the endpoint answered {0}")]
+    Excerpt(u16, #[source] Excerpt),
 }
 
 /// Longest excerpt, in bytes: the history has room for no more.
-const LONGEST: usize = 1024;
+const LONGEST: usize = 400;
 
 /// What a route takes statuses to mean.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Statuses {
         let source = if excerpt.is_empty() {
             Answered::Status(code)
         } else {
-            Answered::Excerpt(code, printable(excerpt))
+            Answered::Excerpt(code, Excerpt(printable(excerpt)))
         };
         let (status, source) = (Some(code), source.into());
         if is_permanent || (PERMANENT.contains(&code) && !is_other) {
@@ -86,7 +86,9 @@ impl Statuses {
 
 /// One line, whatever it was.
 fn printable(excerpt: &[u8]) -> String {
-    String::from_utf8_lossy(excerpt).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let text = String::from_utf8_lossy(excerpt);
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text[..text.floor_char_boundary(LONGEST)].to_owned()
 }
 
 /// No answer at all. The URL is taken out: it may hold a secret.

@@ -51,7 +51,7 @@ pub struct HttpSettings {
     #[serde(default)]
     pub(crate) statuses: StatusSettings,
     /// Bytes of an answer that is a failure to keep in the history; it may hold
-    /// personal data. At most 1024.
+    /// personal data, and is never logged. At most 400.
     #[serde(default)]
     pub(crate) excerpt: usize,
 }

@@ -92,9 +92,9 @@ pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxErr
 }
 
 fn escape(content_type: &str) -> AutoEscape {
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind {
-        _ if kind.ends_with("json") => AutoEscape::Json,
+        _ if kind.ends_with("json") || kind.ends_with("json-seq") => AutoEscape::Json,
         _ if kind.ends_with("html") || kind.ends_with("xml") => AutoEscape::Html,
         _ => AutoEscape::None,
     }

@@ -3,8 +3,9 @@
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protocol-binding.md>
 //!
 //! An event is delivered when a stream there has stored it: a server that has
-//! merely taken a message forgets it with the next crash. `Nats-Msg-Id` is the
-//! idempotency key, so the stream stores it once within its window.
+//! merely taken a message forgets it with the next crash. `Nats-Msg-Id` names the
+//! delivery and the route, so a stream stores it once within its window, and the
+//! events of two routes both.
 //!
 //! Start reading at [`NatsDispatcher`].
 
@@ -13,6 +14,7 @@ mod subject;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, message::PublishMessage};
@@ -79,6 +81,11 @@ impl Dispatcher for NatsDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        // What is handed to a client without a connection would wait in it, beside
+        // the queue, and be sent long after it was given up here.
+        if self.client.connection_state() != State::Connected {
+            return Err(DispatchError::transient(ACTION, "no connection"));
+        }
         let message = PublishMessage::build().headers(headers(event, cx)).payload(event.body().clone());
         let published = async { self.jetstream.send_publish(self.subject.of(event), message).await?.await };
         published.await.map(|_| Done::default()).map_err(failed)
@@ -98,7 +105,7 @@ fn headers(event: &Event, cx: &Context) -> HeaderMap {
     if let Some(trace) = cx.trace {
         headers.insert("traceparent", trace.to_string());
     }
-    headers.insert(NATS_MESSAGE_ID, cx.idempotency_key.clone());
+    headers.insert(NATS_MESSAGE_ID, format!("{}/{}", cx.delivery_id, cx.route));
     headers
 }
 

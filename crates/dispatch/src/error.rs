@@ -53,6 +53,12 @@ impl DispatchError {
     }
 }
 
+/// What a destination said, as the last cause of an error: kept in the history,
+/// for a person to see, and never logged. Put in as little as will do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Excerpt(pub String);
+
 /// Classifies any error where it happens: `send().await.transient("posting")?`.
 pub trait ResultExt<T> {
     /// Trying again may work.

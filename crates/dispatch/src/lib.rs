@@ -17,7 +17,7 @@ mod registry;
 
 pub use crate::context::{Context, OpenContext};
 pub use crate::dispatcher::{Dispatcher, Done};
-pub use crate::error::{BoxError, DispatchError, ResultExt};
+pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
 
 // What an implementer needs to name.

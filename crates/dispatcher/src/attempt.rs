@@ -1,10 +1,11 @@
 //! One attempt: run the dispatcher within its bounds, decide, settle.
 
+use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done};
+use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Excerpt};
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
 use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
@@ -12,7 +13,7 @@ use settings::RouteSettings;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
 
-use crate::breaker::Breaker;
+use crate::breaker::{Begun, Breaker};
 use crate::gate::Gate;
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
@@ -28,14 +29,14 @@ pub(crate) struct Attempting {
     pub(crate) settings: RouteSettings,
     pub(crate) dispatcher: AnyDispatcher,
     pub(crate) gate: Gate,
-    pub(crate) breaker: Breaker,
+    pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) patience: CancellationToken,
 }
 
 impl Attempting {
-    pub(crate) async fn run(&self, mut delivery: Delivery) {
-        if let Some(Err(why)) = self.settings.terms.when.as_ref().map(|when| when.holds(&delivery.event)) {
+    pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
+        if let Err(why) = self.settings.terms.misses(&delivery.event) {
             return self.bury(delivery, DeadReason::Undecided, why.to_string()).await;
         }
         let deaths = delivery.deaths;
@@ -56,7 +57,7 @@ impl Attempting {
         };
         // Lost or interrupted: dropping the delivery gives it back.
         let Some(ended) = ended else { return };
-        self.breaker.ended(ended.is_failure());
+        begun.ended(ended.is_failure());
         self.settle(delivery, &ended, started_at, began.elapsed()).await;
         // A suspect is cleared by its settlement, not before.
         drop(pass);
@@ -108,7 +109,7 @@ impl Attempting {
     fn log(&self, delivery: &Delivery, ended: &Ended, verdict: Verdict, took: Duration) {
         let (id, route, attempt) = (delivery.event.id(), &self.settings.name, delivery.attempt);
         let trace_id = delivery.event.trace().map(|trace| trace.trace_id());
-        let error = explain(ended).unwrap_or_default();
+        let error = explain(ended, Reader::Log).unwrap_or_default();
         let took_ms = took.as_millis();
         match verdict {
             Verdict::Done => tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id, "delivered"),
@@ -138,6 +139,19 @@ pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &s
     }
 }
 
+/// What a destination said may be anybody's data.
+fn without_excerpt(error: &DispatchError) -> String {
+    let whole = Chain(error).to_string();
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(Excerpt(said)) = found.downcast_ref() {
+            return whole.strip_suffix(said).unwrap_or("the destination refused it").to_owned();
+        }
+        cause = found.source();
+    }
+    whole
+}
+
 fn since(then: Timestamp, now: Timestamp) -> Duration {
     // A clock that was set back must not look like a long time.
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
@@ -151,12 +165,20 @@ fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
         Ended::TimedOut => (Outcome::TimedOut, None),
         Ended::Panicked => (Outcome::Panicked, None),
     };
-    Attempt { started_at, took, outcome, status, detail: explain(ended) }
+    Attempt { started_at, took, outcome, status, detail: explain(ended, Reader::History) }
 }
 
-fn explain(ended: &Ended) -> Option<String> {
+/// Who reads an explanation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Log,
+    History,
+}
+
+fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
         Ended::Answered(Ok(_)) => None,
+        Ended::Answered(Err(error)) if reader == Reader::Log => Some(without_excerpt(error)),
         Ended::Answered(Err(error)) => Some(Chain(error).to_string()),
         Ended::TimedOut => Some("no answer before the deadline".to_owned()),
         Ended::Panicked => Some("the dispatcher panicked".to_owned()),

@@ -7,8 +7,9 @@
 //!                          └──it fails: rest longer
 //! ```
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use settings::BreakerSettings;
@@ -95,15 +96,19 @@ impl Breaker {
         }
     }
 
-    /// Attempts began.
-    pub(crate) fn begun(&self) {
-        if let State::Probing { is_out, .. } = &mut *self.state() {
-            *is_out = true;
+    /// An attempt begins: says whether it is the one that asks.
+    fn begin(&self) -> bool {
+        match &mut *self.state() {
+            State::Probing { is_out, .. } if !*is_out => {
+                *is_out = true;
+                true
+            }
+            _ => false,
         }
     }
 
-    /// An attempt is over, whether it ended or not.
-    pub(crate) fn over(&self) {
+    /// The attempt that asked is over, and nobody knows how it ended.
+    fn give_up(&self) {
         if let State::Probing { is_out, .. } = &mut *self.state() {
             *is_out = false;
             self.changed.notify_waiters();
@@ -111,12 +116,12 @@ impl Breaker {
     }
 
     /// An attempt ended, well or not.
-    pub(crate) fn ended(&self, failed: bool) {
+    fn ended(&self, failed: bool, is_probe: bool) {
         let Some(settings) = &self.settings else { return };
         let mut state = self.state();
         let before = std::mem::replace(&mut *state, CLOSED);
         let was_open = !matches!(before, State::Closed { .. });
-        *state = after(before, failed, settings, Instant::now());
+        *state = after(before, failed, is_probe, settings, Instant::now());
         self.say(was_open, &state);
         self.changed.notify_waiters();
     }
@@ -134,8 +139,37 @@ impl Breaker {
     }
 }
 
+/// One attempt, as the breaker knows it. It is over when this is dropped, also by
+/// a panic.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    breaker: Arc<Breaker>,
+    is_probe: bool,
+    is_ended: Cell<bool>,
+}
+
+impl Begun {
+    pub(crate) fn on(breaker: &Arc<Breaker>) -> Self {
+        Self { breaker: Arc::clone(breaker), is_probe: breaker.begin(), is_ended: Cell::new(false) }
+    }
+
+    /// It ended, well or not.
+    pub(crate) fn ended(self, failed: bool) {
+        self.is_ended.set(true);
+        self.breaker.ended(failed, self.is_probe);
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.is_probe && !self.is_ended.get() {
+            self.breaker.give_up();
+        }
+    }
+}
+
 /// The state after an attempt.
-fn after(state: State, failed: bool, settings: &BreakerSettings, now: Instant) -> State {
+fn after(state: State, failed: bool, is_probe: bool, settings: &BreakerSettings, now: Instant) -> State {
     match state {
         State::Closed { failures_in_a_row, mut last } => {
             let failures_in_a_row = if failed { failures_in_a_row + 1 } else { 0 };
@@ -151,6 +185,7 @@ fn after(state: State, failed: bool, settings: &BreakerSettings, now: Instant) -
         }
         // Attempts that began before it opened say nothing new when they fail.
         State::Open { .. } if failed => state,
+        State::Probing { .. } if failed && !is_probe => state,
         State::Probing { rest, .. } if failed => {
             let rest = (rest * 2).min(settings.longest_rest.0);
             State::Open { until: now + rest, rest }
@@ -172,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    fn breaker(failures: u32, percent: u32, of: u32) -> Breaker {
+    fn breaker(failures: u32, percent: u32, of: u32) -> Arc<Breaker> {
         let number = |number| NonZeroU32::new(number).unwrap();
         let settings = BreakerSettings {
             failures: number(failures),
@@ -181,7 +216,7 @@ mod tests {
             rest: Time(Duration::from_secs(10)),
             longest_rest: Time(Duration::from_secs(30)),
         };
-        Breaker::new("r", Some(settings))
+        Arc::new(Breaker::new("r", Some(settings)))
     }
 
     fn is_open(breaker: &Breaker) -> bool {
@@ -192,23 +227,25 @@ mod tests {
     async fn failures_in_a_row_open_it_and_one_attempt_at_a_time_asks() {
         let breaker = breaker(3, 100, 100);
         for failed in [true, true, false, true, true] {
-            breaker.ended(failed);
+            Begun::on(&breaker).ended(failed);
         }
         assert_eq!(breaker.ready(5).await, 5, "not in a row");
-        breaker.ended(true);
+        Begun::on(&breaker).ended(true);
         for rest in [10, 20, 30, 30] {
             let began = Instant::now();
             assert_eq!(breaker.ready(5).await, 1);
             assert_eq!(began.elapsed().as_secs(), rest);
-            breaker.begun();
-            assert_eq!(breaker.look(Instant::now()), Now::AfterTheProbe);
-            breaker.ended(true);
-            breaker.over();
+            let (probe, late) = (Begun::on(&breaker), Begun::on(&breaker));
+            late.ended(true);
+            assert_eq!(
+                breaker.look(Instant::now()),
+                Now::AfterTheProbe,
+                "one that began before says nothing"
+            );
+            probe.ended(true);
         }
         assert_eq!(breaker.ready(5).await, 1);
-        breaker.begun();
-        breaker.ended(false);
-        breaker.over();
+        Begun::on(&breaker).ended(false);
         assert_eq!(breaker.ready(5).await, 5);
     }
 
@@ -217,28 +254,27 @@ mod tests {
         let breaker = breaker(100, 50, 4);
         for failed in [true, false, false, true] {
             assert!(!is_open(&breaker), "too few to say");
-            breaker.ended(failed);
+            Begun::on(&breaker).ended(failed);
         }
         assert!(is_open(&breaker));
-        breaker.ended(false);
+        Begun::on(&breaker).ended(false);
         assert!(!is_open(&breaker), "one that was still on its way came through");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_without_an_end_is_followed_by_another() {
         let breaker = breaker(1, 100, 100);
-        breaker.ended(true);
+        Begun::on(&breaker).ended(true);
         assert_eq!(breaker.ready(5).await, 1);
-        breaker.begun();
-        breaker.over();
+        drop(Begun::on(&breaker));
         assert_eq!(breaker.ready(5).await, 1, "its lease was lost: nobody knows");
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_settings_it_never_opens() {
-        let breaker = Breaker::new("r", None);
+        let breaker = Arc::new(Breaker::new("r", None));
         for _ in 0..1000 {
-            breaker.ended(true);
+            Begun::on(&breaker).ended(true);
         }
         assert_eq!(breaker.ready(5).await, 5);
     }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::OpenRoute;
 use crate::attempt::Attempting;
-use crate::breaker::Breaker;
+use crate::breaker::{Begun, Breaker};
 use crate::gate::Gate;
 use crate::pace::Pace;
 
@@ -27,7 +27,7 @@ pub(crate) async fn run(route: OpenRoute, gate: Gate, clock: Arc<dyn Clock>, shu
     let places = Arc::new(Semaphore::new(concurrency));
     let name = settings.name.clone();
     let mut pace = Pace::new(settings.rate);
-    let breaker = Breaker::new(&name, settings.breaker);
+    let breaker = Arc::new(Breaker::new(&name, settings.breaker));
     let attempting = Arc::new(Attempting {
         settings,
         dispatcher: dispatcher.clone(),
@@ -40,8 +40,8 @@ pub(crate) async fn run(route: OpenRoute, gate: Gate, clock: Arc<dyn Clock>, shu
     loop {
         let next = async {
             let mut places = take(&places).await;
-            let most = attempting.breaker.ready(places.len()).await;
-            places.truncate(pace.ready(most).await);
+            places.truncate(pace.ready(places.len()).await);
+            places.truncate(attempting.breaker.ready(places.len()).await);
             (consumer.next(places.len()).await, places)
         };
         let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
@@ -80,14 +80,10 @@ fn start(
     places: Vec<OwnedSemaphorePermit>,
     shutdown: &Shutdown,
 ) {
-    if !deliveries.is_empty() {
-        attempting.breaker.begun();
-    }
     for (delivery, place) in deliveries.into_iter().zip(places) {
-        let attempting = Arc::clone(attempting);
+        let (attempting, begun) = (Arc::clone(attempting), Begun::on(&attempting.breaker));
         shutdown.spawn(async move {
-            attempting.run(delivery).await;
-            attempting.breaker.over();
+            attempting.run(delivery, begun).await;
             drop(place);
         });
     }

@@ -37,7 +37,7 @@ pub use crate::inbound::{Headers, Inbound};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;
 pub use crate::verified::{Algorithm, Evidence, Verified};
-pub use crate::view::TooDeep;
+pub use crate::view::Unviewable;
 
 pub use bytes::Bytes;
 pub use jiff::Timestamp;

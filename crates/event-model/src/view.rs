@@ -6,17 +6,18 @@ use crate::Event;
 
 /// The body can't be looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the event's JSON is nested too deep to look into")]
-pub struct TooDeep;
+#[error("the event's JSON is nested more than 128 deep, or a number or a text in it is out of range")]
+pub struct Unviewable;
 
 impl Event {
     /// All fields of the body under their own names, with `environment` added
     /// and `attributes` as an object by name: Fluent sends an object, or a list of
     /// `{name, type, value}`, or nothing.
     ///
-    /// Refuses JSON that is nested more than 128 deep.
-    pub fn view(&self) -> Result<Map<String, Value>, TooDeep> {
-        let mut fields: Map<String, Value> = serde_json::from_slice(self.body()).map_err(|_| TooDeep)?;
+    /// Refuses JSON that is nested more than 128 deep, and values that are genuine
+    /// and still no JSON values: `1e400`, half a surrogate pair.
+    pub fn view(&self) -> Result<Map<String, Value>, Unviewable> {
+        let mut fields: Map<String, Value> = serde_json::from_slice(self.body()).map_err(|_| Unviewable)?;
         let attributes = by_name(fields.remove("attributes").unwrap_or(Value::Null));
         fields.insert("attributes".to_owned(), attributes);
         fields.insert("environment".to_owned(), self.environment().as_str().into());

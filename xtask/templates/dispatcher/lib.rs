@@ -9,6 +9,10 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+fn encode(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || c == ' ' { '_' } else { c }).collect()
+}
+
 /// Longest answer that is read, in bytes.
 const LONGEST: u64 = 1024;
 
@@ -38,7 +42,9 @@ impl Dispatcher for __Name__Dispatcher {
         const ASKING: &str = "waiting for the server's answer";
         let mut server = TcpStream::connect(&self.server).await.transient("connecting to the server")?;
         // The same event can come again: the key lets the destination know it.
-        let line = format!("{} {} {}\n", cx.idempotency_key, event.name(), event.entity().unwrap_or_default());
+        // No field may end its line.
+        let (name, entity) = (encode(event.name()), event.entity().unwrap_or_default());
+        let line = format!("{} {name} {}\n", cx.idempotency_key, encode(&entity));
         server.write_all(line.as_bytes()).await.transient("writing to the server")?;
         let mut answer = String::new();
         let mut reader = tokio::io::AsyncReadExt::take(BufReader::new(server), LONGEST);

@@ -187,6 +187,7 @@ async fn statuses_mean_what_the_settings_say_and_an_excerpt_is_kept_when_asked_f
     until("one came again", || sink.len() == 4).await;
     let story = pipeline.json(&["events", "show", "NEVER"]).to_string();
     assert!(story.contains("the endpoint answered 404: no  such xxx") && !story.contains("xxxx"), "{story}");
+    assert!(!pipeline.log().contains("no  such"), "never logged");
     for reference in ["DONE", "AGAIN"] {
         let is_done = || pipeline.json(&["events", "show", reference])[0]["states"][0]["state"] == "done";
         until("it is done", is_done).await;
@@ -214,6 +215,6 @@ fn mistakes_are_found_at_the_start() {
     refuse("sign: [ { file: broken } ]", "whsec_");
     refuse("statuses: { done: [200], again: [200] }", "each in one list only");
     refuse("tls: { certificate: broken }", "certificate and key together");
-    refuse("excerpt: 5000", "at most 1024");
+    refuse("excerpt: 5000", "at most 400");
     refuse("method: GET", "POST");
 }

@@ -28,7 +28,8 @@ struct Finding {
     change: Change,
     /// Events to which the change applies, at most.
     events: u64,
-    /// Deliveries begun under the settings before; these are finished as they are.
+    /// Deliveries begun under the settings before: whatever is matched now, these
+    /// are finished, but for those that a new `when` has no answer for.
     begun: u64,
     means: &'static str,
 }

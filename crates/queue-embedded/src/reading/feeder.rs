@@ -121,13 +121,20 @@ impl Feeder {
 
     /// Another process may have redriven something, or paused a route.
     fn heed_other_writers(&self) -> rusqlite::Result<()> {
-        if self.shared.others_wrote.swap(false, Ordering::AcqRel) {
-            for route in lock(&self.shared.routes).iter() {
-                route.waits_until(i64::MIN);
-                route.set_paused(is_paused(&self.sql, &route.name)?);
-            }
+        if !self.shared.others_wrote.swap(false, Ordering::AcqRel) {
+            return Ok(());
         }
-        Ok(())
+        let heed = |route: &Arc<RouteBuffer>| {
+            route.waits_until(i64::MIN);
+            route.set_paused(is_paused(&self.sql, &route.name)?);
+            Ok(())
+        };
+        let heeded = lock(&self.shared.routes).iter().try_for_each(heed);
+        if heeded.is_err() {
+            // Nobody may write again for a long time.
+            self.shared.others_wrote.store(true, Ordering::Release);
+        }
+        heeded
     }
 
     fn reload(&self, route: &RouteBuffer) -> rusqlite::Result<()> {

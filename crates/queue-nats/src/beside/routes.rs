@@ -43,7 +43,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
             waiting: wait.len() as u64 + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
             dead: dead.get(&name).copied().unwrap_or(0),
-            paused: info.paused,
+            paused: info.paused || retries.get(&name).is_some_and(|retries| retries.paused),
             filter: info.config.metadata.get(FILTER).cloned(),
             name,
         });
@@ -74,8 +74,9 @@ const UNTIL_RESUMED: Duration = Duration::from_hours(24 * 365 * 10);
 pub(crate) async fn set_paused(shared: &Shared, route: &str, paused: bool) -> Result<(), QueueError> {
     let until = paused.then(|| shared.after(UNTIL_RESUMED).to_string());
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
-    // Paused half-way, nothing new is begun.
-    for stream in [EVENTS, RETRIES] {
+    // Half-way, nothing new is begun, and it is still shown as paused.
+    let order = if paused { [EVENTS, RETRIES] } else { [RETRIES, EVENTS] };
+    for stream in order {
         match api::pause_consumer(&shared.link, stream, route, &request).await {
             Ok(()) => {}
             Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),

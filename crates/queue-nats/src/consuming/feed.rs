@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 
+use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::consumer::Info;
-use async_nats::{Message, Subject};
+use async_nats::{Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures::FutureExt;
 use queue::{Delivery, QueueError, Route};
 use tokio::sync::mpsc;
@@ -12,9 +14,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
-use crate::consuming::join::{is_joined_as, join};
+use crate::consuming::join::{FILTER, is_joined_as, join};
 use crate::consuming::source::{Came, Source};
 use crate::consuming::take::{Taken, Taking, Took};
+use crate::failure::failed;
 use crate::names::{EVENTS, RETRIES};
 
 /// Deliveries handed out together, at most.
@@ -38,6 +41,9 @@ pub(crate) struct Feed {
     is_superseded: bool,
     /// For how many ticks nobody has taken anything with that match.
     abandoned: u32,
+    /// Shows others that somebody with our match is here, also while nothing is
+    /// asked for: its destination may be left alone for a while.
+    _presence: Subscriber,
     /// Everything up to here is settled, as far as the server said.
     settled: u64,
     /// In which life of the stream that was.
@@ -63,7 +69,10 @@ impl Feed {
         let life = taking.shared.standing.life();
         let events = Source::open(link, EVENTS, &route.name).await?;
         let retries = Source::open(link, RETRIES, &route.name).await?;
+        let here = present(link, &route.name, &route.filter.digest());
+        let presence = link.client.subscribe(here).await.map_err(failed("showing that a route is served"))?;
         Ok(Self {
+            _presence: presence,
             taking,
             route,
             wants,
@@ -206,7 +215,7 @@ impl Feed {
     async fn take_back(&mut self, info: &Info) {
         let is_taken = info.num_waiting > 0 || info.num_ack_pending > 0;
         self.abandoned = if self.is_superseded && !is_taken { self.abandoned + 1 } else { 0 };
-        if self.abandoned >= ABANDONED {
+        if self.abandoned >= ABANDONED && self.is_nobody_there(info).await {
             tracing::warn!(
                 route = self.route.name,
                 "nobody takes events with the other match: joining with ours"
@@ -215,6 +224,15 @@ impl Feed {
                 tracing::error!(route = self.route.name, %error, "the route is not joined again");
             }
         }
+    }
+
+    /// Whether no process has joined with the match that the route has now.
+    async fn is_nobody_there(&self, info: &Info) -> bool {
+        let Some(digest) = info.config.metadata.get(FILTER) else { return true };
+        let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
+        // Whoever is there says nothing; only the server says that nobody is.
+        let asked = link.client.request(there, Bytes::new()).await;
+        asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
     }
 
     /// The route's position on the server is gone: goes on at what was settled.
@@ -253,6 +271,9 @@ impl Feed {
         let life = self.taking.shared.standing.life();
         match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
             Ok(info) => {
+                if info.paused {
+                    self.give_back().await;
+                }
                 (self.settled, self.life) = (info.ack_floor.stream_sequence, life);
                 self.look_who_joined(&info);
                 self.take_back(&info).await;
@@ -288,7 +309,20 @@ impl Feed {
             }
         }
         self.dismiss().await;
+        self.give_back().await;
+    }
+
+    /// What nobody has taken goes back.
+    async fn give_back(&mut self) {
         let back = self.waiting.drain(..).map(|taken| self.taking.give_back(taken).run());
         futures::future::join_all(back).await;
     }
+}
+
+/// Where whoever serves `route` with this match listens: below our own inbox,
+/// where every dispatcher may.
+fn present(link: &Link, route: &str, digest: &str) -> String {
+    let inbox = link.client.new_inbox();
+    let own = inbox.rsplit_once('.').map_or(inbox.as_str(), |(own, _)| own);
+    format!("{own}.present.{route}.{digest}")
 }

@@ -24,7 +24,11 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
     let mut wanted = config(&route.name, filters, route.lease);
     wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
     let was_seen = match api::consumer_info(link, RETRIES, &route.name).await {
-        Ok(_) => true,
+        Ok(retries) => {
+            // A pause outlives the loss of one of the two.
+            wanted.pause_until = retries.config.pause_until;
+            true
+        }
         Err(error) if error.is_missing() => false,
         Err(error) => return Err(error.of(JOINING)),
     };
@@ -34,9 +38,10 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
         (None, Start::Now) => DeliverPolicy::New,
         (None, Start::Beginning) => DeliverPolicy::All,
     };
-    put(link, EVENTS, wanted, start).await?;
+    let events = put(link, EVENTS, wanted, start).await?;
     let due = crate::names::due(&route.name, ">");
-    let wanted = config(&route.name, vec![due], route.lease);
+    let mut wanted = config(&route.name, vec![due], route.lease);
+    wanted.pause_until = events.config.pause_until;
     put(link, RETRIES, wanted, DeliverPolicy::All).await?;
     Ok(())
 }

@@ -145,8 +145,12 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     let queue = harness.crash(queue).await;
     let mut r = consumer(&*queue, "r").await;
     nothing(&mut *r, "and stays so").await;
-    queue.stores().set_paused("r", false).await.expect("resume");
-    let delivery = one(&mut *r).await;
+    // Somebody asks already, as a dispatcher does.
+    let resume = async {
+        tokio::time::sleep(QUIET).await;
+        queue.stores().set_paused("r", false).await.expect("resume");
+    };
+    let (delivery, ()) = tokio::join!(one(&mut *r), resume);
     assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "holding burns no attempts");
     settle(delivery, Verdict::Done).await;
 }
