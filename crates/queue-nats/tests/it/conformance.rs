@@ -55,7 +55,10 @@ impl Harness for Streams {
     /// What kill -9 leaves: connections cut for good, nothing said.
     fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>> {
         async move {
-            self.proxies.lock().unwrap().clear();
+            let proxies = std::mem::take(&mut *self.proxies.lock().unwrap());
+            for proxy in proxies {
+                proxy.cut().await;
+            }
             drop(queue);
             self.connect(|_| {}).await
         }
