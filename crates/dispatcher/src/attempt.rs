@@ -145,7 +145,8 @@ fn without_excerpt(error: &DispatchError) -> String {
     let mut cause = error.source();
     while let Some(found) = cause {
         if let Some(Excerpt(said)) = found.downcast_ref() {
-            return whole.strip_suffix(said).unwrap_or("the destination refused it").to_owned();
+            let before = whole.strip_suffix(said.as_str()).unwrap_or("the destination refused it");
+            return before.trim_end_matches(": ").to_owned();
         }
         cause = found.source();
     }
