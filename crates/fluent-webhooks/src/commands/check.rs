@@ -88,6 +88,7 @@ fn describe_routes(routes: &[RouteSettings]) {
             in_words(&route.terms),
             route.dispatcher.clone(),
             route.concurrency.to_string(),
+            limits(route),
             start.to_owned(),
             format!(
                 "{:?} to {:?}, for {} h",
@@ -97,7 +98,15 @@ fn describe_routes(routes: &[RouteSettings]) {
             ),
         ]
     });
-    output::table(&["route", "gets", "by", "at once", "from", "retries"], rows.collect(), "  none");
+    output::table(&["route", "gets", "by", "at once", "limits", "from", "retries"], rows.collect(), "  none");
+}
+
+/// What may hold a route's attempts back, in each process.
+fn limits(route: &RouteSettings) -> String {
+    let rate = route.rate.map(|rate| format!("{} in {:?}, {} at once", rate.events, rate.per.0, rate.burst));
+    let breaker = route.breaker.map(|breaker| format!("breaker after {} failures", breaker.failures));
+    let limits: Vec<String> = rate.into_iter().chain(breaker).collect();
+    if limits.is_empty() { "none".to_owned() } else { limits.join("; ") }
 }
 
 pub(crate) fn in_words(terms: &Terms) -> String {
