@@ -46,19 +46,59 @@ fn is_called_right(call: &CallExpr) -> bool {
     }
 }
 
+/// Most texts or lists that are put together: each `+` copies both sides.
+const MAX_SUMS: u32 = 16;
+
+/// Largest automaton of a pattern, in bytes: the library builds it anew each time
+/// that it is asked for.
+const MAX_PATTERN: usize = 64 << 10;
+
 /// Whether a call's cost grows with the values that it meets.
 fn walks_values(call: &CallExpr) -> bool {
     let is_literal = |node: &IdedExpr| matches!(node.expr, Expr::Literal(_));
     match call.func_name.as_str() {
-        "@in" | "matches" | "contains" => true,
-        "_==_" | "_!=_" => !call.args.iter().any(is_literal),
+        "@in" | "matches" | "contains" | "size" | "string" | "bytes" | "int" | "uint" | "double" => true,
+        "_+_" => !is_collecting(call),
+        // Compared with what is written out, they end where that ends.
+        "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "startsWith" | "endsWith" => {
+            !call.args.iter().any(is_literal)
+        }
+        _ => false,
+    }
+}
+
+/// Whether this `+` is a loop's own, which its weight counts already. The library
+/// calls what a loop collects by a name that nobody can write.
+fn is_collecting(call: &CallExpr) -> bool {
+    call.args.iter().any(|arg| matches!(&arg.expr, Expr::Ident(name) if name.starts_with('@')))
+}
+
+/// Whether a loop collects something else than the values it walks over, as `map`
+/// does and `filter` does not: what it makes may be larger than the event.
+fn makes_values(inner: &ComprehensionExpr) -> bool {
+    let Expr::List(_) = inner.accu_init.expr else { return false };
+    !collects(&inner.loop_step, &inner.iter_var)
+}
+
+/// Whether all that `step` adds to what is collected is the variable itself.
+fn collects(step: &IdedExpr, variable: &str) -> bool {
+    match &step.expr {
+        Expr::Ident(_) => true,
+        Expr::List(list) => {
+            list.elements.iter().all(|element| matches!(&element.expr, Expr::Ident(name) if name == variable))
+        }
+        Expr::Call(call) if call.func_name == "_?_:_" => {
+            call.args.iter().skip(1).all(|branch| collects(branch, variable))
+        }
+        Expr::Call(call) => call.func_name == "_+_" && call.args.iter().all(|part| collects(part, variable)),
         _ => false,
     }
 }
 
 /// Checks every name, and says how deep loops stand in each other.
 pub(crate) fn check(program: &Program) -> Result<u32, Misread> {
-    let mut walk = Walk { source: program.source_info(), scope: Vec::new(), depth: 0, loops: 0, deepest: 0 };
+    let source = program.source_info();
+    let mut walk = Walk { source, scope: Vec::new(), depth: 0, loops: 0, deepest: 0, sums: 0, makers: 0 };
     walk.visit(program.expression())?;
     Ok(walk.deepest)
 }
@@ -70,6 +110,10 @@ struct Walk<'p> {
     depth: usize,
     loops: u32,
     deepest: u32,
+    /// How many `+` there are, but for those that loops collect with.
+    sums: u32,
+    /// How many loops make values.
+    makers: u32,
 }
 
 impl<'p> Walk<'p> {
@@ -145,6 +189,12 @@ impl<'p> Walk<'p> {
         if name == "matches" {
             self.pattern(at, call)?;
         }
+        if name == "_+_" && !is_collecting(call) {
+            self.sums += 1;
+            if self.sums > MAX_SUMS {
+                return Err(self.wrong(at, format!("more than {MAX_SUMS} `+`")));
+            }
+        }
         match walks_values(call) {
             true => self.level(at, 1),
             false => Ok(()),
@@ -158,8 +208,11 @@ impl<'p> Walk<'p> {
         else {
             return Err(self.wrong(at, "expected a pattern that is written out".to_owned()));
         };
-        match regex::Regex::new(pattern.inner()) {
+        match regex::RegexBuilder::new(pattern.inner()).size_limit(MAX_PATTERN).build() {
             Ok(_) => Ok(()),
+            Err(regex::Error::CompiledTooBig(_)) => {
+                Err(self.wrong(at, format!("this pattern takes more than {MAX_PATTERN} bytes")))
+            }
             Err(_) => Err(self.wrong(at, "this pattern is not a regular expression".to_owned())),
         }
     }
@@ -174,10 +227,14 @@ impl<'p> Walk<'p> {
     }
 
     fn comprehension(&mut self, at: &IdedExpr, inner: &'p ComprehensionExpr) -> Result<(), Misread> {
+        let makers = self.makers;
         self.visit(&inner.iter_range)?;
         self.visit(&inner.accu_init)?;
-        // What collects values copies what it has collected with every step.
-        let weight = if matches!(inner.accu_init.expr, Expr::List(_) | Expr::Map(_)) { 2 } else { 1 };
+        // What collects values copies what it has collected with every step, and
+        // who walks over values that were made walks over more than the event has.
+        let collects = matches!(inner.accu_init.expr, Expr::List(_) | Expr::Map(_));
+        let weight = if collects { 2 } else { 1 } + if self.makers > makers { 2 } else { 0 };
+        self.makers += u32::from(makes_values(inner));
         self.level(at, weight)?;
         self.loops += weight;
         let outside = self.scope.len();

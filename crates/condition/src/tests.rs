@@ -46,6 +46,9 @@ fn every_field_can_be_asked_also_unknown_ones() {
     check("event.attributes.lines.exists(l, l.qty >= 3)", r#","attributes":{"lines":[{"qty":3}]}"#, Ok(true));
     check("event.entityRef.matches('^HD_[0-9]+$')", r#","entityRef":"HD_12""#, Ok(true));
     check("size(event.attributes) == 0", "", Ok(true));
+    const FILTERED: &str = "event.lines.filter(l, l.qty > 1).exists(l, l.sku == 'b')";
+    check(FILTERED, r#","lines":[{"sku":"a","qty":1},{"sku":"b","qty":2}]"#, Ok(true));
+    check("event.lines.map(l, l.sku) == ['a']", r#","lines":[{"sku":"a"}]"#, Ok(true));
     check("event.n == 9223372036854775807", r#","n":9223372036854775807"#, Ok(true));
 }
 
@@ -64,6 +67,11 @@ fn no_answer_is_not_an_answer() {
     let long = format!(r#","l":[{}1]"#, "1,".repeat(5000));
     check("event.l.all(a, event.l.all(b, a == b))", &long, Err("too large for the loops"));
     check("event.l.all(a, a == 1)", &long, Ok(true));
+    let note = format!("{long},\"note\":\"{}\"", "x".repeat(1_000_000));
+    for walks in ["size(event.note) >= 0", "event.note + 'x' != ''", "event.note <= event.note", "string(event.note) != ''"] {
+        check(&format!("event.l.all(x, {walks})"), &note, Err("too large for the loops"));
+        check(walks, &note, Ok(true));
+    }
 }
 
 #[track_caller]
@@ -85,12 +93,17 @@ fn mistakes_are_found_at_the_start_and_where_they_are() {
     misread("contains(event.name, 'E')", 1, 9, "expected text.contains(text)");
     misread("event.name.startsWith()", 1, 22, "expected text.startsWith(text)");
     misread("_f(event)", 1, 3, "no function is called `_f`");
-    misread(&format!("event.n == {}1", "1+".repeat(200)), 1, 285, "nested more than 64 deep");
+    misread(&format!("event.n == {}1", "1*".repeat(200)), 1, 285, "nested more than 64 deep");
     misread(&format!("event{}", ".a".repeat(200)), 1, 276, "nested more than 64 deep");
     misread(&"(".repeat(4000), 1, 17, "brackets");
     misread(&"!".repeat(4000), 1, 1, "chain of signs");
     misread(&format!("event.name == '{}'", "x".repeat(5000)), 1, 1, "longer than");
     misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 36, "loops");
+    misread(r"'a'.matches('\\w{90}')", 1, 12, "takes more than");
+    misread(&format!("event.name == 'E'{} == 'E'", " + 'x'".repeat(17)), 1, 18, "more than 16 `+`");
+    // Each would double what the one before it made.
+    misread("['a'].map(x, x + x).map(x, x + x) == []", 1, 24, "loops");
+    misread("[[1]].map(x, [x, x]).map(x, [x, x]) == []", 1, 25, "loops");
 }
 
 /// Found by fuzzing the parser, and reported there.

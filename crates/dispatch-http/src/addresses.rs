@@ -95,27 +95,44 @@ fn is_never(address: IpAddr) -> bool {
 
 fn is_private(address: IpAddr) -> bool {
     match address {
-        // 100.64.0.0/10 is shared space, RFC 6598: as good as private.
+        // As good as private: shared space (RFC 6598), protocol assignments (RFC
+        // 6890), benchmarks (RFC 2544), and IPv6's old site-local (RFC 3879).
         IpAddr::V4(v4) => {
-            v4.is_private() || v4.is_loopback() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
+            let is_special = match v4.octets() {
+                [100, b, ..] => b & 0xc0 == 64,
+                [192, 0, 0, _] | [198, 18 | 19, ..] => true,
+                _ => false,
+            };
+            v4.is_private() || v4.is_loopback() || is_special
         }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.segments()[0] & 0xffc0 == 0xfec0,
     }
 }
 
-/// Resolves names by the system, and refuses the whole answer for one bad
-/// address in it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CheckedResolver {
+/// Refuses the whole answer of a resolver for one bad address in it. Asked anew
+/// for every connection: what it answered before counts for nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked<R> {
     pub(crate) allow_private: bool,
+    pub(crate) resolver: R,
 }
 
-impl Resolve for CheckedResolver {
+impl<R: Resolve> Resolve for Checked<R> {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let (allow_private, found) = (self.allow_private, self.resolver.resolve(name));
+        Box::pin(async move { checked(found.await?.collect(), allow_private) })
+    }
+}
+
+/// Asks the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct System;
+
+impl Resolve for System {
+    fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            checked(found, allow_private)
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }
@@ -176,6 +193,9 @@ mod tests {
             "172.16.0.1",
             "192.168.0.1",
             "100.64.0.1",
+            "192.0.0.8",
+            "198.19.255.1",
+            "fec0::1",
             "::1",
             "fd12::1",
             "::ffff:10.0.0.1",

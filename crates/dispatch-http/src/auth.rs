@@ -43,8 +43,8 @@ pub(crate) struct Oauth2 {
     scope: Option<String>,
     /// One login for all attempts; whoever finds none makes one, others wait.
     token: Mutex<Option<Token>>,
-    /// The endpoint refused the token.
-    is_refused: std::sync::Mutex<bool>,
+    /// The last token that the endpoint refused.
+    refused: std::sync::Mutex<Option<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ struct Token {
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
-    expires_in: Option<u64>,
+    expires_in: Option<Lasts>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +81,18 @@ impl Auth {
                     client_secret: Secret::open(&client_secret, cx)?,
                     scope,
                     token: Mutex::default(),
-                    is_refused: std::sync::Mutex::default(),
+                    refused: std::sync::Mutex::default(),
                 }))
             }
         })
     }
 
-    pub(crate) async fn add(&self, client: &Client, headers: &mut HeaderMap) -> Result<(), DispatchError> {
+    /// Adds the header, and says what it shows.
+    pub(crate) async fn add(
+        &self,
+        client: &Client,
+        headers: &mut HeaderMap,
+    ) -> Result<String, DispatchError> {
         let text = match self {
             Self::Bearer(secret) => format!("Bearer {}", secret.get()?),
             Self::Basic { user, password } => basic(user, &password.get()?),
@@ -97,13 +102,14 @@ impl Auth {
             .map_err(|error| DispatchError::transient("using a secret as a header", error))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
-        Ok(())
+        Ok(text)
     }
 
-    /// The endpoint did not let us in: the next attempt asks for a new token.
-    pub(crate) fn refused(&self) {
-        if let Self::Oauth2(oauth2) = self {
-            *oauth2.is_refused.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    /// The endpoint did not let us in with what was shown: the next attempt asks for
+    /// a new token, unless somebody else has done so since.
+    pub(crate) fn refused(&self, shown: &str) {
+        if let (Self::Oauth2(oauth2), Some(token)) = (self, shown.strip_prefix("Bearer ")) {
+            *oauth2.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
         }
     }
 }
@@ -112,12 +118,33 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
+/// RFC 6749, section 2.3.1: so that neither can hold the colon between them.
+fn form_encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// Seconds, which some servers write as a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lasts {
+    Number(u64),
+    Text(String),
+}
+
+impl Lasts {
+    fn time(&self) -> Option<Duration> {
+        match self {
+            Self::Number(seconds) => Some(Duration::from_secs(*seconds)),
+            Self::Text(text) => text.trim().parse().ok().map(Duration::from_secs),
+        }
+    }
+}
+
 impl Oauth2 {
     async fn token(&self, client: &Client) -> Result<String, DispatchError> {
         let mut token = self.token.lock().await;
-        if std::mem::take(&mut *self.is_refused.lock().unwrap_or_else(PoisonError::into_inner)) {
-            *token = None;
-        }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        token.take_if(|token| refused.as_ref() == Some(&token.value));
         if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.until) {
             return Ok(token.value.clone());
         }
@@ -133,7 +160,7 @@ impl Oauth2 {
         form.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
         let began = Instant::now();
         let request = client.post(self.token_url.clone()).form(&form);
-        let identity = basic(&self.client_id, &self.client_secret.get()?);
+        let identity = basic(&form_encoded(&self.client_id), &form_encoded(&self.client_secret.get()?));
         let mut response = request.header(AUTHORIZATION, identity).send().await.map_err(failed)?;
         if !response.status().is_success() {
             return Err(DispatchError::transient(ACTION, NoToken::Status(response.status())));
@@ -148,7 +175,7 @@ impl Oauth2 {
         let Ok(answer) = serde_json::from_slice::<Answer>(&body) else {
             return Err(DispatchError::transient(ACTION, NoToken::Unreadable));
         };
-        let lasts = answer.expires_in.map_or(USUAL, Duration::from_secs);
+        let lasts = answer.expires_in.and_then(|lasts| lasts.time()).unwrap_or(USUAL);
         // One that lasts for less than we renew early is used for half of it.
         let lasts = lasts.saturating_sub(EARLY).max(lasts / 2).min(Duration::from_hours(24));
         Ok(Token { value: answer.access_token, until: began + lasts })

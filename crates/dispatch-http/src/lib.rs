@@ -31,7 +31,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, Response, StatusCode, redirect};
 use url::Url;
 
-use crate::addresses::CheckedResolver;
+use crate::addresses::{Checked, System};
 use crate::auth::Auth;
 use crate::body::Bodies;
 use crate::headers::{Extra, ours};
@@ -74,7 +74,7 @@ impl Dispatcher for HttpDispatcher {
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy()
-            .dns_resolver(CheckedResolver { allow_private })
+            .dns_resolver(Checked { allow_private, resolver: System })
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
         Ok(Self {
@@ -98,9 +98,6 @@ impl Dispatcher for HttpDispatcher {
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let began = Instant::now();
         let mut response = self.send(event, cx).await?;
-        if let Some(auth) = self.auth.as_ref().filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
-            auth.refused();
-        }
         // The status has decided; the rest is for the connection's sake.
         let left = DRAIN_TIME.min(self.timeout.saturating_sub(began.elapsed()) / 2);
         let mut excerpt = Vec::new();
@@ -122,11 +119,15 @@ impl HttpDispatcher {
         self.extra.add(&view, &mut headers)?;
         self.signer.add(cx, &made.bytes, &mut headers)?;
         set_content_type(&mut headers, made.content_type);
-        if let Some(auth) = &self.auth {
-            auth.add(&self.client, &mut headers).await?;
-        }
         let request = self.client.request(self.method.clone(), self.url.clone());
-        request.headers(headers).body(made.into_body(event)).send().await.map_err(from_error)
+        let request = request.body(made.into_body(event));
+        let Some(auth) = &self.auth else { return request.headers(headers).send().await.map_err(from_error) };
+        let shown = auth.add(&self.client, &mut headers).await?;
+        let response = request.headers(headers).send().await.map_err(from_error)?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            auth.refused(&shown);
+        }
+        Ok(response)
     }
 }
 

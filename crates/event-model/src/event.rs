@@ -18,7 +18,8 @@ use crate::{
 pub struct Event {
     id: EventId,
     environment: Environment,
-    fields: Fields,
+    /// Shared: an event is copied wherever it may have to be given again.
+    fields: Arc<Fields>,
     stored: Stored,
 }
 
@@ -116,7 +117,8 @@ impl Event {
 
     fn assemble(fields: Fields, stored: Stored) -> Self {
         let environment = stored.key.environment();
-        Self { id: EventId::of(environment, &stored.body), environment, fields, stored }
+        let id = EventId::of(environment, &stored.body);
+        Self { id, environment, fields: Arc::new(fields), stored }
     }
 
     /// The identity, and the idempotency key.

@@ -10,7 +10,7 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Horizon, Quarantine, QueueError, Receipt, Route, RouteState,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Quarantine, QueueError, Receipt, Route, RouteState,
     Stores,
 };
 use rusqlite::Connection;
@@ -140,7 +140,7 @@ impl EventQueue for Embedded {
         Self::answer(answer).boxed()
     }
 
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>> {
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
         self.beside.holds(position, id)
     }
 

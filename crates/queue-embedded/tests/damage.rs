@@ -46,3 +46,28 @@ async fn damaged_columns_cost_one_event_each_and_delay_no_other() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[test]
+fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let beside = |suffix: &str| folder.path().join(format!("queue.db{suffix}"));
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::write(beside(suffix), suffix).unwrap();
+    }
+    // It was written down where they go, and one of them had gone there.
+    std::fs::write(beside(".setting-aside"), "123").unwrap();
+    std::fs::rename(beside("-wal"), beside(".damaged-123-wal")).unwrap();
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    assert_eq!(queue.set_aside(), Some(&beside(".damaged-123")));
+    for suffix in ["", "-wal", "-shm"] {
+        let moved = std::fs::read_to_string(beside(&format!(".damaged-123{suffix}")));
+        assert_eq!(moved.unwrap(), suffix);
+    }
+    assert!(!beside(".setting-aside").exists());
+    // A plan of which nothing was written is none.
+    drop(queue);
+    std::fs::write(beside(".setting-aside"), "").unwrap();
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    assert_eq!(queue.set_aside(), None);
+}

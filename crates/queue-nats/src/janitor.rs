@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
-use queue::{QueueError, UNROUTED};
+use queue::{QueueError, REMOVED_AFTER, UNROUTED};
 use serde_json::json;
 
 use crate::api;
@@ -17,10 +17,6 @@ const CLEANING: &str = "removing what is settled";
 
 /// Above this share of the stream's bytes, settled events go before their age.
 const CROWDED: u64 = 80;
-
-/// What is younger stays even where the stream is crowded: a gateway may not yet
-/// have read it back. Longer than any spool keeps.
-const YOUNGEST: Duration = Duration::from_hours(1);
 
 /// Most unrouted events kept: they go with their events' age, or when there are
 /// more than a person would look at.
@@ -50,7 +46,8 @@ async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {
     // Nobody has joined yet: nothing is settled.
     let Some(floor) = routes.iter().map(|route| settled(route, last)).min() else { return Ok(()) };
     let old = first_younger(shared, EVENTS, EVENTS_SUBJECT, age).await?;
-    let spooled = first_younger(shared, EVENTS, EVENTS_SUBJECT, YOUNGEST).await?;
+    // A gateway may not yet have read the youngest back, however crowded it is.
+    let spooled = first_younger(shared, EVENTS, EVENTS_SUBJECT, REMOVED_AFTER).await?;
     let end = old.max(crowded_out(&info).min(spooled)).min(floor + 1);
     if end > info.state.first_sequence {
         let purged =

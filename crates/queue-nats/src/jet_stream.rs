@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{Consumer, EventQueue, Horizon, Published, QueueError, Receipt, Route, Stores};
+use queue::{Consumer, EventQueue, Holding, Horizon, Published, QueueError, Receipt, Route, Stores};
 use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::consuming::{Feed, NatsConsumer, Taking, join};
 use crate::message::text;
 use crate::names::{EVENTS, HEADER_ID};
 use crate::options::Options;
-use crate::publishing::{Lanes, Publisher};
+use crate::publishing::Publisher;
 use crate::shared::Shared;
 use crate::standing::Standing;
 use crate::{cluster, janitor};
@@ -38,7 +38,6 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 pub struct JetStream {
     shared: Arc<Shared>,
     beside: Beside,
-    lanes: Mutex<Option<Arc<Lanes>>>,
     options: Options,
     is_checked: OnceCell<()>,
 }
@@ -61,20 +60,18 @@ impl JetStream {
             joined: Mutex::default(),
             link,
         });
-        let lanes = Arc::new(Lanes::start(&shared.publisher, &shared.standing));
         let watching = Arc::clone(&shared.standing);
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
         Ok(Self {
             beside: Beside(Arc::clone(&shared)),
-            lanes: Mutex::new(Some(lanes)),
             shared,
             options,
             is_checked: OnceCell::new(),
         })
     }
 
-    fn lanes(&self) -> Result<Arc<Lanes>, QueueError> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(QueueError::Closed)
+    fn is_open(&self) -> Result<(), QueueError> {
+        if self.shared.closing.is_cancelled() { Err(QueueError::Closed) } else { Ok(()) }
     }
 
     /// Once: that the cluster is what it is to be. Whoever takes events refuses
@@ -113,18 +110,19 @@ impl JetStream {
         Ok(Box::new(NatsConsumer(wants)))
     }
 
-    async fn held(&self, position: u64, id: EventId) -> Result<bool, QueueError> {
+    async fn holding(&self, position: u64, id: EventId) -> Result<Holding, QueueError> {
         const READING_BACK: &str = "reading an event back";
         let link = &self.shared.link;
         let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
         match found.map_err(|error| error.of(READING_BACK))? {
-            Some(message) => {
-                Ok(text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()))
+            Some(message) if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) => {
+                Ok(Holding::Held)
             }
-            // Before the first: settled by every route, and removed.
+            Some(_) => Ok(Holding::Missing),
             None => {
                 let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
-                Ok(position < info.state.first_sequence && position <= info.state.last_sequence)
+                let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+                Ok(if position < first && position <= last { Holding::Removed } else { Holding::Missing })
             }
         }
     }
@@ -151,15 +149,28 @@ where
 
 impl EventQueue for JetStream {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
-        async move { self.lanes()?.publish(event).await }.boxed()
+        async move {
+            self.is_open()?;
+            let epoch = self.shared.standing.epoch().await?;
+            let receipt = self.shared.publisher.publish_one(&event, &epoch).await?;
+            // The server knows ids also of messages that it has lost.
+            let is_lost = receipt.duplicate
+                && self.holding(receipt.position, event.id()).await? == Holding::Missing;
+            match is_lost {
+                true => self.shared.publisher.publish_again(&event.refed(), &epoch).await,
+                false => Ok(receipt),
+            }
+        }
+        .boxed()
     }
 
     fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
         async move {
-            if self.shared.closing.is_cancelled() {
-                return Published { error: Some(QueueError::Closed), ..Published::default() };
-            }
-            match self.shared.standing.epoch().await {
+            let epoch = async {
+                self.is_open()?;
+                self.shared.standing.epoch().await
+            };
+            match epoch.await {
                 Ok(epoch) => self.shared.publisher.publish(events, &epoch).await,
                 Err(error) => Published { error: Some(error), ..Published::default() },
             }
@@ -167,8 +178,8 @@ impl EventQueue for JetStream {
         .boxed()
     }
 
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>> {
-        self.held(position, id).boxed()
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+        self.holding(position, id).boxed()
     }
 
     fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
@@ -202,7 +213,6 @@ impl EventQueue for JetStream {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
-            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
             self.shared.closing.cancel();
             self.shared.tasks.close();
             let closed = async {

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Clock, Timestamp};
+use event_model::{Clock, Event, Timestamp};
 use futures::StreamExt;
-use queue::{EventQueue, Horizon, QueueError};
+use queue::{EventQueue, Holding, Horizon, QueueError, REMOVED_AFTER, Receipt};
 use queue_embedded::{Acknowledged, Unconfirmed};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::forward::settled;
 use crate::spooled::File;
 
 /// Rows looked at together.
@@ -118,8 +117,8 @@ impl Confirming {
         let (mut held, mut lost) = (Vec::new(), Vec::new());
         let mut answers = futures::stream::iter(rows.into_iter().map(|row| async move {
             let same_life = row.at.epoch == horizon.epoch;
-            let is_held = same_life && self.queue.holds(row.at.position, row.id).await?;
-            Ok::<_, QueueError>((row.at.row, is_held))
+            let is_safe = same_life && self.is_safe(&row).await?;
+            Ok::<_, QueueError>((row.at.row, is_safe))
         }))
         .buffer_unordered(AT_ONCE);
         while let Some(answer) = answers.next().await {
@@ -130,6 +129,16 @@ impl Confirming {
         Ok((held, lost))
     }
 
+    /// Whether the queue has the event of `row`, or has had it for so long that
+    /// every route may have settled it.
+    async fn is_safe(&self, row: &Unconfirmed) -> Result<bool, QueueError> {
+        Ok(match self.queue.holds(row.at.position, row.id).await? {
+            Holding::Held => true,
+            Holding::Missing => false,
+            Holding::Removed => row.acknowledged_at.saturating_add(REMOVED_AFTER).is_ok_and(|at| at <= self.clock.now()),
+        })
+    }
+
     /// Says whether there was something to give.
     async fn give_again(&self, row: i64) -> Result<bool, QueueError> {
         let Some(event) = self.spool.event(row).await? else {
@@ -137,12 +146,26 @@ impl Confirming {
             self.spool.put_aside(row).await?;
             return Ok(false);
         };
-        let event = event.refed();
-        let receipt = self.queue.publish(event.clone()).await?;
-        let was_known = receipt.duplicate;
-        let receipt = settled(&*self.queue, &event, receipt).await?;
-        self.spool.acknowledged(vec![Acknowledged { row, epoch: receipt.epoch, position: receipt.position }]);
+        let given = match self.publish_lost(event.refed()).await {
+            // It fitted before: the servers' settings have changed since.
+            Err(QueueError::TooLarge) => {
+                tracing::error!(row, "an event that the queue has lost is larger than it takes now: set aside in the spool");
+                self.spool.put_aside(row).await?;
+                return Ok(false);
+            }
+            given => given?,
+        };
+        let Receipt { duplicate, epoch, position } = given;
+        self.spool.acknowledged(vec![Acknowledged { row, epoch, position }]);
         // Known and held is somebody else's copy of the same event.
-        Ok(!(was_known && receipt.duplicate))
+        Ok(!duplicate)
+    }
+
+    /// Publishes what the queue has lost, also where it still knows the id.
+    async fn publish_lost(&self, event: Event) -> Result<Receipt, QueueError> {
+        let receipt = self.queue.publish(event.clone()).await?;
+        let is_there =
+            !receipt.duplicate || self.queue.holds(receipt.position, event.id()).await? == Holding::Held;
+        if is_there { Ok(receipt) } else { self.queue.publish_again(event).await }
     }
 }

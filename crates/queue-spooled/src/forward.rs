@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use event_model::Event;
-use queue::{EventQueue, QueueError, Receipt};
+use queue::{EventQueue, Holding, QueueError, Receipt};
 use queue_embedded::Acknowledged;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
@@ -233,13 +233,14 @@ impl Lane {
     }
 }
 
-/// A duplicate counts only if the queue still has what it knows.
+/// A duplicate counts only if the queue still has what it knows. One that was
+/// perhaps removed counts until it is confirmed.
 pub(crate) async fn settled(
     queue: &dyn EventQueue,
     event: &Event,
     receipt: Receipt,
 ) -> Result<Receipt, QueueError> {
-    if !receipt.duplicate || queue.holds(receipt.position, event.id()).await? {
+    if !receipt.duplicate || queue.holds(receipt.position, event.id()).await? != Holding::Missing {
         return Ok(receipt);
     }
     tracing::warn!(event.id = %event.id(), position = receipt.position, "the queue knows an event that it has lost: given again");

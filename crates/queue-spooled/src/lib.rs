@@ -16,6 +16,7 @@
 
 mod spooled;
 
+mod aside;
 mod confirm;
 mod drain;
 mod forward;

@@ -1,12 +1,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Horizon, Published, Quarantine, Quarantined, QueueError,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Published, Quarantine, Quarantined, QueueError,
     Receipt, Route, RouteState, Stores,
 };
 use queue_embedded::Spool;
@@ -18,9 +19,13 @@ use tokio_util::task::TaskTracker;
 pub use queue_embedded::OpenError;
 
 use crate::confirm::{self, Confirming};
-use crate::drain::{drain_file, files_set_aside};
+use crate::aside::{files_set_aside, take_over_patiently};
 use crate::forward::{Lane, Lanes, Waiter, forward_bodies, settled};
 use crate::options::Options;
+
+/// How long to wait for this machine's disk. Longer than a write in a group takes
+/// on one that is busy, and far shorter than a sender waits.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How positions in a spool are told from a queue's.
 const EPOCH: &str = "spool";
@@ -69,20 +74,22 @@ impl Spooled {
             Arc::clone(&bodies),
             closing.clone(),
         ));
-        let opened = Self { queue, spool, is_away, options, closing, tasks, bodies };
-        opened.recover();
-        Ok(opened)
-    }
-
-    /// What was set aside still holds events that were answered for: by this
-    /// process, or by one that did not come to forward them.
-    fn recover(&self) {
-        for path in files_set_aside(&self.options.path) {
-            let (queue, closing) = (Arc::clone(&self.queue), self.closing.clone());
-            self.tasks.spawn(async move {
-                closing.run_until_cancelled(drain_file(&path, &*queue)).await;
+        // What was set aside still holds events that were answered for: by the
+        // process before, or by one before that which did not come to it.
+        for path in files_set_aside(&options.path) {
+            let (spool, queue, closing) = (Arc::clone(&spool), Arc::clone(&queue), closing.clone());
+            tasks.spawn(async move {
+                closing.run_until_cancelled(take_over_patiently(&path, &spool, &*queue)).await;
             });
         }
+        // What the queue would not take may fit by now.
+        let retrying = Arc::clone(&spool);
+        tasks.spawn(async move {
+            if let Err(error) = retrying.retry_aside().await {
+                tracing::error!(%error, "what is set aside in the spool is not tried again");
+            }
+        });
+        Ok(Self { queue, spool, is_away, options, closing, tasks, bodies })
     }
 
     /// Where the file went that was here before and could not be trusted.
@@ -99,17 +106,17 @@ impl Spooled {
         if waits && let Ok(Ok(receipt)) = timeout(self.options.wait_for_queue, acknowledged).await {
             return Ok(receipt);
         }
-        match kept.await {
-            Ok(kept) => {
+        match timeout(DISK_PATIENCE, kept).await {
+            Ok(Ok(kept)) => {
                 let position = u64::try_from(kept.row).unwrap_or(0);
                 Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
             }
-            // No room or no disk here: the queue may have both.
-            Err(QueueError::Full | QueueError::Failed(_)) => {
+            // No room, or a disk that fails or hangs: the queue may do better.
+            Err(_) | Ok(Err(QueueError::Full | QueueError::Failed(_))) => {
                 let receipt = self.queue.publish(event.clone()).await?;
                 settled(&*self.queue, &event, receipt).await
             }
-            Err(error) => Err(error),
+            Ok(Err(error)) => Err(error),
         }
     }
 }
@@ -119,7 +126,7 @@ impl EventQueue for Spooled {
         self.store(event).boxed()
     }
 
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>> {
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
         self.queue.holds(position, id)
     }
 

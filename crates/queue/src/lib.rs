@@ -21,6 +21,7 @@ mod stores;
 pub mod conformance;
 
 use std::fmt;
+use std::time::Duration;
 
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
@@ -59,9 +60,9 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
         })
     }
 
-    /// Whether `position` holds the event `id`, or held it until every route
-    /// had settled it: what a copy elsewhere may be given up for.
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<bool, QueueError>>;
+    /// Whether `position` holds the event `id`: what a copy elsewhere may be
+    /// given up for.
+    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>>;
 
     /// Stores an event once more that is known but not held.
     fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
@@ -111,6 +112,23 @@ pub struct Receipt {
     /// Where it is stored; rises with every new event.
     pub position: u64,
 }
+
+/// Whether a queue has an event where it says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// It is there.
+    Held,
+    /// The queue begins after that position: it was settled by every route and
+    /// removed, or the queue has lost its beginning. The former takes at least
+    /// [`REMOVED_AFTER`].
+    Removed,
+    /// It is not there, or something else is.
+    Missing,
+}
+
+/// A queue that is made for a spool before it keeps what it stored for so long,
+/// whoever has settled it and however crowded it is.
+pub const REMOVED_AFTER: Duration = Duration::from_hours(1);
 
 /// What became of events that were published together.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use event_model::EventId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{DeadLetters, History, Quarantine, QueueError, RouteState, Stores};
+use queue::{DeadLetters, History, Holding, Quarantine, QueueError, RouteState, Stores};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::file::failure::{Failure, reading};
@@ -52,20 +52,26 @@ impl Beside {
         blocking(move || read(&lock(&sql)))
     }
 
-    /// Whether `position` holds `id`, or is before everything that is kept.
-    pub(crate) fn holds(&self, position: u64, id: EventId) -> BoxFuture<'static, Result<bool, QueueError>> {
+    /// Whether `position` holds `id`.
+    pub(crate) fn holds(
+        &self,
+        position: u64,
+        id: EventId,
+    ) -> BoxFuture<'static, Result<Holding, QueueError>> {
         self.read(move |sql| {
             let found = sql
                 .query_row("SELECT id FROM events WHERE position = ?1", [signed(position)], |row| row.get(0))
                 .optional()
                 .map_err(reading)?;
             let first = "SELECT ifnull(min(position), 0) FROM events";
+            let found: Option<Vec<u8>> = found;
             match found {
-                Some(found) => Ok::<Vec<u8>, _>(found).map(|found| found == id.as_bytes()),
-                None => sql
-                    .query_row(first, [], |row| row.get(0))
-                    .map_err(reading)
-                    .map(|first| signed(position) < first),
+                Some(found) if found == id.as_bytes() => Ok(Holding::Held),
+                Some(_) => Ok(Holding::Missing),
+                None => {
+                    let first: i64 = sql.query_row(first, [], |row| row.get(0)).map_err(reading)?;
+                    Ok(if signed(position) < first { Holding::Removed } else { Holding::Missing })
+                }
             }
         })
     }

@@ -38,13 +38,15 @@ pub enum OpenError {
     NetworkFileSystem(PathBuf),
     /// Written by a newer version of this program.
     #[error(
-        "{path} has format {found}, this program knows {FORMAT}: use the version that wrote it, or a newer one"
+        "{path} has format {found}, this program knows {known}: use the version that wrote it, or a newer one"
     )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: i64,
+        /// The newest that is known here.
+        known: i64,
     },
     /// The operating system refused.
     #[error("{action} {path}")]
@@ -71,6 +73,9 @@ pub enum OpenError {
 /// What a file holds.
 pub(crate) struct Kind {
     pub(crate) tables: &'static str,
+    pub(crate) format: i64,
+    /// Makes the newest format of the one before it.
+    pub(crate) upgrade: &'static str,
     /// Reads what must be readable.
     pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
     /// What to do with one that was set aside.
@@ -80,6 +85,8 @@ pub(crate) struct Kind {
 /// A queue.
 pub(crate) const QUEUE: Kind = Kind {
     tables: TABLES,
+    format: FORMAT,
+    upgrade: "",
     check: |sql| last_position(sql).map(drop),
     advice: "run `fluent-webhooks salvage` on it",
 };
@@ -99,10 +106,10 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
     fs::create_dir_all(folder).map_err(|source| io_error("making the folder", folder, source))?;
     refuse_network(folder, path)?;
     let lock = take_lock(path)?;
+    let finished = finish_setting_aside(path)?;
     match try_open(path, kind) {
-        Ok(sql) => Ok(Opened { sql, lock, set_aside: None }),
-        Err(TryOpen::Newer(found)) => Err(OpenError::Newer { path: path.to_owned(), found }),
-        Err(TryOpen::Sqlite(source)) => Err(OpenError::Sqlite { path: path.to_owned(), source }),
+        Ok(sql) => Ok(Opened { sql, lock, set_aside: finished }),
+        Err(error @ (TryOpen::Newer { .. } | TryOpen::Sqlite(_))) => Err(error.at(path)),
         Err(TryOpen::Damaged(why)) => {
             let aside = set_aside(path, clock)?;
             tracing::error!(
@@ -119,7 +126,7 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
 
 enum TryOpen {
     Damaged(String),
-    Newer(i64),
+    Newer { found: i64, known: i64 },
     Sqlite(rusqlite::Error),
 }
 
@@ -127,7 +134,7 @@ impl TryOpen {
     fn at(self, path: &Path) -> OpenError {
         let path = path.to_owned();
         match self {
-            Self::Newer(found) => OpenError::Newer { path, found },
+            Self::Newer { found, known } => OpenError::Newer { path, found, known },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
             Self::Damaged(why) => OpenError::Io { action: "making", path, source: io::Error::other(why) },
         }
@@ -136,12 +143,13 @@ impl TryOpen {
 
 impl From<rusqlite::Error> for TryOpen {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure, Unknown};
         if passing(&error).is_some() {
             return Self::Sqlite(error);
         }
         match error.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase | SystemIoFailure) => Self::Damaged(error.to_string()),
+            // Unknown is SQLite's word for tables that are not what they should be.
+            Some(DatabaseCorrupt | NotADatabase | SystemIoFailure | Unknown) => Self::Damaged(error.to_string()),
             _ => Self::Sqlite(error),
         }
     }
@@ -152,9 +160,9 @@ fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
         return Err(TryOpen::Damaged(why));
     }
     let mut sql = connect(path, true)?;
-    let format = prepare(&mut sql, kind.tables)?;
-    if format > FORMAT {
-        return Err(TryOpen::Newer(format));
+    let found = prepare(&mut sql, kind)?;
+    if found > kind.format {
+        return Err(TryOpen::Newer { found, known: kind.format });
     }
     let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
     if size <= CHECK_WHOLE {
@@ -188,8 +196,23 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// A file and its log go together: without its log it would be another one. So
+/// it is written down where they go, and what a crash left half done is finished.
 fn set_aside(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
-    let stamp = clock.now().as_millisecond();
+    let (stamp, plan) = (clock.now().as_millisecond(), beside(path, ".setting-aside"));
+    let io = |source| io_error("writing", &plan, source);
+    fs::write(&plan, stamp.to_string()).and_then(|()| File::open(&plan)?.sync_all()).map_err(io)?;
+    finish_setting_aside(path).map(|aside| aside.unwrap_or_else(|| path.to_owned()))
+}
+
+/// Where a file went that was being set aside, if one was.
+fn finish_setting_aside(path: &Path) -> Result<Option<PathBuf>, OpenError> {
+    let plan = beside(path, ".setting-aside");
+    let Ok(stamp) = fs::read_to_string(&plan) else { return Ok(None) };
+    // A plan that was not written whole was not begun.
+    if stamp.is_empty() || !stamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(fs::remove_file(&plan).ok().and(None));
+    }
     let aside = beside(path, &format!(".damaged-{stamp}"));
     for suffix in ["-wal", "-shm", ""] {
         let (from, to) = (beside(path, suffix), beside(&aside, suffix));
@@ -198,7 +221,8 @@ fn set_aside(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
         }
     }
     let _ = fs::remove_file(beside(path, ".untrusted"));
-    Ok(aside)
+    fs::remove_file(&plan).map_err(|source| io_error("removing", &plan, source))?;
+    Ok(Some(aside))
 }
 
 /// Leaves word for the next start that this file must not be believed.

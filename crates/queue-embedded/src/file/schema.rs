@@ -4,9 +4,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::file::door::Kind;
 use crate::file::rows::unsigned;
 
-/// The format of the file. A newer one is refused, never guessed at.
+/// The format of a queue's file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 1;
 
 /// What the writer keeps of the file in memory, as SQLite's negative KiB:
@@ -130,24 +131,28 @@ pub(crate) fn small_cache(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", READ_CACHE_KIB)
 }
 
-/// Makes the tables where there are none, and says which format is there.
-pub(crate) fn prepare(connection: &mut Connection, tables: &str) -> rusqlite::Result<i64> {
+/// Makes the tables where there are none, brings older ones up to date, and says
+/// which format is there.
+pub(crate) fn prepare(connection: &mut Connection, kind: &Kind) -> rusqlite::Result<i64> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     debug_assert_eq!(mode, "wal");
-    let there: Option<String> = connection
-        .query_row("SELECT name FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))
-        .optional()?;
-    if there.is_none() {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(tables)?;
-        set_meta(&transaction, "format", FORMAT)?;
-        set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
-        transaction.commit()?;
+    let is_there = connection.table_exists(None, "meta")?;
+    let found = if is_there { meta(connection, "format")?.unwrap_or_default() } else { kind.format };
+    if is_there && found >= kind.format {
+        return Ok(found);
     }
-    meta(connection, "format").map(Option::unwrap_or_default)
+    let transaction = connection.transaction()?;
+    if is_there {
+        transaction.execute_batch(kind.upgrade)?;
+    } else {
+        transaction.execute_batch(kind.tables)?;
+        set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
+    }
+    set_meta(&transaction, "format", kind.format)?;
+    transaction.commit()?;
+    Ok(kind.format)
 }
 
-/// A value of the table `meta`.
 /// Whether a person holds a route's deliveries back.
 pub(crate) fn is_paused(connection: &Connection, route: &str) -> rusqlite::Result<bool> {
     connection
@@ -155,6 +160,7 @@ pub(crate) fn is_paused(connection: &Connection, route: &str) -> rusqlite::Resul
         .query_row([route], |row| row.get(0))
 }
 
+/// A value of the table `meta`.
 pub(crate) fn meta<T: rusqlite::types::FromSql>(
     connection: &Connection,
     key: &str,

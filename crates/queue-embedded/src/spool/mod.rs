@@ -8,6 +8,9 @@
 mod rows;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -53,6 +56,8 @@ pub struct Unconfirmed {
     pub id: EventId,
     /// Where it should be.
     pub at: Acknowledged,
+    /// When the queue said so.
+    pub acknowledged_at: Timestamp,
     /// Where it stands among the unconfirmed: what the next look goes on from.
     pub place: (i64, i64),
 }
@@ -109,6 +114,8 @@ impl<W: Send> fmt::Debug for Spool<W> {
 
 const SPOOL: Kind = Kind {
     tables: rows::TABLES,
+    format: 2,
+    upgrade: rows::UPGRADE,
     check: |sql| rows::state(sql).map(drop),
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
 };

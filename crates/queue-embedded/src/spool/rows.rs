@@ -1,12 +1,14 @@
 use event_model::{BUCKETS, Event, EventId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::file::rows::{event, from_nanos, nanos, signature_bytes, signed, unsigned};
+use crate::file::rows::{event, from_nanos, nanos, signature_bytes, signed, time, unsigned};
 use crate::spool::{Acknowledged, SpoolState, Unconfirmed};
 
 pub(crate) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
+-- Written once: what becomes of a row is in the narrow tables beside it, so that
+-- no body is written twice. A row of none of these is set aside.
 CREATE TABLE spooled (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,
@@ -16,15 +18,16 @@ CREATE TABLE spooled (
     received_at INTEGER NOT NULL,   -- Unix time in nanoseconds, as all times here
     trace TEXT,
     bucket INTEGER NOT NULL,
-    state INTEGER NOT NULL,         -- 0 unsent, 1 acknowledged, 2 set aside
-    epoch TEXT,                     -- where the queue says it is
-    position INTEGER,
-    acknowledged_at INTEGER,
     body BLOB NOT NULL
 );
-CREATE INDEX spooled_unsent ON spooled (row) WHERE state = 0;
-CREATE INDEX spooled_unconfirmed ON spooled (acknowledged_at, row) WHERE state = 1;
-CREATE INDEX spooled_positions ON spooled (epoch, position) WHERE state = 1;
+CREATE TABLE unsent (row INTEGER PRIMARY KEY, bucket INTEGER NOT NULL);
+CREATE TABLE acknowledged (
+    row INTEGER PRIMARY KEY,
+    epoch TEXT NOT NULL,            -- where the queue says it is
+    position INTEGER NOT NULL,
+    at INTEGER NOT NULL             -- when it said so
+);
+CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
 
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,14 +41,33 @@ CREATE TABLE quarantine (
 );
 ";
 
-/// The state of what can't be sent.
-const SET_ASIDE: i64 = 2;
+/// From the first format, which had what became of a row beside its body.
+pub(crate) const UPGRADE: &str = "
+CREATE TABLE unsent (row INTEGER PRIMARY KEY, bucket INTEGER NOT NULL);
+CREATE TABLE acknowledged (
+    row INTEGER PRIMARY KEY, epoch TEXT NOT NULL, position INTEGER NOT NULL, at INTEGER NOT NULL
+);
+CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
+INSERT INTO unsent SELECT row, bucket FROM spooled WHERE state = 0;
+INSERT INTO acknowledged SELECT row, epoch, position, acknowledged_at FROM spooled WHERE state = 1;
+DROP INDEX spooled_unsent;
+DROP INDEX spooled_unconfirmed;
+DROP INDEX spooled_positions;
+ALTER TABLE spooled DROP COLUMN state;
+ALTER TABLE spooled DROP COLUMN epoch;
+ALTER TABLE spooled DROP COLUMN position;
+ALTER TABLE spooled DROP COLUMN acknowledged_at;
+";
 
 /// Most bytes of bodies read at once.
 const MAX_READ: usize = 4 << 20;
 
 /// What a row takes beside its body, at least: weighing corrects it.
 const OVERHEAD: u64 = 200;
+
+/// Whether a row of `spooled` can't be sent.
+const IS_ASIDE: &str = "NOT EXISTS (SELECT 1 FROM unsent u WHERE u.row = spooled.row)
+    AND NOT EXISTS (SELECT 1 FROM acknowledged a WHERE a.row = spooled.row)";
 
 const EVENT: &str = "id, key, algorithm, signature, received_at, trace, body";
 
@@ -59,8 +81,8 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
     let stored = event.stored();
     let inserted = sql
         .prepare_cached(
-            "INSERT INTO spooled (id, key, algorithm, signature, received_at, trace, bucket, state, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO spooled (id, key, algorithm, signature, received_at, trace, bucket, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             event.id().as_bytes(),
@@ -73,12 +95,15 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
             &stored.body[..],
         ])?;
     if inserted == 1 {
-        return Ok((sql.last_insert_rowid(), false));
+        let row = sql.last_insert_rowid();
+        sql.prepare_cached("INSERT INTO unsent (row, bucket) VALUES (?1, ?2)")?
+            .execute(params![row, event.bucket()])?;
+        return Ok((row, false));
     }
-    let (known, state): (i64, i64) = sql
-        .prepare_cached("SELECT row, state FROM spooled WHERE id = ?1")?
+    let (known, is_aside): (i64, bool) = sql
+        .prepare_cached(&format!("SELECT row, {IS_ASIDE} FROM spooled WHERE id = ?1"))?
         .query_row([event.id().as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if state != SET_ASIDE {
+    if !is_aside {
         return Ok((known, true));
     }
     // Damaged, or refused then: what came now is good, and comes last.
@@ -86,22 +111,33 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
     keep(sql, event)
 }
 
-/// Notes where the queue says that rows are.
+/// Notes where the queue says that rows are. A row that is set aside stays so.
 pub(crate) fn acknowledge(sql: &Connection, rows: &[Acknowledged], now: i64) -> rusqlite::Result<()> {
-    let mut statement = sql.prepare_cached(
-        "UPDATE spooled SET state = 1, epoch = ?2, position = ?3, acknowledged_at = ?4 WHERE row = ?1",
+    let mut sent = sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?;
+    let mut first = sql.prepare_cached(
+        "INSERT INTO acknowledged (row, epoch, position, at) VALUES (?1, ?2, ?3, ?4)",
     )?;
-    rows.iter()
-        .try_for_each(|at| statement.execute(params![at.row, at.epoch, signed(at.position), now]).map(drop))
+    let mut again = sql.prepare_cached(
+        "UPDATE acknowledged SET epoch = ?2, position = ?3, at = ?4 WHERE row = ?1",
+    )?;
+    rows.iter().try_for_each(|at| {
+        let note = if sent.execute([at.row])? == 1 { &mut first } else { &mut again };
+        note.execute(params![at.row, at.epoch, signed(at.position), now]).map(drop)
+    })
 }
 
 pub(crate) fn remove(sql: &Connection, rows: &[i64]) -> rusqlite::Result<()> {
     let mut statement = sql.prepare_cached("DELETE FROM spooled WHERE row = ?1")?;
-    rows.iter().try_for_each(|row| statement.execute([row]).map(drop))
+    rows.iter().try_for_each(|row| {
+        put_aside(sql, *row)?;
+        statement.execute([row]).map(drop)
+    })
 }
 
+/// What is neither unsent nor acknowledged is set aside.
 pub(crate) fn put_aside(sql: &Connection, row: i64) -> rusqlite::Result<()> {
-    sql.execute("UPDATE spooled SET state = 2 WHERE row = ?1", [row]).map(drop)
+    sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?.execute([row])?;
+    sql.prepare_cached("DELETE FROM acknowledged WHERE row = ?1")?.execute([row]).map(drop)
 }
 
 pub(crate) fn remove_body(sql: &Connection, id: u64) -> rusqlite::Result<()> {
@@ -117,7 +153,8 @@ pub(crate) fn unsent(
 ) -> rusqlite::Result<Vec<(i64, Event)>> {
     debug_assert!(BUCKETS.is_multiple_of(lanes));
     let text = format!(
-        "SELECT row, {EVENT} FROM spooled WHERE state = 0 AND row > ?1 AND bucket % ?2 = ?3 ORDER BY row LIMIT ?4"
+        "SELECT u.row, {EVENT} FROM unsent u JOIN spooled USING (row)
+         WHERE u.row > ?1 AND u.bucket % ?2 = ?3 ORDER BY u.row LIMIT ?4"
     );
     loop {
         let (found, damaged) =
@@ -142,13 +179,13 @@ pub(crate) fn last(sql: &Connection) -> rusqlite::Result<i64> {
 
 /// What is set aside is tried once more.
 pub(crate) fn retry_aside(sql: &Connection) -> rusqlite::Result<()> {
-    sql.execute("UPDATE spooled SET state = 0 WHERE state = ?1", [SET_ASIDE]).map(drop)
+    let text = format!("INSERT INTO unsent (row, bucket) SELECT row, bucket FROM spooled WHERE {IS_ASIDE}");
+    sql.execute(&text, []).map(drop)
 }
 
 /// A clock that was ahead must not keep rows for years.
 pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
-    sql.execute("UPDATE spooled SET acknowledged_at = ?1 WHERE state = 1 AND acknowledged_at > ?1", [now])
-        .map(drop)
+    sql.execute("UPDATE acknowledged SET at = ?1 WHERE at > ?1", [now]).map(drop)
 }
 
 /// Events, and rows that can't be read as one.
@@ -189,9 +226,8 @@ pub(crate) fn unconfirmed(
     limit: usize,
 ) -> rusqlite::Result<Vec<Unconfirmed>> {
     sql.prepare_cached(
-        "SELECT row, id, epoch, position, acknowledged_at FROM spooled
-         WHERE state = 1 AND acknowledged_at <= ?1 AND (acknowledged_at, row) > (?2, ?3)
-         ORDER BY acknowledged_at, row LIMIT ?4",
+        "SELECT a.row, id, epoch, position, at FROM acknowledged a JOIN spooled USING (row)
+         WHERE at <= ?1 AND (at, a.row) > (?2, ?3) ORDER BY at, a.row LIMIT ?4",
     )?
     .query_map(params![nanos(before), after.0, after.1, signed(limit as u64)], |row| {
         let id: Vec<u8> = row.get(1)?;
@@ -199,16 +235,19 @@ pub(crate) fn unconfirmed(
             EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
         let position = unsigned(row.get(3)?);
         let at = Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position };
-        Ok(Unconfirmed { id, place: (row.get(4)?, at.row), at })
+        Ok(Unconfirmed { id, place: (row.get(4)?, at.row), at, acknowledged_at: time(row, 4)? })
     })?
     .collect()
 }
 
+/// The newest are looked at for the highest, and the oldest for another epoch:
+/// positions rise with time, and epochs follow each other.
 pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result<(u64, bool)> {
     sql.prepare_cached(
-        "SELECT ifnull((SELECT max(position) FROM spooled WHERE state = 1 AND epoch = ?1), 0),
-                EXISTS (SELECT 1 FROM spooled WHERE state = 1 AND epoch < ?1)
-             OR EXISTS (SELECT 1 FROM spooled WHERE state = 1 AND epoch > ?1)",
+        "SELECT ifnull((SELECT max(position) FROM (
+                    SELECT epoch, position FROM acknowledged ORDER BY at DESC, row DESC LIMIT 1024
+                ) WHERE epoch = ?1), 0),
+                ifnull((SELECT epoch <> ?1 FROM acknowledged ORDER BY at, row LIMIT 1), false)",
     )?
     .query_row([epoch], |row| Ok((unsigned(row.get(0)?), row.get(1)?)))
 }
@@ -219,19 +258,20 @@ pub(crate) fn state(sql: &Connection) -> rusqlite::Result<SpoolState> {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     sql.query_row(
-        "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
-                count(*) FILTER (WHERE state = 2), ifnull(sum(length(body)), 0), count(*),
-                min(received_at) FILTER (WHERE state = 0) FROM spooled",
+        "SELECT (SELECT count(*) FROM unsent), (SELECT count(*) FROM acknowledged),
+                count(*), ifnull(sum(length(body)), 0),
+                (SELECT received_at FROM spooled WHERE row = (SELECT min(row) FROM unsent)) FROM spooled",
         [],
         |row| {
             let number = |column| row.get(column).map(unsigned);
+            let (unsent, unconfirmed, all) = (number(0)?, number(1)?, number(2)?);
             Ok(SpoolState {
-                unsent: number(0)?,
-                unconfirmed: number(1)?,
-                set_aside: number(2)?,
+                unsent,
+                unconfirmed,
+                set_aside: all.saturating_sub(unsent + unconfirmed),
                 quarantined: unsigned(bodies.0),
-                bytes: number(3)? + number(4)? * OVERHEAD + unsigned(bodies.1),
-                oldest_unsent: row.get::<_, Option<i64>>(5)?.and_then(from_nanos),
+                bytes: number(3)? + all * OVERHEAD + unsigned(bodies.1),
+                oldest_unsent: row.get::<_, Option<i64>>(4)?.and_then(from_nanos),
             })
         },
     )

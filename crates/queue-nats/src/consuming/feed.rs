@@ -44,8 +44,8 @@ pub(crate) struct Feed {
     /// Shows others that somebody with our match is here, also while nothing is
     /// asked for: its destination may be left alone for a while.
     _presence: Subscriber,
-    /// Everything up to here is settled, as far as the server said.
-    settled: u64,
+    /// Everything up to here is settled, as far as the server has said.
+    settled: Option<u64>,
     /// In which life of the stream that was.
     life: u64,
 }
@@ -83,7 +83,7 @@ impl Feed {
             not_for_us: Vec::new(),
             is_superseded: false,
             abandoned: 0,
-            settled: 0,
+            settled: None,
             life,
         })
     }
@@ -240,10 +240,11 @@ impl Feed {
         if crate::api::consumer_info(&self.link(), stream, &self.route.name).await.is_ok() {
             return;
         }
-        // Positions of another life of the stream say nothing about this one.
+        // Positions of another life of the stream say nothing about this one: all
+        // of it is for a route that was here before, wherever that once started.
         let _ = self.taking.shared.standing.look().await;
         let is_same = self.life == self.taking.shared.standing.life();
-        let resume = Some(self.settled).filter(|settled| is_same && *settled > 0);
+        let resume = if is_same { self.settled } else { Some(0) };
         match join(&self.link(), &self.route, resume).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
@@ -274,7 +275,7 @@ impl Feed {
                 if info.paused {
                     self.give_back().await;
                 }
-                (self.settled, self.life) = (info.ack_floor.stream_sequence, life);
+                (self.settled, self.life) = (Some(info.ack_floor.stream_sequence), life);
                 self.look_who_joined(&info);
                 self.take_back(&info).await;
             }

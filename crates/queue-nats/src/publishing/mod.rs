@@ -1,6 +1,5 @@
 //! Writing to streams: every message has an id, every write a deadline.
 
-mod lanes;
 mod pulse;
 mod waves;
 
@@ -11,8 +10,6 @@ use bytes::Bytes;
 use event_model::Event;
 use futures::future::join_all;
 use queue::{Published, QueueError, Receipt};
-
-pub(crate) use crate::publishing::lanes::Lanes;
 
 use crate::connect::{Link, REQUEST};
 use crate::failure::failed;
@@ -89,6 +86,12 @@ impl Publisher {
             }
         }
         in_order(answers, stopped, epoch)
+    }
+
+    /// Stores one event.
+    pub(crate) async fn publish_one(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
+        let Placed { sequence, is_duplicate } = self.put_event(event).await?;
+        Ok(Receipt { duplicate: is_duplicate, epoch: epoch.to_owned(), position: sequence })
     }
 
     async fn put_event(&self, event: &Event) -> Result<Placed, QueueError> {

@@ -135,3 +135,61 @@ async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     }
     assert_eq!(letters().await, [DeadReason::Crash]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_began_now_gets_all_of_a_stream_that_was_made_anew_while_it_ran() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("A", "a")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["A"]));
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    for stream in ["FLUENT_EVENTS", "FLUENT_RETRIES", "FLUENT_DEAD", "FLUENT_QUARANTINE", "FLUENT_ATTEMPTS"] {
+        jetstream.delete_stream(stream).await.unwrap();
+    }
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    // Given again before the route is there: "from now on" would miss them.
+    let giving = open(&options).await;
+    for name in ["B", "C"] {
+        giving.publish(event(name, "b")).await.unwrap();
+    }
+    assert_eq!(names(&mut *consumer, 2).await, set(&["B", "C"]));
+    queue.close().await;
+    giving.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_stays_while_its_dead_letter_cannot_be_written() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let route = Route { lease: Duration::from_secs(2), ..route(&[]) };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    queue.publish(event("A", "a")).await.unwrap();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    jetstream.delete_stream("FLUENT_DEAD").await.unwrap();
+    let delivery = consumer.next(1).await.unwrap().remove(0);
+    let settling = delivery.ticket.settle(dead());
+    let settled = tokio::time::timeout(Duration::from_secs(3), settling).await;
+    assert!(!matches!(settled, Ok(Ok(()))), "settled without its dead letter");
+    drop(settled);
+
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let again = tokio::time::timeout(Duration::from_secs(30), consumer.next(1)).await;
+    let delivery = again.expect("the delivery comes again").unwrap().remove(0);
+    assert_eq!(delivery.event.name(), "A");
+    delivery.ticket.settle(dead()).await.unwrap();
+    let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+    assert_eq!(queue.stores().dead_letters().list(query).await.unwrap().len(), 1, "once");
+    queue.close().await;
+}
+
+fn dead() -> Settlement {
+    let attempt = Attempt {
+        started_at: Timestamp::UNIX_EPOCH,
+        took: Duration::ZERO,
+        outcome: Outcome::Permanent,
+        status: Some(422),
+        detail: None,
+    };
+    Settlement { verdict: Verdict::Dead(DeadReason::Permanent), attempt }
+}

@@ -106,3 +106,31 @@ async fn bodies_that_are_not_events_are_forwarded_too() {
     assert_eq!(kept, [queue::Quarantined { id: kept[0].id, ..body }]);
     spooled.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
+    let mut world = World::new().await;
+    world.servers.kill_all();
+    let spooled = world.spooled(KEEP).await;
+    let (before, after) = (events("B", 40), events("A", 10));
+    publish(&spooled, &before).await;
+    spooled.close().await;
+    drop(spooled);
+    // The disk failed under it, and the next start went on with a new file, but did
+    // not come to what the old one holds before its gateway was taken away.
+    let untrusted = world.folder.path().join("spool.db.untrusted");
+    std::fs::write(&untrusted, "fsync failed").unwrap();
+    let spooled = world.spooled(KEEP).await;
+    assert!(spooled.set_aside().is_some());
+    publish(&spooled, &after).await;
+    spooled.close().await;
+    drop(spooled);
+    world.servers.start_all().unwrap();
+
+    let drained =
+        queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await.unwrap();
+    assert_eq!((drained.refed, drained.left), (0, 0));
+    assert_eq!(world.wait_for(&[before, after].concat()).await, vec![1; 50]);
+    let again = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await;
+    assert_eq!(again.unwrap(), queue_spooled::Drained::default(), "nothing is left to take over");
+}

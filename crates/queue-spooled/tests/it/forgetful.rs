@@ -95,3 +95,19 @@ async fn both_sides_down_for_longer_than_keep_lose_nothing() {
     world.wait_until_empty().await;
     spooled.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_beginning_is_given_again_though_it_looks_like_what_was_settled() {
+    let world = World::new().await;
+    let spooled = world.spooled(KEEP).await;
+    let events = events("P", 40);
+    publish(&spooled, &events).await;
+    acknowledged(&world, &spooled, 40).await;
+    // What a server does that has lost its files and kept its state.
+    let client = async_nats::connect(world.servers.urls()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+    stream.purge().await.unwrap();
+    assert_eq!(world.wait_for(&events).await, vec![1; 40]);
+    world.wait_until_empty().await;
+    spooled.close().await;
+}

@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
 use super::{Harness, LEASE};
-use crate::{QueueError, Start, Terms, Verdict};
+use crate::{Holding, QueueError, Start, Terms, Verdict};
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -39,11 +39,12 @@ pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
     assert_eq!(receipts.iter().map(|receipt| receipt.duplicate).collect::<Vec<_>>(), [false, true, false]);
     assert!(receipts[1].position < receipts[0].position && receipts[0].position < receipts[2].position);
     for (kept, receipt) in group.iter().zip(&receipts) {
-        assert!(queue.holds(receipt.position, kept.id()).await.expect("read back"));
-        assert!(!queue.holds(receipt.position, event("E", "z").id()).await.expect("read back"));
+        assert_eq!(queue.holds(receipt.position, kept.id()).await.expect("read back"), Holding::Held);
+        let another = event("E", "z").id();
+        assert_eq!(queue.holds(receipt.position, another).await.expect("read back"), Holding::Missing);
     }
     let beyond = receipts[2].position + 1;
-    assert!(!queue.holds(beyond, group[0].id()).await.expect("read back"), "nothing is there yet");
+    assert_eq!(queue.holds(beyond, group[0].id()).await.expect("read back"), Holding::Missing);
     let many: Vec<_> = (0..600).map(|number| event("M", &format!("{number:03}"))).collect();
     let published = queue.publish_all(&many).await;
     assert_eq!(published.receipts.len(), 600, "{:?}", published.error);

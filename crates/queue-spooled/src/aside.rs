@@ -1,0 +1,108 @@
+//! Files that were set aside: what can be read of them is kept in the spool of
+//! today, and goes the way of everything else there.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use event_model::Event;
+use queue::{Quarantined, QueueError};
+use queue::EventQueue;
+use queue_embedded::OldSpool;
+
+use crate::forward::settled;
+use crate::spooled::File;
+
+/// Beside a file that was set aside: that everything of it was taken over.
+const DONE: &str = "-forwarded";
+
+/// How long to wait where neither the spool nor the queue takes anything, and
+/// before a file that can't be read is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+const MUCH_LATER: Duration = Duration::from_mins(1);
+
+/// Files set aside beside the spool at `path` that were not yet taken over.
+pub(crate) fn files_set_aside(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let begins = format!("{}.damaged-", name.to_string_lossy());
+    let is_one = |found: &str| {
+        found.strip_prefix(&begins).is_some_and(|stamp| stamp.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let found = names.filter(|found| is_one(found) && !folder.join(format!("{found}{DONE}")).exists());
+    found.map(|found| folder.join(found)).collect()
+}
+
+/// Takes a file over, however long it takes until it can be read.
+pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn EventQueue) {
+    while let Err(error) = take_over(path, spool, queue).await {
+        tracing::error!(%error, file = %path.display(), "the spool that was set aside is not taken over yet");
+        tokio::time::sleep(MUCH_LATER).await;
+    }
+}
+
+/// Keeps whatever can be read of a file that was set aside, row by row, and says
+/// how many rows could not be. The file stays as it is; what is kept already, here
+/// or by the queue, is not kept twice.
+pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueError> {
+    let (old, last) = {
+        let old = OldSpool::open(path)?;
+        let last = old.last()?;
+        (Mutex::new(old), last)
+    };
+    let read = |row| old.lock().unwrap_or_else(PoisonError::into_inner).event(row);
+    let (mut events, mut lost) = (0_u64, 0);
+    for row in 1..=last {
+        match read(row) {
+            Ok(None) => {}
+            Ok(Some(event)) => {
+                keep(spool, queue, event).await?;
+                events += 1;
+            }
+            Err(error) => {
+                tracing::error!(%error, row, file = %path.display(), "a row that was set aside can't be read");
+                lost += 1;
+            }
+        }
+    }
+    let bodies = old.lock().unwrap_or_else(PoisonError::into_inner).bodies();
+    let kept = bodies.len();
+    for body in bodies {
+        keep_body(spool, queue, body).await?;
+    }
+    let done = std::fs::write(format!("{}{DONE}", path.display()), "");
+    done.map_err(|error| QueueError::unavailable("noting that a spool was taken over", error))?;
+    tracing::warn!(events, bodies = kept, lost, file = %path.display(), "what could be read of the spool that was set aside was taken over");
+    Ok(lost)
+}
+
+/// In the spool, or where that has no room or no disk, in the queue.
+async fn keep(spool: &File, queue: &dyn EventQueue, event: Event) -> Result<(), QueueError> {
+    loop {
+        let kept = match spool.keep(event.clone(), None).await {
+            Err(QueueError::Full | QueueError::Failed(_)) => give(queue, &event).await,
+            kept => kept.map(drop),
+        };
+        match kept {
+            Err(error @ (QueueError::Full | QueueError::Unavailable { .. })) => {
+                tracing::debug!(%error, "what was set aside waits");
+                tokio::time::sleep(AGAIN).await;
+            }
+            decided => return decided,
+        }
+    }
+}
+
+async fn give(queue: &dyn EventQueue, event: &Event) -> Result<(), QueueError> {
+    let receipt = queue.publish(event.clone()).await?;
+    settled(queue, event, receipt).await.map(drop)
+}
+
+async fn keep_body(spool: &File, queue: &dyn EventQueue, body: Quarantined) -> Result<(), QueueError> {
+    match spool.keep_body(body.clone()).await {
+        Err(QueueError::Full | QueueError::Failed(_)) => queue.stores().quarantine().keep(body).await,
+        kept => kept,
+    }
+}
