@@ -68,7 +68,12 @@ fn no_answer_is_not_an_answer() {
     check("event.l.all(a, event.l.all(b, a == b))", &long, Err("too large for the loops"));
     check("event.l.all(a, a == 1)", &long, Ok(true));
     let note = format!("{long},\"note\":\"{}\"", "x".repeat(1_000_000));
-    for walks in ["size(event.note) >= 0", "event.note + 'x' != ''", "event.note <= event.note", "string(event.note) != ''"] {
+    for walks in [
+        "size(event.note) >= 0",
+        "event.note + 'x' != ''",
+        "event.note <= event.note",
+        "string(event.note) != ''",
+    ] {
         check(&format!("event.l.all(x, {walks})"), &note, Err("too large for the loops"));
         check(walks, &note, Ok(true));
     }
@@ -100,7 +105,7 @@ fn mistakes_are_found_at_the_start_and_where_they_are() {
     misread(&format!("event.name == '{}'", "x".repeat(5000)), 1, 1, "longer than");
     misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 36, "loops");
     misread(r"'a'.matches('\\w{90}')", 1, 12, "takes more than");
-    misread(&format!("event.name == 'E'{} == 'E'", " + 'x'".repeat(17)), 1, 18, "more than 16 `+`");
+    misread(&format!("event.name == 'E'{} == 'E'", " + 'x'".repeat(17)), 1, 19, "more than 16 `+`");
     // Each would double what the one before it made.
     misread("['a'].map(x, x + x).map(x, x + x) == []", 1, 24, "loops");
     misread("[[1]].map(x, [x, x]).map(x, [x, x]) == []", 1, 25, "loops");

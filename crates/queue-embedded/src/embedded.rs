@@ -10,8 +10,8 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Quarantine, QueueError, Receipt, Route, RouteState,
-    Stores,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Quarantine, QueueError, Receipt, Route,
+    RouteState, Stores,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;

@@ -48,7 +48,7 @@ impl JetStream {
     pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         let link = connect(&options).await?;
         let publisher = Publisher::new(link.clone());
-        let standing = Arc::new(Standing::new(link.clone(), options.layout.bytes));
+        let standing = Arc::new(Standing::new(link.clone(), options.layout));
         let shared = Arc::new(Shared {
             attempts: Attempts::start(publisher.clone()),
             publisher,
@@ -62,12 +62,7 @@ impl JetStream {
         });
         let watching = Arc::clone(&shared.standing);
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
-        Ok(Self {
-            beside: Beside(Arc::clone(&shared)),
-            shared,
-            options,
-            is_checked: OnceCell::new(),
-        })
+        Ok(Self { beside: Beside(Arc::clone(&shared)), shared, options, is_checked: OnceCell::new() })
     }
 
     fn is_open(&self) -> Result<(), QueueError> {
@@ -115,7 +110,9 @@ impl JetStream {
         let link = &self.shared.link;
         let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
         match found.map_err(|error| error.of(READING_BACK))? {
-            Some(message) if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) => {
+            Some(message)
+                if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) =>
+            {
                 Ok(Holding::Held)
             }
             Some(_) => Ok(Holding::Missing),
@@ -154,8 +151,8 @@ impl EventQueue for JetStream {
             let epoch = self.shared.standing.epoch().await?;
             let receipt = self.shared.publisher.publish_one(&event, &epoch).await?;
             // The server knows ids also of messages that it has lost.
-            let is_lost = receipt.duplicate
-                && self.holding(receipt.position, event.id()).await? == Holding::Missing;
+            let is_lost =
+                receipt.duplicate && self.holding(receipt.position, event.id()).await? == Holding::Missing;
             match is_lost {
                 true => self.shared.publisher.publish_again(&event.refed(), &epoch).await,
                 false => Ok(receipt),

@@ -10,8 +10,10 @@ use queue::{Horizon, QueueError};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiError};
+use crate::cluster;
 use crate::connect::Link;
 use crate::names::{EVENTS, RETRIES};
+use crate::options::Layout;
 
 /// How soon a stream that is full, gone or made anew is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -31,11 +33,11 @@ pub(crate) struct Standing {
     life: AtomicU64,
     /// Bytes of deliveries that wait, which the server does not bound.
     are_retries_full: AtomicBool,
-    retries_limit: u64,
+    layout: Layout,
 }
 
 impl Standing {
-    pub(crate) fn new(link: Link, retries_limit: u64) -> Self {
+    pub(crate) fn new(link: Link, layout: Layout) -> Self {
         Self {
             link,
             epoch: Mutex::default(),
@@ -44,7 +46,7 @@ impl Standing {
             is_filling: AtomicBool::new(false),
             life: AtomicU64::new(0),
             are_retries_full: AtomicBool::new(false),
-            retries_limit,
+            layout,
         }
     }
 
@@ -78,7 +80,7 @@ impl Standing {
     /// Looks at what waits. Gateways may not, and need not.
     pub(crate) async fn look_at_retries(&self) {
         let Ok(info) = api::stream_info(&self.link, RETRIES).await else { return };
-        let is_full = info.state.bytes > self.retries_limit;
+        let is_full = info.state.bytes > self.layout.bytes;
         if is_full && !self.are_retries_full.swap(is_full, Ordering::Relaxed) {
             tracing::error!(
                 stream = RETRIES,
@@ -134,13 +136,18 @@ impl Standing {
 
     /// Looks again and again, and says what changed.
     pub(crate) async fn watch(self: Arc<Self>, closing: CancellationToken) {
-        let mut was_missing = false;
+        let (mut was_missing, mut said) = (false, None);
         loop {
             let looked = api::stream_info(&self.link, EVENTS).await;
             let is_missing = matches!(&looked, Err(error) if error.is_missing());
             self.is_there.store(looked.is_ok(), Ordering::Relaxed);
             match &looked {
-                Ok(info) => drop(self.seen(info)),
+                Ok(info) => {
+                    drop(self.seen(info));
+                    let wrong = cluster::wrong_with(&self.link, &self.layout, info);
+                    say_what_is_wrong(wrong.as_deref(), said.as_deref());
+                    said = wrong;
+                }
                 Err(ApiError::Refused(_)) if is_missing && !was_missing => {
                     tracing::error!(
                         stream = EVENTS,
@@ -154,5 +161,20 @@ impl Standing {
                 return;
             }
         }
+    }
+}
+
+/// Who only publishes goes on with a cluster that is not what it is to be, since
+/// refusing would lose events: so it must be heard.
+fn say_what_is_wrong(wrong: Option<&str>, said: Option<&str>) {
+    match wrong {
+        Some(wrong) if said != Some(wrong) => {
+            tracing::error!(
+                wrong,
+                "the cluster is not what it is to be: `fluent-webhooks cluster check` says more"
+            );
+        }
+        None if said.is_some() => tracing::info!("the cluster is what it is to be again"),
+        _ => {}
     }
 }

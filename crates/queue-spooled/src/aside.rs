@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::Event;
-use queue::{Quarantined, QueueError};
 use queue::EventQueue;
+use queue::{Quarantined, QueueError};
 use queue_embedded::OldSpool;
 
 use crate::forward::settled;

@@ -135,7 +135,9 @@ impl Confirming {
         Ok(match self.queue.holds(row.at.position, row.id).await? {
             Holding::Held => true,
             Holding::Missing => false,
-            Holding::Removed => row.acknowledged_at.saturating_add(REMOVED_AFTER).is_ok_and(|at| at <= self.clock.now()),
+            Holding::Removed => {
+                row.acknowledged_at.saturating_add(REMOVED_AFTER).is_ok_and(|at| at <= self.clock.now())
+            }
         })
     }
 
@@ -149,7 +151,10 @@ impl Confirming {
         let given = match self.publish_lost(event.refed()).await {
             // It fitted before: the servers' settings have changed since.
             Err(QueueError::TooLarge) => {
-                tracing::error!(row, "an event that the queue has lost is larger than it takes now: set aside in the spool");
+                tracing::error!(
+                    row,
+                    "an event that the queue has lost is larger than it takes now: set aside in the spool"
+                );
                 self.spool.put_aside(row).await?;
                 return Ok(false);
             }

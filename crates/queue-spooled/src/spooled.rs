@@ -7,8 +7,8 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Published, Quarantine, Quarantined, QueueError,
-    Receipt, Route, RouteState, Stores,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Published, Quarantine, Quarantined,
+    QueueError, Receipt, Route, RouteState, Stores,
 };
 use queue_embedded::Spool;
 use tokio::sync::oneshot;
@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 pub use queue_embedded::OpenError;
 
-use crate::confirm::{self, Confirming};
 use crate::aside::{files_set_aside, take_over_patiently};
+use crate::confirm::{self, Confirming};
 use crate::forward::{Lane, Lanes, Waiter, forward_bodies, settled};
 use crate::options::Options;
 

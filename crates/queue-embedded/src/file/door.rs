@@ -149,7 +149,9 @@ impl From<rusqlite::Error> for TryOpen {
         }
         match error.sqlite_error_code() {
             // Unknown is SQLite's word for tables that are not what they should be.
-            Some(DatabaseCorrupt | NotADatabase | SystemIoFailure | Unknown) => Self::Damaged(error.to_string()),
+            Some(DatabaseCorrupt | NotADatabase | SystemIoFailure | Unknown) => {
+                Self::Damaged(error.to_string())
+            }
             _ => Self::Sqlite(error),
         }
     }

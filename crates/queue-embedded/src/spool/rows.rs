@@ -114,12 +114,10 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
 /// Notes where the queue says that rows are. A row that is set aside stays so.
 pub(crate) fn acknowledge(sql: &Connection, rows: &[Acknowledged], now: i64) -> rusqlite::Result<()> {
     let mut sent = sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?;
-    let mut first = sql.prepare_cached(
-        "INSERT INTO acknowledged (row, epoch, position, at) VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    let mut again = sql.prepare_cached(
-        "UPDATE acknowledged SET epoch = ?2, position = ?3, at = ?4 WHERE row = ?1",
-    )?;
+    let mut first =
+        sql.prepare_cached("INSERT INTO acknowledged (row, epoch, position, at) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut again =
+        sql.prepare_cached("UPDATE acknowledged SET epoch = ?2, position = ?3, at = ?4 WHERE row = ?1")?;
     rows.iter().try_for_each(|at| {
         let note = if sent.execute([at.row])? == 1 { &mut first } else { &mut again };
         note.execute(params![at.row, at.epoch, signed(at.position), now]).map(drop)

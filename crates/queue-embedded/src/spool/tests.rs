@@ -65,7 +65,10 @@ async fn a_spool_of_the_first_format_is_taken_over_with_all_it_holds() {
     let state = spool.state().await.unwrap();
     assert_eq!((state.unsent, state.unconfirmed, state.set_aside), (1, 1, 1));
     let unsent = spool.unsent(0, 1, 0, 9).await.unwrap();
-    assert_eq!(unsent.iter().map(|(row, event)| (*row, event.id())).collect::<Vec<_>>(), [(1, event("E", "unsent").id())]);
+    assert_eq!(
+        unsent.iter().map(|(row, event)| (*row, event.id())).collect::<Vec<_>>(),
+        [(1, event("E", "unsent").id())]
+    );
     let unconfirmed = spool.unconfirmed(Timestamp::MAX, (i64::MIN, 0), 9).await.unwrap();
     assert_eq!(unconfirmed[0].at, Acknowledged { row: 2, epoch: "e".to_owned(), position: 7 });
     // And it goes on as a file of today.

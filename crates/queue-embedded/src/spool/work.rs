@@ -36,7 +36,6 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 type Run = Box<dyn FnOnce(&Connection) -> Result<(), Failure> + Send>;
 
 /// What is asked of the thread.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub(crate) enum Task<W> {
     Keep(Event, W, Reply<Kept>),
     KeepBody(Quarantined, Reply<()>),

@@ -14,6 +14,7 @@ pub use crate::cluster::drift::Drift;
 
 use crate::api;
 use crate::connect::{Link, REQUEST, connect, connected};
+use crate::names::EVENTS;
 use crate::options::{Layout, Options};
 
 /// The oldest server that understands everything we ask for. Older ones ignore
@@ -160,6 +161,16 @@ impl Cluster {
     }
 }
 
+/// What of the server and the stream of events is not as it is to be.
+pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<String> {
+    let wanted = layout::config(EVENTS, layout);
+    let drifts = drift::between(&wanted, &events.config);
+    let state = if drifts.is_empty() { StreamState::Good } else { StreamState::Drifted(drifts) };
+    let stream = StreamReport { name: EVENTS, purpose: "", state, messages: 0, bytes: 0 };
+    let report = report(link, vec![stream]);
+    (!report.is_good()).then(|| report.to_string())
+}
+
 /// Compares every stream with what it is to be.
 pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueError> {
     let mut streams = Vec::new();
@@ -176,9 +187,13 @@ pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueE
         };
         streams.push(StreamReport { name, purpose, state, messages, bytes });
     }
+    Ok(report(link, streams))
+}
+
+fn report(link: &Link, streams: Vec<StreamReport>) -> Report {
     let server = link.client.try_server_info().map(|info| info.version).unwrap_or_default();
     let (major, minor, patch) = OLDEST;
     let is_supported = !server.is_empty() && link.client.is_server_compatible(major, minor, patch);
     let max_payload = link.client.max_payload();
-    Ok(Report { server, is_supported, max_payload, streams })
+    Report { server, is_supported, max_payload, streams }
 }

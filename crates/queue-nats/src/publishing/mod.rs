@@ -1,5 +1,6 @@
 //! Writing to streams: every message has an id, every write a deadline.
 
+mod batch;
 mod pulse;
 mod waves;
 
@@ -69,9 +70,34 @@ impl Publisher {
         }
     }
 
-    /// Stores events, an entity's in this order. Plain messages, as many in flight
-    /// as their entities allow: decision 0009 says why not in batches.
-    pub(crate) async fn publish(&self, events: &[Event], epoch: &str) -> Published {
+    /// Stores events, an entity's in this order: many in batches, few as plain
+    /// messages. Decision 0009 says why.
+    pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> Published {
+        let mut published = Published::default();
+        while published.error.is_none() && !events.is_empty() {
+            let (some, rest) = events.split_at(match batch::fitting(events) {
+                0 => events.len(),
+                fitting => fitting,
+            });
+            let next = self.publish_together(some, epoch).await;
+            published.receipts.extend(next.receipts);
+            (published.error, events) = (next.error, rest);
+        }
+        published
+    }
+
+    async fn publish_together(&self, events: &[Event], epoch: &str) -> Published {
+        if events.len() >= batch::LEAST && self.link.is_connected() {
+            if let Some(placed) = batch::publish(&self.link, events).await {
+                self.pulse.felt();
+                return in_order(placed.into_iter().map(|placed| Some(Ok(placed))).collect(), None, epoch);
+            }
+        }
+        self.publish_in_waves(events, epoch).await
+    }
+
+    /// Plain messages, as many in flight as their entities allow.
+    async fn publish_in_waves(&self, events: &[Event], epoch: &str) -> Published {
         let mut answers: Vec<Option<Result<Placed, QueueError>>> = events.iter().map(|_| None).collect();
         let mut stopped = None;
         for wave in waves(events) {

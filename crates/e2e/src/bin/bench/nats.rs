@@ -106,6 +106,21 @@ impl Servers {
         })
     }
 
+    /// As a spool works off a backlog: four lanes, 256 events at a time.
+    fn publish_together(&self, count: usize) -> anyhow::Result<Row> {
+        let events: Vec<_> = events(count).collect();
+        runtime()?.block_on(async {
+            let queue = self.queue().await?;
+            let (began, before) = (Instant::now(), cpu::own());
+            let groups = futures::stream::iter(events.chunks(256)).map(|group| queue.publish_all(group));
+            let failed = groups.buffer_unordered(4).filter_map(|group| async { group.error }).next().await;
+            anyhow::ensure!(failed.is_none(), "{failed:?}");
+            let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
+            queue.close().await;
+            Ok(row)
+        })
+    }
+
     /// One consumer that acknowledges all it gets at once.
     fn pull_bare(&self, count: usize) -> anyhow::Result<Row> {
         runtime()?.block_on(async {
@@ -229,6 +244,8 @@ fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize
     report.add(&format!("bare batches of 64, {what}"), batches);
     let queue = Servers::start(count, sync_always)?.publish(events, 0)?;
     report.add(&format!("publish, {what}"), queue);
+    let together = Servers::start(count, sync_always)?.publish_together(events)?;
+    report.add(&format!("publish, 256 together, {what}"), together);
     Ok(())
 }
 
@@ -320,11 +337,12 @@ fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
     let row = std::thread::scope(|scope| {
         let loading = scope.spawn(|| gateway.load(&signed.requests, false));
         std::thread::sleep(Duration::from_secs(1));
-        if let Some(leader) = servers.cluster.leader("FLUENT_EVENTS") {
-            servers.cluster.servers[leader].kill();
-        }
-        loading.join()
+        let leader = servers.cluster.leader("FLUENT_EVENTS");
+        leader.into_iter().for_each(|leader| servers.cluster.servers[leader].kill());
+        (leader, loading.join())
     });
+    let (leader, row) = row;
+    anyhow::ensure!(leader.is_some(), "nobody led, so nobody was killed");
     let row = row.map_err(|_| anyhow::anyhow!("the load panicked"))??;
     report.add("gateway with its spool, R3, its leader dying", row);
     Ok(())

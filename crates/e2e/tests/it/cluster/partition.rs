@@ -59,6 +59,8 @@ async fn cut_off() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(load.accepted() > before, "both sides take webhooks");
     assert!(deployment.gateways.iter().all(e2e::deployment::Service::is_ready), "and say so");
+    let log = deployment.gateways[0].log();
+    assert!(log.contains("NATS does not answer: connecting anew"), "it leaves its leader by itself: {log}");
     aside.heal();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let took = load.ledger.took.lock().unwrap().clone();

@@ -72,6 +72,16 @@ impl World {
     }
 
     async fn stored(&self) -> Vec<String> {
+        self.messages().await.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// How many of the stored events are marked as given again.
+    async fn refed(&self) -> usize {
+        self.messages().await.into_iter().filter(|(_, is_refed)| *is_refed).count()
+    }
+
+    /// The id of every stored event, and whether it was given again.
+    async fn messages(&self) -> Vec<(String, bool)> {
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
         let client = options.connect(self.servers.urls()).await.unwrap();
         let Ok(stream) = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await else {
@@ -80,7 +90,8 @@ impl World {
         let mut found = Vec::new();
         for position in 1..=stream.cached_info().state.last_sequence {
             if let Ok(message) = stream.get_raw_message(position).await {
-                found.push(message.headers.get("ce-id").unwrap().to_string());
+                let is_refed = message.headers.get("fluent-refed").is_some();
+                found.push((message.headers.get("ce-id").unwrap().to_string(), is_refed));
             }
         }
         found
@@ -121,6 +132,7 @@ async fn with_the_servers_default_the_spool_makes_the_stream_whole() {
     world.cut_power();
     let left = world.stored().await.len();
     println!("{left} of {} acknowledged events were on the disk", events.len());
+    assert!(left < events.len(), "a server that forgets nothing proves nothing here");
     // Missing, or there and short: what an operator does is the same.
     world.make_streams().await;
     let began = std::time::Instant::now();
@@ -133,6 +145,7 @@ async fn with_the_servers_default_the_spool_makes_the_stream_whole() {
         assert!(began.elapsed() < Duration::from_secs(60), "{missing} of {} are missing", events.len());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    assert_eq!(world.refed().await, events.len() - left, "what was lost is marked, and nothing else");
     spooled.close().await;
 }
 

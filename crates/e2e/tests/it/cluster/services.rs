@@ -118,3 +118,51 @@ async fn without_servers_a_gateway_is_ready_and_a_dispatcher_waits() {
     deployment.servers.start_all().unwrap();
     until("each arrived", PATIENCE, || sink.counts().len() == 50).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_goes_on_with_a_stream_that_drifted_and_says_so() {
+    let sink = Sink::open().await;
+    let deployment = Deployment::start(one_server(sink.route("all", "match: {}, start: beginning")));
+    let text = std::fs::read_to_string(deployment.folder.path().join("admin.yml")).unwrap();
+    std::fs::write(deployment.folder.path().join("larger.yml"), text.replace("1GiB", "2GiB")).unwrap();
+    let changed = deployment.command("larger", &["cluster", "init"]);
+    assert!(changed.status.success(), "{changed:?}");
+    until("it is said", PATIENCE, || deployment.gateways[0].log().contains("not what it is to be")).await;
+    assert!(deployment.gateways[0].log().contains("FLUENT_EVENTS: max_bytes is 2147483648"));
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
+    assert_eq!(sender.send(&signed("E", "DRIFTED")).await.answer.unwrap().status, 200);
+    assert!(deployment.gateways[0].is_ready());
+    deployment.make_streams();
+    until("it is over", PATIENCE, || deployment.gateways[0].log().contains("is what it is to be again"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_settings_file_serves_both_stages() {
+    let sink = Sink::open().await;
+    let mut deployment = Deployment::prepare(one_server(sink.route("all", "match: {}, start: beginning")));
+    deployment.make_streams();
+    let read = |name: &str| std::fs::read_to_string(deployment.folder.path().join(name)).unwrap();
+    let (gateway, dispatcher) = (read("gateway-0.yml"), read("dispatcher-0.yml"));
+    // One user who may do both, one port for the health of each: from the environment.
+    let (connect, keys) = gateway.split_once("fluentcommerce:").unwrap();
+    let routes = dispatcher.split_once("  routes:").unwrap().1;
+    let both = format!("{connect}  routes:{routes}fluentcommerce:{keys}");
+    std::fs::write(deployment.folder.path().join("gateway-0.yml"), &both).unwrap();
+    std::fs::write(deployment.folder.path().join("dispatcher-0.yml"), &both).unwrap();
+    let password = deployment.folder.path().join("dispatcher-password");
+    let health = dispatcher.lines().find_map(|line| line.trim().strip_prefix("health: ")).unwrap();
+    for (name, value) in [
+        ("FLUENT_CONNECT__QUEUE__USER", "dispatcher"),
+        ("FLUENT_CONNECT__QUEUE__PASSWORD__FILE", password.to_str().unwrap()),
+        ("FLUENT_CONNECT__QUEUE__INBOX", "_INBOX_dispatcher"),
+        ("FLUENT_CONNECT__HEALTH", health),
+    ] {
+        deployment.dispatchers[0].set_environment(name, std::path::Path::new(value));
+    }
+    deployment.gateways[0].restart();
+    deployment.dispatchers[0].restart();
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
+    assert_eq!(sender.send(&signed("E", "SHARED")).await.answer.unwrap().status, 200);
+    until("it arrived", PATIENCE, || sink.len() == 1).await;
+}

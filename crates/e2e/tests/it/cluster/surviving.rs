@@ -90,3 +90,22 @@ async fn services_killed_at_random_lose_nothing() {
     let ledger = load.stop().await;
     settle(&deployment, &sink, ledger, PATIENCE).await.assert(KILLS * IN_FLIGHT);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_spool_nothing_is_answered_for_that_the_queue_does_not_have() {
+    let sink = Sink::open().await;
+    let plan =
+        Plan { servers: 1, gateways: 1, dispatchers: 1, has_spools: false, ..Plan::new(routes(&sink)) };
+    let mut deployment = Deployment::start(plan);
+    let load = load(&deployment);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    deployment.servers.kill_all();
+    // Longer than a gateway tries: the senders are refused, and told so.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(!deployment.gateways[0].is_ready(), "it can't make anything durable now");
+    deployment.servers.start_all().unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let ledger = load.stop().await;
+    assert!(ledger.1.len() < ledger.0.len(), "some were refused: {} of {}", ledger.1.len(), ledger.0.len());
+    settle(&deployment, &sink, ledger, PATIENCE).await.assert(200);
+}

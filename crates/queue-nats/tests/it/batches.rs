@@ -1,0 +1,70 @@
+//! Events that are published together, as batches and one by one.
+
+use std::sync::Arc;
+
+use event_model::{Event, SystemClock};
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{EventQueue, Holding};
+use queue_nats::{JetStream, Options, cluster::Cluster};
+
+async fn world() -> (Servers, Arc<dyn EventQueue>) {
+    let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    options.layout.bytes = 64 << 20;
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    (servers, Arc::new(queue))
+}
+
+fn events(name: &str, count: usize) -> Vec<Event> {
+    (0..count).map(|number| event(&format!("{name}{number}"), &format!("e{}", number % 7))).collect()
+}
+
+/// Publishes, and checks that each is where its receipt says.
+async fn publish(queue: &dyn EventQueue, events: &[Event]) -> Vec<bool> {
+    let published = queue.publish_all(events).await;
+    assert!(published.error.is_none(), "{:?}", published.error);
+    for (event, receipt) in events.iter().zip(&published.receipts) {
+        assert_eq!(queue.holds(receipt.position, event.id()).await.unwrap(), Holding::Held);
+    }
+    assert_eq!(published.receipts.len(), events.len());
+    published.receipts.iter().map(|receipt| receipt.duplicate).collect()
+}
+
+/// How many messages the stream says came in batches.
+async fn batched(servers: &Servers) -> usize {
+    let client = async_nats::connect(servers.urls()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+    let mut count = 0;
+    for position in 1..=stream.cached_info().state.last_sequence {
+        let message = stream.get_raw_message(position).await.unwrap();
+        count += usize::from(message.headers.get("Nats-Batch-Id").is_some());
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_batches_and_every_receipt_says_where_its_event_is() {
+    let (servers, queue) = world().await;
+    let many = events("M", 600);
+    assert_eq!(publish(&*queue, &many).await, vec![false; 600]);
+    assert!(batched(&servers).await >= 512, "two batches of 256, and what is left");
+    let few = events("F", 30);
+    assert_eq!(publish(&*queue, &few).await, vec![false; 30]);
+    assert_eq!(queue.horizon().await.unwrap().last, 630);
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_known_does_not_keep_the_others_of_its_batch_out() {
+    let (_servers, queue) = world().await;
+    let many = events("K", 100);
+    queue.publish(many[40].clone()).await.unwrap();
+    let duplicates = publish(&*queue, &many).await;
+    assert_eq!(duplicates.iter().filter(|duplicate| **duplicate).count(), 1);
+    assert!(duplicates[40]);
+    assert_eq!(publish(&*queue, &many).await, vec![true; 100]);
+    assert_eq!(queue.horizon().await.unwrap().last, 100, "each is stored once");
+    queue.close().await;
+}
