@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use telemetry::Chain;
 use tokio::time::{sleep, timeout};
 
 use crate::breaker::{Begun, Breaker};
-use crate::gate::Gate;
+use crate::gate::{Gate, Pass};
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
 
@@ -22,6 +23,9 @@ use crate::policy::{Circumstances, Ended, verdict};
 /// goes back to the queue: the event may be delivered twice, and is never lost.
 const SETTLE_TRIES: u32 = 5;
 const SETTLE_AGAIN: Duration = Duration::from_millis(300);
+
+/// How long a suspect runs alone.
+const ALONE_FOR: Duration = Duration::from_secs(5);
 
 /// What every attempt of a route needs.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ impl Attempting {
             return self.bury(delivery, DeadReason::Undecided, why.to_string()).await;
         }
         let deaths = delivery.deaths;
-        let Some(pass) = hold(&mut delivery.ticket, self.gate.enter(deaths)).await else { return };
+        let Some(mut pass) = hold(&mut delivery.ticket, self.gate.enter(deaths)).await else { return };
         if pass.is_alone() {
             tracing::warn!(event.id = %delivery.event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
             if delivery.ticket.alone().await.is_err() {
@@ -49,10 +53,10 @@ impl Attempting {
         }
         let (started_at, began) = (self.clock.now(), Instant::now());
         let (cx, event) = (self.context(&delivery, started_at), Arc::clone(&delivery.event));
-        let attempt = self.bounded(&event, &cx);
+        let attempt = pin!(self.bounded(&event, &cx));
         let ended = tokio::select! {
             biased;
-            ended = hold(&mut delivery.ticket, attempt) => ended,
+            ended = run(attempt, &mut delivery.ticket, &mut pass) => ended,
             () = self.patience.cancelled() => None,
         };
         // Lost or interrupted: dropping the delivery gives it back.
@@ -121,6 +125,23 @@ impl Attempting {
             }
         }
     }
+}
+
+/// Runs an attempt. One that runs alone does so for a while only: what kills the
+/// process does it soon, and what hangs must not hold up every route.
+async fn run(
+    mut attempt: Pin<&mut impl Future<Output = Ended>>,
+    ticket: &mut Ticket,
+    pass: &mut Pass,
+) -> Option<Ended> {
+    if pass.is_alone() {
+        match hold(ticket, timeout(ALONE_FOR, attempt.as_mut())).await? {
+            Ok(ended) => return Some(ended),
+            Err(_) if ticket.accompanied().await.is_ok() => pass.let_others_in(),
+            Err(_) => {}
+        }
+    }
+    hold(ticket, attempt).await
 }
 
 pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &str) {

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use event_model::{Clock, Timestamp};
+use queue::BreakerState;
 use settings::BreakerSettings;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -61,6 +63,20 @@ impl Breaker {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it stands, for people.
+    pub(crate) fn standing(&self, clock: &dyn Clock) -> BreakerState {
+        match *self.state() {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { until, .. } => {
+                let left = until.saturating_duration_since(Instant::now());
+                let until = clock.now().saturating_add(left).unwrap_or(Timestamp::MAX);
+                // To the second: what is looked at again and again must not look new.
+                BreakerState::Open { until: Timestamp::from_second(until.as_second()).unwrap_or(until) }
+            }
+            State::Probing { .. } => BreakerState::HalfOpen,
+        }
     }
 
     /// Waits until something may be asked for, and says how much of `wanted`.

@@ -14,6 +14,7 @@
 //! decided in [`policy`].
 
 mod attempt;
+mod board;
 mod breaker;
 mod gate;
 mod hold;
@@ -38,6 +39,7 @@ use settings::{RouteSettings, Routes};
 pub use crate::selection::Selection;
 pub use crate::stage::{main, registry};
 
+use crate::board::Board;
 use crate::gate::Gate;
 
 /// How long a delivery may be held without a sign of progress. Attempts say
@@ -49,6 +51,7 @@ pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(30)
 pub struct Dispatching {
     pub(crate) routes: Vec<OpenRoute>,
     unrouted: Option<Box<dyn Consumer>>,
+    board: Board,
     clock: Arc<dyn Clock>,
 }
 
@@ -92,7 +95,9 @@ pub async fn open(
     // taken only where it is selected.
     let unrouted = unrouted::subscribe(routes, queue).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
-    Ok(Dispatching { routes: open, unrouted, clock })
+    let board = Board::default();
+    queue.show(board.look(Arc::clone(&clock)));
+    Ok(Dispatching { routes: open, unrouted, board, clock })
 }
 
 impl Dispatching {
@@ -100,8 +105,8 @@ impl Dispatching {
     pub fn start(self, shutdown: &Shutdown) {
         let gate = Gate::default();
         for route in self.routes {
-            let (gate, clock) = (gate.clone(), Arc::clone(&self.clock));
-            shutdown.spawn(route::run(route, gate, clock, shutdown.clone()));
+            let (gate, board, clock) = (gate.clone(), self.board.clone(), Arc::clone(&self.clock));
+            shutdown.spawn(route::run(route, gate, board, clock, shutdown.clone()));
         }
         if let Some(unrouted) = self.unrouted {
             shutdown.spawn(unrouted::run(unrouted, self.clock, shutdown.clone()));

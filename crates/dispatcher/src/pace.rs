@@ -1,6 +1,8 @@
 //! How many attempts may begin now: a route's rate, in this process.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -18,6 +20,8 @@ pub(crate) struct Pace {
     together: usize,
     /// Rights that were taken and not used.
     left: usize,
+    /// Whether the last attempt had to wait for its right.
+    throttled: Arc<AtomicBool>,
 }
 
 impl Pace {
@@ -32,7 +36,13 @@ impl Pace {
             limiter: quota.map(RateLimiter::direct),
             together: usize::try_from(together).unwrap_or(usize::MAX).max(1),
             left: 0,
+            throttled: Arc::default(),
         }
+    }
+
+    /// Says whether attempts are held back, to whoever looks.
+    pub(crate) fn throttled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.throttled)
     }
 
     /// Waits for at least one right, and says how many of `wanted` there are now.
@@ -40,7 +50,12 @@ impl Pace {
     pub(crate) async fn ready(&mut self, wanted: usize) -> usize {
         let Some(limiter) = &self.limiter else { return wanted };
         if self.left == 0 {
-            limiter.until_ready().await;
+            if limiter.check().is_err() {
+                self.throttled.store(true, Ordering::Relaxed);
+                limiter.until_ready().await;
+            } else {
+                self.throttled.store(false, Ordering::Relaxed);
+            }
             self.left = 1;
         }
         while self.left < wanted.min(self.together)

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::OpenRoute;
 use crate::attempt::Attempting;
+use crate::board::{Board, Entry};
 use crate::breaker::{Begun, Breaker};
 use crate::gate::Gate;
 use crate::pace::Pace;
@@ -21,13 +22,20 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Delivers until draining begins or the queue closes, then waits for what is
 /// in flight and closes the dispatcher.
-pub(crate) async fn run(route: OpenRoute, gate: Gate, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+pub(crate) async fn run(
+    route: OpenRoute,
+    gate: Gate,
+    board: Board,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) {
     let OpenRoute { settings, dispatcher, mut consumer } = route;
     let concurrency = settings.concurrency;
     let places = Arc::new(Semaphore::new(concurrency));
     let name = settings.name.clone();
     let mut pace = Pace::new(settings.rate);
     let breaker = Arc::new(Breaker::new(&name, settings.breaker));
+    board.enter(Entry { route: name.clone(), breaker: Arc::clone(&breaker), throttled: pace.throttled() });
     let attempting = Arc::new(Attempting {
         settings,
         dispatcher: dispatcher.clone(),

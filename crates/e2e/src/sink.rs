@@ -48,6 +48,12 @@ struct Seen {
     counts: HashMap<String, usize>,
 }
 
+/// The status of no answer for longer than anybody waits.
+pub const HANGS: u16 = 299;
+
+/// The status of an answer after two seconds.
+pub const SLOW: u16 = 298;
+
 /// An answer without a body.
 pub fn status(status: u16) -> Response<Body> {
     Response::builder().status(status).body(Body::empty()).unwrap()
@@ -117,9 +123,10 @@ async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: B
         *count - 1
     };
     let response = (sink.answer)(&request, before);
-    if response.status() == 299 {
-        // "Hang": no answer for longer than anybody waits.
-        tokio::time::sleep(Duration::from_mins(10)).await;
+    match response.status().as_u16() {
+        HANGS => tokio::time::sleep(Duration::from_mins(10)).await,
+        SLOW => tokio::time::sleep(Duration::from_secs(2)).await,
+        _ => {}
     }
     response
 }

@@ -10,8 +10,8 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Quarantine, QueueError, Receipt, Route,
-    RouteState, Stores,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Quarantine, QueueError, Receipt,
+    Route, RouteState, Stores,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ use crate::beside::Beside;
 use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
 use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
-use crate::file::schema::{connect_to_read, last_position, meta};
+use crate::file::schema::{WORKING, connect_to_read, last_position, meta, set_meta};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
 use crate::reading::feeder::Feeder;
@@ -56,6 +56,8 @@ impl Embedded {
         let last = last_position(&sql).map_err(wrap)?;
         let shared = Arc::new(Shared::new(path.clone(), epoch, last, inbox, clock));
         door::recover(&mut sql, &shared).map_err(wrap)?;
+        // What the process before said of its routes is over.
+        set_meta(&sql, WORKING, "[]").map_err(wrap)?;
         let threads = start(sql, jobs, last, &shared, options).map_err(wrap)?;
         let beside = Beside::open(&path, None).map_err(wrap)?;
         Ok(Self {
@@ -169,6 +171,10 @@ impl EventQueue for Embedded {
     fn has_room(&self) -> bool {
         let full = self.shared.full.load(Ordering::Relaxed) || self.shared.disk_full.load(Ordering::Acquire);
         !full && self.shared.failure().is_none()
+    }
+
+    fn show(&self, look: Look) {
+        *lock(&self.shared.look) = Some(look);
     }
 
     fn stores(&self) -> &dyn Stores {

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     feeder: OnceLock<Thread>,
     failed: watch::Sender<Option<String>>,
+    /// How this process's routes stand.
+    pub(crate) look: Mutex<Option<queue::Look>>,
 }
 
 /// Names one delivery of one route.
@@ -121,6 +123,7 @@ impl Shared {
             clock,
             feeder: OnceLock::new(),
             failed: watch::Sender::new(None),
+            look: Mutex::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{Consumer, EventQueue, Holding, Horizon, Published, QueueError, Receipt, Route, Stores};
+use queue::{Consumer, EventQueue, Holding, Horizon, Look, Published, QueueError, Receipt, Route, Stores};
 use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::publishing::Publisher;
 use crate::shared::Shared;
 use crate::standing::Standing;
-use crate::{cluster, janitor};
+use crate::{cluster, janitor, working};
 
 /// How long to wait for the servers where nothing can be done without them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -197,6 +197,10 @@ impl EventQueue for JetStream {
 
     fn has_room(&self) -> bool {
         self.shared.standing.has_room()
+    }
+
+    fn show(&self, look: Look) {
+        self.shared.tasks.spawn(working::answer(Arc::clone(&self.shared), look));
     }
 
     fn stores(&self) -> &dyn Stores {

@@ -21,6 +21,9 @@ pub(crate) const ATTEMPTS_SUBJECT: &str = "fluent.attempts.>";
 /// Where groups of attempts are written.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
 
+/// Where dispatchers are asked how their routes stand. No stream has it.
+pub(crate) const WORKING: &str = "fluent.working";
+
 /// Where a delivery waits.
 pub(crate) fn waiting(route: &str, delivery: &str) -> String {
     format!("fluent.retries.waiting.{route}.{delivery}")

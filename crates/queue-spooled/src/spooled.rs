@@ -7,7 +7,7 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Published, Quarantine, Quarantined,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Published, Quarantine, Quarantined,
     QueueError, Receipt, Route, RouteState, Stores,
 };
 use queue_embedded::Spool;
@@ -149,6 +149,10 @@ impl EventQueue for Spooled {
     /// Ready is who can make an event durable now, here or there.
     fn has_room(&self) -> bool {
         self.spool.has_room() || self.queue.has_room()
+    }
+
+    fn show(&self, look: Look) {
+        self.queue.show(look);
     }
 
     fn stores(&self) -> &dyn Stores {

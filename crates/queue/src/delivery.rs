@@ -172,9 +172,9 @@ pub trait Lease: fmt::Debug + Send + Sync {
     /// Says that the attempt is alive: the lease begins anew.
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Records, durably, that this attempt runs with nothing else in flight.
-    /// Should the process die now, this delivery did it.
-    fn alone(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
+    /// Records, durably, that this attempt runs with nothing else in flight, or
+    /// does not any more. Should the process die while it does, this delivery did it.
+    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
 /// The queue was not told. The ticket is inside; try again or drop it.
@@ -209,6 +209,11 @@ impl Ticket {
 
     /// Records that this attempt runs alone.
     pub async fn alone(&mut self) -> Result<(), QueueError> {
-        self.0.alone().await
+        self.0.alone(true).await
+    }
+
+    /// Records that others run beside this attempt again.
+    pub async fn accompanied(&mut self) -> Result<(), QueueError> {
+        self.0.alone(false).await
     }
 }

@@ -16,6 +16,7 @@ mod delivery;
 mod error;
 mod route;
 mod stores;
+mod working;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -37,6 +38,7 @@ pub use crate::stores::{
     DeadLetter, DeadLetters, DeadQuery, EventStory, History, PAUSES_WITHIN, Quarantine, Quarantined,
     RouteState, Stores, StoryState, StoryStep,
 };
+pub use crate::working::{BreakerState, Look, Working};
 
 /// Somewhere events wait, durably, until every route has settled them.
 pub trait EventQueue: fmt::Debug + Send + Sync {
@@ -76,6 +78,9 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
 
     /// Whether a publish is likely to succeed now: what readiness is made of.
     fn has_room(&self) -> bool;
+
+    /// Shows others how this process's routes stand: [`RouteState::working`].
+    fn show(&self, look: Look);
 
     /// What is kept beside the events themselves.
     fn stores(&self) -> &dyn Stores;

@@ -8,7 +8,7 @@ use event_model::{Algorithm, Bytes, Event, EventId, KeyName, Timestamp};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use crate::{Attempt, DeadReason, QueueError};
+use crate::{Attempt, DeadReason, QueueError, Working};
 
 /// The stores of one queue. An adapter also opens them alone, beside a running
 /// service, for the commands.
@@ -59,6 +59,8 @@ pub struct RouteState {
     pub paused: bool,
     /// The [digest](crate::Filter::digest) of what it matched when it last ran.
     pub filter: Option<String>,
+    /// What each process that runs it says; none where nobody does.
+    pub working: Vec<Working>,
 }
 
 /// A delivery that a person must look at.

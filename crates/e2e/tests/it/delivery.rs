@@ -6,7 +6,7 @@ use serde_json::json;
 use simulator::{Events, Retry, Shape};
 
 use crate::pipeline::{Pipeline, SANDBOX, signed, until};
-use crate::sink::{Sink, status};
+use crate::sink::{HANGS, Sink, status};
 
 const FAST: &str = "match: {}, retry: { first: 50ms, ceiling: 200ms, for: 1h }";
 
@@ -108,7 +108,7 @@ async fn routes_get_what_they_match_and_the_rest_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_route_delays_no_other() {
     let good = Sink::open().await;
-    let hangs = Sink::answering(|_, _| status(299)).await;
+    let hangs = Sink::answering(|_, _| status(HANGS)).await;
     let routes = good.route("good", "match: {}") + &hangs.route("hangs", "match: {}, concurrency: 2");
     let mut pipeline = Pipeline::start(&routes);
     for number in 0..50 {

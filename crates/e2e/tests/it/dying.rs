@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ledger::Load;
 use crate::pipeline::{Pipeline, signed, until};
-use crate::sink::Sink;
+use crate::sink::{HANGS, Sink, status};
 
 const KILLS: usize = 50;
 
@@ -88,4 +88,29 @@ async fn only_what_killed_the_process_alone_is_buried() {
     let outcomes: Vec<_> =
         deaths[0]["steps"].as_array().unwrap().iter().map(|step| step["outcome"].clone()).collect();
     assert_eq!(outcomes, ["died", "died", "died"], "twice beside others, once alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hung_when_the_process_died_twice_holds_up_no_other_route() {
+    let (good, hangs) = (Sink::open().await, Sink::answering(|_, _| status(HANGS)).await);
+    let routes = good.route("good", "match: {}") + &hangs.route("hangs", "match: {}, concurrency: 6");
+    let mut pipeline = Pipeline::start(&routes);
+    for number in 0..6 {
+        pipeline.accept(&signed("E", &format!("W_{number}"))).await;
+    }
+    for times in 1..=2 {
+        until("all of them hang", || hangs.len() == 6 * times).await;
+        until("the others are done", || good.counts().len() == 6).await;
+        pipeline.kill();
+        pipeline.run();
+    }
+    // Each of the six may have killed it, and none of them answers.
+    until("one is attempted alone", || hangs.len() > 12).await;
+    let began = std::time::Instant::now();
+    pipeline.accept(&signed("E", "AFTER")).await;
+    until("the good one has it", || good.counts().len() == 7).await;
+    let took = began.elapsed();
+    println!("beside six suspects that hang: {took:?}");
+    assert!(took < Duration::from_secs(10), "I10: {took:?}");
+    pipeline.kill();
 }

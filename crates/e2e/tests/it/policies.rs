@@ -9,7 +9,7 @@ use queue::PAUSES_WITHIN;
 use serde_json::{Value, json};
 
 use crate::pipeline::{Pipeline, signed, until};
-use crate::sink::{Sink, status};
+use crate::sink::{HANGS, SLOW, Sink, status};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_is_kept() {
@@ -96,4 +96,104 @@ async fn on_a_cluster_the_operator_pauses_every_dispatcher() {
     assert!(deployment.command("operator", &["routes", "resume", "all"]).status.success());
     until("it arrived", || sink.len() == 1).await;
     assert_eq!(sink.requests()[0].header("fluent-attempt"), "1");
+}
+
+fn working(found: &Value, route: &str) -> Vec<(Value, Value)> {
+    let routes = found.as_array().unwrap();
+    let state = routes.iter().find(|state| state["name"] == route).unwrap();
+    let working = state["working"].as_array().unwrap();
+    working
+        .iter()
+        .map(|working| (working["breaker"]["state"].clone(), working["throttled"].clone()))
+        .collect()
+}
+
+const HELD: &str = "match: {}, breaker: { failures: 2, rest: 60s, longest-rest: 60s }, retry: { first: 100ms, ceiling: 200ms, for: 1h }";
+const PACED: &str = "match: {}, rate: { events: 1, per: 60s, burst: 1 }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_a_route_back_is_seen() {
+    let fails = Sink::answering(|_, _| status(503)).await;
+    let well = Sink::open().await;
+    let routes = fails.route("fails", HELD) + &well.route("paced", PACED) + &well.route("well", "match: {}");
+    let pipeline = Pipeline::start(&routes);
+    for number in 0..4 {
+        pipeline.accept(&signed("E", &format!("S_{number}"))).await;
+    }
+    let stand = |route: &str| working(&pipeline.json(&["routes", "list"]), route);
+    until("it is left alone", || stand("fails") == [(json!("open"), json!(false))]).await;
+    until("it is held", || stand("paced") == [(json!("closed"), json!(true))]).await;
+    assert_eq!(stand("well"), [(json!("closed"), json!(false))]);
+    let said = pipeline.command(&["routes", "list"]).stdout;
+    let said = String::from_utf8(said).unwrap();
+    for expected in ["fails: left alone until 20", "held to its rate", "delivering"] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_it_is_seen_of_every_process() {
+    let fails = Sink::answering(|_, _| status(503)).await;
+    let plan = Plan { servers: 1, gateways: 1, ..Plan::new(fails.route("fails", HELD)) };
+    let mut deployment = Deployment::start(plan);
+    let stand = |deployment: &Deployment| working(&deployment.json(&["routes", "list"]), "fails");
+    assert_eq!(stand(&deployment), vec![(json!("closed"), json!(false)); 2]);
+    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    for number in 0..20 {
+        let sent = sender.send(&signed("E", &format!("C_{number}"))).await;
+        assert_eq!(sent.answer.unwrap().status, 200);
+    }
+    until("somebody leaves it alone", || stand(&deployment).contains(&(json!("open"), json!(false)))).await;
+    deployment.dispatchers.iter_mut().for_each(|dispatcher| drop(dispatcher.stop()));
+    assert_eq!(stand(&deployment), [], "who is gone says nothing");
+}
+
+/// How long events took to the good route, beside three that are not.
+async fn neighbours(send: impl AsyncFn(String), sinks: &[Sink; 4]) -> Duration {
+    let mut took = Vec::new();
+    for number in 0..100 {
+        let began = Instant::now();
+        send(format!("N_{number}")).await;
+        until("the good one has it", || sinks[0].counts().len() > number).await;
+        took.push(began.elapsed());
+    }
+    assert!(sinks[1..].iter().all(|sink| !sink.is_empty()), "the others were asked too");
+    e2e::ledger::percentile(&took, 99)
+}
+
+/// One that answers, one that hangs, one that is slow, one that fails.
+async fn neighbourhood() -> ([Sink; 4], String) {
+    let sinks = [
+        Sink::open().await,
+        Sink::answering(|_, _| status(HANGS)).await,
+        Sink::answering(|_, _| status(SLOW)).await,
+        Sink::answering(|_, _| status(500)).await,
+    ];
+    let names = ["good", "hangs", "slow", "fails"];
+    let all = "match: {}, start: beginning, concurrency: 4";
+    (sinks.clone(), names.iter().zip(&sinks).map(|(name, sink)| sink.route(name, all)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_hangs_is_slow_or_fails_delays_no_other() {
+    let (sinks, routes) = neighbourhood().await;
+    let pipeline = Pipeline::start(&routes);
+    let send = async |reference: String| drop(pipeline.accept(&signed("E", &reference)).await);
+    let p99 = neighbours(send, &sinks).await;
+    println!("embedded: from accepted to delivered beside three bad routes, p99 {p99:?}");
+    assert!(p99 < Duration::from_secs(1), "{p99:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_it_delays_no_other_either() {
+    let (sinks, routes) = neighbourhood().await;
+    let deployment = Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
+    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    let send = async |reference: String| {
+        let answer = sender.send(&signed("E", &reference)).await.answer.unwrap();
+        assert_eq!(answer.status, 200);
+    };
+    let p99 = neighbours(send, &sinks).await;
+    println!("JetStream: from accepted to delivered beside three bad routes, p99 {p99:?}");
+    assert!(p99 < Duration::from_secs(1), "{p99:?}");
 }

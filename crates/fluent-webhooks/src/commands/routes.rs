@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
-use event_model::Environment;
+use event_model::{Environment, Timestamp};
+use queue::{BreakerState, RouteState};
 
 use crate::cli::Common;
 use crate::commands::route_test;
@@ -59,14 +60,14 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
             if common.json {
                 return output::json(&routes);
             }
-            let row = |route: &queue::RouteState| {
+            let row = |route: &RouteState| {
                 vec![
                     route.name.clone(),
                     route.behind.to_string(),
                     route.waiting.to_string(),
                     route.in_flight.to_string(),
                     route.dead.to_string(),
-                    if route.paused { "paused" } else { "delivering" }.to_owned(),
+                    standing(route),
                 ]
             };
             let header =
@@ -87,4 +88,28 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
             output::done(&common, "forgotten", 1)
         }
     }
+}
+
+/// Whether it delivers, and what keeps it from that.
+fn standing(route: &RouteState) -> String {
+    let of = |count: usize| match route.working.len() {
+        1 => String::new(),
+        all => format!(" in {count} of {all} processes"),
+    };
+    let open: Vec<Timestamp> = route.working.iter().filter_map(|working| until(&working.breaker)).collect();
+    let half_open = route.working.iter().filter(|working| working.breaker == BreakerState::HalfOpen).count();
+    let throttled = route.working.iter().filter(|working| working.throttled).count();
+    match (route.paused, route.working.is_empty(), open.iter().min()) {
+        (true, ..) => "paused".to_owned(),
+        _ if route.name == queue::UNROUTED => "keeps what no other route matches".to_owned(),
+        (_, true, _) => "nobody runs it".to_owned(),
+        (.., Some(until)) => format!("fails: left alone until {}{}", output::time(*until), of(open.len())),
+        _ if half_open > 0 => format!("fails: asking again{}", of(half_open)),
+        _ if throttled > 0 => format!("held to its rate{}", of(throttled)),
+        _ => "delivering".to_owned(),
+    }
+}
+
+fn until(breaker: &BreakerState) -> Option<Timestamp> {
+    if let BreakerState::Open { until } = breaker { Some(*until) } else { None }
 }

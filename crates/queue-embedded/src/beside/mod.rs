@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex};
 use event_model::EventId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{DeadLetters, History, Holding, Quarantine, QueueError, RouteState, Stores};
+use queue::{DeadLetters, History, Holding, Quarantine, QueueError, RouteState, Stores, Working};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::file::failure::{Failure, reading};
 use crate::file::rows::{signed, unsigned};
-use crate::file::schema::{FORMAT, connect, meta, small_cache};
+use crate::file::schema::{FORMAT, WORKING, connect, meta, small_cache};
 use crate::shared::lock;
 
 /// The stores of a queue file, opened beside whoever serves it.
@@ -147,6 +147,8 @@ impl Stores for Beside {
 }
 
 fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
+    let said: Option<String> = meta(sql, WORKING)?;
+    let working: Vec<Working> = said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
     sql.prepare(
         "SELECT r.name, r.cursor,
             (SELECT count(*) FROM events e WHERE e.position > r.cursor),
@@ -159,8 +161,10 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     )?
     .query_map([], |row| {
         let number = |column| row.get(column).map(unsigned);
+        let name: String = row.get(0)?;
         Ok(RouteState {
-            name: row.get(0)?,
+            working: working.iter().filter(|working| working.route == name).cloned().collect(),
+            name,
             position: number(1)?,
             behind: number(2)?,
             waiting: number(3)?,

@@ -10,6 +10,9 @@ use crate::file::rows::unsigned;
 /// The format of a queue's file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 1;
 
+/// The key of `meta` under which the serving process says how its routes stand.
+pub(crate) const WORKING: &str = "working";
+
 /// What the writer keeps of the file in memory, as SQLite's negative KiB:
 /// enough for the index pages that new ids touch.
 const CACHE_KIB: i64 = -4096;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::file::schema::{WORKING, set_meta};
 use crate::options::Options;
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
 use crate::writing::retention::Trimmer;
 
 /// How often the file is measured and trimmed.
@@ -25,12 +26,20 @@ pub(crate) struct Housekeeping {
     commits: u64,
     alarmed: bool,
     trimmer: Trimmer,
+    shown: String,
 }
 
 impl Housekeeping {
     pub(crate) fn new(options: Options) -> Self {
         let now = Instant::now();
-        Self { options, next: now, commits: 0, alarmed: false, trimmer: Trimmer::new(now) }
+        Self {
+            options,
+            next: now,
+            commits: 0,
+            alarmed: false,
+            trimmer: Trimmer::new(now),
+            shown: String::new(),
+        }
     }
 
     /// Does what is due. Called after every group.
@@ -47,11 +56,24 @@ impl Housekeeping {
         if now < self.next {
             return Ok(());
         }
+        self.show(sql, shared)?;
         let used = used_bytes(sql)?;
         let over = used > self.options.retention.bytes;
         let more = self.trimmer.trim(sql, &self.options, shared.now(), over)?;
         self.next = if more { now } else { now + EVERY };
         self.measure(shared, used, over && !more);
+        Ok(())
+    }
+
+    /// Writes how the routes stand, for whoever looks into the file, when that has
+    /// changed.
+    fn show(&mut self, sql: &Connection, shared: &Shared) -> rusqlite::Result<()> {
+        let Some(look) = lock(&shared.look).clone() else { return Ok(()) };
+        let shown = serde_json::to_string(&look.now()).unwrap_or_default();
+        if shown != self.shown {
+            set_meta(sql, WORKING, &shown)?;
+            self.shown = shown;
+        }
         Ok(())
     }
 

@@ -69,8 +69,8 @@ impl Lease for EmbeddedLease {
         ready(answer).boxed()
     }
 
-    fn alone(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.change(Change::Alone).boxed()
+    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.change(Change::Alone(is_alone)).boxed()
     }
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32) {
 enum Change {
     Settle(Settlement),
     GiveBack,
-    Alone,
+    Alone(bool),
 }
 
 /// Changes one claimed row, if it is still claimed by this attempt.
@@ -121,7 +121,7 @@ impl Job for Settle {
             return Ok(());
         };
         match &self.change {
-            Change::Alone => return mark_alone(store, self.key),
+            Change::Alone(is_alone) => return mark_alone(store, self.key, *is_alone),
             Change::GiveBack => {
                 record(store, self.key, self.attempt, &row.returned(store.now))?;
                 self.due = Some(wait(store, self.key, Duration::ZERO)?);
@@ -143,7 +143,7 @@ impl Job for Settle {
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         match (&self.change, &committed) {
-            (Change::Alone, _) => {}
+            (Change::Alone(_), _) => {}
             (_, Ok(())) => self.release(),
             (Change::GiveBack, Err(_)) => self.try_again(),
             (Change::Settle(_), Err(_)) => {}
@@ -217,13 +217,13 @@ fn claimed(store: &Store<'_>, key: LeaseKey, attempt: u32) -> rusqlite::Result<O
         .optional()
 }
 
-fn mark_alone(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+fn mark_alone(store: &Store<'_>, key: LeaseKey, is_alone: bool) -> rusqlite::Result<()> {
     store
         .sql
         .prepare_cached(
-            "UPDATE deliveries SET alone = 1 WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+            "UPDATE deliveries SET alone = ?4 WHERE route = ?1 AND position = ?2 AND redrive = ?3",
         )?
-        .execute(params![key.route, signed(key.position), key.redrive])
+        .execute(params![key.route, signed(key.position), key.redrive, is_alone])
         .map(drop)
 }
 

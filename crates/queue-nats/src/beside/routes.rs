@@ -11,6 +11,7 @@ use crate::connect::Link;
 use crate::consuming::FILTER;
 use crate::names::{EVENTS, RETRIES, due, waiting};
 use crate::shared::Shared;
+use crate::working;
 
 const LOOKING: &str = "looking at the routes";
 
@@ -29,6 +30,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
         routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
     let dead: BTreeMap<String, u64> =
         Beside(std::sync::Arc::clone(shared)).count().await?.into_iter().collect();
+    let working = working::ask(link).await?;
     let mut states = Vec::new();
     for info in events {
         let name = info.name.clone();
@@ -45,6 +47,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
             dead: dead.get(&name).copied().unwrap_or(0),
             paused: info.paused || retries.get(&name).is_some_and(|retries| retries.paused),
             filter: info.config.metadata.get(FILTER).cloned(),
+            working: working.iter().filter(|working| working.route == name).cloned().collect(),
             name,
         });
     }

@@ -12,6 +12,9 @@ use crate::api;
 use crate::names::{ATTEMPTS, alone};
 use crate::shared::{Origin, Shared};
 
+/// What stands in place of a mark that was taken back.
+const NOT_ALONE: &str = "accompanied";
+
 /// Names one message of one consumer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'r> {
@@ -26,12 +29,14 @@ impl Place<'_> {
         alone(self.route, self.origin.stream, self.origin.sequence)
     }
 
-    /// Writes that `attempt` runs alone, in this process.
-    pub(crate) async fn mark(&self, shared: &Shared, attempt: u32) -> Result<(), QueueError> {
+    /// Writes that `attempt` runs alone in this process, or does not any more: the
+    /// last word counts.
+    pub(crate) async fn mark(&self, shared: &Shared, attempt: u32, is_alone: bool) -> Result<(), QueueError> {
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, format!("{}.{attempt}.{:x}", self.subject(), shared.instance));
-        let mark = format!("{} {:x}", self.event, shared.instance);
-        shared.publisher.put(self.subject(), headers, mark.into()).await.map(drop)
+        let (subject, instance) = (self.subject(), shared.instance);
+        headers.insert(NATS_MESSAGE_ID, format!("{subject}.{attempt}.{instance:x}.{is_alone}"));
+        let mark = if is_alone { format!("{} {instance:x}", self.event) } else { NOT_ALONE.to_owned() };
+        shared.publisher.put(subject, headers, mark.into()).await.map(drop)
     }
 
     /// Whether another process has marked an attempt of it: this one lives, so it

@@ -161,11 +161,11 @@ impl Lease for NatsLease {
         self.renew().boxed()
     }
 
-    fn alone(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             self.check()?;
             let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
-            place.mark(&self.shared, self.past.attempts).await
+            place.mark(&self.shared, self.past.attempts, is_alone).await
         }
         .boxed()
     }

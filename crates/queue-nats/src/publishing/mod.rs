@@ -87,11 +87,12 @@ impl Publisher {
     }
 
     async fn publish_together(&self, events: &[Event], epoch: &str) -> Published {
-        if events.len() >= batch::LEAST && self.link.is_connected() {
-            if let Some(placed) = batch::publish(&self.link, events).await {
-                self.pulse.felt();
-                return in_order(placed.into_iter().map(|placed| Some(Ok(placed))).collect(), None, epoch);
-            }
+        if events.len() >= batch::LEAST
+            && self.link.is_connected()
+            && let Some(placed) = batch::publish(&self.link, events).await
+        {
+            self.pulse.felt();
+            return in_order(placed.into_iter().map(|placed| Some(Ok(placed))).collect(), None, epoch);
         }
         self.publish_in_waves(events, epoch).await
     }

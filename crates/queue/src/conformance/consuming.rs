@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
 use super::{Harness, LEASE};
-use crate::{Holding, QueueError, Start, Terms, Verdict};
+use crate::{Condition, Holding, QueueError, Start, Terms, Verdict};
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -86,6 +86,17 @@ pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
     assert_eq!(finish(&mut *orders, 2).await, ["a", "b"]);
     assert_eq!(finish(&mut *others, 1).await, ["f"]);
     nothing(&mut *orders, "the rest is not for it").await;
+}
+
+pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    const WHEN: &str = "event.entityRef == 'yes' || (event.entityRef == 'unknown' && event.missing == 1)";
+    let when = Some(Condition::parse(WHEN).expect("a condition"));
+    let terms = Terms { when, ..Terms::default() };
+    let mut r = queue.subscribe(route("r", terms, Start::Beginning)).await.expect("subscribe");
+    publish(&*queue, &["no", "yes", "no-2", "unknown", "no-3"]).await;
+    assert_eq!(finish(&mut *r, 2).await, ["unknown", "yes"]);
+    nothing(&mut *r, "it is false for the others").await;
 }
 
 pub(super) async fn no_more_than_the_permits_are_handed_out(harness: &dyn Harness) {

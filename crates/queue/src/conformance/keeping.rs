@@ -5,8 +5,8 @@ use super::samples::{
 };
 use super::{Harness, LEASE, PATIENCE, QUIET};
 use crate::{
-    DeadQuery, DeadReason, EventQueue, Filter, Outcome, PAUSES_WITHIN, Quarantined, QueueError, Route, Start,
-    StoryState, Terms, UNROUTED, Verdict,
+    BreakerState, DeadQuery, DeadReason, EventQueue, Filter, Look, Outcome, PAUSES_WITHIN, Quarantined,
+    QueueError, Route, Start, StoryState, Terms, UNROUTED, Verdict, Working,
 };
 
 async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
@@ -189,4 +189,27 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     let letter = letters(&*queue).await.remove(0);
     queue.stores().dead_letters().redrive(letter.id, "r").await.expect("redrive");
     assert_eq!(finish(&mut *r, 1).await, ["dead"]);
+}
+
+pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let _consumer = consumer(&*queue, "r").await;
+    let said = Working {
+        route: "r".to_owned(),
+        process: "here:1".to_owned(),
+        breaker: BreakerState::Open { until: event_model::Timestamp::UNIX_EPOCH },
+        throttled: true,
+    };
+    let showing = said.clone();
+    queue.show(Look::new(move || vec![showing.clone()]));
+    let began = std::time::Instant::now();
+    loop {
+        let routes = queue.stores().routes().await.expect("routes");
+        let found = routes.into_iter().find(|route| route.name == "r").expect("r is known").working;
+        if found == [said.clone()] {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{found:?}");
+        tokio::time::sleep(QUIET).await;
+    }
 }

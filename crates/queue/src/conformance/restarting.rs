@@ -47,6 +47,17 @@ pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
     assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadReason::Crash]);
 }
 
+pub(super) async fn what_is_accompanied_again_is_not_blamed(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["slow"]).await;
+    let mut delivery = one(&mut *consumer(&*queue, "r").await).await;
+    delivery.ticket.alone().await.expect("alone");
+    delivery.ticket.accompanied().await.expect("accompanied");
+    let queue = harness.crash(queue).await;
+    drop(delivery);
+    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 1).await, ["slow"]);
+}
+
 pub(super) async fn a_route_removed_and_back_goes_on(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&*queue, &["a"]).await;

@@ -113,7 +113,8 @@ impl Servers {
             let queue = self.queue().await?;
             let (began, before) = (Instant::now(), cpu::own());
             let groups = futures::stream::iter(events.chunks(256)).map(|group| queue.publish_all(group));
-            let failed = groups.buffer_unordered(4).filter_map(|group| async { group.error }).next().await;
+            let published: Vec<_> = groups.buffer_unordered(4).collect().await;
+            let failed = published.into_iter().find_map(|group| group.error);
             anyhow::ensure!(failed.is_none(), "{failed:?}");
             let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
             queue.close().await;

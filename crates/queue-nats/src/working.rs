@@ -1,0 +1,53 @@
+//! What dispatchers say of the routes that they run: asked, never stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use queue::{Look, QueueError, Working};
+use tokio::time::timeout;
+
+use crate::connect::Link;
+use crate::failure::failed;
+use crate::names::WORKING;
+use crate::shared::Shared;
+
+/// How long to listen: who does not say anything by then is not there.
+const LISTEN: Duration = Duration::from_millis(400);
+
+/// Most answers listened to: as many processes as anybody would run.
+const MOST: usize = 1000;
+
+/// Answers whoever asks, until the queue closes.
+pub(crate) async fn answer(shared: Arc<Shared>, look: Look) {
+    let (link, closing) = (shared.link.clone(), shared.closing.clone());
+    let answer = async {
+        let Ok(mut asked) = link.client.subscribe(WORKING).await else {
+            return tracing::error!("nobody can see how this process's routes stand");
+        };
+        while let Some(question) = asked.next().await {
+            let Some(reply) = question.reply else { continue };
+            let said = serde_json::to_vec(&look.now()).unwrap_or_default();
+            let _ = link.client.publish(reply, said.into()).await;
+        }
+    };
+    closing.run_until_cancelled(answer).await;
+}
+
+/// Asks every process.
+pub(crate) async fn ask(link: &Link) -> Result<Vec<Working>, QueueError> {
+    const ASKING: &str = "asking dispatchers how their routes stand";
+    let inbox = link.client.new_inbox();
+    let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(ASKING))?.take(MOST);
+    let asked = link.client.publish_with_reply(WORKING, inbox, bytes::Bytes::new()).await;
+    asked.map_err(failed(ASKING))?;
+    let mut working = Vec::new();
+    let listen = async {
+        while let Some(answer) = answers.next().await {
+            // Without anybody the server itself answers, with nothing.
+            working.extend(serde_json::from_slice::<Vec<Working>>(&answer.payload).unwrap_or_default());
+        }
+    };
+    let _ = timeout(LISTEN, listen).await;
+    Ok(working)
+}
