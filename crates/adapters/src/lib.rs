@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::Clock;
-use queue::{BoxError, EventQueue, QueueError, Stores};
-use queue_embedded::{Beside, Embedded, Options, Retention, Salvaged};
+use queue::{BoxError, EventQueue, HistoryIndex, QueueError, Stores};
+use queue_embedded::{Beside, Embedded, Index, Options, Retention, Salvaged};
 use queue_nats::JetStream;
 use queue_spooled::Spooled;
-use settings::{EmbeddedSettings, QueueSettings, RetentionSettings, SpoolSettings};
+use settings::{EmbeddedSettings, JetStreamSettings, QueueSettings, RetentionSettings, SpoolSettings};
 
 pub use crate::nats::nats_options;
 pub use queue_nats::cluster;
@@ -87,11 +87,19 @@ pub async fn open_stores(
             }
         },
         QueueSettings::JetStream(settings) => {
-            let stores = queue_nats::open_stores(&nats_options(settings, "commands"), clock).await;
+            let options =
+                queue_nats::Options { index: index(settings)?, ..nats_options(settings, "commands") };
+            let stores = queue_nats::open_stores(&options, clock).await;
             let servers = settings.servers.join(", ");
             stores.map_err(|error| failed(format!("the streams on {servers}"), error))
         }
     }
+}
+
+fn index(settings: &JetStreamSettings) -> Result<Option<Arc<dyn HistoryIndex>>, OpenError> {
+    let Some(path) = &settings.index else { return Ok(None) };
+    let index = Index::open(path).map_err(|error| failed(format!("the index {}", path.display()), error))?;
+    Ok(Some(Arc::new(index)))
 }
 
 /// Publishes what is unsettled in a file that was set aside.

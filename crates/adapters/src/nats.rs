@@ -13,6 +13,7 @@ pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
             replicas: usize::from(settings.replicas),
             bytes: settings.retention.bytes.0,
             dedup_window: settings.dedup_window.0,
+            history: settings.retention.age.0,
         },
         retention_age: settings.retention.age.0,
         ..Options::new(settings.servers.clone())

@@ -130,7 +130,9 @@ impl Cli {
             }
             Command::Init(args) => service::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
-            Command::Events { common, command } => service::run(|_| commands::events::run(common, command)),
+            Command::Events { common, command } => {
+                service::run(|shutdown| commands::events::run(common, command, shutdown))
+            }
             Command::DeadLetters { common, command } => {
                 service::run(|_| commands::letters::run(common, command, commands::letters::Which::Dead))
             }

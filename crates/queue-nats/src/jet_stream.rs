@@ -58,6 +58,7 @@ impl JetStream {
             closing: CancellationToken::new(),
             instance: fastrand::u64(..),
             joined: Mutex::default(),
+            index: options.index.clone(),
             link,
         });
         let watching = Arc::clone(&shared.standing);

@@ -1,5 +1,8 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use queue::HistoryIndex;
 
 /// Which servers, who we are there, and what the streams are to be.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct Options {
     pub retention_age: Duration,
     /// How often the janitor looks.
     pub janitor_every: Duration,
+    /// Where events and attempts are looked up. Without one, streams are read through.
+    pub index: Option<Arc<dyn HistoryIndex>>,
 }
 
 /// What the streams are to be: what `cluster init` makes and `check` compares.
@@ -34,6 +39,9 @@ pub struct Layout {
     pub bytes: u64,
     /// How long an id is known.
     pub dedup_window: Duration,
+    /// How long attempts are known, at most: they go sooner where they take a tenth of
+    /// the bytes that events may.
+    pub history: Duration,
 }
 
 /// Who we are to the server.
@@ -71,9 +79,15 @@ impl Options {
             tls: Tls::default(),
             inbox: "_INBOX".to_owned(),
             discover: true,
-            layout: Layout { replicas: 1, bytes: 10 << 30, dedup_window: Duration::from_hours(28) },
+            layout: Layout {
+                replicas: 1,
+                bytes: 10 << 30,
+                dedup_window: Duration::from_hours(28),
+                history: Duration::from_hours(7 * 24),
+            },
             retention_age: Duration::from_hours(7 * 24),
             janitor_every: Duration::from_secs(30),
+            index: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use async_nats::header::NATS_MESSAGE_ID;
 use event_model::{Clock, Event, Timestamp, encode_header_value};
-use queue::{DeadReason, QueueError};
+use queue::{DeadReason, HistoryIndex, QueueError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// Tells this process's marks from another's.
     pub(crate) instance: u64,
+    /// Where events and attempts are looked up.
+    pub(crate) index: Option<Arc<dyn HistoryIndex>>,
     /// The routes that this process has joined.
     pub(crate) joined: Joined,
 }

@@ -14,6 +14,7 @@
 
 mod delivery;
 mod error;
+mod index;
 mod route;
 mod stores;
 mod working;
@@ -33,6 +34,7 @@ pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
 };
 pub use crate::error::{BoxError, QueueError};
+pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::stores::{
     DeadLetter, DeadLetters, DeadQuery, EventStory, History, PAUSES_WITHIN, Quarantine, Quarantined,

@@ -172,6 +172,12 @@ pub trait History: fmt::Debug + Send + Sync {
         reference: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+
+    /// Reads what [`History::find`] would have to read first. Says whether there was
+    /// anything to read it into.
+    fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
 }
 
 /// One event's story.

@@ -44,6 +44,9 @@ pub struct JetStreamSettings {
     pub dedup_window: Time,
     /// How long settled events are kept: no shorter than the dedup window.
     pub retention: RetentionSettings,
+    /// Where the commands keep an index of events and attempts on this machine, by
+    /// which `events show` finds them. Made where there is none; may be removed.
+    pub index: Option<PathBuf>,
 }
 
 /// A secret, or a certificate, in a file.
@@ -81,6 +84,7 @@ impl Default for JetStreamSettings {
             replicas: 3,
             dedup_window: Time(DEDUP_WINDOW),
             retention: RetentionSettings::default(),
+            index: None,
         }
     }
 }
@@ -100,6 +104,7 @@ impl Tree {
         let folder = self.folder();
         let files = [&mut queue.credentials, &mut queue.nkey, &mut queue.password];
         files.into_iter().flatten().for_each(|file| file.file = folder.join(&file.file));
+        queue.index = queue.index.map(|index| folder.join(index));
         if let Some(tls) = &mut queue.tls {
             let files = [&mut tls.ca, &mut tls.certificate, &mut tls.key];
             files.into_iter().flatten().for_each(|file| *file = folder.join(&*file));

@@ -153,10 +153,11 @@ impl Deployment {
         let servers = format!("{:?}", self.servers.urls());
         let (password, bytes) = (self.password(user), &self.plan.bytes);
         let replicas = if self.plan.servers >= 3 { 3 } else { 1 };
+        let index = if user == "operator" { "index: operator/history.db\n    " } else { "" };
         let text = format!(
             "fluent-connect:\n  queue:\n    kind: jetstream\n    servers: {servers}\n    user: {user}\n    \
              password: {{ file: {password:?} }}\n    inbox: _INBOX_{user}\n    replicas: {replicas}\n    \
-             retention: {{ age: 7d, bytes: {bytes} }}\n{rest}"
+             {index}retention: {{ age: 7d, bytes: {bytes} }}\n{rest}"
         );
         let path = self.folder.path().join(format!("{name}.yml"));
         fs::write(&path, text).unwrap();

@@ -144,7 +144,7 @@ async fn on_a_cluster_it_is_seen_of_every_process() {
         assert_eq!(sent.answer.unwrap().status, 200);
     }
     until("somebody leaves it alone", || stand(&deployment).contains(&(json!("open"), json!(false)))).await;
-    deployment.dispatchers.iter_mut().for_each(|dispatcher| drop(dispatcher.stop()));
+    deployment.dispatchers.iter_mut().for_each(|dispatcher| assert_eq!(dispatcher.stop(), Some(0)));
     assert_eq!(stand(&deployment), [], "who is gone says nothing");
 }
 

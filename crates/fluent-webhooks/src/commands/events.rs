@@ -1,5 +1,8 @@
+use std::time::{Duration, Instant};
+
 use owo_colors::OwoColorize;
 use queue::{EventStory, Outcome, StoryState, StoryStep};
+use service::Shutdown;
 
 use crate::cli::Common;
 use crate::{open, output};
@@ -14,10 +17,50 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Bring this machine's index of a cluster's events up to date, so that `show`
+    /// answers at once
+    Index {
+        /// Keep it so until told to stop
+        #[arg(long)]
+        follow: bool,
+    },
 }
 
-pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
-    let Command::Show { reference, limit } = command;
+/// How often an index that is kept up to date is.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+    match command {
+        Command::Show { reference, limit } => show(common, reference, limit).await,
+        Command::Index { follow } => index(common, follow, &shutdown).await,
+    }
+}
+
+async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let (stores, began) = (open::stores(&common.config).await?, Instant::now());
+    if !stores.history().catch_up().await? {
+        anyhow::bail!(
+            "these settings have no index: events of an embedded queue need none, those of a cluster `queue.index`"
+        );
+    }
+    let took_ms = u64::try_from(began.elapsed().as_millis())?;
+    match common.json {
+        true => output::json(&serde_json::json!({ "tookMs": took_ms }))?,
+        false => {
+            output::line(format!("the index is up to date, after {:.1} s", began.elapsed().as_secs_f64()))
+        }
+    }
+    let draining = shutdown.draining();
+    while follow && draining.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
+        // Servers that are away come back.
+        if let Err(error) = stores.history().catch_up().await {
+            output::line(format!("not up to date: {error}"));
+        }
+    }
+    Ok(())
+}
+
+async fn show(common: Common, reference: String, limit: usize) -> anyhow::Result<()> {
     let stores = open::stores(&common.config).await?;
     let stories = stores.history().find(&reference, limit).await?;
     if common.json {

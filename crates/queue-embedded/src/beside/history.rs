@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::beside::Beside;
 use crate::file::failure::reading;
+use crate::file::refs::{digest, prefixes};
 use crate::file::rows::{EVENT, event, time, unknown, unsigned};
 
 impl History for Beside {
@@ -26,13 +27,16 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
     let range = prefixes(reference);
     let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
     let text = format!(
-        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
+        "SELECT e.position, {EVENT} FROM (
+            SELECT position FROM refs WHERE entity = ?4 OR root = ?4
+            UNION SELECT position FROM events WHERE prefix BETWEEN ?2 AND ?3
+         ) found CROSS JOIN events e USING (position) JOIN bodies b USING (position)
          WHERE e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3
-         ORDER BY e.position DESC LIMIT ?4"
+         ORDER BY e.position DESC LIMIT ?5"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare(&text)?;
-    let mut rows = statement.query(params![reference, from, to, limit])?;
+    let mut rows = statement.query(params![reference, from, to, digest(reference), limit])?;
     let mut stories = Vec::new();
     while let Some(row) = rows.next()? {
         if let Ok(event) = event(row, 1)? {
@@ -40,17 +44,6 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
         }
     }
     Ok(stories)
-}
-
-/// The range of an id's first 8 bytes, given at least half of them in hex.
-fn prefixes(reference: &str) -> Option<(i64, i64)> {
-    let digits: String = reference.chars().take(16).collect();
-    let padded = |fill| {
-        let text: String = digits.chars().chain(std::iter::repeat(fill)).take(16).collect();
-        u64::from_str_radix(&text, 16).ok().map(u64::cast_signed)
-    };
-    // Half of the digits in common: the bounds have the same sign.
-    if digits.len() >= 8 { padded('0').zip(padded('f')) } else { None }
 }
 
 fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<EventStory> {

@@ -11,6 +11,7 @@ use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, params};
 
 use crate::file::failure::passing;
+use crate::file::refs;
 use crate::file::rows::unsigned;
 use crate::file::schema::{FORMAT, TABLES, connect, last_position, prepare};
 use crate::shared::{LeaseKey, Shared};
@@ -75,7 +76,7 @@ pub(crate) struct Kind {
     pub(crate) tables: &'static str,
     pub(crate) format: i64,
     /// Makes the newest format of the one before it.
-    pub(crate) upgrade: &'static str,
+    pub(crate) upgrade: fn(&Connection) -> rusqlite::Result<()>,
     /// Reads what must be readable.
     pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
     /// What to do with one that was set aside.
@@ -86,7 +87,7 @@ pub(crate) struct Kind {
 pub(crate) const QUEUE: Kind = Kind {
     tables: TABLES,
     format: FORMAT,
-    upgrade: "",
+    upgrade: refs::make,
     check: |sql| last_position(sql).map(drop),
     advice: "run `fluent-webhooks salvage` on it",
 };

@@ -2,5 +2,6 @@
 
 pub(crate) mod door;
 pub(crate) mod failure;
+pub(crate) mod refs;
 pub(crate) mod rows;
 pub(crate) mod schema;

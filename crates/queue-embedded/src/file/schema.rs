@@ -8,7 +8,7 @@ use crate::file::door::Kind;
 use crate::file::rows::unsigned;
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -41,6 +41,9 @@ CREATE TABLE events (
     root_entity_ref TEXT
 );
 CREATE INDEX events_by_prefix ON events (prefix);
+
+-- What events are looked up by: digests of refs (file/refs.rs).
+CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER);
 
 -- Apart from the rest, so that searching does not read them, and so that they
 -- can go before the ids do.
@@ -146,7 +149,7 @@ pub(crate) fn prepare(connection: &mut Connection, kind: &Kind) -> rusqlite::Res
     }
     let transaction = connection.transaction()?;
     if is_there {
-        transaction.execute_batch(kind.upgrade)?;
+        (kind.upgrade)(&transaction)?;
     } else {
         transaction.execute_batch(kind.tables)?;
         set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;

@@ -115,7 +115,7 @@ impl<W: Send> fmt::Debug for Spool<W> {
 const SPOOL: Kind = Kind {
     tables: rows::TABLES,
     format: 2,
-    upgrade: rows::UPGRADE,
+    upgrade: |sql| sql.execute_batch(rows::UPGRADE),
     check: |sql| rows::state(sql).map(drop),
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
 };

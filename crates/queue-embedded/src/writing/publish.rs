@@ -6,6 +6,7 @@ use queue::{QueueError, Receipt};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
+use crate::file::refs;
 use crate::file::rows::{nanos, prefix, signature_bytes, signed, unsigned};
 use crate::shared::{Shared, lock};
 use crate::writing::writer::{Job, Store};
@@ -79,6 +80,7 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
             event.fields().root_entity_ref,
         ],
     )?;
+    refs::insert(sql, signed(position), event)?;
     sql.prepare_cached("INSERT INTO bodies VALUES (?1, ?2)")?
         .execute(params![signed(position), &stored.body[..]])?;
     Ok(position)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use queue::UNROUTED;
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use crate::file::refs;
 use crate::file::rows::{signed, unsigned};
 use crate::file::schema::{meta, set_meta};
 use crate::options::Options;
@@ -149,6 +150,7 @@ fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<()> {
 
 fn remove_id(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM events WHERE position = ?1")?.execute([position])?;
+    refs::remove(sql, position)?;
     sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
     let known: Option<i64> = meta(sql, "removed_up_to")?;
     // A redriven dead letter's id goes later than its neighbours' did.

@@ -1,19 +1,21 @@
-//! What happened to events, read from the streams themselves: right, and as
-//! slow as they are long.
+//! What happened to events: looked up in an index, or without one read from the
+//! streams themselves, which is as slow as they are long.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
-use queue::{EventStory, History, QueueError, StoryState, StoryStep};
+use queue::{EventStory, History, HistoryIndex, QueueError, StoryState, StoryStep};
 use serde_json::json;
 
 use crate::api;
 use crate::attempts::{Line, Then};
 use crate::beside::Beside;
+use crate::beside::indexing::catch_up;
 use crate::beside::routes::routes;
 use crate::beside::scan::{Scan, Stored};
 use crate::message::{self, text};
@@ -29,20 +31,55 @@ impl History for Beside {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
         Box::pin(async move {
-            let found = self.positions(reference, limit).await?;
-            let mut lines = self.lines(&found).await?;
+            let (found, mut lines) = match &self.0.index {
+                Some(index) => self.looked_up(index, reference, limit).await?,
+                None => self.read_through(reference, limit).await?,
+            };
             let routes = routes(&self.0.link, EVENTS).await?;
             let mut stories = Vec::new();
             for (position, id) in found.into_iter().rev() {
-                let Some(event) = self.event(position).await? else { continue };
+                let Some(event) = self.event(position, reference).await? else { continue };
                 stories.push(story(&event, position, lines.remove(&id).unwrap_or_default(), &routes));
             }
             Ok(stories)
         })
     }
+
+    fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
+        Box::pin(async move {
+            let Some(index) = &self.0.index else { return Ok(false) };
+            catch_up(&self.0.link, index).await.map(|()| true)
+        })
+    }
 }
 
+/// Events by their place, oldest first, and every attempt of each.
+type Found = (Vec<(u64, String)>, BTreeMap<String, Vec<Line>>);
+
 impl Beside {
+    async fn looked_up(
+        &self,
+        index: &Arc<dyn HistoryIndex>,
+        reference: &str,
+        limit: usize,
+    ) -> Result<Found, QueueError> {
+        catch_up(&self.0.link, index).await?;
+        let (mut found, mut lines) = (Vec::new(), BTreeMap::new());
+        for (position, id) in index.find(reference, limit)?.into_iter().rev() {
+            let of_event = index.attempts(id)?;
+            let read = of_event.iter().filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+            lines.insert(id.to_string(), read.filter(|line| line.event == id.to_string()).collect());
+            found.push((position, id.to_string()));
+        }
+        Ok((found, lines))
+    }
+
+    async fn read_through(&self, reference: &str, limit: usize) -> Result<Found, QueueError> {
+        let found = self.positions(reference, limit).await?;
+        let lines = self.lines(&found).await?;
+        Ok((found, lines))
+    }
+
     /// The newest `limit` events that `reference` names, oldest first.
     async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(u64, String)>, QueueError> {
         let scan = Scan { stream: EVENTS, subject: EVENTS_SUBJECT.to_owned(), from: 1, headers_only: true };
@@ -81,10 +118,12 @@ impl Beside {
         Ok(lines)
     }
 
-    async fn event(&self, position: u64) -> Result<Option<Event>, QueueError> {
+    /// The event at `position`, if `reference` names it.
+    async fn event(&self, position: u64, reference: &str) -> Result<Option<Event>, QueueError> {
         let found = api::get_message(&self.0.link, EVENTS, &json!({ "seq": position })).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
-        Ok(found.and_then(|message| message::event(&message.headers, message.payload).ok()))
+        let named = found.filter(|message| is_named(&message.headers, reference));
+        Ok(named.and_then(|message| message::event(&message.headers, message.payload).ok()))
     }
 }
 

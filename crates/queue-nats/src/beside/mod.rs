@@ -1,6 +1,7 @@
 //! What is kept beside the events, for people: each in a stream of its own.
 
 pub(crate) mod history;
+mod indexing;
 pub(crate) mod letters;
 pub(crate) mod quarantined;
 pub(crate) mod routes;

@@ -16,8 +16,9 @@ use crate::failure::failed;
 
 const READING: &str = "reading a stream";
 
-/// Messages asked for at once.
+/// Messages asked for at once: many of those that are small.
 const BATCH: u64 = 512;
+const BATCH_OF_HEADERS: u64 = 8192;
 
 /// The server forgets the consumer when nobody has asked for so long.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
@@ -55,7 +56,7 @@ impl Scan {
         let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
         'reading: while left > 0 {
-            let batch = left.min(BATCH);
+            let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
             let request = json!({ "batch": batch, "expires": 2_000_000_000_u64 }).to_string();
             let asked = link.client.publish_with_reply(subject.clone(), inbox.clone(), request.into()).await;
             asked.map_err(failed(READING))?;

@@ -69,6 +69,7 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
             // History makes room for itself; it must never stop a delivery.
             discard: DiscardPolicy::Old,
             max_bytes: signed(layout.bytes / 10),
+            max_age: layout.history,
             ..base
         },
     }

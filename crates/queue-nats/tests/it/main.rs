@@ -5,6 +5,7 @@ mod batches;
 mod cluster;
 mod conformance;
 mod full;
+mod indexed;
 mod joining;
 mod proxy;
 mod waiting;

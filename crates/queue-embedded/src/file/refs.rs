@@ -1,0 +1,61 @@
+//! How events are looked up by what people know of them: a table that is narrow
+//! enough to be read through, since indexes on texts would cost every publish.
+
+use event_model::Event;
+use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
+
+/// What stands for an entity's ref: as many bytes as are compared at once.
+pub(crate) fn digest(reference: &str) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(reference).into();
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The range of an id's first 8 bytes, given at least half of them in hex.
+pub(crate) fn prefixes(reference: &str) -> Option<(i64, i64)> {
+    let digits: String = reference.chars().take(16).collect();
+    let padded = |fill| {
+        let text: String = digits.chars().chain(std::iter::repeat(fill)).take(16).collect();
+        u64::from_str_radix(&text, 16).ok().map(u64::cast_signed)
+    };
+    // Half of the digits in common: the bounds have the same sign.
+    if digits.len() >= 8 { padded('0').zip(padded('f')) } else { None }
+}
+
+pub(crate) fn insert(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<()> {
+    let fields = event.fields();
+    insert_texts(sql, position, fields.entity_ref.as_deref(), fields.root_entity_ref.as_deref())
+}
+
+fn insert_texts(
+    sql: &Connection,
+    position: i64,
+    entity: Option<&str>,
+    root: Option<&str>,
+) -> rusqlite::Result<()> {
+    let root = root.filter(|root| entity != Some(root));
+    sql.prepare_cached("INSERT INTO refs (position, entity, root) VALUES (?1, ?2, ?3)")?
+        .execute(params![position, entity.map(digest), root.map(digest)])
+        .map(drop)
+}
+
+pub(crate) fn remove(sql: &Connection, position: i64) -> rusqlite::Result<()> {
+    sql.prepare_cached("DELETE FROM refs WHERE position = ?1")?.execute([position]).map(drop)
+}
+
+/// Makes the table from the events of a file that has none.
+pub(crate) fn make(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute_batch(TABLE)?;
+    let mut rows =
+        sql.prepare("SELECT position, entity_ref, root_entity_ref FROM events ORDER BY position")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let (entity, root): (Option<String>, Option<String>) = (row.get(1)?, row.get(2)?);
+        insert_texts(sql, row.get(0)?, entity.as_deref(), root.as_deref())?;
+    }
+    Ok(())
+}
+
+/// `entity` and `root` are digests; `root` only where it is another.
+pub(crate) const TABLE: &str =
+    "CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER);";

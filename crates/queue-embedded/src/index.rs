@@ -1,0 +1,224 @@
+//! The index of a queue elsewhere: refs as digests, attempts by their event.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use event_model::EventId;
+use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, QueueError};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::file::refs::{digest, prefixes};
+use crate::file::rows::{prefix, signed, unsigned};
+use crate::shared::lock;
+
+const INDEXING: &str = "working with the index of events";
+
+/// Another number makes an index of another format begin anew.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS logs (log TEXT PRIMARY KEY, life TEXT NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID;
+-- Read through as a whole: a million rows are some 40 MB.
+CREATE TABLE IF NOT EXISTS events (
+    position INTEGER PRIMARY KEY, prefix INTEGER NOT NULL, entity INTEGER, root INTEGER, id BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    position INTEGER NOT NULL, line INTEGER NOT NULL, prefix INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (position, line)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS attempts_by_event ON attempts (prefix);
+";
+
+/// An index in a SQLite file.
+#[derive(Debug)]
+pub struct Index(Mutex<Connection>);
+
+impl Index {
+    /// Opens the index, or begins one. One that is damaged, or of another format, is
+    /// begun anew: everything in it can be read again.
+    pub fn open(path: &Path) -> Result<Self, QueueError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
+        }
+        open(path).or_else(|_| begin_anew(path)).map(|sql| Self(Mutex::new(sql))).map_err(failed)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
+        read(&lock(&self.0)).map_err(failed)
+    }
+
+    fn write(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), QueueError> {
+        let mut sql = lock(&self.0);
+        let transaction = sql.transaction().map_err(failed)?;
+        write(&transaction).map_err(failed)?;
+        transaction.commit().map_err(failed)
+    }
+}
+
+fn failed(error: rusqlite::Error) -> QueueError {
+    QueueError::unavailable(INDEXING, error)
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let sql = Connection::open(path)?;
+    sql.busy_timeout(std::time::Duration::from_secs(10))?;
+    sql.pragma_update(None, "journal_mode", "WAL")?;
+    // Lost, it is read again; damaged it must not be, and this keeps it from that.
+    sql.pragma_update(None, "synchronous", "NORMAL")?;
+    sql.pragma_update(None, "cache_size", -65_536)?;
+    let format: i64 = sql.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if format != 0 && format != FORMAT {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    sql.execute_batch(TABLES)?;
+    sql.pragma_update(None, "user_version", FORMAT)?;
+    Ok(sql)
+}
+
+fn begin_anew(path: &Path) -> rusqlite::Result<Connection> {
+    tracing::warn!(file = %path.display(), "the index of events can't be used: it is made anew");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(crate::file::door::beside(path, suffix));
+    }
+    open(path)
+}
+
+fn name(log: Log) -> &'static str {
+    match log {
+        Log::Events => "events",
+        Log::Attempts => "attempts",
+    }
+}
+
+fn note(sql: &Connection, log: Log, last: u64) -> rusqlite::Result<()> {
+    sql.prepare_cached("UPDATE logs SET last = max(last, ?2) WHERE log = ?1")?
+        .execute(params![name(log), signed(last)])
+        .map(drop)
+}
+
+impl HistoryIndex for Index {
+    fn known(&self, log: Log) -> Result<Known, QueueError> {
+        let known = self.read(|sql| {
+            sql.query_row("SELECT life, last FROM logs WHERE log = ?1", [name(log)], |row| {
+                Ok(Known { life: row.get(0)?, last: unsigned(row.get(1)?) })
+            })
+            .optional()
+        });
+        known.map(Option::unwrap_or_default)
+    }
+
+    fn begin(&self, log: Log, life: &str) -> Result<(), QueueError> {
+        self.write(|sql| {
+            sql.execute(&format!("DELETE FROM {}", name(log)), [])?;
+            sql.execute("INSERT OR REPLACE INTO logs VALUES (?1, ?2, 0)", [name(log), life]).map(drop)
+        })
+    }
+
+    fn add_events(&self, events: &[IndexedEvent], last: u64) -> Result<(), QueueError> {
+        self.write(|sql| {
+            let mut insert =
+                sql.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for event in events {
+                let refs = [&event.entity, &event.root].map(|text| text.as_deref().map(digest));
+                let id = event.id.as_bytes();
+                insert.execute(params![signed(event.position), prefix(&event.id), refs[0], refs[1], id])?;
+            }
+            note(sql, Log::Events, last)
+        })
+    }
+
+    fn add_attempts(&self, attempts: &[IndexedAttempt], last: u64) -> Result<(), QueueError> {
+        self.write(|sql| {
+            let mut insert = sql.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4)")?;
+            let (mut position, mut line) = (0, 0_i64);
+            for attempt in attempts {
+                line = if attempt.position == position { line + 1 } else { 0 };
+                position = attempt.position;
+                insert.execute(params![signed(position), line, prefix(&attempt.id), attempt.line])?;
+            }
+            note(sql, Log::Attempts, last)
+        })
+    }
+
+    fn trim(&self, log: Log, first: u64) -> Result<(), QueueError> {
+        let text = format!("DELETE FROM {} WHERE position < ?1", name(log));
+        self.write(|sql| sql.prepare_cached(&text)?.execute([signed(first)]).map(drop))
+    }
+
+    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(u64, EventId)>, QueueError> {
+        let range = prefixes(reference);
+        let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(|sql| {
+            sql.prepare_cached(
+                "SELECT position, id FROM events
+                 WHERE entity = ?1 OR root = ?1 OR prefix BETWEEN ?2 AND ?3
+                 ORDER BY position DESC LIMIT ?4",
+            )?
+            .query_map(params![digest(reference), from, to, limit], |row| {
+                let id: Vec<u8> = row.get(1)?;
+                Ok((unsigned(row.get(0)?), id))
+            })?
+            .filter_map(|row| row.map(|(at, id)| Some((at, EventId::from_bytes(&id).ok()?))).transpose())
+            .collect()
+        })
+    }
+
+    fn attempts(&self, id: EventId) -> Result<Vec<Vec<u8>>, QueueError> {
+        self.read(|sql| {
+            sql.prepare_cached("SELECT data FROM attempts WHERE prefix = ?1 ORDER BY position, line")?
+                .query_map([prefix(&id)], |row| row.get(0))?
+                .collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_model::Environment;
+
+    use super::*;
+
+    fn event(position: u64, entity: &str, root: Option<&str>) -> IndexedEvent {
+        let id = EventId::of(Environment::Sandbox, &position.to_be_bytes());
+        IndexedEvent { position, id, entity: Some(entity.to_owned()), root: root.map(str::to_owned) }
+    }
+
+    #[test]
+    fn it_finds_by_refs_and_ids_and_forgets_what_it_is_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/index.db");
+        let index = Index::open(&path).unwrap();
+        assert_eq!(index.known(Log::Events).unwrap(), Known::default());
+        index.begin(Log::Events, "a").unwrap();
+        let events = [event(1, "F_1", Some("HD_1")), event(2, "HD_1", None), event(3, "HD_2", None)];
+        for _ in 0..2 {
+            index.add_events(&events, 7).unwrap();
+        }
+        let at = |reference: &str| {
+            index.find(reference, 9).unwrap().into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        assert_eq!((at("HD_1"), at("F_1"), at("HD_3")), (vec![2, 1], vec![1], vec![]));
+        assert_eq!(at(&events[2].id.to_string()[..8]), [3]);
+        let attempt =
+            |position, line: &[u8]| IndexedAttempt { position, id: events[1].id, line: line.into() };
+        index.begin(Log::Attempts, "b").unwrap();
+        index.add_attempts(&[attempt(1, b"x"), attempt(1, b"y"), attempt(2, b"z")], 2).unwrap();
+        assert_eq!(index.attempts(events[1].id).unwrap(), [b"x", b"y", b"z"]);
+        index.trim(Log::Events, 3).unwrap();
+        drop(index);
+        let index = Index::open(&path).unwrap();
+        assert_eq!(index.known(Log::Events).unwrap(), Known { life: "a".to_owned(), last: 7 });
+        assert!(index.find("HD_1", 9).unwrap().is_empty());
+        index.begin(Log::Events, "c").unwrap();
+        assert!(index.find("HD_2", 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_index_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.db");
+        std::fs::write(&path, "this is no database, and was never one, however long it is").unwrap();
+        assert_eq!(Index::open(&path).unwrap().known(Log::Attempts).unwrap(), Known::default());
+    }
+}

@@ -1,0 +1,107 @@
+//! Brings an index of events and attempts up to what the streams hold.
+
+use std::sync::Arc;
+
+use event_model::EventId;
+use percent_encoding::percent_decode_str;
+use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Log, QueueError};
+
+use crate::api;
+use crate::attempts::Line;
+use crate::beside::scan::{Scan, Stored};
+use crate::connect::Link;
+use crate::message::text;
+use crate::names::{ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_ID, HEADER_ROOT};
+
+/// Rows written to the index at once.
+const TOGETHER: usize = 8192;
+
+/// Reads what the index has not read yet of both streams.
+pub(crate) async fn catch_up(link: &Link, index: &Arc<dyn HistoryIndex>) -> Result<(), QueueError> {
+    read(link, index, Log::Events).await?;
+    read(link, index, Log::Attempts).await
+}
+
+async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<(), QueueError> {
+    let (stream, subject) = match log {
+        Log::Events => (EVENTS, EVENTS_SUBJECT),
+        Log::Attempts => (ATTEMPTS, ATTEMPTS_LOG),
+    };
+    let info =
+        api::stream_info(link, stream).await.map_err(|error| error.of("looking at what is indexed"))?;
+    let life = info.created.unix_timestamp_nanos().to_string();
+    let mut known = index.known(log)?;
+    // Another stream, or one that ends before what was read: its places are others'.
+    if known.life != life || known.last > info.state.last_sequence {
+        index.begin(log, &life)?;
+        known.last = 0;
+    }
+    index.trim(log, info.state.first_sequence)?;
+    if known.last >= info.state.last_sequence {
+        return Ok(());
+    }
+    let headers_only = log == Log::Events;
+    let scan = Scan { stream, subject: subject.to_owned(), from: known.last + 1, headers_only };
+    let mut rows = Rows { index, log, events: Vec::new(), attempts: Vec::new(), failed: None };
+    scan.each(link, |stored| rows.take(&stored)).await?;
+    // What is between the last of this subject and the end is of no other use.
+    rows.write(info.state.last_sequence);
+    rows.failed.map_or(Ok(()), Err)
+}
+
+/// What was read and is not yet in the index.
+struct Rows<'i> {
+    index: &'i Arc<dyn HistoryIndex>,
+    log: Log,
+    events: Vec<IndexedEvent>,
+    attempts: Vec<IndexedAttempt>,
+    failed: Option<QueueError>,
+}
+
+impl Rows<'_> {
+    /// Says whether to go on.
+    fn take(&mut self, stored: &Stored) -> bool {
+        match self.log {
+            Log::Events => self.events.extend(event(stored)),
+            Log::Attempts => self.attempts.extend(attempts(stored)),
+        }
+        if self.events.len() + self.attempts.len() >= TOGETHER {
+            self.write(stored.sequence);
+        }
+        self.failed.is_none()
+    }
+
+    fn write(&mut self, last: u64) {
+        if self.failed.is_some() {
+            return;
+        }
+        let written = match self.log {
+            Log::Events => self.index.add_events(&self.events, last),
+            Log::Attempts => self.index.add_attempts(&self.attempts, last),
+        };
+        self.failed = written.err();
+        self.events.clear();
+        self.attempts.clear();
+    }
+}
+
+fn event(stored: &Stored) -> Option<IndexedEvent> {
+    let id: EventId = text(&stored.headers, HEADER_ID)?.parse().ok()?;
+    let reference = |name: &'static str| {
+        let entity = percent_decode_str(text(&stored.headers, name)?).decode_utf8_lossy();
+        entity.split_once('/').map(|(_, reference)| reference.to_owned())
+    };
+    let entity = reference("ce-subject");
+    let root = reference(HEADER_ROOT).filter(|root| Some(root) != entity.as_ref());
+    Some(IndexedEvent { position: stored.sequence, id, entity, root })
+}
+
+fn attempts(stored: &Stored) -> Vec<IndexedAttempt> {
+    let lines = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let attempt = |line: &[u8]| {
+        let read: Line = serde_json::from_slice(line).ok()?;
+        let id = read.event.parse().ok()?;
+        Some(IndexedAttempt { position: stored.sequence, id, line: line.to_vec() })
+    };
+    lines.filter_map(attempt).collect()
+}
