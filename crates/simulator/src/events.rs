@@ -1,5 +1,5 @@
-//! The events that Fluent sends: orders, fulfilments, inventory, returns, in
-//! the key order of real bodies, minified.
+//! The events that Fluent sends: orders, fulfilments, consignments, inventory,
+//! returns, in the key order of real bodies, minified.
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ struct Kind {
     statuses: &'static [&'static str],
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 12] = [
     Kind {
         name: "OrderStatusChange",
         entity: "ORDER",
@@ -85,6 +85,29 @@ const KINDS: [Kind; 7] = [
         prefix: "IP",
         statuses: &["ACTIVE"],
     },
+    Kind { name: "OrderBooked", entity: "ORDER", subtype: "HD", prefix: "HD", statuses: &["BOOKED"] },
+    Kind {
+        name: "FulfilmentRequested",
+        entity: "FULFILMENT",
+        subtype: "HD_PFDC",
+        prefix: "FUL",
+        statuses: &["AWAITING_WAVE"],
+    },
+    Kind {
+        name: "ConsignmentCreated",
+        entity: "CONSIGNMENT",
+        subtype: "DEFAULT",
+        prefix: "CON",
+        statuses: &["CREATED"],
+    },
+    Kind {
+        name: "ConsignmentBooked",
+        entity: "CONSIGNMENT",
+        subtype: "DEFAULT",
+        prefix: "CON",
+        statuses: &["BOOKED"],
+    },
+    Kind { name: "ManifestClosed", entity: "WAVE", subtype: "DEFAULT", prefix: "MAN", statuses: &["CLOSED"] },
     Kind {
         name: "ReturnOrderCreated",
         entity: "RETURN_ORDER",

@@ -8,7 +8,7 @@
 
 mod pipeline;
 
-pub(crate) use e2e::{ledger, sink};
+pub(crate) use e2e::{SANDBOX, ledger, sink};
 
 mod cluster;
 mod commands;
@@ -18,8 +18,10 @@ mod faults;
 mod gateway;
 mod http;
 mod matching;
+mod poison;
 mod policies;
 mod privacy;
+mod samples;
 mod settings;
 mod stopping;
 mod tls;

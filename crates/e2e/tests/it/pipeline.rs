@@ -104,6 +104,11 @@ fluentcommerce:
             .starts_with("HTTP/1.1 200")
     }
 
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();

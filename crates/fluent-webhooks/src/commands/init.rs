@@ -89,7 +89,10 @@ mod tests {
             names
         };
         // The first is read beside `schema`, the second below.
-        assert_eq!(files(""), ["application.schema.json", "application.yml", "cluster", "nats"]);
+        assert_eq!(
+            files(""),
+            ["application.schema.json", "application.yml", "cluster", "integrations", "nats"]
+        );
         // Read below; the load balancer's by the load balancer.
         assert_eq!(
             files("cluster"),
@@ -97,6 +100,23 @@ mod tests {
         );
         // The first is read by e2e's servers, both by those of docker-compose.yml.
         assert_eq!(files("nats"), ["accounts.conf", "nats.conf"]);
+    }
+
+    #[test]
+    fn the_integrations_are_valid_and_read_all_that_is_beside_them() {
+        let folder = std::path::Path::new(CONFIG).join("integrations");
+        let (mut templates, mut read) = (Vec::new(), String::new());
+        for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "json") {
+                templates.push(file.file_name().unwrap().to_string_lossy().into_owned());
+                continue;
+            }
+            let routes = Tree::load(&file, []).unwrap().routes(Some(&crate::registry())).unwrap().0;
+            assert!(!routes.is_empty(), "{}", file.display());
+            read.push_str(&std::fs::read_to_string(&file).unwrap());
+        }
+        assert_eq!(templates.len(), 6);
+        templates.iter().for_each(|name| assert!(read.contains(&format!("file: {name} ")), "{name}"));
     }
 
     #[test]

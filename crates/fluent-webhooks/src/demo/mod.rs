@@ -10,6 +10,7 @@
 //! Start reading at [`show`].
 
 mod endpoints;
+mod integrations;
 mod pipeline;
 mod script;
 mod story;

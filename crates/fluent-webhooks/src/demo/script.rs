@@ -5,6 +5,11 @@ use simulator::{Answer, Attempted, Events, Shape, Signed};
 use super::endpoints::{FAILS_TWICE, REFUSED};
 use super::world::{ACCOUNT, World};
 
+/// Where the endpoints of some routes are.
+const SHOP: &str = "shop/hooks/fluent";
+const MESSAGES: &str = "messages/v1/send";
+const WAREHOUSE: &str = "warehouse/api/fulfilments";
+
 /// What should come of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -83,26 +88,24 @@ struct Author<'w> {
 }
 
 impl Author<'_> {
-    /// Orders, pickups and fulfilments, in every shape.
+    /// What the five integrations are for: orders to the ERP and the shop, pickups to
+    /// customers, fulfilments to the warehouse, consignments to the carrier.
     fn everyday(&mut self) -> anyhow::Result<()> {
         for shape in [Shape::Full, Shape::List, Shape::Thin] {
-            self.event("OrderStatusChange", shape, None, "", Outcome::Delivered("orders"))?;
-            self.event("OrderReadyForPickup", shape, None, "", Outcome::Delivered("pickup"))?;
-            self.event(
-                "FulfilmentStatusChange",
-                shape,
-                None,
-                "its endpoint is down for 16 s",
-                Outcome::Delivered("fulfilments"),
-            )?;
+            self.delivered("OrderStatusChange", shape, SHOP)?;
+            self.delivered("OrderReadyForPickup", shape, MESSAGES)?;
+            let (down, delivered) = ("its endpoint is down for 16 s", Outcome::Delivered(WAREHOUSE));
+            self.event("FulfilmentRequested", shape, None, down, delivered)?;
         }
-        self.event(
-            "fc.connect.order.webhook.status-update",
-            Shape::Full,
-            None,
-            "",
-            Outcome::Delivered("orders"),
-        )
+        self.delivered("OrderBooked", Shape::Full, "erp/api/sales-orders")?;
+        self.delivered("ConsignmentCreated", Shape::Full, "carrier/v2/bookings")?;
+        self.delivered("ConsignmentBooked", Shape::List, "carrier/v2/labels")?;
+        self.delivered("ManifestClosed", Shape::Thin, "carrier/v2/manifests")?;
+        self.delivered("fc.connect.order.webhook.status-update", Shape::Full, SHOP)
+    }
+
+    fn delivered(&mut self, name: &str, shape: Shape, endpoint: &'static str) -> anyhow::Result<()> {
+        self.event(name, shape, None, "", Outcome::Delivered(endpoint))
     }
 
     /// What goes wrong behind us.
@@ -113,7 +116,7 @@ impl Author<'_> {
             Shape::Full,
             Some(FAILS_TWICE),
             twice,
-            Outcome::Delivered("pickup"),
+            Outcome::Delivered(MESSAGES),
         )?;
         self.event(
             "ReturnOrderCreated",

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use simulator::{Events, KeyPair, Shape};
 
+use super::integrations;
+
 /// How long the warehouse's endpoint is down. Fluent gives up after 14 s.
 pub(super) const DOWN: Duration = Duration::from_secs(16);
 
@@ -54,6 +56,7 @@ impl World {
         };
         world.sandbox.save(&keys.join("sydney_sandbox"))?;
         world.production.save(&keys.join("sydney_production"))?;
+        integrations::write_files(folder)?;
         fs::write(world.config(), world.settings())
             .with_context(|| format!("writing {}", world.config().display()))?;
         Ok(world)
@@ -83,6 +86,7 @@ impl World {
 
     fn settings(&self) -> String {
         let Self { webhook, health, endpoints, warehouse, .. } = self;
+        let integrations = integrations::routes(*endpoints, *warehouse);
         format!(
             r#"{MARK}
 fluent-connect:
@@ -95,20 +99,9 @@ fluent-connect:
     path: data/queue.db
   health: {health}
   routes:
-    - name: orders
-      match: {{ event: [OrderStatusChange, order_webhook_status, fc.connect.order.webhook.status-update] }}
-      dispatcher: http
-      http: {{ url: "http://{endpoints}/orders" }}
-    - name: pickup-ready
-      match: {{ event: OrderReadyForPickup }}
-      dispatcher: http
-      http: {{ url: "http://{endpoints}/pickup" }}
-      retry: {{ first: 500ms, ceiling: 2s, for: 1h }}
-    - name: warehouse
-      match: {{ entity-type: FULFILMENT }}
-      dispatcher: http
-      http: {{ url: "http://{warehouse}/fulfilments" }}
-      retry: {{ first: 500ms, ceiling: 2s, for: 1h }}
+    # From here on config/integrations, with other addresses and less patience.
+{integrations}
+    # And one whose endpoint never takes what it gets.
     - name: returns
       match: {{ event: ReturnOrderCreated }}
       dispatcher: http

@@ -1,0 +1,78 @@
+//! The sample routes of `config/integrations`, as they are shipped, but for where
+//! their systems are and how patient they are.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+
+macro_rules! samples {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../../../config/integrations/", $name)))),*]
+    };
+}
+
+const ROUTES: [(&str, &str); 5] =
+    samples!["warehouse.yml", "carrier.yml", "erp.yml", "commerce.yml", "notification.yml"];
+
+const TEMPLATES: [(&str, &str); 6] = samples![
+    "warehouse.json",
+    "carrier-booking.json",
+    "carrier-label.json",
+    "carrier-manifest.json",
+    "erp.json",
+    "notification.json",
+];
+
+/// What the samples read from `secrets/`; the last is a key of Standard Webhooks.
+const SECRETS: [(&str, &str); 5] = [
+    ("warehouse", "demo"),
+    ("carrier", "demo"),
+    ("erp", "demo"),
+    ("messages", "demo"),
+    ("shop-signing", "whsec_ZGVtbyBkZW1vIGRlbW8gZGVtbyBkZW1v"),
+];
+
+/// A demo is over before production's patience begins.
+const IMPATIENT: [(&str, &str); 2] =
+    [("ceiling: 10m", "ceiling: 2s"), ("longest-rest: 1m", "longest-rest: 5s")];
+
+/// All routes, as they stand under `routes:`.
+pub(super) fn routes(endpoints: SocketAddr, warehouse: SocketAddr) -> String {
+    let each = ROUTES.iter().map(|(_, text)| text.split_once("  routes:\n").map_or("", |(_, routes)| routes));
+    let mut routes: String = each.collect();
+    for (from, to) in IMPATIENT {
+        routes = routes.replace(from, to);
+    }
+    routes = routes.replace("https://warehouse.example.com", &format!("http://{warehouse}/warehouse"));
+    for host in ["carrier", "erp", "shop", "messages"] {
+        routes =
+            routes.replace(&format!("https://{host}.example.com"), &format!("http://{endpoints}/{host}"));
+    }
+    routes
+}
+
+/// Writes what the routes read beside the settings.
+pub(super) fn write_files(folder: &Path) -> anyhow::Result<()> {
+    let secrets = folder.join("secrets");
+    fs::create_dir_all(&secrets).with_context(|| format!("making {}", secrets.display()))?;
+    let files = TEMPLATES.iter().map(|(name, text)| (folder.join(name), text));
+    for (path, text) in files.chain(SECRETS.iter().map(|(name, text)| (secrets.join(name), text))) {
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_system_of_the_samples_is_played_here() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let routes = routes(address, address);
+        assert!(!routes.contains("example.com"), "{routes}");
+        assert_eq!(routes.matches("    - name: ").count(), 7);
+    }
+}
