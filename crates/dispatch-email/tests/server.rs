@@ -168,3 +168,26 @@ fn the_sample_route_is_right() {
     let routes = Tree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
     assert_eq!(routes.0[0].dispatcher, "email");
 }
+
+#[test]
+fn its_service_checks_its_settings_and_says_what_they_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["route.yml", "pickup.txt"] {
+        fs::copy(sample.join(name), folder.path().join(name)).unwrap();
+    }
+    let run = |argument: &str| {
+        let mut service = Command::new(env!("CARGO_BIN_EXE_fluent-dispatch-email"));
+        service.args([argument, "--config"]).arg(folder.path().join("route.yml")).output().unwrap()
+    };
+    let refused = run("--check");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("route.yml:") && said.contains("smtp-password"), "{said}");
+    fs::create_dir(folder.path().join("secrets")).unwrap();
+    fs::write(folder.path().join("secrets/smtp-password"), "s3cret").unwrap();
+    let good = run("--check");
+    assert!(good.status.success(), "{good:?}");
+    let schema: Value = serde_json::from_slice(&run("--schema").stdout).unwrap();
+    assert!(schema.to_string().contains("\"email\""));
+}

@@ -214,4 +214,25 @@ mod tests {
         assert!(checked(mixed.clone(), false).is_err());
         assert_eq!(checked(mixed, true).unwrap().count(), 2);
     }
+
+    /// Answers something good first, and the metadata service after that.
+    struct Rebinding(std::sync::atomic::AtomicBool);
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, _: Name) -> Resolving {
+            let was_asked = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+            let answer = if was_asked { "169.254.169.254:0" } else { "93.184.216.34:0" };
+            Box::pin(async move { Ok(Box::new(std::iter::once(answer.parse::<SocketAddr>()?)) as Addrs) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_gains_nothing() {
+        let resolver = Rebinding(std::sync::atomic::AtomicBool::default());
+        let checked = Checked { allow_private: true, resolver };
+        let ask = || checked.resolve("hooks.example.com".parse().unwrap());
+        let found: Vec<_> = ask().await.unwrap().collect();
+        assert_eq!(found, ["93.184.216.34:0".parse().unwrap()], "what was checked is what is used");
+        assert!(ask().await.is_err());
+    }
 }

@@ -69,3 +69,29 @@ impl fmt::Debug for Secret {
         f.debug_struct("Secret").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_was_replaced_is_read_when_the_old_one_is_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SecretFile { file: "key".into() };
+        let cx = OpenContext::new("r", folder.path());
+        assert!(Secret::open(&file, &cx).is_err(), "there is none");
+        std::fs::write(folder.path().join("key"), "old\n").unwrap();
+        let secret = Secret::open(&file, &cx).unwrap();
+        assert_eq!(secret.get().unwrap(), "old");
+        std::fs::write(folder.path().join("key"), "new\n").unwrap();
+        assert_eq!(secret.get().unwrap(), "old", "what was just read is believed");
+        secret.read.lock().unwrap().as_mut().unwrap().0 -= FRESH;
+        assert_eq!(secret.get().unwrap(), "new");
+        std::fs::write(folder.path().join("key"), "").unwrap();
+        secret.read.lock().unwrap().as_mut().unwrap().0 -= FRESH;
+        assert!(
+            secret.get().is_err_and(|error| matches!(error, DispatchError::Transient { .. })),
+            "somebody is writing it"
+        );
+    }
+}

@@ -30,11 +30,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use dispatch::{AnyDispatcher, OpenContext, Registry};
+use dispatch::{AnyDispatcher, OpenContext, Registry, RegistryError};
 use event_model::Clock;
 use queue::{Consumer, EventQueue, Filter, Route};
 use service::Shutdown;
-use settings::{RouteSettings, Routes};
+use settings::{RouteSettings, Routes, Tree};
+use telemetry::Chain;
 
 pub use crate::selection::Selection;
 pub use crate::stage::{main, registry};
@@ -62,6 +63,41 @@ pub(crate) struct OpenRoute {
     pub(crate) consumer: Box<dyn Consumer>,
 }
 
+/// Opens the dispatcher of every selected route, and says what its settings name
+/// that is not there or not good.
+pub async fn open_dispatchers(
+    routes: &Routes,
+    selection: &Selection,
+    folder: &Path,
+    registry: &Registry,
+) -> anyhow::Result<Vec<AnyDispatcher>> {
+    let mut dispatchers = Vec::new();
+    for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
+        let cx = OpenContext::new(&*route.name, folder);
+        let opened = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
+        dispatchers.push(opened.map_err(|source| NotOpened { route: route.name.clone(), source })?);
+    }
+    Ok(dispatchers)
+}
+
+/// Why a route can't be run.
+#[derive(Debug, thiserror::Error)]
+#[error("opening route {route}")]
+pub struct NotOpened {
+    /// Its name.
+    pub route: String,
+    /// What its dispatcher says.
+    pub source: RegistryError,
+}
+
+/// Says where in the settings a route stands that can't be opened.
+pub fn located(tree: &Tree, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<NotOpened>() {
+        Some(found) => tree.wrong_route(&found.route, &Chain(&found.source).to_string()).into(),
+        None => error,
+    }
+}
+
 /// Opens every selected route's dispatcher, then joins every selected route:
 /// what can't be delivered is noticed before anything is taken.
 pub async fn open(
@@ -72,15 +108,10 @@ pub async fn open(
     queue: &dyn EventQueue,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
-    let mut dispatchers = Vec::new();
-    let selected: Vec<_> = routes.0.iter().filter(|route| selection.has(&route.name)).collect();
-    for route in &selected {
-        let cx = OpenContext::new(&*route.name, folder);
-        let opened = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
-        dispatchers.push(opened.with_context(|| format!("opening route {}", route.name))?);
-    }
+    let dispatchers = open_dispatchers(routes, selection, folder, registry).await?;
+    let selected = routes.0.iter().filter(|route| selection.has(&route.name));
     let mut open = Vec::new();
-    for (settings, dispatcher) in selected.into_iter().cloned().zip(dispatchers) {
+    for (settings, dispatcher) in selected.cloned().zip(dispatchers) {
         let route = Route {
             name: settings.name.clone(),
             filter: settings.terms.clone().into(),

@@ -11,7 +11,7 @@ use queue::{EventQueue, UNROUTED};
 use service::{Readiness, Shutdown, StageArgs};
 use settings::{QueueSettings, Routes, Tree};
 
-use crate::{Selection, open};
+use crate::{Selection, located, open, open_dispatchers};
 
 /// Delivers events from the queue to the systems that need them.
 #[derive(Debug, Parser)]
@@ -22,6 +22,9 @@ struct Args {
     /// Run only these routes of the settings; `unrouted` names what no route matches
     #[arg(long, value_name = "NAME", num_args = 1..)]
     route: Vec<String>,
+    /// Print the JSON Schema of the settings, with the dispatchers of this binary
+    #[arg(long)]
+    schema: bool,
 }
 
 /// The dispatchers that come with the product.
@@ -31,16 +34,29 @@ pub fn registry() -> Registry {
 
 /// Runs the routes of the settings as a process of its own, with these
 /// dispatchers.
+#[expect(clippy::print_stdout, reason = "the answer to a question")]
 pub fn main(registry: &Registry) -> ExitCode {
     let args = Args::parse();
     if args.stage.is_ready {
         return service::code(args.stage.ask());
+    }
+    if args.schema {
+        println!("{:#}", settings::schema(registry));
+        return ExitCode::SUCCESS;
     }
     let plan = service::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return service::code(Err(error)),
     };
+    if args.stage.check {
+        return service::run(|_| async move {
+            let opened = open_dispatchers(&plan.routes, &plan.selection, &plan.tree.folder(), registry).await;
+            opened.map_err(|error| located(&plan.tree, error))?;
+            args.stage.is_good();
+            Ok(())
+        });
+    }
     let _logs = args.stage.start_logs();
     service::run(|shutdown| plan.run(registry, shutdown))
 }
@@ -96,7 +112,7 @@ impl Plan {
         let opening = open(&self.routes, &self.selection, &folder, registry, &**queue, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
-        let dispatching = dispatching?;
+        let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;
         tracing::info!(routes = dispatching.routes.len(), "delivering");
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await

@@ -46,6 +46,9 @@ enum Command {
         /// with these settings would begin, leave behind and match anew
         #[arg(long)]
         against: bool,
+        /// Take routes whose dispatcher this binary does not have as another's
+        #[arg(long)]
+        partly: bool,
     },
     /// Write a settings file to begin with
     Init(commands::init::Args),
@@ -122,12 +125,10 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
-            Command::Check { common, against: false } => {
-                service::code(commands::check::run(&common, registry))
+            Command::Check { common, against: false, partly } => {
+                service::run(|_| commands::check::run(common, partly, registry))
             }
-            Command::Check { common, against: true } => {
-                service::run(|_| commands::changes::run(common, registry))
-            }
+            Command::Check { common, against: true, .. } => service::run(|_| commands::changes::run(common)),
             Command::Init(args) => service::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
             Command::Events { common, command } => {

@@ -67,7 +67,7 @@ impl Plan {
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins when accepting is sure to, and not after it.
-        let dispatching = dispatching?;
+        let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
         gateway::start(&self.gateway, queue, shutdown).await?;
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await

@@ -34,6 +34,10 @@ pub fn main() -> ExitCode {
         Ok(plan) => plan,
         Err(error) => return service::code(Err(error)),
     };
+    if args.check {
+        args.is_good();
+        return ExitCode::SUCCESS;
+    }
     let _logs = args.start_logs();
     service::run(|shutdown| plan.run(shutdown))
 }

@@ -49,6 +49,8 @@ pub struct RouteState {
     pub position: u64,
     /// Events behind that position, matching or not.
     pub behind: u64,
+    /// Events that the queue keeps, before that position and behind it.
+    pub kept: u64,
     /// Deliveries waiting for a retry.
     pub waiting: u64,
     /// Deliveries being attempted.

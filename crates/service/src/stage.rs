@@ -35,6 +35,9 @@ pub struct StageArgs {
     /// for container health checks
     #[arg(long)]
     pub is_ready: bool,
+    /// Read the settings and what they name, say whether it is good, and end
+    #[arg(long)]
+    pub check: bool,
 }
 
 impl StageArgs {
@@ -52,6 +55,12 @@ impl StageArgs {
         stream.read_to_string(&mut answer)?;
         ensure!(answer.starts_with("HTTP/1.1 200"), "not ready");
         Ok(())
+    }
+
+    /// Says that the settings are good.
+    #[expect(clippy::print_stdout, reason = "the answer to a question")]
+    pub fn is_good(&self) {
+        println!("{} is valid", self.config.display());
     }
 
     /// Begins to log.

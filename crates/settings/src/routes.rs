@@ -174,6 +174,25 @@ impl Tree {
     /// Reads the routes. With a registry, each dispatcher and its table are
     /// checked; without, they are opaque.
     pub fn routes(&self, registry: Option<&Registry>) -> Result<Routes, SettingsError> {
+        self.routes_known_to(registry, false)
+    }
+
+    /// The same, where other binaries may have dispatchers that are not in `registry`:
+    /// their tables are theirs to understand.
+    pub fn routes_of(&self, registry: &Registry) -> Result<Routes, SettingsError> {
+        self.routes_known_to(Some(registry), true)
+    }
+
+    /// An error about the route of this name: what it names outside the settings is not
+    /// there, or not good.
+    pub fn wrong_route(&self, name: &str, why: &str) -> SettingsError {
+        let routes = self.value_at(&PATH);
+        let is_it = |route: &Value| route.get("name").and_then(Value::as_str) == Some(name);
+        let index = routes.as_array().and_then(|routes| routes.iter().position(is_it)).unwrap_or(0);
+        self.invalid(&[PATH[0], PATH[1], &index.to_string()], why)
+    }
+
+    fn routes_known_to(&self, registry: Option<&Registry>, partly: bool) -> Result<Routes, SettingsError> {
         let listed = match self.value_at(&PATH) {
             Value::Null => Vec::new(),
             Value::Array(routes) => routes,
@@ -188,6 +207,8 @@ impl Tree {
         for (index, value) in listed.into_iter().enumerate() {
             let index = index.to_string();
             let path = [PATH[0], PATH[1], &index];
+            let kind = value.get("dispatcher").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let registry = registry.filter(|known| !partly || known.kinds().any(|known| known == kind));
             // First, or its table would be an unknown key, which misleads.
             self.check_kind(&path, &value, registry)?;
             let route = self.route(&path, value)?;

@@ -167,6 +167,18 @@ async fn one_login_serves_all_and_is_renewed_when_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_endpoint_answers_is_kept_nowhere_unless_asked_for() {
+    let refusal = || Response::builder().status(422).body(Body::from("CANARY-IN-ANSWER")).unwrap();
+    let sink = Sink::answering(move |_, _| refusal()).await;
+    let pipeline = with_files(&route(&sink, "timeout: 5s"), &[]);
+    pipeline.accept(&signed("E", "QUIET")).await;
+    until("it is dead", || pipeline.json(&["dead-letters", "list"]) != json!([])).await;
+    let story = pipeline.json(&["events", "show", "QUIET"]).to_string();
+    assert!(story.contains("422") && !story.contains("CANARY"), "{story}");
+    assert!(!pipeline.log().contains("CANARY"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statuses_mean_what_the_settings_say_and_an_excerpt_is_kept_when_asked_for() {
     let sink = Sink::answering(|request, before| match (request.header("ce-subject"), before) {
         ("ORDER/DONE", _) => status(409),

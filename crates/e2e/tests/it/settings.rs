@@ -190,3 +190,20 @@ fn a_file_that_is_not_there_says_how_to_get_one() {
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("fluent-webhooks init"));
 }
+
+#[test]
+fn what_a_table_names_must_be_there_and_another_binarys_routes_are_its_own() {
+    let routes = "    - { name: a, match: {}, dispatcher: http, http: { url: \"http://x.example.com\", template: { file: gone.json } } }\n";
+    let pipeline = Pipeline::prepare(routes);
+    let output = pipeline.command(&["check"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("application.yml:") && said.contains("gone.json"), "{said}");
+
+    let pipeline = Pipeline::prepare("    - { name: a, match: {}, dispatcher: email, email: { to: x } }\n");
+    let output = pipeline.command(&["check"]);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let output = pipeline.command(&["check", "--partly"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("email"));
+}

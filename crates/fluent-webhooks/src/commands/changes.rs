@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use dispatch::Registry;
 use queue::{Filter, RouteState, Start, UNROUTED};
 use serde::Serialize;
 use settings::RouteSettings;
@@ -34,8 +33,9 @@ struct Finding {
     means: &'static str,
 }
 
-pub(crate) async fn run(common: Common, registry: &Registry) -> anyhow::Result<()> {
-    let routes = open::tree(&common.config)?.routes(Some(registry))?;
+pub(crate) async fn run(common: Common) -> anyhow::Result<()> {
+    // Whoever runs a route knows its dispatcher; here its match matters.
+    let routes = open::tree(&common.config)?.routes(None)?;
     let known = open::stores(&common.config).await?.routes().await?;
     let findings = compare(&routes.0, known);
     if common.json {
@@ -55,7 +55,7 @@ pub(crate) async fn run(common: Common, registry: &Registry) -> anyhow::Result<(
 }
 
 fn compare(routes: &[RouteSettings], known: Vec<RouteState>) -> Vec<Finding> {
-    let stored = known.iter().map(|state| state.position + state.behind).max().unwrap_or(0);
+    let stored = known.iter().map(|state| state.kept).max().unwrap_or(0);
     let mut known: BTreeMap<String, RouteState> = known
         .into_iter()
         .filter(|state| state.name != UNROUTED)

@@ -1,15 +1,23 @@
 use dispatch::Registry;
+use dispatcher::Selection;
 use queue::{Start, Terms};
 use serde_json::json;
-use settings::{Gateway, QueueSettings, RouteSettings, Tree};
+use settings::{Gateway, QueueSettings, RouteSettings, Routes, Tree};
 use verifier::PublicKey;
 
 use crate::cli::Common;
 use crate::{open, output};
 
-pub(crate) fn run(common: &Common, registry: &Registry) -> anyhow::Result<()> {
+pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> anyhow::Result<()> {
     let tree = open::tree(&common.config)?;
-    let (gateway, queue, routes) = (tree.gateway()?, tree.queue()?, tree.routes(Some(registry))?);
+    let (gateway, queue) = (tree.gateway()?, tree.queue()?);
+    let routes = if partly { tree.routes_of(registry)? } else { tree.routes(Some(registry))? };
+    let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
+    let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
+    // What their tables name must be there too: secrets, templates, certificates.
+    let opened =
+        dispatcher::open_dispatchers(&ours, &Selection::everything(), &tree.folder(), registry).await;
+    opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json {
         return output::json(&json!({
             "config": common.config,

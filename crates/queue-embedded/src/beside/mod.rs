@@ -156,7 +156,8 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
             (SELECT count(*) FROM dead_letters l WHERE l.route = r.name),
             (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
-            EXISTS (SELECT 1 FROM meta m WHERE m.key = 'paused: ' || r.name)
+            EXISTS (SELECT 1 FROM meta m WHERE m.key = 'paused: ' || r.name),
+            (SELECT count(*) FROM bodies)
          FROM routes r ORDER BY r.id",
     )?
     .query_map([], |row| {
@@ -172,6 +173,7 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             dead: number(5)?,
             filter: row.get(6)?,
             paused: row.get(7)?,
+            kept: number(8)?,
         })
     })?
     .collect()

@@ -24,7 +24,8 @@ pub(crate) async fn routes(link: &Link, stream: &str) -> Result<Vec<Info>, Queue
 /// Where every route stands.
 pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
-    let last = shared.standing.look().await?.last;
+    let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(LOOKING))?;
+    let (last, kept) = (info.state.last_sequence, info.state.messages);
     let events = routes(link, EVENTS).await?;
     let retries: BTreeMap<String, Info> =
         routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
@@ -42,6 +43,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
         states.push(RouteState {
             position,
             behind: last.saturating_sub(position),
+            kept,
             waiting: wait.len() as u64 + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
             dead: dead.get(&name).copied().unwrap_or(0),
