@@ -139,7 +139,10 @@ fn report(
     took: &[Duration],
 ) -> ExitCode {
     let allowed = outcome.accepted / 50 + faults.values().sum::<usize>() * 4 * IN_FLIGHT;
-    let is_good = outcome.lost.is_empty() && outcome.invented.is_empty() && outcome.again <= allowed;
+    let is_good = outcome.accepted > 0
+        && outcome.lost.is_empty()
+        && outcome.invented.is_empty()
+        && outcome.again <= allowed;
     let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     let commit =
         commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();

@@ -1,10 +1,17 @@
-//! The invariants after a run: nothing lost, nothing invented, few duplicates.
+//! The invariants after a run: nothing lost, nothing invented, few duplicates. An
+//! answer of 200 without anything durable behind it (I6) shows as a loss: senders
+//! never retry, and services are killed.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::deployment::Deployment;
 use crate::sink::Sink;
+
+/// Longest wait for the last deliveries to be settled: a lease, and a little more.
+const REST: Duration = Duration::from_secs(45);
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +57,7 @@ pub async fn settle(
             letters.as_array().unwrap().iter().filter_map(|letter| letter["eventId"].as_str()).collect();
         missing.retain(|id| !dead.contains(id.as_str()));
     }
+    rest(deployment).await;
     let counts = sink.counts();
     Outcome {
         sent: sent.len(),
@@ -59,6 +67,21 @@ pub async fn settle(
         invented: counts.keys().filter(|id| !sent.contains(*id)).cloned().collect(),
         again: counts.values().map(|count| count - 1).sum(),
         drained_in,
+    }
+}
+
+/// Waits until nothing is on its way any more, or for a while: what comes twice may
+/// come late.
+async fn rest(deployment: &Deployment) {
+    let began = Instant::now();
+    let is_at_rest = |route: &Value| ["behind", "waiting", "in-flight"].iter().all(|count| route[count] == 0);
+    while began.elapsed() < REST {
+        let output = deployment.command("operator", &["routes", "list", "--json"]);
+        let routes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        if !routes.is_empty() && routes.iter().all(is_at_rest) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 

@@ -211,12 +211,8 @@ impl Feeder {
         choose: fn(std::vec::IntoIter<u64>) -> Option<u64>,
     ) -> rusqlite::Result<bool> {
         let last = self.shared.last.load(Ordering::Acquire);
-        let scans: Vec<u64> = routes
-            .iter()
-            .filter_map(|route| route.room())
-            .map(|(_, scan)| scan)
-            .filter(|scan| *scan < last)
-            .collect();
+        let scans: Vec<u64> =
+            routes.iter().filter_map(|route| route.wants_more()).filter(|scan| *scan < last).collect();
         let Some(from) = choose(scans.into_iter()) else { return Ok(false) };
         let (events, end) = self.read(from, last)?;
         for route in routes {

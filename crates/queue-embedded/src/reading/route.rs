@@ -147,6 +147,14 @@ impl RouteBuffer {
         (!full).then(|| (MAX_READY - state.ready.len(), state.scan))
     }
 
+    /// Where to read on from, if it is worth a read: rows that are read for one free
+    /// place are read again for the next.
+    pub(crate) fn wants_more(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        let is_half_empty = state.ready.len() <= MAX_READY / 2 && state.bytes <= MAX_BYTES / 2;
+        (is_half_empty && !state.stale).then_some(state.scan)
+    }
+
     pub(crate) fn is_half_empty(&self) -> bool {
         lock(&self.state).ready.len() <= MAX_READY / 2
     }

@@ -19,6 +19,8 @@ pub(crate) struct Claim {
     taken: Taken,
     /// The cursor was not where this claim expects it.
     overtaken: bool,
+    /// Something was not as the tail reader saw it.
+    missed: bool,
     now: i64,
     reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
 }
@@ -30,7 +32,7 @@ impl Claim {
         taken: Taken,
         reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
     ) -> Self {
-        Self { route, shared, taken, overtaken: false, now: 0, reply }
+        Self { route, shared, taken, overtaken: false, missed: false, now: 0, reply }
     }
 }
 
@@ -48,11 +50,16 @@ impl Job for Claim {
                 claimed.push(pick);
             } else {
                 // The reader saw the row before its last attempt: look again.
+                self.missed = true;
                 self.route.waits_until(i64::MIN);
             }
         }
         self.taken.picks = claimed;
         Ok(())
+    }
+
+    fn feeds(&self) -> bool {
+        self.overtaken || self.missed
     }
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {

@@ -141,6 +141,10 @@ impl Job for Settle {
         Ok(())
     }
 
+    fn feeds(&self) -> bool {
+        self.due.is_some()
+    }
+
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         match (&self.change, &committed) {
             (Change::Alone(_), _) => {}

@@ -31,6 +31,12 @@ pub(crate) trait Job: Send {
     /// whole group; an answer of another kind is kept for [`Job::finish`].
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()>;
 
+    /// Whether the tail reader may find something new, after this was applied. It
+    /// is not woken for what only ends.
+    fn feeds(&self) -> bool {
+        true
+    }
+
     /// Tells whoever waits, after the commit or instead of it.
     fn finish(self: Box<Self>, committed: Result<(), QueueError>);
 }
@@ -94,10 +100,13 @@ impl Writer {
                 self.shared.note(failure);
             }
         }
+        let feeds = result.is_err() || group.iter().any(|job| job.feeds());
         for job in group {
             job.finish(result.clone().map_err(QueueError::from));
         }
-        self.shared.wake_feeder();
+        if feeds {
+            self.shared.wake_feeder();
+        }
     }
 
     fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {

@@ -40,6 +40,10 @@ impl Subject {
         Ok(Self { address: line.trim().parse().context("the subject did not start")?, child })
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn load(&self, requests: &[Vec<u8>], new_each: bool) -> anyhow::Result<Row> {
         let before = cpu::of(self.child.id())?;
         let loaded = load::run(self.address, requests, CONNECTIONS, new_each)?;
@@ -55,8 +59,13 @@ impl Drop for Subject {
     }
 }
 
+/// A bare axum route, as a floor or as an endpoint.
+pub(crate) fn start_axum() -> anyhow::Result<Subject> {
+    Subject::start(&["axum".as_ref()])
+}
+
 pub(crate) fn load_axum(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {
-    Subject::start(&["axum".as_ref()])?.load(&signed.requests, new_each)
+    start_axum()?.load(&signed.requests, new_each)
 }
 
 pub(crate) fn load_gateway(signed: &Signed, new_each: bool) -> anyhow::Result<Row> {

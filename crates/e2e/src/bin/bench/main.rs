@@ -10,11 +10,13 @@
 mod child;
 mod cpu;
 mod floors;
+mod history;
 mod inputs;
 mod load;
 mod memory;
 mod nats;
 mod report;
+mod routes;
 mod stages;
 mod subjects;
 
@@ -110,6 +112,8 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     let pull = report.add("floor: bare pull consumer", floors::pull(backlog)?);
     let noop = stages::dispatcher(backlog)?.of_floor(pull.cpu_us).wanted(0.8 * gateway.rate, f64::INFINITY);
     report.add("dispatcher, no-op, working off a backlog", noop);
+    routes::measure(&mut report, pull.cpu_us, scale)?;
+    history::embedded(&mut report, 1_000_000 / scale)?;
     for row in memory::rows(1_000_000 / scale)? {
         report.memory(row);
     }

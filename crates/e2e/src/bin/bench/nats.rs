@@ -12,12 +12,11 @@ use futures::StreamExt;
 use nats_server::Cluster;
 use queue::EventQueue;
 use queue_nats::{JetStream, Options, cluster};
-use tokio::task::JoinSet;
 
 use crate::child::{load_axum, start_gateway_on_nats};
 use crate::inputs::Inputs;
 use crate::report::{Report, Row};
-use crate::stages::{disk, events, runtime, work_off};
+use crate::stages::{Noop, disk, each, events, route, runtime, work_off};
 use crate::{CONNECTIONS, cpu, floors};
 
 /// Servers with their streams, on the disk that the workspace is on.
@@ -149,7 +148,8 @@ impl Servers {
             for _ in 0..how_many {
                 queues.push(self.queue().await?);
             }
-            let row = work_off(&queues, count).await;
+            let registry = dispatch::Registry::new().with::<Noop>();
+            let row = work_off(&queues, vec![route("all")], &registry, count).await;
             for queue in queues {
                 queue.close().await;
             }
@@ -177,28 +177,6 @@ async fn send_batch(client: &async_nats::Client, events: &[Event]) -> anyhow::Re
     Ok(())
 }
 
-async fn each<F, D>(events: Vec<Event>, publish: F) -> anyhow::Result<Row>
-where
-    F: Fn(Event) -> D + Clone + Send + 'static,
-    D: Future<Output = anyhow::Result<()>> + Send,
-{
-    let (count, began, before) = (events.len(), Instant::now(), cpu::own());
-    let mut tasks = JoinSet::new();
-    for share in events.chunks(count.div_ceil(CONNECTIONS)) {
-        let (publish, share) = (publish.clone(), share.to_vec());
-        tasks.spawn(async move {
-            for event in share {
-                publish(event).await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
-    Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
-}
-
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
@@ -212,6 +190,8 @@ pub(crate) enum Part {
     Dying,
     /// Publishing while more and more is there
     Filling,
+    /// Saying what happened to an order
+    History,
 }
 
 /// Every row of the cluster, or of one part.
@@ -230,6 +210,11 @@ pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report>
             Part::Dispatcher => dispatchers(&mut report, 100_000 / scale)?,
             Part::Dying => dying(&mut report, &inputs)?,
             Part::Filling => filling(&mut report, scale)?,
+            Part::History => {
+                let servers = Servers::start(1, false)?;
+                let publish = |count| servers.publish_together(count).map(drop);
+                crate::history::on_nats(&mut report, &servers.options, publish, 1_000_000 / scale)?;
+            }
         }
     }
     Ok(report)

@@ -65,9 +65,18 @@ impl Row {
     }
 }
 
+/// How long something took that is done once.
+#[derive(Clone, Debug, Serialize)]
+struct Took {
+    name: String,
+    ms: f64,
+    wanted_ms: Option<f64>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    times: Vec<Took>,
     memory: Vec<Waiting>,
 }
 
@@ -77,6 +86,14 @@ impl Report {
         crate::inputs::eprintln(&format!("{name}: {:.0}/s, {:.1} us", row.rate, row.cpu_us));
         self.rows.push(row.clone());
         row
+    }
+
+    /// `wanted` is the longest it should take.
+    pub(crate) fn time(&mut self, name: &str, took: Duration, wanted: Duration) {
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        crate::inputs::eprintln(&format!("{name}: {:.0} ms", ms(took)));
+        let wanted_ms = (wanted != Duration::MAX).then(|| ms(wanted));
+        self.times.push(Took { name: name.to_owned(), ms: ms(took), wanted_ms });
     }
 
     pub(crate) fn memory(&mut self, waiting: Waiting) {
@@ -101,6 +118,15 @@ impl Report {
             ]);
         }
         println!("\n{table}\n");
+        for Took { name, ms, wanted_ms } in &self.times {
+            let goal = wanted_ms.map_or(String::new(), |wanted| {
+                format!(", {} ({wanted:.0} ms)", if ms <= &wanted { "ok" } else { "MISSED" })
+            });
+            println!("{name}: {ms:.0} ms{goal}");
+        }
+        if self.memory.is_empty() {
+            return Ok(());
+        }
         let idle = self.memory.get(1).map_or(0, |waiting| waiting.bytes) as f64;
         for Waiting { events, bytes } in &self.memory {
             let (mib, change) = (*bytes as f64 / f64::from(1 << 20), *bytes as f64 / idle * 100.0 - 100.0);
@@ -115,7 +141,7 @@ impl Report {
     pub(crate) fn print_json(&self) -> anyhow::Result<()> {
         let memory: Vec<_> =
             self.memory.iter().map(|w| serde_json::json!({"events": w.events, "bytes": w.bytes})).collect();
-        let report = serde_json::json!({"rows": self.rows, "memory": memory});
+        let report = serde_json::json!({"rows": self.rows, "times": self.times, "memory": memory});
         println!("{}", serde_json::to_string_pretty(&report)?);
         Ok(())
     }

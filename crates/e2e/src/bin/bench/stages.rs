@@ -18,9 +18,10 @@ use serde::Deserialize;
 use service::Shutdown;
 use settings::{RetrySettings, RouteSettings, Routes};
 use simulator::Events;
+use tokio::task::JoinSet;
 
-use crate::cpu;
 use crate::report::Row;
+use crate::{CONNECTIONS, cpu};
 
 /// Attempts at once: enough that the group's fsync is shared by many.
 const CONCURRENCY: usize = 256;
@@ -63,14 +64,15 @@ pub(crate) async fn backlog(folder: &Path, count: usize) -> anyhow::Result<Arc<E
     Ok(queue)
 }
 
-static DELIVERED: AtomicUsize = AtomicUsize::new(0);
+/// Everything that was delivered, by whichever dispatcher.
+pub(crate) static DELIVERED: AtomicUsize = AtomicUsize::new(0);
 
 /// Does nothing, and counts it.
 #[derive(Debug)]
-struct Noop;
+pub(crate) struct Noop;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-struct NoopSettings {}
+pub(crate) struct NoopSettings {}
 
 impl Dispatcher for Noop {
     const KIND: &'static str = "noop";
@@ -91,16 +93,18 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
-        let row = work_off(&[queue.clone() as Arc<dyn EventQueue>], count).await?;
+        let registry = Registry::new().with::<Noop>();
+        let row =
+            work_off(&[queue.clone() as Arc<dyn EventQueue>], vec![route("all")], &registry, count).await?;
         queue.close().await;
         Ok(row)
     })
 }
 
-/// A dispatcher at each of these, until so many are delivered.
-pub(crate) async fn work_off(queues: &[Arc<dyn EventQueue>], count: usize) -> anyhow::Result<Row> {
-    let route = RouteSettings {
-        name: "all".to_owned(),
+/// A route for everything that does nothing with it.
+pub(crate) fn route(name: &str) -> RouteSettings {
+    RouteSettings {
+        name: name.to_owned(),
         terms: Terms::default(),
         start: Start::Beginning,
         concurrency: CONCURRENCY,
@@ -109,20 +113,53 @@ pub(crate) async fn work_off(queues: &[Arc<dyn EventQueue>], count: usize) -> an
         breaker: None,
         dispatcher: "noop".to_owned(),
         table: serde_json::json!({}),
-    };
-    let (registry, routes) = (Registry::new().with::<Noop>(), Routes(vec![route]));
+    }
+}
+
+/// A dispatcher with these routes at each queue, until so many are delivered.
+pub(crate) async fn work_off(
+    queues: &[Arc<dyn EventQueue>],
+    routes: Vec<RouteSettings>,
+    registry: &Registry,
+    count: usize,
+) -> anyhow::Result<Row> {
+    let routes = Routes(routes);
     let shutdown = Shutdown::manual(Duration::from_secs(30));
     let wanted = DELIVERED.load(Ordering::Relaxed) + count;
     let (began, before) = (Instant::now(), cpu::own());
     for queue in queues {
         let (everything, clock) = (Selection::everything(), Arc::new(SystemClock));
         let opened =
-            dispatcher::open(&routes, &everything, Path::new("."), &registry, &**queue, clock).await?;
+            dispatcher::open(&routes, &everything, Path::new("."), registry, &**queue, clock).await?;
         opened.start(&shutdown);
     }
     while DELIVERED.load(Ordering::Relaxed) < wanted {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
     shutdown.finish().await;
+    Ok(row)
+}
+
+/// Does this with each event, as many at once as there are connections.
+pub(crate) async fn each<F, D>(events: Vec<Event>, work: F) -> anyhow::Result<Row>
+where
+    F: Fn(Event) -> D + Clone + Send + 'static,
+    D: Future<Output = anyhow::Result<()>> + Send,
+{
+    let (count, began, before) = (events.len(), Instant::now(), cpu::own());
+    let mut tasks = JoinSet::new();
+    for share in events.chunks(count.div_ceil(CONNECTIONS)) {
+        let (work, share) = (work.clone(), share.to_vec());
+        tasks.spawn(async move {
+            for event in share {
+                work(event).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
     Ok(Row::new(count, began.elapsed(), cpu::own().saturating_sub(before)))
 }

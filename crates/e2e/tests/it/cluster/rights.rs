@@ -69,11 +69,16 @@ async fn nobody_may_more_than_they_need() {
         let subject = format!("$JS.API.{subject}");
         assert!(is_answered(&deployment, "dispatcher", &subject, "{\"seq\":1}").await, "{subject}");
     }
+    // What a gateway asks only when it reads back.
+    let read_back = "$JS.API.STREAM.MSG.GET.FLUENT_EVENTS";
+    assert!(is_answered(&deployment, "gateway", read_back, "{\"seq\":1}").await, "{read_back}");
     // What a service was refused, it says: nothing was, in a run with every part.
     let services = deployment.gateways.iter().chain(&deployment.dispatchers);
     for service in services {
         assert!(!service.log().contains("Permissions Violation"), "{}", service.log());
     }
-    let wrong = deployment.command("operator", &["cluster", "init"]);
-    assert!(!wrong.status.success() || String::from_utf8_lossy(&wrong.stdout).contains("good"));
+    let text = std::fs::read_to_string(deployment.folder.path().join("operator.yml")).unwrap();
+    std::fs::write(deployment.folder.path().join("greedy.yml"), text.replace("1GiB", "2GiB")).unwrap();
+    let wrong = deployment.command("greedy", &["cluster", "init"]);
+    assert!(!wrong.status.success(), "an operator changes no streams: {wrong:?}");
 }

@@ -166,3 +166,27 @@ async fn one_settings_file_serves_both_stages() {
     assert_eq!(sender.send(&signed("E", "SHARED")).await.answer.unwrap().status, 200);
     until("it arrived", PATIENCE, || sink.len() == 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_gateway_is_gone_is_looked_into_and_emptied() {
+    let sink = Sink::open().await;
+    let mut deployment = Deployment::prepare(one_server(sink.route("all", "match: {}, start: beginning")));
+    deployment.make_streams();
+    deployment.servers.kill_all();
+    deployment.gateways[0].restart();
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
+    for number in 0..5 {
+        let sent = sender.send(&signed("E", &format!("LEFT_{number}"))).await;
+        assert_eq!(sent.answer.unwrap().status, 200);
+    }
+    deployment.gateways[0].kill();
+    let spool = deployment.spool(0);
+    let path = spool.to_str().unwrap();
+    let state = deployment.json(&["spool", "status", "--path", path]);
+    assert_eq!((&state["unsent"], &state["unconfirmed"]), (&5.into(), &0.into()), "{state}");
+    deployment.servers.start_all().unwrap();
+    let drained = deployment.json(&["spool", "drain", "--path", path]);
+    assert_eq!((&drained["sent"], &drained["left"]), (&5.into(), &0.into()), "{drained}");
+    deployment.dispatchers[0].restart();
+    until("each arrived", PATIENCE, || sink.counts().len() == 5).await;
+}
