@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::server::{Options, Place, Server, free_port};
+use crate::free_port;
+use crate::server::{Options, Place, Server};
 
 /// Servers that know each other, or one alone.
 #[derive(Debug)]

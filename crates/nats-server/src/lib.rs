@@ -15,8 +15,10 @@
 
 mod binary;
 mod cluster;
+mod port;
 mod server;
 
 pub use crate::binary::{VERSION, find};
 pub use crate::cluster::Cluster;
+pub use crate::port::free_port;
 pub use crate::server::{Options, Place, Server};

@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -81,11 +81,6 @@ pub struct Server {
     child: Option<Child>,
 }
 
-/// A port that was free just now.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 impl Server {
     /// Writes the configuration of a server called `name` at `place`, with its
     /// data in `folder`. `cluster` is the configuration's part about the others.
@@ -97,7 +92,7 @@ impl Server {
         options: &Options,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
-        let (port, monitor) = (free_port()?, free_port()?);
+        let (port, monitor) = (crate::free_port()?, crate::free_port()?);
         let sync = if options.sync_always { "always" } else { "2m" };
         let (store, max, more) = (folder.join("store"), &options.max_file, &options.more);
         let address = place.address;

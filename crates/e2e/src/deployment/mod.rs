@@ -6,7 +6,7 @@ mod check;
 mod service;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -221,9 +221,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// Ports that were free just now.
 pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<SocketAddr> = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    ports.try_into().unwrap()
+    [(); N].map(|()| SocketAddr::from(([127, 0, 0, 1], nats_server::free_port().unwrap())))
 }
 
 /// Waits until `done`, which must come true within `patience`.

@@ -1,7 +1,7 @@
 //! One service as a process, with keys, settings and a queue file of its own.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -213,9 +213,7 @@ pub(crate) fn http(address: SocketAddr, request: &str) -> String {
 }
 
 pub(crate) fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<SocketAddr> = held.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    ports.try_into().unwrap()
+    [(); N].map(|()| SocketAddr::from(([127, 0, 0, 1], nats_server::free_port().unwrap())))
 }
 
 /// Waits until `done`, which must come true.

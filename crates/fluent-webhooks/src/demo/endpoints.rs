@@ -12,7 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
 use service::Shutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 
 use super::story::{Delivered, Story};
@@ -38,9 +38,12 @@ impl Endpoints {
         let listener = listen(world.endpoints).await?;
         shutdown.spawn_unwaited(endpoints.clone().serve(listener));
         let (late, address) = (endpoints.clone(), world.warehouse);
+        // Taken now, so that nobody else takes it, and deaf until it is back.
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(address).with_context(|| format!("taking {address}"))?;
         shutdown.spawn_unwaited(async move {
             sleep(DOWN).await;
-            if let Ok(listener) = listen(address).await {
+            if let Ok(listener) = socket.listen(1024) {
                 late.story.tell("back", "the warehouse's endpoint");
                 late.serve(listener).await;
             }

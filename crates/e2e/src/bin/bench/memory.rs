@@ -1,6 +1,6 @@
 //! Resident memory of the whole service, idle and with a backlog.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ struct Service(Child);
 impl Service {
     /// The service with a route that hardly moves.
     fn start(folder: &Path) -> anyhow::Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let config = folder.join("application.yml");
         std::fs::write(&config, settings(address)?)?;
         let program = std::env::current_exe()?.with_file_name("pipeline");
