@@ -1,7 +1,5 @@
 //! A file of an older format is taken over with all it holds.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::sync::Arc;
 
 use event_model::SystemClock;

@@ -49,7 +49,7 @@ fn resident(pid: u32) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoints_that_are_endless_trickle_reset_or_say_nothing_are_bounded() {
-    const CHUNK: [u8; 1 << 16] = [b'x'; 1 << 16];
+    static CHUNK: [u8; 1 << 16] = [b'x'; 1 << 16];
     let gigabyte = raw(async |mut stream: TcpStream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n").await;
         for _ in 0..16384 {
