@@ -15,7 +15,7 @@ use telemetry::Chain;
 use tokio::time::{sleep, timeout};
 
 use crate::breaker::{Begun, Breaker};
-use crate::gate::{Gate, Pass};
+use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
 
@@ -56,7 +56,7 @@ impl Attempting {
         let attempt = pin!(self.bounded(&event, &cx));
         let ended = tokio::select! {
             biased;
-            ended = run(attempt, &mut delivery.ticket, &mut pass) => ended,
+            ended = run(attempt, &mut delivery.ticket, &mut pass, deaths) => ended,
             () = self.patience.cancelled() => None,
         };
         // Lost or interrupted: dropping the delivery gives it back.
@@ -128,13 +128,15 @@ impl Attempting {
 }
 
 /// Runs an attempt. One that runs alone does so for a while only: what kills the
-/// process does it soon, and what hangs must not hold up every route.
+/// process mostly does it soon, and what hangs must not hold up every route. What
+/// died too often stays alone to its end.
 async fn run(
     mut attempt: Pin<&mut impl Future<Output = Ended>>,
     ticket: &mut Ticket,
     pass: &mut Pass,
+    deaths: u32,
 ) -> Option<Ended> {
-    if pass.is_alone() {
+    if pass.is_alone() && !is_certain(deaths) {
         match hold(ticket, timeout(ALONE_FOR, attempt.as_mut())).await? {
             Ok(ended) => return Some(ended),
             Err(_) if ticket.accompanied().await.is_ok() => pass.let_others_in(),

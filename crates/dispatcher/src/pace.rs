@@ -12,6 +12,22 @@ use settings::RateSettings;
 /// some that then do not come costs the route nothing.
 const TOGETHER: Duration = Duration::from_millis(50);
 
+/// Says that attempts are held back, until it is dropped.
+struct Held<'h>(&'h AtomicBool);
+
+impl<'h> Held<'h> {
+    fn back(throttled: &'h AtomicBool) -> Self {
+        throttled.store(true, Ordering::Relaxed);
+        Self(throttled)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Gives out the right to begin attempts.
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -20,7 +36,7 @@ pub(crate) struct Pace {
     together: usize,
     /// Rights that were taken and not used.
     left: usize,
-    /// Whether the last attempt had to wait for its right.
+    /// Whether an attempt waits for its right.
     throttled: Arc<AtomicBool>,
 }
 
@@ -51,10 +67,8 @@ impl Pace {
         let Some(limiter) = &self.limiter else { return wanted };
         if self.left == 0 {
             if limiter.check().is_err() {
-                self.throttled.store(true, Ordering::Relaxed);
+                let _held = Held::back(&self.throttled);
                 limiter.until_ready().await;
-            } else {
-                self.throttled.store(false, Ordering::Relaxed);
             }
             self.left = 1;
         }

@@ -40,7 +40,11 @@ impl Index {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
         }
-        open(path).or_else(|_| begin_anew(path)).map(|sql| Self(Mutex::new(sql))).map_err(failed)
+        let opened = match open(path) {
+            Err(error) if is_broken(&error) && is_sqlites(path) => begin_anew(path),
+            opened => opened,
+        };
+        opened.map(|sql| Self(Mutex::new(sql))).map_err(failed)
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueueError> {
@@ -73,6 +77,21 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     sql.execute_batch(TABLES)?;
     sql.pragma_update(None, "user_version", FORMAT)?;
     Ok(sql)
+}
+
+/// Whether another try is in vain: it is damaged, or of another format.
+fn is_broken(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    let code = error.sqlite_error_code();
+    matches!(error, rusqlite::Error::InvalidQuery)
+        || matches!(code, Some(DatabaseCorrupt | NotADatabase | Unknown))
+}
+
+/// Whether the file was made by SQLite: no other is removed.
+fn is_sqlites(path: &Path) -> bool {
+    let mut begin = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut begin));
+    read.is_ok_and(|read| read == 0 || begin == *b"SQLite format 3\0")
 }
 
 fn begin_anew(path: &Path) -> rusqlite::Result<Connection> {
@@ -215,10 +234,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_index_is_made_anew() {
+    fn a_damaged_index_is_made_anew_and_another_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.db");
-        std::fs::write(&path, "this is no database, and was never one, however long it is").unwrap();
+        let mut damaged = b"SQLite format 3\0".to_vec();
+        damaged.extend([0xA5; 4096]);
+        std::fs::write(&path, damaged).unwrap();
         assert_eq!(Index::open(&path).unwrap().known(Log::Attempts).unwrap(), Known::default());
+        let another = folder.path().join("operator.yml");
+        std::fs::write(&another, "fluent-connect: {} # and long enough to be looked at, whatever it is")
+            .unwrap();
+        assert!(Index::open(&another).is_err());
+        assert!(std::fs::read_to_string(&another).unwrap().starts_with("fluent-connect"));
     }
 }

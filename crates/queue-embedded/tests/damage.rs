@@ -71,3 +71,19 @@ fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     assert_eq!(queue.set_aside(), None);
 }
+
+#[tokio::test]
+async fn another_kind_of_file_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    queue.close().await;
+    drop(queue);
+    let spool: Result<queue_embedded::Spool<()>, _> =
+        queue_embedded::Spool::open(&path, u64::MAX, Arc::new(SystemClock), Box::new(|_, _, ()| {}));
+    let said = spool.err().unwrap().to_string();
+    assert!(said.contains("is not a spool's file"), "{said}");
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last), (None, 1));
+}

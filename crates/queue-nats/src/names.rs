@@ -24,6 +24,12 @@ pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
 /// Where dispatchers are asked how their routes stand. No stream has it.
 pub(crate) const WORKING: &str = "fluent.working";
 
+/// Where they answer the question with this number. A subject of its own, and not
+/// whatever a question asks for: a right to answer anywhere is a right to publish.
+pub(crate) fn said(question: u64) -> String {
+    format!("fluent.working.said.{question:016x}")
+}
+
 /// Where a delivery waits.
 pub(crate) fn waiting(route: &str, delivery: &str) -> String {
     format!("fluent.retries.waiting.{route}.{delivery}")

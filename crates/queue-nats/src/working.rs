@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::connect::Link;
 use crate::failure::failed;
-use crate::names::WORKING;
+use crate::names::{WORKING, said};
 use crate::shared::Shared;
 
 /// How long to listen: who does not say anything by then is not there.
@@ -26,9 +26,10 @@ pub(crate) async fn answer(shared: Arc<Shared>, look: Look) {
             return tracing::error!("nobody can see how this process's routes stand");
         };
         while let Some(question) = asked.next().await {
-            let Some(reply) = question.reply else { continue };
-            let said = serde_json::to_vec(&look.now()).unwrap_or_default();
-            let _ = link.client.publish(reply, said.into()).await;
+            let number = std::str::from_utf8(&question.payload).ok().and_then(|text| text.parse().ok());
+            let Some(number) = number else { continue };
+            let answer = serde_json::to_vec(&look.now()).unwrap_or_default();
+            let _ = link.client.publish(said(number), answer.into()).await;
         }
     };
     closing.run_until_cancelled(answer).await;
@@ -37,14 +38,13 @@ pub(crate) async fn answer(shared: Arc<Shared>, look: Look) {
 /// Asks every process.
 pub(crate) async fn ask(link: &Link) -> Result<Vec<Working>, QueueError> {
     const ASKING: &str = "asking dispatchers how their routes stand";
-    let inbox = link.client.new_inbox();
-    let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(ASKING))?.take(MOST);
-    let asked = link.client.publish_with_reply(WORKING, inbox, bytes::Bytes::new()).await;
+    let question = fastrand::u64(..);
+    let mut answers = link.client.subscribe(said(question)).await.map_err(failed(ASKING))?.take(MOST);
+    let asked = link.client.publish(WORKING, question.to_string().into()).await;
     asked.map_err(failed(ASKING))?;
     let mut working = Vec::new();
     let listen = async {
         while let Some(answer) = answers.next().await {
-            // Without anybody the server itself answers, with nothing.
             working.extend(serde_json::from_slice::<Vec<Working>>(&answer.payload).unwrap_or_default());
         }
     };

@@ -52,20 +52,30 @@ pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn EventQueue)
         let last = old.last()?;
         (Mutex::new(old), last)
     };
-    let read = |row| old.lock().unwrap_or_else(PoisonError::into_inner).event(row);
-    let (mut events, mut lost) = (0_u64, 0);
-    for row in 1..=last {
-        match read(row) {
-            Ok(None) => {}
-            Ok(Some(event)) => {
-                keep(spool, queue, event).await?;
-                events += 1;
-            }
+    // Most rows of a long life are gone: they are not asked for one by one.
+    let read = |row| {
+        let old = old.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = old.next(row);
+        (row, old.event(row))
+    };
+    let (mut events, mut lost, mut next) = (0_u64, 0, 1);
+    while next <= last {
+        let (row, found) = read(next);
+        next = row + 1;
+        let kept = match found {
+            Ok(None) => continue,
+            Ok(Some(event)) => keep(spool, queue, event).await,
+            Err(error) => Err(error),
+        };
+        match kept {
+            Ok(()) => events += 1,
+            Err(QueueError::Closed) => return Err(QueueError::Closed),
             Err(error) => {
-                tracing::error!(%error, row, file = %path.display(), "a row that was set aside can't be read");
+                tracing::error!(%error, row, file = %path.display(), "a row that was set aside can't be taken over");
                 lost += 1;
             }
         }
+        tokio::task::yield_now().await;
     }
     let bodies = old.lock().unwrap_or_else(PoisonError::into_inner).bodies();
     let kept = bodies.len();

@@ -39,7 +39,11 @@ pub async fn drain(
     // What was damaged, now or before, is read as far as it goes.
     let mut lost = 0;
     for aside in files_set_aside(path) {
-        lost += take_over(&aside, &spool, &*queue).await?;
+        // One that can't be read at all must not keep a good one from being emptied.
+        lost += take_over(&aside, &spool, &*queue).await.unwrap_or_else(|error| {
+            tracing::error!(%error, file = %aside.display(), "what was set aside can't be read");
+            1
+        });
     }
     spool.retry_aside().await?;
     let mut drained = Drained { sent: send_unsent(&spool, &*queue).await?, ..Drained::default() };

@@ -1,16 +1,17 @@
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use queue::{
     Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Published, Quarantine, Quarantined,
     QueueError, Receipt, Route, RouteState, Stores,
 };
-use queue_embedded::Spool;
+use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,13 @@ impl Spooled {
         let on_kept = Box::new(move |row, event, waiter| sending.send(row, event, waiter));
         let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&clock), on_kept)?);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // What the queue would not take may fit by now. Before the lanes read.
+        let retried = spool.retry_aside();
+        tasks.spawn(async move {
+            if let Err(error) = retried.await {
+                tracing::error!(%error, "what is set aside in the spool is not tried again");
+            }
+        });
         let is_away = Arc::new(AtomicBool::new(false));
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away);
@@ -82,13 +90,6 @@ impl Spooled {
                 closing.run_until_cancelled(take_over_patiently(&path, &spool, &*queue)).await;
             });
         }
-        // What the queue would not take may fit by now.
-        let retrying = Arc::clone(&spool);
-        tasks.spawn(async move {
-            if let Err(error) = retrying.retry_aside().await {
-                tracing::error!(%error, "what is set aside in the spool is not tried again");
-            }
-        });
         Ok(Self { queue, spool, is_away, options, closing, tasks, bodies })
     }
 
@@ -106,19 +107,41 @@ impl Spooled {
         if waits && let Ok(Ok(receipt)) = timeout(self.options.wait_for_queue, acknowledged).await {
             return Ok(receipt);
         }
-        match timeout(DISK_PATIENCE, kept).await {
-            Ok(Ok(kept)) => {
-                let position = u64::try_from(kept.row).unwrap_or(0);
-                Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
-            }
-            // No room, or a disk that fails or hangs: the queue may do better.
-            Err(_) | Ok(Err(QueueError::Full | QueueError::Failed(_))) => {
-                let receipt = self.queue.publish(event.clone()).await?;
-                settled(&*self.queue, &event, receipt).await
-            }
+        let mut kept = pin!(kept);
+        match timeout(DISK_PATIENCE, kept.as_mut()).await {
+            Ok(Ok(kept)) => Ok(receipt(&kept)),
+            // No room, or a disk that fails: the queue may do better.
+            Ok(Err(QueueError::Full | QueueError::Failed(_))) => self.publish_directly(&event).await,
             Ok(Err(error)) => Err(error),
+            Err(_) => self.whoever_is_first(&event, kept).await,
         }
     }
+
+    async fn publish_directly(&self, event: &Event) -> Result<Receipt, QueueError> {
+        let receipt = self.queue.publish(event.clone()).await?;
+        settled(&*self.queue, event, receipt).await
+    }
+
+    /// The disk hangs: the queue is asked too, and whichever has the event first
+    /// answers for it.
+    async fn whoever_is_first(
+        &self,
+        event: &Event,
+        kept: Pin<&mut impl Future<Output = Result<Kept, QueueError>>>,
+    ) -> Result<Receipt, QueueError> {
+        let directly = pin!(self.publish_directly(event));
+        match select(kept, directly).await {
+            Either::Left((Ok(kept), _)) => Ok(receipt(&kept)),
+            Either::Left((Err(_), directly)) => directly.await,
+            Either::Right((Ok(receipt), _)) => Ok(receipt),
+            Either::Right((Err(_), kept)) => kept.await.map(|kept| receipt(&kept)),
+        }
+    }
+}
+
+fn receipt(kept: &Kept) -> Receipt {
+    let position = u64::try_from(kept.row).unwrap_or(0);
+    Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position }
 }
 
 impl EventQueue for Spooled {

@@ -129,6 +129,9 @@ async fn what_holds_a_route_back_is_seen() {
     for expected in ["fails: left alone until 20", "held to its rate", "delivering"] {
         assert!(said.contains(expected), "{said}");
     }
+    let mut pipeline = pipeline;
+    pipeline.kill();
+    assert_eq!(working(&pipeline.json(&["routes", "list"]), "fails"), [], "who died says nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,11 +28,15 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
     let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
     let text = format!(
         "SELECT e.position, {EVENT} FROM (
-            SELECT position FROM refs WHERE entity = ?4 OR root = ?4
-            UNION SELECT position FROM events WHERE prefix BETWEEN ?2 AND ?3
-         ) found CROSS JOIN events e USING (position) JOIN bodies b USING (position)
-         WHERE e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3
-         ORDER BY e.position DESC LIMIT ?5"
+            SELECT e.position FROM (
+                SELECT position FROM refs WHERE entity = ?4 OR root = ?4
+                UNION SELECT position FROM events WHERE prefix BETWEEN ?2 AND ?3
+            ) found CROSS JOIN events e USING (position)
+            WHERE (e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3)
+              AND EXISTS (SELECT 1 FROM bodies b WHERE b.position = e.position)
+            ORDER BY e.position DESC LIMIT ?5
+         ) newest CROSS JOIN events e USING (position) JOIN bodies b USING (position)
+         ORDER BY e.position DESC"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare(&text)?;

@@ -148,7 +148,9 @@ impl Stores for Beside {
 
 fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     let said: Option<String> = meta(sql, WORKING)?;
-    let working: Vec<Working> = said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
+    let mut working: Vec<Working> =
+        said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
+    working.retain(|working| is_alive(&working.process));
     sql.prepare(
         "SELECT r.name, r.cursor,
             (SELECT count(*) FROM events e WHERE e.position > r.cursor),
@@ -177,6 +179,14 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
         })
     })?
     .collect()
+}
+
+/// Whether a process of this machine that said something is still there. Of another
+/// machine's, nobody here knows.
+fn is_alive(process: &str) -> bool {
+    let Some((host, pid)) = process.rsplit_once(':') else { return true };
+    let ours = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    host != ours.trim() || Path::new("/proc").join(pid).exists()
 }
 
 fn set_paused(sql: &Connection, route: &str, paused: bool) -> Result<(), QueueError> {

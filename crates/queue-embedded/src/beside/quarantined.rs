@@ -203,7 +203,7 @@ impl Job for SetAside {
             position,
         )?;
         // The id too: the same event, sent again, is welcome.
-        for table in ["deliveries", "dead_letters", "bodies", "events"] {
+        for table in ["deliveries", "dead_letters", "bodies", "refs", "events"] {
             store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
         }
         Ok(())

@@ -49,6 +49,14 @@ pub enum OpenError {
         /// The newest that is known here.
         known: i64,
     },
+    /// It holds something else.
+    #[error("{path} is not a {expected}'s file but another of ours: expected the path of a {expected}")]
+    AnotherKind {
+        /// The file.
+        path: PathBuf,
+        /// What was to be opened.
+        expected: &'static str,
+    },
     /// The operating system refused.
     #[error("{action} {path}")]
     Io {
@@ -74,6 +82,9 @@ pub enum OpenError {
 /// What a file holds.
 pub(crate) struct Kind {
     pub(crate) tables: &'static str,
+    /// What it is called, and a table by which the other kind is known.
+    pub(crate) name: &'static str,
+    pub(crate) not: &'static str,
     pub(crate) format: i64,
     /// Makes the newest format of the one before it.
     pub(crate) upgrade: fn(&Connection) -> rusqlite::Result<()>,
@@ -86,6 +97,8 @@ pub(crate) struct Kind {
 /// A queue.
 pub(crate) const QUEUE: Kind = Kind {
     tables: TABLES,
+    name: "queue",
+    not: "spooled",
     format: FORMAT,
     upgrade: refs::make,
     check: |sql| last_position(sql).map(drop),
@@ -110,7 +123,9 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
     let finished = finish_setting_aside(path)?;
     match try_open(path, kind) {
         Ok(sql) => Ok(Opened { sql, lock, set_aside: finished }),
-        Err(error @ (TryOpen::Newer { .. } | TryOpen::Sqlite(_))) => Err(error.at(path)),
+        Err(error @ (TryOpen::Newer { .. } | TryOpen::AnotherKind(_) | TryOpen::Sqlite(_))) => {
+            Err(error.at(path))
+        }
         Err(TryOpen::Damaged(why)) => {
             let aside = set_aside(path, clock)?;
             tracing::error!(
@@ -128,6 +143,7 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
 enum TryOpen {
     Damaged(String),
     Newer { found: i64, known: i64 },
+    AnotherKind(&'static str),
     Sqlite(rusqlite::Error),
 }
 
@@ -136,6 +152,7 @@ impl TryOpen {
         let path = path.to_owned();
         match self {
             Self::Newer { found, known } => OpenError::Newer { path, found, known },
+            Self::AnotherKind(expected) => OpenError::AnotherKind { path, expected },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
             Self::Damaged(why) => OpenError::Io { action: "making", path, source: io::Error::other(why) },
         }
@@ -163,6 +180,9 @@ fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
         return Err(TryOpen::Damaged(why));
     }
     let mut sql = connect(path, true)?;
+    if sql.table_exists(None, kind.not)? {
+        return Err(TryOpen::AnotherKind(kind.name));
+    }
     let found = prepare(&mut sql, kind)?;
     if found > kind.format {
         return Err(TryOpen::Newer { found, known: kind.format });

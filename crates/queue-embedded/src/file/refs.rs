@@ -34,7 +34,7 @@ fn insert_texts(
     root: Option<&str>,
 ) -> rusqlite::Result<()> {
     let root = root.filter(|root| entity != Some(root));
-    sql.prepare_cached("INSERT INTO refs (position, entity, root) VALUES (?1, ?2, ?3)")?
+    sql.prepare_cached("INSERT OR REPLACE INTO refs (position, entity, root) VALUES (?1, ?2, ?3)")?
         .execute(params![position, entity.map(digest), root.map(digest)])
         .map(drop)
 }

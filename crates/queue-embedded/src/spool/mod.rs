@@ -114,6 +114,8 @@ impl<W: Send> fmt::Debug for Spool<W> {
 
 const SPOOL: Kind = Kind {
     tables: rows::TABLES,
+    name: "spool",
+    not: "events",
     format: 2,
     upgrade: |sql| sql.execute_batch(rows::UPGRADE),
     check: |sql| rows::state(sql).map(drop),
@@ -199,9 +201,10 @@ impl<W: Send> Spool<W> {
         self.run(move |sql| rows::put_aside(sql, row)).await
     }
 
-    /// Tries again what was set aside.
-    pub async fn retry_aside(&self) -> Result<(), QueueError> {
-        self.run(rows::retry_aside).await
+    /// Tries again what was set aside: before everything that is asked after this
+    /// call, whether or not its answer is waited for.
+    pub fn retry_aside(&self) -> impl Future<Output = Result<(), QueueError>> + use<W> {
+        self.run(rows::retry_aside)
     }
 
     /// Unsent rows of `lane` of `lanes` after `row`, in order. A row that can't
@@ -253,10 +256,10 @@ impl<W: Send> Spool<W> {
     }
 
     /// Runs `work` in a transaction, after everything handed in before.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, QueueError> {
+    fn run<T: Send + 'static, F>(&self, work: F) -> impl Future<Output = Result<T, QueueError>> + use<T, F, W>
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let work = Box::new(move |sql: &Connection| {
             let result = work(sql);
@@ -271,16 +274,16 @@ impl<W: Send> Spool<W> {
             }));
             failure
         });
-        self.submit(Task::Run(work), answer).await
+        self.submit(Task::Run(work), answer)
     }
 
-    async fn submit<T>(
+    fn submit<T>(
         &self,
         task: Task<W>,
         answer: oneshot::Receiver<Result<T, QueueError>>,
-    ) -> Result<T, QueueError> {
+    ) -> impl Future<Output = Result<T, QueueError>> + use<T, W> {
         let _ = self.tasks.send(task);
-        answer.await.unwrap_or(Err(QueueError::Closed))
+        async { answer.await.unwrap_or(Err(QueueError::Closed)) }
     }
 
     /// Writes what was handed in, and stops.
@@ -305,6 +308,11 @@ impl OldSpool {
     /// Its highest row.
     pub fn last(&self) -> Result<i64, QueueError> {
         rows::last(&self.0).map_err(unreadable)
+    }
+
+    /// The next row that there is, from this one on; this one where that can't be read.
+    pub fn next(&self, row: i64) -> i64 {
+        rows::next(&self.0, row).ok().flatten().unwrap_or(row)
     }
 
     /// One event, whatever became of it; `None` where nothing can be read.

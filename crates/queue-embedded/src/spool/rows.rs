@@ -170,6 +170,11 @@ pub(crate) fn any(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>>
     one(sql, row)
 }
 
+/// The first row from this one on.
+pub(crate) fn next(sql: &Connection, row: i64) -> rusqlite::Result<Option<i64>> {
+    sql.prepare_cached("SELECT min(row) FROM spooled WHERE row >= ?1")?.query_row([row], |row| row.get(0))
+}
+
 /// The highest row.
 pub(crate) fn last(sql: &Connection) -> rusqlite::Result<i64> {
     sql.query_row("SELECT ifnull(max(row), 0) FROM spooled", [], |row| row.get(0))

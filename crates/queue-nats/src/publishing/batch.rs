@@ -13,7 +13,7 @@ use crate::publishing::Placed;
 
 /// From so many events on, a batch costs less than its messages one by one:
 /// decision 0009 has the figures.
-pub(crate) const LEAST: usize = 64;
+const LEAST: usize = 64;
 
 /// Most events of a batch, and most bytes: far below the server's 1,000, so that
 /// one is never too large for its buffers.

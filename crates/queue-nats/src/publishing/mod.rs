@@ -75,20 +75,20 @@ impl Publisher {
     pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> Published {
         let mut published = Published::default();
         while published.error.is_none() && !events.is_empty() {
-            let (some, rest) = events.split_at(match batch::fitting(events) {
-                0 => events.len(),
-                fitting => fitting,
-            });
-            let next = self.publish_together(some, epoch).await;
+            let fitting = batch::fitting(events);
+            let (some, rest) = events.split_at(if fitting > 0 { fitting } else { events.len() });
+            let next = match fitting > 0 {
+                true => self.publish_as_batch(some, epoch).await,
+                false => self.publish_in_waves(some, epoch).await,
+            };
             published.receipts.extend(next.receipts);
             (published.error, events) = (next.error, rest);
         }
         published
     }
 
-    async fn publish_together(&self, events: &[Event], epoch: &str) -> Published {
-        if events.len() >= batch::LEAST
-            && self.link.is_connected()
+    async fn publish_as_batch(&self, events: &[Event], epoch: &str) -> Published {
+        if self.link.is_connected()
             && let Some(placed) = batch::publish(&self.link, events).await
         {
             self.pulse.felt();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::deployment::{Deployment, Plan, until};
+use futures::StreamExt;
 use simulator::{Retry, Sender};
 
 use crate::pipeline::signed;
@@ -16,6 +17,21 @@ async fn is_answered(deployment: &Deployment, user: &str, subject: &str, body: &
         .request_timeout(Some(Duration::from_millis(700)));
     let client = options.connect(deployment.servers.urls()).await.unwrap();
     client.request(subject.to_owned(), body.into()).await.is_ok()
+}
+
+/// Whether a dispatcher gets the right to publish an event by asking itself, with
+/// the event's subject as the place for its answer.
+async fn answers_itself(deployment: &Deployment) -> bool {
+    let options =
+        async_nats::ConnectOptions::with_user_and_password("dispatcher".to_owned(), "dispatcher".to_owned())
+            .custom_inbox_prefix("_INBOX_dispatcher")
+            .request_timeout(Some(Duration::from_millis(700)));
+    let client = options.connect(deployment.servers.urls()).await.unwrap();
+    let (own, event) = ("_INBOX_dispatcher.present.x.y", "fluent.events.sandbox.A._._.E.0");
+    let mut asked = client.subscribe(own).await.unwrap();
+    client.publish_with_reply(own, event, "".into()).await.unwrap();
+    assert!(asked.next().await.is_some());
+    client.request(event, "x".into()).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,6 +85,7 @@ async fn nobody_may_more_than_they_need() {
         let subject = format!("$JS.API.{subject}");
         assert!(is_answered(&deployment, "dispatcher", &subject, "{\"seq\":1}").await, "{subject}");
     }
+    assert!(!answers_itself(&deployment).await, "an answer is no way to publish events");
     // What a gateway asks only when it reads back.
     let read_back = "$JS.API.STREAM.MSG.GET.FLUENT_EVENTS";
     assert!(is_answered(&deployment, "gateway", read_back, "{\"seq\":1}").await, "{read_back}");
