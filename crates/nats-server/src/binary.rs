@@ -92,3 +92,33 @@ fn make_executable(program: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(program, fs::Permissions::from_mode(0o755))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_the_pinned_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("nats-server");
+        fs::write(&program, "another").unwrap();
+        let said = verify(&program).unwrap_err().to_string();
+        assert!(
+            said.contains("not the program that was pinned") || said.contains("no digest is known"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn an_old_server_is_refused_by_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("nats-server");
+        for (version, is_good) in
+            [("2.9.10", false), ("2.11.9", false), ("2.12.0", true), ("3.0.0", true), ("x", false)]
+        {
+            fs::write(&program, format!("#!/bin/sh\necho nats-server: v{version}\n")).unwrap();
+            make_executable(&program).unwrap();
+            assert_eq!(suitable(&program).is_ok(), is_good, "{version}");
+        }
+    }
+}

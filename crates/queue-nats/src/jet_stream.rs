@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -243,5 +242,3 @@ pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Box
     queue.shared.standing.look().await?;
     Ok(Box::new(queue.beside.clone()))
 }
-
-pub(crate) type Joined = Mutex<BTreeSet<String>>;

@@ -1,5 +1,6 @@
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::Subject;
@@ -12,7 +13,6 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::connect::Link;
 use crate::consuming::Past;
-use crate::jet_stream::Joined;
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::standing::Standing;
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     /// Where events and attempts are looked up.
     pub(crate) index: Option<Arc<dyn HistoryIndex>>,
     /// The routes that this process has joined.
-    pub(crate) joined: Joined,
+    pub(crate) joined: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Shared {

@@ -203,12 +203,16 @@ impl Deployment {
     }
 }
 
-/// The shipped accounts and permissions; each user's password is its name.
+/// The shipped accounts and permissions; each user's password is its name. Beside
+/// them `root` may do everything.
 fn accounts() -> Vec<(String, String)> {
     let passwords: String =
         USERS.iter().map(|user| format!("{}_PASSWORD: \"{user}\"\n", user.to_uppercase())).collect();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/nats/accounts.conf");
     let accounts = fs::read_to_string(file).unwrap();
+    // And one more, who may do what an operator of the servers may.
+    let root = "users: [\n      { user: root, password: root }\n";
+    let accounts = accounts.replacen("users: [\n", root, 1);
     vec![("passwords.conf".to_owned(), passwords), ("accounts.conf".to_owned(), accounts)]
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use e2e::deployment::{Deployment, Plan};
 use serde_json::{Value, json};
 use simulator::Signed;
 
@@ -162,4 +163,55 @@ async fn a_check_against_a_running_system_says_what_changes() {
     );
     let table = pipeline.command(&["check", "--against"]);
     assert!(String::from_utf8(table.stdout).unwrap().contains("left behind"));
+}
+
+/// What `check --against` finds for the route `changed`: what changes, and for how
+/// many events.
+fn finding(output: &std::process::Output) -> (String, u64) {
+    let found: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let finding = found.as_array().unwrap().iter().find(|finding| finding["route"] == "changed").unwrap();
+    (finding["change"].as_str().unwrap().to_owned(), finding["events"].as_u64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_new_match_applies_to_is_counted() {
+    let sink = Sink::open().await;
+    let pipeline = Pipeline::start(&sink.route("changed", "match: { event: E }"));
+    assert!(pipeline.command(&["routes", "pause", "changed"]).status.success());
+    tokio::time::sleep(queue::PAUSES_WITHIN).await;
+    for number in 0..3 {
+        pipeline.accept(&signed(&format!("M_{number}"), "")).await;
+    }
+    assert_eq!(finding(&pipeline.command(&["check", "--against", "--json"])), ("same".to_owned(), 3));
+    pipeline.write_settings(&sink.route("changed", "match: { event: [E, F] }"));
+    assert_eq!(finding(&pipeline.command(&["check", "--against", "--json"])), ("rematched".to_owned(), 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_it_is_counted_too() {
+    let sink = Sink::open().await;
+    let plan = Plan {
+        servers: 1,
+        gateways: 1,
+        dispatchers: 1,
+        ..Plan::new(sink.route("changed", "match: { event: E }"))
+    };
+    let deployment = Deployment::start(plan);
+    assert!(deployment.command("operator", &["routes", "pause", "changed"]).status.success());
+    tokio::time::sleep(queue::PAUSES_WITHIN).await;
+    let sender = simulator::Sender::new(deployment.gateways[0].url(), simulator::Retry::Never).unwrap();
+    for number in 0..3 {
+        let sent = sender.send(&signed(&format!("M_{number}"), "")).await;
+        assert_eq!(sent.answer.unwrap().status, 200);
+    }
+    let folder = deployment.folder.path();
+    let operator = fs::read_to_string(folder.join("operator.yml")).unwrap();
+    for (name, terms, expected) in [("as-it-is", "E", "same"), ("anew", "[E, F]", "rematched")] {
+        let routes = sink.route("changed", &format!("match: {{ event: {terms} }}"));
+        fs::write(folder.join(format!("{name}.yml")), format!("{operator}  routes:\n{routes}")).unwrap();
+        let found = || finding(&deployment.command(name, &["check", "--against", "--json"]));
+        until("the spool has forwarded them", || found().1 == 3).await;
+        assert_eq!(found().0, expected);
+    }
 }

@@ -128,7 +128,14 @@ fn invite(world: &World, pipeline: &Pipeline) -> anyhow::Result<()> {
         world.webhook_url()
     ));
     line("\nand look around in another terminal:\n");
-    for command in ["events show MORE_1", "dead-letters list", "unrouted list", "quarantine list", "check"] {
+    for command in [
+        "events show MORE_1",
+        "routes list",
+        "dead-letters list",
+        "unrouted list",
+        "quarantine list",
+        "check",
+    ] {
         line(format!("  {} {command} --config {}", pipeline.program().display(), world.config().display()));
     }
     line(format!("\nIts log is {}. Ctrl-C ends the demo.", world.log().display()));

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 use crate::file::failure::passing;
 use crate::file::refs;
 use crate::file::rows::unsigned;
-use crate::file::schema::{FORMAT, TABLES, connect, last_position, prepare};
+use crate::file::schema::{FORMAT, Kind, TABLES, connect, last_position, prepare};
 use crate::shared::{LeaseKey, Shared};
 use crate::writing::settle::{bury, ended, record};
 use crate::writing::writer::Store;
@@ -77,21 +77,6 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
-}
-
-/// What a file holds.
-pub(crate) struct Kind {
-    pub(crate) tables: &'static str,
-    /// What it is called, and a table by which the other kind is known.
-    pub(crate) name: &'static str,
-    pub(crate) not: &'static str,
-    pub(crate) format: i64,
-    /// Makes the newest format of the one before it.
-    pub(crate) upgrade: fn(&Connection) -> rusqlite::Result<()>,
-    /// Reads what must be readable.
-    pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
-    /// What to do with one that was set aside.
-    pub(crate) advice: &'static str,
 }
 
 /// A queue.

@@ -4,7 +4,6 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::file::door::Kind;
 use crate::file::rows::unsigned;
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
@@ -106,6 +105,21 @@ CREATE TABLE quarantine (
     reason TEXT NOT NULL
 );
 ";
+
+/// What a file holds.
+pub(crate) struct Kind {
+    pub(crate) tables: &'static str,
+    /// What it is called, and a table by which the other kind is known.
+    pub(crate) name: &'static str,
+    pub(crate) not: &'static str,
+    pub(crate) format: i64,
+    /// Makes the newest format of the one before it.
+    pub(crate) upgrade: fn(&Connection) -> rusqlite::Result<()>,
+    /// Reads what must be readable.
+    pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
+    /// What to do with one that was set aside.
+    pub(crate) advice: &'static str,
+}
 
 /// Opens the file with what every connection needs.
 pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection> {

@@ -24,8 +24,9 @@ use queue::{Quarantined, QueueError};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::file::door::{self, Kind, OpenError};
+use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
+use crate::file::schema::Kind;
 use crate::shared::lock;
 use crate::spool::work::{Task, Worker};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::deployment::{Deployment, Plan, settle};
+use e2e::deployment::{Deployment, Plan, settle, until};
 use event_model::{Event, SystemClock};
 use nats_server::Cluster;
 use queue::EventQueue;
@@ -128,7 +128,11 @@ async fn with_the_servers_default_the_spool_makes_the_stream_whole() {
     for event in &events {
         spooled.publish(event.clone()).await.unwrap();
     }
-    assert_eq!(world.stored().await.len(), events.len(), "all were acknowledged");
+    let path = world.folder.path().join("spool.db");
+    until("all are acknowledged", Duration::from_secs(60), || {
+        queue_spooled::spool_state(&path).unwrap().unconfirmed == events.len() as u64
+    })
+    .await;
     world.cut_power();
     let left = world.stored().await.len();
     println!("{left} of {} acknowledged events were on the disk", events.len());

@@ -109,3 +109,31 @@ async fn without_a_spool_nothing_is_answered_for_that_the_queue_does_not_have() 
     assert!(ledger.1.len() < ledger.0.len(), "some were refused: {} of {}", ledger.1.len(), ledger.0.len());
     settle(&deployment, &sink, ledger, PATIENCE).await.assert(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_an_operator_deleted_is_said_and_filled_again_once_it_is_made() {
+    let sink = Sink::open().await;
+    let mut deployment = Deployment::start(Plan { servers: 1, ..Plan::new(routes(&sink)) });
+    let load = load(&deployment);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let options = async_nats::ConnectOptions::with_user_and_password("root".to_owned(), "root".to_owned());
+    let client = options.connect(deployment.servers.urls()).await.unwrap();
+    async_nats::jetstream::new(client).delete_stream("FLUENT_EVENTS").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for gateway in &deployment.gateways {
+        assert!(gateway.is_ready(), "it can make events durable");
+        assert!(gateway.log().contains("is not there: `fluent-webhooks cluster init`"), "{}", gateway.log());
+    }
+    // Nobody but a person makes it again; also a service that begins now does not.
+    deployment.gateways[0].restart();
+    let before = load.accepted();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(load.accepted() > before, "and takes webhooks");
+    deployment.make_streams();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let ledger = load.stop().await;
+    let outcome = settle(&deployment, &sink, ledger, PATIENCE).await;
+    // What was delivered of the deleted stream and not yet read back comes again,
+    // marked: that is counted apart.
+    outcome.assert(outcome.accepted);
+}
