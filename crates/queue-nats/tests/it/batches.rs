@@ -68,3 +68,35 @@ async fn one_that_is_known_does_not_keep_the_others_of_its_batch_out() {
     assert_eq!(queue.horizon().await.unwrap().last, 100, "each is stored once");
     queue.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_as_a_batch_is_known_to_the_next_leader_and_after_a_restart() {
+    let mut servers = Servers::start(3, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    options.layout.bytes = 64 << 20;
+    options.layout.replicas = 3;
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let queue: Arc<dyn EventQueue> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let many = events("L", 200);
+    assert_eq!(publish(&*queue, &many).await, vec![false; 200]);
+    let leader = servers.leader("FLUENT_EVENTS").unwrap();
+    servers.servers[leader].kill();
+    all_are_known(&*queue, &many).await;
+    servers.kill_all();
+    servers.start_all().unwrap();
+    all_are_known(&*queue, &many).await;
+    queue.close().await;
+}
+
+async fn all_are_known(queue: &dyn EventQueue, events: &[Event]) {
+    let began = std::time::Instant::now();
+    loop {
+        let published = queue.publish_all(events).await;
+        if published.error.is_none() {
+            assert!(published.receipts.iter().all(|receipt| receipt.duplicate), "stored twice");
+            break;
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(40), "{:?}", published.error);
+    }
+    assert_eq!(queue.horizon().await.unwrap().last, events.len() as u64);
+}
