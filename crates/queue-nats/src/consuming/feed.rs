@@ -2,6 +2,7 @@
 //! keeps alive what waits to be taken, and gives back the rest.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::consumer::Info;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use queue::{Delivery, QueueError, Route};
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
@@ -25,6 +26,10 @@ const BATCH: usize = 512;
 
 /// Ticks without anybody who takes events after which a match is given up.
 const ABANDONED: u32 = 3;
+
+/// How often the server must say that a consumer is gone, and how long between.
+const LOOKS: u32 = 4;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Feeds one consumer.
 pub(crate) struct Feed {
@@ -235,9 +240,26 @@ impl Feed {
         asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
     }
 
+    /// Whether the server says again and again that it has no such consumer: while
+    /// it starts it may say so of one that it has, and one that is made again delivers
+    /// again what was settled since it was last looked at.
+    async fn is_surely_gone(&self, stream: &'static str) -> bool {
+        for looked in 0..LOOKS {
+            if looked > 0 {
+                sleep(LOOK_AGAIN).await;
+            }
+            match crate::api::consumer_info(&self.link(), stream, &self.route.name).await {
+                Err(error) if error.is_missing() => {}
+                // There, or nobody can say: the next tick looks again.
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The route's position on the server is gone: goes on at what was settled.
     async fn rejoin(&mut self, stream: &'static str) {
-        if crate::api::consumer_info(&self.link(), stream, &self.route.name).await.is_ok() {
+        if !self.is_surely_gone(stream).await {
             return;
         }
         // Positions of another life of the stream say nothing about this one: all
