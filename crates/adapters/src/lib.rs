@@ -72,9 +72,11 @@ pub async fn open_for_gateway(
     Ok(Opened { queue: Arc::new(spooled), set_aside })
 }
 
-/// Opens the stores alone, beside whoever serves the queue.
+/// Opens the stores alone, beside whoever serves the queue. `with_index` is for who
+/// asks for the history: nobody else needs a folder that can be written to.
 pub async fn open_stores(
     settings: &QueueSettings,
+    with_index: bool,
     clock: Arc<dyn Clock>,
 ) -> Result<Box<dyn Stores>, OpenError> {
     match settings {
@@ -87,8 +89,10 @@ pub async fn open_stores(
             }
         },
         QueueSettings::JetStream(settings) => {
-            let options =
-                queue_nats::Options { index: index(settings)?, ..nats_options(settings, "commands") };
+            let options = queue_nats::Options {
+                index: if with_index { index(settings)? } else { None },
+                ..nats_options(settings, "commands")
+            };
             let stores = queue_nats::open_stores(&options, clock).await;
             let servers = settings.servers.join(", ");
             stores.map_err(|error| failed(format!("the streams on {servers}"), error))

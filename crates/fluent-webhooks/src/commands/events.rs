@@ -37,7 +37,7 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
 }
 
 async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let (stores, began) = (open::stores(&common.config).await?, Instant::now());
+    let (stores, began) = (open::stores_with_index(&common.config).await?, Instant::now());
     if !stores.history().catch_up().await? {
         anyhow::bail!(
             "these settings have no index: events of an embedded queue need none, those of a cluster `queue.index`"
@@ -61,7 +61,7 @@ async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Res
 }
 
 async fn show(common: Common, reference: String, limit: usize) -> anyhow::Result<()> {
-    let stores = open::stores(&common.config).await?;
+    let stores = open::stores_with_index(&common.config).await?;
     let stories = stores.history().find(&reference, limit).await?;
     if common.json {
         return output::json(&stories);
