@@ -1,4 +1,7 @@
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Timestamp, TraceParent};
@@ -53,16 +56,41 @@ pub struct OpenContext {
     pub route: String,
     /// The folder of the settings file.
     pub folder: PathBuf,
+    shared: Shared,
 }
 
 impl OpenContext {
     /// For a route of settings in `folder`.
     pub fn new(route: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
-        Self { route: route.into(), folder: folder.into() }
+        Self { route: route.into(), folder: folder.into(), shared: Shared::default() }
+    }
+
+    /// The same in a process that shares something with its dispatchers.
+    #[must_use]
+    pub fn sharing(self, shared: &Shared) -> Self {
+        Self { shared: shared.clone(), ..self }
+    }
+
+    /// What the process shares with its dispatchers, of this type.
+    pub fn shared<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.shared.0.get(&TypeId::of::<T>())?.downcast_ref()
     }
 
     /// A path from the settings: relative ones are relative to their file.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+}
+
+/// What a process shares with its dispatchers: at most one of each type.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Shared {
+    /// Adds it; one of the same type is replaced.
+    #[must_use]
+    pub fn with<T: Send + Sync + 'static>(mut self, it: T) -> Self {
+        self.0.insert(TypeId::of::<T>(), Arc::new(it));
+        self
     }
 }

@@ -27,6 +27,14 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
         cx: &OpenContext,
     ) -> impl Future<Output = Result<Self, BoxError>> + Send;
 
+    /// Waits until it could take an event, and says how many, of at most `most`.
+    ///
+    /// Nothing is taken from the queue before that. Cancel-safe. Most destinations
+    /// are always ready: who fails is left alone by the route's breaker.
+    fn ready(&self, most: usize) -> impl Future<Output = usize> + Send {
+        std::future::ready(most)
+    }
+
     /// Delivers one event; returns once the destination has accepted it.
     ///
     /// The same event can arrive again, also after it was accepted: hand on

@@ -32,6 +32,16 @@ pub enum DispatchError {
         #[source]
         source: BoxError,
     },
+    /// It was cut off, which says nothing of the destination: tried again, and not
+    /// counted against it.
+    #[error("{action} was cut off")]
+    Interrupted {
+        /// What was being attempted, as a gerund phrase.
+        action: &'static str,
+        /// What cut it off.
+        #[source]
+        source: BoxError,
+    },
 }
 
 impl DispatchError {
@@ -45,10 +55,16 @@ impl DispatchError {
         Self::Permanent { action, status: None, source: source.into() }
     }
 
+    /// It was cut off, which says nothing of the destination.
+    pub fn interrupted(action: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Interrupted { action, source: source.into() }
+    }
+
     /// The destination's status, where it answered.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Transient { status, .. } | Self::Permanent { status, .. } => *status,
+            Self::Interrupted { .. } => None,
         }
     }
 }

@@ -15,7 +15,7 @@ mod dispatcher;
 mod error;
 mod registry;
 
-pub use crate::context::{Context, OpenContext};
+pub use crate::context::{Context, OpenContext, Shared};
 pub use crate::dispatcher::{Dispatcher, Done};
 pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};

@@ -140,6 +140,16 @@ fn open<D: Dispatcher>(
 pub struct AnyDispatcher(Arc<dyn Erased>);
 
 impl AnyDispatcher {
+    /// One that is open already.
+    pub fn of(dispatcher: impl Dispatcher) -> Self {
+        Self(Arc::new(dispatcher))
+    }
+
+    /// See [`Dispatcher::ready`].
+    pub async fn ready(&self, most: usize) -> usize {
+        self.0.ready(most).await
+    }
+
     /// See [`Dispatcher::dispatch`].
     pub async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         self.0.dispatch(event, cx).await
@@ -159,6 +169,7 @@ impl AnyDispatcher {
 /// [`Dispatcher`] without the associated items, so that it can be a trait
 /// object. Implementers never see this.
 trait Erased: fmt::Debug + Send + Sync {
+    fn ready(&self, most: usize) -> BoxFuture<'_, usize>;
     fn dispatch<'a>(
         &'a self,
         event: &'a Event,
@@ -169,6 +180,10 @@ trait Erased: fmt::Debug + Send + Sync {
 }
 
 impl<D: Dispatcher> Erased for D {
+    fn ready(&self, most: usize) -> BoxFuture<'_, usize> {
+        Dispatcher::ready(self, most).boxed()
+    }
+
     fn dispatch<'a>(
         &'a self,
         event: &'a Event,

@@ -61,7 +61,10 @@ impl Attempting {
         };
         // Lost or interrupted: dropping the delivery gives it back.
         let Some(ended) = ended else { return };
-        begun.ended(ended.is_failure());
+        match ended.is_failure() {
+            Some(failed) => begun.ended(failed),
+            None => drop(begun),
+        }
         self.settle(delivery, &ended, started_at, began.elapsed()).await;
         // A suspect is cleared by its settlement, not before.
         drop(pass);

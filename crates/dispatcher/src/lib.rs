@@ -19,8 +19,10 @@ mod breaker;
 mod gate;
 mod hold;
 mod pace;
+mod remote;
 mod route;
 mod selection;
+mod sharing;
 mod stage;
 mod unrouted;
 
@@ -30,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use dispatch::{AnyDispatcher, OpenContext, Registry, RegistryError};
+use dispatch::{AnyDispatcher, OpenContext, Registry, RegistryError, Shared};
 use event_model::Clock;
 use queue::{Consumer, EventQueue, Filter, Route};
 use service::Shutdown;
@@ -38,6 +40,7 @@ use settings::{RouteSettings, Routes, Tree};
 use telemetry::Chain;
 
 pub use crate::selection::Selection;
+pub use crate::sharing::Sharing;
 pub use crate::stage::{main, registry};
 
 use crate::board::Board;
@@ -69,11 +72,12 @@ pub async fn open_dispatchers(
     routes: &Routes,
     selection: &Selection,
     folder: &Path,
+    shared: &Shared,
     registry: &Registry,
 ) -> anyhow::Result<Vec<AnyDispatcher>> {
     let mut dispatchers = Vec::new();
     for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
-        let cx = OpenContext::new(&*route.name, folder);
+        let cx = OpenContext::new(&*route.name, folder).sharing(shared);
         let opened = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
         dispatchers.push(opened.map_err(|source| NotOpened { route: route.name.clone(), source })?);
     }
@@ -104,11 +108,12 @@ pub async fn open(
     routes: &Routes,
     selection: &Selection,
     folder: &Path,
+    shared: &Shared,
     registry: &Registry,
     queue: &dyn EventQueue,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
-    let dispatchers = open_dispatchers(routes, selection, folder, registry).await?;
+    let dispatchers = open_dispatchers(routes, selection, folder, shared, registry).await?;
     let selected = routes.0.iter().filter(|route| selection.has(&route.name));
     let mut open = Vec::new();
     for (settings, dispatcher) in selected.cloned().zip(dispatchers) {

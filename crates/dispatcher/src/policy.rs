@@ -22,9 +22,14 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// Whether the destination failed. One that will never take an event is well.
-    pub(crate) fn is_failure(&self) -> bool {
-        !matches!(self, Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })))
+    /// Whether the destination failed; `None` where that is not known. One that will
+    /// never take an event is well.
+    pub(crate) fn is_failure(&self) -> Option<bool> {
+        match self {
+            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) => Some(false),
+            Self::Answered(Err(DispatchError::Interrupted { .. })) => None,
+            _ => Some(true),
+        }
     }
 }
 
@@ -49,6 +54,7 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
         Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
             again(at, retry, (*asked).min(MAX_RETRY_AFTER))
         }
+        Ended::Answered(Err(DispatchError::Interrupted { .. })) => again(at, retry, Duration::ZERO),
         _ => again(at, retry, backoff(at, retry)),
     }
 }

@@ -50,6 +50,7 @@ pub(crate) async fn run(
             let mut places = take(&places).await;
             places.truncate(pace.ready(places.len()).await);
             places.truncate(attempting.breaker.ready(places.len()).await);
+            places.truncate(dispatcher.ready(places.len()).await);
             (consumer.next(places.len()).await, places)
         };
         let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };

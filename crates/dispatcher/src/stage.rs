@@ -9,9 +9,9 @@ use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use queue::{EventQueue, UNROUTED};
 use service::{Readiness, Shutdown, StageArgs};
-use settings::{QueueSettings, Routes, Tree};
+use settings::{OperatorSettings, QueueSettings, Routes, Tree};
 
-use crate::{Selection, located, open, open_dispatchers};
+use crate::{Selection, Sharing, located, open, open_dispatchers};
 
 /// Delivers events from the queue to the systems that need them.
 #[derive(Debug, Parser)]
@@ -22,6 +22,10 @@ struct Args {
     /// Run only these routes of the settings; `unrouted` names what no route matches
     #[arg(long, value_name = "NAME", num_args = 1..)]
     route: Vec<String>,
+    /// Instead of delivering, serve this route's dispatcher over gRPC, to a route
+    /// elsewhere with `dispatcher: grpc`; where and to whom, `operator` says
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["route", "check"])]
+    serve_dispatcher: Option<String>,
     /// Print the JSON Schema of the settings, with the dispatchers of this binary
     #[arg(long)]
     schema: bool,
@@ -29,7 +33,11 @@ struct Args {
 
 /// The dispatchers that come with the product.
 pub fn registry() -> Registry {
-    Registry::new().with::<dispatch_http::HttpDispatcher>().with::<dispatch_log::LogDispatcher>()
+    Registry::new()
+        .with::<dispatch_http::HttpDispatcher>()
+        .with::<dispatch_log::LogDispatcher>()
+        .with::<dispatch_grpc::Remote>()
+        .with::<subscriptions::SubscriptionDispatcher>()
 }
 
 /// Runs the routes of the settings as a process of its own, with these
@@ -44,6 +52,9 @@ pub fn main(registry: &Registry) -> ExitCode {
         println!("{:#}", settings::schema(registry));
         return ExitCode::SUCCESS;
     }
+    if let Some(route) = &args.serve_dispatcher {
+        return crate::remote::main(&args.stage, route, registry);
+    }
     let plan = service::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
     let plan = match plan {
         Ok(plan) => plan,
@@ -51,7 +62,8 @@ pub fn main(registry: &Registry) -> ExitCode {
     };
     if args.stage.check {
         return service::run(|_| async move {
-            let opened = open_dispatchers(&plan.routes, &plan.selection, &plan.tree.folder(), registry).await;
+            let (shared, folder) = (Sharing::by(plan.operator.as_ref()).shared, plan.tree.folder());
+            let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;
             args.stage.is_good();
             Ok(())
@@ -67,6 +79,7 @@ struct Plan {
     queue: QueueSettings,
     routes: Routes,
     selection: Selection,
+    operator: Option<OperatorSettings>,
 }
 
 impl Plan {
@@ -88,7 +101,8 @@ impl Plan {
             false => all,
         };
         tree.health()?;
-        Ok(Self { tree, queue, routes, selection })
+        let operator = tree.operator()?;
+        Ok(Self { tree, queue, routes, selection, operator })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -108,12 +122,16 @@ impl Plan {
     ) -> anyhow::Result<()> {
         let readiness = Readiness::default();
         service::answer_health(&self.tree, &readiness, shutdown).await?;
-        let folder = self.tree.folder();
-        let opening = open(&self.routes, &self.selection, &folder, registry, &**queue, clock);
+        let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
+        let (folder, shared) = (self.tree.folder(), &sharing.shared);
+        let opening = open(&self.routes, &self.selection, &folder, shared, registry, &**queue, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;
         tracing::info!(routes = dispatching.routes.len(), "delivering");
+        if let Some(door) = sharing.door.take() {
+            door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
+        }
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await
     }

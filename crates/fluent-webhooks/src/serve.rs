@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use dispatch::Registry;
-use dispatcher::Selection;
+use dispatcher::{Selection, Sharing};
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
 use service::{Readiness, Shutdown};
-use settings::{Gateway, QueueSettings, Routes, SpoolSettings, Tree};
+use settings::{Gateway, OperatorSettings, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
 use crate::cli::Common;
@@ -31,14 +31,16 @@ struct Plan {
     routes: Routes,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
+    operator: Option<OperatorSettings>,
 }
 
 impl Plan {
     fn read(tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
         let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
         let spool = tree.spool(&queue)?;
+        let operator = tree.operator()?;
         tree.health()?;
-        Ok(Self { tree, gateway, routes, queue, spool })
+        Ok(Self { tree, gateway, routes, queue, spool, operator })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -62,13 +64,17 @@ impl Plan {
         }
         let readiness = Readiness::default();
         service::answer_health(&self.tree, &readiness, shutdown).await?;
-        let (everything, folder) = (Selection::everything(), self.tree.folder());
-        let opening = dispatcher::open(&self.routes, &everything, &folder, registry, &**queue, clock);
+        let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
+        let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
+        let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, &**queue, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins when accepting is sure to, and not after it.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
         gateway::start(&self.gateway, queue, shutdown).await?;
+        if let Some(door) = sharing.door.take() {
+            door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
+        }
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await
     }

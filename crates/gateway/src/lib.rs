@@ -18,7 +18,6 @@ mod bounds;
 mod connection;
 mod listen;
 mod stage;
-mod tls;
 
 use std::sync::Arc;
 

@@ -8,12 +8,11 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
-use service::{Readiness, Shutdown, StageArgs};
+use service::{Certificate, Readiness, Shutdown, StageArgs};
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::tls::Certificate;
 use crate::{Bounds, Ports, router, serve};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
@@ -90,7 +89,7 @@ pub async fn start(
     let address = listener.local_addr()?;
     let bounds = Bounds::new(settings.body_limit);
     let router = router(ports(settings, Arc::clone(queue)), &bounds);
-    let tls = certificate.map(|certificate| certificate.acceptor(shutdown)).transpose()?;
+    let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn(serve(listener, tls, router, bounds, shutdown.clone()));
     tracing::info!(%address, path = settings.path, tls = settings.tls.is_some(), "listening for webhooks");
     Ok(address)

@@ -7,6 +7,7 @@ mod exit;
 mod health;
 mod shutdown;
 mod stage;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub use crate::exit::{FAILED, SETTINGS, code};
 pub use crate::health::{Health, Readiness};
 pub use crate::shutdown::Shutdown;
 pub use crate::stage::{StageArgs, answer_health, tree, until_stopped, wind_down};
+pub use crate::tls::Certificate;
 
 /// Runs `work` until it ends or a signal says so, then waits for what is in
 /// flight. Errors are printed by [`code`].

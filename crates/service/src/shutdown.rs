@@ -4,6 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long what is in flight may take to end.
 const GRACE: Duration = Duration::from_secs(25);
@@ -68,6 +69,11 @@ impl Shutdown {
     /// Runs a task that [`Shutdown::finish`] waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Something that [`Shutdown::finish`] waits for, until it is dropped.
+    pub fn working(&self) -> TaskTrackerToken {
+        self.tasks.token()
     }
 
     /// Runs a task that nobody waits for: it ends with the process. For what

@@ -24,6 +24,7 @@ mod section;
 
 mod jet_stream_settings;
 mod keys;
+mod operator_settings;
 mod policies;
 mod queue_settings;
 mod routes;
@@ -35,6 +36,7 @@ mod schema;
 
 pub use crate::error::SettingsError;
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
+pub use crate::operator_settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};
 pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
 pub use crate::routes::{RetrySettings, RouteSettings, Routes};
@@ -42,4 +44,4 @@ pub use crate::schema::schema;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};
 pub use crate::tree::{Place, Tree};
 pub use crate::values::{Size, Time};
-pub use crate::webhook::{Gateway, OnMalformed, WebhookTls};
+pub use crate::webhook::{Gateway, OnMalformed, ServerTls};

@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use crate::jet_stream_settings::JetStreamSettings;
+use crate::operator_settings::OperatorSettings;
 use crate::queue_settings::EmbeddedSettings;
 use crate::routes::Listed;
 use crate::spool_settings::{Acknowledge, SpoolSettings};
@@ -37,6 +38,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "spool": of::<SpoolSettings>(),
                     "acknowledge": of::<Acknowledge>(),
                     "health": {"type": "string", "description": "address and port for livez and readyz"},
+                    "operator": of::<OperatorSettings>(),
                     "routes": {"type": "array", "items": route},
                 },
             },

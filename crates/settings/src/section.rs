@@ -8,12 +8,21 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 8] =
-    ["connector-name", "accounts", "webhook", "queue", "spool", "acknowledge", "health", "routes"];
+const CONNECT: [&str; 9] = [
+    "connector-name",
+    "accounts",
+    "webhook",
+    "queue",
+    "spool",
+    "acknowledge",
+    "health",
+    "operator",
+    "routes",
+];
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
-const NOT_BUILT: [&str; 6] = ["operator", "order", "reverify", "enrich", "confirm", "origins"];
+const NOT_BUILT: [&str; 5] = ["order", "reverify", "enrich", "confirm", "origins"];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
 const MAX_ECHO: usize = 32;

@@ -28,7 +28,7 @@ pub struct Gateway {
     /// What to do with genuine bodies that are not events.
     pub malformed: OnMalformed,
     /// The certificate to show, where TLS does not end before us.
-    pub tls: Option<WebhookTls>,
+    pub tls: Option<ServerTls>,
     /// Which signatures count, and where they are.
     pub signatures: Signatures,
     /// Who may send.
@@ -68,13 +68,13 @@ pub(crate) struct WebhookSettings {
     /// What to do with genuine bodies that are not events.
     malformed: OnMalformed,
     /// The certificate to show, where TLS does not end before us.
-    tls: Option<WebhookTls>,
+    tls: Option<ServerTls>,
 }
 
 /// `fluent-connect.webhook.tls`. Both files are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct WebhookTls {
+pub struct ServerTls {
     /// PEM: our certificate, then those that vouch for it.
     pub certificate: PathBuf,
     /// PEM: its private key.
@@ -177,9 +177,9 @@ impl Tree {
         self.at(path).map(|node| node.value()).unwrap_or_default()
     }
 
-    fn resolved(&self, tls: WebhookTls) -> WebhookTls {
+    fn resolved(&self, tls: ServerTls) -> ServerTls {
         let folder = self.folder();
-        WebhookTls { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }
+        ServerTls { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }
     }
 
     fn check_webhook(&self, webhook: &WebhookSettings) -> Result<(), SettingsError> {

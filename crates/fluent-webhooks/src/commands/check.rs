@@ -1,5 +1,5 @@
 use dispatch::Registry;
-use dispatcher::Selection;
+use dispatcher::{Selection, Sharing};
 use queue::{Start, Terms};
 use serde_json::json;
 use settings::{Gateway, QueueSettings, RouteSettings, Routes, Tree};
@@ -15,8 +15,8 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     // What their tables name must be there too: secrets, templates, certificates.
-    let opened =
-        dispatcher::open_dispatchers(&ours, &Selection::everything(), &tree.folder(), registry).await;
+    let (everything, shared) = (Selection::everything(), Sharing::by(tree.operator()?.as_ref()).shared);
+    let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json {
         return output::json(&json!({

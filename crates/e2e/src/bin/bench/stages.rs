@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry};
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry, Shared};
 use dispatcher::Selection;
 use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyName, SystemClock, Timestamp,
@@ -129,8 +129,16 @@ pub(crate) async fn work_off(
     let (began, before) = (Instant::now(), cpu::own());
     for queue in queues {
         let (everything, clock) = (Selection::everything(), Arc::new(SystemClock));
-        let opened =
-            dispatcher::open(&routes, &everything, Path::new("."), registry, &**queue, clock).await?;
+        let opened = dispatcher::open(
+            &routes,
+            &everything,
+            Path::new("."),
+            &Shared::default(),
+            registry,
+            &**queue,
+            clock,
+        )
+        .await?;
         opened.start(&shutdown);
     }
     while DELIVERED.load(Ordering::Relaxed) < wanted {

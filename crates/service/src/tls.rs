@@ -1,4 +1,4 @@
-//! TLS on the webhook port, for who has nothing before us that ends it. The
+//! TLS on a port of ours, for who has nothing before us that ends it. The
 //! certificate is read again when its files change: renewing needs no restart.
 
 use std::io;
@@ -7,24 +7,26 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use service::Shutdown;
-use settings::WebhookTls;
+use rustls::{RootCertStore, ServerConfig};
+use settings::ServerTls;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+
+use crate::Shutdown;
 
 /// How often to look whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A certificate and its key, as the files have them now.
 #[derive(Debug)]
-pub(crate) struct Certificate {
-    files: WebhookTls,
+pub struct Certificate {
+    files: ServerTls,
     stamp: Stamp,
     current: Arc<Current>,
 }
@@ -42,19 +44,30 @@ impl ResolvesServerCert for Current {
 }
 
 impl Certificate {
-    pub(crate) fn load(files: WebhookTls) -> anyhow::Result<Self> {
+    /// Reads both files.
+    pub fn load(files: ServerTls) -> anyhow::Result<Self> {
         let stamp = stamp(&files);
         let current = Arc::new(Current(RwLock::new(Arc::new(read(&files)?))));
         Ok(Self { files, stamp, current })
     }
 
-    /// Accepts connections with it, and looks after it until draining begins.
-    pub(crate) fn acceptor(self, shutdown: &Shutdown) -> anyhow::Result<TlsAcceptor> {
+    /// Accepts connections of this protocol (`http/1.1`, `h2`) with it, and looks
+    /// after it for as long as the process lives. With `client_ca`, a caller needs a
+    /// certificate that one in that file vouches for.
+    pub fn acceptor(
+        self,
+        protocol: &str,
+        client_ca: Option<&Path>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<TlsAcceptor> {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth();
+            .with_safe_default_protocol_versions()?;
+        let config = match client_ca {
+            Some(authorities) => config.with_client_cert_verifier(clients_of(authorities)?),
+            None => config.with_no_client_auth(),
+        };
         let mut config = config.with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         shutdown.spawn_unwaited(self.look_after());
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
@@ -82,24 +95,39 @@ impl Certificate {
     }
 }
 
-fn stamp(files: &WebhookTls) -> Stamp {
+/// Believes clients whose certificate is vouched for.
+fn clients_of(authorities: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(authorities)? {
+        let place = || format!("{}: expected certificates of authorities", authorities.display());
+        roots.add(certificate).with_context(place)?;
+    }
+    let provider = Arc::new(default_provider());
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
+}
+
+fn stamp(files: &ServerTls) -> Stamp {
     [&files.certificate, &files.key].map(|path| {
         let metadata = std::fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     })
 }
 
-fn read(files: &WebhookTls) -> anyhow::Result<CertifiedKey> {
+fn read(files: &ServerTls) -> anyhow::Result<CertifiedKey> {
     let (certificate, key) = (&files.certificate, &files.key);
-    let chain = CertificateDer::pem_slice_iter(&bytes(certificate)?).collect::<Result<Vec<_>, _>>();
-    let chain =
-        chain.with_context(|| format!("reading {}: expected certificates in PEM", certificate.display()))?;
-    anyhow::ensure!(!chain.is_empty(), "{} has no certificate: expected PEM", certificate.display());
+    let chain = chain(certificate)?;
     let private = PrivateKeyDer::from_pem_slice(&bytes(key)?);
     let private =
         private.with_context(|| format!("reading {}: expected a private key in PEM", key.display()))?;
     CertifiedKey::from_der(chain, private, &default_provider())
         .with_context(|| format!("{} is not the key of {}", key.display(), certificate.display()))
+}
+
+fn chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain = CertificateDer::pem_slice_iter(&bytes(path)?).collect::<Result<Vec<_>, _>>();
+    let chain = chain.with_context(|| format!("reading {}: expected certificates in PEM", path.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "{} has no certificate: expected PEM", path.display());
+    Ok(chain)
 }
 
 fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -1,0 +1,119 @@
+use std::error::Error;
+use std::time::Duration;
+
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt};
+use dispatch_kit::Secret;
+use grpc::MAX_MESSAGE;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Request, Status};
+use wire::v1;
+use wire::v1::dispatcher_client::DispatcherClient;
+
+use crate::failure::failure;
+use crate::replicas::{Replica, Replicas};
+use crate::settings::GrpcSettings;
+
+/// How long an attempt may take where the settings say nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Hands each event to a dispatcher in another process, or a handler in another
+/// language.
+#[derive(Debug)]
+pub struct Remote {
+    replicas: Replicas,
+    token: Option<Secret>,
+    timeout: Duration,
+}
+
+impl Dispatcher for Remote {
+    const KIND: &'static str = "grpc";
+    type Settings = GrpcSettings;
+
+    async fn open(settings: GrpcSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let token = settings.token.as_ref().map(|token| Secret::open(token, cx)).transpose()?;
+        let replicas = Replicas::new(settings.targets(cx)?)?;
+        Ok(Self { replicas, token, timeout: settings.timeout.unwrap_or(TIMEOUT) })
+    }
+
+    async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        let request = request(event, cx);
+        let authorization = self.authorization()?;
+        let replicas = self.replicas.in_turn().await.transient("reaching the remote dispatcher")?;
+        let mut unreachable = None;
+        for replica in replicas {
+            let asked = ask(&replica, &request, cx, authorization.clone()).await;
+            replica.held(!asked.as_ref().is_err_and(is_broken));
+            match asked {
+                // Nothing was said yet: another may be asked at once.
+                Err(status) if is_not_connected(&status) => unreachable = Some(status),
+                Err(status) => return Err(failure(&status)),
+                Ok(status) => return Ok(Done { status }),
+            }
+        }
+        match unreachable {
+            Some(status) => Err(status).transient("connecting to the remote dispatcher"),
+            None => Err("none of the endpoints' names has an address")
+                .transient("looking up the remote dispatcher"),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl Remote {
+    fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, DispatchError> {
+        let Some(token) = &self.token else { return Ok(None) };
+        grpc::bearer(&token.get()?).map(Some).transient("reading a secret")
+    }
+}
+
+fn request(event: &Event, cx: &Context) -> v1::DispatchRequest {
+    let delivery = grpc::delivery(
+        &cx.delivery_id,
+        &cx.route,
+        cx.attempt,
+        &cx.idempotency_key,
+        cx.started_at,
+        cx.timeout,
+        cx.trace,
+    );
+    v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
+}
+
+async fn ask(
+    replica: &std::sync::Arc<Replica>,
+    message: &v1::DispatchRequest,
+    cx: &Context,
+    authorization: Option<MetadataValue<Ascii>>,
+) -> Result<Option<u16>, Status> {
+    let call = replica.call();
+    let mut client = DispatcherClient::new(call.channel()).max_encoding_message_size(MAX_MESSAGE);
+    let mut request = Request::new(message.clone());
+    request.set_timeout(cx.timeout);
+    if let Some(authorization) = authorization {
+        request.metadata_mut().insert("authorization", authorization);
+    }
+    if let Some(trace) = cx.trace.and_then(|trace| trace.to_string().parse().ok()) {
+        request.metadata_mut().insert("traceparent", trace);
+    }
+    let answer = client.dispatch(request).await?.into_inner();
+    Ok(answer.status.and_then(|status| u16::try_from(status).ok()))
+}
+
+/// Whether the other side did not answer, but the connection.
+fn is_broken(status: &Status) -> bool {
+    status.source().is_some()
+}
+
+fn is_not_connected(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,86 @@
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use dispatch::{AnyDispatcher, Context, Event, TraceParent};
+use futures::FutureExt;
+use grpc::{MAX_MESSAGE, Misfit};
+use service::Shutdown;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status};
+use wire::v1;
+use wire::v1::dispatcher_server::DispatcherServer;
+
+use crate::failure;
+
+/// Longest that a caller may ask for.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// Any dispatcher, served to other processes: the other side of
+/// [`Remote`](crate::Remote).
+#[derive(Debug)]
+pub struct Server {
+    dispatcher: AnyDispatcher,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    /// Stopping refuses what is new, and waits for what is being handled.
+    pub fn new(dispatcher: AnyDispatcher, shutdown: Shutdown) -> Self {
+        Self { dispatcher, shutdown }
+    }
+
+    /// As tonic serves it.
+    pub fn service(self) -> DispatcherServer<Self> {
+        DispatcherServer::new(self).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Runs the dispatcher within the caller's time. A caller that goes away drops
+    /// this future, and with it the attempt.
+    async fn handle(&self, event: &Event, cx: &Context) -> Result<v1::DispatchResponse, Status> {
+        let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
+        match timeout(cx.timeout, attempt).await {
+            Ok(Ok(Ok(done))) => Ok(v1::DispatchResponse { status: done.status.map(u32::from) }),
+            Ok(Ok(Err(error))) => Err(failure::status(&error)),
+            Ok(Err(_)) => Err(Status::internal("the dispatcher panicked")),
+            Err(_) => Err(Status::deadline_exceeded("no answer before the deadline")),
+        }
+    }
+
+    fn context(&self, delivery: &v1::Delivery) -> Result<Context, Misfit> {
+        let asked = delivery.timeout.as_ref().and_then(grpc::duration_of);
+        let longest = asked.ok_or(Misfit::Missing("delivery.timeout"))?.min(LONGEST);
+        let started_at = delivery.started_at.as_ref().and_then(grpc::timestamp_of);
+        let mut cx = Context::new(&*delivery.route, &*delivery.idempotency_key, longest);
+        cx.delivery_id.clone_from(&delivery.id);
+        cx.attempt = delivery.attempt;
+        cx.started_at = started_at.ok_or(Misfit::Missing("delivery.started_at"))?;
+        cx.trace = trace(delivery);
+        cx.cancelled = self.shutdown.out_of_patience();
+        Ok(cx)
+    }
+}
+
+fn trace(delivery: &v1::Delivery) -> Option<TraceParent> {
+    delivery.traceparent.parse().ok()
+}
+
+#[tonic::async_trait]
+impl v1::dispatcher_server::Dispatcher for Server {
+    async fn dispatch(
+        &self,
+        request: Request<v1::DispatchRequest>,
+    ) -> Result<Response<v1::DispatchResponse>, Status> {
+        let _working = self.shutdown.working();
+        if self.shutdown.draining().is_cancelled() {
+            return Err(Status::unavailable("this process stops"));
+        }
+        let v1::DispatchRequest { event, delivery } = request.into_inner();
+        let read = || {
+            let delivery = delivery.ok_or(Misfit::Missing("delivery"))?;
+            let event = event.ok_or(Misfit::Missing("event"))?;
+            Ok((grpc::restore(event, trace(&delivery))?, self.context(&delivery)?))
+        };
+        let (event, cx) = read().map_err(|error: Misfit| Status::invalid_argument(error.to_string()))?;
+        self.handle(&event, &cx).await.map(Response::new)
+    }
+}

@@ -1,0 +1,8 @@
+//! A dispatcher, and the same dispatcher behind a real socket.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod access;
+mod handler;
+mod replicas;
+mod there_and_back;

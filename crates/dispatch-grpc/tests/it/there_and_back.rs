@@ -1,0 +1,125 @@
+use std::error::Error;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dispatch::{DispatchError, Dispatcher, Done, Excerpt};
+
+use crate::handler::{Handler, anybody, cx, event, remote_to, serve};
+
+/// Everything that a policy looks at.
+#[derive(Debug, PartialEq)]
+enum Facts {
+    Done(Option<u16>),
+    Permanent(Option<u16>),
+    Transient(Option<u16>, Option<Duration>),
+}
+
+fn facts(answer: &Result<Done, DispatchError>) -> Facts {
+    match answer {
+        Ok(done) => Facts::Done(done.status),
+        Err(error @ DispatchError::Permanent { .. }) => Facts::Permanent(error.status()),
+        Err(error @ DispatchError::Transient { retry_after, .. }) => {
+            Facts::Transient(error.status(), *retry_after)
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// The words that are kept and never logged.
+fn excerpt(error: &DispatchError) -> Option<String> {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(Excerpt(said)) = found.downcast_ref() {
+            return Some(said.clone());
+        }
+        cause = found.source();
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dispatcher_answers_comes_through_a_socket_as_it_was() {
+    let handler = Handler::default();
+    let process = serve(&handler, &anybody()).await;
+    let remote = remote_to(&process).await;
+    for (name, expected) in [
+        ("Done", Facts::Done(Some(204))),
+        ("Permanent", Facts::Permanent(Some(422))),
+        ("Transient", Facts::Transient(Some(503), Some(Duration::from_secs(7)))),
+        ("Interrupted", Facts::Transient(None, None)),
+    ] {
+        let answer = remote.dispatch(&event(name), &cx(Duration::from_secs(5))).await;
+        assert_eq!(facts(&answer), expected, "{name}");
+    }
+    let error = remote.dispatch(&event("Permanent"), &cx(Duration::from_secs(5))).await.unwrap_err();
+    assert_eq!(excerpt(&error).unwrap(), "posting failed: it said no");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_arrives_whole_and_without_its_signature() {
+    let handler = Handler::default();
+    let process = serve(&handler, &anybody()).await;
+    let remote = remote_to(&process).await;
+    let (sent, mut sent_cx) = (event("Done"), cx(Duration::from_secs(5)));
+    sent_cx.attempt = 3;
+    sent_cx.delivery_id = "id/route/2".to_owned();
+    sent_cx.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
+    remote.dispatch(&sent, &sent_cx).await.unwrap();
+    let (got, got_cx) = handler.last.lock().unwrap().clone().unwrap();
+    assert_eq!((got.id(), got.body(), got.fields()), (sent.id(), sent.body(), sent.fields()));
+    assert_eq!(got.received_at(), sent.received_at());
+    assert_eq!(got.stored().key, sent.stored().key);
+    assert!(got.stored().signature.is_empty());
+    assert_eq!(
+        (&got_cx.route, &got_cx.delivery_id, &got_cx.idempotency_key, got_cx.attempt, got_cx.trace),
+        (&sent_cx.route, &sent_cx.delivery_id, &sent_cx.idempotency_key, 3, sent_cx.trace)
+    );
+    assert_eq!((got_cx.timeout, got_cx.started_at), (sent_cx.timeout, sent_cx.started_at));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_is_told_its_deadline_and_cut_off_at_it() {
+    let handler = Handler::default();
+    let process = serve(&handler, &anybody()).await;
+    let remote = remote_to(&process).await;
+    let answer = remote.dispatch(&event("Hangs"), &cx(Duration::from_millis(300))).await;
+    assert!(matches!(facts(&answer), Facts::Transient(None, None)), "{answer:?}");
+    let cut_off = async {
+        while handler.cut_off.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), cut_off)
+        .await
+        .expect("the attempt goes on without a caller");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_takes_the_attempt_with_it() {
+    let handler = Handler::default();
+    let process = serve(&handler, &anybody()).await;
+    let remote = remote_to(&process).await;
+    let (hangs, long) = (event("Hangs"), cx(Duration::from_secs(60)));
+    let cut = tokio::time::timeout(Duration::from_millis(300), remote.dispatch(&hangs, &long));
+    assert!(cut.await.is_err());
+    let cut_off = async {
+        while handler.cut_off.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), cut_off)
+        .await
+        .expect("the attempt goes on without a caller");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_fails_one_attempt() {
+    let handler = Handler::default();
+    let process = serve(&handler, &anybody()).await;
+    let remote = remote_to(&process).await;
+    let (panics, slow) = (event("Panics"), event("Slow"));
+    let wait = cx(Duration::from_secs(5));
+    let (panicked, beside) = tokio::join!(remote.dispatch(&panics, &wait), remote.dispatch(&slow, &wait));
+    assert_eq!(facts(&panicked), Facts::Transient(None, None));
+    assert_eq!(facts(&beside), Facts::Done(None));
+}

@@ -1,0 +1,72 @@
+//! A dispatcher on its own, for routes of other processes.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use dispatch::{AnyDispatcher, Registry};
+use dispatch_grpc::Server;
+use grpc::{Door, Routes};
+use service::{Readiness, Shutdown, StageArgs};
+use settings::{OperatorSettings, Tree};
+
+use crate::{Selection, Sharing, located, open_dispatchers};
+
+/// Serves the dispatcher of one route of the settings.
+pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCode {
+    let plan = service::tree(&args.config).and_then(|tree| Plan::read(tree, route, registry));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return service::code(Err(error)),
+    };
+    let _logs = args.start_logs();
+    service::run(|shutdown| async move { plan.run(registry, &shutdown).await })
+}
+
+struct Plan {
+    tree: Tree,
+    operator: OperatorSettings,
+    route: settings::RouteSettings,
+}
+
+impl Plan {
+    fn read(tree: Tree, route: &str, registry: &Registry) -> anyhow::Result<Self> {
+        let routes = tree.routes_of(registry)?;
+        let found = routes.0.into_iter().find(|listed| listed.name == route);
+        let route = found.with_context(|| format!("there is no route {route} in the settings"))?;
+        if route.dispatcher == "grpc" || route.dispatcher == "subscription" {
+            bail!(
+                "route {} has `dispatcher: {}`: expected the one to be served",
+                route.name,
+                route.dispatcher
+            );
+        }
+        let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
+        let operator = tree.operator()?.context(missing)?;
+        tree.health()?;
+        Ok(Self { tree, operator, route })
+    }
+
+    async fn run(self, registry: &Registry, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let readiness = Readiness::default();
+        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        let dispatcher = self.dispatcher(registry).await?;
+        let door = Door::open(&self.operator, shutdown).await?;
+        let server = Server::new(dispatcher.clone(), shutdown.clone());
+        door.serve(Routes::new(server.service()), readiness.clone(), shutdown)?;
+        readiness.set(true);
+        shutdown.draining().cancelled().await;
+        // Callers see it in the health, and go elsewhere.
+        readiness.set(false);
+        shutdown.finish().await;
+        dispatcher.close().await;
+        Ok(())
+    }
+
+    async fn dispatcher(&self, registry: &Registry) -> anyhow::Result<AnyDispatcher> {
+        let (routes, selection) = (settings::Routes(vec![self.route.clone()]), Selection::everything());
+        let shared = Sharing::by(Some(&self.operator)).shared;
+        let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
+        let mut opened = opened.map_err(|error| located(&self.tree, error))?;
+        opened.pop().context("the route has no dispatcher")
+    }
+}

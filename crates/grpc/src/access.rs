@@ -1,0 +1,215 @@
+//! Who may call which method.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anyhow::{Context as _, ensure};
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use settings::{CertificateSettings, OperatorSettings, Role, TokenSettings};
+use sha2::{Digest, Sha256};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::caller::Caller;
+use crate::socket::Peer;
+
+/// Shortest token, in bytes: 128 bits, were they all chance.
+const SHORTEST_TOKEN: usize = 16;
+
+const PACKAGE: &str = "/fluent.webhooks.v1.";
+
+/// What a method takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Read,
+    Operate,
+    Admin,
+    Dispatch,
+    /// The first message says which route: the service asks for the role.
+    SomeRoute,
+}
+
+/// Every method of the contract.
+const METHODS: [(&str, Needs); 24] = [
+    ("Dispatcher/Dispatch", Needs::Dispatch),
+    ("Subscriptions/Subscribe", Needs::SomeRoute),
+    ("Operator/GetStatus", Needs::Read),
+    ("Operator/ListRoutes", Needs::Read),
+    ("Operator/PauseRoute", Needs::Operate),
+    ("Operator/ResumeRoute", Needs::Operate),
+    ("Operator/ForgetRoute", Needs::Admin),
+    ("Operator/ListDeliveries", Needs::Read),
+    ("Operator/WatchDeliveries", Needs::Read),
+    ("Operator/ShowEvents", Needs::Read),
+    ("Operator/ListDeadLetters", Needs::Read),
+    ("Operator/GetDeadLetter", Needs::Read),
+    ("Operator/CountDeadLetters", Needs::Read),
+    ("Operator/RedriveDeadLetters", Needs::Operate),
+    ("Operator/DiscardDeadLetters", Needs::Admin),
+    ("Operator/ListQuarantined", Needs::Read),
+    ("Operator/GetQuarantined", Needs::Read),
+    ("Operator/RedriveQuarantined", Needs::Operate),
+    ("Operator/DiscardQuarantined", Needs::Admin),
+    ("Operator/ListRefused", Needs::Read),
+    ("Operator/ExplainRefused", Needs::Read),
+    ("Operator/RecheckRefused", Needs::Operate),
+    ("Operator/Replay", Needs::Admin),
+    ("Operator/ListAudit", Needs::Admin),
+];
+
+/// The rules of one listener.
+#[derive(Clone, Debug)]
+pub struct Access(Arc<Rules>);
+
+#[derive(Debug)]
+enum Rules {
+    /// Whoever reaches us is of this machine.
+    ThisMachine,
+    Known {
+        /// By the token's SHA-256: comparing takes as long whatever is sent.
+        tokens: HashMap<[u8; 32], Caller>,
+        certificates: HashMap<String, Caller>,
+    },
+}
+
+impl Access {
+    /// Reads the tokens that the settings name.
+    pub fn open(settings: &OperatorSettings) -> anyhow::Result<Self> {
+        if settings.tokens.is_empty() && settings.certificates.is_empty() {
+            return Ok(Self(Arc::new(Rules::ThisMachine)));
+        }
+        let mut tokens = HashMap::new();
+        for TokenSettings { name, file, roles } in &settings.tokens {
+            let place = file.display();
+            let text = std::fs::read_to_string(file).with_context(|| format!("reading token {place}"))?;
+            let token = text.trim();
+            ensure!(
+                token.len() >= SHORTEST_TOKEN,
+                "{place} holds {} bytes: expected a token of at least {SHORTEST_TOKEN}",
+                token.len()
+            );
+            let caller = Caller { name: name.clone(), roles: roles.clone() };
+            let before = tokens.insert(Sha256::digest(token).into(), caller);
+            ensure!(before.is_none(), "{place} holds the token of another name: expected one each");
+        }
+        let known = |CertificateSettings { name, roles }: &CertificateSettings| {
+            (name.clone(), Caller { name: name.clone(), roles: roles.clone() })
+        };
+        let certificates = settings.certificates.iter().map(known).collect();
+        Ok(Self(Arc::new(Rules::Known { tokens, certificates })))
+    }
+
+    fn admit(&self, request: &Request<Body>) -> Result<Caller, Box<Status>> {
+        let caller = self.caller(request).ok_or_else(|| {
+            Box::new(Status::unauthenticated(
+                "expected `authorization: Bearer <token>` with a token of the settings",
+            ))
+        })?;
+        let needs =
+            needs(request.uri().path()).ok_or_else(|| Box::new(Status::unimplemented("no such method")))?;
+        let role = match needs {
+            Some(Needs::Read) => Role::Read,
+            Some(Needs::Operate) => Role::Operate,
+            Some(Needs::Admin) => Role::Admin,
+            Some(Needs::Dispatch) => Role::Dispatch,
+            Some(Needs::SomeRoute) | None => return Ok(caller),
+        };
+        caller.must(&role)?;
+        Ok(caller)
+    }
+
+    fn caller(&self, request: &Request<Body>) -> Option<Caller> {
+        match &*self.0 {
+            Rules::ThisMachine => Some(Caller::local("this machine")),
+            Rules::Known { tokens, certificates } => {
+                let peer = request.extensions().get::<Peer>();
+                let shown = peer.and_then(|peer| peer.certificate.as_ref());
+                by_token(tokens, request).or_else(|| by_certificate(certificates, shown?))
+            }
+        }
+    }
+}
+
+fn by_token(tokens: &HashMap<[u8; 32], Caller>, request: &Request<Body>) -> Option<Caller> {
+    let mut lines = request.headers().get_all(AUTHORIZATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    tokens.get(&<[u8; 32]>::from(Sha256::digest(token.trim()))).cloned()
+}
+
+/// By the names that the certificate is for; TLS has checked who vouches for it.
+fn by_certificate(known: &HashMap<String, Caller>, shown: &CertificateDer<'static>) -> Option<Caller> {
+    let (_, certificate) = X509Certificate::from_der(shown).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) => known.get(*name).cloned(),
+        _ => None,
+    })
+}
+
+/// What this path takes: `None` inside for what everybody admitted may ask.
+fn needs(path: &str) -> Option<Option<Needs>> {
+    let is_about_us =
+        |path: &str| path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.");
+    if is_about_us(path) {
+        return Some(None);
+    }
+    let method = path.strip_prefix(PACKAGE)?;
+    METHODS.iter().find(|(name, _)| *name == method).map(|(_, needs)| Some(*needs))
+}
+
+impl<S> Layer<S> for Access {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, access: self.clone() }
+    }
+}
+
+/// A service that only the admitted reach.
+#[derive(Clone, Debug)]
+pub struct Guarded<S> {
+    inner: S,
+    access: Access,
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // Load balancers ask for health without being anybody.
+        if request.uri().path().starts_with("/grpc.health.v1.") {
+            return Box::pin(self.inner.call(request));
+        }
+        match self.access.admit(&request) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                Box::pin(self.inner.call(request))
+            }
+            Err(status) => {
+                let peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string());
+                tracing::warn!(peer, method = request.uri().path(), code = ?status.code(), "call refused");
+                Box::pin(std::future::ready(Ok(status.into_http())))
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Listening: bounds, TLS, access, health and reflection around some services.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use service::{Certificate, Readiness, Shutdown};
+use settings::OperatorSettings;
+use telemetry::Chain;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+
+use crate::access::Access;
+use crate::socket::Socket;
+
+pub use tonic::service::Routes;
+
+/// Largest message, in bytes: the largest body there can be (16 MiB), and what is
+/// beside it.
+pub const MAX_MESSAGE: usize = 17 << 20;
+
+/// Connections at once. More wait at the door of the operating system.
+const CONNECTIONS: usize = 512;
+
+/// Calls at once on one connection.
+const CALLS: u32 = 1024;
+
+/// Most bytes of a call's headers.
+const HEADERS: u32 = 16 << 10;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How often a silent connection is asked whether it is there, and for how long.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long to rest when no connection can be accepted: descriptors are out.
+const REST: Duration = Duration::from_millis(100);
+
+/// How often health follows readiness.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+
+/// A listener that is bound and has not yet answered anybody.
+pub struct Door {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    access: Access,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Reads certificates and tokens, and binds.
+    pub async fn open(settings: &OperatorSettings, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let access = Access::open(settings)?;
+        let tls = match &settings.tls {
+            None => None,
+            Some(tls) => {
+                let files =
+                    settings::ServerTls { certificate: tls.certificate.clone(), key: tls.key.clone() };
+                Some(Certificate::load(files)?.acceptor("h2", tls.client_ca.as_deref(), shutdown)?)
+            }
+        };
+        let listener = TcpListener::bind(settings.grpc).await;
+        let listener = listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
+        Ok(Self { listener, tls, access })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until everything that is spawned on `shutdown` has ended: who settles
+    /// what is in flight must be heard.
+    pub fn serve(self, routes: Routes, readiness: Readiness, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        shutdown.spawn_unwaited(follow(readiness, reporter));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wire::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .context("reading our own contract")?;
+        let routes = routes.add_service(health).add_service(reflection);
+        let (address, tls) = (self.address()?, self.tls.is_some());
+        shutdown.spawn_unwaited(self.answer(routes));
+        tracing::info!(%address, tls, "listening for gRPC");
+        Ok(())
+    }
+
+    async fn answer(self, routes: Routes) {
+        let (accepted, sockets) = mpsc::channel(1);
+        let server = Server::builder()
+            .max_concurrent_streams(CALLS)
+            .http2_max_header_list_size(HEADERS)
+            .http2_keepalive_interval(Some(ASK_EVERY))
+            .http2_keepalive_timeout(Some(ANSWER_WITHIN))
+            .tcp_nodelay(true)
+            .layer(self.access)
+            .add_routes(routes);
+        let sockets = tokio_stream::StreamExt::map(ReceiverStream::new(sockets), Ok::<_, std::io::Error>);
+        let (served, ()) =
+            tokio::join!(server.serve_with_incoming(sockets), accept(self.listener, self.tls, accepted));
+        if let Err(error) = served {
+            tracing::error!(error = %Chain(&error), "no longer listening for gRPC");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc::Sender<Socket>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // It is never closed.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, address)) => hand_over(stream, address, place, tls.clone(), accepted.clone()),
+            Err(error) => {
+                tracing::warn!(%error, "no connection accepted");
+                sleep(REST).await;
+            }
+        }
+    }
+}
+
+/// Handshakes take their time beside each other.
+#[expect(clippy::disallowed_methods, reason = "it ends in time, and nothing depends on it")]
+fn hand_over(
+    stream: TcpStream,
+    address: SocketAddr,
+    place: OwnedSemaphorePermit,
+    tls: Option<TlsAcceptor>,
+    accepted: mpsc::Sender<Socket>,
+) {
+    let _ = stream.set_nodelay(true);
+    tokio::spawn(async move {
+        let socket = match tls {
+            None => Socket::plain(stream, address, place),
+            Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => Socket::tls(stream, address, place),
+                Ok(Err(error)) => return tracing::info!(%address, %error, "connection refused: no TLS"),
+                Err(_) => {
+                    return tracing::info!(%address, "connection refused: its TLS handshake took too long");
+                }
+            },
+        };
+        let _ = accepted.send(socket).await;
+    });
+}
+
+/// The health of the whole, under the empty name, as load balancers ask for it.
+async fn follow(readiness: Readiness, reporter: tonic_health::server::HealthReporter) {
+    loop {
+        let status = if readiness.get() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", status).await;
+        sleep(HEALTH_EVERY).await;
+    }
+}

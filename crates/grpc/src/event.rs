@@ -1,0 +1,112 @@
+//! An event on the wire: its fields for whoever reads them, and its exact bytes,
+//! from which we read them again.
+
+use std::sync::Arc;
+
+use event_model::{Algorithm, Bytes, Damaged, Event, EventId, Fields, Stored, Timestamp, TraceParent};
+
+use crate::time::{timestamp, timestamp_of};
+use wire::v1;
+
+/// Why a message is not an event. Names fields, never values.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// Without it there is nothing to handle.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// It is there and makes no sense.
+    #[error("`{0}` is not what the contract says")]
+    Invalid(&'static str),
+    /// Its body is not that of its id.
+    #[error("the body does not have the id that it came with")]
+    Damaged(#[from] Damaged),
+}
+
+/// An event for the wire. Fluent's signature stays here.
+pub fn event(event: &Event) -> v1::Event {
+    v1::Event { body: event.body().clone(), ..without_body(event) }
+}
+
+/// Who it is, without what it holds.
+pub fn without_body(event: &Event) -> v1::Event {
+    let (fields, stored) = (event.fields(), event.stored());
+    v1::Event {
+        id: event.id().to_string(),
+        environment: event.environment().to_string(),
+        account: event.account().to_owned(),
+        retailer: event.retailer().to_owned(),
+        name: event.name().to_owned(),
+        fluent_event_id: fields.fluent_event_id.clone().unwrap_or_default(),
+        entity: entity(fields),
+        root_entity: root_entity(fields),
+        body: Bytes::new(),
+        key: stored.key.to_string(),
+        algorithm: stored.algorithm.as_str().to_owned(),
+        received_at: Some(timestamp(stored.received_at)),
+        refed: stored.refed,
+    }
+}
+
+fn entity(fields: &Fields) -> Option<v1::Entity> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let found = v1::Entity {
+        r#type: text(&fields.entity_type),
+        subtype: text(&fields.entity_subtype),
+        r#ref: text(&fields.entity_ref),
+        id: text(&fields.entity_id),
+        status: text(&fields.entity_status),
+    };
+    (found != v1::Entity::default()).then_some(found)
+}
+
+fn root_entity(fields: &Fields) -> Option<v1::Entity> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let found = v1::Entity {
+        r#type: text(&fields.root_entity_type),
+        r#ref: text(&fields.root_entity_ref),
+        id: text(&fields.root_entity_id),
+        ..v1::Entity::default()
+    };
+    (found != v1::Entity::default()).then_some(found)
+}
+
+/// One attempt, for the wire.
+pub fn delivery(
+    id: &str,
+    route: &str,
+    attempt: u32,
+    idempotency_key: &str,
+    started_at: Timestamp,
+    timeout: std::time::Duration,
+    trace: Option<TraceParent>,
+) -> v1::Delivery {
+    v1::Delivery {
+        id: id.to_owned(),
+        route: route.to_owned(),
+        attempt,
+        idempotency_key: idempotency_key.to_owned(),
+        started_at: Some(timestamp(started_at)),
+        timeout: Some(crate::duration(timeout)),
+        traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
+    }
+}
+
+/// The event that `message` carries. Its fields are read from the body; those
+/// beside it are for who has no parser at hand.
+///
+/// A peer that may call us is believed as a queue is: its event was verified.
+pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, Misfit> {
+    let id: EventId = message.id.parse().map_err(|_| Misfit::Invalid("event.id"))?;
+    let received_at = message.received_at.as_ref().ok_or(Misfit::Missing("event.received_at"))?;
+    let stored = Stored {
+        body: message.body,
+        algorithm: Algorithm::from_name(&message.algorithm).ok_or(Misfit::Invalid("event.algorithm"))?,
+        key: Arc::new(message.key.parse().map_err(|_| Misfit::Invalid("event.key"))?),
+        signature: String::new(),
+        received_at: timestamp_of(received_at).ok_or(Misfit::Invalid("event.received_at"))?,
+        trace,
+        refed: message.refed,
+    };
+    Ok(Event::restore(id, stored)?)
+}

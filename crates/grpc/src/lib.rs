@@ -1,0 +1,32 @@
+//! gRPC as every part of the product speaks it.
+//!
+//! ```text
+//! socket ─▶ Door: TLS, bounds ─▶ Access: token or certificate ─▶ role of the method ─▶ service
+//! ```
+//!
+//! Every method of the contract has its role in one table ([`Access`]); a method
+//! without one can't be called.
+//!
+//! Start reading at [`Door`] and [`Access`]; [`Target`] is the caller's side.
+
+mod door;
+
+mod access;
+mod caller;
+mod socket;
+
+mod target;
+
+mod event;
+mod time;
+
+/// Longest explanation that is taken from a peer, in bytes: so much of it is kept
+/// with an attempt.
+pub const MAX_DETAIL: usize = 512;
+
+pub use crate::access::Access;
+pub use crate::caller::Caller;
+pub use crate::door::{Door, MAX_MESSAGE, Routes};
+pub use crate::event::{Misfit, delivery, event, restore, without_body};
+pub use crate::target::{Target, TargetError, TlsTarget, bearer};
+pub use crate::time::{duration, duration_of, timestamp, timestamp_of};

@@ -1,0 +1,168 @@
+//! Who may speak gRPC with us, and where.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::SettingsError;
+use crate::tree::Tree;
+
+const OPERATOR: [&str; 2] = ["fluent-connect", "operator"];
+
+/// Most tokens and certificates: every one is compared.
+const MAX_CALLERS: usize = 64;
+
+/// `fluent-connect.operator`: gRPC for people, their commands, and handlers in
+/// other languages.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OperatorSettings {
+    /// Address and port. Beyond this machine it needs `tls`, and tokens or
+    /// certificates.
+    pub grpc: SocketAddr,
+    /// The certificate to show.
+    pub tls: Option<OperatorTls>,
+    /// Who may call, by a secret.
+    #[serde(default)]
+    pub tokens: Vec<TokenSettings>,
+    /// Who may call, by a certificate that `tls.client-ca` vouches for.
+    #[serde(default)]
+    pub certificates: Vec<CertificateSettings>,
+    /// Where changes are written down.
+    #[serde(default = "audit")]
+    pub audit: PathBuf,
+}
+
+fn audit() -> PathBuf {
+    PathBuf::from("data/audit.jsonl")
+}
+
+/// `fluent-connect.operator.tls`. The first two are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OperatorTls {
+    /// PEM: our certificate, then those that vouch for it.
+    pub certificate: PathBuf,
+    /// PEM: its private key.
+    pub key: PathBuf,
+    /// PEM: who vouches for callers. With it, every caller needs a certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One of `fluent-connect.operator.tokens`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// Whose it is: the audit log has this name.
+    pub name: String,
+    /// A file with the token: at least 16 bytes.
+    pub file: PathBuf,
+    /// What it may do.
+    #[schemars(with = "Vec<String>")]
+    pub roles: Vec<Role>,
+}
+
+/// One of `fluent-connect.operator.certificates`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateSettings {
+    /// A DNS name in the certificate's subject alternative names.
+    pub name: String,
+    /// What it may do.
+    #[schemars(with = "Vec<String>")]
+    pub roles: Vec<Role>,
+}
+
+/// What a caller may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// See everything but bodies.
+    Read,
+    /// Also bodies; pause, redrive, admit what was refused.
+    Operate,
+    /// Also what can't be taken back: discard, forget, replay. And the audit log.
+    Admin,
+    /// Take one route's events, and settle them.
+    Consume(String),
+    /// Hand events to a dispatcher that is served.
+    Dispatch,
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match (text.as_str(), text.strip_prefix("consume:")) {
+            ("read", _) => Ok(Self::Read),
+            ("operate", _) => Ok(Self::Operate),
+            ("admin", _) => Ok(Self::Admin),
+            ("dispatch", _) => Ok(Self::Dispatch),
+            (_, Some(route)) if !route.is_empty() => Ok(Self::Consume(route.to_owned())),
+            _ => Err(serde::de::Error::custom(
+                "expected a role: read, operate, admin, dispatch, or consume:<route>",
+            )),
+        }
+    }
+}
+
+impl Tree {
+    /// Who may speak gRPC with us, if anybody.
+    pub fn operator(&self) -> Result<Option<OperatorSettings>, SettingsError> {
+        if self.value_at(&OPERATOR).is_null() {
+            return Ok(None);
+        }
+        let mut operator: OperatorSettings = self.section(&OPERATOR)?;
+        self.check_operator(&operator)?;
+        let folder = self.folder();
+        operator.audit = folder.join(&operator.audit);
+        for token in &mut operator.tokens {
+            token.file = folder.join(&token.file);
+        }
+        if let Some(tls) = &mut operator.tls {
+            tls.certificate = folder.join(&tls.certificate);
+            tls.key = folder.join(&tls.key);
+            tls.client_ca = tls.client_ca.as_ref().map(|ca| folder.join(ca));
+        }
+        Ok(Some(operator))
+    }
+
+    fn check_operator(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
+        let at = |key: &'static str| [OPERATOR[0], OPERATOR[1], key];
+        let is_open = operator.tokens.is_empty() && operator.certificates.is_empty();
+        let vouched = operator.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if !operator.grpc.ip().is_loopback() {
+            if operator.tls.is_none() {
+                let why = "beyond this machine it needs `tls`: anybody on the way could read and change what is said";
+                return Err(self.invalid(&at("grpc"), why));
+            }
+            if is_open {
+                let why = "beyond this machine it needs `tokens` or `certificates`: anybody could call";
+                return Err(self.invalid(&at("grpc"), why));
+            }
+        }
+        if !operator.certificates.is_empty() && !vouched {
+            let why = "needs `tls.client-ca`: without it nobody shows a certificate";
+            return Err(self.invalid(&at("certificates"), why));
+        }
+        self.check_callers(operator)
+    }
+
+    fn check_callers(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
+        let tokens = operator.tokens.iter().map(|token| ("tokens", &token.name, &token.roles));
+        let certificates =
+            operator.certificates.iter().map(|known| ("certificates", &known.name, &known.roles));
+        let mut names = std::collections::HashSet::new();
+        for (list, name, roles) in tokens.chain(certificates) {
+            let problem = match () {
+                () if name.is_empty() || name.len() > 128 => "a name has 1 to 128 bytes",
+                () if !names.insert(name) => "a name is there twice",
+                () if roles.is_empty() => "without a role nothing may be done: expected at least one",
+                () if names.len() > MAX_CALLERS => "expected at most 64 callers",
+                () => continue,
+            };
+            return Err(self.invalid(&[OPERATOR[0], OPERATOR[1], list], problem));
+        }
+        Ok(())
+    }
+}

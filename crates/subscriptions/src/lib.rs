@@ -1,0 +1,26 @@
+//! Handlers that can't be called, and ask instead.
+//!
+//! ```text
+//! route ─▶ SubscriptionDispatcher ─▶ Line ─▶ the subscriber with most room ─gRPC─▶ handler
+//!            │      ready: as many as        ◀── settle, progress, credits ──────────┘
+//!            ▼      subscribers have room for
+//!          done │ again │ dead, as of any dispatcher
+//! ```
+//!
+//! A route takes from the queue only what somebody has room for, so nothing is
+//! attempted while nobody is there.
+//!
+//! Start reading at `dispatcher.rs`; who waits for what is in `line.rs`.
+
+mod dispatcher;
+mod settings;
+
+mod line;
+mod switchboard;
+
+mod service;
+
+pub use crate::dispatcher::SubscriptionDispatcher;
+pub use crate::service::Subscriptions;
+pub use crate::settings::SubscriptionSettings;
+pub use crate::switchboard::Switchboard;

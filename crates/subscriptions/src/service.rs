@@ -1,0 +1,161 @@
+//! One stream: who asks, what they say.
+
+use std::time::Duration;
+
+use grpc::{Caller, MAX_MESSAGE};
+use service::Shutdown;
+use settings::Role;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use wire::v1;
+use wire::v1::subscribe_request::{Request as Asked, Start};
+use wire::v1::subscribe_response::{Response as Answered, Started};
+use wire::v1::subscriptions_server::SubscriptionsServer;
+
+use crate::line::{Answer, MAX_CREDITS, Said, Seat};
+use crate::switchboard::Switchboard;
+
+/// How long somebody may take to say what they want.
+const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often to look whether a stream that takes no more has settled everything.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Longest name of a subscriber, in bytes.
+const MAX_NAME: usize = 128;
+
+/// Most numbers of one sign of progress.
+const MAX_NUMBERS: usize = MAX_CREDITS as usize;
+
+/// The service by which handlers ask for events.
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    switchboard: Switchboard,
+    shutdown: Shutdown,
+}
+
+impl Subscriptions {
+    /// For the routes on `switchboard`.
+    pub fn new(switchboard: Switchboard, shutdown: Shutdown) -> Self {
+        Self { switchboard, shutdown }
+    }
+
+    /// As tonic serves it.
+    pub fn service(self) -> SubscriptionsServer<Self> {
+        SubscriptionsServer::new(self).max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    #[expect(clippy::result_large_err, reason = "it is tonic's")]
+    fn join(&self, caller: &Caller, start: &Start) -> Result<(Seat, ReceiverStream<Answer>), Status> {
+        let Start { route, subscriber, credits } = start;
+        caller.must(&Role::Consume(route.clone()))?;
+        if !(1..=MAX_CREDITS).contains(credits) {
+            return Err(Status::invalid_argument("start.credits: expected 1 to 1000"));
+        }
+        if subscriber.len() > MAX_NAME {
+            return Err(Status::invalid_argument("start.subscriber: expected at most 128 bytes"));
+        }
+        let none = "start.route: this process runs no such route with `dispatcher: subscription`";
+        let line = self.switchboard.line(route).ok_or_else(|| Status::not_found(none))?;
+        let full = || Status::resource_exhausted("256 subscribers of this route are connected here");
+        let (seat, received) = line.join(*credits).ok_or_else(full)?;
+        tracing::info!(route, subscriber, caller = caller.name, credits, "subscribed");
+        let times = line.times();
+        let started =
+            Started { timeout: Some(grpc::duration(times.0)), longest: Some(grpc::duration(times.1)) };
+        let _ =
+            seat.answers.try_send(Ok(v1::SubscribeResponse { response: Some(Answered::Started(started)) }));
+        Ok((seat, ReceiverStream::new(received)))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::subscriptions_server::Subscriptions for Subscriptions {
+    type SubscribeStream = ReceiverStream<Answer>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<v1::SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let caller = Caller::of(request.extensions())?;
+        let mut asked = request.into_inner();
+        let first = timeout(START_WITHIN, asked.message()).await;
+        let late = |_| Status::deadline_exceeded("expected `start` within 10 s");
+        let Some(Asked::Start(start)) = first.map_err(late)??.and_then(|first| first.request) else {
+            return Err(Status::invalid_argument("expected `start` first"));
+        };
+        let (seat, answers) = self.join(&caller, &start)?;
+        let (shutdown, route) = (self.shutdown.clone(), start.route);
+        self.shutdown.spawn(async move {
+            let why = listen(seat, asked, &shutdown).await;
+            tracing::info!(route, subscriber = start.subscriber, why, "subscription ended");
+        });
+        Ok(Response::new(answers))
+    }
+}
+
+/// Hears a subscriber out, until it is gone or everything is settled.
+async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown: &Shutdown) -> &'static str {
+    let (draining, patience) = (shutdown.draining(), shutdown.out_of_patience());
+    let (mut has_more, mut takes_more) = (true, true);
+    loop {
+        let must_end = !takes_more && seat.is_empty();
+        if must_end && has_more {
+            let _ = seat.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
+        }
+        if must_end || seat.is_lost() {
+            return if has_more { "this server stops" } else { "it asked for no more" };
+        }
+        tokio::select! {
+            message = asked.message(), if has_more => match message {
+                Ok(Some(message)) => {
+                    if let Err(status) = hear(&seat, message.request, takes_more) {
+                        let _ = seat.answers.try_send(Err(status));
+                        return "it did not keep to the contract";
+                    }
+                }
+                Ok(None) => {
+                    (has_more, takes_more) = (false, false);
+                    seat.set_credits(0);
+                }
+                Err(_) => return "its connection broke",
+            },
+            () = seat.answers.closed() => return "it went away",
+            () = draining.cancelled(), if takes_more => {
+                takes_more = false;
+                seat.set_credits(0);
+            }
+            () = patience.cancelled() => return "this server stops now",
+            () = sleep(LOOK_EVERY), if !takes_more => {}
+        }
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "it is tonic's")]
+fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
+    match asked {
+        Some(Asked::Start(_)) => Err(Status::invalid_argument("`start` is for the first message only")),
+        Some(Asked::Credits(credits)) if credits.credits > MAX_CREDITS => {
+            Err(Status::invalid_argument("credits: expected at most 1000"))
+        }
+        Some(Asked::Credits(credits)) => {
+            if takes_more {
+                seat.set_credits(credits.credits);
+            }
+            Ok(())
+        }
+        Some(Asked::Settle(settle)) => {
+            let missing =
+                || Status::invalid_argument("settle.outcome: expected done, transient or permanent");
+            seat.say(settle.number, Said::Settled(settle.outcome.ok_or_else(missing)?));
+            Ok(())
+        }
+        Some(Asked::Progress(progress)) => {
+            progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| seat.say(*number, Said::Progress));
+            Ok(())
+        }
+        // A word that a newer contract has: no reason to hang up.
+        None => Ok(()),
+    }
+}
