@@ -2,6 +2,8 @@ use std::{collections::HashMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::Read;
+
 /// Which of Fluent's two worlds an account lives in. Part of an event's
 /// identity: the same account name may exist in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,5 +111,13 @@ impl Accounts {
     /// Every entry of this name, one per region and environment.
     pub fn named(&self, name: &str) -> &[Account] {
         self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The listed account that a body names, and no other. Nothing is proven by it:
+    /// anybody can write a name.
+    pub fn claimed_by(&self, body: &[u8]) -> Option<String> {
+        let claimed = Read::body(body).accounts;
+        let is_listed = |name: &String| self.0.contains_key(name);
+        claimed.iter().all(is_listed).then(|| claimed.into_iter().next())?
     }
 }

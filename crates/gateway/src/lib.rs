@@ -16,6 +16,7 @@ mod receive;
 mod answer;
 mod bounds;
 mod connection;
+mod holding;
 mod listen;
 mod stage;
 
@@ -28,6 +29,7 @@ use settings::OnMalformed;
 use verifier::Verifier;
 
 pub use crate::bounds::Bounds;
+pub use crate::holding::Holding;
 pub use crate::listen::serve;
 pub use crate::stage::{main, ports, start};
 
@@ -48,6 +50,8 @@ pub struct Ports {
     pub path: Arc<str>,
     /// What to do with genuine bodies that are not events.
     pub malformed: OnMalformed,
+    /// What to do with what is refused.
+    pub holding: Holding,
 }
 
 /// The gateway's HTTP interface: one endpoint, and 404 for everything else.

@@ -74,12 +74,27 @@ impl Receiving {
         let headers = self.signature_headers(request.headers());
         let (body, _held) = self.read(request.into_body()).await?;
         let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
-        let verified = self.ports.verifier.verify(inbound)?;
+        let (body, headers) = (inbound.body.clone(), inbound.headers.clone());
+        let verified = match self.ports.verifier.verify(inbound) {
+            Ok(verified) => verified,
+            Err(rejection) => {
+                let received_at = self.ports.clock.now();
+                return Err(self.held(Inbound { body, headers, received_at }, rejection.into()));
+            }
+        };
         match Event::admit(verified, &self.ports.accounts, Some(trace)) {
             Ok(event) => self.publish(event, trace).await,
             Err((Refusal::Malformed(malformed), verified)) => self.keep(malformed, verified, trace).await,
-            Err((refusal, _)) => Err(refusal.into()),
+            // A stranger's body is kept nowhere.
+            Err((refusal @ Refusal::UnknownAccount, _)) => Err(refusal.into()),
+            Err((refusal, verified)) => Err(self.held(verified.into_parts().0, refusal.into())),
         }
+    }
+
+    /// Refused, perhaps wrongly: a person can look at it.
+    fn held(&self, inbound: Inbound, refused: Refused) -> Refused {
+        self.ports.holding.hold(inbound, refused.reason());
+        refused
     }
 
     /// What can be refused before the body is read.

@@ -13,7 +13,7 @@ use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::{Bounds, Ports, router, serve};
+use crate::{Bounds, Holding, Ports, router, serve};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
 #[derive(Debug, Parser)]
@@ -88,7 +88,9 @@ pub async fn start(
         TcpListener::bind(listen).await.with_context(|| format!("listening on {listen} for webhooks"))?;
     let address = listener.local_addr()?;
     let bounds = Bounds::new(settings.body_limit);
-    let router = router(ports(settings, Arc::clone(queue)), &bounds);
+    let mut ports = ports(settings, Arc::clone(queue));
+    ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
+    let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn(serve(listener, tls, router, bounds, shutdown.clone()));
     tracing::info!(%address, path = settings.path, tls = settings.tls.is_some(), "listening for webhooks");
@@ -107,5 +109,6 @@ pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
         signature_headers: headers.map(|name| name.to_lowercase()).collect(),
         path: settings.path.as_str().into(),
         malformed: settings.malformed,
+        holding: Holding::nothing(),
     }
 }

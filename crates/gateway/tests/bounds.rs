@@ -38,6 +38,7 @@ async fn start(bounds: Bounds) -> Gateway {
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
         path: PATH.into(),
         malformed: OnMalformed::Quarantine,
+        holding: gateway::Holding::nothing(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

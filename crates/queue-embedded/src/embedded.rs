@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
     Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Quarantine, QueueError, Receipt,
-    Route, RouteState, Stores,
+    RefusedHold, Replayed, Route, RouteState, Stores,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -240,5 +240,18 @@ impl Stores for Embedded {
 
     fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
         self.beside.set_paused(route, paused)
+    }
+
+    fn refused(&self) -> &dyn RefusedHold {
+        &self.beside
+    }
+
+    fn replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(u64, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+        self.beside.replay(route, events, again)
     }
 }

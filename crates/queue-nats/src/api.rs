@@ -9,6 +9,7 @@ use async_nats::jetstream::consumer::{self, pull};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{self, RawMessage};
+use event_model::Timestamp;
 use queue::{BoxError, QueueError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,27 @@ pub(crate) async fn put_consumer(
 ) -> Result<consumer::Info, ApiError> {
     use async_nats::jetstream::consumer::IntoConsumerConfig;
     let request = json!({ "stream_name": stream, "config": config.clone().into_consumer_config() });
+    ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
+}
+
+/// Makes a consumer that begins with what was stored at a time, where one is given.
+pub(crate) async fn put_scan(
+    link: &Link,
+    stream: &str,
+    name: &str,
+    config: &pull::Config,
+    since: Option<Timestamp>,
+) -> Result<consumer::Info, ApiError> {
+    use async_nats::jetstream::consumer::IntoConsumerConfig;
+    let Some(since) = since else { return put_consumer(link, stream, name, config).await };
+    let mut config = serde_json::to_value(config.clone().into_consumer_config())
+        .map_err(|error| ApiError::NoAnswer(error.into()))?;
+    if let Some(fields) = config.as_object_mut() {
+        fields.remove("opt_start_seq");
+        fields.insert("deliver_policy".to_owned(), "by_start_time".into());
+        fields.insert("opt_start_time".to_owned(), since.to_string().into());
+    }
+    let request = json!({ "stream_name": stream, "config": config });
     ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use event_model::Timestamp;
-use queue::{Attempt, DeadReason, Outcome, QueueError};
+use queue::{About, Attempt, DeadReason, EndedAttempt, Outcome, QueueError, StoryStep};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +34,16 @@ pub(crate) struct Line {
     pub(crate) status: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
+    /// The event's name, its account, its `entityType/entityRef`, and the ref of the
+    /// entity that it belongs to: what it is looked for by.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) account: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) entity: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root_ref: Option<String>,
     /// What became of the delivery.
     pub(crate) then: Then,
 }
@@ -61,6 +71,16 @@ pub(crate) enum Then {
 }
 
 impl Line {
+    /// What a person is told.
+    pub(crate) fn ended(self) -> Option<EndedAttempt> {
+        let id = self.event.parse().ok()?;
+        let record = self.attempt();
+        let step = StoryStep { route: self.route, redrive: self.redrive, attempt: self.attempt, record };
+        let about =
+            About { name: self.name, account: self.account, entity: self.entity, root_ref: self.root_ref };
+        Some(EndedAttempt { id, about, step })
+    }
+
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt {
             started_at: self.started_at,

@@ -11,15 +11,21 @@ pub(crate) const DEAD: &str = "FLUENT_DEAD";
 pub(crate) const QUARANTINE: &str = "FLUENT_QUARANTINE";
 /// What happened in every attempt.
 pub(crate) const ATTEMPTS: &str = "FLUENT_ATTEMPTS";
+/// Webhooks that were refused, and may have been refused wrongly.
+pub(crate) const REFUSED: &str = "FLUENT_REFUSED";
 
 pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
 pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
 pub(crate) const DEAD_SUBJECT: &str = "fluent.dead.>";
 pub(crate) const QUARANTINE_SUBJECT: &str = "fluent.quarantine.>";
 pub(crate) const ATTEMPTS_SUBJECT: &str = "fluent.attempts.>";
+pub(crate) const REFUSED_SUBJECT: &str = "fluent.refused.>";
 
 /// Where groups of attempts are written.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
+
+/// Where refused webhooks are held.
+pub(crate) const REFUSED_WEBHOOKS: &str = "fluent.refused.webhooks";
 
 /// Where dispatchers are asked how their routes stand. No stream has it.
 pub(crate) const WORKING: &str = "fluent.working";
@@ -73,3 +79,9 @@ pub(crate) const HEADER_REDRIVE: &str = "fluent-redrive";
 pub(crate) const HEADER_BURIED: &str = "fluent-buried";
 pub(crate) const HEADER_REASON: &str = "fluent-reason";
 pub(crate) const HEADER_DETAIL: &str = "fluent-detail";
+
+/// The headers of a refused webhook that may carry a signature: JSON, a list of names
+/// and values, these in base64.
+pub(crate) const HEADER_HEADERS: &str = "fluent-headers";
+/// The listed account that its body names.
+pub(crate) const HEADER_ACCOUNT: &str = "fluent-account";

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
     Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Published, Quarantine, Quarantined,
-    QueueError, Receipt, Route, RouteState, Stores,
+    QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, Stores,
 };
 use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
@@ -228,6 +228,19 @@ impl Stores for Spooled {
 
     fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
         self.queue.stores().set_paused(route, paused)
+    }
+
+    fn refused(&self) -> &dyn RefusedHold {
+        self.queue.stores().refused()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(u64, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+        self.queue.stores().replay(route, events, again)
     }
 }
 

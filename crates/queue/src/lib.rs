@@ -12,9 +12,12 @@
 //!
 //! Start reading at [`EventQueue`].
 
+mod attempts;
 mod delivery;
 mod error;
 mod index;
+mod letters;
+mod refused;
 mod route;
 mod stores;
 mod working;
@@ -30,14 +33,17 @@ use futures::future::BoxFuture;
 
 pub use condition::{Condition, Misread, Undecided};
 
+pub use crate::attempts::{About, AttemptPage, AttemptQuery, EndedAttempt};
 pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
 };
 pub use crate::error::{BoxError, QueueError};
 pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
+pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery};
+pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::stores::{
-    DeadLetter, DeadLetters, DeadQuery, EventStory, History, PAUSES_WITHIN, Quarantine, Quarantined,
+    EventStory, History, PAUSES_WITHIN, Quarantine, Quarantined, ReceivedPage, ReceivedQuery, Replayed,
     RouteState, Stores, StoryState, StoryStep,
 };
 pub use crate::working::{BreakerState, Look, Working};

@@ -8,7 +8,7 @@ use event_model::{Algorithm, Bytes, Event, EventId, KeyName, Timestamp};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use crate::{Attempt, DeadReason, QueueError, Working};
+use crate::{Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, QueueError, RefusedHold, Working};
 
 /// The stores of one queue. An adapter also opens them alone, beside a running
 /// service, for the commands.
@@ -18,6 +18,9 @@ pub trait Stores: fmt::Debug + Send + Sync {
 
     /// Genuine bodies that are not events.
     fn quarantine(&self) -> &dyn Quarantine;
+
+    /// Webhooks that were refused, and may have been refused wrongly.
+    fn refused(&self) -> &dyn RefusedHold;
 
     /// What happened to events.
     fn history(&self) -> &dyn History;
@@ -32,6 +35,27 @@ pub trait Stores: fmt::Debug + Send + Sync {
     /// lets them go again: within [`PAUSES_WITHIN`] of the answer. What is in
     /// flight ends as it would.
     fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>>;
+
+    /// Hands events that were received before to `route` once more, with fresh
+    /// attempts; says of each what became of that. What the route is done with is
+    /// left out, but for `again`; so is what it has still before it.
+    fn replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(u64, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>>;
+}
+
+/// What became of an event that was to be replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is handed over.
+    HandedOver,
+    /// The route is done with it.
+    Done,
+    /// It comes to the route by itself, or is being attempted.
+    Ahead,
 }
 
 /// How soon a pause holds for deliveries that are asked for.
@@ -63,62 +87,6 @@ pub struct RouteState {
     pub filter: Option<String>,
     /// What each process that runs it says; none where nobody does.
     pub working: Vec<Working>,
-}
-
-/// A delivery that a person must look at.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// Names it in commands; rises with time.
-    pub id: u64,
-    /// The route it died on.
-    pub route: String,
-    /// The event, whole.
-    pub event: Event,
-    /// Why.
-    pub reason: DeadReason,
-    /// The last failure in words.
-    pub detail: Option<String>,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// When it became one.
-    pub at: Timestamp,
-    /// How often it was sent again before.
-    pub redrive: u32,
-}
-
-/// Which dead letters.
-#[derive(Clone, Debug, Default)]
-pub struct DeadQuery {
-    /// Only of this route.
-    pub route: Option<String>,
-    /// Only of other routes than this one.
-    pub not_route: Option<String>,
-    /// Only of this entity ref or root entity ref.
-    pub reference: Option<String>,
-    /// Only those with a higher id.
-    pub after: u64,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Dead letters. They never expire by age, but for those of
-/// [`UNROUTED`](crate::UNROUTED), which go with their events.
-pub trait DeadLetters: fmt::Debug + Send + Sync {
-    /// In order of their ids.
-    fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>>;
-
-    /// One of them.
-    fn get(&self, id: u64) -> BoxFuture<'_, Result<DeadLetter, QueueError>>;
-
-    /// How many there are, by route.
-    fn count(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, QueueError>>;
-
-    /// Hands it to `route` once more, with fresh attempts, and removes it from
-    /// here. Both or neither.
-    fn redrive<'a>(&'a self, id: u64, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
-
-    /// Removes it for good.
-    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
 /// A genuine body that is not an event.
@@ -165,6 +133,28 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
     fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
+/// Which events.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedQuery {
+    /// Received then, or later.
+    pub from: Timestamp,
+    /// Received before that.
+    pub until: Timestamp,
+    /// Behind this position.
+    pub after: u64,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Some events, and where to go on.
+#[derive(Clone, Debug, Default)]
+pub struct ReceivedPage {
+    /// With their positions, which rise.
+    pub events: Vec<(u64, Event)>,
+    /// The position to go on from; `None` at the end.
+    pub next: Option<u64>,
+}
+
 /// What happened to events, for its stated time.
 pub trait History: fmt::Debug + Send + Sync {
     /// The newest events whose entity ref, root entity ref, event id or its
@@ -174,6 +164,13 @@ pub trait History: fmt::Debug + Send + Sync {
         reference: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+
+    /// Attempts that have ended, the newest first.
+    fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>>;
+
+    /// Events that are kept and were received in a time, from after a position, in
+    /// order of their positions; and the position to go on from, or none at the end.
+    fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>>;
 
     /// Reads what [`History::find`] would have to read first. Says whether there was
     /// anything to read it into.

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use event_model::Event;
 use futures::future::BoxFuture;
-use queue::{Attempt, DeadReason, EventStory, History, Outcome, QueueError, StoryState, StoryStep};
+use queue::{
+    Attempt, AttemptPage, AttemptQuery, DeadReason, EventStory, History, Outcome, QueueError, ReceivedPage,
+    ReceivedQuery, StoryState, StoryStep,
+};
 use rusqlite::{Connection, Row, params};
 
-use crate::beside::Beside;
+use crate::beside::{Beside, attempts};
 use crate::file::failure::reading;
 use crate::file::refs::{digest, prefixes};
 use crate::file::rows::{EVENT, event, time, unknown, unsigned};
@@ -20,6 +23,14 @@ impl History for Beside {
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
         let reference = reference.to_owned();
         self.read(move |sql| find(sql, &reference, limit).map_err(reading))
+    }
+
+    fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
+        self.read(move |sql| attempts::list(sql, &query).map_err(reading))
+    }
+
+    fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
+        self.read(move |sql| attempts::received(sql, &query).map_err(reading))
     }
 }
 
@@ -69,19 +80,27 @@ fn steps(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryStep>> {
         "SELECT route, redrive, attempt, started_at, took, outcome, status, detail
          FROM attempts WHERE position = ?1 ORDER BY started_at",
     )?
-    .query_map([position], step)?
+    .query_map([position], |row| step(row, 0))?
     .collect()
 }
 
-fn step(row: &Row<'_>) -> rusqlite::Result<StoryStep> {
+/// An attempt whose columns begin at `first`: route, redrive, attempt, started_at,
+/// took, outcome, status, detail.
+pub(crate) fn step(row: &Row<'_>, first: usize) -> rusqlite::Result<StoryStep> {
+    let outcome = Outcome::from_name(row.get_ref(first + 5)?.as_str()?);
     let record = Attempt {
-        started_at: time(row, 3)?,
-        took: Duration::from_nanos(unsigned(row.get(4)?)),
-        outcome: Outcome::from_name(row.get_ref(5)?.as_str()?).ok_or_else(|| unknown(5))?,
-        status: row.get(6)?,
-        detail: row.get(7)?,
+        started_at: time(row, first + 3)?,
+        took: Duration::from_nanos(unsigned(row.get(first + 4)?)),
+        outcome: outcome.ok_or_else(|| unknown(first + 5))?,
+        status: row.get(first + 6)?,
+        detail: row.get(first + 7)?,
     };
-    Ok(StoryStep { route: row.get(0)?, redrive: row.get(1)?, attempt: row.get(2)?, record })
+    Ok(StoryStep {
+        route: row.get(first)?,
+        redrive: row.get(first + 1)?,
+        attempt: row.get(first + 2)?,
+        record,
+    })
 }
 
 /// What each route has of an event: a row, a dead letter, a last attempt that

@@ -25,16 +25,43 @@ impl DeadLetters for Beside {
         self.read(|sql| count(sql).map_err(reading))
     }
 
-    fn redrive<'a>(&'a self, id: u64, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-        let route = route.to_owned();
-        self.write(move |sql, now| redrive(sql, id, &route, now))
+    fn redrive<'a>(
+        &'a self,
+        ids: &'a [u64],
+        to: Option<&'a str>,
+    ) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
+        let to = to.map(str::to_owned);
+        self.each(ids, move |sql, id, now| redrive(sql, id, to.as_deref(), now))
     }
 
-    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.write(move |sql, _| {
+    fn discard<'a>(&'a self, ids: &'a [u64]) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
+        self.each(ids, |sql, id, _| {
             let gone =
                 sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing)?;
             if gone == 0 { Err(not_found(id)) } else { Ok(()) }
+        })
+    }
+}
+
+impl Beside {
+    /// Does something to each letter, all in one transaction. One that is not there
+    /// says so, and the others go on.
+    fn each<'a>(
+        &'a self,
+        ids: &'a [u64],
+        change: impl Fn(&Connection, u64, i64) -> Result<(), QueueError> + Send + 'static,
+    ) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
+        let asked = ids.to_vec();
+        let changed = self.write(move |sql, now| {
+            let one = |id| match change(sql, id, now) {
+                Err(error) if !matches!(error, QueueError::NotFound(_)) => Err(error),
+                answer => Ok(answer),
+            };
+            asked.into_iter().map(one).collect::<Result<Vec<_>, _>>()
+        });
+        Box::pin(async move {
+            // Nothing was changed: the same is true of each.
+            changed.await.unwrap_or_else(|error| ids.iter().map(|_| Err(error.again())).collect())
         })
     }
 }
@@ -43,21 +70,38 @@ fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("dead letter {id}"))
 }
 
+/// Rows read at once where some of them may not be asked for.
+const PAGE: usize = 1000;
+
 fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>> {
+    let (mut letters, mut after) = (Vec::new(), query.after);
+    while letters.len() < query.limit {
+        let found = page(sql, query, after)?;
+        let Some((last, _)) = found.last() else { break };
+        after = *last;
+        letters
+            .extend(found.into_iter().filter_map(|(_, letter)| letter.filter(|letter| query.takes(letter))));
+    }
+    letters.truncate(query.limit);
+    Ok(letters)
+}
+
+/// What the file itself can tell apart; the rest is in the body.
+fn page(sql: &Connection, query: &DeadQuery, after: u64) -> rusqlite::Result<Vec<(u64, Option<DeadLetter>)>> {
     let text = format!(
         "SELECT l.id, l.route, l.reason, l.detail, l.attempts, l.at, l.redrive, {EVENT}
          FROM dead_letters l JOIN events e USING (position) JOIN bodies b USING (position)
-         WHERE l.id > ?1 AND (?2 IS NULL OR l.route = ?2) AND (?3 IS NULL OR l.route <> ?3)
-           AND (?4 IS NULL OR e.entity_ref = ?4 OR e.root_entity_ref = ?4)
-         ORDER BY l.id LIMIT ?5"
+         WHERE l.id > ?1 AND l.id <= ?2 AND (?3 IS NULL OR l.route = ?3) AND (?4 IS NULL OR l.route <> ?4)
+           AND (?5 IS NULL OR e.entity_ref = ?5 OR e.root_entity_ref = ?5)
+         ORDER BY l.id LIMIT ?6"
     );
-    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    sql.prepare(&text)?
+    let limit = i64::try_from(query.limit.min(PAGE)).unwrap_or(i64::MAX);
+    let reference = &query.reference;
+    sql.prepare_cached(&text)?
         .query_map(
-            params![signed(query.after), query.route, query.not_route, query.reference, limit],
-            dead_letter,
+            params![signed(after), signed(query.up_to), query.route, query.not_route, reference, limit],
+            |row| Ok((unsigned(row.get(0)?), dead_letter(row)?)),
         )?
-        .filter_map(Result::transpose)
         .collect()
 }
 
@@ -83,40 +127,51 @@ fn count(sql: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
         .collect()
 }
 
-fn redrive(sql: &Connection, id: u64, route: &str, now: i64) -> Result<(), QueueError> {
-    let position: Option<i64> = sql
-        .query_row(
-            "SELECT position FROM dead_letters JOIN bodies USING (position) WHERE id = ?1",
-            [signed(id)],
-            |row| row.get(0),
-        )
-        .optional()
+fn redrive(sql: &Connection, id: u64, to: Option<&str>, now: i64) -> Result<(), QueueError> {
+    let found: Option<(i64, String)> = sql
+        .prepare_cached("SELECT position, route FROM dead_letters JOIN bodies USING (position) WHERE id = ?1")
+        .and_then(|mut query| query.query_row([signed(id)], |row| Ok((row.get(0)?, row.get(1)?))).optional())
         .map_err(writing)?;
-    let position = position.ok_or_else(|| not_found(id))?;
-    let target: Option<i64> = sql
-        .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| row.get(0))
-        .optional()
-        .map_err(writing)?;
+    let (position, own) = found.ok_or_else(|| not_found(id))?;
+    let route = to.unwrap_or(&own);
+    let target = known_route(sql, route).map_err(writing)?;
     let target =
         target.ok_or_else(|| QueueError::NotFound(format!("route {route} that a dispatcher has served")))?;
-    let number = next_redrive(sql, target, route, position).map_err(writing)?;
-    sql.execute(
+    hand_over(sql, target, route, position, now).map_err(writing)?;
+    sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing).map(drop)
+}
+
+/// The number of a route that has a position here.
+pub(crate) fn known_route(sql: &Connection, route: &str) -> rusqlite::Result<Option<i64>> {
+    sql.prepare_cached("SELECT id FROM routes WHERE name = ?1")?
+        .query_row([route], |row| row.get(0))
+        .optional()
+}
+
+/// Gives an event to a route once more, under the next number.
+pub(crate) fn hand_over(
+    sql: &Connection,
+    id: i64,
+    route: &str,
+    position: i64,
+    now: i64,
+) -> rusqlite::Result<()> {
+    let number = next_redrive(sql, id, route, position)?;
+    sql.prepare_cached(
         "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
          VALUES (?1, ?2, ?3, 0, 0, ?4, ?4)",
-        params![target, position, number, now],
-    )
-    .map_err(writing)?;
-    sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing).map(drop)
+    )?
+    .execute(params![id, position, number, now])
+    .map(drop)
 }
 
 /// The first number that this event has not had on this route.
 fn next_redrive(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<i64> {
-    sql.query_row(
+    sql.prepare_cached(
         "SELECT 1 + max(
             coalesce((SELECT max(redrive) FROM attempts WHERE position = ?3 AND route = ?2), 0),
             coalesce((SELECT max(redrive) FROM deliveries WHERE position = ?3 AND route = ?1), 0),
             coalesce((SELECT max(redrive) FROM dead_letters WHERE position = ?3 AND route = ?2), 0))",
-        params![id, route, position],
-        |row| row.get(0),
-    )
+    )?
+    .query_row(params![id, route, position], |row| row.get(0))
 }

@@ -1,18 +1,22 @@
 //! The stores of a queue file: what is read, and redriven, beside whoever
 //! serves it.
 
+pub(crate) mod attempts;
 pub(crate) mod history;
 pub(crate) mod letters;
 pub(crate) mod quarantined;
+pub(crate) mod refused;
 pub(crate) mod salvage;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use event_model::EventId;
+use event_model::{Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{DeadLetters, History, Holding, Quarantine, QueueError, RouteState, Stores, Working};
+use queue::{
+    DeadLetters, History, Holding, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores, Working,
+};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::file::failure::{Failure, reading};
@@ -143,6 +147,24 @@ impl Stores for Beside {
     fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
         let route = route.to_owned();
         self.write(move |sql, _| set_paused(sql, &route, paused))
+    }
+
+    fn refused(&self) -> &dyn RefusedHold {
+        self
+    }
+
+    fn replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(u64, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+        let (route, positions) =
+            (route.to_owned(), events.iter().map(|(position, _)| *position).collect::<Vec<_>>());
+        self.write(move |sql, now| {
+            let replayed = attempts::replay(sql, &route, &positions, again, now).map_err(writing)?;
+            replayed.ok_or_else(|| QueueError::NotFound(format!("route {route}")))
+        })
     }
 }
 

@@ -97,6 +97,11 @@ fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
     if gone == 0 {
         return Err(not_found(id));
     }
+    publish_once(sql, event)
+}
+
+/// Publishes an event that is not known yet.
+pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<(), QueueError> {
     if is_known(sql, event).map_err(writing)? {
         return Ok(());
     }

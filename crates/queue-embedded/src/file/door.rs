@@ -11,9 +11,8 @@ use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, params};
 
 use crate::file::failure::passing;
-use crate::file::refs;
 use crate::file::rows::unsigned;
-use crate::file::schema::{FORMAT, Kind, TABLES, connect, last_position, prepare};
+use crate::file::schema::{FORMAT, Kind, SINCE_3, TABLES, connect, last_position, prepare, upgrade};
 use crate::shared::{LeaseKey, Shared};
 use crate::writing::settle::{bury, ended, record};
 use crate::writing::writer::Store;
@@ -81,11 +80,11 @@ pub enum OpenError {
 
 /// A queue.
 pub(crate) const QUEUE: Kind = Kind {
-    tables: TABLES,
+    tables: &[TABLES, SINCE_3],
     name: "queue",
     not: "spooled",
     format: FORMAT,
-    upgrade: refs::make,
+    upgrade,
     check: |sql| last_position(sql).map(drop),
     advice: "run `fluent-webhooks salvage` on it",
 };

@@ -4,10 +4,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::file::refs;
 use crate::file::rows::unsigned;
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -106,9 +107,34 @@ CREATE TABLE quarantine (
 );
 ";
 
+/// What a file of format 3 has more.
+pub(crate) const SINCE_3: &str = "
+CREATE INDEX attempts_by_end ON attempts (started_at + took);
+
+-- Refused webhooks: nothing in them is proven. The sum of `bytes` is in `meta`.
+CREATE TABLE refused (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,
+    body BLOB NOT NULL,
+    headers TEXT NOT NULL,          -- JSON: a list of names and values, these in base64
+    bytes INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    account TEXT NOT NULL
+);
+";
+
+/// Brings a file of an older format up to this one.
+pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
+    if !sql.table_exists(None, "refs")? {
+        refs::make(sql)?;
+    }
+    sql.execute_batch(SINCE_3)
+}
+
 /// What a file holds.
 pub(crate) struct Kind {
-    pub(crate) tables: &'static str,
+    pub(crate) tables: &'static [&'static str],
     /// What it is called, and a table by which the other kind is known.
     pub(crate) name: &'static str,
     pub(crate) not: &'static str,
@@ -165,7 +191,7 @@ pub(crate) fn prepare(connection: &mut Connection, kind: &Kind) -> rusqlite::Res
     if is_there {
         (kind.upgrade)(&transaction)?;
     } else {
-        transaction.execute_batch(kind.tables)?;
+        kind.tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
         set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
     }
     set_meta(&transaction, "format", kind.format)?;

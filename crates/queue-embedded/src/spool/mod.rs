@@ -114,7 +114,7 @@ impl<W: Send> fmt::Debug for Spool<W> {
 }
 
 const SPOOL: Kind = Kind {
-    tables: rows::TABLES,
+    tables: &[rows::TABLES],
     name: "spool",
     not: "events",
     format: 2,

@@ -9,7 +9,10 @@ use async_nats::jetstream::consumer::Info;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
-use queue::{EventStory, History, HistoryIndex, QueueError, StoryState, StoryStep};
+use queue::{
+    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, QueueError, ReceivedPage, ReceivedQuery,
+    StoryState, StoryStep,
+};
 use serde_json::json;
 
 use crate::api;
@@ -43,6 +46,14 @@ impl History for Beside {
             }
             Ok(stories)
         })
+    }
+
+    fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
+        Box::pin(async move { self.ended(&query).await })
+    }
+
+    fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
+        Box::pin(async move { self.received_in(&query).await })
     }
 
     fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
@@ -82,7 +93,13 @@ impl Beside {
 
     /// The newest `limit` events that `reference` names, oldest first.
     async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(u64, String)>, QueueError> {
-        let scan = Scan { stream: EVENTS, subject: EVENTS_SUBJECT.to_owned(), from: 1, headers_only: true };
+        let scan = Scan {
+            stream: EVENTS,
+            subject: EVENTS_SUBJECT.to_owned(),
+            from: 1,
+            since: None,
+            headers_only: true,
+        };
         let mut found = std::collections::VecDeque::new();
         let look = |stored: Stored| {
             if is_named(&stored.headers, reference) {
@@ -104,7 +121,13 @@ impl Beside {
         if lines.is_empty() {
             return Ok(lines);
         }
-        let scan = Scan { stream: ATTEMPTS, subject: ATTEMPTS_LOG.to_owned(), from: 1, headers_only: false };
+        let scan = Scan {
+            stream: ATTEMPTS,
+            subject: ATTEMPTS_LOG.to_owned(),
+            from: 1,
+            since: None,
+            headers_only: false,
+        };
         let look = |stored: Stored| {
             let group = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             for line in group.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {

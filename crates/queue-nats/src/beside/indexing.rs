@@ -41,7 +41,7 @@ async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<()
         return Ok(());
     }
     let headers_only = log == Log::Events;
-    let scan = Scan { stream, subject: subject.to_owned(), from: known.last + 1, headers_only };
+    let scan = Scan { stream, subject: subject.to_owned(), from: known.last + 1, since: None, headers_only };
     let mut rows = Rows { index, log, events: Vec::new(), attempts: Vec::new(), failed: None };
     scan.each(link, |stored| rows.take(&stored)).await?;
     // What is between the last of this subject and the end is of no other use.

@@ -1,6 +1,10 @@
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use async_nats::HeaderMap;
 use event_model::Timestamp;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use percent_encoding::percent_decode_str;
 use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, QueueError};
 use serde_json::json;
@@ -18,10 +22,14 @@ impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
         Box::pin(async move {
             let subject = query.route.as_deref().map_or_else(|| DEAD_SUBJECT.to_owned(), dead);
-            let scan = Scan { stream: DEAD, subject, from: query.after + 1, headers_only: false };
+            let scan =
+                Scan { stream: DEAD, subject, from: query.after + 1, since: None, headers_only: false };
             let mut found = Vec::new();
             let look = |stored: Stored| {
-                if let Some(letter) = letter(&stored).filter(|letter| asked_for(letter, &query)) {
+                if stored.sequence > query.up_to {
+                    return false;
+                }
+                if let Some(letter) = letter(&stored).filter(|letter| query.takes(letter)) {
                     found.push(letter);
                 }
                 found.len() < query.limit
@@ -46,34 +54,67 @@ impl DeadLetters for Beside {
         })
     }
 
-    /// Handed over first, then removed: should this process die in between, the
-    /// letter is still here, and handing it over again is a duplicate.
-    fn redrive<'a>(&'a self, id: u64, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+    fn redrive<'a>(
+        &'a self,
+        ids: &'a [u64],
+        to: Option<&'a str>,
+    ) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
         Box::pin(async move {
-            let (letter, past) = self.letter(id).await?;
-            match api::consumer_info(&self.0.link, EVENTS, route).await {
-                Ok(_) => {}
-                Err(error) if error.is_missing() => {
-                    return Err(QueueError::NotFound(format!("route {route}")));
-                }
-                Err(error) => return Err(error.of("looking for a route")),
-            }
-            let fresh =
-                Past { redrive: letter.redrive + 1, attempts: 0, deaths: 0, first_attempt_at: None, ..past };
-            self.0.requeue(&letter.event, &fresh, route, "redrive").await?;
-            self.remove(id).await
+            let known = Known::default();
+            let each: Vec<_> = ids.iter().map(|id| self.redrive_one(*id, to, &known).boxed()).collect();
+            stream::iter(each).buffered(TOGETHER).collect().await
         })
     }
 
-    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
-        Box::pin(async move {
-            self.letter(id).await?;
-            self.remove(id).await
-        })
+    fn discard<'a>(&'a self, ids: &'a [u64]) -> BoxFuture<'a, Vec<Result<(), QueueError>>> {
+        let each = ids.iter().map(async |id| {
+            self.letter(*id).await?;
+            self.remove(*id).await
+        });
+        Box::pin(stream::iter(each).buffered(TOGETHER).collect())
+    }
+}
+
+/// Letters that are dealt with at once.
+const TOGETHER: usize = 64;
+
+/// Routes that were found to be there.
+#[derive(Debug, Default)]
+struct Known(Mutex<HashSet<String>>);
+
+impl Known {
+    fn routes(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Beside {
+    /// Handed over first, then removed: should this process die in between, the
+    /// letter is still here, and handing it over again is a duplicate.
+    async fn redrive_one(&self, id: u64, to: Option<&str>, known: &Known) -> Result<(), QueueError> {
+        let (letter, past) = self.letter(id).await?;
+        let route = to.unwrap_or(&letter.route);
+        self.must_know(route, known).await?;
+        let fresh =
+            Past { redrive: letter.redrive + 1, attempts: 0, deaths: 0, first_attempt_at: None, ..past };
+        self.0.requeue(&letter.event, &fresh, route, "redrive").await?;
+        self.remove(id).await
+    }
+
+    async fn must_know(&self, route: &str, known: &Known) -> Result<(), QueueError> {
+        if known.routes().contains(route) {
+            return Ok(());
+        }
+        match api::consumer_info(&self.0.link, EVENTS, route).await {
+            Ok(_) => {
+                known.routes().insert(route.to_owned());
+                Ok(())
+            }
+            Err(error) if error.is_missing() => Err(QueueError::NotFound(format!("route {route}"))),
+            Err(error) => Err(error.of("looking for a route")),
+        }
+    }
+
     async fn letter(&self, id: u64) -> Result<(DeadLetter, Past), QueueError> {
         let found = api::get_message(&self.0.link, DEAD, &json!({ "seq": id })).await;
         let found = found.map_err(|error| error.of("reading a dead letter"))?;
@@ -120,13 +161,4 @@ fn letter(stored: &Stored) -> Option<DeadLetter> {
 fn detail(headers: &HeaderMap) -> Option<String> {
     let encoded = text(headers, HEADER_DETAIL)?;
     Some(percent_decode_str(encoded).decode_utf8_lossy().into_owned())
-}
-
-fn asked_for(letter: &DeadLetter, query: &DeadQuery) -> bool {
-    let fields = letter.event.fields();
-    let of = |reference: &String| {
-        [&fields.entity_ref, &fields.root_entity_ref].into_iter().flatten().any(|found| found == reference)
-    };
-    query.not_route.as_ref().is_none_or(|route| *route != letter.route)
-        && query.reference.as_ref().is_none_or(of)
 }

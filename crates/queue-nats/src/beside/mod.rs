@@ -1,16 +1,20 @@
 //! What is kept beside the events, for people: each in a stream of its own.
 
+mod attempts;
 pub(crate) mod history;
 mod indexing;
 pub(crate) mod letters;
 pub(crate) mod quarantined;
+mod refused;
+mod replay;
 pub(crate) mod routes;
 mod scan;
 
 use std::sync::Arc;
 
+use event_model::Event;
 use futures::future::BoxFuture;
-use queue::{DeadLetters, History, Quarantine, QueueError, RouteState, Stores};
+use queue::{DeadLetters, History, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores};
 
 use crate::shared::Shared;
 
@@ -41,5 +45,18 @@ impl Stores for Beside {
 
     fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(routes::set_paused(&self.0, route, paused))
+    }
+
+    fn refused(&self) -> &dyn RefusedHold {
+        self
+    }
+
+    fn replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(u64, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+        Box::pin(self.replay_all(route, events, again))
     }
 }

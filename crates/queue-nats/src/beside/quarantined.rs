@@ -32,6 +32,7 @@ impl Quarantine for Beside {
                 stream: QUARANTINE,
                 subject: QUARANTINE_SUBJECT.to_owned(),
                 from: after + 1,
+                since: None,
                 headers_only: false,
             };
             let mut found = Vec::new();

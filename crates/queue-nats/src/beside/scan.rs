@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
+use event_model::Timestamp;
 use futures::StreamExt;
 use queue::QueueError;
 use serde_json::json;
@@ -30,6 +31,8 @@ pub(crate) struct Scan {
     pub(crate) subject: String,
     /// The first sequence.
     pub(crate) from: u64,
+    /// Or, instead, stored then or later.
+    pub(crate) since: Option<Timestamp>,
     pub(crate) headers_only: bool,
 }
 
@@ -50,7 +53,7 @@ impl Scan {
         mut each: impl FnMut(Stored) -> bool,
     ) -> Result<(), QueueError> {
         let name = format!("scan-{:016x}", fastrand::u64(..));
-        let info = api::put_consumer(link, self.stream, &name, &self.config(&name)).await;
+        let info = api::put_scan(link, self.stream, &name, &self.config(&name), self.since).await;
         let mut left = info.map_err(|error| error.of(READING))?.num_pending;
         let inbox = link.client.new_inbox();
         let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;

@@ -1,20 +1,23 @@
 use std::time::Duration;
 
+use queue::{REFUSED_BYTES, REFUSED_FOR};
+
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use crate::names::{
     ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT,
-    RETRIES, RETRIES_SUBJECT,
+    REFUSED, REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
 };
 use crate::options::Layout;
 
 /// Every stream and what it is for.
-pub(crate) const STREAMS: [(&str, &str); 5] = [
+pub(crate) const STREAMS: [(&str, &str); 6] = [
     (EVENTS, "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
     (QUARANTINE, "genuine bodies that are not events"),
     (ATTEMPTS, "what happened in every attempt"),
+    (REFUSED, "webhooks that were refused, and may have been refused wrongly"),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
@@ -62,6 +65,14 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
             subjects: vec![QUARANTINE_SUBJECT.to_owned()],
             max_bytes: signed(layout.bytes / 10),
             duplicate_window: layout.dedup_window,
+            ..base
+        },
+        REFUSED => Config {
+            subjects: vec![REFUSED_SUBJECT.to_owned()],
+            // The oldest make room: anybody can have something refused.
+            discard: DiscardPolicy::Old,
+            max_bytes: signed(REFUSED_BYTES),
+            max_age: REFUSED_FOR,
             ..base
         },
         _ => Config {

@@ -6,7 +6,7 @@ use async_nats::Subject;
 use event_model::Event;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{Attempt, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
+use queue::{About, Attempt, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
 use tokio::time::{Instant, sleep};
 
 use crate::attempts::{Line, Then};
@@ -115,7 +115,12 @@ impl NatsLease {
 }
 
 pub(crate) fn line(event: &Event, route: &str, past: &Past, attempt: &Attempt, then: Then) -> Line {
+    let About { name, account, entity, root_ref } = About::of(event);
     Line {
+        name,
+        account,
+        entity,
+        root_ref,
         event: event.id().to_string(),
         route: route.to_owned(),
         redrive: past.redrive,

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use nats_server::Cluster;
 use queue::EventQueue;
 use queue::conformance::Harness;
+use queue_embedded::Index;
 use queue_nats::{JetStream, Options, cluster};
 
 use crate::proxy::Proxy;
@@ -21,6 +22,7 @@ struct Streams {
     ports: Vec<u16>,
     replicas: usize,
     proxies: Mutex<VecDeque<Proxy>>,
+    folder: tempfile::TempDir,
 }
 
 impl Streams {
@@ -31,6 +33,7 @@ impl Streams {
         }
         let mut options = Options::new(proxies.iter().map(Proxy::url));
         options.discover = false;
+        options.index = Some(Arc::new(Index::open(&self.folder.path().join("index.db")).unwrap()));
         options.layout.replicas = self.replicas;
         options.layout.bytes = 64 << 20;
         change(&mut options);
@@ -71,7 +74,7 @@ async fn fresh(servers: &Cluster, replicas: usize) -> Box<dyn Harness> {
     let urls = servers.urls();
     let client = async_nats::connect(urls.clone()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client);
-    for stream in ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS"] {
+    for stream in ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS", "REFUSED"] {
         let _ = jetstream.delete_stream(format!("FLUENT_{stream}")).await;
     }
     let mut options = Options::new(urls);
@@ -80,7 +83,7 @@ async fn fresh(servers: &Cluster, replicas: usize) -> Box<dyn Harness> {
     let report = cluster::Cluster::connect(&options).await.unwrap().init().await.unwrap();
     assert!(report.is_good(), "{report}");
     let ports = servers.servers.iter().map(nats_server::Server::port).collect();
-    Box::new(Streams { ports, replicas, proxies: Mutex::default() })
+    Box::new(Streams { ports, replicas, proxies: Mutex::default(), folder: tempfile::tempdir().unwrap() })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,9 +26,12 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
     assert_eq!((letter.route.as_str(), letter.reason, letter.attempts), ("r", DeadReason::Permanent, 1));
     assert_eq!((letter.event, letter.redrive), (event("E", "a"), 0));
     let store = queue.stores().dead_letters();
-    assert!(matches!(store.redrive(letter.id, "nowhere").await, Err(QueueError::NotFound(_))));
-    store.redrive(letter.id, "r").await.expect("redrive");
-    assert!(matches!(store.redrive(letter.id, "r").await, Err(QueueError::NotFound(_))));
+    let answers = store.redrive(&[letter.id], Some("nowhere")).await;
+    assert!(matches!(answers[..], [Err(QueueError::NotFound(_))]));
+    let answers = store.redrive(&[letter.id + 1, letter.id], None).await;
+    assert!(matches!(answers[..], [Err(QueueError::NotFound(_)), Ok(())]), "{answers:?}");
+    let answers = store.redrive(&[letter.id], Some("r")).await;
+    assert!(matches!(answers[..], [Err(QueueError::NotFound(_))]));
 
     let again = one(&mut *r).await;
     assert_eq!((again.attempt, again.redrive), (1, 1));
@@ -187,7 +190,7 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     assert!(queue.publish(old_event("settled")).await.expect("publish again").duplicate);
     assert_eq!(finish(&mut *s, 3).await, ["dead", "unread", "waiting"]);
     let letter = letters(&*queue).await.remove(0);
-    queue.stores().dead_letters().redrive(letter.id, "r").await.expect("redrive");
+    queue.stores().dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
     assert_eq!(finish(&mut *r, 1).await, ["dead"]);
 }
 

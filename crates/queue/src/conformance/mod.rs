@@ -5,6 +5,7 @@
 
 mod consuming;
 mod keeping;
+mod operating;
 mod restarting;
 mod samples;
 
@@ -76,6 +77,10 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         keeping::a_paused_route_holds_and_goes_on,
         keeping::how_its_routes_stand_is_shown_to_others,
         keeping::retention_removes_only_what_every_route_has_settled,
+        operating::dead_letters_are_found_by_what_people_know,
+        operating::attempts_are_listed_newest_first_and_page_by_page,
+        operating::what_was_received_is_replayed_to_one_route,
+        operating::a_refused_webhook_is_held_once_and_admitted,
         restarting::everything_survives_a_crash,
         restarting::a_crash_in_flight_is_counted,
         restarting::what_died_alone_is_a_dead_letter,

@@ -86,6 +86,7 @@ async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
             clock: Arc::new(SystemClock),
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,
+            holding: gateway::Holding::nothing(),
         };
         let router = gateway::router(ports, &bounds);
         let shutdown = Shutdown::manual(Duration::from_secs(1));

@@ -1,0 +1,62 @@
+//! Refused webhooks on their way into the hold.
+//!
+//! A webhook that is signed with a key that nobody has added yet looks like a
+//! forgery; it is answered 401, and held for a person. Beside the answer, which
+//! must not tell by its time whether an account is listed.
+
+use std::sync::Arc;
+
+use event_model::{Accounts, Inbound};
+use queue::{EventQueue, RefusedWebhook};
+use service::Shutdown;
+use telemetry::Chain;
+use tokio::sync::mpsc;
+
+/// Most webhooks that wait to be held, and bytes of the largest: a flood of forgeries
+/// costs no more memory than that. Beyond it they are refused like all others, and
+/// counted only.
+const WAITING: usize = 64;
+const LARGEST: usize = 256 << 10;
+
+/// The way into the hold.
+#[derive(Clone, Debug)]
+pub struct Holding(Option<mpsc::Sender<(Inbound, &'static str)>>);
+
+impl Holding {
+    /// Holds nothing.
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// Holds what names a listed account.
+    pub(crate) fn start(queue: Arc<dyn EventQueue>, accounts: Arc<Accounts>, shutdown: &Shutdown) -> Self {
+        let (sender, inbox) = mpsc::channel(WAITING);
+        let patience = shutdown.out_of_patience();
+        shutdown.spawn(async move {
+            patience.run_until_cancelled(run(inbox, queue, accounts)).await;
+        });
+        Self(Some(sender))
+    }
+
+    /// Holds it, if there is room.
+    pub(crate) fn hold(&self, refused: Inbound, reason: &'static str) {
+        if let Some(sender) = self.0.as_ref().filter(|_| refused.body.len() <= LARGEST) {
+            let _ = sender.try_send((refused, reason));
+        }
+    }
+}
+
+async fn run(
+    mut inbox: mpsc::Receiver<(Inbound, &'static str)>,
+    queue: Arc<dyn EventQueue>,
+    accounts: Arc<Accounts>,
+) {
+    while let Some((inbound, reason)) = inbox.recv().await {
+        // A stranger's body is kept nowhere.
+        let Some(account) = accounts.claimed_by(&inbound.body) else { continue };
+        let webhook = RefusedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
+        if let Err(error) = queue.stores().refused().hold(webhook).await {
+            tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Attempts that have ended, before and now.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use event_model::{EventId, Timestamp};
+use queue::{AttemptPage, AttemptQuery, EndedAttempt, Outcome};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tonic::Status;
+use wire::v1;
+
+use crate::{Operator, failure, pages};
+
+/// How often whoever watches is told.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How much later than its end an attempt may be written down: looked at again so long.
+const OVERLAP: Duration = Duration::from_secs(5);
+
+/// Most attempts that are told at once. More in that time are left out, and the
+/// newest shown: nobody reads so fast.
+const TOGETHER: usize = 1000;
+
+impl Operator {
+    pub(crate) async fn deliveries(
+        &self,
+        request: v1::ListDeliveriesRequest,
+    ) -> Result<v1::ListDeliveriesResponse, Box<Status>> {
+        let mut query = query(request.filter.unwrap_or_default())?;
+        query.before = pages::place(&request.page_token)?;
+        query.limit = pages::size(request.page_size, 50);
+        let AttemptPage { attempts, next } = self.attempts(query).await?;
+        Ok(v1::ListDeliveriesResponse {
+            attempts: attempts.iter().map(attempt).collect(),
+            next_page_token: next.map(|next| next.to_string()).unwrap_or_default(),
+        })
+    }
+
+    async fn attempts(&self, query: AttemptQuery) -> Result<AttemptPage, Box<Status>> {
+        let page = self.stores().history().attempts(query).await;
+        page.map_err(|error| Box::new(failure::queue(&error)))
+    }
+
+    /// Tells of attempts as they end, until nobody listens.
+    pub(crate) async fn watch(
+        &self,
+        query: AttemptQuery,
+        to: &mpsc::Sender<Result<v1::WatchDeliveriesResponse, Status>>,
+    ) -> Result<(), Box<Status>> {
+        let mut since = self.0.clock.now();
+        let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
+        while !to.is_closed() {
+            let page =
+                self.attempts(AttemptQuery { since: Some(since), limit: TOGETHER, ..query.clone() }).await?;
+            let key = |it: &EndedAttempt| (it.id, it.step.route.clone(), it.step.redrive, it.step.attempt);
+            let all: HashSet<_> = page.attempts.iter().map(key).collect();
+            let new = page.attempts.iter().rev().filter(|it| !told.contains(&key(it)));
+            let attempts: Vec<_> = new.map(attempt).collect();
+            told = all;
+            if !attempts.is_empty() && to.send(Ok(v1::WatchDeliveriesResponse { attempts })).await.is_err() {
+                return Ok(());
+            }
+            since = since.max(self.0.clock.now().checked_sub(OVERLAP).unwrap_or(Timestamp::MIN));
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a filter asks for.
+pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Box<Status>> {
+    let outcome = match filter.outcome.as_str() {
+        "" => None,
+        name => Some(Outcome::from_name(name).ok_or_else(|| {
+            Box::new(Status::invalid_argument(
+                "filter.outcome: expected done, transient, permanent, timed-out, panicked, unrouted, died or returned",
+            ))
+        })?),
+    };
+    Ok(AttemptQuery {
+        route: set(filter.route),
+        event: set(filter.event),
+        account: set(filter.account),
+        reference: set(filter.reference),
+        outcome,
+        since: time(filter.since.as_ref(), "filter.since")?,
+        until: time(filter.until.as_ref(), "filter.until")?,
+        before: None,
+        limit: 0,
+    })
+}
+
+/// A text that is not empty.
+pub(crate) fn set(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+pub(crate) fn time(at: Option<&wire::Timestamp>, field: &str) -> Result<Option<Timestamp>, Box<Status>> {
+    let wrong =
+        || Box::new(Status::invalid_argument(format!("{field}: expected a time that a calendar has")));
+    at.map(|at| grpc::timestamp_of(at).ok_or_else(wrong)).transpose()
+}
+
+fn attempt(ended: &EndedAttempt) -> v1::Attempt {
+    let EndedAttempt { id, about, step } = ended;
+    v1::Attempt {
+        event_id: id.to_string(),
+        event: about.name.clone(),
+        account: about.account.clone(),
+        entity: about.entity.clone().unwrap_or_default(),
+        ..crate::events::attempt(step)
+    }
+}

@@ -1,0 +1,166 @@
+//! Dead letters and unrouted events: one store, two views.
+
+use queue::{DeadLetter, DeadQuery, DeadReason, QueueError, UNROUTED};
+use tonic::Status;
+use wire::v1;
+
+use crate::deliveries::{set, time};
+use crate::tally::{Ended, Teller};
+use crate::{Operator, failure, pages};
+
+/// Letters that are dealt with together.
+const TOGETHER: usize = 500;
+
+/// Most numbers of one selection.
+const MAX_IDS: usize = 10_000;
+
+/// Which letters a call touches.
+#[derive(Clone, Debug)]
+pub(crate) enum Selection {
+    Ids(Vec<u64>),
+    All(Box<DeadQuery>),
+}
+
+/// What is done to each.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Redrive { to: Option<String> },
+    Discard,
+}
+
+impl Operator {
+    pub(crate) async fn letters(
+        &self,
+        request: v1::ListDeadLettersRequest,
+    ) -> Result<v1::ListDeadLettersResponse, Box<Status>> {
+        let limit = pages::size(request.page_size, 50);
+        let after = pages::place(&request.page_token)?.unwrap_or(0);
+        let query = DeadQuery { after, limit, ..query(request.filter.unwrap_or_default())? };
+        let found = self.found(query).await.map_err(|error| Box::new(failure::queue(&error)))?;
+        Ok(v1::ListDeadLettersResponse {
+            next_page_token: pages::next(found.last().map(|letter| letter.id), found.len() == limit),
+            letters: found.iter().map(|letter| described(letter, false)).collect(),
+        })
+    }
+
+    async fn found(&self, query: DeadQuery) -> Result<Vec<DeadLetter>, QueueError> {
+        self.stores().dead_letters().list(query).await
+    }
+
+    pub(crate) async fn letter(&self, id: u64, body: bool) -> Result<v1::DeadLetter, Box<Status>> {
+        let letter = self.stores().dead_letters().get(id).await;
+        Ok(described(&letter.map_err(|error| Box::new(failure::queue(&error)))?, body))
+    }
+
+    /// How many, and the highest number among them.
+    pub(crate) async fn count_letters(&self, query: &DeadQuery) -> Result<(u64, u64), QueueError> {
+        let (mut count, mut last) = (0, query.after);
+        loop {
+            let page = self.found(DeadQuery { after: last, limit: TOGETHER, ..query.clone() }).await?;
+            count += page.len() as u64;
+            let Some(newest) = page.last() else { return Ok((count, last)) };
+            last = newest.id;
+        }
+    }
+
+    /// Changes what was there when it began: a letter that is redriven and dies again
+    /// has a higher number.
+    pub(crate) async fn change_letters(
+        self,
+        selection: Selection,
+        change: Change,
+        mut teller: Teller,
+    ) -> (Teller, Result<(), Ended>) {
+        let result = match selection {
+            Selection::Ids(ids) => {
+                teller.tally.total = ids.len() as u64;
+                self.change_these(&ids, &change, &mut teller).await
+            }
+            Selection::All(query) => self.change_all(*query, &change, &mut teller).await,
+        };
+        (teller, result)
+    }
+
+    async fn change_these(&self, ids: &[u64], change: &Change, teller: &mut Teller) -> Result<(), Ended> {
+        for ids in ids.chunks(TOGETHER) {
+            let letters = self.stores().dead_letters();
+            let answers = match change {
+                Change::Redrive { to } => letters.redrive(ids, to.as_deref()).await,
+                Change::Discard => letters.discard(ids).await,
+            };
+            answers.iter().for_each(|answer| teller.count(answer));
+            teller.tell().await?;
+        }
+        Ok(())
+    }
+
+    async fn change_all(
+        &self,
+        mut query: DeadQuery,
+        change: &Change,
+        teller: &mut Teller,
+    ) -> Result<(), Ended> {
+        (teller.tally.total, query.up_to) = self.count_letters(&query).await?;
+        query.limit = TOGETHER;
+        loop {
+            let ids: Vec<u64> = self.found(query.clone()).await?.iter().map(|letter| letter.id).collect();
+            let Some(last) = ids.last() else { return Ok(()) };
+            query.after = *last;
+            self.change_these(&ids, change, teller).await?;
+        }
+    }
+}
+
+/// What a filter asks for.
+pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Box<Status>> {
+    let reason = match filter.reason.as_str() {
+        "" => None,
+        name => Some(DeadReason::from_name(name).ok_or_else(|| {
+            let expected = "filter.reason: expected permanent, exhausted, crash or undecided";
+            Box::new(Status::invalid_argument(expected))
+        })?),
+    };
+    let unrouted = || Some(UNROUTED.to_owned());
+    let (route, not_route) =
+        if filter.unrouted { (unrouted(), None) } else { (set(filter.route), unrouted()) };
+    Ok(DeadQuery {
+        route,
+        not_route,
+        reason,
+        reference: set(filter.reference),
+        event: set(filter.event),
+        account: set(filter.account),
+        since: time(filter.since.as_ref(), "filter.since")?,
+        until: time(filter.until.as_ref(), "filter.until")?,
+        up_to: if filter.up_to == 0 { u64::MAX } else { filter.up_to },
+        ..DeadQuery::default()
+    })
+}
+
+/// What a selection means. Nothing selected is an error: it must not mean all.
+pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Selection, Box<Status>> {
+    let wrong = |why: &str| Box::new(Status::invalid_argument(format!("selection: {why}")));
+    let v1::DeadLetterSelection { ids, filter } = selection.unwrap_or_default();
+    match (ids.is_empty(), filter) {
+        (false, Some(_)) => Err(wrong("expected `ids` or `filter`, not both")),
+        (false, None) if ids.len() > MAX_IDS => Err(wrong("expected at most 10000 ids; use a filter")),
+        (false, None) => Ok(Selection::Ids(ids)),
+        (true, Some(filter)) => Ok(Selection::All(Box::new(query(filter)?))),
+        (true, None) => Err(wrong("expected `ids` or `filter`")),
+    }
+}
+
+fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
+    let event = if body { grpc::event(&letter.event) } else { grpc::without_body(&letter.event) };
+    v1::DeadLetter {
+        id: letter.id,
+        route: letter.route.clone(),
+        event: Some(event),
+        reason: letter.reason.as_str().to_owned(),
+        detail: letter.detail.clone().unwrap_or_default(),
+        attempts: letter.attempts,
+        at: Some(grpc::timestamp(letter.at)),
+        redrive: letter.redrive,
+        trace_id: letter.event.trace().map(|trace| trace.trace_id()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,105 @@
+//! The operator's side of every promise: see what happened, and repeat it.
+//!
+//! ```text
+//! person ─command─▶ Operator ─▶ stores of the queue
+//!   │                  ├──▶ settings, read anew: keys and routes of now
+//!   └── another's gRPC ┘└──▶ audit log, before and after whatever changes something
+//! ```
+//!
+//! Who may call what is decided before a call comes here (`grpc::Access`); here it
+//! is decided only where the message says what is needed: a body.
+//!
+//! Start reading at [`Operator`], then `service.rs`, which has every method.
+
+mod service;
+
+mod deliveries;
+mod events;
+mod letters;
+mod quarantined;
+mod refused;
+mod replay;
+mod routes;
+mod status;
+
+mod audit;
+mod failure;
+mod finding;
+mod pages;
+mod tally;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::service::Shutdown;
+use event_model::Clock;
+use queue::{EventQueue, Stores};
+use settings::Tree;
+use tonic::Status;
+use wire::v1::operator_server::OperatorServer;
+
+use crate::audit::Audit;
+
+pub use crate::finding::{Finding, find};
+
+/// Reads the settings as they are now.
+pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<Tree> + Send + Sync>;
+
+/// What people ask, and do.
+#[derive(Clone)]
+pub struct Operator(Arc<Inner>);
+
+struct Inner {
+    held: Held,
+    settings: ReadSettings,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+}
+
+/// Whose stores are looked into.
+#[derive(Debug)]
+pub enum Held {
+    /// Those of a queue that this process serves.
+    Served(Arc<dyn EventQueue>),
+    /// Those beside another process.
+    Beside(Box<dyn Stores>),
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator").field("held", &self.0.held).finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// Changes are written down in the file `audit`, which is made when there is
+    /// something to write.
+    pub fn new(
+        held: Held,
+        settings: ReadSettings,
+        audit: PathBuf,
+        clock: Arc<dyn Clock>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let audit = Audit::new(audit, Arc::clone(&clock));
+        Self(Arc::new(Inner { held, settings, audit, clock, shutdown }))
+    }
+
+    /// As tonic serves it.
+    pub fn service(self) -> OperatorServer<Self> {
+        OperatorServer::new(self).max_encoding_message_size(grpc::MAX_MESSAGE)
+    }
+
+    fn stores(&self) -> &dyn Stores {
+        match &self.0.held {
+            Held::Served(queue) => queue.stores(),
+            Held::Beside(stores) => &**stores,
+        }
+    }
+
+    fn settings(&self) -> Result<Tree, Box<Status>> {
+        (self.0.settings)().map_err(|error| Box::new(failure::settings(&error)))
+    }
+}

@@ -1,0 +1,100 @@
+//! Genuine bodies that are not events.
+
+use event_model::{Event, Headers, Inbound};
+use queue::Quarantined;
+use settings::Gateway;
+use telemetry::Chain;
+use tonic::Status;
+use verifier::{Verifier, WebhookVerifier};
+use wire::v1;
+
+use crate::{Operator, failure, pages};
+
+impl Operator {
+    pub(crate) async fn quarantined(
+        &self,
+        request: v1::ListQuarantinedRequest,
+    ) -> Result<v1::ListQuarantinedResponse, Box<Status>> {
+        let limit = pages::size(request.page_size, 50);
+        let after = pages::place(&request.page_token)?.unwrap_or(0);
+        let found = self.stores().quarantine().list(after, limit).await;
+        let found = found.map_err(|error| Box::new(failure::queue(&error)))?;
+        Ok(v1::ListQuarantinedResponse {
+            next_page_token: pages::next(found.last().map(|body| body.id), found.len() == limit),
+            bodies: found.iter().map(|body| described(body, false)).collect(),
+        })
+    }
+
+    pub(crate) async fn quarantined_body(&self, id: u64, body: bool) -> Result<v1::Quarantined, Box<Status>> {
+        let found = self.stores().quarantine().get(id).await;
+        Ok(described(&found.map_err(|error| Box::new(failure::queue(&error)))?, body))
+    }
+
+    pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> v1::Tally {
+        let mut tally = v1::Tally { total: ids.len() as u64, ..v1::Tally::default() };
+        for id in ids {
+            count(
+                &mut tally,
+                self.stores().quarantine().discard(*id).await.map_err(|error| error.to_string()),
+            );
+        }
+        tally
+    }
+
+    pub(crate) async fn redrive_quarantined(&self, ids: &[u64]) -> Result<v1::Tally, Box<Status>> {
+        let gateway = self.gateway()?;
+        let mut tally = v1::Tally { total: ids.len() as u64, ..v1::Tally::default() };
+        for id in ids {
+            count(&mut tally, self.release(&gateway, *id).await);
+        }
+        Ok(tally)
+    }
+
+    /// Keys, accounts and limits as the settings have them now.
+    pub(crate) fn gateway(&self) -> Result<Gateway, Box<Status>> {
+        self.settings()?.gateway().map_err(|error| Box::new(failure::settings(&error.into())))
+    }
+
+    /// The bytes are verified again: a store is not trusted more than the wire.
+    async fn release(&self, gateway: &Gateway, id: u64) -> Result<(), String> {
+        let quarantine = self.stores().quarantine();
+        let kept = quarantine.get(id).await.map_err(|error| Chain(&error).to_string())?;
+        let name = gateway.signatures.headers(kept.algorithm).first().cloned().unwrap_or_default();
+        let headers: Headers = [(name, kept.signature)].into_iter().collect();
+        let inbound = Inbound { body: kept.body, headers, received_at: kept.received_at };
+        let event = admitted(gateway, inbound).map_err(|why| format!("{id} is still refused: {why}"))?;
+        quarantine.release(id, event).await.map_err(|error| Chain(&error).to_string())
+    }
+}
+
+/// The event that this is, by the settings of now.
+pub(crate) fn admitted(gateway: &Gateway, inbound: Inbound) -> Result<Event, String> {
+    let verifier = WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone());
+    let verified = verifier.verify(inbound).map_err(|rejection| rejection.to_string())?;
+    Event::admit(verified, &gateway.accounts, Some(telemetry::begin_trace()))
+        .map_err(|(refusal, _)| Chain(&refusal).to_string())
+}
+
+pub(crate) fn count(tally: &mut v1::Tally, answer: Result<(), String>) {
+    match answer {
+        Ok(()) => tally.done += 1,
+        Err(why) => {
+            tally.failed += 1;
+            if tally.first_failure.is_empty() {
+                tally.first_failure = why;
+            }
+        }
+    }
+}
+
+fn described(body: &Quarantined, whole: bool) -> v1::Quarantined {
+    v1::Quarantined {
+        id: body.id,
+        reason: body.reason.clone(),
+        key: body.key.to_string(),
+        algorithm: body.algorithm.as_str().to_owned(),
+        bytes: body.body.len() as u64,
+        received_at: Some(grpc::timestamp(body.received_at)),
+        body: if whole { body.body.to_vec() } else { Vec::new() },
+    }
+}

@@ -1,0 +1,89 @@
+//! Webhooks that were refused, perhaps wrongly.
+
+use queue::RefusedWebhook;
+use settings::Gateway;
+use telemetry::Chain;
+use tonic::Status;
+use wire::v1;
+
+use crate::finding::find;
+use crate::quarantined::admitted;
+use crate::tally::{Ended, Teller};
+use crate::{Operator, failure, pages};
+
+/// Webhooks that are verified together.
+const TOGETHER: usize = 200;
+
+impl Operator {
+    pub(crate) async fn refused(
+        &self,
+        request: v1::ListRefusedRequest,
+    ) -> Result<v1::ListRefusedResponse, Box<Status>> {
+        let limit = pages::size(request.page_size, 50);
+        let after = pages::place(&request.page_token)?.unwrap_or(0);
+        let found = self.stores().refused().list(after, limit).await;
+        let found = found.map_err(|error| Box::new(failure::queue(&error)))?;
+        Ok(v1::ListRefusedResponse {
+            next_page_token: pages::next(found.last().map(|webhook| webhook.id), found.len() == limit),
+            refused: found.iter().map(described).collect(),
+        })
+    }
+
+    pub(crate) async fn explain(&self, id: u64) -> Result<v1::ExplainRefusedResponse, Box<Status>> {
+        let webhook = self.stores().refused().get(id).await;
+        let webhook = webhook.map_err(|error| Box::new(failure::queue(&error)))?;
+        let finding = find(&self.gateway()?, webhook.inbound.clone());
+        let advice = finding.advice.map(|advice| format!("\n{advice}")).unwrap_or_default();
+        Ok(v1::ExplainRefusedResponse {
+            refused: Some(described(&webhook)),
+            admissible: finding.admitted,
+            explanation: format!("{}{advice}", finding.says),
+        })
+    }
+
+    pub(crate) async fn recheck(self, admit: bool, mut teller: Teller) -> (Teller, Result<(), Ended>) {
+        let result = self.recheck_all(admit, &mut teller).await;
+        (teller, result)
+    }
+
+    async fn recheck_all(&self, admit: bool, teller: &mut Teller) -> Result<(), Ended> {
+        let (gateway, mut after) = (self.gateway()?, 0);
+        teller.tally.total = self.stores().refused().count().await?.webhooks;
+        loop {
+            let page = self.stores().refused().list(after, TOGETHER).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            for webhook in page {
+                self.recheck_one(&gateway, webhook, admit, teller).await;
+            }
+            teller.tell().await?;
+        }
+    }
+
+    async fn recheck_one(
+        &self,
+        gateway: &Gateway,
+        webhook: RefusedWebhook,
+        admit: bool,
+        teller: &mut Teller,
+    ) {
+        match admitted(gateway, webhook.inbound) {
+            Err(_) => teller.tally.skipped += 1,
+            Ok(_) if !admit => teller.tally.done += 1,
+            Ok(event) => {
+                let admitted = self.stores().refused().admit(webhook.id, event).await;
+                teller.count(&admitted.map_err(|error| Chain(&error).to_string()));
+            }
+        }
+    }
+}
+
+fn described(webhook: &RefusedWebhook) -> v1::Refused {
+    v1::Refused {
+        id: webhook.id,
+        reason: webhook.reason.clone(),
+        account: webhook.account.clone(),
+        bytes: webhook.inbound.body.len() as u64,
+        received_at: Some(grpc::timestamp(webhook.inbound.received_at)),
+    }
+}

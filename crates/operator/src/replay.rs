@@ -1,0 +1,91 @@
+//! What was received in a time, to one route once more.
+
+use event_model::{Event, Timestamp};
+use queue::{About, Filter, ReceivedQuery, Replayed};
+use tonic::Status;
+use wire::v1;
+
+use crate::deliveries::{set, time};
+use crate::tally::{Ended, Teller};
+use crate::{Operator, failure};
+
+/// Events that are looked at together.
+const TOGETHER: usize = 500;
+
+/// What to replay, and to whom.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    route: String,
+    matching: Filter,
+    from: Timestamp,
+    until: Timestamp,
+    event: Option<String>,
+    account: Option<String>,
+    reference: Option<String>,
+    again: bool,
+    dry_run: bool,
+}
+
+impl Plan {
+    fn takes(&self, event: &Event) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        is(&self.event, event.name())
+            && is(&self.account, event.account())
+            && self.reference.as_deref().is_none_or(|reference| About::of(event).is_of(reference))
+            && self.matching.matches(event)
+    }
+}
+
+impl Operator {
+    pub(crate) fn plan(&self, request: v1::ReplayRequest) -> Result<Plan, Box<Status>> {
+        let wrong = |why: String| Box::new(Status::invalid_argument(why));
+        let routes = self.settings()?.routes(None);
+        let routes = routes.map_err(|error| Box::new(failure::settings(&error.into())))?;
+        let found = routes.0.into_iter().find(|route| route.name == request.route);
+        let none = || wrong(format!("route: there is no {} in the settings", request.route));
+        let from = time(request.from.as_ref(), "from")?;
+        let until = time(request.until.as_ref(), "until")?.unwrap_or_else(|| self.0.clock.now());
+        let from = from.ok_or_else(|| wrong("from: expected a time".to_owned()))?;
+        if from >= until {
+            return Err(wrong("until: expected a time after `from`".to_owned()));
+        }
+        Ok(Plan {
+            matching: found.ok_or_else(none)?.terms.into(),
+            route: request.route,
+            from,
+            until,
+            event: set(request.event),
+            account: set(request.account),
+            reference: set(request.reference),
+            again: request.again,
+            dry_run: request.dry_run,
+        })
+    }
+
+    pub(crate) async fn replay(self, plan: Plan, mut teller: Teller) -> (Teller, Result<(), Ended>) {
+        let result = self.replay_all(&plan, &mut teller).await;
+        (teller, result)
+    }
+
+    async fn replay_all(&self, plan: &Plan, teller: &mut Teller) -> Result<(), Ended> {
+        let mut after = Some(0);
+        while let Some(behind) = after {
+            let query = ReceivedQuery { from: plan.from, until: plan.until, after: behind, limit: TOGETHER };
+            let page = self.stores().history().received(query).await?;
+            after = page.next;
+            let all = page.events.len();
+            let taken: Vec<_> = page.events.into_iter().filter(|(_, event)| plan.takes(event)).collect();
+            teller.tally.skipped += (all - taken.len()) as u64;
+            let replayed = match plan.dry_run {
+                true => vec![Replayed::HandedOver; taken.len()],
+                false => self.stores().replay(&plan.route, &taken, plan.again).await?,
+            };
+            let handed_over = replayed.iter().filter(|it| **it == Replayed::HandedOver).count();
+            teller.tally.done += handed_over as u64;
+            teller.tally.skipped += (replayed.len() - handed_over) as u64;
+            teller.tell().await?;
+        }
+        Ok(())
+    }
+}

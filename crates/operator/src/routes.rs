@@ -1,0 +1,94 @@
+//! Where routes stand, in numbers and in words.
+
+use std::collections::HashSet;
+
+use event_model::Timestamp;
+use queue::{BreakerState, RouteState, UNROUTED, Working};
+use tonic::Status;
+use wire::v1;
+
+use crate::{Operator, failure};
+
+impl Operator {
+    pub(crate) async fn routes(&self) -> Result<Vec<v1::Route>, Box<Status>> {
+        let listed = self.listed()?;
+        let states = self.stores().routes().await.map_err(|error| Box::new(failure::queue(&error)))?;
+        Ok(states.iter().map(|state| route(state, &listed)).collect())
+    }
+
+    /// The routes of the settings.
+    pub(crate) fn listed(&self) -> Result<HashSet<String>, Box<Status>> {
+        let routes = self.settings()?.routes(None);
+        let routes = routes.map_err(|error| Box::new(failure::settings(&error.into())))?;
+        Ok(routes.0.into_iter().map(|route| route.name).collect())
+    }
+
+    pub(crate) async fn pause(&self, route: &str, paused: bool) -> Result<(), Box<Status>> {
+        self.stores().set_paused(route, paused).await.map_err(|error| Box::new(failure::queue(&error)))
+    }
+
+    pub(crate) async fn forget(&self, route: &str) -> Result<(), Box<Status>> {
+        if route == UNROUTED {
+            let why = "it is the product's own: it keeps what no other route matches";
+            return Err(Box::new(Status::failed_precondition(format!("route {route}: {why}"))));
+        }
+        if self.listed()?.contains(route) {
+            let why = "it is in the settings: take it out and restart first";
+            return Err(Box::new(Status::failed_precondition(format!("route {route}: {why}"))));
+        }
+        self.stores().forget(route).await.map_err(|error| Box::new(failure::queue(&error)))
+    }
+}
+
+fn route(state: &RouteState, listed: &HashSet<String>) -> v1::Route {
+    v1::Route {
+        name: state.name.clone(),
+        position: state.position,
+        behind: state.behind,
+        waiting: state.waiting,
+        in_flight: state.in_flight,
+        dead_letters: state.dead,
+        paused: state.paused,
+        listed: listed.contains(&state.name),
+        working: state.working.iter().map(working).collect(),
+        summary: summary(state),
+    }
+}
+
+fn working(working: &Working) -> v1::Working {
+    let (breaker, until) = match working.breaker {
+        BreakerState::Closed => ("closed", None),
+        BreakerState::Open { until } => ("open", Some(until)),
+        BreakerState::HalfOpen => ("half-open", None),
+    };
+    v1::Working {
+        process: working.process.clone(),
+        breaker: breaker.to_owned(),
+        until: until.map(grpc::timestamp),
+        throttled: working.throttled,
+    }
+}
+
+/// Whether it delivers, and what keeps it from that.
+fn summary(route: &RouteState) -> String {
+    let of = |count: usize| match route.working.len() {
+        1 => String::new(),
+        all => format!(" in {count} of {all} processes"),
+    };
+    let open: Vec<Timestamp> = route.working.iter().filter_map(|working| until(&working.breaker)).collect();
+    let half_open = route.working.iter().filter(|working| working.breaker == BreakerState::HalfOpen).count();
+    let throttled = route.working.iter().filter(|working| working.throttled).count();
+    match (route.paused, route.working.is_empty(), open.iter().min()) {
+        (true, ..) => "paused".to_owned(),
+        _ if route.name == UNROUTED => "keeps what no other route matches".to_owned(),
+        (_, true, _) => "nobody runs it".to_owned(),
+        (.., Some(until)) => format!("fails: left alone until {until:.3}{}", of(open.len())),
+        _ if half_open > 0 => format!("fails: asking again{}", of(half_open)),
+        _ if throttled > 0 => format!("held to its rate{}", of(throttled)),
+        _ => "delivering".to_owned(),
+    }
+}
+
+fn until(breaker: &BreakerState) -> Option<Timestamp> {
+    if let BreakerState::Open { until } = breaker { Some(*until) } else { None }
+}

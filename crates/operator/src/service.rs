@@ -1,0 +1,329 @@
+//! Every method: who asks, what it takes, where it is done.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use grpc::Caller;
+use serde_json::{Value, json};
+use settings::Role;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use wire::v1;
+
+use crate::audit::Begun;
+use crate::letters::{Change, Selection};
+use crate::tally::{self, Tallies};
+use crate::{Operator, deliveries, letters, pages};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn answer<T>(result: Result<T, Box<Status>>) -> Answer<T> {
+    result.map(Response::new).map_err(|status| *status)
+}
+
+impl Operator {
+    /// Writes down that something begins.
+    async fn begin<T>(&self, request: &Request<T>, action: &str, what: Value) -> Result<Begun, Status> {
+        let caller = Caller::of(request.extensions())?;
+        self.0.audit.begin(&caller.name, action, what).await.map_err(|status| *status)
+    }
+
+    /// Does one thing, written down before and after.
+    async fn change<T, R>(
+        &self,
+        request: &Request<T>,
+        action: &str,
+        what: Value,
+        work: impl Future<Output = Result<R, Box<Status>>>,
+    ) -> Answer<R> {
+        let begun = self.begin(request, action, what).await?;
+        let result = work.await;
+        match &result {
+            Ok(_) => begun.end(1, 0, "done").await,
+            Err(status) => begun.end(0, 1, status.message()).await,
+        }
+        answer(result)
+    }
+
+    async fn change_some<T>(
+        &self,
+        request: &Request<T>,
+        action: &str,
+        ids: &[u64],
+        work: impl Future<Output = Result<v1::Tally, Box<Status>>>,
+    ) -> Result<Option<v1::Tally>, Status> {
+        let begun = self.begin(request, action, json!({ "ids": ids })).await?;
+        let result = work.await;
+        match &result {
+            Ok(tally) => begun.end(tally.done, tally.failed, "done").await,
+            Err(status) => begun.end(0, ids.len() as u64, status.message()).await,
+        }
+        result.map(Some).map_err(|status| *status)
+    }
+
+    async fn change_letters_of<T: Send + 'static>(
+        &self,
+        begun: Begun,
+        selection: Selection,
+        change: Change,
+        wrap: fn(v1::Tally) -> T,
+    ) -> Answer<Tallies<T>> {
+        let (operator, shutdown) = (self.clone(), &self.0.shutdown);
+        let work = |teller| operator.change_letters(selection, change, teller);
+        Ok(Response::new(tally::run(shutdown, Some(begun), wrap, work)))
+    }
+}
+
+/// A body may be asked for by who may operate.
+#[expect(clippy::result_large_err, reason = "it is tonic's")]
+fn may_see<T>(request: &Request<T>, body: bool) -> Result<(), Status> {
+    if body { Caller::of(request.extensions())?.must(&Role::Operate) } else { Ok(()) }
+}
+
+#[tonic::async_trait]
+impl v1::operator_server::Operator for Operator {
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
+        answer(self.status().await)
+    }
+
+    async fn list_routes(&self, _: Request<v1::ListRoutesRequest>) -> Answer<v1::ListRoutesResponse> {
+        answer(self.routes().await.map(|routes| v1::ListRoutesResponse { routes }))
+    }
+
+    async fn pause_route(&self, request: Request<v1::PauseRouteRequest>) -> Answer<v1::PauseRouteResponse> {
+        let route = request.get_ref().route.clone();
+        let work = async { self.pause(&route, true).await.map(|()| v1::PauseRouteResponse {}) };
+        self.change(&request, "PauseRoute", json!({ "route": route }), work).await
+    }
+
+    async fn resume_route(
+        &self,
+        request: Request<v1::ResumeRouteRequest>,
+    ) -> Answer<v1::ResumeRouteResponse> {
+        let route = request.get_ref().route.clone();
+        let work = async { self.pause(&route, false).await.map(|()| v1::ResumeRouteResponse {}) };
+        self.change(&request, "ResumeRoute", json!({ "route": route }), work).await
+    }
+
+    async fn forget_route(
+        &self,
+        request: Request<v1::ForgetRouteRequest>,
+    ) -> Answer<v1::ForgetRouteResponse> {
+        let route = request.get_ref().route.clone();
+        let work = async { self.forget(&route).await.map(|()| v1::ForgetRouteResponse {}) };
+        self.change(&request, "ForgetRoute", json!({ "route": route }), work).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<v1::ListDeliveriesRequest>,
+    ) -> Answer<v1::ListDeliveriesResponse> {
+        answer(self.deliveries(request.into_inner()).await)
+    }
+
+    type WatchDeliveriesStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchDeliveriesResponse, Status>> + Send>>;
+
+    async fn watch_deliveries(
+        &self,
+        request: Request<v1::WatchDeliveriesRequest>,
+    ) -> Answer<Self::WatchDeliveriesStream> {
+        let query =
+            deliveries::query(request.into_inner().filter.unwrap_or_default()).map_err(|status| *status)?;
+        let (to, told) = mpsc::channel(1);
+        let (operator, draining) = (self.clone(), self.0.shutdown.draining());
+        self.0.shutdown.spawn(async move {
+            let watching = draining.run_until_cancelled(operator.watch(query, &to)).await;
+            let last = match watching {
+                Some(Ok(())) => return,
+                Some(Err(status)) => *status,
+                None => Status::unavailable("this server stops"),
+            };
+            let _ = to.send(Err(last)).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+
+    async fn show_events(&self, request: Request<v1::ShowEventsRequest>) -> Answer<v1::ShowEventsResponse> {
+        answer(self.stories(request.into_inner()).await)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<v1::ListDeadLettersRequest>,
+    ) -> Answer<v1::ListDeadLettersResponse> {
+        answer(self.letters(request.into_inner()).await)
+    }
+
+    async fn get_dead_letter(
+        &self,
+        request: Request<v1::GetDeadLetterRequest>,
+    ) -> Answer<v1::GetDeadLetterResponse> {
+        let v1::GetDeadLetterRequest { id, body } = *request.get_ref();
+        may_see(&request, body)?;
+        let letter = self.letter(id, body).await;
+        answer(letter.map(|letter| v1::GetDeadLetterResponse { letter: Some(letter) }))
+    }
+
+    async fn count_dead_letters(
+        &self,
+        request: Request<v1::CountDeadLettersRequest>,
+    ) -> Answer<v1::CountDeadLettersResponse> {
+        let query =
+            letters::query(request.into_inner().filter.unwrap_or_default()).map_err(|status| *status)?;
+        let counted = self.count_letters(&query).await;
+        let (count, up_to) = counted.map_err(|error| crate::failure::queue(&error))?;
+        Ok(Response::new(v1::CountDeadLettersResponse { count, up_to }))
+    }
+
+    type RedriveDeadLettersStream = Tallies<v1::RedriveDeadLettersResponse>;
+
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<v1::RedriveDeadLettersRequest>,
+    ) -> Answer<Self::RedriveDeadLettersStream> {
+        let v1::RedriveDeadLettersRequest { selection, to } = request.get_ref().clone();
+        let selection = letters::selection(selection).map_err(|status| *status)?;
+        let what = json!({ "selection": described(&selection), "to": to });
+        let begun = self.begin(&request, "RedriveDeadLetters", what).await?;
+        let change = Change::Redrive { to: deliveries::set(to) };
+        let wrap = |tally| v1::RedriveDeadLettersResponse { tally: Some(tally) };
+        self.change_letters_of(begun, selection, change, wrap).await
+    }
+
+    type DiscardDeadLettersStream = Tallies<v1::DiscardDeadLettersResponse>;
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<v1::DiscardDeadLettersRequest>,
+    ) -> Answer<Self::DiscardDeadLettersStream> {
+        let selection = letters::selection(request.get_ref().selection.clone()).map_err(|status| *status)?;
+        let what = json!({ "selection": described(&selection) });
+        let begun = self.begin(&request, "DiscardDeadLetters", what).await?;
+        let wrap = |tally| v1::DiscardDeadLettersResponse { tally: Some(tally) };
+        self.change_letters_of(begun, selection, Change::Discard, wrap).await
+    }
+
+    async fn list_quarantined(
+        &self,
+        request: Request<v1::ListQuarantinedRequest>,
+    ) -> Answer<v1::ListQuarantinedResponse> {
+        answer(self.quarantined(request.into_inner()).await)
+    }
+
+    async fn get_quarantined(
+        &self,
+        request: Request<v1::GetQuarantinedRequest>,
+    ) -> Answer<v1::GetQuarantinedResponse> {
+        let v1::GetQuarantinedRequest { id, body } = *request.get_ref();
+        may_see(&request, body)?;
+        let found = self.quarantined_body(id, body).await;
+        answer(found.map(|body| v1::GetQuarantinedResponse { body: Some(body) }))
+    }
+
+    async fn redrive_quarantined(
+        &self,
+        request: Request<v1::RedriveQuarantinedRequest>,
+    ) -> Answer<v1::RedriveQuarantinedResponse> {
+        let ids = request.get_ref().ids.clone();
+        let work = self.redrive_quarantined(&ids);
+        let tally = self.change_some(&request, "RedriveQuarantined", &ids, work).await?;
+        Ok(Response::new(v1::RedriveQuarantinedResponse { tally }))
+    }
+
+    async fn discard_quarantined(
+        &self,
+        request: Request<v1::DiscardQuarantinedRequest>,
+    ) -> Answer<v1::DiscardQuarantinedResponse> {
+        let ids = request.get_ref().ids.clone();
+        let work = async { Ok(self.discard_quarantined(&ids).await) };
+        let tally = self.change_some(&request, "DiscardQuarantined", &ids, work).await?;
+        Ok(Response::new(v1::DiscardQuarantinedResponse { tally }))
+    }
+
+    async fn list_refused(
+        &self,
+        request: Request<v1::ListRefusedRequest>,
+    ) -> Answer<v1::ListRefusedResponse> {
+        answer(self.refused(request.into_inner()).await)
+    }
+
+    async fn explain_refused(
+        &self,
+        request: Request<v1::ExplainRefusedRequest>,
+    ) -> Answer<v1::ExplainRefusedResponse> {
+        answer(self.explain(request.into_inner().id).await)
+    }
+
+    type RecheckRefusedStream = Tallies<v1::RecheckRefusedResponse>;
+
+    async fn recheck_refused(
+        &self,
+        request: Request<v1::RecheckRefusedRequest>,
+    ) -> Answer<Self::RecheckRefusedStream> {
+        let admit = request.get_ref().admit;
+        let begun = match admit {
+            true => Some(self.begin(&request, "RecheckRefused", json!({ "admit": true })).await?),
+            false => None,
+        };
+        let wrap = |tally| v1::RecheckRefusedResponse { tally: Some(tally) };
+        let operator = self.clone();
+        let work = |teller| operator.recheck(admit, teller);
+        Ok(Response::new(tally::run(&self.0.shutdown, begun, wrap, work)))
+    }
+
+    type ReplayStream = Tallies<v1::ReplayResponse>;
+
+    async fn replay(&self, request: Request<v1::ReplayRequest>) -> Answer<Self::ReplayStream> {
+        let asked = request.get_ref().clone();
+        let (dry_run, what) = (asked.dry_run, replayed(&asked));
+        let plan = self.plan(asked).map_err(|status| *status)?;
+        let begun = match dry_run {
+            true => None,
+            false => Some(self.begin(&request, "Replay", what).await?),
+        };
+        let wrap = |tally| v1::ReplayResponse { tally: Some(tally) };
+        let operator = self.clone();
+        let work = |teller| operator.replay(plan, teller);
+        Ok(Response::new(tally::run(&self.0.shutdown, begun, wrap, work)))
+    }
+
+    async fn list_audit(&self, request: Request<v1::ListAuditRequest>) -> Answer<v1::ListAuditResponse> {
+        let limit = pages::size(request.get_ref().page_size, 50);
+        let entries = self.0.audit.newest(limit);
+        let entries =
+            entries.map_err(|error| Status::unavailable(format!("reading the audit log: {error}")))?;
+        Ok(Response::new(v1::ListAuditResponse { entries }))
+    }
+}
+
+/// A selection, for the audit log.
+fn described(selection: &Selection) -> Value {
+    match selection {
+        Selection::Ids(ids) => json!({ "ids": ids }),
+        Selection::All(query) => json!({
+            "route": query.route,
+            "not-route": query.not_route,
+            "ref": query.reference,
+            "event": query.event,
+            "account": query.account,
+            "reason": query.reason,
+            "since": query.since,
+            "until": query.until,
+        }),
+    }
+}
+
+fn replayed(request: &v1::ReplayRequest) -> Value {
+    let time = |at: &Option<wire::Timestamp>| at.as_ref().and_then(grpc::timestamp_of);
+    json!({
+        "route": request.route,
+        "from": time(&request.from),
+        "until": time(&request.until),
+        "event": request.event,
+        "account": request.account,
+        "ref": request.reference,
+        "again": request.again,
+    })
+}

@@ -1,0 +1,114 @@
+//! Long work: how far it is, while somebody listens.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use service::Shutdown;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use wire::v1;
+
+use crate::audit::Begun;
+
+/// How often whoever waits is told.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// What a method that takes long answers with.
+pub(crate) type Tallies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Counts, and tells.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    pub(crate) tally: v1::Tally,
+    told: Instant,
+    to: mpsc::Sender<Result<v1::Tally, Status>>,
+}
+
+/// Nobody listens any more.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Why work ended before its end.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Gone,
+    Failed(Box<Status>),
+}
+
+impl From<Gone> for Ended {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Box<Status>> for Ended {
+    fn from(status: Box<Status>) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl From<queue::QueueError> for Ended {
+    fn from(error: queue::QueueError) -> Self {
+        Self::Failed(Box::new(crate::failure::queue(&error)))
+    }
+}
+
+impl Teller {
+    /// Counts one answer.
+    pub(crate) fn count<E: std::fmt::Display>(&mut self, answer: &Result<(), E>) {
+        match answer {
+            Ok(()) => self.tally.done += 1,
+            Err(error) => {
+                self.tally.failed += 1;
+                if self.tally.first_failure.is_empty() {
+                    self.tally.first_failure = error.to_string();
+                }
+            }
+        }
+    }
+
+    /// Tells how far it is, if it is time; an end where nobody listens.
+    pub(crate) async fn tell(&mut self) -> Result<(), Gone> {
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            self.to.send(Ok(self.tally.clone())).await.map_err(|_| Gone)?;
+        }
+        if self.to.is_closed() { Err(Gone) } else { Ok(()) }
+    }
+}
+
+/// Runs `work` beside the answer, which is its tallies; `wrap` makes messages of them.
+/// A caller that goes away ends it, and so does the end of the process.
+pub(crate) fn run<T, F>(
+    shutdown: &Shutdown,
+    begun: Option<Begun>,
+    wrap: fn(v1::Tally) -> T,
+    work: impl FnOnce(Teller) -> F,
+) -> Tallies<T>
+where
+    T: Send + 'static,
+    F: Future<Output = (Teller, Result<(), Ended>)> + Send + 'static,
+{
+    let (to, tallies) = mpsc::channel(1);
+    let work = work(Teller { tally: v1::Tally::default(), told: Instant::now(), to });
+    let draining = shutdown.draining();
+    shutdown.spawn(async move {
+        let Some((teller, result)) = draining.run_until_cancelled(work).await else { return };
+        let (done, failed) = (teller.tally.done, teller.tally.failed);
+        let (outcome, last) = match result {
+            Ok(()) => ("done".to_owned(), Some(Ok(teller.tally))),
+            Err(Ended::Gone) => ("the caller went away".to_owned(), None),
+            Err(Ended::Failed(status)) => (status.message().to_owned(), Some(Err(*status))),
+        };
+        if let Some(begun) = begun {
+            begun.end(done, failed, &outcome).await;
+        }
+        if let Some(last) = last {
+            let _ = teller.to.send(last).await;
+        }
+    });
+    Box::pin(ReceiverStream::new(tallies).map(move |tally| tally.map(wrap)))
+}

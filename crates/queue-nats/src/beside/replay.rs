@@ -1,0 +1,107 @@
+//! Events that were received before, to one route once more.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::consumer::Info;
+use event_model::{Event, EventId, Timestamp};
+use futures::{FutureExt, StreamExt, stream};
+use queue::{HistoryIndex, QueueError, ReceivedPage, ReceivedQuery, Replayed};
+use serde_json::json;
+
+use crate::api;
+use crate::attempts::{Line, Then};
+use crate::beside::Beside;
+use crate::beside::indexing::catch_up;
+use crate::beside::routes::settled;
+use crate::beside::scan::{Scan, Stored};
+use crate::consuming::Past;
+use crate::message::{self, parsed};
+use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_TIME};
+
+const REPLAYING: &str = "replaying";
+
+/// Events that are handed over at once.
+const TOGETHER: usize = 64;
+
+impl Beside {
+    /// What was received in a time was stored then or later; when, only its headers
+    /// say.
+    pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
+        let since = (query.after == 0).then_some(query.from);
+        let subject = EVENTS_SUBJECT.to_owned();
+        let scan = Scan { stream: EVENTS, subject, from: query.after + 1, since, headers_only: true };
+        let mut positions = Vec::new();
+        let look = |stored: Stored| {
+            let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
+            if at.is_some_and(|at| at >= query.from && at < query.until) {
+                positions.push(stored.sequence);
+            }
+            positions.len() < query.limit
+        };
+        scan.each(&self.0.link, look).await?;
+        let next = positions.last().copied().filter(|_| positions.len() == query.limit);
+        let read = positions.into_iter().map(|position| self.at(position));
+        let events: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
+        let events = events.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        Ok(ReceivedPage { events, next })
+    }
+
+    async fn at(&self, position: u64) -> Result<Option<(u64, Event)>, QueueError> {
+        let found = api::get_message(&self.0.link, EVENTS, &json!({ "seq": position })).await;
+        let found = found.map_err(|error| error.of("reading an event"))?;
+        let event = found.and_then(|message| message::event(&message.headers, message.payload).ok());
+        Ok(event.map(|event| (position, event)))
+    }
+
+    pub(crate) async fn replay_all(
+        &self,
+        route: &str,
+        events: &[(u64, Event)],
+        again: bool,
+    ) -> Result<Vec<Replayed>, QueueError> {
+        let why = "it needs an index, to know what the route is done with: set `queue.index`";
+        let index = self.0.index.as_ref().ok_or_else(|| QueueError::unavailable(REPLAYING, why))?;
+        let info = match api::consumer_info(&self.0.link, EVENTS, route).await {
+            Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
+            info => info.map_err(|error| error.of(REPLAYING))?,
+        };
+        catch_up(&self.0.link, index).await?;
+        let one = |(position, event): &'_ (u64, Event)| {
+            self.replay_one(&info, index, *position, event.clone(), again).boxed()
+        };
+        let each: Vec<_> = events.iter().map(one).collect();
+        let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
+        replayed.into_iter().collect()
+    }
+
+    async fn replay_one(
+        &self,
+        route: &Info,
+        index: &Arc<dyn HistoryIndex>,
+        position: u64,
+        event: Event,
+        again: bool,
+    ) -> Result<Replayed, QueueError> {
+        let lines = lines(index, event.id(), &route.name)?;
+        let last = lines.iter().max_by_key(|line| (line.redrive, line.attempt, line.started_at));
+        let is_done = lines.iter().any(|line| line.then == Then::Done);
+        match last.map(|line| &line.then) {
+            Some(Then::Waiting { .. } | Then::Back) => return Ok(Replayed::Ahead),
+            None if position > settled(route, u64::MAX) => return Ok(Replayed::Ahead),
+            _ if is_done && !again => return Ok(Replayed::Done),
+            _ => {}
+        }
+        let redrive = lines.iter().map(|line| line.redrive).max().unwrap_or(0) + 1;
+        let fresh = Past { redrive, ..Past::none(position) };
+        self.0.requeue(&event, &fresh, &route.name, "replay").await?;
+        Ok(Replayed::HandedOver)
+    }
+}
+
+/// What happened to an event on a route.
+fn lines(index: &Arc<dyn HistoryIndex>, id: EventId, route: &str) -> Result<Vec<Line>, QueueError> {
+    let name = id.to_string();
+    let lines = index.attempts(id)?;
+    let read = lines.iter().filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    Ok(read.filter(|line| line.event == name && line.route == route).collect())
+}

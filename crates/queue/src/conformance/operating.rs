@@ -1,0 +1,163 @@
+//! What people see, and repeat.
+
+use std::time::Duration;
+
+use event_model::{Bytes, Headers, Timestamp};
+
+use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
+use super::{Harness, LEASE};
+use crate::{
+    AttemptQuery, DeadQuery, DeadReason, Outcome, ReceivedQuery, RefusedWebhook, Replayed, Start, Terms,
+    Verdict,
+};
+
+pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&*queue, "r").await;
+    for (name, reference) in [("E", "a"), ("F", "b"), ("E", "c")] {
+        queue.publish(event(name, reference)).await.expect("publish");
+        let reason = if reference == "c" { DeadReason::Exhausted } else { DeadReason::Permanent };
+        settle(one(&mut *r).await, Verdict::Dead(reason)).await;
+    }
+    let find = async |query: DeadQuery| {
+        let letters =
+            queue.stores().dead_letters().list(DeadQuery { limit: 10, ..query }).await.expect("list");
+        letters
+            .iter()
+            .map(|letter| letter.event.fields().entity_ref.clone().unwrap_or_default())
+            .collect::<Vec<_>>()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let all = queue.stores().dead_letters().list(DeadQuery { limit: 10, ..DeadQuery::default() }).await;
+    let all = all.expect("list");
+    assert_eq!(all.len(), 3);
+    assert_eq!(find(DeadQuery { event: text("E"), ..DeadQuery::default() }).await, ["a", "c"]);
+    assert_eq!(find(DeadQuery { account: text("ACME"), ..DeadQuery::default() }).await, ["a", "b", "c"]);
+    assert_eq!(find(DeadQuery { account: text("OTHER"), ..DeadQuery::default() }).await, [""; 0]);
+    assert_eq!(find(DeadQuery { reason: Some(DeadReason::Exhausted), ..DeadQuery::default() }).await, ["c"]);
+    assert_eq!(find(DeadQuery { reference: text("b"), ..DeadQuery::default() }).await, ["b"]);
+    assert_eq!(find(DeadQuery { up_to: all[1].id, ..DeadQuery::default() }).await, ["a", "b"]);
+    let since = Some(Timestamp::MAX);
+    assert_eq!(find(DeadQuery { since, ..DeadQuery::default() }).await, [""; 0]);
+    assert_eq!(find(DeadQuery { until: since, after: all[0].id, ..DeadQuery::default() }).await, ["b", "c"]);
+
+    let ids: Vec<u64> = all.iter().map(|letter| letter.id).collect();
+    let answers = queue.stores().dead_letters().discard(&ids[..2]).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(find(DeadQuery::default()).await, ["c"]);
+}
+
+pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&*queue, "r").await;
+    // Ended at the same time: pages must not lose one of them.
+    publish(&*queue, &["a", "b", "c"]).await;
+    finish(&mut *r, 3).await;
+    queue.publish(event("F", "d")).await.expect("publish");
+    settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
+
+    let history = queue.stores().history();
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let query = AttemptQuery { before, limit: 2, ..AttemptQuery::default() };
+        let page = history.attempts(query).await.expect("attempts");
+        found.extend(page.attempts.iter().map(|attempt| attempt.about.entity.clone().unwrap_or_default()));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    assert_eq!(found, ["ORDER/a", "ORDER/b", "ORDER/c", "ORDER/d"]);
+    let find = async |query: AttemptQuery| {
+        let page = history.attempts(AttemptQuery { limit: 10, ..query }).await.expect("attempts");
+        page.attempts.into_iter().map(|attempt| attempt.about.name).collect::<Vec<_>>()
+    };
+    assert_eq!(find(AttemptQuery { event: Some("F".to_owned()), ..AttemptQuery::default() }).await, ["F"]);
+    let outcome = Some(Outcome::Done);
+    assert_eq!(find(AttemptQuery { outcome, ..AttemptQuery::default() }).await, ["E", "E", "E"]);
+    let reference = Some("d".to_owned());
+    assert_eq!(find(AttemptQuery { reference, ..AttemptQuery::default() }).await, ["F"]);
+    assert_eq!(find(AttemptQuery { route: Some("s".to_owned()), ..AttemptQuery::default() }).await, [""; 0]);
+    let since = Timestamp::from_second(1_790_000_001).ok();
+    assert_eq!(find(AttemptQuery { since, ..AttemptQuery::default() }).await, [""; 0]);
+    assert_eq!(find(AttemptQuery { until: since, ..AttemptQuery::default() }).await.len(), 4);
+}
+
+pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    publish(&*queue, &["a", "b", "c"]).await;
+    finish(&mut *r, 2).await;
+    settle(one(&mut *r).await, Verdict::Again(Duration::from_mins(10))).await;
+    finish(&mut *s, 3).await;
+    let mut late = queue.subscribe(route("late", Terms::default(), Start::Now)).await.expect("subscribe");
+
+    let (stores, at) = (queue.stores(), event("E", "a").received_at());
+    let received = async |from: Timestamp, until: Timestamp| {
+        let (mut events, mut after) = (Vec::new(), Some(0));
+        while let Some(behind) = after {
+            let query = ReceivedQuery { from, until, after: behind, limit: 2 };
+            let page = stores.history().received(query).await.expect("received");
+            events.extend(page.events);
+            after = page.next;
+        }
+        events
+    };
+    let later = at.checked_add(Duration::from_secs(1)).expect("a time");
+    assert!(received(later, Timestamp::MAX).await.is_empty(), "received before that");
+    let events = received(Timestamp::UNIX_EPOCH, later).await;
+    assert_eq!(events.len(), 3);
+    assert!(stores.replay("nowhere", &events, false).await.is_err());
+    let replayed = stores.replay("r", &events, false).await.expect("replay");
+    assert_eq!(replayed, [Replayed::Done, Replayed::Done, Replayed::Ahead]);
+    nothing(&mut *r, "it is done with two, and the third comes by itself").await;
+
+    let replayed = stores.replay("late", &events[..1], false).await.expect("replay");
+    assert_eq!(replayed, [Replayed::HandedOver]);
+    let delivery = one(&mut *late).await;
+    assert_eq!((reference(&delivery).as_str(), delivery.redrive, delivery.attempt), ("a", 1, 1));
+    settle(delivery, Verdict::Done).await;
+
+    let replayed = stores.replay("r", &events, true).await.expect("replay");
+    assert_eq!(replayed, [Replayed::HandedOver, Replayed::HandedOver, Replayed::Ahead]);
+    assert_eq!(finish(&mut *r, 2).await, ["a", "b"]);
+    nothing(&mut *s, "it was replayed to others").await;
+}
+
+pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&*queue, "r").await;
+    let refused = |reference: &str| {
+        let headers: Headers = [("fluent-signature", b"\xffnot text".to_vec())].into_iter().collect();
+        let at = Timestamp::from_second(4_000_000_000).expect("a time");
+        let body = event("E", reference).body().clone();
+        RefusedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
+    };
+    let hold = queue.stores().refused();
+    for reference in ["a", "b", "a"] {
+        hold.hold(refused(reference)).await.expect("hold");
+    }
+    let held = hold.list(0, 10).await.expect("list");
+    assert_eq!(held.len(), 2);
+    assert_eq!(hold.count().await.expect("count").webhooks, 2);
+    let first = hold.get(held[0].id).await.expect("get");
+    assert_eq!((&first.reason[..], &first.account[..]), ("no-key-matches", "ACME"));
+    assert_eq!(first.inbound.body, refused("a").inbound.body);
+    assert_eq!(first.inbound.received_at, refused("a").inbound.received_at);
+    let values: Vec<_> = first.inbound.headers.all("fluent-signature").collect();
+    assert_eq!(values, [b"\xffnot text"]);
+    nothing(&mut *r, "nothing of it is proven").await;
+
+    hold.admit(first.id, admit(Bytes::clone(&first.inbound.body))).await.expect("admit");
+    assert_eq!(finish(&mut *r, 1).await, ["a"]);
+    assert!(hold.get(first.id).await.is_err());
+    assert_eq!(hold.list(first.id, 10).await.expect("list").len(), 1);
+    // What is known already is not published again.
+    hold.hold(refused("a")).await.expect("hold");
+    if let Some(again) = hold.list(held[1].id, 10).await.expect("list").pop() {
+        hold.admit(again.id, event("E", "a")).await.expect("admit");
+        tokio::time::sleep(LEASE / 4).await;
+        nothing(&mut *r, "it is known").await;
+    }
+}
