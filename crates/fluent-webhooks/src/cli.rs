@@ -1,10 +1,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use dispatch::Registry;
 
-use crate::{commands, demo, serve};
+use crate::api::ServerArgs;
+use crate::commands::letters::Which;
+use crate::{commands, demo, output, serve};
 
 /// Receives Fluent Commerce's webhooks, verifies them, makes them durable, and
 /// delivers each to the systems that need it.
@@ -24,6 +26,8 @@ pub(crate) struct Common {
     /// Print JSON, for machines
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +63,25 @@ enum Command {
         #[command(flatten)]
         args: commands::verify::Args,
     },
+    /// Say at a glance whether it is well
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Attempts that have ended, the newest first
+    Deliveries {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        args: commands::deliveries::ListArgs,
+    },
+    /// Show attempts as they end, until told to stop
+    Tail {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        filter: commands::deliveries::Filter,
+    },
     /// What happened to events
     Events {
         #[command(flatten)]
@@ -87,6 +110,30 @@ enum Command {
         #[command(subcommand)]
         command: commands::quarantine::Command,
     },
+    /// Webhooks of listed accounts that were refused, perhaps wrongly
+    Refused {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::refused::Command,
+    },
+    /// Deliver what was received in a time to one route once more
+    Replay {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        args: commands::replay::Args,
+    },
+    /// What people have changed, the newest first
+    Audit {
+        #[command(flatten)]
+        common: Common,
+        /// At most so many, up to 1000
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Serve the operator's API, beside a cluster
+    Operator(service::StageArgs),
     /// Where every route stands
     Routes {
         #[command(flatten)]
@@ -115,6 +162,12 @@ enum Command {
         #[command(subcommand)]
         command: commands::spool::Command,
     },
+    /// Print what makes a shell complete these commands: `source <(fluent-webhooks
+    /// completion bash)`
+    Completion {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
+    },
     /// Print the JSON Schema of the settings
     #[command(hide = true)]
     Schema,
@@ -134,16 +187,41 @@ impl Cli {
             Command::Events { common, command } => {
                 service::run(|shutdown| commands::events::run(common, command, shutdown))
             }
+            Command::Status { common } => service::run(|shutdown| commands::status::run(common, shutdown)),
+            Command::Deliveries { common, args } => {
+                service::run(|shutdown| commands::deliveries::list(common, args, shutdown))
+            }
+            Command::Tail { common, filter } => {
+                service::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))
+            }
             Command::DeadLetters { common, command } => {
-                service::run(|_| commands::letters::run(common, command, commands::letters::Which::Dead))
+                service::run(|shutdown| commands::letters::run(common, command, Which::Dead, shutdown))
             }
             Command::Unrouted { common, command } => {
-                service::run(|_| commands::letters::run(common, command, commands::letters::Which::Unrouted))
+                service::run(|shutdown| commands::letters::run(common, command, Which::Unrouted, shutdown))
             }
             Command::Quarantine { common, command } => {
-                service::run(|_| commands::quarantine::run(common, command))
+                service::run(|shutdown| commands::quarantine::run(common, command, shutdown))
             }
-            Command::Routes { common, command } => service::run(|_| commands::routes::run(common, command)),
+            Command::Refused { common, command } => {
+                service::run(|shutdown| commands::refused::run(common, command, shutdown))
+            }
+            Command::Replay { common, args } => {
+                service::run(|shutdown| commands::replay::run(common, args, shutdown))
+            }
+            Command::Audit { common, limit } => {
+                service::run(|shutdown| commands::audit::run(common, limit, shutdown))
+            }
+            Command::Operator(args) => commands::operate::run(&args),
+            Command::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "fluent-webhooks", &mut script);
+                output::line(String::from_utf8_lossy(&script).trim_end());
+                ExitCode::SUCCESS
+            }
+            Command::Routes { common, command } => {
+                service::run(|shutdown| commands::routes::run(common, command, shutdown))
+            }
             Command::Salvage { common, file } => service::run(|_| commands::salvage::run(common, file)),
             Command::Cluster { common, command } => service::run(|_| commands::cluster::run(common, command)),
             Command::Spool { common, command } => service::run(|_| commands::spool::run(common, command)),

@@ -14,6 +14,10 @@
 mod cli;
 mod serve;
 
+mod api;
+mod progress;
+mod when;
+
 mod commands;
 mod demo;
 mod open;

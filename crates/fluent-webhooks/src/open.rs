@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use event_model::SystemClock;
+use operator::ReadSettings;
 use queue::Stores;
-use settings::{Gateway, Tree};
-use verifier::{Verifier, WebhookVerifier};
+use settings::Tree;
 
 /// The settings, with what the environment overrides.
 pub(crate) fn tree(config: &Path) -> anyhow::Result<Tree> {
@@ -27,6 +27,12 @@ pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Box<dyn S
     Ok(adapters::open_stores(&queue, true, Arc::new(SystemClock)).await?)
 }
 
+/// The settings, read anew whenever somebody asks.
+pub(crate) fn settings(config: &Path) -> ReadSettings {
+    let config = config.to_owned();
+    Arc::new(move || service::tree(&config))
+}
+
 /// A webhook's body, from a file or from standard input.
 pub(crate) fn body(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path.as_os_str() != "-" {
@@ -38,8 +44,4 @@ pub(crate) fn body(path: &Path) -> anyhow::Result<Vec<u8>> {
         bail!("standard input was empty: expected the webhook's body");
     }
     Ok(bytes)
-}
-
-pub(crate) fn verifier(gateway: &Gateway) -> Arc<dyn Verifier> {
-    Arc::new(WebhookVerifier::new(Arc::clone(&gateway.keys), gateway.signatures.clone()))
 }

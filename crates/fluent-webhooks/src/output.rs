@@ -4,9 +4,13 @@
 use std::fmt;
 use std::io::{IsTerminal, Write};
 
-use anyhow::bail;
+use std::error::Error;
+
+use anyhow::{anyhow, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use telemetry::Chain;
+use tonic::{Code, Response, Status};
 
 use crate::cli::Common;
 
@@ -64,6 +68,37 @@ pub(crate) fn done(common: &Common, what: &str, count: usize) -> anyhow::Result<
     }
     line(format!("{count} {what}"));
     Ok(())
+}
+
+/// What a server answered, or why it did not.
+pub(crate) fn answered<T>(answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
+    answer.map(Response::into_inner).map_err(|status| anyhow!(said(&status)))
+}
+
+/// A status in words.
+pub(crate) fn said(status: &Status) -> String {
+    let message = Chain(status).to_string();
+    let message = if status.message().is_empty() { message } else { status.message().to_owned() };
+    match status.code() {
+        Code::Unauthenticated => format!("{message}: see --token"),
+        Code::PermissionDenied => format!("not allowed: {message}"),
+        Code::Unavailable => {
+            let cause = status.source().map(|cause| format!(": {}", Chain(cause))).unwrap_or_default();
+            format!("{message}{cause}")
+        }
+        _ => message,
+    }
+}
+
+/// Prints JSON on one line.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    print(format_args!("{}", serde_json::to_string(value)?));
+    Ok(())
+}
+
+/// A text, or nothing where it is empty.
+pub(crate) fn or_null(text: &str) -> serde_json::Value {
+    if text.is_empty() { serde_json::Value::Null } else { text.into() }
 }
 
 /// A time for people: UTC, to the millisecond.

@@ -1,21 +1,25 @@
 //! All stages in one process.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
 use event_model::{Clock, SystemClock};
+use operator::{Held, Operator};
 use queue::EventQueue;
 use service::{Readiness, Shutdown};
 use settings::{Gateway, OperatorSettings, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
 use crate::cli::Common;
+use crate::open;
 
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
     let format = if common.json { Format::Json } else { Format::Readable };
-    let plan = service::tree(&common.config).and_then(|tree| Plan::read(tree, registry));
+    let plan =
+        service::tree(&common.config).and_then(|tree| Plan::read(common.config.clone(), tree, registry));
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return service::code(Err(error)),
@@ -26,6 +30,7 @@ pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
 
 /// Everything the settings say, read before anything is opened.
 struct Plan {
+    config: PathBuf,
     tree: Tree,
     gateway: Gateway,
     routes: Routes,
@@ -35,12 +40,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn read(tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
+    fn read(config: PathBuf, tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
         let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
         let spool = tree.spool(&queue)?;
         let operator = tree.operator()?;
         tree.health()?;
-        Ok(Self { tree, gateway, routes, queue, spool, operator })
+        Ok(Self { config, tree, gateway, routes, queue, spool, operator })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -73,9 +78,17 @@ impl Plan {
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
         gateway::start(&self.gateway, queue, shutdown).await?;
         if let Some(door) = sharing.door.take() {
-            door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
+            let operator = self.operator_of(queue, shutdown)?;
+            let routes = sharing.routes(shutdown).add_service(operator.service());
+            door.serve(routes, readiness.clone(), shutdown)?;
         }
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await
+    }
+
+    fn operator_of(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<Operator> {
+        let held = Held::Served(Arc::clone(queue));
+        let (settings, audit) = (open::settings(&self.config), self.tree.audit()?);
+        Ok(Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone()))
     }
 }

@@ -104,14 +104,11 @@ impl Access {
         Ok(Self(Arc::new(Rules::Known { tokens, certificates })))
     }
 
-    fn admit(&self, request: &Request<Body>) -> Result<Caller, Box<Status>> {
+    fn admit(&self, request: &Request<Body>) -> Result<Caller, Status> {
         let caller = self.caller(request).ok_or_else(|| {
-            Box::new(Status::unauthenticated(
-                "expected `authorization: Bearer <token>` with a token of the settings",
-            ))
+            Status::unauthenticated("expected `authorization: Bearer <token>` with a token of the settings")
         })?;
-        let needs =
-            needs(request.uri().path()).ok_or_else(|| Box::new(Status::unimplemented("no such method")))?;
+        let needs = needs(request.uri().path()).ok_or_else(|| Status::unimplemented("no such method"))?;
         let role = match needs {
             Some(Needs::Read) => Role::Read,
             Some(Needs::Operate) => Role::Operate,

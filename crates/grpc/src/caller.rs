@@ -16,7 +16,6 @@ impl Caller {
     }
 
     /// The one that a request carries. Without one it came past [`Access`](crate::Access).
-    #[expect(clippy::result_large_err, reason = "it is tonic's")]
     pub fn of(extensions: &Extensions) -> Result<Self, Status> {
         extensions.get().cloned().ok_or_else(|| Status::unauthenticated("nobody is known to have asked"))
     }
@@ -33,7 +32,6 @@ impl Caller {
     }
 
     /// An error for who may not.
-    #[expect(clippy::result_large_err, reason = "it is tonic's")]
     pub fn must(&self, role: &Role) -> Result<(), Status> {
         if self.may(role) {
             return Ok(());

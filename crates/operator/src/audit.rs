@@ -57,7 +57,7 @@ impl Audit {
 
     /// Writes down that `who` begins something. What can't be written down is not
     /// done.
-    pub(crate) async fn begin(&self, who: &str, action: &str, request: Value) -> Result<Begun, Box<Status>> {
+    pub(crate) async fn begin(&self, who: &str, action: &str, request: Value) -> Result<Begun, Status> {
         let line = Line {
             at: self.clock.now(),
             who: who.to_owned(),
@@ -69,7 +69,7 @@ impl Audit {
         };
         let (audit, first) = (self.clone(), line.clone());
         let written = spawn_blocking(move || audit.write(&first)).await.map_err(io::Error::other);
-        written.and_then(|written| written).map_err(|error| Box::new(self.not_written(&error)))?;
+        written.and_then(|written| written).map_err(|error| self.not_written(&error))?;
         tracing::info!(who, action, "begun by a person");
         Ok(Begun { audit: self.clone(), line, is_over: false })
     }
@@ -134,10 +134,19 @@ impl Drop for Begun {
     }
 }
 
-fn shortened(request: Value) -> Value {
+/// What was asked for, without what was left out.
+fn shortened(mut request: Value) -> Value {
+    without_nothing(&mut request);
     match request.to_string().len() {
         length if length > MAX_REQUEST => Value::String(format!("({length} bytes)")),
         _ => request,
+    }
+}
+
+fn without_nothing(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, value| !value.is_null() && value != "" && *value != Value::Bool(false));
+        fields.values_mut().for_each(without_nothing);
     }
 }
 

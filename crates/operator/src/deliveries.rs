@@ -26,7 +26,7 @@ impl Operator {
     pub(crate) async fn deliveries(
         &self,
         request: v1::ListDeliveriesRequest,
-    ) -> Result<v1::ListDeliveriesResponse, Box<Status>> {
+    ) -> Result<v1::ListDeliveriesResponse, Status> {
         let mut query = query(request.filter.unwrap_or_default())?;
         query.before = pages::place(&request.page_token)?;
         query.limit = pages::size(request.page_size, 50);
@@ -37,9 +37,9 @@ impl Operator {
         })
     }
 
-    async fn attempts(&self, query: AttemptQuery) -> Result<AttemptPage, Box<Status>> {
+    async fn attempts(&self, query: AttemptQuery) -> Result<AttemptPage, Status> {
         let page = self.stores().history().attempts(query).await;
-        page.map_err(|error| Box::new(failure::queue(&error)))
+        page.map_err(|error| failure::queue(&error))
     }
 
     /// Tells of attempts as they end, until nobody listens.
@@ -47,7 +47,7 @@ impl Operator {
         &self,
         query: AttemptQuery,
         to: &mpsc::Sender<Result<v1::WatchDeliveriesResponse, Status>>,
-    ) -> Result<(), Box<Status>> {
+    ) -> Result<(), Status> {
         let mut since = self.0.clock.now();
         let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
         while !to.is_closed() {
@@ -69,13 +69,13 @@ impl Operator {
 }
 
 /// What a filter asks for.
-pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Box<Status>> {
+pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
     let outcome = match filter.outcome.as_str() {
         "" => None,
         name => Some(Outcome::from_name(name).ok_or_else(|| {
-            Box::new(Status::invalid_argument(
+            Status::invalid_argument(
                 "filter.outcome: expected done, transient, permanent, timed-out, panicked, unrouted, died or returned",
-            ))
+            )
         })?),
     };
     Ok(AttemptQuery {
@@ -96,9 +96,8 @@ pub(crate) fn set(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-pub(crate) fn time(at: Option<&wire::Timestamp>, field: &str) -> Result<Option<Timestamp>, Box<Status>> {
-    let wrong =
-        || Box::new(Status::invalid_argument(format!("{field}: expected a time that a calendar has")));
+pub(crate) fn time(at: Option<&wire::Timestamp>, field: &str) -> Result<Option<Timestamp>, Status> {
+    let wrong = || Status::invalid_argument(format!("{field}: expected a time that a calendar has"));
     at.map(|at| grpc::timestamp_of(at).ok_or_else(wrong)).transpose()
 }
 

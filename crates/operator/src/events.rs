@@ -10,15 +10,13 @@ impl Operator {
     pub(crate) async fn stories(
         &self,
         request: v1::ShowEventsRequest,
-    ) -> Result<v1::ShowEventsResponse, Box<Status>> {
+    ) -> Result<v1::ShowEventsResponse, Status> {
         if request.reference.is_empty() {
-            return Err(Box::new(Status::invalid_argument(
-                "reference: expected a ref, or 8 digits of an id",
-            )));
+            return Err(Status::invalid_argument("reference: expected a ref, or 8 digits of an id"));
         }
         let limit = pages::size(request.limit, 20);
         let found = self.stores().history().find(&request.reference, limit).await;
-        let found = found.map_err(|error| Box::new(failure::queue(&error)))?;
+        let found = found.map_err(|error| failure::queue(&error))?;
         Ok(v1::ShowEventsResponse { stories: found.iter().map(story).collect() })
     }
 }

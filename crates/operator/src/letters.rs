@@ -32,11 +32,11 @@ impl Operator {
     pub(crate) async fn letters(
         &self,
         request: v1::ListDeadLettersRequest,
-    ) -> Result<v1::ListDeadLettersResponse, Box<Status>> {
+    ) -> Result<v1::ListDeadLettersResponse, Status> {
         let limit = pages::size(request.page_size, 50);
         let after = pages::place(&request.page_token)?.unwrap_or(0);
         let query = DeadQuery { after, limit, ..query(request.filter.unwrap_or_default())? };
-        let found = self.found(query).await.map_err(|error| Box::new(failure::queue(&error)))?;
+        let found = self.found(query).await.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListDeadLettersResponse {
             next_page_token: pages::next(found.last().map(|letter| letter.id), found.len() == limit),
             letters: found.iter().map(|letter| described(letter, false)).collect(),
@@ -47,9 +47,9 @@ impl Operator {
         self.stores().dead_letters().list(query).await
     }
 
-    pub(crate) async fn letter(&self, id: u64, body: bool) -> Result<v1::DeadLetter, Box<Status>> {
+    pub(crate) async fn letter(&self, id: u64, body: bool) -> Result<v1::DeadLetter, Status> {
         let letter = self.stores().dead_letters().get(id).await;
-        Ok(described(&letter.map_err(|error| Box::new(failure::queue(&error)))?, body))
+        Ok(described(&letter.map_err(|error| failure::queue(&error))?, body))
     }
 
     /// How many, and the highest number among them.
@@ -112,12 +112,12 @@ impl Operator {
 }
 
 /// What a filter asks for.
-pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Box<Status>> {
+pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
     let reason = match filter.reason.as_str() {
         "" => None,
         name => Some(DeadReason::from_name(name).ok_or_else(|| {
             let expected = "filter.reason: expected permanent, exhausted, crash or undecided";
-            Box::new(Status::invalid_argument(expected))
+            Status::invalid_argument(expected)
         })?),
     };
     let unrouted = || Some(UNROUTED.to_owned());
@@ -138,8 +138,8 @@ pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Box<Statu
 }
 
 /// What a selection means. Nothing selected is an error: it must not mean all.
-pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Selection, Box<Status>> {
-    let wrong = |why: &str| Box::new(Status::invalid_argument(format!("selection: {why}")));
+pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Selection, Status> {
+    let wrong = |why: &str| Status::invalid_argument(format!("selection: {why}"));
     let v1::DeadLetterSelection { ids, filter } = selection.unwrap_or_default();
     match (ids.is_empty(), filter) {
         (false, Some(_)) => Err(wrong("expected `ids` or `filter`, not both")),

@@ -87,6 +87,11 @@ impl Operator {
         Self(Arc::new(Inner { held, settings, audit, clock, shutdown }))
     }
 
+    /// Whether the queue can be looked into now.
+    pub async fn is_well(&self) -> bool {
+        self.stores().routes().await.is_ok()
+    }
+
     /// As tonic serves it.
     pub fn service(self) -> OperatorServer<Self> {
         OperatorServer::new(self).max_encoding_message_size(grpc::MAX_MESSAGE)
@@ -99,7 +104,7 @@ impl Operator {
         }
     }
 
-    fn settings(&self) -> Result<Tree, Box<Status>> {
-        (self.0.settings)().map_err(|error| Box::new(failure::settings(&error)))
+    fn settings(&self) -> Result<Tree, Status> {
+        (self.0.settings)().map_err(|error| failure::settings(&error))
     }
 }

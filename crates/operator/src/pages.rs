@@ -14,11 +14,11 @@ pub(crate) fn size(asked: u32, usual: usize) -> usize {
 }
 
 /// Where the page before ended.
-pub(crate) fn place(token: &str) -> Result<Option<u64>, Box<Status>> {
+pub(crate) fn place(token: &str) -> Result<Option<u64>, Status> {
     if token.is_empty() {
         return Ok(None);
     }
-    let wrong = |_| Box::new(Status::invalid_argument("page_token: expected that of the answer before"));
+    let wrong = |_| Status::invalid_argument("page_token: expected that of the answer before");
     token.parse().map(Some).map_err(wrong)
 }
 

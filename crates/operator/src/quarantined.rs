@@ -14,20 +14,20 @@ impl Operator {
     pub(crate) async fn quarantined(
         &self,
         request: v1::ListQuarantinedRequest,
-    ) -> Result<v1::ListQuarantinedResponse, Box<Status>> {
+    ) -> Result<v1::ListQuarantinedResponse, Status> {
         let limit = pages::size(request.page_size, 50);
         let after = pages::place(&request.page_token)?.unwrap_or(0);
         let found = self.stores().quarantine().list(after, limit).await;
-        let found = found.map_err(|error| Box::new(failure::queue(&error)))?;
+        let found = found.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListQuarantinedResponse {
             next_page_token: pages::next(found.last().map(|body| body.id), found.len() == limit),
             bodies: found.iter().map(|body| described(body, false)).collect(),
         })
     }
 
-    pub(crate) async fn quarantined_body(&self, id: u64, body: bool) -> Result<v1::Quarantined, Box<Status>> {
+    pub(crate) async fn quarantined_body(&self, id: u64, body: bool) -> Result<v1::Quarantined, Status> {
         let found = self.stores().quarantine().get(id).await;
-        Ok(described(&found.map_err(|error| Box::new(failure::queue(&error)))?, body))
+        Ok(described(&found.map_err(|error| failure::queue(&error))?, body))
     }
 
     pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> v1::Tally {
@@ -41,7 +41,7 @@ impl Operator {
         tally
     }
 
-    pub(crate) async fn redrive_quarantined(&self, ids: &[u64]) -> Result<v1::Tally, Box<Status>> {
+    pub(crate) async fn redrive_quarantined(&self, ids: &[u64]) -> Result<v1::Tally, Status> {
         let gateway = self.gateway()?;
         let mut tally = v1::Tally { total: ids.len() as u64, ..v1::Tally::default() };
         for id in ids {
@@ -51,8 +51,8 @@ impl Operator {
     }
 
     /// Keys, accounts and limits as the settings have them now.
-    pub(crate) fn gateway(&self) -> Result<Gateway, Box<Status>> {
-        self.settings()?.gateway().map_err(|error| Box::new(failure::settings(&error.into())))
+    pub(crate) fn gateway(&self) -> Result<Gateway, Status> {
+        self.settings()?.gateway().map_err(|error| failure::settings(&error.into()))
     }
 
     /// The bytes are verified again: a store is not trusted more than the wire.

@@ -18,20 +18,20 @@ impl Operator {
     pub(crate) async fn refused(
         &self,
         request: v1::ListRefusedRequest,
-    ) -> Result<v1::ListRefusedResponse, Box<Status>> {
+    ) -> Result<v1::ListRefusedResponse, Status> {
         let limit = pages::size(request.page_size, 50);
         let after = pages::place(&request.page_token)?.unwrap_or(0);
         let found = self.stores().refused().list(after, limit).await;
-        let found = found.map_err(|error| Box::new(failure::queue(&error)))?;
+        let found = found.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListRefusedResponse {
             next_page_token: pages::next(found.last().map(|webhook| webhook.id), found.len() == limit),
             refused: found.iter().map(described).collect(),
         })
     }
 
-    pub(crate) async fn explain(&self, id: u64) -> Result<v1::ExplainRefusedResponse, Box<Status>> {
+    pub(crate) async fn explain(&self, id: u64) -> Result<v1::ExplainRefusedResponse, Status> {
         let webhook = self.stores().refused().get(id).await;
-        let webhook = webhook.map_err(|error| Box::new(failure::queue(&error)))?;
+        let webhook = webhook.map_err(|error| failure::queue(&error))?;
         let finding = find(&self.gateway()?, webhook.inbound.clone());
         let advice = finding.advice.map(|advice| format!("\n{advice}")).unwrap_or_default();
         Ok(v1::ExplainRefusedResponse {

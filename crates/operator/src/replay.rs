@@ -38,10 +38,10 @@ impl Plan {
 }
 
 impl Operator {
-    pub(crate) fn plan(&self, request: v1::ReplayRequest) -> Result<Plan, Box<Status>> {
-        let wrong = |why: String| Box::new(Status::invalid_argument(why));
+    pub(crate) fn plan(&self, request: v1::ReplayRequest) -> Result<Plan, Status> {
+        let wrong = |why: String| Status::invalid_argument(why);
         let routes = self.settings()?.routes(None);
-        let routes = routes.map_err(|error| Box::new(failure::settings(&error.into())))?;
+        let routes = routes.map_err(|error| failure::settings(&error.into()))?;
         let found = routes.0.into_iter().find(|route| route.name == request.route);
         let none = || wrong(format!("route: there is no {} in the settings", request.route));
         let from = time(request.from.as_ref(), "from")?;

@@ -10,33 +10,33 @@ use wire::v1;
 use crate::{Operator, failure};
 
 impl Operator {
-    pub(crate) async fn routes(&self) -> Result<Vec<v1::Route>, Box<Status>> {
+    pub(crate) async fn routes(&self) -> Result<Vec<v1::Route>, Status> {
         let listed = self.listed()?;
-        let states = self.stores().routes().await.map_err(|error| Box::new(failure::queue(&error)))?;
+        let states = self.stores().routes().await.map_err(|error| failure::queue(&error))?;
         Ok(states.iter().map(|state| route(state, &listed)).collect())
     }
 
     /// The routes of the settings.
-    pub(crate) fn listed(&self) -> Result<HashSet<String>, Box<Status>> {
+    pub(crate) fn listed(&self) -> Result<HashSet<String>, Status> {
         let routes = self.settings()?.routes(None);
-        let routes = routes.map_err(|error| Box::new(failure::settings(&error.into())))?;
+        let routes = routes.map_err(|error| failure::settings(&error.into()))?;
         Ok(routes.0.into_iter().map(|route| route.name).collect())
     }
 
-    pub(crate) async fn pause(&self, route: &str, paused: bool) -> Result<(), Box<Status>> {
-        self.stores().set_paused(route, paused).await.map_err(|error| Box::new(failure::queue(&error)))
+    pub(crate) async fn pause(&self, route: &str, paused: bool) -> Result<(), Status> {
+        self.stores().set_paused(route, paused).await.map_err(|error| failure::queue(&error))
     }
 
-    pub(crate) async fn forget(&self, route: &str) -> Result<(), Box<Status>> {
+    pub(crate) async fn forget(&self, route: &str) -> Result<(), Status> {
         if route == UNROUTED {
             let why = "it is the product's own: it keeps what no other route matches";
-            return Err(Box::new(Status::failed_precondition(format!("route {route}: {why}"))));
+            return Err(Status::failed_precondition(format!("route {route}: {why}")));
         }
         if self.listed()?.contains(route) {
             let why = "it is in the settings: take it out and restart first";
-            return Err(Box::new(Status::failed_precondition(format!("route {route}: {why}"))));
+            return Err(Status::failed_precondition(format!("route {route}: {why}")));
         }
-        self.stores().forget(route).await.map_err(|error| Box::new(failure::queue(&error)))
+        self.stores().forget(route).await.map_err(|error| failure::queue(&error))
     }
 }
 

@@ -18,15 +18,15 @@ use crate::{Operator, deliveries, letters, pages};
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn answer<T>(result: Result<T, Box<Status>>) -> Answer<T> {
-    result.map(Response::new).map_err(|status| *status)
+fn answer<T>(result: Result<T, Status>) -> Answer<T> {
+    result.map(Response::new)
 }
 
 impl Operator {
     /// Writes down that something begins.
     async fn begin<T>(&self, request: &Request<T>, action: &str, what: Value) -> Result<Begun, Status> {
         let caller = Caller::of(request.extensions())?;
-        self.0.audit.begin(&caller.name, action, what).await.map_err(|status| *status)
+        self.0.audit.begin(&caller.name, action, what).await
     }
 
     /// Does one thing, written down before and after.
@@ -35,7 +35,7 @@ impl Operator {
         request: &Request<T>,
         action: &str,
         what: Value,
-        work: impl Future<Output = Result<R, Box<Status>>>,
+        work: impl Future<Output = Result<R, Status>>,
     ) -> Answer<R> {
         let begun = self.begin(request, action, what).await?;
         let result = work.await;
@@ -51,7 +51,7 @@ impl Operator {
         request: &Request<T>,
         action: &str,
         ids: &[u64],
-        work: impl Future<Output = Result<v1::Tally, Box<Status>>>,
+        work: impl Future<Output = Result<v1::Tally, Status>>,
     ) -> Result<Option<v1::Tally>, Status> {
         let begun = self.begin(request, action, json!({ "ids": ids })).await?;
         let result = work.await;
@@ -59,7 +59,7 @@ impl Operator {
             Ok(tally) => begun.end(tally.done, tally.failed, "done").await,
             Err(status) => begun.end(0, ids.len() as u64, status.message()).await,
         }
-        result.map(Some).map_err(|status| *status)
+        result.map(Some)
     }
 
     async fn change_letters_of<T: Send + 'static>(
@@ -76,7 +76,6 @@ impl Operator {
 }
 
 /// A body may be asked for by who may operate.
-#[expect(clippy::result_large_err, reason = "it is tonic's")]
 fn may_see<T>(request: &Request<T>, body: bool) -> Result<(), Status> {
     if body { Caller::of(request.extensions())?.must(&Role::Operate) } else { Ok(()) }
 }
@@ -129,15 +128,14 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::WatchDeliveriesRequest>,
     ) -> Answer<Self::WatchDeliveriesStream> {
-        let query =
-            deliveries::query(request.into_inner().filter.unwrap_or_default()).map_err(|status| *status)?;
+        let query = deliveries::query(request.into_inner().filter.unwrap_or_default())?;
         let (to, told) = mpsc::channel(1);
         let (operator, draining) = (self.clone(), self.0.shutdown.draining());
         self.0.shutdown.spawn(async move {
             let watching = draining.run_until_cancelled(operator.watch(query, &to)).await;
             let last = match watching {
                 Some(Ok(())) => return,
-                Some(Err(status)) => *status,
+                Some(Err(status)) => status,
                 None => Status::unavailable("this server stops"),
             };
             let _ = to.send(Err(last)).await;
@@ -170,8 +168,7 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::CountDeadLettersRequest>,
     ) -> Answer<v1::CountDeadLettersResponse> {
-        let query =
-            letters::query(request.into_inner().filter.unwrap_or_default()).map_err(|status| *status)?;
+        let query = letters::query(request.into_inner().filter.unwrap_or_default())?;
         let counted = self.count_letters(&query).await;
         let (count, up_to) = counted.map_err(|error| crate::failure::queue(&error))?;
         Ok(Response::new(v1::CountDeadLettersResponse { count, up_to }))
@@ -184,7 +181,7 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::RedriveDeadLettersRequest>,
     ) -> Answer<Self::RedriveDeadLettersStream> {
         let v1::RedriveDeadLettersRequest { selection, to } = request.get_ref().clone();
-        let selection = letters::selection(selection).map_err(|status| *status)?;
+        let selection = letters::selection(selection)?;
         let what = json!({ "selection": described(&selection), "to": to });
         let begun = self.begin(&request, "RedriveDeadLetters", what).await?;
         let change = Change::Redrive { to: deliveries::set(to) };
@@ -198,7 +195,7 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::DiscardDeadLettersRequest>,
     ) -> Answer<Self::DiscardDeadLettersStream> {
-        let selection = letters::selection(request.get_ref().selection.clone()).map_err(|status| *status)?;
+        let selection = letters::selection(request.get_ref().selection.clone())?;
         let what = json!({ "selection": described(&selection) });
         let begun = self.begin(&request, "DiscardDeadLetters", what).await?;
         let wrap = |tally| v1::DiscardDeadLettersResponse { tally: Some(tally) };
@@ -278,7 +275,7 @@ impl v1::operator_server::Operator for Operator {
     async fn replay(&self, request: Request<v1::ReplayRequest>) -> Answer<Self::ReplayStream> {
         let asked = request.get_ref().clone();
         let (dry_run, what) = (asked.dry_run, replayed(&asked));
-        let plan = self.plan(asked).map_err(|status| *status)?;
+        let plan = self.plan(asked)?;
         let begun = match dry_run {
             true => None,
             false => Some(self.begin(&request, "Replay", what).await?),

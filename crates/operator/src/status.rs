@@ -10,8 +10,8 @@ use crate::{Operator, failure, pages};
 const FAR_BEHIND: u64 = 10_000;
 
 impl Operator {
-    pub(crate) async fn status(&self) -> Result<v1::GetStatusResponse, Box<Status>> {
-        let failed = |error: queue::QueueError| Box::new(failure::queue(&error));
+    pub(crate) async fn status(&self) -> Result<v1::GetStatusResponse, Status> {
+        let failed = |error: queue::QueueError| failure::queue(&error);
         let (stores, routes) = (self.stores(), self.routes().await?);
         let letters = stores.dead_letters().count().await.map_err(failed)?;
         let (unrouted, dead): (Vec<_>, Vec<_>) =

@@ -35,7 +35,7 @@ pub(crate) struct Gone;
 #[derive(Debug)]
 pub(crate) enum Ended {
     Gone,
-    Failed(Box<Status>),
+    Failed(Status),
 }
 
 impl From<Gone> for Ended {
@@ -44,15 +44,15 @@ impl From<Gone> for Ended {
     }
 }
 
-impl From<Box<Status>> for Ended {
-    fn from(status: Box<Status>) -> Self {
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
         Self::Failed(status)
     }
 }
 
 impl From<queue::QueueError> for Ended {
     fn from(error: queue::QueueError) -> Self {
-        Self::Failed(Box::new(crate::failure::queue(&error)))
+        Self::Failed(crate::failure::queue(&error))
     }
 }
 
@@ -101,7 +101,7 @@ where
         let (outcome, last) = match result {
             Ok(()) => ("done".to_owned(), Some(Ok(teller.tally))),
             Err(Ended::Gone) => ("the caller went away".to_owned(), None),
-            Err(Ended::Failed(status)) => (status.message().to_owned(), Some(Err(*status))),
+            Err(Ended::Failed(status)) => (status.message().to_owned(), Some(Err(status))),
         };
         if let Some(begun) = begun {
             begun.end(done, failed, &outcome).await;

@@ -127,6 +127,12 @@ impl Tree {
         Ok(Some(operator))
     }
 
+    /// Where changes are written down, also those of commands where nobody may call.
+    pub fn audit(&self) -> Result<PathBuf, SettingsError> {
+        let named = self.operator()?.map(|operator| operator.audit);
+        Ok(named.unwrap_or_else(|| self.folder().join(audit())))
+    }
+
     fn check_operator(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
         let at = |key: &'static str| [OPERATOR[0], OPERATOR[1], key];
         let is_open = operator.tokens.is_empty() && operator.certificates.is_empty();

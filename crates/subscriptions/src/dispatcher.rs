@@ -61,8 +61,10 @@ impl Dispatcher for SubscriptionDispatcher {
         }
     }
 
+    /// In all; without a word it is shorter, and kept here.
     fn timeout(&self) -> Duration {
-        self.settings.longest
+        let SubscriptionSettings { longest, .. } = self.settings;
+        longest
     }
 }
 

@@ -46,7 +46,6 @@ impl Subscriptions {
         SubscriptionsServer::new(self).max_encoding_message_size(MAX_MESSAGE)
     }
 
-    #[expect(clippy::result_large_err, reason = "it is tonic's")]
     fn join(&self, caller: &Caller, start: &Start) -> Result<(Seat, ReceiverStream<Answer>), Status> {
         let Start { route, subscriber, credits } = start;
         caller.must(&Role::Consume(route.clone()))?;
@@ -132,7 +131,6 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
     }
 }
 
-#[expect(clippy::result_large_err, reason = "it is tonic's")]
 fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
     match asked {
         Some(Asked::Start(_)) => Err(Status::invalid_argument("`start` is for the first message only")),

@@ -1,11 +1,13 @@
 use std::time::{Duration, Instant};
 
 use owo_colors::OwoColorize;
-use queue::{EventStory, Outcome, StoryState, StoryStep};
+use serde_json::{Value, json};
 use service::Shutdown;
+use wire::v1;
 
 use crate::cli::Common;
-use crate::{open, output};
+use crate::commands::deliveries;
+use crate::{api, open, output, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -15,7 +17,7 @@ pub(crate) enum Command {
         reference: String,
         /// At most so many events, the newest first
         #[arg(long, default_value_t = 20)]
-        limit: usize,
+        limit: u32,
     },
     /// Bring this machine's index of a cluster's events up to date, so that `show`
     /// answers at once
@@ -31,7 +33,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
     match command {
-        Command::Show { reference, limit } => show(common, reference, limit).await,
+        Command::Show { reference, limit } => show(common, reference, limit, &shutdown).await,
         Command::Index { follow } => index(common, follow, &shutdown).await,
     }
 }
@@ -60,11 +62,12 @@ async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Res
     Ok(())
 }
 
-async fn show(common: Common, reference: String, limit: usize) -> anyhow::Result<()> {
-    let stores = open::stores_with_index(&common.config).await?;
-    let stories = stores.history().find(&reference, limit).await?;
+async fn show(common: Common, reference: String, limit: u32, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, true, shutdown).await?;
+    let request = v1::ShowEventsRequest { reference: reference.clone(), limit };
+    let stories = output::answered(api.show_events(request).await)?.stories;
     if common.json {
-        return output::json(&stories);
+        return output::json(&stories.iter().map(describe).collect::<Vec<_>>());
     }
     if stories.is_empty() {
         anyhow::bail!(
@@ -75,52 +78,70 @@ async fn show(common: Common, reference: String, limit: usize) -> anyhow::Result
     Ok(())
 }
 
-fn tell(story: &EventStory) {
-    let entity = story.entity.as_deref().unwrap_or("(no entity)");
+fn describe(story: &v1::EventStory) -> Value {
+    json!({
+        "id": story.id,
+        "position": story.position,
+        "name": story.name,
+        "entity": output::or_null(&story.entity),
+        "source": story.source,
+        "received-at": when::json(story.received_at.as_ref()),
+        "trace-id": output::or_null(&story.trace_id),
+        "steps": story.attempts.iter().map(deliveries::step).collect::<Vec<_>>(),
+        "states": story.outcomes.iter().map(state).collect::<Vec<_>>(),
+    })
+}
+
+fn state(outcome: &v1::RouteOutcome) -> Value {
+    let mut state = json!({ "state": outcome.state, "route": outcome.route });
+    if outcome.due.is_some() {
+        state["due"] = when::json(outcome.due.as_ref());
+    }
+    if outcome.letter > 0 {
+        state["letter"] = outcome.letter.into();
+        state["reason"] = outcome.reason.clone().into();
+    }
+    state
+}
+
+fn tell(story: &v1::EventStory) {
+    let entity = if story.entity.is_empty() { "(no entity)" } else { &story.entity };
     output::line(format!("{}  {}  {}", story.name.bold(), entity, story.source));
     output::line(format!("  id        {}", story.id));
-    output::line(format!("  arrived   {}", output::time(story.received_at)));
-    if let Some(trace) = &story.trace_id {
-        output::line(format!("  trace     {trace}"));
+    output::line(format!("  arrived   {}", when::text(story.received_at.as_ref())));
+    if !story.trace_id.is_empty() {
+        output::line(format!("  trace     {}", story.trace_id));
     }
-    for step in &story.steps {
+    for step in &story.attempts {
         output::line(format!("  {}", attempt(step)));
     }
-    for state in &story.states {
-        output::line(format!("  {}", stands(state)));
+    for outcome in &story.outcomes {
+        output::line(format!("  {}", stands(outcome)));
     }
     output::line("");
 }
 
-fn attempt(step: &StoryStep) -> String {
-    let record = &step.record;
-    let outcome = match record.outcome {
-        Outcome::Done => record.outcome.as_str().green().to_string(),
-        other => other.as_str().yellow().to_string(),
-    };
+fn attempt(step: &v1::Attempt) -> String {
     let again = if step.redrive > 0 { format!(" (redrive {})", step.redrive) } else { String::new() };
-    let status = record.status.map_or(String::new(), |status| format!(" {status}"));
-    let detail = record.detail.as_deref().map_or(String::new(), |detail| format!(": {detail}"));
+    let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
     format!(
-        "{}  {}{again} attempt {}: {outcome}{status} in {:?}{detail}",
-        output::time(record.started_at),
+        "{}  {}{again} attempt {}: {} in {}{detail}",
+        when::text(step.started_at.as_ref()),
         step.route,
         step.attempt,
-        record.took,
+        deliveries::outcome(step),
+        deliveries::took(step),
     )
 }
 
-fn stands(state: &StoryState) -> String {
-    match state {
-        StoryState::Done { route } => format!("{route}: {}", "done".green()),
-        StoryState::InFlight { route } => format!("{route}: being attempted"),
-        StoryState::Waiting { route, due } => {
-            format!("{route}: {} until {}", "waiting".yellow(), output::time(*due))
-        }
-        StoryState::Dead { route, letter, reason } => {
-            format!("{route}: {} {letter} ({reason})", "dead letter".red())
-        }
-        StoryState::NotReached { route } => format!("{route}: not reached yet"),
-        other => format!("{other:?}"),
+fn stands(outcome: &v1::RouteOutcome) -> String {
+    let v1::RouteOutcome { route, state, due, letter, reason } = outcome;
+    match state.as_str() {
+        "done" => format!("{route}: {}", "done".green()),
+        "in-flight" => format!("{route}: being attempted"),
+        "waiting" => format!("{route}: {} until {}", "waiting".yellow(), when::text(due.as_ref())),
+        "dead" => format!("{route}: {} {letter} ({reason})", "dead letter".red()),
+        "not-reached" => format!("{route}: not reached yet"),
+        other => format!("{route}: {other}"),
     }
 }

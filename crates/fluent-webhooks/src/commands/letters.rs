@@ -1,13 +1,16 @@
 //! `dead-letters` and `unrouted`: one store, two views.
 
-use anyhow::{Context, bail};
-use queue::{DeadLetter, DeadQuery, Stores, UNROUTED};
+use anyhow::bail;
 use serde_json::{Value, json};
+use service::Shutdown;
+use wire::v1;
 
+use crate::api::{self, Api};
 use crate::cli::Common;
-use crate::{open, output};
+use crate::when::{self, When};
+use crate::{output, progress};
 
-/// Most letters shown or redriven at once.
+/// Most letters of one answer.
 const PAGE: usize = 1000;
 
 /// Which of the two views.
@@ -40,91 +43,177 @@ pub(crate) enum Command {
     },
     /// Deliver again, with fresh attempts
     Redrive {
-        /// Their numbers
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
-        ids: Vec<u64>,
-        /// All that the filter leaves
-        #[arg(long)]
-        all: bool,
         #[command(flatten)]
-        filter: Filter,
+        selection: Selection,
         /// To this route instead of their own
         #[arg(long)]
         to: Option<String>,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
     },
     /// Remove for good
     Discard {
-        /// Their numbers
-        #[arg(required = true)]
-        ids: Vec<u64>,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        selection: Selection,
     },
 }
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Filter {
     /// Only of this route
     #[arg(long)]
     route: Option<String>,
     /// Only of this entityRef or rootEntityRef
-    #[arg(long = "ref")]
+    #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
+    /// Only of events of this name
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Only of this account
+    #[arg(long)]
+    account: Option<String>,
+    /// Only for this reason: permanent, exhausted, crash, undecided
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only those of this time or later: 2h for two hours ago, or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+    /// Only those before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
 }
 
-pub(crate) async fn run(common: Common, command: Command, which: Which) -> anyhow::Result<()> {
-    let stores = open::stores(&common.config).await?;
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Selection {
+    /// Their numbers
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<u64>,
+    /// All that the filter leaves
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(
+    common: Common,
+    command: Command,
+    which: Which,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::List { filter, limit, after } => {
-            let letters = stores.dead_letters().list(query(which, filter, after, limit)).await?;
+            let letters = letters(&mut api, wire(which, filter), limit, after).await?;
             list(&common, &letters, which)
         }
-        Command::Show { id, body } => show(&common, &stores.dead_letters().get(id).await?, body),
-        Command::Redrive { ids, all, filter, to, yes } => {
-            let ids = if all { every(&*stores, which, filter).await? } else { ids };
-            if all {
-                output::confirm(&format!("Deliver {} event(s) again?", ids.len()), yes)?;
-            }
-            redrive(&common, &*stores, &ids, to.as_deref(), which).await
+        Command::Show { id, body } => {
+            let answer = api.get_dead_letter(v1::GetDeadLetterRequest { id, body }).await;
+            show(&common, &output::answered(answer)?.letter.unwrap_or_default(), body)
         }
-        Command::Discard { ids, yes } => {
-            output::confirm(&format!("Remove {} event(s) for good?", ids.len()), yes)?;
-            for id in &ids {
-                stores.dead_letters().discard(*id).await?;
-            }
-            output::done(&common, "removed", ids.len())
+        Command::Redrive { selection, to } => redrive(&common, &mut api, which, selection, to).await,
+        Command::Discard { selection } => {
+            let selection = chosen(&mut api, which, selection, "Remove", " for good").await?;
+            let answer = api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }).await;
+            let tally = progress::follow(&common, answer, "removing").await?;
+            progress::ended(&common, &tally, "removed", "")
         }
     }
 }
 
-fn query(which: Which, filter: Filter, after: u64, limit: usize) -> DeadQuery {
-    let unrouted = || Some(UNROUTED.to_owned());
-    let (route, not_route) = match which {
-        Which::Unrouted => (unrouted(), None),
-        Which::Dead => (filter.route, unrouted()),
-    };
-    DeadQuery { route, not_route, reference: filter.reference, after, limit: limit.min(PAGE) }
+async fn redrive(
+    common: &Common,
+    api: &mut Api,
+    which: Which,
+    selection: Selection,
+    to: Option<String>,
+) -> anyhow::Result<()> {
+    if which == Which::Unrouted && to.is_none() {
+        bail!("no route matched it: say which one gets it with --to ROUTE");
+    }
+    let selection = chosen(api, which, selection, "Deliver", " again").await?;
+    let request = v1::RedriveDeadLettersRequest { selection, to: to.unwrap_or_default() };
+    let answer = api.redrive_dead_letters(request).await;
+    let tally = progress::follow(common, answer, "handing over").await?;
+    let hint = "; `fluent-webhooks events show REF` tells what becomes of them";
+    progress::ended(common, &tally, "redriven", hint)
 }
 
-fn list(common: &Common, letters: &[DeadLetter], which: Which) -> anyhow::Result<()> {
+/// What a person has chosen; asks before it touches many. What comes while they think
+/// is not touched.
+async fn chosen(
+    api: &mut Api,
+    which: Which,
+    selection: Selection,
+    what: &str,
+    how: &str,
+) -> anyhow::Result<Option<v1::DeadLetterSelection>> {
+    let Selection { ids, all, filter, yes } = selection;
+    if !all {
+        if what == "Remove" {
+            output::confirm(&format!("{what} {} event(s){how}?", ids.len()), yes)?;
+        }
+        return Ok(Some(v1::DeadLetterSelection { ids, filter: None }));
+    }
+    let filter = wire(which, filter);
+    let request = v1::CountDeadLettersRequest { filter: Some(filter.clone()) };
+    let v1::CountDeadLettersResponse { count, up_to } =
+        output::answered(api.count_dead_letters(request).await)?;
+    if count > 0 {
+        output::confirm(&format!("{what} {count} event(s){how}?"), yes)?;
+    }
+    let filter = Some(v1::DeadLetterFilter { up_to: up_to.max(1), ..filter });
+    Ok(Some(v1::DeadLetterSelection { ids: Vec::new(), filter }))
+}
+
+fn wire(which: Which, filter: Filter) -> v1::DeadLetterFilter {
+    v1::DeadLetterFilter {
+        unrouted: which == Which::Unrouted,
+        route: filter.route.unwrap_or_default(),
+        reference: filter.reference.unwrap_or_default(),
+        event: filter.event.unwrap_or_default(),
+        account: filter.account.unwrap_or_default(),
+        reason: filter.reason.unwrap_or_default(),
+        since: when::wire(filter.since),
+        until: when::wire(filter.until),
+        up_to: 0,
+    }
+}
+
+async fn letters(
+    api: &mut Api,
+    filter: v1::DeadLetterFilter,
+    limit: usize,
+    after: u64,
+) -> anyhow::Result<Vec<v1::DeadLetter>> {
+    let (mut letters, mut page_token) = (Vec::new(), after.to_string());
+    while letters.len() < limit && !page_token.is_empty() {
+        let page_size = u32::try_from((limit - letters.len()).min(PAGE))?;
+        let request = v1::ListDeadLettersRequest { filter: Some(filter.clone()), page_size, page_token };
+        let page = output::answered(api.list_dead_letters(request).await)?;
+        letters.extend(page.letters);
+        page_token = page.next_page_token;
+    }
+    Ok(letters)
+}
+
+fn list(common: &Common, letters: &[v1::DeadLetter], which: Which) -> anyhow::Result<()> {
     if common.json {
         return output::json(&letters.iter().map(describe).collect::<Vec<_>>());
     }
-    let row = |letter: &DeadLetter| {
+    let row = |letter: &v1::DeadLetter| {
+        let event = letter.event.clone().unwrap_or_default();
         vec![
             letter.id.to_string(),
             letter.route.clone(),
-            letter.reason.to_string(),
-            letter.event.name().to_owned(),
-            letter.event.entity().unwrap_or_default(),
-            letter.event.account().to_owned(),
+            letter.reason.clone(),
+            event.name.clone(),
+            entity(&event).unwrap_or_default(),
+            event.account,
             letter.attempts.to_string(),
-            output::time(letter.at),
-            letter.detail.clone().unwrap_or_default(),
+            when::text(letter.at.as_ref()),
+            letter.detail.clone(),
         ]
     };
     let nothing = match which {
@@ -136,28 +225,36 @@ fn list(common: &Common, letters: &[DeadLetter], which: Which) -> anyhow::Result
     Ok(())
 }
 
-fn describe(letter: &DeadLetter) -> Value {
+/// `<entityType>/<entityRef>`.
+pub(crate) fn entity(event: &v1::Event) -> Option<String> {
+    let entity = event.entity.as_ref().filter(|entity| !entity.r#ref.is_empty())?;
+    Some(format!("{}/{}", entity.r#type, entity.r#ref))
+}
+
+fn describe(letter: &v1::DeadLetter) -> Value {
+    let event = letter.event.clone().unwrap_or_default();
     json!({
         "id": letter.id,
         "route": letter.route,
         "reason": letter.reason,
-        "detail": letter.detail,
+        "detail": output::or_null(&letter.detail),
         "attempts": letter.attempts,
         "redrive": letter.redrive,
-        "at": letter.at,
-        "eventId": letter.event.id().to_string(),
-        "event": letter.event.name(),
-        "entity": letter.event.entity(),
-        "source": letter.event.source(),
-        "receivedAt": letter.event.received_at(),
-        "traceId": letter.event.trace().map(|trace| trace.trace_id()),
+        "at": when::json(letter.at.as_ref()),
+        "eventId": event.id,
+        "event": event.name,
+        "entity": entity(&event),
+        "source": format!("/fluent/{}/{}/{}", event.environment, event.account, event.retailer),
+        "receivedAt": when::json(event.received_at.as_ref()),
+        "traceId": output::or_null(&letter.trace_id),
     })
 }
 
-fn show(common: &Common, letter: &DeadLetter, body: bool) -> anyhow::Result<()> {
+fn show(common: &Common, letter: &v1::DeadLetter, body: bool) -> anyhow::Result<()> {
     let mut described = describe(letter);
     if body {
-        described["body"] = json!(String::from_utf8_lossy(letter.event.body()));
+        let bytes = letter.event.as_ref().map(|event| event.body.clone()).unwrap_or_default();
+        described["body"] = json!(String::from_utf8_lossy(&bytes));
     }
     if common.json {
         return output::json(&described);
@@ -166,40 +263,5 @@ fn show(common: &Common, letter: &DeadLetter, body: bool) -> anyhow::Result<()> 
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         output::line(format!("{key:<12} {text}"));
     }
-    Ok(())
-}
-
-async fn every(stores: &dyn Stores, which: Which, filter: Filter) -> anyhow::Result<Vec<u64>> {
-    let (mut ids, mut after) = (Vec::new(), 0);
-    loop {
-        let page = stores.dead_letters().list(query(which, filter.clone(), after, PAGE)).await?;
-        let Some(last) = page.last() else { return Ok(ids) };
-        after = last.id;
-        ids.extend(page.iter().map(|letter| letter.id));
-    }
-}
-
-async fn redrive(
-    common: &Common,
-    stores: &dyn Stores,
-    ids: &[u64],
-    to: Option<&str>,
-    which: Which,
-) -> anyhow::Result<()> {
-    for id in ids {
-        let route = match (to, which) {
-            (Some(route), _) => route.to_owned(),
-            (None, Which::Unrouted) => bail!("no route matched it: say which one gets it with --to ROUTE"),
-            (None, Which::Dead) => stores.dead_letters().get(*id).await?.route,
-        };
-        stores.dead_letters().redrive(*id, &route).await.with_context(|| format!("redriving {id}"))?;
-    }
-    if common.json {
-        return output::done(common, "redriven", ids.len());
-    }
-    output::line(format!(
-        "{} event(s) handed over; `fluent-webhooks events show REF` tells what becomes of them",
-        ids.len()
-    ));
     Ok(())
 }

@@ -1,15 +1,21 @@
 //! One module for each command.
 
+pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod check;
 pub(crate) mod cluster;
+pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod init;
 pub(crate) mod letters;
+pub(crate) mod operate;
 pub(crate) mod quarantine;
+pub(crate) mod refused;
+pub(crate) mod replay;
 pub(crate) mod route_test;
 pub(crate) mod routes;
 pub(crate) mod salvage;
 pub(crate) mod schema;
 pub(crate) mod spool;
+pub(crate) mod status;
 pub(crate) mod verify;

@@ -1,19 +1,18 @@
-use anyhow::bail;
-use event_model::{Event, Headers, Inbound};
-use queue::{Quarantined, Stores};
 use serde_json::{Value, json};
-use settings::Gateway;
+use service::Shutdown;
+use wire::v1;
 
+use crate::api;
 use crate::cli::Common;
-use crate::{open, output};
+use crate::{output, progress, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List them, oldest first
     List {
-        /// At most so many
+        /// At most so many, up to 1000
         #[arg(long, default_value_t = 50)]
-        limit: usize,
+        limit: u32,
         /// Only those after this number
         #[arg(long, default_value_t = 0)]
         after: u64,
@@ -43,78 +42,64 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
-    let stores = open::stores(&common.config).await?;
+pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, false, &shutdown).await?;
     match command {
-        Command::List { limit, after } => list(&common, &stores.quarantine().list(after, limit).await?),
-        Command::Show { id, body } => show(&stores.quarantine().get(id).await?, body),
+        Command::List { limit, after } => {
+            let request = v1::ListQuarantinedRequest { page_size: limit, page_token: after.to_string() };
+            list(&common, &output::answered(api.list_quarantined(request).await)?.bodies)
+        }
+        Command::Show { id, body } => {
+            let answer = api.get_quarantined(v1::GetQuarantinedRequest { id, body }).await;
+            show(&output::answered(answer)?.body.unwrap_or_default(), body)
+        }
         Command::Discard { ids, yes } => {
             output::confirm(&format!("Remove {} body(ies) for good?", ids.len()), yes)?;
-            for id in &ids {
-                stores.quarantine().discard(*id).await?;
-            }
-            output::done(&common, "removed", ids.len())
+            let answer = api.discard_quarantined(v1::DiscardQuarantinedRequest { ids }).await;
+            let tally = output::answered(answer)?.tally.unwrap_or_default();
+            progress::ended(&common, &tally, "removed", "")
         }
         Command::Redrive { ids } => {
-            let gateway = open::tree(&common.config)?.gateway()?;
-            for id in &ids {
-                release(&*stores, &gateway, *id).await?;
-            }
-            output::done(&common, "published", ids.len())
+            let answer = api.redrive_quarantined(v1::RedriveQuarantinedRequest { ids }).await;
+            let tally = output::answered(answer)?.tally.unwrap_or_default();
+            progress::ended(&common, &tally, "published", "")
         }
     }
 }
 
-fn list(common: &Common, bodies: &[Quarantined]) -> anyhow::Result<()> {
+fn list(common: &Common, bodies: &[v1::Quarantined]) -> anyhow::Result<()> {
     if common.json {
         return output::json(&bodies.iter().map(describe).collect::<Vec<_>>());
     }
-    let row = |body: &Quarantined| {
-        let size = format!("{} bytes", body.body.len());
+    let row = |body: &v1::Quarantined| {
         vec![
             body.id.to_string(),
             body.reason.clone(),
-            body.key.to_string(),
-            size,
-            output::time(body.received_at),
+            body.key.clone(),
+            format!("{} bytes", body.bytes),
+            when::text(body.received_at.as_ref()),
         ]
     };
-    output::table(
-        &["id", "reason", "key", "size", "arrived"],
-        bodies.iter().map(row).collect(),
-        "the quarantine is empty",
-    );
+    let rows = bodies.iter().map(row).collect();
+    output::table(&["id", "reason", "key", "size", "arrived"], rows, "the quarantine is empty");
     Ok(())
 }
 
-fn describe(body: &Quarantined) -> Value {
+fn describe(body: &v1::Quarantined) -> Value {
     json!({
         "id": body.id,
         "reason": body.reason,
-        "key": body.key.to_string(),
-        "algorithm": body.algorithm.as_str(),
-        "bytes": body.body.len(),
-        "receivedAt": body.received_at,
+        "key": body.key,
+        "algorithm": body.algorithm,
+        "bytes": body.bytes,
+        "receivedAt": when::json(body.received_at.as_ref()),
     })
 }
 
-fn show(quarantined: &Quarantined, body: bool) -> anyhow::Result<()> {
+fn show(quarantined: &v1::Quarantined, body: bool) -> anyhow::Result<()> {
     let mut described = describe(quarantined);
     if body {
         described["body"] = json!(String::from_utf8_lossy(&quarantined.body));
     }
     output::json(&described)
-}
-
-/// The bytes are verified again: the file is not trusted more than the wire.
-async fn release(stores: &dyn Stores, gateway: &Gateway, id: u64) -> anyhow::Result<()> {
-    let kept = stores.quarantine().get(id).await?;
-    let name = gateway.signatures.headers(kept.algorithm).first().cloned().unwrap_or_default();
-    let headers: Headers = [(name, kept.signature)].into_iter().collect();
-    let inbound = Inbound { body: kept.body, headers, received_at: kept.received_at };
-    let verified = open::verifier(gateway).verify(inbound)?;
-    match Event::admit(verified, &gateway.accounts, Some(telemetry::begin_trace())) {
-        Ok(event) => Ok(stores.quarantine().release(id, event).await?),
-        Err((refusal, _)) => bail!("{id} is still refused: {}", telemetry::Chain(&refusal)),
-    }
 }

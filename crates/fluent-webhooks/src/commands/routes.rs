@@ -1,11 +1,14 @@
 use std::path::PathBuf;
 
-use event_model::{Environment, Timestamp};
-use queue::{BreakerState, RouteState};
+use event_model::Environment;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+use service::Shutdown;
+use wire::v1;
 
 use crate::cli::Common;
 use crate::commands::route_test;
-use crate::{open, output};
+use crate::{api, output, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -40,76 +43,80 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
     if let Command::Test { event, environment } = &command {
         return route_test::run(&common, event, *environment);
     }
-    let stores = open::stores(&common.config).await?;
+    let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::Test { .. } => Ok(()),
         Command::Pause { route } => {
-            stores.set_paused(&route, true).await?;
+            output::answered(api.pause_route(v1::PauseRouteRequest { route }).await)?;
             output::done(&common, "paused", 1)
         }
         Command::Resume { route } => {
-            stores.set_paused(&route, false).await?;
+            output::answered(api.resume_route(v1::ResumeRouteRequest { route }).await)?;
             output::done(&common, "resumed", 1)
         }
         Command::List => {
-            let routes = stores.routes().await?;
-            if common.json {
-                return output::json(&routes);
-            }
-            let row = |route: &RouteState| {
-                vec![
-                    route.name.clone(),
-                    route.behind.to_string(),
-                    route.waiting.to_string(),
-                    route.in_flight.to_string(),
-                    route.dead.to_string(),
-                    standing(route),
-                ]
-            };
-            let header =
-                ["route", "not looked at", "waiting for a retry", "in flight", "dead letters", "state"];
-            output::table(&header, routes.iter().map(row).collect(), "no route has run yet");
-            Ok(())
+            let routes = output::answered(api.list_routes(v1::ListRoutesRequest {}).await)?.routes;
+            list(&common, &routes)
         }
         Command::Forget { route, yes } => {
-            if route == queue::UNROUTED {
-                anyhow::bail!("{route} is the product's own: it keeps what no other route matches");
-            }
-            let settings = open::tree(&common.config)?.routes(None)?;
-            if settings.0.iter().any(|listed| listed.name == route) {
-                anyhow::bail!("route {route} is in the settings: take it out and restart first");
-            }
             output::confirm(&format!("Forget route {route} and what it had still to deliver?"), yes)?;
-            stores.forget(&route).await?;
+            output::answered(api.forget_route(v1::ForgetRouteRequest { route }).await)?;
             output::done(&common, "forgotten", 1)
         }
     }
 }
 
-/// Whether it delivers, and what keeps it from that.
-fn standing(route: &RouteState) -> String {
-    let of = |count: usize| match route.working.len() {
-        1 => String::new(),
-        all => format!(" in {count} of {all} processes"),
+pub(crate) fn list(common: &Common, routes: &[v1::Route]) -> anyhow::Result<()> {
+    if common.json {
+        return output::json(&routes.iter().map(describe).collect::<Vec<_>>());
+    }
+    let row = |route: &v1::Route| {
+        vec![
+            route.name.clone(),
+            route.behind.to_string(),
+            route.waiting.to_string(),
+            route.in_flight.to_string(),
+            route.dead_letters.to_string(),
+            coloured(&route.summary),
+        ]
     };
-    let open: Vec<Timestamp> = route.working.iter().filter_map(|working| until(&working.breaker)).collect();
-    let half_open = route.working.iter().filter(|working| working.breaker == BreakerState::HalfOpen).count();
-    let throttled = route.working.iter().filter(|working| working.throttled).count();
-    match (route.paused, route.working.is_empty(), open.iter().min()) {
-        (true, ..) => "paused".to_owned(),
-        _ if route.name == queue::UNROUTED => "keeps what no other route matches".to_owned(),
-        (_, true, _) => "nobody runs it".to_owned(),
-        (.., Some(until)) => format!("fails: left alone until {}{}", output::time(*until), of(open.len())),
-        _ if half_open > 0 => format!("fails: asking again{}", of(half_open)),
-        _ if throttled > 0 => format!("held to its rate{}", of(throttled)),
-        _ => "delivering".to_owned(),
+    let header = ["route", "not looked at", "waiting for a retry", "in flight", "dead letters", "state"];
+    output::table(&header, routes.iter().map(row).collect(), "no route has run yet");
+    Ok(())
+}
+
+fn coloured(summary: &str) -> String {
+    match summary {
+        "delivering" => summary.green().to_string(),
+        "paused" | "nobody runs it" => summary.yellow().to_string(),
+        fails if fails.starts_with("fails") => fails.red().to_string(),
+        other => other.to_owned(),
     }
 }
 
-fn until(breaker: &BreakerState) -> Option<Timestamp> {
-    if let BreakerState::Open { until } = breaker { Some(*until) } else { None }
+pub(crate) fn describe(route: &v1::Route) -> Value {
+    json!({
+        "name": route.name,
+        "position": route.position,
+        "behind": route.behind,
+        "waiting": route.waiting,
+        "in-flight": route.in_flight,
+        "dead": route.dead_letters,
+        "paused": route.paused,
+        "listed": route.listed,
+        "working": route.working.iter().map(|working| working_of(&route.name, working)).collect::<Vec<_>>(),
+        "summary": route.summary,
+    })
+}
+
+fn working_of(route: &str, working: &v1::Working) -> Value {
+    let mut breaker = json!({ "state": working.breaker });
+    if working.until.is_some() {
+        breaker["until"] = when::json(working.until.as_ref());
+    }
+    json!({ "route": route, "process": working.process, "breaker": breaker, "throttled": working.throttled })
 }

@@ -1,0 +1,163 @@
+//! How commands reach the operator's API: at a server, or within this process.
+//!
+//! One client for both: a command does not know whether a server runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use event_model::SystemClock;
+use grpc::{Caller, MAX_MESSAGE, Target, TlsTarget};
+use operator::{Held, Operator};
+use service::Shutdown;
+use settings::OperatorSettings;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::body::Body;
+use tonic::codegen::StdError;
+use tonic::metadata::{Ascii, MetadataValue};
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt};
+use wire::v1::operator_client::OperatorClient;
+
+use crate::cli::Common;
+use crate::open;
+
+type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, StdError>;
+
+/// The operator's API.
+pub(crate) type Api = OperatorClient<Wire>;
+
+/// How long a server of this machine may take to answer.
+const HERE_WITHIN: Duration = Duration::from_millis(500);
+
+/// Where a command works, where it is not on the queue that the settings name.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// Work at this server's operator API, as https://host:50051, instead of on the
+    /// queue itself
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// A file with the token to show there
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    token: Option<PathBuf>,
+    /// A file with the certificate of who vouches for it, in PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    ca: Option<PathBuf>,
+    /// A file with a certificate of one's own, in PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// A file with its private key, in PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+}
+
+/// Opens the API for a command. `with_index` is for those that ask for the history of
+/// a cluster.
+pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown) -> anyhow::Result<Api> {
+    if let Some(server) = &common.server.server {
+        return at(server, &common.server);
+    }
+    let tree = open::tree(&common.config)?;
+    if let Some(address) = tree.operator()?.as_ref().and_then(open_to_us)
+        && answers(address).await
+    {
+        let channel = Target::new(&format!("http://{address}"), None)?.channel()?;
+        return Ok(client(within(channel, None)));
+    }
+    let stores = match with_index {
+        true => open::stores_with_index(&common.config).await?,
+        false => open::stores(&common.config).await?,
+    };
+    let (settings, audit) = (open::settings(&common.config), tree.audit()?);
+    let operator =
+        Operator::new(Held::Beside(stores), settings, audit, Arc::new(SystemClock), shutdown.clone());
+    let here = Here { inner: operator.service(), caller: Caller::local(whoami()) };
+    Ok(client(BoxCloneSyncService::new(here.map_err(Into::into))))
+}
+
+/// One that whoever is on this machine may call.
+fn open_to_us(operator: &OperatorSettings) -> Option<SocketAddr> {
+    let asks_for_nothing =
+        operator.tls.is_none() && operator.tokens.is_empty() && operator.certificates.is_empty();
+    asks_for_nothing.then_some(operator.grpc)
+}
+
+async fn answers(address: SocketAddr) -> bool {
+    matches!(timeout(HERE_WITHIN, TcpStream::connect(address)).await, Ok(Ok(_)))
+}
+
+fn at(server: &str, args: &ServerArgs) -> anyhow::Result<Api> {
+    let identity = args.certificate.clone().zip(args.key.clone());
+    let has_tls = server.starts_with("https://") || args.ca.is_some() || identity.is_some();
+    let tls = has_tls.then(|| TlsTarget { ca: args.ca.clone(), identity, name: None });
+    let channel = Target::new(server, tls).and_then(|target| target.channel());
+    let channel = channel.with_context(|| format!("--server {server}"))?;
+    let Some(file) = &args.token else { return Ok(client(within(channel, None))) };
+    let token = std::fs::read_to_string(file).with_context(|| format!("reading token {}", file.display()))?;
+    if server.starts_with("http://") && !is_here(server) {
+        bail!("--server {server}: expected https://, or anybody on the way could read the token");
+    }
+    let authorization = grpc::bearer(token.trim()).with_context(|| format!("token {}", file.display()))?;
+    Ok(client(within(channel, Some(authorization))))
+}
+
+fn is_here(server: &str) -> bool {
+    let host = server.trim_start_matches("http://").rsplit_once(':').map_or(server, |(host, _)| host);
+    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+}
+
+fn client(wire: Wire) -> Api {
+    OperatorClient::new(wire).max_decoding_message_size(MAX_MESSAGE)
+}
+
+fn within(channel: tonic::transport::Channel, authorization: Option<MetadataValue<Ascii>>) -> Wire {
+    let show = move |mut request: http::Request<Body>| {
+        if let Some(authorization) = &authorization
+            && let Ok(mut value) = http::HeaderValue::from_bytes(authorization.as_encoded_bytes())
+        {
+            value.set_sensitive(true);
+            request.headers_mut().insert(http::header::AUTHORIZATION, value);
+        }
+        request
+    };
+    BoxCloneSyncService::new(channel.map_request(show).map_err(Into::into))
+}
+
+/// A service of this process, and who calls it.
+#[derive(Clone, Debug)]
+struct Here<S> {
+    inner: S,
+    caller: Caller,
+}
+
+impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Here<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
+        request.extensions_mut().insert(self.caller.clone());
+        self.inner.call(request)
+    }
+}
+
+/// Who works on the queue itself, for the audit log.
+fn whoami() -> String {
+    let user = rustix::process::getuid().as_raw();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == user.to_string()).then(|| name.to_owned())
+    });
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{}@{host}", named.unwrap_or_else(|| user.to_string()))
+}

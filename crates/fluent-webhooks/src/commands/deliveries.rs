@@ -1,0 +1,188 @@
+//! Attempts that have ended, before (`deliveries`) and now (`tail`).
+
+use anyhow::bail;
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+use service::Shutdown;
+use tonic::Code;
+use wire::v1;
+
+use crate::api;
+use crate::cli::Common;
+use crate::output;
+use crate::when::{self, When};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    filter: Filter,
+    /// Only those that ended at this time or later: 2h for two hours ago, or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+    /// Only those that ended before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+    /// About so many, the newest first
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Filter {
+    /// Only of this route
+    #[arg(long)]
+    route: Option<String>,
+    /// Only of this entityRef or rootEntityRef
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
+    /// Only of events of this name
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Only of this account
+    #[arg(long)]
+    account: Option<String>,
+    /// Only those that ended so: done, transient, permanent, timed-out, panicked,
+    /// unrouted, died, returned
+    #[arg(long)]
+    outcome: Option<String>,
+}
+
+impl Filter {
+    fn wire(self) -> v1::AttemptFilter {
+        v1::AttemptFilter {
+            route: self.route.unwrap_or_default(),
+            event: self.event.unwrap_or_default(),
+            account: self.account.unwrap_or_default(),
+            reference: self.reference.unwrap_or_default(),
+            outcome: self.outcome.unwrap_or_default(),
+            since: None,
+            until: None,
+        }
+    }
+}
+
+pub(crate) async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, false, &shutdown).await?;
+    let filter = v1::AttemptFilter {
+        since: when::wire(args.since),
+        until: when::wire(args.until),
+        ..args.filter.wire()
+    };
+    let (mut attempts, mut page_token) = (Vec::new(), String::new());
+    while attempts.len() < args.limit {
+        let page_size = u32::try_from((args.limit - attempts.len()).min(1000))?;
+        let request = v1::ListDeliveriesRequest { filter: Some(filter.clone()), page_size, page_token };
+        let page = output::answered(api.list_deliveries(request).await)?;
+        attempts.extend(page.attempts);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    attempts.truncate(args.limit);
+    if common.json {
+        return output::json(&attempts.iter().map(describe).collect::<Vec<_>>());
+    }
+    let header = ["ended", "route", "event", "entity", "attempt", "outcome", "took", "why"];
+    output::table(&header, attempts.iter().map(row).collect(), "no attempts, or none that the filter leaves");
+    Ok(())
+}
+
+fn row(attempt: &v1::Attempt) -> Vec<String> {
+    vec![
+        ended(attempt),
+        attempt.route.clone(),
+        attempt.event.clone(),
+        attempt.entity.clone(),
+        number(attempt),
+        outcome(attempt),
+        took(attempt),
+        attempt.detail.clone(),
+    ]
+}
+
+/// Shows attempts as they end, until it is told to stop.
+pub(crate) async fn tail(common: Common, filter: Filter, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, false, &shutdown).await?;
+    let request = v1::WatchDeliveriesRequest { filter: Some(filter.wire()) };
+    let mut attempts = output::answered(api.watch_deliveries(request).await)?;
+    let draining = shutdown.draining();
+    while let Some(next) = draining.run_until_cancelled(attempts.message()).await {
+        match next {
+            Ok(Some(message)) => message.attempts.iter().try_for_each(|attempt| tell(&common, attempt))?,
+            Ok(None) => return Ok(()),
+            Err(status) if status.code() == Code::Unavailable && draining.is_cancelled() => return Ok(()),
+            Err(status) => bail!(output::said(&status)),
+        }
+    }
+    Ok(())
+}
+
+fn tell(common: &Common, attempt: &v1::Attempt) -> anyhow::Result<()> {
+    if common.json {
+        return output::json_line(&describe(attempt));
+    }
+    let detail = if attempt.detail.is_empty() { String::new() } else { format!(": {}", attempt.detail) };
+    output::line(format!(
+        "{}  {}  {}  {}  {} in {}{detail}",
+        ended(attempt),
+        attempt.route.bold(),
+        attempt.event,
+        attempt.entity,
+        outcome(attempt),
+        took(attempt),
+    ));
+    Ok(())
+}
+
+fn ended(attempt: &v1::Attempt) -> String {
+    let started = attempt.started_at.as_ref().and_then(grpc::timestamp_of);
+    let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
+    let ended = started.and_then(|started| started.checked_add(took).ok());
+    ended.map(output::time).unwrap_or_default()
+}
+
+fn number(attempt: &v1::Attempt) -> String {
+    match attempt.redrive {
+        0 => attempt.attempt.to_string(),
+        redrive => format!("{} of redrive {redrive}", attempt.attempt),
+    }
+}
+
+pub(crate) fn outcome(attempt: &v1::Attempt) -> String {
+    let status = attempt.status.map_or(String::new(), |status| format!(" {status}"));
+    match attempt.outcome.as_str() {
+        "done" => format!("{}{status}", attempt.outcome.green()),
+        "permanent" | "panicked" | "died" => format!("{}{status}", attempt.outcome.red()),
+        other => format!("{}{status}", other.yellow()),
+    }
+}
+
+pub(crate) fn took(attempt: &v1::Attempt) -> String {
+    let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
+    format!("{took:.1?}")
+}
+
+fn describe(attempt: &v1::Attempt) -> Value {
+    let mut described = step(attempt);
+    described["eventId"] = attempt.event_id.clone().into();
+    described["event"] = attempt.event.clone().into();
+    described["account"] = attempt.account.clone().into();
+    described["entity"] = output::or_null(&attempt.entity);
+    described
+}
+
+/// An attempt of an event that is named elsewhere.
+pub(crate) fn step(attempt: &v1::Attempt) -> Value {
+    let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
+    json!({
+        "route": attempt.route,
+        "redrive": attempt.redrive,
+        "attempt": attempt.attempt,
+        "started_at": when::json(attempt.started_at.as_ref()),
+        "took": { "secs": took.as_secs(), "nanos": took.subsec_nanos() },
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "detail": output::or_null(&attempt.detail),
+    })
+}

@@ -1,0 +1,74 @@
+//! The operator's API on its own, beside a cluster: with the rights of a person, which
+//! no gateway and no dispatcher has.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use event_model::SystemClock;
+use grpc::{Door, Routes};
+use operator::{Held, Operator};
+use service::{Readiness, Shutdown, StageArgs};
+use settings::{OperatorSettings, QueueSettings, Tree};
+
+use crate::open;
+
+/// How often to look whether the queue can be looked into.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(args: &StageArgs) -> ExitCode {
+    if args.is_ready {
+        return service::code(args.ask());
+    }
+    let plan = service::tree(&args.config).and_then(|tree| Plan::read(args.config.clone(), tree));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return service::code(Err(error)),
+    };
+    if args.check {
+        args.is_good();
+        return ExitCode::SUCCESS;
+    }
+    let _logs = args.start_logs();
+    service::run(|shutdown| async move { plan.run(&shutdown).await })
+}
+
+/// Everything the settings say, read before anything is opened.
+struct Plan {
+    config: PathBuf,
+    tree: Tree,
+    queue: QueueSettings,
+    operator: OperatorSettings,
+}
+
+impl Plan {
+    fn read(config: PathBuf, tree: Tree) -> anyhow::Result<Self> {
+        let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
+        let (queue, operator) = (tree.queue()?, tree.operator()?.context(missing)?);
+        // Keys and routes are read when they are needed; what is wrong with them, now.
+        let _ = (tree.gateway()?, tree.routes(None)?, tree.health()?);
+        Ok(Self { config, tree, queue, operator })
+    }
+
+    async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let readiness = Readiness::default();
+        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        let door = Door::open(&self.operator, shutdown).await?;
+        let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
+        // A signal must not have to wait for a queue that is away.
+        let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
+        let (held, settings) = (Held::Beside(stores?), open::settings(&self.config));
+        let audit = self.operator.audit.clone();
+        let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
+        door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
+        let draining = shutdown.draining();
+        while !draining.is_cancelled() {
+            readiness.set(operator.is_well().await);
+            draining.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
+        }
+        readiness.set(false);
+        Ok(())
+    }
+}

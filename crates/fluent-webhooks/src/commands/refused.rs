@@ -1,0 +1,106 @@
+//! Webhooks that were answered 401 or 403, perhaps wrongly.
+
+use serde_json::json;
+use service::Shutdown;
+use wire::v1;
+
+use crate::api::{self, Api};
+use crate::cli::Common;
+use crate::{output, progress, when};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List them, oldest first; they are held for 72 hours, up to 64 MiB
+    List {
+        /// At most so many, up to 1000
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Only those after this number
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+    /// Say what is wrong with one, by the settings of now
+    Explain {
+        /// Its number
+        id: u64,
+    },
+    /// Verify all of them by the settings of now, and admit those that verify
+    Recheck {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, false, &shutdown).await?;
+    match command {
+        Command::List { limit, after } => {
+            let request = v1::ListRefusedRequest { page_size: limit, page_token: after.to_string() };
+            list(&common, &output::answered(api.list_refused(request).await)?.refused)
+        }
+        Command::Explain { id } => {
+            let answer = api.explain_refused(v1::ExplainRefusedRequest { id }).await;
+            explain(&common, output::answered(answer)?)
+        }
+        Command::Recheck { yes } => recheck(&common, &mut api, yes).await,
+    }
+}
+
+async fn recheck(common: &Common, api: &mut Api, yes: bool) -> anyhow::Result<()> {
+    let answer = api.recheck_refused(v1::RecheckRefusedRequest { admit: false }).await;
+    let found = progress::follow(common, answer, "verifying").await?;
+    if found.done == 0 {
+        return progress::ended(common, &found, "verify now", "; nothing was done");
+    }
+    output::confirm(&format!("{} refused event(s) now verify: admit them?", found.done), yes)?;
+    let answer = api.recheck_refused(v1::RecheckRefusedRequest { admit: true }).await;
+    let admitted = progress::follow(common, answer, "admitting").await?;
+    progress::ended(common, &admitted, "admitted", "")
+}
+
+fn list(common: &Common, refused: &[v1::Refused]) -> anyhow::Result<()> {
+    if common.json {
+        return output::json(&refused.iter().map(describe).collect::<Vec<_>>());
+    }
+    let row = |refused: &v1::Refused| {
+        vec![
+            refused.id.to_string(),
+            refused.reason.clone(),
+            refused.account.clone(),
+            format!("{} bytes", refused.bytes),
+            when::text(refused.received_at.as_ref()),
+        ]
+    };
+    let header = ["id", "reason", "account that it names", "size", "arrived"];
+    output::table(&header, refused.iter().map(row).collect(), "nothing that was refused is held");
+    Ok(())
+}
+
+fn describe(refused: &v1::Refused) -> serde_json::Value {
+    json!({
+        "id": refused.id,
+        "reason": refused.reason,
+        "account": refused.account,
+        "bytes": refused.bytes,
+        "receivedAt": when::json(refused.received_at.as_ref()),
+    })
+}
+
+fn explain(common: &Common, answer: v1::ExplainRefusedResponse) -> anyhow::Result<()> {
+    let refused = answer.refused.unwrap_or_default();
+    if common.json {
+        let mut described = describe(&refused);
+        described["admissible"] = answer.admissible.into();
+        described["explanation"] = answer.explanation.into();
+        return output::json(&described);
+    }
+    let verdict = if answer.admissible { "it would be admitted now" } else { "it would be refused again" };
+    output::line(format!(
+        "{}, arrived {}: {verdict}",
+        refused.reason,
+        when::text(refused.received_at.as_ref())
+    ));
+    answer.explanation.lines().for_each(|line| output::line(format!("  {line}")));
+    Ok(())
+}

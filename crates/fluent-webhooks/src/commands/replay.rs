@@ -1,0 +1,65 @@
+//! What was received in a time, to one route once more.
+
+use service::Shutdown;
+use wire::v1;
+
+use crate::api;
+use crate::cli::Common;
+use crate::when::{self, When};
+use crate::{output, progress};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// To this route, and no other
+    #[arg(long)]
+    route: String,
+    /// What was received at this time or later: 2h for two hours ago, or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    from: When,
+    /// And before this time; left out, now
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+    /// Only events of this name
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Only of this account
+    #[arg(long)]
+    account: Option<String>,
+    /// Only of this entityRef or rootEntityRef
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
+    /// Also what the route is done with
+    #[arg(long)]
+    again: bool,
+    /// Only count what the route matches
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, true, &shutdown).await?;
+    let request = v1::ReplayRequest {
+        route: args.route.clone(),
+        from: when::wire(Some(args.from)),
+        // One end for the counting and the doing.
+        until: when::wire(Some(args.until.unwrap_or_else(When::now))),
+        event: args.event.unwrap_or_default(),
+        account: args.account.unwrap_or_default(),
+        reference: args.reference.unwrap_or_default(),
+        again: args.again,
+        dry_run: true,
+    };
+    let counted = progress::follow(&common, api.replay(request.clone()).await, "counting").await?;
+    if args.dry_run || counted.done == 0 {
+        return progress::ended(&common, &counted, "matched", "; nothing was done");
+    }
+    let but = if args.again { "" } else { ", but for those that it is done with" };
+    let question = format!("Deliver {} event(s) to {} once more{but}?", counted.done, args.route);
+    output::confirm(&question, args.yes)?;
+    let answer = api.replay(v1::ReplayRequest { dry_run: false, ..request }).await;
+    let replayed = progress::follow(&common, answer, "handing over").await?;
+    progress::ended(&common, &replayed, "replayed", "")
+}

@@ -1,0 +1,89 @@
+//! Long work, as somebody at a terminal sees it.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use indicatif::{ProgressBar, ProgressStyle};
+use tonic::{Response, Status, Streaming};
+use wire::v1;
+
+use crate::cli::Common;
+use crate::output;
+
+/// What a long call answers with, over and over.
+pub(crate) trait Tells {
+    fn tally(self) -> Option<v1::Tally>;
+}
+
+macro_rules! tells {
+    ($($message:ident,)*) => {
+        $(impl Tells for v1::$message {
+            fn tally(self) -> Option<v1::Tally> {
+                self.tally
+            }
+        })*
+    };
+}
+
+tells! { RedriveDeadLettersResponse, DiscardDeadLettersResponse, RecheckRefusedResponse, ReplayResponse, }
+
+/// Shows how far it is, and returns how it ended.
+pub(crate) async fn follow<T: Tells>(
+    common: &Common,
+    answer: Result<Response<Streaming<T>>, Status>,
+    doing: &'static str,
+) -> anyhow::Result<v1::Tally> {
+    let mut tallies = output::answered(answer)?;
+    let bar = bar(common, doing);
+    let mut last = v1::Tally::default();
+    loop {
+        match tallies.message().await {
+            Ok(Some(message)) => last = message.tally().unwrap_or_default(),
+            Ok(None) => break,
+            Err(status) => {
+                bar.abandon();
+                bail!("{}, after {} of {}", output::said(&status), last.done, last.total);
+            }
+        }
+        if last.total > 0 {
+            bar.set_length(last.total);
+        }
+        bar.set_position(last.done + last.failed + last.skipped);
+    }
+    bar.finish_and_clear();
+    Ok(last)
+}
+
+/// On standard error, and only where somebody looks.
+fn bar(common: &Common, doing: &'static str) -> ProgressBar {
+    if common.json {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0).with_message(doing);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Says how it ended; an error where something could not be dealt with.
+pub(crate) fn ended(common: &Common, tally: &v1::Tally, what: &str, hint: &str) -> anyhow::Result<()> {
+    if common.json {
+        output::json(&serde_json::json!({
+            what: tally.done, "failed": tally.failed, "skipped": tally.skipped,
+        }))?;
+    } else {
+        let skipped = if tally.skipped > 0 { format!(", {} left out", tally.skipped) } else { String::new() };
+        output::line(format!("{} {what}{skipped}{hint}", tally.done));
+    }
+    if tally.failed > 0 {
+        bail!(
+            "{} could not be {what}, and stay as they were; the first: {}",
+            tally.failed,
+            tally.first_failure
+        );
+    }
+    Ok(())
+}

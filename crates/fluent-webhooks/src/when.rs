@@ -1,0 +1,44 @@
+//! Times, as people write them.
+
+use std::str::FromStr;
+
+use event_model::{Clock, SystemClock, Timestamp};
+
+/// `2h` for two hours ago, or a time of RFC 3339.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct When(Timestamp);
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ago) = humantime::parse_duration(text) {
+            let then = SystemClock.now().checked_sub(ago);
+            return then.map(Self).map_err(|_| format!("{text} ago is before time began"));
+        }
+        let expected = "expected a time such as 2026-11-25T08:00:00Z, or 2h for two hours ago";
+        text.parse().map(Self).map_err(|_| expected.to_owned())
+    }
+}
+
+impl When {
+    /// This moment.
+    pub(crate) fn now() -> Self {
+        Self(SystemClock.now())
+    }
+}
+
+/// For the wire.
+pub(crate) fn wire(when: Option<When>) -> Option<wire::Timestamp> {
+    when.map(|when| grpc::timestamp(when.0))
+}
+
+/// For people: UTC, to the millisecond.
+pub(crate) fn text(at: Option<&wire::Timestamp>) -> String {
+    at.and_then(grpc::timestamp_of).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+/// For machines.
+pub(crate) fn json(at: Option<&wire::Timestamp>) -> serde_json::Value {
+    at.and_then(grpc::timestamp_of).map_or(serde_json::Value::Null, |at| at.to_string().into())
+}
