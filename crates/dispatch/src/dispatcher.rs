@@ -4,6 +4,7 @@ use std::time::Duration;
 use event_model::Event;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::{BoxError, Context, DispatchError, OpenContext};
 
@@ -27,12 +28,13 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
         cx: &OpenContext,
     ) -> impl Future<Output = Result<Self, BoxError>> + Send;
 
-    /// Waits until it could take an event, and says how many, of at most `most`.
+    /// How many events it can have in hand at once, as that changes. Nothing more is
+    /// taken from the queue than that; `None` leaves it to the route's `concurrency`.
     ///
-    /// Nothing is taken from the queue before that. Cancel-safe. Most destinations
-    /// are always ready: who fails is left alone by the route's breaker.
-    fn ready(&self, most: usize) -> impl Future<Output = usize> + Send {
-        std::future::ready(most)
+    /// For destinations that come and go: who fails is left alone by the route's
+    /// breaker.
+    fn capacity(&self) -> Option<watch::Receiver<usize>> {
+        None
     }
 
     /// Delivers one event; returns once the destination has accepted it.

@@ -22,4 +22,5 @@ pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
 
 // What an implementer needs to name.
 pub use event_model::{Bytes, Event, EventId, Fields, Timestamp, TraceParent};
+pub use tokio::sync::watch;
 pub use tokio_util::sync::CancellationToken;

@@ -10,6 +10,7 @@ use schemars::{Schema, schema_for};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::Segment;
+use tokio::sync::watch;
 
 use crate::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
 
@@ -145,9 +146,9 @@ impl AnyDispatcher {
         Self(Arc::new(dispatcher))
     }
 
-    /// See [`Dispatcher::ready`].
-    pub async fn ready(&self, most: usize) -> usize {
-        self.0.ready(most).await
+    /// See [`Dispatcher::capacity`].
+    pub fn capacity(&self) -> Option<watch::Receiver<usize>> {
+        self.0.capacity()
     }
 
     /// See [`Dispatcher::dispatch`].
@@ -169,7 +170,7 @@ impl AnyDispatcher {
 /// [`Dispatcher`] without the associated items, so that it can be a trait
 /// object. Implementers never see this.
 trait Erased: fmt::Debug + Send + Sync {
-    fn ready(&self, most: usize) -> BoxFuture<'_, usize>;
+    fn capacity(&self) -> Option<watch::Receiver<usize>>;
     fn dispatch<'a>(
         &'a self,
         event: &'a Event,
@@ -180,8 +181,8 @@ trait Erased: fmt::Debug + Send + Sync {
 }
 
 impl<D: Dispatcher> Erased for D {
-    fn ready(&self, most: usize) -> BoxFuture<'_, usize> {
-        Dispatcher::ready(self, most).boxed()
+    fn capacity(&self) -> Option<watch::Receiver<usize>> {
+        Dispatcher::capacity(self)
     }
 
     fn dispatch<'a>(

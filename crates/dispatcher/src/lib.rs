@@ -16,6 +16,7 @@
 mod attempt;
 mod board;
 mod breaker;
+mod capacity;
 mod gate;
 mod hold;
 mod pace;

@@ -14,6 +14,7 @@ use crate::OpenRoute;
 use crate::attempt::Attempting;
 use crate::board::{Board, Entry};
 use crate::breaker::{Begun, Breaker};
+use crate::capacity::Capacity;
 use crate::gate::Gate;
 use crate::pace::Pace;
 
@@ -31,7 +32,8 @@ pub(crate) async fn run(
 ) {
     let OpenRoute { settings, dispatcher, mut consumer } = route;
     let concurrency = settings.concurrency;
-    let places = Arc::new(Semaphore::new(concurrency));
+    let free = Arc::new(Semaphore::new(concurrency));
+    let mut capacity = Capacity::new(dispatcher.capacity(), concurrency);
     let name = settings.name.clone();
     let mut pace = Pace::new(settings.rate);
     let breaker = Arc::new(Breaker::new(&name, settings.breaker));
@@ -47,11 +49,16 @@ pub(crate) async fn run(
     let draining = shutdown.draining();
     loop {
         let next = async {
-            let mut places = take(&places).await;
+            let mut places = take(&free).await;
             places.truncate(pace.ready(places.len()).await);
             places.truncate(attempting.breaker.ready(places.len()).await);
-            places.truncate(dispatcher.ready(places.len()).await);
-            (consumer.next(places.len()).await, places)
+            capacity.bound(&free, &mut places).await;
+            let deliveries = tokio::select! {
+                deliveries = consumer.next(places.len()) => deliveries,
+                // Asked for too much: what is taken goes back, and the loop asks anew.
+                () = capacity.is_exceeded(&places) => Ok(Vec::new()),
+            };
+            (deliveries, places)
         };
         let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
         match deliveries {
@@ -68,7 +75,7 @@ pub(crate) async fn run(
     }
     // Every place free again: nothing is in flight.
     let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    let _ = free.acquire_many(all).await;
     dispatcher.close().await;
 }
 

@@ -41,3 +41,8 @@ pub fn registry() -> Registry {
 pub fn main(registry: Registry) -> ExitCode {
     cli::Cli::parse().run(&registry)
 }
+
+/// Serves the operator's API as a process of its own.
+pub fn operator_main() -> ExitCode {
+    commands::operate::main()
+}

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext};
-use tokio::time::{sleep, timeout};
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, watch};
+use tokio::time::timeout;
 use wire::v1;
 use wire::v1::subscribe_request::settle::Outcome;
 use wire::v1::subscribe_response::{Delivered, Response};
@@ -13,9 +13,6 @@ use crate::switchboard::Switchboard;
 
 /// How long an event waits for a handler that had room a moment ago.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
-
-/// How soon to look again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 const ACTION: &str = "handling by a subscriber";
 
@@ -39,8 +36,8 @@ impl Dispatcher for SubscriptionDispatcher {
         Ok(Self { line: switchboard.ok_or(none)?.open(&cx.route, settings), settings })
     }
 
-    async fn ready(&self, most: usize) -> usize {
-        self.line.room().await.min(most)
+    fn capacity(&self) -> Option<watch::Receiver<usize>> {
+        Some(self.line.capacity())
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
@@ -71,11 +68,10 @@ impl Dispatcher for SubscriptionDispatcher {
 impl SubscriptionDispatcher {
     async fn give(&self, event: &Event, cx: &Context) -> InHand {
         loop {
-            self.line.room().await;
+            let changed = self.line.changed();
             match self.line.give(|number| self.delivered(number, event, cx)) {
                 Some(in_hand) => return in_hand,
-                // Another event was faster.
-                None => sleep(LOOK_AGAIN).await,
+                None => changed.await,
             }
         }
     }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc, watch};
 use tonic::Status;
 use wire::v1;
 use wire::v1::subscribe_response::Response;
@@ -40,7 +41,9 @@ pub(crate) type Answer = Result<v1::SubscribeResponse, Status>;
 pub(crate) struct Line {
     settings: SubscriptionSettings,
     subscribers: Mutex<Subscribers>,
-    /// Somebody has room.
+    /// How much all of them can have in hand.
+    capacity: watch::Sender<usize>,
+    /// Somebody may have room.
     room: Notify,
 }
 
@@ -89,16 +92,21 @@ impl Line {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until somebody has room, and says for how much.
-    pub(crate) async fn room(&self) -> usize {
-        loop {
-            let notified = self.room.notified();
-            let room: u32 = self.lock().all.values().map(Subscriber::room).sum();
-            if room > 0 {
-                return room as usize;
-            }
-            notified.await;
-        }
+    /// How much all subscribers together can have in hand, as it changes.
+    pub(crate) fn capacity(&self) -> watch::Receiver<usize> {
+        self.capacity.subscribe()
+    }
+
+    /// Waits until something has changed; ask again after that.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.room.notified()
+    }
+
+    /// Says what has changed. Called with the lock that it was changed under.
+    fn has_changed(&self, subscribers: &Subscribers) {
+        let capacity: u32 = subscribers.all.values().map(|subscriber| subscriber.credits).sum();
+        self.capacity.send_if_modified(|now| std::mem::replace(now, capacity as usize) != capacity as usize);
+        self.room.notify_waiters();
     }
 
     /// Gives a delivery to whoever has most room. `None` if nobody has, or who had
@@ -116,6 +124,7 @@ impl Line {
         if chosen.answers.try_send(Ok(answer(number))).is_err() {
             // It went away, or reads nothing: what it has in hand comes back.
             subscribers.all.remove(&id);
+            self.has_changed(&subscribers);
             return None;
         }
         chosen.given = number;
@@ -135,7 +144,7 @@ impl Line {
         let id = subscribers.count;
         let subscriber = Subscriber { answers: answers.clone(), credits, in_hand: HashMap::new(), given: id };
         subscribers.all.insert(id, subscriber);
-        self.room.notify_waiters();
+        self.has_changed(&subscribers);
         Some((Seat { line: Arc::clone(self), id, answers }, received))
     }
 }
@@ -152,10 +161,11 @@ impl InHand {
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        if let Some(subscriber) = self.line.lock().all.get_mut(&self.subscriber) {
+        let mut subscribers = self.line.lock();
+        if let Some(subscriber) = subscribers.all.get_mut(&self.subscriber) {
             subscriber.in_hand.remove(&self.number);
         }
-        self.line.room.notify_waiters();
+        self.line.has_changed(&subscribers);
     }
 }
 
@@ -169,8 +179,9 @@ pub(crate) struct Seat {
 
 impl Seat {
     fn with<T>(&self, change: impl FnOnce(&mut Subscriber) -> T) -> Option<T> {
-        let changed = self.line.lock().all.get_mut(&self.id).map(change);
-        self.line.room.notify_waiters();
+        let mut subscribers = self.line.lock();
+        let changed = subscribers.all.get_mut(&self.id).map(change);
+        self.line.has_changed(&subscribers);
         changed
     }
 
@@ -206,6 +217,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.line.lock().all.remove(&self.id);
+        let mut subscribers = self.line.lock();
+        subscribers.all.remove(&self.id);
+        self.line.has_changed(&subscribers);
     }
 }

@@ -107,6 +107,7 @@ impl Deployment {
             fs::write(deployment.password(user), user).unwrap();
             deployment.write(user, user, "");
         }
+        deployment.write_operator("", &SANDBOX.public_base64().unwrap());
         for number in 0..deployment.plan.gateways {
             deployment.gateways.push(deployment.gateway(number));
         }
@@ -162,6 +163,16 @@ impl Deployment {
         let path = self.folder.path().join(format!("{name}.yml"));
         fs::write(&path, text).unwrap();
         path
+    }
+
+    /// The operator's settings: the routes, `more` of `fluent-connect`, and this key.
+    pub fn write_operator(&self, more: &str, key: &str) -> PathBuf {
+        let rest = format!(
+            "  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]\n{more}  routes:\n{}\
+             fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n",
+            self.plan.routes
+        );
+        self.write("operator", "operator", &rest)
     }
 
     fn password(&self, user: &str) -> PathBuf {

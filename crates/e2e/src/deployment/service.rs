@@ -30,7 +30,8 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(
+    /// A program that was built with this one, and its settings; not started yet.
+    pub fn new(
         name: &str,
         program: &'static str,
         config: PathBuf,

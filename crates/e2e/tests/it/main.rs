@@ -16,6 +16,7 @@ mod delivery;
 mod dying;
 mod faults;
 mod gateway;
+mod grpc;
 mod http;
 mod matching;
 mod poison;

@@ -26,6 +26,8 @@ pub(crate) struct Pipeline {
     pub(crate) health: SocketAddr,
     pub(crate) data: PathBuf,
     environment: Vec<(String, String)>,
+    /// More of `fluent-connect`, as YAML.
+    pub(crate) more: String,
     child: Option<Child>,
 }
 
@@ -35,9 +37,19 @@ impl Pipeline {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let [webhook, health] = free_ports();
-        let pipeline = Self { folder, webhook, health, data, environment: Vec::new(), child: None };
+        let pipeline =
+            Self { folder, webhook, health, data, environment: Vec::new(), more: String::new(), child: None };
         pipeline.write_settings(routes);
         pipeline
+    }
+
+    /// The same with gRPC at a port of its own, for whoever is on this machine.
+    pub(crate) fn prepare_with_grpc(routes: &str) -> (Self, SocketAddr) {
+        let mut pipeline = Self::prepare(routes);
+        let [grpc] = free_ports();
+        pipeline.more = format!("  operator: {{ grpc: \"{grpc}\" }}\n");
+        pipeline.write_settings(routes);
+        (pipeline, grpc)
     }
 
     /// The same, started and ready.
@@ -48,7 +60,7 @@ impl Pipeline {
     }
 
     pub(crate) fn write_settings(&self, routes: &str) {
-        let (webhook, health, data) = (self.webhook, self.health, self.data.display());
+        let (webhook, health, data, more) = (self.webhook, self.health, self.data.display(), &self.more);
         let (sandbox, production) = (SANDBOX.public_base64().unwrap(), PRODUCTION.public_base64().unwrap());
         let settings = format!(
             r#"
@@ -59,7 +71,7 @@ fluent-connect:
   webhook: {{ listen: "{webhook}", signatures: [sha512, md5], body-limit: 64KiB }}
   queue: {{ path: "{data}/queue.db" }}
   health: {health}
-  routes:
+{more}  routes:
 {routes}
 fluentcommerce:
   fluent-webhook-keys:

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use axum::http::Response;
 use serde_json::{Value, json};
 use simulator::{Events, Shape};
 
@@ -86,7 +87,7 @@ async fn a_carrier_gets_bookings_labels_and_manifests() {
 async fn an_erp_gets_sales_orders_by_its_login_and_no_cancelled_ones() {
     let sink = Sink::answering(|request, _| {
         let token = r#"{"access_token":"t-1","token_type":"bearer","expires_in":"3600"}"#;
-        if request.path == "/oauth/token" { axum::http::Response::new(token.into()) } else { status(200) }
+        if request.path == "/oauth/token" { Response::new(token.into()) } else { status(200) }
     })
     .await;
     let pipeline = pipeline("erp.yml", &sink);

@@ -18,6 +18,17 @@ use crate::open;
 /// How often to look whether the queue can be looked into.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// The program, as its own command.
+pub(crate) fn main() -> ExitCode {
+    #[derive(clap::Parser)]
+    #[command(name = "fluent-operator", version)]
+    struct Args {
+        #[command(flatten)]
+        stage: StageArgs,
+    }
+    run(&<Args as clap::Parser>::parse().stage)
+}
+
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
     if args.is_ready {
         return service::code(args.ask());

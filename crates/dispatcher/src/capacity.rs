@@ -1,0 +1,79 @@
+//! No more in hand than a dispatcher can take now.
+
+use std::sync::Arc;
+
+use dispatch::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How much a dispatcher can have in hand, where that changes.
+#[derive(Debug)]
+pub(crate) struct Capacity {
+    now: Option<watch::Receiver<usize>>,
+    /// The route's places, taken or not.
+    concurrency: usize,
+}
+
+impl Capacity {
+    pub(crate) fn new(now: Option<watch::Receiver<usize>>, concurrency: usize) -> Self {
+        Self { now, concurrency }
+    }
+
+    /// Waits until there is room for one, and leaves at most as many places as there
+    /// is room for. Meanwhile takes what becomes free. Cancel-safe.
+    pub(crate) async fn bound(&mut self, free: &Arc<Semaphore>, places: &mut Vec<OwnedSemaphorePermit>) {
+        let Some(now) = &mut self.now else { return };
+        loop {
+            let in_hand = self.concurrency.saturating_sub(places.len());
+            let room = now.borrow_and_update().saturating_sub(in_hand);
+            if room > 0 {
+                return places.truncate(room);
+            }
+            tokio::select! {
+                // A dispatcher that will never change says no more.
+                changed = now.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                place = Arc::clone(free).acquire_owned() => places.extend(place.ok()),
+            }
+        }
+    }
+
+    /// Waits until there is less room than these places stand for.
+    pub(crate) async fn is_exceeded(&self, places: &[OwnedSemaphorePermit]) {
+        let Some(mut now) = self.now.clone() else { return std::future::pending().await };
+        let least = places.len();
+        if now.wait_for(|capacity| *capacity < least).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn what_is_in_hand_counts_until_its_place_is_free() {
+        let (say, now) = watch::channel(0);
+        let (free, mut capacity) = (Arc::new(Semaphore::new(4)), Capacity::new(Some(now), 4));
+        let take = || std::iter::from_fn(|| Arc::clone(&free).try_acquire_owned().ok()).collect::<Vec<_>>();
+        let mut places = take();
+        assert!(capacity.bound(&free, &mut places).now_or_never().is_none(), "nobody is there");
+        say.send(2).unwrap();
+        capacity.bound(&free, &mut places).await;
+        assert_eq!(places.len(), 2);
+        let in_hand = places.pop().unwrap();
+        let mut rest = places;
+        rest.extend(take());
+        capacity.bound(&free, &mut rest).await;
+        assert_eq!(rest.len(), 1, "one is in hand");
+        say.send(1).unwrap();
+        rest.extend(take());
+        assert!(capacity.bound(&free, &mut rest).now_or_never().is_none(), "the room is taken");
+        drop(in_hand);
+        capacity.bound(&free, &mut rest).await;
+        assert_eq!(rest.len(), 1);
+        assert!(capacity.is_exceeded(&rest).now_or_never().is_none());
+        say.send(0).unwrap();
+        capacity.is_exceeded(&rest).await;
+    }
+}

@@ -1,0 +1,9 @@
+//! Handlers in other processes and languages, and people at the operator's API.
+
+mod commands;
+mod operating;
+mod refused;
+mod remote;
+mod roles;
+mod subscriber;
+mod subscriptions;

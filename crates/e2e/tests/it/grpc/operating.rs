@@ -1,0 +1,209 @@
+//! Looking and repeating: pages, filters, replay, what is written down.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use tonic::transport::Endpoint;
+use wire::v1;
+use wire::v1::operator_client::OperatorClient;
+
+use crate::pipeline::{Pipeline, signed, until};
+use crate::sink::{Sink, status};
+
+type Api = OperatorClient<tonic::transport::Channel>;
+
+async fn api(grpc: SocketAddr) -> Api {
+    OperatorClient::new(Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap())
+}
+
+/// The last word of a long call.
+macro_rules! last {
+    ($call:expr) => {{
+        let mut stream = $call.await.unwrap().into_inner();
+        let mut last = None;
+        while let Some(message) = stream.message().await.unwrap() {
+            last = message.tally;
+        }
+        last.unwrap()
+    }};
+}
+
+async fn with_letters(count: usize) -> (Pipeline, Api, Sink) {
+    let sink = Sink::answering(|_, before| status(if before == 0 { 422 } else { 200 })).await;
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&sink.route("all", "match: {}"));
+    pipeline.run();
+    for number in 0..count {
+        let name = if number % 2 == 0 { "EVEN" } else { "ODD" };
+        pipeline.accept(&signed(name, &format!("L_{number}"))).await;
+    }
+    let api = api(grpc).await;
+    until("all are dead", || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len() == count)
+        .await;
+    (pipeline, api, sink)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_come_page_by_page_and_by_what_people_know() {
+    let (_pipeline, mut api, _sink) = with_letters(7).await;
+    let (mut ids, mut page_token, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let request = v1::ListDeadLettersRequest { page_size: 3, page_token, ..Default::default() };
+        let page = api.list_dead_letters(request).await.unwrap().into_inner();
+        assert!(page.letters.iter().all(|letter| letter.event.as_ref().unwrap().body.is_empty()));
+        ids.extend(page.letters.iter().map(|letter| letter.id));
+        (page_token, pages) = (page.next_page_token, pages + 1);
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((ids.len(), pages), (7, 3));
+    assert!(ids.is_sorted());
+    let mut count = async |filter: v1::DeadLetterFilter| {
+        let request = v1::CountDeadLettersRequest { filter: Some(filter) };
+        api.count_dead_letters(request).await.map(|answer| answer.into_inner().count)
+    };
+    let event = |name: &str| v1::DeadLetterFilter { event: name.to_owned(), ..Default::default() };
+    assert_eq!(count(event("EVEN")).await.unwrap(), 4);
+    assert_eq!(
+        count(v1::DeadLetterFilter { reason: "exhausted".to_owned(), ..Default::default() }).await.unwrap(),
+        0
+    );
+    assert_eq!(
+        count(v1::DeadLetterFilter { reference: "L_3".to_owned(), ..Default::default() }).await.unwrap(),
+        1
+    );
+    assert_eq!(count(v1::DeadLetterFilter { unrouted: true, ..Default::default() }).await.unwrap(), 0);
+    let wrong = count(v1::DeadLetterFilter { reason: "bad luck".to_owned(), ..Default::default() }).await;
+    assert!(wrong.unwrap_err().message().contains("expected permanent"), "a typo is not everything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_selected_is_nothing_done_and_all_is_what_was_there() {
+    let (pipeline, mut api, sink) = with_letters(6).await;
+    let nothing = api.redrive_dead_letters(v1::RedriveDeadLettersRequest::default()).await;
+    assert!(nothing.unwrap_err().message().contains("expected `ids` or `filter`"));
+    let both = v1::DeadLetterSelection { ids: vec![1], filter: Some(v1::DeadLetterFilter::default()) };
+    let both = v1::DiscardDeadLettersRequest { selection: Some(both) };
+    assert!(api.discard_dead_letters(both).await.is_err());
+
+    let filter = Some(v1::DeadLetterFilter { event: "EVEN".to_owned(), ..Default::default() });
+    let selection = Some(v1::DeadLetterSelection { ids: Vec::new(), filter });
+    let tally =
+        last!(api.redrive_dead_letters(v1::RedriveDeadLettersRequest { selection, to: String::new() }));
+    assert_eq!((tally.done, tally.failed, tally.total), (3, 0, 3));
+    until("they arrived again", || sink.len() == 9).await;
+
+    let some = Some(v1::DeadLetterSelection { ids: vec![2, 999], filter: None });
+    let tally = last!(api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection: some }));
+    assert_eq!((tally.done, tally.failed), (1, 1));
+    assert!(tally.first_failure.contains("dead letter 999"), "{}", tally.first_failure);
+
+    let everything = Some(v1::DeadLetterSelection { ids: Vec::new(), filter: Some(Default::default()) });
+    let request = v1::RedriveDeadLettersRequest { selection: everything, to: "nowhere".to_owned() };
+    let tally = last!(api.redrive_dead_letters(request));
+    assert_eq!((tally.done, tally.failed), (0, 2), "a route that is not there takes nothing");
+    assert_eq!(pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len(), 2);
+    let audit = pipeline.json(&["audit"]);
+    let outcomes: Vec<_> = audit.as_array().unwrap().iter().map(|entry| &entry["outcome"]).collect();
+    assert_eq!(outcomes, ["done", "begun", "done", "begun", "done", "begun"]);
+    assert_eq!(
+        (&audit[2]["touched"], &audit[2]["failed"], &audit[2]["who"]),
+        (&json!(1), &json!(1), &json!("this machine"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_is_replayed_to_one_route_and_not_what_it_is_done_with() {
+    let sink = Sink::open().await;
+    let routes = [sink.route("a", "match: { event: E }"), sink.route("b", "match: {}")].concat();
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&routes);
+    pipeline.run();
+    for number in 0..5 {
+        pipeline.accept(&signed("E", &format!("R_{number}"))).await;
+    }
+    pipeline.accept(&signed("F", "OTHER")).await;
+    until("all arrived", || sink.len() == 11).await;
+    until("all is written down", || {
+        pipeline.json(&["deliveries", "--outcome", "done"]).as_array().unwrap().len() == 11
+    })
+    .await;
+    let mut api = api(grpc).await;
+    let from = Some(wire::Timestamp { seconds: 0, nanos: 0 });
+    let request = v1::ReplayRequest { route: "a".to_owned(), from, ..Default::default() };
+    let counted = last!(api.replay(v1::ReplayRequest { dry_run: true, ..request.clone() }));
+    assert_eq!((counted.done, counted.skipped), (5, 1), "one is not for this route");
+    let again = last!(api.replay(request.clone()));
+    assert_eq!((again.done, again.skipped), (0, 6), "it is done with them");
+    let one = v1::ReplayRequest { again: true, reference: "R_2".to_owned(), ..request.clone() };
+    assert_eq!(last!(api.replay(one)).done, 1);
+    until("one came again, to one route", || sink.len() == 12).await;
+    let last = sink.requests().pop().unwrap();
+    assert_eq!((last.path.as_str(), last.header("ce-subject")), ("/a", "ORDER/R_2"));
+    for (wrong, why) in [
+        (v1::ReplayRequest { route: "z".to_owned(), ..request.clone() }, "there is no z"),
+        (v1::ReplayRequest { from: None, ..request.clone() }, "expected a time"),
+        (v1::ReplayRequest { until: from, ..request.clone() }, "after `from`"),
+    ] {
+        assert!(api.replay(wrong).await.unwrap_err().message().contains(why), "{why}");
+    }
+    let begun: Vec<_> = pipeline.json(&["audit"]).as_array().unwrap().clone();
+    assert_eq!(begun.len(), 4, "a count is no change: {begun:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_written_down_is_not_done() {
+    let (pipeline, mut api, _sink) = with_letters(1).await;
+    // A folder where the log should be.
+    let audit = pipeline.folder.path().join("data/audit.jsonl");
+    std::fs::create_dir_all(&audit).unwrap();
+    let paused = api.pause_route(v1::PauseRouteRequest { route: "all".to_owned() }).await;
+    let said = paused.unwrap_err().message().to_owned();
+    assert!(said.contains("nothing was done") && said.contains("operator.audit"), "{said}");
+    assert_eq!(pipeline.json(&["routes", "list"])[0]["paused"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_sees_attempts_as_they_end() {
+    let sink = Sink::answering(|_, before| status(if before == 0 { 503 } else { 200 })).await;
+    let (mut pipeline, grpc) =
+        Pipeline::prepare_with_grpc(&sink.route("all", "match: {}, retry: { first: 300ms }"));
+    pipeline.run();
+    let mut api = api(grpc).await;
+    let filter = Some(v1::AttemptFilter { event: "SEEN".to_owned(), ..Default::default() });
+    let mut watching =
+        api.watch_deliveries(v1::WatchDeliveriesRequest { filter }).await.unwrap().into_inner();
+    pipeline.accept(&signed("UNSEEN", "U")).await;
+    pipeline.accept(&signed("SEEN", "S")).await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let told = tokio::time::timeout(crate::pipeline::PATIENCE, watching.message()).await;
+        let told = told.expect("a word in time").unwrap().unwrap();
+        seen.extend(told.attempts.into_iter().map(|it| (it.event, it.entity, it.attempt, it.outcome)));
+    }
+    let attempt =
+        |number, outcome: &str| ("SEEN".to_owned(), "ORDER/S".to_owned(), number, outcome.to_owned());
+    assert_eq!(seen, [attempt(1, "transient"), attempt(2, "done")]);
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(1500), watching.message()).await;
+    assert!(quiet.is_err(), "each is told once: {quiet:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_glance_tells_what_needs_somebody() {
+    let sink = Sink::open().await;
+    let (mut pipeline, _grpc) = Pipeline::prepare_with_grpc(&sink.route("all", "match: {}"));
+    pipeline.run();
+    until("it is well", || pipeline.json(&["status"])["well"] == true).await;
+    assert!(pipeline.command(&["routes", "pause", "all"]).status.success());
+    let status = pipeline.json(&["status"]);
+    assert_eq!(status["well"], false);
+    assert!(status["problems"][0].as_str().unwrap().starts_with("route all: paused"), "{status}");
+    assert!(pipeline.command(&["routes", "resume", "all"]).status.success());
+    // Without a server, from the file.
+    pipeline.stop();
+    let status = pipeline.json(&["status"]);
+    assert!(status["problems"].to_string().contains("route all: nobody runs it"), "{status}");
+    let said = String::from_utf8(pipeline.command(&["status"]).stdout).unwrap();
+    assert!(said.starts_with("needs somebody\n"), "{said}");
+    let who = pipeline.json(&["audit"])[0]["who"].clone();
+    assert_eq!(who, "this machine", "{who}");
+}
