@@ -15,6 +15,7 @@ mod inputs;
 mod load;
 mod memory;
 mod nats;
+mod remote;
 mod report;
 mod routes;
 mod stages;
@@ -43,6 +44,9 @@ struct Args {
     /// On NATS servers, instead of the embedded queue
     #[arg(long)]
     cluster: bool,
+    /// Only what goes out of process, and what a person repeats
+    #[arg(long, conflicts_with = "cluster")]
+    remote: bool,
     /// Only this part of the cluster's rows
     #[arg(long, value_enum, requires = "cluster")]
     only: Option<nats::Part>,
@@ -73,8 +77,11 @@ fn main() -> anyhow::Result<()> {
             subjects::gateway_on_nats(&servers, replicas, &key, spool)
         }
         None => {
-            let report =
-                if args.cluster { nats::measure(args.quick, args.only)? } else { measure(args.quick)? };
+            let report = match (args.cluster, args.remote) {
+                (true, _) => nats::measure(args.quick, args.only)?,
+                (_, true) => only_remote(args.quick)?,
+                _ => measure(args.quick)?,
+            };
             if args.json { report.print_json() } else { report.print() }
         }
     }
@@ -82,6 +89,12 @@ fn main() -> anyhow::Result<()> {
 
 /// Connections that the load generator holds, as DESIGN's goals say.
 const CONNECTIONS: usize = 64;
+
+fn only_remote(quick: bool) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    remote::measure(&mut report, if quick { 10 } else { 1 })?;
+    Ok(report)
+}
 
 fn measure(quick: bool) -> anyhow::Result<Report> {
     let scale = if quick { 10 } else { 1 };
@@ -113,6 +126,7 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     let noop = stages::dispatcher(backlog)?.of_floor(pull.cpu_us).wanted(0.8 * gateway.rate, f64::INFINITY);
     report.add("dispatcher, no-op, working off a backlog", noop);
     routes::measure(&mut report, pull.cpu_us, scale)?;
+    remote::measure(&mut report, scale)?;
     history::embedded(&mut report, 1_000_000 / scale)?;
     for row in memory::rows(1_000_000 / scale)? {
         report.memory(row);
