@@ -2,12 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, watch};
-use tokio::time::timeout;
-use wire::v1;
+use tokio::time::{Instant, timeout, timeout_at};
 use wire::v1::subscribe_request::settle::Outcome;
-use wire::v1::subscribe_response::{Delivered, Response};
+use wire::v1::subscribe_response::Delivered;
 
-use crate::line::{InHand, Line, Said};
+use crate::line::{InHand, Line};
 use crate::settings::SubscriptionSettings;
 use crate::switchboard::Switchboard;
 
@@ -41,18 +40,22 @@ impl Dispatcher for SubscriptionDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        let given = timeout(WAIT_FOR_ROOM, self.give(event, cx)).await;
-        let Ok(mut in_hand) = given else {
-            return Err(DispatchError::interrupted(ACTION, "nobody has room for it now"));
+        let mut in_hand = match self.line.give(self.delivered(event, cx)) {
+            Ok(in_hand) => in_hand,
+            Err(delivered) => self.give_later(*delivered).await?,
         };
+        let mut until = Instant::now() + self.settings.timeout;
         loop {
-            match timeout(self.settings.timeout, in_hand.said.recv()).await {
-                Ok(Some(Said::Progress)) => {}
-                Ok(Some(Said::Settled(outcome))) => return answer(outcome),
-                Ok(None) => return Err(DispatchError::interrupted(ACTION, "the subscriber went away")),
+            match timeout_at(until, &mut in_hand.outcome).await {
+                Ok(Ok(outcome)) => return answer(outcome),
+                Ok(Err(_)) => return Err(DispatchError::interrupted(ACTION, "the subscriber went away")),
                 Err(_) => {
-                    in_hand.expire();
-                    return Err(DispatchError::transient(ACTION, "not settled in time"));
+                    let said = in_hand.progress().map(|at| at + self.settings.timeout);
+                    let Some(later) = said.filter(|later| *later > until) else {
+                        in_hand.expire();
+                        return Err(DispatchError::transient(ACTION, "not settled in time"));
+                    };
+                    until = later;
                 }
             }
         }
@@ -66,17 +69,23 @@ impl Dispatcher for SubscriptionDispatcher {
 }
 
 impl SubscriptionDispatcher {
-    async fn give(&self, event: &Event, cx: &Context) -> InHand {
-        loop {
-            let changed = self.line.changed();
-            match self.line.give(|number| self.delivered(number, event, cx)) {
-                Some(in_hand) => return in_hand,
-                None => changed.await,
+    /// Gives it to whoever has room next.
+    async fn give_later(&self, mut delivered: Delivered) -> Result<InHand, DispatchError> {
+        let giving = async {
+            loop {
+                let changed = self.line.changed();
+                match self.line.give(delivered) {
+                    Ok(in_hand) => return in_hand,
+                    Err(back) => delivered = *back,
+                }
+                changed.await;
             }
-        }
+        };
+        let given = timeout(WAIT_FOR_ROOM, giving).await;
+        given.map_err(|_| DispatchError::interrupted(ACTION, "nobody has room for it now"))
     }
 
-    fn delivered(&self, number: u64, event: &Event, cx: &Context) -> v1::SubscribeResponse {
+    fn delivered(&self, event: &Event, cx: &Context) -> Delivered {
         let delivery = grpc::delivery(
             &cx.delivery_id,
             &cx.route,
@@ -86,8 +95,7 @@ impl SubscriptionDispatcher {
             self.settings.timeout,
             cx.trace,
         );
-        let delivered = Delivered { number, event: Some(grpc::event(event)), delivery: Some(delivery) };
-        v1::SubscribeResponse { response: Some(Response::Delivered(delivered)) }
+        Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }
     }
 }
 

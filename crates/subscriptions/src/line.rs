@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tonic::Status;
 use wire::v1;
-use wire::v1::subscribe_response::Response;
+use wire::v1::subscribe_request::settle::Outcome;
+use wire::v1::subscribe_response::{Delivered, Response};
 
 use crate::settings::SubscriptionSettings;
 
@@ -21,18 +23,6 @@ const MAX_SUBSCRIBERS: usize = 256;
 /// Answers on their way to a subscriber: its deliveries, and as many words about
 /// those that expired unread.
 const ANSWERS: usize = 2 * MAX_CREDITS as usize;
-
-/// What a handler said of a delivery.
-#[derive(Debug)]
-pub(crate) enum Said {
-    /// It is at work.
-    Progress,
-    /// What became of it.
-    Settled(v1::subscribe_request::settle::Outcome),
-}
-
-/// What a delivery's handler says may wait: one sign of progress, and the end.
-const SAID: usize = 2;
 
 pub(crate) type Answer = Result<v1::SubscribeResponse, Status>;
 
@@ -58,9 +48,19 @@ struct Subscribers {
 struct Subscriber {
     answers: mpsc::Sender<Answer>,
     credits: u32,
-    in_hand: HashMap<u64, mpsc::Sender<Said>>,
+    in_hand: HashMap<u64, Open>,
+    /// It reads nothing: its stream is to end.
+    given_up: Arc<Notify>,
     /// When it was given something: who waits longest is next.
     given: u64,
+}
+
+/// A delivery in somebody's hand, as the line knows it.
+#[derive(Debug)]
+struct Open {
+    outcome: oneshot::Sender<Outcome>,
+    /// When the handler last said that it is at work.
+    progress: Option<Instant>,
 }
 
 impl Subscriber {
@@ -75,7 +75,8 @@ pub(crate) struct InHand {
     line: Arc<Line>,
     subscriber: u64,
     number: u64,
-    pub(crate) said: mpsc::Receiver<Said>,
+    /// What becomes of it; closed where the subscriber went away.
+    pub(crate) outcome: oneshot::Receiver<Outcome>,
 }
 
 impl Line {
@@ -102,35 +103,36 @@ impl Line {
         self.room.notified()
     }
 
-    /// Says what has changed. Called with the lock that it was changed under.
-    fn has_changed(&self, subscribers: &Subscribers) {
+    /// Says that somebody came, went, or takes more or less. Called with the lock that
+    /// it was changed under.
+    fn capacity_changed(&self, subscribers: &Subscribers) {
         let capacity: u32 = subscribers.all.values().map(|subscriber| subscriber.credits).sum();
         self.capacity.send_if_modified(|now| std::mem::replace(now, capacity as usize) != capacity as usize);
         self.room.notify_waiters();
     }
 
-    /// Gives a delivery to whoever has most room. `None` if nobody has, or who had
+    /// Gives a delivery to whoever has most room. Handed back if nobody has, or who had
     /// does not read.
-    pub(crate) fn give(
-        self: &Arc<Self>,
-        answer: impl FnOnce(u64) -> v1::SubscribeResponse,
-    ) -> Option<InHand> {
+    pub(crate) fn give(self: &Arc<Self>, mut delivered: Delivered) -> Result<InHand, Box<Delivered>> {
         let mut subscribers = self.lock();
         subscribers.count += 1;
         let number = subscribers.count;
         let with_room = subscribers.all.iter_mut().filter(|(_, subscriber)| subscriber.room() > 0);
-        let (id, chosen) = with_room.max_by_key(|(_, it)| (it.room(), std::cmp::Reverse(it.given)))?;
-        let id = *id;
-        if chosen.answers.try_send(Ok(answer(number))).is_err() {
+        let chosen = with_room.max_by_key(|(_, it)| (it.room(), std::cmp::Reverse(it.given)));
+        let Some((id, chosen)) = chosen else { return Err(Box::new(delivered)) };
+        let subscriber = *id;
+        let Ok(place) = chosen.answers.clone().try_reserve_owned() else {
             // It went away, or reads nothing: what it has in hand comes back.
-            subscribers.all.remove(&id);
-            self.has_changed(&subscribers);
-            return None;
-        }
+            let _ = subscribers.all.remove(&subscriber).map(|gone| gone.given_up.notify_one());
+            self.capacity_changed(&subscribers);
+            return Err(Box::new(delivered));
+        };
+        delivered.number = number;
+        place.send(Ok(v1::SubscribeResponse { response: Some(Response::Delivered(delivered)) }));
         chosen.given = number;
-        let (say, said) = mpsc::channel(SAID);
-        chosen.in_hand.insert(number, say);
-        Some(InHand { line: Arc::clone(self), subscriber: id, number, said })
+        let (settle, outcome) = oneshot::channel();
+        chosen.in_hand.insert(number, Open { outcome: settle, progress: None });
+        Ok(InHand { line: Arc::clone(self), subscriber, number, outcome })
     }
 
     /// Somebody comes. `None` where too many are here.
@@ -142,14 +144,26 @@ impl Line {
         }
         subscribers.count += 1;
         let id = subscribers.count;
-        let subscriber = Subscriber { answers: answers.clone(), credits, in_hand: HashMap::new(), given: id };
+        let given_up = Arc::new(Notify::new());
+        let subscriber = Subscriber {
+            answers: answers.clone(),
+            credits,
+            in_hand: HashMap::new(),
+            given_up: Arc::clone(&given_up),
+            given: id,
+        };
         subscribers.all.insert(id, subscriber);
-        self.has_changed(&subscribers);
-        Some((Seat { line: Arc::clone(self), id, answers }, received))
+        self.capacity_changed(&subscribers);
+        Some((Seat { line: Arc::clone(self), id, answers, given_up }, received))
     }
 }
 
 impl InHand {
+    /// When the handler last said that it is at work.
+    pub(crate) fn progress(&self) -> Option<Instant> {
+        self.line.lock().all.get(&self.subscriber)?.in_hand.get(&self.number)?.progress
+    }
+
     /// Takes it back, and tells the subscriber.
     pub(crate) fn expire(self) {
         let response = Response::Expired(v1::subscribe_response::Expired { numbers: vec![self.number] });
@@ -165,7 +179,8 @@ impl Drop for InHand {
         if let Some(subscriber) = subscribers.all.get_mut(&self.subscriber) {
             subscriber.in_hand.remove(&self.number);
         }
-        self.line.has_changed(&subscribers);
+        drop(subscribers);
+        self.line.room.notify_waiters();
     }
 }
 
@@ -175,31 +190,35 @@ pub(crate) struct Seat {
     line: Arc<Line>,
     id: u64,
     pub(crate) answers: mpsc::Sender<Answer>,
+    /// Fires when it reads nothing.
+    pub(crate) given_up: Arc<Notify>,
 }
 
 impl Seat {
     fn with<T>(&self, change: impl FnOnce(&mut Subscriber) -> T) -> Option<T> {
-        let mut subscribers = self.line.lock();
-        let changed = subscribers.all.get_mut(&self.id).map(change);
-        self.line.has_changed(&subscribers);
-        changed
+        self.line.lock().all.get_mut(&self.id).map(change)
     }
 
     /// How many may be in hand from now on.
     pub(crate) fn set_credits(&self, credits: u32) {
-        self.with(|subscriber| subscriber.credits = credits);
+        let mut subscribers = self.line.lock();
+        if let Some(subscriber) = subscribers.all.get_mut(&self.id) {
+            subscriber.credits = credits;
+        }
+        self.line.capacity_changed(&subscribers);
     }
 
-    /// What was said of a delivery; of one that is not in hand it means nothing.
-    pub(crate) fn say(&self, number: u64, said: Said) {
-        self.with(|subscriber| match said {
-            Said::Settled(_) => {
-                let _ = subscriber.in_hand.remove(&number).map(|say| say.try_send(said));
-            }
-            Said::Progress => {
-                // One sign is enough, and leaves room for the end.
-                let idle = subscriber.in_hand.get(&number).filter(|say| say.capacity() == SAID);
-                let _ = idle.map(|say| say.try_send(said));
+    /// What became of a delivery; of one that is not in hand it means nothing.
+    pub(crate) fn settle(&self, number: u64, outcome: Outcome) {
+        let open = self.with(|subscriber| subscriber.in_hand.remove(&number)).flatten();
+        let _ = open.map(|open| open.outcome.send(outcome));
+    }
+
+    /// Its handler is at work.
+    pub(crate) fn progress(&self, number: u64) {
+        self.with(|subscriber| {
+            if let Some(open) = subscriber.in_hand.get_mut(&number) {
+                open.progress = Some(Instant::now());
             }
         });
     }
@@ -208,17 +227,12 @@ impl Seat {
     pub(crate) fn is_empty(&self) -> bool {
         self.with(|subscriber| subscriber.in_hand.is_empty()).unwrap_or(true)
     }
-
-    /// Whether it was given up.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.with(|_| ()).is_none()
-    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut subscribers = self.line.lock();
         subscribers.all.remove(&self.id);
-        self.line.has_changed(&subscribers);
+        self.line.capacity_changed(&subscribers);
     }
 }

@@ -1,5 +1,6 @@
 //! One stream: who asks, what they say.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use grpc::{Caller, MAX_MESSAGE};
@@ -13,7 +14,7 @@ use wire::v1::subscribe_request::{Request as Asked, Start};
 use wire::v1::subscribe_response::{Response as Answered, Started};
 use wire::v1::subscriptions_server::SubscriptionsServer;
 
-use crate::line::{Answer, MAX_CREDITS, Said, Seat};
+use crate::line::{Answer, MAX_CREDITS, Seat};
 use crate::switchboard::Switchboard;
 
 /// How long somebody may take to say what they want.
@@ -96,16 +97,13 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
 
 /// Hears a subscriber out, until it is gone or everything is settled.
 async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown: &Shutdown) -> &'static str {
-    let (draining, patience) = (shutdown.draining(), shutdown.out_of_patience());
+    let (draining, patience, answers) =
+        (shutdown.draining(), shutdown.out_of_patience(), seat.answers.clone());
+    let (mut drains, mut gone, mut over) =
+        (pin!(draining.cancelled()), pin!(answers.closed()), pin!(patience.cancelled()));
+    let mut unread = pin!(seat.given_up.notified());
     let (mut has_more, mut takes_more) = (true, true);
-    loop {
-        let must_end = !takes_more && seat.is_empty();
-        if must_end && has_more {
-            let _ = seat.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
-        }
-        if must_end || seat.is_lost() {
-            return if has_more { "this server stops" } else { "it asked for no more" };
-        }
+    while takes_more || !seat.is_empty() {
         tokio::select! {
             message = asked.message(), if has_more => match message {
                 Ok(Some(message)) => {
@@ -113,22 +111,26 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
                         let _ = seat.answers.try_send(Err(status));
                         return "it did not keep to the contract";
                     }
+                    continue;
                 }
-                Ok(None) => {
-                    (has_more, takes_more) = (false, false);
-                    seat.set_credits(0);
-                }
+                Ok(None) => has_more = false,
                 Err(_) => return "its connection broke",
             },
-            () = seat.answers.closed() => return "it went away",
-            () = draining.cancelled(), if takes_more => {
-                takes_more = false;
-                seat.set_credits(0);
-            }
-            () = patience.cancelled() => return "this server stops now",
-            () = sleep(LOOK_EVERY), if !takes_more => {}
+            () = &mut gone => return "it went away",
+            () = &mut unread => return "it reads nothing",
+            () = &mut over => return "this server stops now",
+            () = &mut drains, if takes_more => {}
+            // What is in hand is settled by others.
+            () = sleep(LOOK_EVERY), if !takes_more => continue,
         }
+        takes_more = false;
+        seat.set_credits(0);
     }
+    if has_more {
+        let _ = seat.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
+        return "this server stops";
+    }
+    "it asked for no more"
 }
 
 fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
@@ -146,11 +148,11 @@ fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Statu
         Some(Asked::Settle(settle)) => {
             let missing =
                 || Status::invalid_argument("settle.outcome: expected done, transient or permanent");
-            seat.say(settle.number, Said::Settled(settle.outcome.ok_or_else(missing)?));
+            seat.settle(settle.number, settle.outcome.ok_or_else(missing)?);
             Ok(())
         }
         Some(Asked::Progress(progress)) => {
-            progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| seat.say(*number, Said::Progress));
+            progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| seat.progress(*number));
             Ok(())
         }
         // A word that a newer contract has: no reason to hang up.
