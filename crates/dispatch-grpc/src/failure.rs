@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 const DOMAIN: &str = "fluent-webhooks";
 const TRANSIENT: &str = "TRANSIENT";
 const PERMANENT: &str = "PERMANENT";
+const STOPPING: &str = "STOPPING";
 const STATUS: &str = "status";
 
 const ACTION: &str = "asking the remote dispatcher";
@@ -41,6 +42,18 @@ pub fn status(error: &DispatchError) -> Status {
         details.set_retry_info(Some(wait));
     }
     Status::with_error_details(code, shortened(&chain(error)), details)
+}
+
+/// That of a process that stops, and has begun nothing: another may be asked at once.
+pub(crate) fn stopping() -> Status {
+    let details = ErrorDetails::with_error_info(STOPPING, DOMAIN, HashMap::new());
+    Status::with_error_details(Code::Unavailable, "this process stops", details)
+}
+
+/// Whether nothing was begun, because the process stops.
+pub(crate) fn is_stopping(status: &Status) -> bool {
+    let details = status.get_error_details();
+    details.error_info().is_some_and(|info| info.domain == DOMAIN && info.reason == STOPPING)
 }
 
 /// What `status` says, of whoever made it.

@@ -9,8 +9,8 @@ use tonic::{Request, Status};
 use wire::v1;
 use wire::v1::dispatcher_client::DispatcherClient;
 
-use crate::failure::failure;
-use crate::replicas::{Replica, Replicas};
+use crate::failure::{failure, is_stopping};
+use crate::replicas::{Call, Replicas};
 use crate::settings::GrpcSettings;
 
 /// How long an attempt may take where the settings say nothing.
@@ -41,11 +41,16 @@ impl Dispatcher for Remote {
         let replicas = self.replicas.in_turn().await.transient("reaching the remote dispatcher")?;
         let mut unreachable = None;
         for replica in replicas {
-            let asked = ask(&replica, &request, cx, authorization.clone()).await;
-            replica.held(!asked.as_ref().is_err_and(is_broken));
+            let mut call = replica.call();
+            let asked = ask(&call, &request, cx, authorization.clone()).await;
+            if !asked.as_ref().is_err_and(|status| is_broken(status) || is_stopping(status)) {
+                call.was_answered();
+            }
             match asked {
-                // Nothing was said yet: another may be asked at once.
-                Err(status) if is_not_connected(&status) => unreachable = Some(status),
+                // Nothing was begun yet: another may be asked at once.
+                Err(status) if is_not_connected(&status) || is_stopping(&status) => {
+                    unreachable = Some(status)
+                }
                 Err(status) => return Err(failure(&status)),
                 Ok(status) => return Ok(Done { status }),
             }
@@ -83,12 +88,11 @@ fn request(event: &Event, cx: &Context) -> v1::DispatchRequest {
 }
 
 async fn ask(
-    replica: &std::sync::Arc<Replica>,
+    call: &Call,
     message: &v1::DispatchRequest,
     cx: &Context,
     authorization: Option<MetadataValue<Ascii>>,
 ) -> Result<Option<u16>, Status> {
-    let call = replica.call();
     let mut client = DispatcherClient::new(call.channel()).max_encoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(message.clone());
     request.set_timeout(cx.timeout);

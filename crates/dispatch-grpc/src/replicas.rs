@@ -20,14 +20,18 @@ const FRESH: Duration = Duration::from_secs(10);
 /// How long looking them up may take.
 const LOOKUP: Duration = Duration::from_secs(5);
 
-/// How long one that failed is asked last.
-const REST: Duration = Duration::from_secs(1);
+/// How long one that failed, or did not answer, is asked last: as long as it takes to
+/// know that a machine is gone.
+const REST: Duration = Duration::from_secs(5);
 
 /// Most addresses of one name.
 const MAX_ADDRESSES: usize = 64;
 
+#[derive(Clone, Debug)]
+pub(crate) struct Replicas(Arc<Inner>);
+
 #[derive(Debug)]
-pub(crate) struct Replicas {
+struct Inner {
     targets: Vec<Target>,
     known: Mutex<Known>,
     looking: tokio::sync::Mutex<()>,
@@ -47,45 +51,57 @@ pub(crate) struct Replica {
     failed: Mutex<Option<Instant>>,
 }
 
-/// One call to a replica, counted while it lasts.
+/// One call to a replica, counted while it lasts. One that ends without an answer, by
+/// its deadline for one, says that the replica had better rest.
 #[derive(Debug)]
-pub(crate) struct Call(Arc<Replica>);
+pub(crate) struct Call {
+    replica: Arc<Replica>,
+    is_answered: bool,
+}
 
 impl Replicas {
     /// Certificates that can't be read are an error now.
     pub(crate) fn new(targets: Vec<Target>) -> Result<Self, TargetError> {
         targets.iter().try_for_each(|target| target.channel().map(drop))?;
-        Ok(Self { targets, known: Mutex::default(), looking: tokio::sync::Mutex::default() })
+        Ok(Self(Arc::new(Inner { targets, known: Mutex::default(), looking: tokio::sync::Mutex::default() })))
     }
 
     /// The one to ask now, and after it those to ask if it can't be reached.
     pub(crate) async fn in_turn(&self) -> Result<Vec<Arc<Replica>>, TargetError> {
-        self.look_up().await?;
-        let mut replicas: Vec<_> = self.known().replicas.values().cloned().collect();
+        let at = self.0.known().at;
+        match at {
+            None => self.0.look_up().await?,
+            Some(at) if at.elapsed() >= FRESH => self.look_up_beside(),
+            Some(_) => {}
+        }
+        let mut replicas: Vec<_> = self.0.known().replicas.values().cloned().collect();
         replicas.sort_by_cached_key(|replica| (replica.rests(), replica.calls(), fastrand::u32(..)));
         Ok(replicas)
     }
 
+    /// Nobody waits for it where somebody is known.
+    #[expect(clippy::disallowed_methods, reason = "it ends within the time of a lookup")]
+    fn look_up_beside(&self) {
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move { inner.look_up().await });
+    }
+}
+
+impl Inner {
+    /// One looks, the others wait for what it finds.
     async fn look_up(&self) -> Result<(), TargetError> {
-        let at = self.known().at;
-        if at.is_some_and(|at| at.elapsed() < FRESH) {
+        let before = self.known().at;
+        let _looking = self.looking.lock().await;
+        if self.known().at != before {
             return Ok(());
         }
-        // One looks; the others go on with what is known, if anything is.
-        let _looking = match (self.looking.try_lock(), at) {
-            (Ok(looking), _) => looking,
-            (Err(_), Some(_)) => return Ok(()),
-            (Err(_), None) => self.looking.lock().await,
-        };
-        if self.known().at != at {
-            return Ok(());
-        }
-        let mut found = Vec::new();
-        for (index, target) in self.targets.iter().enumerate() {
+        let lookups = self.targets.iter().enumerate().map(|(index, target)| async move {
             let looked_up = timeout(LOOKUP, lookup_host(target.authority())).await;
-            let addresses = looked_up.ok().and_then(Result::ok).into_iter().flatten();
-            found.extend(addresses.take(MAX_ADDRESSES).map(|address| (index, address)));
-        }
+            let addresses: Vec<_> =
+                looked_up.ok().and_then(Result::ok).into_iter().flatten().take(MAX_ADDRESSES).collect();
+            addresses.into_iter().map(|address| (index, address)).collect::<Vec<_>>()
+        });
+        let found = futures::future::join_all(lookups).await.concat();
         self.take(&found)
     }
 
@@ -123,26 +139,28 @@ impl Replica {
         failed.is_some_and(|at| at.elapsed() < REST)
     }
 
-    /// Says whether the connection held.
-    pub(crate) fn held(&self, held: bool) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = (!held).then(Instant::now);
-    }
-
     /// Begins a call.
     pub(crate) fn call(self: &Arc<Self>) -> Call {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Call(Arc::clone(self))
+        Call { replica: Arc::clone(self), is_answered: false }
     }
 }
 
 impl Call {
     pub(crate) fn channel(&self) -> Channel {
-        self.0.channel.clone()
+        self.replica.channel.clone()
+    }
+
+    /// Whatever it answered, it is there.
+    pub(crate) fn was_answered(&mut self) {
+        self.is_answered = true;
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.replica.calls.fetch_sub(1, Ordering::Relaxed);
+        let failed = (!self.is_answered).then(Instant::now);
+        *self.replica.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
     }
 }

@@ -72,7 +72,7 @@ impl v1::dispatcher_server::Dispatcher for Server {
     ) -> Result<Response<v1::DispatchResponse>, Status> {
         let _working = self.shutdown.working();
         if self.shutdown.draining().is_cancelled() {
-            return Err(Status::unavailable("this process stops"));
+            return Err(failure::stopping());
         }
         let v1::DispatchRequest { event, delivery } = request.into_inner();
         let read = || {

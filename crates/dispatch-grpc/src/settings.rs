@@ -49,7 +49,15 @@ pub(crate) struct TlsSettings {
 impl GrpcSettings {
     pub(crate) fn targets(&self, cx: &OpenContext) -> Result<Vec<Target>, BoxError> {
         let tls = self.tls.as_ref().map(|tls| tls.resolved(cx)).transpose()?;
-        let target = |address: &String| Ok(Target::new(address, tls.clone())?);
+        let target = |address: &String| {
+            let target = Target::new(address, tls.clone())?;
+            match self.token.is_some() && target.is_exposed() {
+                true => Err(BoxError::from(format!(
+                    "{address}: expected https://, or anybody on the way could read the token"
+                ))),
+                false => Ok(target),
+            }
+        };
         self.endpoints.iter().map(target).collect()
     }
 }

@@ -36,11 +36,11 @@ impl Capacity {
         }
     }
 
-    /// Waits until there is less room than these places stand for.
-    pub(crate) async fn is_exceeded(&self, places: &[OwnedSemaphorePermit]) {
+    /// Waits until there is less room than the places that are taken stand for.
+    pub(crate) async fn is_exceeded(&self, free: &Semaphore) {
         let Some(mut now) = self.now.clone() else { return std::future::pending().await };
-        let least = places.len();
-        if now.wait_for(|capacity| *capacity < least).await.is_err() {
+        let is_exceeded = |capacity: &usize| *capacity < self.concurrency - free.available_permits();
+        if now.wait_for(is_exceeded).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -72,8 +72,8 @@ mod tests {
         drop(in_hand);
         capacity.bound(&free, &mut rest).await;
         assert_eq!(rest.len(), 1);
-        assert!(capacity.is_exceeded(&rest).now_or_never().is_none());
+        assert!(capacity.is_exceeded(&free).now_or_never().is_none());
         say.send(0).unwrap();
-        capacity.is_exceeded(&rest).await;
+        capacity.is_exceeded(&free).await;
     }
 }

@@ -50,11 +50,14 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
     match ended {
         Ended::Answered(Ok(_)) => Verdict::Done,
         Ended::Answered(Err(DispatchError::Permanent { .. })) => Verdict::Dead(DeadReason::Permanent),
+        // Not the destination's failure: only the time runs out.
+        Ended::Answered(Err(DispatchError::Interrupted { .. })) if at.elapsed < retry.budget.0 => {
+            again(at, retry, Duration::ZERO)
+        }
         _ if is_exhausted(at, retry) => Verdict::Dead(DeadReason::Exhausted),
         Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
             again(at, retry, (*asked).min(MAX_RETRY_AFTER))
         }
-        Ended::Answered(Err(DispatchError::Interrupted { .. })) => again(at, retry, Duration::ZERO),
         _ => again(at, retry, backoff(at, retry)),
     }
 }
@@ -114,6 +117,15 @@ mod tests {
         check(&Ended::Answered(Ok(Done::default())), 9, 99_999, 0.0, Verdict::Done);
         let permanent = Ended::Answered(Err(DispatchError::permanent("testing", "x")));
         check(&permanent, 1, 0, 0.0, Verdict::Dead(DeadReason::Permanent));
+    }
+
+    #[test]
+    fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
+        let cut = Ended::Answered(Err(DispatchError::interrupted("testing", "x")));
+        let once = RetrySettings { attempts: Some(1), ..RETRY };
+        let at = |elapsed| Circumstances { attempt: 7, elapsed: Duration::from_secs(elapsed), chance: 1.0 };
+        assert_eq!(verdict(&cut, at(5), &once), Verdict::Again(Duration::from_secs(1)));
+        assert_eq!(verdict(&cut, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
     }
 
     #[test]

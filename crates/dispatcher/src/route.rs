@@ -50,13 +50,13 @@ pub(crate) async fn run(
     loop {
         let next = async {
             let mut places = take(&free).await;
+            capacity.bound(&free, &mut places).await;
             places.truncate(pace.ready(places.len()).await);
             places.truncate(attempting.breaker.ready(places.len()).await);
-            capacity.bound(&free, &mut places).await;
             let deliveries = tokio::select! {
                 deliveries = consumer.next(places.len()) => deliveries,
                 // Asked for too much: what is taken goes back, and the loop asks anew.
-                () = capacity.is_exceeded(&places) => Ok(Vec::new()),
+                () = capacity.is_exceeded(&free) => Ok(Vec::new()),
             };
             (deliveries, places)
         };

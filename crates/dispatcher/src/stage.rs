@@ -7,6 +7,7 @@ use anyhow::ensure;
 use clap::Parser;
 use dispatch::Registry;
 use event_model::{Clock, SystemClock};
+use grpc::Door;
 use queue::{EventQueue, UNROUTED};
 use service::{Readiness, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, Routes, Tree};
@@ -62,6 +63,7 @@ pub fn main(registry: &Registry) -> ExitCode {
     };
     if args.stage.check {
         return service::run(|_| async move {
+            plan.operator.as_ref().map(Door::check).transpose()?;
             let (shared, folder) = (Sharing::by(plan.operator.as_ref()).shared, plan.tree.folder());
             let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;

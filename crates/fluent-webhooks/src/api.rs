@@ -14,13 +14,14 @@ use grpc::{Caller, MAX_MESSAGE, Target, TlsTarget};
 use operator::{Held, Operator};
 use service::Shutdown;
 use settings::OperatorSettings;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::StdError;
 use tonic::metadata::{Ascii, MetadataValue};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
+use wire::v1;
 use wire::v1::operator_client::OperatorClient;
 
 use crate::cli::Common;
@@ -63,10 +64,9 @@ pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown)
     }
     let tree = open::tree(&common.config)?;
     if let Some(address) = tree.operator()?.as_ref().and_then(open_to_us)
-        && answers(address).await
+        && let Some(api) = answers(address).await
     {
-        let channel = Target::new(&format!("http://{address}"), None)?.channel()?;
-        return Ok(client(within(channel, None)));
+        return Ok(api);
     }
     let stores = match with_index {
         true => open::stores_with_index(&common.config).await?,
@@ -86,28 +86,30 @@ fn open_to_us(operator: &OperatorSettings) -> Option<SocketAddr> {
     asks_for_nothing.then_some(operator.grpc)
 }
 
-async fn answers(address: SocketAddr) -> bool {
-    matches!(timeout(HERE_WITHIN, TcpStream::connect(address)).await, Ok(Ok(_)))
+/// The API there, if that is what listens there: a dispatcher has none.
+async fn answers(address: SocketAddr) -> Option<Api> {
+    let channel = Target::new(&format!("http://{address}"), None).and_then(|target| target.channel()).ok()?;
+    let mut api = client(within(channel, None));
+    let nothing = v1::GetDeadLetterRequest { id: 0, body: false };
+    match timeout(HERE_WITHIN, api.get_dead_letter(nothing)).await {
+        Ok(Err(status)) if status.code() == Code::NotFound => Some(api),
+        _ => None,
+    }
 }
 
 fn at(server: &str, args: &ServerArgs) -> anyhow::Result<Api> {
     let identity = args.certificate.clone().zip(args.key.clone());
     let has_tls = server.starts_with("https://") || args.ca.is_some() || identity.is_some();
     let tls = has_tls.then(|| TlsTarget { ca: args.ca.clone(), identity, name: None });
-    let channel = Target::new(server, tls).and_then(|target| target.channel());
-    let channel = channel.with_context(|| format!("--server {server}"))?;
+    let target = Target::new(server, tls).with_context(|| format!("--server {server}"))?;
+    let channel = target.channel().with_context(|| format!("--server {server}"))?;
     let Some(file) = &args.token else { return Ok(client(within(channel, None))) };
     let token = std::fs::read_to_string(file).with_context(|| format!("reading token {}", file.display()))?;
-    if server.starts_with("http://") && !is_here(server) {
+    if target.is_exposed() {
         bail!("--server {server}: expected https://, or anybody on the way could read the token");
     }
     let authorization = grpc::bearer(token.trim()).with_context(|| format!("token {}", file.display()))?;
     Ok(client(within(channel, Some(authorization))))
-}
-
-fn is_here(server: &str) -> bool {
-    let host = server.trim_start_matches("http://").rsplit_once(':').map_or(server, |(host, _)| host);
-    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
 }
 
 fn client(wire: Wire) -> Api {

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use dispatch::Registry;
+use service::Shutdown;
 
 use crate::api::ServerArgs;
 use crate::commands::letters::Which;
@@ -187,30 +188,30 @@ impl Cli {
             Command::Events { common, command } => {
                 service::run(|shutdown| commands::events::run(common, command, shutdown))
             }
-            Command::Status { common } => service::run(|shutdown| commands::status::run(common, shutdown)),
+            Command::Status { common } => asked(|shutdown| commands::status::run(common, shutdown)),
             Command::Deliveries { common, args } => {
-                service::run(|shutdown| commands::deliveries::list(common, args, shutdown))
+                asked(|shutdown| commands::deliveries::list(common, args, shutdown))
             }
             Command::Tail { common, filter } => {
                 service::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))
             }
             Command::DeadLetters { common, command } => {
-                service::run(|shutdown| commands::letters::run(common, command, Which::Dead, shutdown))
+                asked(|shutdown| commands::letters::run(common, command, Which::Dead, shutdown))
             }
             Command::Unrouted { common, command } => {
-                service::run(|shutdown| commands::letters::run(common, command, Which::Unrouted, shutdown))
+                asked(|shutdown| commands::letters::run(common, command, Which::Unrouted, shutdown))
             }
             Command::Quarantine { common, command } => {
-                service::run(|shutdown| commands::quarantine::run(common, command, shutdown))
+                asked(|shutdown| commands::quarantine::run(common, command, shutdown))
             }
             Command::Refused { common, command } => {
-                service::run(|shutdown| commands::refused::run(common, command, shutdown))
+                asked(|shutdown| commands::refused::run(common, command, shutdown))
             }
             Command::Replay { common, args } => {
-                service::run(|shutdown| commands::replay::run(common, args, shutdown))
+                asked(|shutdown| commands::replay::run(common, args, shutdown))
             }
             Command::Audit { common, limit } => {
-                service::run(|shutdown| commands::audit::run(common, limit, shutdown))
+                asked(|shutdown| commands::audit::run(common, limit, shutdown))
             }
             Command::Operator(args) => commands::operate::run(&args),
             Command::Completion { shell } => {
@@ -220,7 +221,7 @@ impl Cli {
                 ExitCode::SUCCESS
             }
             Command::Routes { common, command } => {
-                service::run(|shutdown| commands::routes::run(common, command, shutdown))
+                asked(|shutdown| commands::routes::run(common, command, shutdown))
             }
             Command::Salvage { common, file } => service::run(|_| commands::salvage::run(common, file)),
             Command::Cluster { common, command } => service::run(|_| commands::cluster::run(common, command)),
@@ -228,4 +229,16 @@ impl Cli {
             Command::Schema => service::code(commands::schema::run(registry)),
         }
     }
+}
+
+/// Runs a command that somebody waits for: they may end it.
+fn asked<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    service::run(|shutdown| async move {
+        let draining = shutdown.draining();
+        let ended = draining.run_until_cancelled(work(shutdown)).await;
+        ended.unwrap_or_else(|| Err(anyhow::anyhow!("ended by a signal: what was done stays so")))
+    })
 }

@@ -96,6 +96,11 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What others wrote, without what a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
 /// A text, or nothing where it is empty.
 pub(crate) fn or_null(text: &str) -> serde_json::Value {
     if text.is_empty() { serde_json::Value::Null } else { text.into() }

@@ -42,7 +42,7 @@ pub(crate) async fn follow<T: Tells>(
             Ok(None) => break,
             Err(status) => {
                 bar.abandon();
-                bail!("{}, after {} of {}", output::said(&status), last.done, last.total);
+                bail!("{}, after {}", output::said(&status), last.done);
             }
         }
         if last.total > 0 {

@@ -5,18 +5,23 @@
 //! must not tell by its time whether an account is listed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_model::{Accounts, Inbound};
 use queue::{EventQueue, RefusedWebhook};
 use service::Shutdown;
 use telemetry::Chain;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 /// Most webhooks that wait to be held, and bytes of the largest: a flood of forgeries
 /// costs no more memory than that. Beyond it they are refused like all others, and
 /// counted only.
 const WAITING: usize = 64;
 const LARGEST: usize = 256 << 10;
+
+/// How long to rest after holding those: at most 640 a second.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The way into the hold.
 #[derive(Clone, Debug)]
@@ -51,12 +56,19 @@ async fn run(
     queue: Arc<dyn EventQueue>,
     accounts: Arc<Accounts>,
 ) {
-    while let Some((inbound, reason)) = inbox.recv().await {
-        // A stranger's body is kept nowhere.
-        let Some(account) = accounts.claimed_by(&inbound.body) else { continue };
-        let webhook = RefusedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
-        if let Err(error) = queue.stores().refused().hold(webhook).await {
-            tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
-        }
+    let mut some = Vec::with_capacity(WAITING);
+    while inbox.recv_many(&mut some, WAITING).await > 0 {
+        let holding = some.drain(..).map(|(inbound, reason)| hold(&*queue, &accounts, inbound, reason));
+        futures::future::join_all(holding).await;
+        sleep(PAUSE).await;
+    }
+}
+
+async fn hold(queue: &dyn EventQueue, accounts: &Accounts, inbound: Inbound, reason: &'static str) {
+    // A stranger's body is kept nowhere.
+    let Some(account) = accounts.claimed_by(&inbound.body) else { return };
+    let webhook = RefusedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
+    if let Err(error) = queue.stores().refused().hold(webhook).await {
+        tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
     }
 }

@@ -15,6 +15,7 @@ use settings::OnMalformed;
 use telemetry::Chain;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
+use verifier::Rejection;
 
 use crate::answer::{Refused, accepted, quarantined};
 use crate::{Bounds, Ports};
@@ -78,6 +79,10 @@ impl Receiving {
         let verified = match self.ports.verifier.verify(inbound) {
             Ok(verified) => verified,
             Err(rejection) => {
+                // Without a signature it will never verify.
+                if rejection == Rejection::Missing {
+                    return Err(rejection.into());
+                }
                 let received_at = self.ports.clock.now();
                 return Err(self.held(Inbound { body, headers, received_at }, rejection.into()));
             }

@@ -78,6 +78,16 @@ impl Door {
         Ok(Self { listener, tls, access })
     }
 
+    /// Reads what the settings name, and does not bind.
+    pub fn check(settings: &OperatorSettings) -> anyhow::Result<()> {
+        Access::open(settings)?;
+        let files = settings
+            .tls
+            .as_ref()
+            .map(|tls| settings::ServerTls { certificate: tls.certificate.clone(), key: tls.key.clone() });
+        files.map(Certificate::load).transpose().map(drop)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()

@@ -1,6 +1,6 @@
 //! The caller's side: how another process is reached.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,6 +78,14 @@ impl Target {
     pub fn authority(&self) -> String {
         let port = self.uri.port_u16().unwrap_or(if self.is_plain() { 80 } else { 443 });
         format!("{}:{port}", self.uri.host().unwrap_or_default())
+    }
+
+    /// Whether somebody on the way could read what is said.
+    pub fn is_exposed(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.is_plain() && !is_here
     }
 
     fn is_plain(&self) -> bool {

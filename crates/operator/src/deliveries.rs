@@ -15,8 +15,9 @@ use crate::{Operator, failure, pages};
 /// How often whoever watches is told.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How much later than its end an attempt may be written down: looked at again so long.
-const OVERLAP: Duration = Duration::from_secs(5);
+/// How much later than its end an attempt may be written down, with clocks that are
+/// apart: looked at again so long.
+const OVERLAP: Duration = Duration::from_mins(1);
 
 /// Most attempts that are told at once. More in that time are left out, and the
 /// newest shown: nobody reads so fast.

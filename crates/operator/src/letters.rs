@@ -1,6 +1,6 @@
 //! Dead letters and unrouted events: one store, two views.
 
-use queue::{DeadLetter, DeadQuery, DeadReason, QueueError, UNROUTED};
+use queue::{DeadLetter, DeadQuery, DeadReason, PAGE_BYTES, QueueError, UNROUTED};
 use tonic::Status;
 use wire::v1;
 
@@ -12,7 +12,7 @@ use crate::{Operator, failure, pages};
 const TOGETHER: usize = 500;
 
 /// Most numbers of one selection.
-const MAX_IDS: usize = 10_000;
+pub(crate) const MAX_IDS: usize = 10_000;
 
 /// Which letters a call touches.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Operator {
         let query = DeadQuery { after, limit, ..query(request.filter.unwrap_or_default())? };
         let found = self.found(query).await.map_err(|error| failure::queue(&error))?;
         Ok(v1::ListDeadLettersResponse {
-            next_page_token: pages::next(found.last().map(|letter| letter.id), found.len() == limit),
+            next_page_token: pages::next(found.last().map(|letter| letter.id), is_cut(&found, limit)),
             letters: found.iter().map(|letter| described(letter, false)).collect(),
         })
     }
@@ -111,6 +111,12 @@ impl Operator {
     }
 }
 
+/// Whether there may be more.
+fn is_cut(found: &[DeadLetter], limit: usize) -> bool {
+    let bytes: usize = found.iter().map(|letter| letter.event.body().len()).sum();
+    found.len() == limit || bytes >= PAGE_BYTES
+}
+
 /// What a filter asks for.
 pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
     let reason = match filter.reason.as_str() {
@@ -120,6 +126,10 @@ pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
             Status::invalid_argument(expected)
         })?),
     };
+    if filter.unrouted && !filter.route.is_empty() {
+        let why = "filter: expected `unrouted` or `route`: no route has matched what is unrouted";
+        return Err(Status::invalid_argument(why));
+    }
     let unrouted = || Some(UNROUTED.to_owned());
     let (route, not_route) =
         if filter.unrouted { (unrouted(), None) } else { (set(filter.route), unrouted()) };

@@ -37,7 +37,7 @@ impl Operator {
         what: Value,
         work: impl Future<Output = Result<R, Status>>,
     ) -> Answer<R> {
-        let begun = self.begin(request, action, what).await?;
+        let (_working, begun) = (self.0.shutdown.working(), self.begin(request, action, what).await?);
         let result = work.await;
         match &result {
             Ok(_) => begun.end(1, 0, "done").await,
@@ -53,6 +53,10 @@ impl Operator {
         ids: &[u64],
         work: impl Future<Output = Result<v1::Tally, Status>>,
     ) -> Result<Option<v1::Tally>, Status> {
+        if ids.len() > letters::MAX_IDS {
+            return Err(Status::invalid_argument("ids: expected at most 10000"));
+        }
+        let _working = self.0.shutdown.working();
         let begun = self.begin(request, action, json!({ "ids": ids })).await?;
         let result = work.await;
         match &result {

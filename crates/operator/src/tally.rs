@@ -1,11 +1,13 @@
 //! Long work: how far it is, while somebody listens.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::Stream;
 use service::Shutdown;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -16,6 +18,9 @@ use crate::audit::Begun;
 /// How often whoever waits is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
+/// How long whoever waits may take to read the last word.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// What a method that takes long answers with.
 pub(crate) type Tallies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -23,6 +28,8 @@ pub(crate) type Tallies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 #[derive(Debug)]
 pub(crate) struct Teller {
     pub(crate) tally: v1::Tally,
+    /// The same, for the audit log, should the work be cut off.
+    so_far: Arc<Mutex<v1::Tally>>,
     told: Instant,
     to: mpsc::Sender<Result<v1::Tally, Status>>,
 }
@@ -72,6 +79,7 @@ impl Teller {
 
     /// Tells how far it is, if it is time; an end where nobody listens.
     pub(crate) async fn tell(&mut self) -> Result<(), Gone> {
+        self.tally.clone_into(&mut self.so_far.lock().unwrap_or_else(PoisonError::into_inner));
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             self.to.send(Ok(self.tally.clone())).await.map_err(|_| Gone)?;
@@ -93,13 +101,23 @@ where
     F: Future<Output = (Teller, Result<(), Ended>)> + Send + 'static,
 {
     let (to, tallies) = mpsc::channel(1);
-    let work = work(Teller { tally: v1::Tally::default(), told: Instant::now(), to });
+    let (so_far, last_words): (Arc<Mutex<v1::Tally>>, _) = (Arc::default(), to.clone());
+    let teller =
+        Teller { tally: v1::Tally::default(), so_far: Arc::clone(&so_far), told: Instant::now(), to };
+    let work = work(teller);
     let draining = shutdown.draining();
     shutdown.spawn(async move {
-        let Some((teller, result)) = draining.run_until_cancelled(work).await else { return };
+        let Some((teller, result)) = draining.run_until_cancelled(work).await else {
+            let cut_off = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(begun) = begun {
+                begun.end(cut_off.done, cut_off.failed, "cut off, after at least so many").await;
+            }
+            let stops = Status::unavailable(format!("this server stops, after {} were done", cut_off.done));
+            return last_word(&last_words, Err(stops)).await;
+        };
         let (done, failed) = (teller.tally.done, teller.tally.failed);
         let (outcome, last) = match result {
-            Ok(()) => ("done".to_owned(), Some(Ok(teller.tally))),
+            Ok(()) => ("done".to_owned(), Some(Ok(teller.tally.clone()))),
             Err(Ended::Gone) => ("the caller went away".to_owned(), None),
             Err(Ended::Failed(status)) => (status.message().to_owned(), Some(Err(status))),
         };
@@ -107,8 +125,13 @@ where
             begun.end(done, failed, &outcome).await;
         }
         if let Some(last) = last {
-            let _ = teller.to.send(last).await;
+            last_word(&last_words, last).await;
         }
     });
     Box::pin(ReceiverStream::new(tallies).map(move |tally| tally.map(wrap)))
+}
+
+/// Says how it ended. Who does not read does not keep the process from ending.
+async fn last_word(to: &mpsc::Sender<Result<v1::Tally, Status>>, word: Result<v1::Tally, Status>) {
+    let _ = timeout(LAST_WORD, to.send(word)).await;
 }

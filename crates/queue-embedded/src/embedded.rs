@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::beside::Beside;
 use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
+use crate::beside::refused::HoldInGroups;
 use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
 use crate::file::schema::{WORKING, connect_to_read, last_position, meta, set_meta};
@@ -36,6 +37,7 @@ pub struct Embedded {
     shared: Arc<Shared>,
     beside: Beside,
     quarantine: KeepInGroups,
+    refused: HoldInGroups,
     threads: Mutex<Vec<JoinHandle<()>>>,
     set_aside: Option<PathBuf>,
     _lock: File,
@@ -58,10 +60,12 @@ impl Embedded {
         door::recover(&mut sql, &shared).map_err(wrap)?;
         // What the process before said of its routes is over.
         set_meta(&sql, WORKING, "[]").map_err(wrap)?;
+        let limit = options.retention.bytes;
         let threads = start(sql, jobs, last, &shared, options).map_err(wrap)?;
         let beside = Beside::open(&path, None).map_err(wrap)?;
         Ok(Self {
             quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
+            refused: HoldInGroups::new(beside.clone(), Arc::clone(&shared), limit),
             beside,
             shared,
             threads: Mutex::new(threads),
@@ -243,7 +247,7 @@ impl Stores for Embedded {
     }
 
     fn refused(&self) -> &dyn RefusedHold {
-        &self.beside
+        &self.refused
     }
 
     fn replay<'a>(

@@ -1,11 +1,12 @@
 //! A file of an older format is taken over with all it holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_model::SystemClock;
-use queue::EventQueue;
 use queue::conformance::event;
-use queue_embedded::{Embedded, Options};
+use queue::{Attempt, AttemptQuery, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict};
+use queue_embedded::{Beside, Embedded, Options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_a_file_without_refs_are_found() {
@@ -19,12 +20,55 @@ async fn events_of_a_file_without_refs_are_found() {
     queue.close().await;
     drop(queue);
     let sql = rusqlite::Connection::open(&path).unwrap();
-    sql.execute_batch("DROP TABLE refs; UPDATE meta SET value = 1 WHERE key = 'format';").unwrap();
+    let before = "DROP TABLE refs; DROP TABLE refused; DROP INDEX attempts_by_end; UPDATE meta SET value = 1 WHERE key = 'format';";
+    sql.execute_batch(before).unwrap();
     drop(sql);
 
     let queue = open();
     queue.publish(event("LATER", "HD_7")).await.unwrap();
     let stories = queue.stores().history().find("HD_7", 9).await.unwrap();
     assert_eq!(stories.iter().map(|story| story.name.as_str()).collect::<Vec<_>>(), ["LATER", "E"]);
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    let queue = open();
+    queue.publish(event("E", "HD_1")).await.unwrap();
+    let route = Route {
+        name: "r".to_owned(),
+        filter: Terms::default().into(),
+        start: Start::Beginning,
+        lease: Duration::from_secs(5),
+    };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    let delivery = consumer.next(1).await.unwrap().remove(0);
+    let attempt = Attempt {
+        started_at: delivery.first_attempt_at,
+        took: Duration::from_millis(3),
+        outcome: Outcome::Done,
+        status: None,
+        detail: None,
+    };
+    delivery.ticket.settle(Settlement { verdict: Verdict::Done, attempt }).await.unwrap();
+    drop(consumer);
+    queue.close().await;
+    drop(queue);
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let before =
+        "DROP TABLE refused; DROP INDEX attempts_by_end; UPDATE meta SET value = 2 WHERE key = 'format';";
+    sql.execute_batch(before).unwrap();
+    drop(sql);
+    let said = Beside::open(&path, None).unwrap_err().to_string();
+    assert!(said.contains("start the service anew"), "{said}");
+
+    let queue = open();
+    assert!(queue.set_aside().is_none());
+    let query = AttemptQuery { limit: 5, ..AttemptQuery::default() };
+    assert_eq!(queue.stores().history().attempts(query).await.unwrap().attempts.len(), 1);
+    assert_eq!(queue.stores().refused().count().await.unwrap().webhooks, 0);
     queue.close().await;
 }

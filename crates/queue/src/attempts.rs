@@ -23,7 +23,8 @@ pub struct AttemptQuery {
     pub until: Option<Timestamp>,
     /// Older than the page before: its [`AttemptPage::next`].
     pub before: Option<u64>,
-    /// At least one, and about so many.
+    /// About so many. A page can have fewer, or none, with more behind it: so much
+    /// was looked through.
     pub limit: usize,
 }
 

@@ -28,6 +28,10 @@ pub struct DeadLetter {
     pub redrive: u32,
 }
 
+/// About so many bytes of bodies a page has at most, however many were asked for: a
+/// page that is cut short by it is never empty.
+pub const PAGE_BYTES: usize = 16 << 20;
+
 /// Which dead letters. What is not set leaves out nothing.
 #[derive(Clone, Debug)]
 pub struct DeadQuery {
@@ -99,7 +103,8 @@ impl DeadQuery {
 /// Dead letters. They never expire by age, but for those of
 /// [`UNROUTED`](crate::UNROUTED), which go with their events.
 pub trait DeadLetters: fmt::Debug + Send + Sync {
-    /// In order of their ids.
+    /// In order of their ids; fewer than asked for where their bodies are more than
+    /// [`PAGE_BYTES`], none only at the end.
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>>;
 
     /// One of them.

@@ -39,7 +39,7 @@ pub use crate::delivery::{
 };
 pub use crate::error::{BoxError, QueueError};
 pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
-pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery};
+pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
 pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::stores::{

@@ -37,8 +37,9 @@ pub trait Stores: fmt::Debug + Send + Sync {
     fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Hands events that were received before to `route` once more, with fresh
-    /// attempts; says of each what became of that. What the route is done with is
-    /// left out, but for `again`; so is what it has still before it.
+    /// attempts; says of each what became of that. What the route is done with, or has
+    /// as a dead letter, is left out, but for `again`; what it has still before it
+    /// always is.
     fn replay<'a>(
         &'a self,
         route: &'a str,
@@ -56,6 +57,10 @@ pub enum Replayed {
     Done,
     /// It comes to the route by itself, or is being attempted.
     Ahead,
+    /// It is a dead letter of the route's, to be redriven.
+    Dead,
+    /// It is no longer kept.
+    Gone,
 }
 
 /// How soon a pause holds for deliveries that are asked for.

@@ -27,7 +27,7 @@ impl Dispatcher for SubscriptionDispatcher {
     type Settings = SubscriptionSettings;
 
     async fn open(settings: SubscriptionSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        if settings.timeout > settings.longest {
+        if settings.timeout() > settings.longest() {
             return Err("subscription.timeout: expected no longer than `longest`".into());
         }
         let switchboard = cx.shared::<Switchboard>();
@@ -44,15 +44,14 @@ impl Dispatcher for SubscriptionDispatcher {
             Ok(in_hand) => in_hand,
             Err(delivered) => self.give_later(*delivered).await?,
         };
-        let mut until = Instant::now() + self.settings.timeout;
+        let mut until = Instant::now() + self.settings.timeout();
         loop {
             match timeout_at(until, &mut in_hand.outcome).await {
                 Ok(Ok(outcome)) => return answer(outcome),
                 Ok(Err(_)) => return Err(DispatchError::interrupted(ACTION, "the subscriber went away")),
                 Err(_) => {
-                    let said = in_hand.progress().map(|at| at + self.settings.timeout);
+                    let said = in_hand.progress().map(|at| at + self.settings.timeout());
                     let Some(later) = said.filter(|later| *later > until) else {
-                        in_hand.expire();
                         return Err(DispatchError::transient(ACTION, "not settled in time"));
                     };
                     until = later;
@@ -63,8 +62,7 @@ impl Dispatcher for SubscriptionDispatcher {
 
     /// In all; without a word it is shorter, and kept here.
     fn timeout(&self) -> Duration {
-        let SubscriptionSettings { longest, .. } = self.settings;
-        longest
+        self.settings.longest()
     }
 }
 
@@ -92,7 +90,7 @@ impl SubscriptionDispatcher {
             cx.attempt,
             &cx.idempotency_key,
             cx.started_at,
-            self.settings.timeout,
+            self.settings.timeout(),
             cx.trace,
         );
         Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }

@@ -69,7 +69,8 @@ impl Subscriber {
     }
 }
 
-/// A delivery in a subscriber's hand. Dropping it takes it back.
+/// A delivery in a subscriber's hand. Dropping it unsettled takes it back, and tells the
+/// subscriber.
 #[derive(Debug)]
 pub(crate) struct InHand {
     line: Arc<Line>,
@@ -86,7 +87,7 @@ impl Line {
 
     /// How long a delivery may be in hand, without progress and in all.
     pub(crate) fn times(&self) -> (Duration, Duration) {
-        (self.settings.timeout, self.settings.longest)
+        (self.settings.timeout(), self.settings.longest())
     }
 
     fn lock(&self) -> MutexGuard<'_, Subscribers> {
@@ -163,21 +164,17 @@ impl InHand {
     pub(crate) fn progress(&self) -> Option<Instant> {
         self.line.lock().all.get(&self.subscriber)?.in_hand.get(&self.number)?.progress
     }
-
-    /// Takes it back, and tells the subscriber.
-    pub(crate) fn expire(self) {
-        let response = Response::Expired(v1::subscribe_response::Expired { numbers: vec![self.number] });
-        if let Some(subscriber) = self.line.lock().all.get(&self.subscriber) {
-            let _ = subscriber.answers.try_send(Ok(v1::SubscribeResponse { response: Some(response) }));
-        }
-    }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
         let mut subscribers = self.line.lock();
-        if let Some(subscriber) = subscribers.all.get_mut(&self.subscriber) {
-            subscriber.in_hand.remove(&self.number);
+        if let Some(subscriber) = subscribers.all.get_mut(&self.subscriber)
+            && subscriber.in_hand.remove(&self.number).is_some()
+        {
+            // Not settled: it was taken back.
+            let response = Response::Expired(v1::subscribe_response::Expired { numbers: vec![self.number] });
+            let _ = subscriber.answers.try_send(Ok(v1::SubscribeResponse { response: Some(response) }));
         }
         drop(subscribers);
         self.line.room.notify_waiters();

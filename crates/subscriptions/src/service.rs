@@ -95,17 +95,18 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
     }
 }
 
-/// Hears a subscriber out, until it is gone or everything is settled.
+/// Hears a subscriber out, until it is gone, or this server stops and everything is
+/// settled.
 async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown: &Shutdown) -> &'static str {
     let (draining, patience, answers) =
         (shutdown.draining(), shutdown.out_of_patience(), seat.answers.clone());
     let (mut drains, mut gone, mut over) =
         (pin!(draining.cancelled()), pin!(answers.closed()), pin!(patience.cancelled()));
     let mut unread = pin!(seat.given_up.notified());
-    let (mut has_more, mut takes_more) = (true, true);
+    let mut takes_more = true;
     while takes_more || !seat.is_empty() {
         tokio::select! {
-            message = asked.message(), if has_more => match message {
+            message = asked.message() => match message {
                 Ok(Some(message)) => {
                     if let Err(status) = hear(&seat, message.request, takes_more) {
                         let _ = seat.answers.try_send(Err(status));
@@ -113,7 +114,8 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
                     }
                     continue;
                 }
-                Ok(None) => has_more = false,
+                // It can settle nothing more: what is in hand comes again.
+                Ok(None) => return "it asked for no more",
                 Err(_) => return "its connection broke",
             },
             () = &mut gone => return "it went away",
@@ -126,11 +128,8 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
         takes_more = false;
         seat.set_credits(0);
     }
-    if has_more {
-        let _ = seat.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
-        return "this server stops";
-    }
-    "it asked for no more"
+    let _ = seat.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
+    "this server stops"
 }
 
 fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {

@@ -7,30 +7,38 @@ use serde::de::{Deserializer, Error};
 /// Longest that one event may be in a handler's hands.
 const MAX_LONGEST: Duration = Duration::from_hours(1);
 
+/// How long an event may be in hand where the settings say nothing.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_mins(10);
+
 /// The route's `subscription:` table.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SubscriptionSettings {
     /// How long an event may be in a handler's hands without being settled and
-    /// without progress, as `30s`.
+    /// without progress; 30s where this says nothing.
     #[serde(deserialize_with = "time")]
-    #[schemars(with = "String")]
-    pub(crate) timeout: Duration,
-    /// How long in all; at most 1h.
+    #[schemars(with = "Option<String>")]
+    timeout: Option<Duration>,
+    /// How long in all; at most 1h, and 10m where this says nothing.
     #[serde(deserialize_with = "time")]
-    #[schemars(with = "String")]
-    pub(crate) longest: Duration,
+    #[schemars(with = "Option<String>")]
+    longest: Option<Duration>,
 }
 
-impl Default for SubscriptionSettings {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), longest: Duration::from_mins(10) }
+impl SubscriptionSettings {
+    pub(crate) fn timeout(self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    pub(crate) fn longest(self) -> Duration {
+        self.longest.unwrap_or(LONGEST)
     }
 }
 
-fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     let read = humantime::parse_duration(&text).ok();
     let fits = read.filter(|time| !time.is_zero() && *time <= MAX_LONGEST);
-    fits.ok_or_else(|| D::Error::custom("expected a time such as 30s, at most 1h"))
+    fits.map(Some).ok_or_else(|| D::Error::custom("expected a time such as 30s, at most 1h"))
 }

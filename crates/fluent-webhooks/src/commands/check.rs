@@ -1,5 +1,6 @@
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
+use grpc::Door;
 use queue::{Start, Terms};
 use serde_json::json;
 use settings::{Gateway, QueueSettings, RouteSettings, Routes, Tree};
@@ -15,6 +16,7 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     // What their tables name must be there too: secrets, templates, certificates.
+    tree.operator()?.as_ref().map(Door::check).transpose()?;
     let (everything, shared) = (Selection::everything(), Sharing::by(tree.operator()?.as_ref()).shared);
     let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;

@@ -92,12 +92,12 @@ fn row(attempt: &v1::Attempt) -> Vec<String> {
     vec![
         ended(attempt),
         attempt.route.clone(),
-        attempt.event.clone(),
-        attempt.entity.clone(),
+        output::plain(&attempt.event),
+        output::plain(&attempt.entity),
         number(attempt),
         outcome(attempt),
         took(attempt),
-        attempt.detail.clone(),
+        output::plain(&attempt.detail),
     ]
 }
 
@@ -122,13 +122,17 @@ fn tell(common: &Common, attempt: &v1::Attempt) -> anyhow::Result<()> {
     if common.json {
         return output::json_line(&describe(attempt));
     }
-    let detail = if attempt.detail.is_empty() { String::new() } else { format!(": {}", attempt.detail) };
+    let detail = if attempt.detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", output::plain(&attempt.detail))
+    };
     output::line(format!(
         "{}  {}  {}  {}  {} in {}{detail}",
         ended(attempt),
         attempt.route.bold(),
-        attempt.event,
-        attempt.entity,
+        output::plain(&attempt.event),
+        output::plain(&attempt.entity),
         outcome(attempt),
         took(attempt),
     ));

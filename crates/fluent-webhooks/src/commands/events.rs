@@ -106,7 +106,12 @@ fn state(outcome: &v1::RouteOutcome) -> Value {
 
 fn tell(story: &v1::EventStory) {
     let entity = if story.entity.is_empty() { "(no entity)" } else { &story.entity };
-    output::line(format!("{}  {}  {}", story.name.bold(), entity, story.source));
+    output::line(format!(
+        "{}  {}  {}",
+        output::plain(&story.name).bold(),
+        output::plain(entity),
+        output::plain(&story.source)
+    ));
     output::line(format!("  id        {}", story.id));
     output::line(format!("  arrived   {}", when::text(story.received_at.as_ref())));
     if !story.trace_id.is_empty() {
@@ -123,7 +128,8 @@ fn tell(story: &v1::EventStory) {
 
 fn attempt(step: &v1::Attempt) -> String {
     let again = if step.redrive > 0 { format!(" (redrive {})", step.redrive) } else { String::new() };
-    let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
+    let detail =
+        if step.detail.is_empty() { String::new() } else { format!(": {}", output::plain(&step.detail)) };
     format!(
         "{}  {}{again} attempt {}: {} in {}{detail}",
         when::text(step.started_at.as_ref()),

@@ -115,6 +115,9 @@ pub(crate) async fn run(
         Command::Redrive { selection, to } => redrive(&common, &mut api, which, selection, to).await,
         Command::Discard { selection } => {
             let selection = chosen(&mut api, which, selection, "Remove", " for good").await?;
+            if selection.is_none() {
+                return progress::ended(&common, &v1::Tally::default(), "removed", "; there was nothing");
+            }
             let answer = api.discard_dead_letters(v1::DiscardDeadLettersRequest { selection }).await;
             let tally = progress::follow(&common, answer, "removing").await?;
             progress::ended(&common, &tally, "removed", "")
@@ -133,6 +136,9 @@ async fn redrive(
         bail!("no route matched it: say which one gets it with --to ROUTE");
     }
     let selection = chosen(api, which, selection, "Deliver", " again").await?;
+    if selection.is_none() {
+        return progress::ended(common, &v1::Tally::default(), "redriven", "; there was nothing");
+    }
     let request = v1::RedriveDeadLettersRequest { selection, to: to.unwrap_or_default() };
     let answer = api.redrive_dead_letters(request).await;
     let tally = progress::follow(common, answer, "handing over").await?;
@@ -140,7 +146,7 @@ async fn redrive(
     progress::ended(common, &tally, "redriven", hint)
 }
 
-/// What a person has chosen; asks before it touches many. What comes while they think
+/// What a person has chosen, if there is anything of it; asks before it touches many. What comes while they think
 /// is not touched.
 async fn chosen(
     api: &mut Api,
@@ -150,6 +156,9 @@ async fn chosen(
     how: &str,
 ) -> anyhow::Result<Option<v1::DeadLetterSelection>> {
     let Selection { ids, all, filter, yes } = selection;
+    if !all && wire(which, filter.clone()) != wire(which, Filter::default()) {
+        bail!("a filter is for --all: expected numbers, or --all with a filter");
+    }
     if !all {
         if what == "Remove" {
             output::confirm(&format!("{what} {} event(s){how}?", ids.len()), yes)?;
@@ -160,10 +169,11 @@ async fn chosen(
     let request = v1::CountDeadLettersRequest { filter: Some(filter.clone()) };
     let v1::CountDeadLettersResponse { count, up_to } =
         output::answered(api.count_dead_letters(request).await)?;
-    if count > 0 {
-        output::confirm(&format!("{what} {count} event(s){how}?"), yes)?;
+    if count == 0 {
+        return Ok(None);
     }
-    let filter = Some(v1::DeadLetterFilter { up_to: up_to.max(1), ..filter });
+    output::confirm(&format!("{what} {count} event(s){how}?"), yes)?;
+    let filter = Some(v1::DeadLetterFilter { up_to, ..filter });
     Ok(Some(v1::DeadLetterSelection { ids: Vec::new(), filter }))
 }
 
@@ -208,12 +218,12 @@ fn list(common: &Common, letters: &[v1::DeadLetter], which: Which) -> anyhow::Re
             letter.id.to_string(),
             letter.route.clone(),
             letter.reason.clone(),
-            event.name.clone(),
-            entity(&event).unwrap_or_default(),
-            event.account,
+            output::plain(&event.name),
+            output::plain(&entity(&event).unwrap_or_default()),
+            output::plain(&event.account),
             letter.attempts.to_string(),
             when::text(letter.at.as_ref()),
-            letter.detail.clone(),
+            output::plain(&letter.detail),
         ]
     };
     let nothing = match which {
@@ -261,7 +271,7 @@ fn show(common: &Common, letter: &v1::DeadLetter, body: bool) -> anyhow::Result<
     }
     for (key, value) in described.as_object().into_iter().flatten() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        output::line(format!("{key:<12} {text}"));
+        output::line(format!("{key:<12} {}", output::plain(&text)));
     }
     Ok(())
 }

@@ -39,8 +39,8 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
         Err(error) => return service::code(Err(error)),
     };
     if args.check {
-        args.is_good();
-        return ExitCode::SUCCESS;
+        let checked = Door::check(&plan.operator);
+        return service::code(checked.map(|()| args.is_good()));
     }
     let _logs = args.start_logs();
     service::run(|shutdown| async move { plan.run(&shutdown).await })

@@ -67,7 +67,7 @@ fn list(common: &Common, refused: &[v1::Refused]) -> anyhow::Result<()> {
         vec![
             refused.id.to_string(),
             refused.reason.clone(),
-            refused.account.clone(),
+            output::plain(&refused.account),
             format!("{} bytes", refused.bytes),
             when::text(refused.received_at.as_ref()),
         ]
@@ -101,6 +101,6 @@ fn explain(common: &Common, answer: v1::ExplainRefusedResponse) -> anyhow::Resul
         refused.reason,
         when::text(refused.received_at.as_ref())
     ));
-    answer.explanation.lines().for_each(|line| output::line(format!("  {line}")));
+    answer.explanation.lines().for_each(|line| output::line(format!("  {}", output::plain(line))));
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! Attempts that have ended, and events to be replayed.
 
-use queue::{About, AttemptPage, AttemptQuery, EndedAttempt, ReceivedPage, ReceivedQuery, Replayed};
+use event_model::EventId;
+use queue::{
+    About, AttemptPage, AttemptQuery, EndedAttempt, Outcome, PAGE_BYTES, ReceivedPage, ReceivedQuery,
+    Replayed,
+};
 use rusqlite::{Connection, Row, params};
 
 use crate::beside::history::step;
@@ -10,22 +14,27 @@ use crate::file::rows::{EVENT, event, nanos, signed, unsigned};
 /// Rows read at once.
 const PAGE: usize = 500;
 
+/// Most of these for one question: the connection is also that of those who change
+/// something.
+const PAGES: usize = 20;
+
 /// What an attempt's end is looked up by.
 const END: &str = "a.started_at + a.took";
 
 pub(crate) fn list(sql: &Connection, query: &AttemptQuery) -> rusqlite::Result<AttemptPage> {
     let (mut page, mut before) = (AttemptPage::default(), query.before.map_or(i64::MAX, signed));
-    loop {
+    for _ in 0..PAGES {
         let found = ended_before(sql, query, before)?;
-        let Some((last, _)) = found.last() else { return Ok(page) };
+        let Some((last, _)) = found.last() else { return Ok(AttemptPage { next: None, ..page }) };
         before = *last;
         let taken = found.into_iter().filter_map(|(_, attempt)| attempt.filter(|it| query.takes(it)));
         page.attempts.extend(taken);
+        page.next = Some(unsigned(before));
         if page.attempts.len() >= query.limit {
-            page.next = Some(unsigned(before));
-            return Ok(page);
+            break;
         }
     }
+    Ok(page)
 }
 
 /// One page of what the file itself can tell apart. What ended in the same nanosecond
@@ -37,31 +46,45 @@ fn ended_before(
 ) -> rusqlite::Result<Vec<(i64, Option<EndedAttempt>)>> {
     let since = query.since.map_or(i64::MIN, nanos);
     let before = before.min(query.until.map_or(i64::MAX, nanos));
-    let ends =
-        format!("SELECT {END} FROM attempts a WHERE {END} < ?1 AND {END} >= ?2 ORDER BY {END} DESC LIMIT ?3");
-    let limit = i64::try_from(query.limit.clamp(1, PAGE)).unwrap_or(i64::MAX);
+    let (route, outcome) = (&query.route, query.outcome.map(Outcome::as_str));
+    let which = format!(
+        "{END} < ?1 AND {END} >= ?2 AND (?3 IS NULL OR a.route = ?3) AND (?4 IS NULL OR a.outcome = ?4)"
+    );
+    let ends = format!("SELECT {END} FROM attempts a WHERE {which} ORDER BY {END} DESC LIMIT ?5");
+    let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
     let ends: Vec<i64> = sql
         .prepare_cached(&ends)?
-        .query_map(params![before, since, limit], |row| row.get(0))?
+        .query_map(params![before, since, route, outcome, limit], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let Some(oldest) = ends.last() else { return Ok(Vec::new()) };
     let text = format!(
         "SELECT {END}, a.route, a.redrive, a.attempt, a.started_at, a.took, a.outcome, a.status, a.detail, {EVENT}
          FROM attempts a LEFT JOIN events e USING (position) LEFT JOIN bodies b USING (position)
-         WHERE {END} < ?1 AND {END} >= ?2 ORDER BY {END} DESC"
+         WHERE {which} AND (?5 IS NULL OR e.entity_ref = ?5 OR e.root_entity_ref = ?5) ORDER BY {END} DESC"
     );
-    sql.prepare_cached(&text)?
-        .query_map(params![before, oldest], |row| Ok((row.get(0)?, ended(row)?)))?
-        .collect()
+    let mut found: Vec<_> = sql
+        .prepare_cached(&text)?
+        .query_map(params![before, oldest, route, outcome, query.reference], |row| {
+            Ok((row.get(0)?, ended(row)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    // Where the page goes on, also if nothing of its end was asked for.
+    found.push((*oldest, None));
+    Ok(found)
 }
 
-/// `None` where the event is gone or damaged.
+/// `None` where the event is gone, or damaged; without its body it has no name.
 fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
-    if row.get_ref(9)?.as_blob_or_null()?.is_none() || row.get_ref(15)?.as_blob_or_null()?.is_none() {
-        return Ok(None);
-    }
-    let Ok(event) = event(row, 9)? else { return Ok(None) };
-    Ok(Some(EndedAttempt { id: event.id(), about: About::of(&event), step: step(row, 1)? }))
+    let Some(id) = row.get_ref(9)?.as_blob_or_null()? else { return Ok(None) };
+    let Ok(id) = EventId::from_bytes(id) else { return Ok(None) };
+    let about = match row.get_ref(15)?.as_blob_or_null()? {
+        None => About::default(),
+        Some(_) => match event(row, 9)? {
+            Ok(event) => About::of(&event),
+            Err(_) => return Ok(None),
+        },
+    };
+    Ok(Some(EndedAttempt { id, about, step: step(row, 1)? }))
 }
 
 pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Result<ReceivedPage> {
@@ -73,12 +96,16 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     let mut statement = sql.prepare_cached(&text)?;
     let bounds = params![signed(query.after), nanos(query.from), nanos(query.until), limit];
     let mut rows = statement.query(bounds)?;
-    let (mut page, mut count) = (ReceivedPage::default(), 0);
+    let (mut page, mut count, mut bytes) = (ReceivedPage::default(), 0, 0);
     while let Some(row) = rows.next()? {
         let position = unsigned(row.get(0)?);
         (page.next, count) = (Some(position), count + 1);
         if let Ok(event) = event(row, 1)? {
+            bytes += event.body().len();
             page.events.push((position, event));
+        }
+        if bytes >= PAGE_BYTES {
+            return Ok(page);
         }
     }
     page.next = page.next.filter(|_| count == query.limit);
@@ -96,25 +123,33 @@ pub(crate) fn replay(
     let Some(id) = known_route(sql, route)? else { return Ok(None) };
     let one = |position: &u64| {
         let position = signed(*position);
-        let (is_ahead, is_done) = stands(sql, id, route, position)?;
-        Ok(match (is_ahead, is_done && !again) {
-            (true, _) => Replayed::Ahead,
-            (_, true) => Replayed::Done,
-            _ => {
-                hand_over(sql, id, route, position, now)?;
-                Replayed::HandedOver
-            }
-        })
+        let stands = stands(sql, id, route, position)?;
+        if stands == Replayed::HandedOver || (again && matches!(stands, Replayed::Done | Replayed::Dead)) {
+            hand_over(sql, id, route, position, now)?;
+            return Ok(Replayed::HandedOver);
+        }
+        Ok(stands)
     };
     positions.iter().map(one).collect::<rusqlite::Result<_>>().map(Some)
 }
 
-/// Whether an event is still to come to a route, and whether that is done with it.
-fn stands(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<(bool, bool)> {
+/// How an event stands on a route; `HandedOver` where nothing speaks against it.
+fn stands(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<Replayed> {
     sql.prepare_cached(
-        "SELECT (SELECT cursor < ?3 FROM routes WHERE id = ?1)
+        "SELECT NOT EXISTS (SELECT 1 FROM bodies WHERE position = ?3),
+            (SELECT cursor < ?3 FROM routes WHERE id = ?1)
              OR EXISTS (SELECT 1 FROM deliveries WHERE route = ?1 AND position = ?3),
+            EXISTS (SELECT 1 FROM dead_letters WHERE position = ?3 AND route = ?2),
             EXISTS (SELECT 1 FROM attempts WHERE position = ?3 AND route = ?2 AND outcome = 'done')",
     )?
-    .query_row(params![id, route, position], |row| Ok((row.get(0)?, row.get(1)?)))
+    .query_row(params![id, route, position], |row| {
+        let is = |column| row.get::<_, bool>(column);
+        Ok(match (is(0)?, is(1)?, is(2)?, is(3)?) {
+            (true, ..) => Replayed::Gone,
+            (_, true, ..) => Replayed::Ahead,
+            (_, _, true, _) => Replayed::Dead,
+            (.., true) => Replayed::Done,
+            _ => Replayed::HandedOver,
+        })
+    })
 }

@@ -1,12 +1,12 @@
 //! Dead letters: reading them, and sending them again.
 
 use futures::future::BoxFuture;
-use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, QueueError};
+use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::beside::{Beside, writing};
 use crate::file::failure::reading;
-use crate::file::rows::{EVENT, event, signed, time, unknown, unsigned};
+use crate::file::rows::{EVENT, event, nanos, signed, time, unknown, unsigned};
 
 impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
@@ -74,35 +74,54 @@ fn not_found(id: u64) -> QueueError {
 const PAGE: usize = 1000;
 
 fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>> {
-    let (mut letters, mut after) = (Vec::new(), query.after);
-    while letters.len() < query.limit {
-        let found = page(sql, query, after)?;
-        let Some((last, _)) = found.last() else { break };
-        after = *last;
-        letters
-            .extend(found.into_iter().filter_map(|(_, letter)| letter.filter(|letter| query.takes(letter))));
+    let (mut letters, mut after, mut bytes) = (Vec::new(), query.after, 0);
+    while letters.len() < query.limit && bytes < PAGE_BYTES {
+        let Some(last) = page(sql, query, after, &mut letters, &mut bytes)? else { break };
+        after = last;
     }
-    letters.truncate(query.limit);
     Ok(letters)
 }
 
-/// What the file itself can tell apart; the rest is in the body.
-fn page(sql: &Connection, query: &DeadQuery, after: u64) -> rusqlite::Result<Vec<(u64, Option<DeadLetter>)>> {
+/// What the file itself can tell apart; the rest is in the body. Says where to go on.
+fn page(
+    sql: &Connection,
+    query: &DeadQuery,
+    after: u64,
+    letters: &mut Vec<DeadLetter>,
+    bytes: &mut usize,
+) -> rusqlite::Result<Option<u64>> {
     let text = format!(
         "SELECT l.id, l.route, l.reason, l.detail, l.attempts, l.at, l.redrive, {EVENT}
          FROM dead_letters l JOIN events e USING (position) JOIN bodies b USING (position)
          WHERE l.id > ?1 AND l.id <= ?2 AND (?3 IS NULL OR l.route = ?3) AND (?4 IS NULL OR l.route <> ?4)
            AND (?5 IS NULL OR e.entity_ref = ?5 OR e.root_entity_ref = ?5)
-         ORDER BY l.id LIMIT ?6"
+           AND (?6 IS NULL OR l.reason = ?6) AND l.at >= ?7 AND l.at < ?8
+         ORDER BY l.id LIMIT ?9"
     );
-    let limit = i64::try_from(query.limit.min(PAGE)).unwrap_or(i64::MAX);
-    let reference = &query.reference;
-    sql.prepare_cached(&text)?
-        .query_map(
-            params![signed(after), signed(query.up_to), query.route, query.not_route, reference, limit],
-            |row| Ok((unsigned(row.get(0)?), dead_letter(row)?)),
-        )?
-        .collect()
+    let mut statement = sql.prepare_cached(&text)?;
+    let mut rows = statement.query(params![
+        signed(after),
+        signed(query.up_to),
+        query.route,
+        query.not_route,
+        query.reference,
+        query.reason.map(DeadReason::as_str),
+        query.since.map_or(i64::MIN, nanos),
+        query.until.map_or(i64::MAX, nanos),
+        i64::try_from(PAGE).unwrap_or(i64::MAX),
+    ])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        last = Some(unsigned(row.get(0)?));
+        if let Some(letter) = dead_letter(row)?.filter(|letter| query.takes(letter)) {
+            *bytes += letter.event.body().len();
+            letters.push(letter);
+        }
+        if letters.len() >= query.limit || *bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(last)
 }
 
 /// `None` for an event that no longer matches its digest; the tail reader

@@ -41,7 +41,13 @@ impl Beside {
         let sql = connect(path, false)?;
         small_cache(&sql)?;
         match meta::<i64>(&sql, "format")? {
-            Some(format) if format <= FORMAT => {}
+            Some(FORMAT) => {}
+            // One that serves brings it up to date when it starts.
+            Some(format) if format < FORMAT => {
+                return Err(rusqlite::Error::InvalidParameterName(format!(
+                    "it has format {format}, and this program works with {FORMAT}: start the service anew with this version first"
+                )));
+            }
             _ => return Err(rusqlite::Error::InvalidQuery),
         }
         Ok(Self { sql: Arc::new(Mutex::new(sql)), now })

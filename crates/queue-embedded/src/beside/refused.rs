@@ -1,24 +1,29 @@
 //! Webhooks that were refused, within their bytes and their time.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Bytes, Event, Headers};
 use futures::future::BoxFuture;
 use queue::{QueueError, REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
 use crate::beside::quarantined::publish_once;
 use crate::beside::{Beside, writing};
 use crate::file::failure::reading;
 use crate::file::rows::{nanos, signed, time, unsigned};
 use crate::file::schema::{meta, set_meta};
+use crate::shared::Shared;
+use crate::writing::writer::{Job, Store};
 
 /// The key of `meta` under which the sum of `bytes` stands.
 const BYTES: &str = "refused bytes";
 
 impl RefusedHold for Beside {
     fn hold(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.write(move |sql, now| hold(sql, &webhook, now).map_err(writing))
+        self.write(move |sql, now| hold(sql, &webhook, REFUSED_BYTES, now).map_err(writing))
     }
 
     fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RefusedWebhook>, QueueError>> {
@@ -50,7 +55,7 @@ fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("refused webhook {id}"))
 }
 
-fn hold(sql: &Connection, webhook: &RefusedWebhook, now: i64) -> rusqlite::Result<()> {
+fn hold(sql: &Connection, webhook: &RefusedWebhook, most: u64, now: i64) -> rusqlite::Result<()> {
     expire(sql, now)?;
     let (bytes, headers) = (signed(webhook.bytes()), written(&webhook.inbound.headers));
     let digest = Sha256::new().chain_update(&headers).chain_update([0]).chain_update(&webhook.inbound.body);
@@ -71,7 +76,7 @@ fn hold(sql: &Connection, webhook: &RefusedWebhook, now: i64) -> rusqlite::Resul
     if is_new > 0 {
         set_meta(sql, BYTES, held(sql)? + bytes)?;
     }
-    while held(sql)? > signed(REFUSED_BYTES) && remove_oldest(sql)? {}
+    while held(sql)? > signed(most) && remove_oldest(sql)? {}
     Ok(())
 }
 
@@ -138,4 +143,60 @@ fn written(headers: &Headers) -> String {
 fn read(text: &str) -> Headers {
     let lines: Vec<(String, String)> = serde_json::from_str(text).unwrap_or_default();
     lines.into_iter().map(|(name, value)| (name, STANDARD.decode(value).unwrap_or_default())).collect()
+}
+
+/// The serving process's hold: it shares the group's fsync, so that no flood of
+/// forgeries is in the way of an event.
+#[derive(Debug)]
+pub(crate) struct HoldInGroups {
+    beside: Beside,
+    shared: Arc<Shared>,
+    /// Most bytes: the hold is in the same file as the events.
+    most: u64,
+}
+
+impl HoldInGroups {
+    pub(crate) fn new(beside: Beside, shared: Arc<Shared>, limit: u64) -> Self {
+        Self { beside, shared, most: REFUSED_BYTES.min(limit / 10) }
+    }
+}
+
+impl RefusedHold for HoldInGroups {
+    fn hold(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.submit(Hold { webhook, most: self.most, reply });
+        Box::pin(async move { answer.await.unwrap_or(Err(QueueError::Closed)) })
+    }
+
+    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RefusedWebhook>, QueueError>> {
+        RefusedHold::list(&self.beside, after, limit)
+    }
+
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<RefusedWebhook, QueueError>> {
+        RefusedHold::get(&self.beside, id)
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<RefusedCount, QueueError>> {
+        RefusedHold::count(&self.beside)
+    }
+
+    fn admit(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.beside.admit(id, event)
+    }
+}
+
+struct Hold {
+    webhook: RefusedWebhook,
+    most: u64,
+    reply: oneshot::Sender<Result<(), QueueError>>,
+}
+
+impl Job for Hold {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        hold(store.sql, &self.webhook, self.most, store.now)
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        let _ = self.reply.send(committed);
+    }
 }

@@ -109,10 +109,10 @@ CREATE TABLE quarantine (
 
 /// What a file of format 3 has more.
 pub(crate) const SINCE_3: &str = "
-CREATE INDEX attempts_by_end ON attempts (started_at + took);
+CREATE INDEX IF NOT EXISTS attempts_by_end ON attempts (started_at + took);
 
 -- Refused webhooks: nothing in them is proven. The sum of `bytes` is in `meta`.
-CREATE TABLE refused (
+CREATE TABLE IF NOT EXISTS refused (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     digest BLOB NOT NULL UNIQUE,
     body BLOB NOT NULL,

@@ -8,8 +8,12 @@ use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
 use crate::names::{ATTEMPTS, ATTEMPTS_LOG};
 
-/// Messages read at once. Each has up to 512 attempts.
-const MESSAGES: u64 = 256;
+/// Messages read at once, at first and at most. Each has up to 512 attempts.
+const MESSAGES: u64 = 8;
+const MOST_MESSAGES: u64 = 256;
+
+/// Most messages looked through for one question.
+const LOOK: u64 = 4096;
 
 impl Beside {
     pub(crate) async fn ended(&self, query: &AttemptQuery) -> Result<AttemptPage, QueueError> {
@@ -17,15 +21,19 @@ impl Beside {
         let state = info.map_err(|error| error.of("reading attempts"))?.state;
         let mut page = AttemptPage::default();
         let mut before = query.before.unwrap_or(u64::MAX).min(state.last_sequence + 1);
-        while before > state.first_sequence && page.attempts.len() < query.limit.max(1) {
-            let from = before.saturating_sub(MESSAGES).max(state.first_sequence);
+        let mut messages = MESSAGES;
+        let mut left = LOOK;
+        while left > 0 && before > state.first_sequence && page.attempts.len() < query.limit.max(1) {
+            let from = before.saturating_sub(messages).max(state.first_sequence);
             let read = self.between(from, before).await?;
             let is_old = read.last().is_some_and(|(_, attempts)| is_over(query, attempts));
             page.next = self.take(query, read, &mut page.attempts).or((!is_old).then_some(from));
             if is_old {
                 return Ok(page);
             }
+            left = left.saturating_sub(before - from);
             before = from;
+            messages = (messages * 2).min(MOST_MESSAGES);
         }
         page.next = page.next.filter(|next| *next > state.first_sequence);
         Ok(page)

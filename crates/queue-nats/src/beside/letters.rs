@@ -6,7 +6,7 @@ use event_model::Timestamp;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use percent_encoding::percent_decode_str;
-use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, QueueError};
+use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
 use serde_json::json;
 
 use crate::api;
@@ -22,17 +22,23 @@ impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
         Box::pin(async move {
             let subject = query.route.as_deref().map_or_else(|| DEAD_SUBJECT.to_owned(), dead);
-            let scan =
-                Scan { stream: DEAD, subject, from: query.after + 1, since: None, headers_only: false };
-            let mut found = Vec::new();
+            let scan = Scan {
+                stream: DEAD,
+                subject,
+                from: query.after.saturating_add(1),
+                since: None,
+                headers_only: false,
+            };
+            let (mut found, mut bytes) = (Vec::new(), 0);
             let look = |stored: Stored| {
                 if stored.sequence > query.up_to {
                     return false;
                 }
                 if let Some(letter) = letter(&stored).filter(|letter| query.takes(letter)) {
+                    bytes += letter.event.body().len();
                     found.push(letter);
                 }
-                found.len() < query.limit
+                found.len() < query.limit && bytes < PAGE_BYTES
             };
             if query.limit > 0 {
                 scan.each(&self.0.link, look).await?;

@@ -31,7 +31,7 @@ impl Quarantine for Beside {
             let scan = Scan {
                 stream: QUARANTINE,
                 subject: QUARANTINE_SUBJECT.to_owned(),
-                from: after + 1,
+                from: after.saturating_add(1),
                 since: None,
                 headers_only: false,
             };

@@ -30,7 +30,13 @@ impl RefusedHold for Beside {
     fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RefusedWebhook>, QueueError>> {
         Box::pin(async move {
             let subject = REFUSED_SUBJECT.to_owned();
-            let scan = Scan { stream: REFUSED, subject, from: after + 1, since: None, headers_only: false };
+            let scan = Scan {
+                stream: REFUSED,
+                subject,
+                from: after.saturating_add(1),
+                since: None,
+                headers_only: false,
+            };
             let mut found = Vec::new();
             let look = |stored: Stored| {
                 found.extend(refused(stored.sequence, &stored.headers, stored.body));

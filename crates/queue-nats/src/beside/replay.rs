@@ -1,11 +1,12 @@
 //! Events that were received before, to one route once more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::Info;
 use event_model::{Event, EventId, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
-use queue::{HistoryIndex, QueueError, ReceivedPage, ReceivedQuery, Replayed};
+use queue::{HistoryIndex, PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, Replayed};
 use serde_json::json;
 
 use crate::api;
@@ -16,9 +17,12 @@ use crate::beside::routes::settled;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
-use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_TIME};
+use crate::names::{ATTEMPTS, EVENTS, EVENTS_SUBJECT, HEADER_TIME};
 
 const REPLAYING: &str = "replaying";
+
+/// How far clocks may be apart.
+const CLOCKS_APART: Duration = Duration::from_mins(5);
 
 /// Events that are handed over at once.
 const TOGETHER: usize = 64;
@@ -27,7 +31,9 @@ impl Beside {
     /// What was received in a time was stored then or later; when, only its headers
     /// say.
     pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
-        let since = (query.after == 0).then_some(query.from);
+        // The gateways' clocks may be ahead of the servers'.
+        let since = query.from.checked_sub(CLOCKS_APART).unwrap_or(query.from);
+        let since = (query.after == 0).then_some(since);
         let subject = EVENTS_SUBJECT.to_owned();
         let scan = Scan { stream: EVENTS, subject, from: query.after + 1, since, headers_only: true };
         let mut positions = Vec::new();
@@ -39,11 +45,23 @@ impl Beside {
             positions.len() < query.limit
         };
         scan.each(&self.0.link, look).await?;
-        let next = positions.last().copied().filter(|_| positions.len() == query.limit);
-        let read = positions.into_iter().map(|position| self.at(position));
-        let events: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
-        let events = events.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        Ok(ReceivedPage { events, next })
+        let mut page = ReceivedPage {
+            next: positions.last().copied().filter(|_| positions.len() == query.limit),
+            ..ReceivedPage::default()
+        };
+        let mut bytes = 0;
+        for some in positions.chunks(TOGETHER) {
+            let read: Vec<_> = some.iter().map(|position| self.at(*position).boxed()).collect();
+            let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
+            let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
+            bytes += events.iter().flatten().map(|(_, event)| event.body().len()).sum::<usize>();
+            page.events.extend(events.into_iter().flatten());
+            if bytes >= PAGE_BYTES {
+                page.next = some.last().copied();
+                break;
+            }
+        }
+        Ok(page)
     }
 
     async fn at(&self, position: u64) -> Result<Option<(u64, Event)>, QueueError> {
@@ -66,14 +84,24 @@ impl Beside {
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
         catch_up(&self.0.link, index).await?;
+        let oldest = self.oldest_attempt().await?;
         let one = |(position, event): &'_ (u64, Event)| {
-            self.replay_one(&info, index, *position, event.clone(), again).boxed()
+            self.replay_one(&info, index, *position, event.clone(), again, oldest).boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
         let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
         replayed.into_iter().collect()
     }
 
+    /// Since when attempts are remembered, where older ones are forgotten.
+    async fn oldest_attempt(&self) -> Result<Option<Timestamp>, QueueError> {
+        let state =
+            api::stream_info(&self.0.link, ATTEMPTS).await.map_err(|error| error.of(REPLAYING))?.state;
+        let first = Timestamp::from_nanosecond(state.first_timestamp.unix_timestamp_nanos()).ok();
+        Ok(first.filter(|_| state.first_sequence > 1))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is known of the route, and one event")]
     async fn replay_one(
         &self,
         route: &Info,
@@ -81,6 +109,7 @@ impl Beside {
         position: u64,
         event: Event,
         again: bool,
+        oldest: Option<Timestamp>,
     ) -> Result<Replayed, QueueError> {
         let lines = lines(index, event.id(), &route.name)?;
         let last = lines.iter().max_by_key(|line| (line.redrive, line.attempt, line.started_at));
@@ -88,7 +117,12 @@ impl Beside {
         match last.map(|line| &line.then) {
             Some(Then::Waiting { .. } | Then::Back) => return Ok(Replayed::Ahead),
             None if position > settled(route, u64::MAX) => return Ok(Replayed::Ahead),
+            Some(Then::Dead { .. }) if !again => return Ok(Replayed::Dead),
             _ if is_done && !again => return Ok(Replayed::Done),
+            // Settled before the oldest attempt that is remembered: it may be done.
+            None if !again && oldest.is_some_and(|oldest| event.received_at() < oldest) => {
+                return Ok(Replayed::Done);
+            }
             _ => {}
         }
         let redrive = lines.iter().map(|line| line.redrive).max().unwrap_or(0) + 1;

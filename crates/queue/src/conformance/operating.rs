@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use event_model::{Bytes, Headers, Timestamp};
 
-use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
+use super::samples::{
+    admit, consumer, event, finish, nothing, one, publish, reference, route, settle, settlement,
+};
 use super::{Harness, LEASE};
 use crate::{
     AttemptQuery, DeadQuery, DeadReason, Outcome, ReceivedQuery, RefusedWebhook, Replayed, Start, Terms,
@@ -50,11 +52,18 @@ pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Har
 pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&*queue, "r").await;
-    // Ended at the same time: pages must not lose one of them.
-    publish(&*queue, &["a", "b", "c"]).await;
-    finish(&mut *r, 3).await;
-    queue.publish(event("F", "d")).await.expect("publish");
-    settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
+    // Two end at the same time: pages must not lose one of them.
+    for (name, reference, second, verdict) in [
+        ("E", "a", 0, Verdict::Done),
+        ("E", "b", 1, Verdict::Done),
+        ("E", "c", 1, Verdict::Done),
+        ("F", "d", 2, Verdict::Dead(DeadReason::Permanent)),
+    ] {
+        queue.publish(event(name, reference)).await.expect("publish");
+        let mut settlement = settlement(verdict);
+        settlement.attempt.started_at += Duration::from_secs(second);
+        one(&mut *r).await.ticket.settle(settlement).await.expect("settle");
+    }
 
     let history = queue.stores().history();
     let (mut found, mut before) = (Vec::new(), None);
@@ -67,8 +76,9 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
             break;
         }
     }
-    found.sort();
-    assert_eq!(found, ["ORDER/a", "ORDER/b", "ORDER/c", "ORDER/d"]);
+    assert_eq!(found.len(), 4);
+    found[1..3].sort();
+    assert_eq!(found, ["ORDER/d", "ORDER/b", "ORDER/c", "ORDER/a"]);
     let find = async |query: AttemptQuery| {
         let page = history.attempts(AttemptQuery { limit: 10, ..query }).await.expect("attempts");
         page.attempts.into_iter().map(|attempt| attempt.about.name).collect::<Vec<_>>()
@@ -79,7 +89,7 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
     let reference = Some("d".to_owned());
     assert_eq!(find(AttemptQuery { reference, ..AttemptQuery::default() }).await, ["F"]);
     assert_eq!(find(AttemptQuery { route: Some("s".to_owned()), ..AttemptQuery::default() }).await, [""; 0]);
-    let since = Timestamp::from_second(1_790_000_001).ok();
+    let since = Timestamp::from_second(1_790_000_010).ok();
     assert_eq!(find(AttemptQuery { since, ..AttemptQuery::default() }).await, [""; 0]);
     assert_eq!(find(AttemptQuery { until: since, ..AttemptQuery::default() }).await.len(), 4);
 }

@@ -660,8 +660,8 @@ pub mod subscriptions_client {
         /// nothing is lost, and what was handled can come twice.
         ///
         /// The stream ends with UNAVAILABLE when this server stops: ask again, and settle
-        /// nothing of before. Half-close it to take no more; it ends when everything is
-        /// settled.
+        /// nothing of before. To end well, say `Credits` 0, settle what is here, and
+        /// half-close: what is unsettled then comes again.
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SubscribeRequest>,
@@ -718,8 +718,8 @@ pub mod subscriptions_server {
         /// nothing is lost, and what was handled can come twice.
         ///
         /// The stream ends with UNAVAILABLE when this server stops: ask again, and settle
-        /// nothing of before. Half-close it to take no more; it ends when everything is
-        /// settled.
+        /// nothing of before. To end well, say `Credits` 0, settle what is here, and
+        /// half-close: what is unsettled then comes again.
         async fn subscribe(
             &self,
             request: tonic::Request<tonic::Streaming<super::SubscribeRequest>>,
@@ -1066,6 +1066,7 @@ pub struct ListDeliveriesRequest {
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
 }
+/// A page can be short, or empty, with more behind it: so much was looked through.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDeliveriesResponse {
     #[prost(message, repeated, tag = "1")]

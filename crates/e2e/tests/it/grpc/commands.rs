@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use simulator::{Retry, Sender};
 
 use crate::SANDBOX;
-use crate::pipeline::{free_ports, signed, until};
+use crate::pipeline::{Pipeline, free_ports, signed, until};
 use crate::sink::{Sink, status};
 
 /// An authority, and a certificate of it for the server and for a person.
@@ -82,4 +82,42 @@ async fn a_person_with_a_certificate_works_off_a_clusters_letters_from_elsewhere
         "night-shift.test"
     );
     assert_eq!(server.stop(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_token_is_shown_to_nobody_on_the_way() {
+    let pipeline = Pipeline::prepare("    []\n");
+    let token = pipeline.folder.path().join("token");
+    fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
+    let token = token.to_str().unwrap();
+    let refused = pipeline.command(&["status", "--server", "http://fluent.internal:50051", "--token", token]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("expected https://"), "{said}");
+    let nobody = pipeline.command(&["status", "--server", "http://127.0.0.1:9", "--token", token]);
+    let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(said.contains("Connection refused") && !said.contains("0123456789"), "{said}");
+}
+
+#[test]
+fn shells_can_complete_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"));
+        let script = String::from_utf8(command.args(["completion", shell]).output().unwrap().stdout).unwrap();
+        for word in ["dead-letters", "recheck", "replay", "--server"] {
+            assert!(script.contains(word.trim_start_matches('-')), "{shell}: {word}");
+        }
+    }
+    let sourced = std::process::Command::new("bash")
+        .args(["-n", "/dev/stdin"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .and_then(|mut child| {
+            let script = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"))
+                .args(["completion", "bash"])
+                .output()?
+                .stdout;
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), &script)?;
+            child.wait()
+        });
+    assert!(sourced.unwrap().success());
 }

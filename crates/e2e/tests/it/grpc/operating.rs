@@ -75,6 +75,8 @@ async fn letters_come_page_by_page_and_by_what_people_know() {
     assert_eq!(count(v1::DeadLetterFilter { unrouted: true, ..Default::default() }).await.unwrap(), 0);
     let wrong = count(v1::DeadLetterFilter { reason: "bad luck".to_owned(), ..Default::default() }).await;
     assert!(wrong.unwrap_err().message().contains("expected permanent"), "a typo is not everything");
+    let both = v1::DeadLetterFilter { unrouted: true, route: "all".to_owned(), ..Default::default() };
+    assert!(count(both).await.is_err(), "of no route, and of one");
 }
 
 #[tokio::test(flavor = "multi_thread")]

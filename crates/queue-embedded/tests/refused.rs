@@ -1,0 +1,62 @@
+//! The hold for refused webhooks keeps to its bytes and its time.
+
+use std::sync::Arc;
+
+use event_model::{Bytes, Clock, Headers, SystemClock, Timestamp};
+use queue::{EventQueue, REFUSED_BYTES, REFUSED_FOR, RefusedHold, RefusedWebhook};
+use queue_embedded::{Beside, Embedded, Options};
+
+/// Of a mebibyte, different each.
+fn webhook(number: u64, at: Timestamp) -> RefusedWebhook {
+    let mut body = vec![b' '; 1 << 20];
+    body[..8].copy_from_slice(&number.to_be_bytes());
+    let headers: Headers = [("fluent-signature", "c2ln")].into_iter().collect();
+    RefusedWebhook::stored(
+        0,
+        Bytes::from(body),
+        headers,
+        at,
+        "signature-mismatch".to_owned(),
+        "ACME".to_owned(),
+    )
+}
+
+fn nanos(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_make_room_and_none_outlives_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    drop(Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap());
+    let at: Timestamp = "2026-11-25T08:00:00Z".parse().unwrap();
+    let hold = Beside::open(&path, Some(nanos(at))).unwrap();
+    for number in 0..70 {
+        hold.hold(webhook(number, at)).await.unwrap();
+    }
+    let count = RefusedHold::count(&hold).await.unwrap();
+    assert!(count.bytes <= REFUSED_BYTES && count.bytes > REFUSED_BYTES - (2 << 20), "{count:?}");
+    let held = RefusedHold::list(&hold, 0, 100).await.unwrap();
+    assert_eq!((held.len() as u64, held[0].id), (count.webhooks, 70 - count.webhooks + 1));
+
+    let later = at.checked_add(REFUSED_FOR).unwrap();
+    let hold = Beside::open(&path, Some(nanos(later) + 1)).unwrap();
+    hold.hold(webhook(100, later)).await.unwrap();
+    let count = RefusedHold::count(&hold).await.unwrap();
+    assert_eq!((count.webhooks, count.bytes), (1, webhook(100, later).bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_queue_is_not_filled_by_what_was_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(folder.path().join("queue.db"));
+    options.retention.bytes = 32 << 20;
+    let queue = Embedded::open(options, Arc::new(SystemClock)).unwrap();
+    for number in 0..10 {
+        queue.stores().refused().hold(webhook(number, SystemClock.now())).await.unwrap();
+    }
+    let count = queue.stores().refused().count().await.unwrap();
+    assert!(count.bytes <= (32 << 20) / 10, "{count:?}");
+    queue.close().await;
+}
