@@ -1,5 +1,7 @@
 //! The hold for refused webhooks keeps to its bytes and its time.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::Arc;
 
 use event_model::{Bytes, Clock, Headers, SystemClock, Timestamp};

@@ -101,7 +101,6 @@ impl Beside {
         Ok(first.filter(|_| state.first_sequence > 1))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is known of the route, and one event")]
     async fn replay_one(
         &self,
         route: &Info,

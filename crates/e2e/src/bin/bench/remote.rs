@@ -31,12 +31,12 @@ use wire::v1::subscribe_response::{Delivered, Response as Answered};
 use wire::v1::subscriptions_client::SubscriptionsClient;
 use wire::v1::subscriptions_server::SubscriptionsServer;
 
+use crate::cpu;
 use crate::report::{Report, Row};
-use crate::stages::{Noop, backlog, disk, each, events, runtime};
-use crate::{CONNECTIONS, cpu};
+use crate::stages::{CONCURRENCY, Noop, backlog, disk, each, each_of, events, runtime};
 
-/// Events that a subscriber may have in hand.
-const CREDITS: u32 = CONNECTIONS as u32;
+/// Events that a subscriber may have in hand: as many as the dispatcher attempts at once.
+const CREDITS: u32 = CONCURRENCY as u32;
 
 pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let count = 100_000 / scale;
@@ -222,7 +222,7 @@ fn subscription(count: usize) -> anyhow::Result<Row> {
         tokio::spawn(async move { subscribe(address).await });
         let mut capacity = dispatcher.capacity().context("it has a capacity")?;
         capacity.wait_for(|capacity| *capacity > 0).await?;
-        each(events, move |event| {
+        each_of(events, CONCURRENCY, move |event| {
             let dispatcher = Arc::clone(&dispatcher);
             async move {
                 let cx = Context::new("route", event.id().to_string(), dispatcher.timeout());

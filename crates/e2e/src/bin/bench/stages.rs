@@ -24,7 +24,7 @@ use crate::report::Row;
 use crate::{CONNECTIONS, cpu};
 
 /// Attempts at once: enough that the group's fsync is shared by many.
-const CONCURRENCY: usize = 256;
+pub(crate) const CONCURRENCY: usize = 256;
 
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
@@ -155,9 +155,18 @@ where
     F: Fn(Event) -> D + Clone + Send + 'static,
     D: Future<Output = anyhow::Result<()>> + Send,
 {
+    each_of(events, CONNECTIONS, work).await
+}
+
+/// The same, so many at once.
+pub(crate) async fn each_of<F, D>(events: Vec<Event>, at_once: usize, work: F) -> anyhow::Result<Row>
+where
+    F: Fn(Event) -> D + Clone + Send + 'static,
+    D: Future<Output = anyhow::Result<()>> + Send,
+{
     let (count, began, before) = (events.len(), Instant::now(), cpu::own());
     let mut tasks = JoinSet::new();
-    for share in events.chunks(count.div_ceil(CONNECTIONS)) {
+    for share in events.chunks(count.div_ceil(at_once)) {
         let (work, share) = (work.clone(), share.to_vec());
         tasks.spawn(async move {
             for event in share {
