@@ -208,8 +208,8 @@ async fn on_a_cluster_it_is_counted_too() {
     let folder = deployment.folder.path();
     let operator = fs::read_to_string(folder.join("operator.yml")).unwrap();
     for (name, terms, expected) in [("as-it-is", "E", "same"), ("anew", "[E, F]", "rematched")] {
-        let routes = sink.route("changed", &format!("match: {{ event: {terms} }}"));
-        fs::write(folder.join(format!("{name}.yml")), format!("{operator}  routes:\n{routes}")).unwrap();
+        let settings = operator.replace("event: E }", &format!("event: {terms} }}"));
+        fs::write(folder.join(format!("{name}.yml")), settings).unwrap();
         let found = || finding(&deployment.command(name, &["check", "--against", "--json"]));
         until("the spool has forwarded them", || found().1 == 3).await;
         assert_eq!(found().0, expected);
