@@ -48,6 +48,9 @@ impl Operator {
     }
 
     pub(crate) async fn letter(&self, id: u64, body: bool) -> Result<v1::DeadLetter, Status> {
+        if id == 0 {
+            return Err(Status::not_found("there is no dead letter 0: they begin with 1"));
+        }
         let letter = self.stores().dead_letters().get(id).await;
         Ok(described(&letter.map_err(|error| failure::queue(&error))?, body))
     }
