@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::SettingsError;
+use crate::queue_settings::QueueSettings;
 use crate::tree::Tree;
 
 const OPERATOR: [&str; 2] = ["fluent-connect", "operator"];
@@ -30,7 +31,8 @@ pub struct OperatorSettings {
     /// Who may call, by a certificate that `tls.client-ca` vouches for.
     #[serde(default)]
     pub certificates: Vec<CertificateSettings>,
-    /// Where changes are written down.
+    /// Where changes are written down; beside the queue's file where this says nothing,
+    /// and on a cluster `data/audit.jsonl`.
     #[serde(default = "audit")]
     pub audit: PathBuf,
 }
@@ -115,7 +117,10 @@ impl Tree {
         let mut operator: OperatorSettings = self.section(&OPERATOR)?;
         self.check_operator(&operator)?;
         let folder = self.folder();
-        operator.audit = folder.join(&operator.audit);
+        operator.audit = match self.value_at(&[OPERATOR[0], OPERATOR[1], "audit"]).is_null() {
+            true => self.default_audit(),
+            false => folder.join(&operator.audit),
+        };
         for token in &mut operator.tokens {
             token.file = folder.join(&token.file);
         }
@@ -130,7 +135,15 @@ impl Tree {
     /// Where changes are written down, also those of commands where nobody may call.
     pub fn audit(&self) -> Result<PathBuf, SettingsError> {
         let named = self.operator()?.map(|operator| operator.audit);
-        Ok(named.unwrap_or_else(|| self.folder().join(audit())))
+        Ok(named.unwrap_or_else(|| self.default_audit()))
+    }
+
+    /// Beside the queue's file, where there is one.
+    fn default_audit(&self) -> PathBuf {
+        match self.queue() {
+            Ok(QueueSettings::Embedded(queue)) => queue.path.with_file_name("audit.jsonl"),
+            _ => self.folder().join(audit()),
+        }
     }
 
     fn check_operator(&self, operator: &OperatorSettings) -> Result<(), SettingsError> {
