@@ -11,7 +11,7 @@ mod settings;
 use std::fs;
 use std::time::Duration;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
 use dispatch_kit::{Secret, Template, View, read_template};
 use lettre::message::{Mailbox, Mailboxes, Message, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -72,9 +72,17 @@ impl Dispatcher for EmailDispatcher {
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let mail = self.mail(event, cx)?;
+        // Mail carries no trace: the span ends where the server has it.
+        let call = cx.call(Role::Client, "send mail");
         match self.server.send(mail).await {
-            Ok(answer) => Ok(Done { status: Some(answer.code().into()) }),
-            Err(error) => Err(refused(error)),
+            Ok(answer) => {
+                call.answered(|| vec![("smtp.response.status_code", u16::from(answer.code()).into())]);
+                Ok(Done { status: Some(answer.code().into()) })
+            }
+            Err(error) => {
+                call.failed("not-taken", Vec::new);
+                Err(refused(error))
+            }
         }
     }
 

@@ -1,17 +1,22 @@
 use std::error::Error;
 use std::time::Duration;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt};
+use dispatch::{
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt, Role, TraceParent,
+};
 use dispatch_kit::Secret;
 use grpc::MAX_MESSAGE;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use wire::v1;
 use wire::v1::dispatcher_client::DispatcherClient;
 
 use crate::failure::{failure, is_stopping};
 use crate::replicas::{Call, Replicas};
 use crate::settings::GrpcSettings;
+
+/// What is asked: the name of the call in traces.
+pub(crate) const METHOD: &str = "fluent.webhooks.v1.Dispatcher/Dispatch";
 
 /// How long an attempt may take where the settings say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,13 +41,12 @@ impl Dispatcher for Remote {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        let request = request(event, cx);
         let authorization = self.authorization()?;
         let replicas = self.replicas.in_turn().await.transient("reaching the remote dispatcher")?;
         let mut unreachable = None;
         for replica in replicas {
             let mut call = replica.call();
-            let asked = ask(&call, &request, cx, authorization.clone()).await;
+            let asked = self.ask(&call, event, cx, authorization.clone()).await;
             if !asked.as_ref().is_err_and(|status| is_broken(status) || is_stopping(status)) {
                 call.was_answered();
             }
@@ -72,9 +76,34 @@ impl Remote {
         let Some(token) = &self.token else { return Ok(None) };
         grpc::bearer(&token.get()?).map(Some).transient("reading a secret")
     }
+
+    /// Asks one replica, as a span of its own.
+    async fn ask(
+        &self,
+        call: &Call,
+        event: &Event,
+        cx: &Context,
+        authorization: Option<MetadataValue<Ascii>>,
+    ) -> Result<Option<u16>, Status> {
+        let span = cx.call(Role::Client, METHOD);
+        let asked = ask(call, event, cx, span.trace(), authorization).await;
+        let code = asked.as_ref().err().map_or(Code::Ok, Status::code);
+        let attributes = || {
+            vec![
+                ("rpc.system.name", "grpc".into()),
+                ("rpc.method", METHOD.into()),
+                ("rpc.response.status_code", grpc::code_name(code).into()),
+            ]
+        };
+        match code {
+            Code::Ok => span.answered(attributes),
+            _ => span.failed(grpc::code_name(code), attributes),
+        }
+        asked
+    }
 }
 
-fn request(event: &Event, cx: &Context) -> v1::DispatchRequest {
+fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::DispatchRequest {
     let delivery = grpc::delivery(
         &cx.delivery_id,
         &cx.route,
@@ -82,24 +111,25 @@ fn request(event: &Event, cx: &Context) -> v1::DispatchRequest {
         &cx.idempotency_key,
         cx.started_at,
         cx.timeout,
-        cx.trace,
+        trace,
     );
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
 }
 
 async fn ask(
     call: &Call,
-    message: &v1::DispatchRequest,
+    event: &Event,
     cx: &Context,
+    trace: Option<TraceParent>,
     authorization: Option<MetadataValue<Ascii>>,
 ) -> Result<Option<u16>, Status> {
     let mut client = DispatcherClient::new(call.channel()).max_encoding_message_size(MAX_MESSAGE);
-    let mut request = Request::new(message.clone());
+    let mut request = Request::new(request(event, cx, trace));
     request.set_timeout(cx.timeout);
     if let Some(authorization) = authorization {
         request.metadata_mut().insert("authorization", authorization);
     }
-    if let Some(trace) = cx.trace.and_then(|trace| trace.to_string().parse().ok()) {
+    if let Some(trace) = trace.and_then(|trace| trace.to_string().parse().ok()) {
         request.metadata_mut().insert("traceparent", trace);
     }
     let answer = client.dispatch(request).await?.into_inner();

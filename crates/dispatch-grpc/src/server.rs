@@ -5,12 +5,14 @@ use dispatch::{AnyDispatcher, Context, Event, TraceParent};
 use futures::FutureExt;
 use grpc::{MAX_MESSAGE, Misfit};
 use service::Shutdown;
+use telemetry::{Attribute, Cause, Ended, Kind, Span};
 use tokio::time::timeout;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use wire::v1;
 use wire::v1::dispatcher_server::DispatcherServer;
 
 use crate::failure;
+use crate::remote::METHOD;
 
 /// Longest that a caller may ask for.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -55,6 +57,7 @@ impl Server {
         cx.attempt = delivery.attempt;
         cx.started_at = started_at.ok_or(Misfit::Missing("delivery.started_at"))?;
         cx.trace = trace(delivery);
+        cx.calls = Some(telemetry::calls());
         cx.cancelled = self.shutdown.out_of_patience();
         Ok(cx)
     }
@@ -62,6 +65,19 @@ impl Server {
 
 fn trace(delivery: &v1::Delivery) -> Option<TraceParent> {
     delivery.traceparent.parse().ok()
+}
+
+/// A handler that refuses an event is no failure of ours; one that breaks is.
+fn ended(span: Span, code: Code) {
+    let is_failure = matches!(code, Code::Unknown | Code::Internal | Code::DeadlineExceeded | Code::DataLoss);
+    let ended = if is_failure { Ended::Failed(grpc::code_name(code)) } else { Ended::Well };
+    span.end(ended, || {
+        vec![
+            Attribute::new("rpc.system.name", "grpc"),
+            Attribute::new("rpc.method", METHOD),
+            Attribute::new("rpc.response.status_code", grpc::code_name(code)),
+        ]
+    });
 }
 
 #[tonic::async_trait]
@@ -80,7 +96,11 @@ impl v1::dispatcher_server::Dispatcher for Server {
             let event = event.ok_or(Misfit::Missing("event"))?;
             Ok((grpc::restore(event, trace(&delivery))?, self.context(&delivery)?))
         };
-        let (event, cx) = read().map_err(|error: Misfit| Status::invalid_argument(error.to_string()))?;
-        self.handle(&event, &cx).await.map(Response::new)
+        let (event, mut cx) = read().map_err(|error: Misfit| Status::invalid_argument(error.to_string()))?;
+        let span = Span::begin(Kind::Server, METHOD, cx.trace.map_or(Cause::Nothing, Cause::Elsewhere));
+        cx.trace = Some(span.context());
+        let answer = self.handle(&event, &cx).await;
+        ended(span, answer.as_ref().err().map_or(Code::Ok, Status::code));
+        answer.map(Response::new)
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use dispatch::{BoxError, Context, DispatchError, Event, OpenContext};
+use dispatch::{BoxError, Context, DispatchError, Event, OpenContext, TraceParent};
 use dispatch_kit::{Secret, Template, View};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -111,11 +111,11 @@ fn fit(text: &str) -> Option<HeaderValue> {
 }
 
 /// What every request says of itself.
-pub(crate) fn ours(event: &Event, cx: &Context, format: Format) -> HeaderMap {
+pub(crate) fn ours(event: &Event, cx: &Context, trace: Option<TraceParent>, format: Format) -> HeaderMap {
     let ours = [
         ("idempotency-key", Some(cx.idempotency_key.clone())),
         ("fluent-attempt", Some(cx.attempt.to_string())),
-        ("traceparent", cx.trace.map(|trace| trace.to_string())),
+        ("traceparent", trace.map(|trace| trace.to_string())),
     ];
     let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));
     let attributes = event.cloud_event_headers().filter(|_| format == Format::Binary);

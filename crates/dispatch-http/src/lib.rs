@@ -25,17 +25,21 @@ mod sign;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+use dispatch::{
+    Attributes, BoxError, Call, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role,
+};
 use dispatch_kit::View;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, Response, StatusCode, redirect};
+use reqwest::{
+    Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, Response, StatusCode, redirect,
+};
 use url::Url;
 
 use crate::addresses::{Checked, System};
 use crate::auth::Auth;
 use crate::body::Bodies;
 use crate::headers::{Extra, ours};
-use crate::outcome::{Statuses, from_error};
+use crate::outcome::{Statuses, from_error, kind_of};
 use crate::settings::{Format, MethodSettings, TlsSettings};
 use crate::sign::Signer;
 
@@ -115,19 +119,48 @@ impl HttpDispatcher {
         let needs_view = self.bodies.has_template() || self.extra.has_templates();
         let view = if needs_view { View::of(event)? } else { View::none() };
         let made = self.bodies.make(event, &view)?;
-        let mut headers = ours(event, cx, self.format);
+        let call = cx.call(Role::Client, method_name(&self.method));
+        let mut headers = ours(event, cx, call.trace(), self.format);
         self.extra.add(&view, &mut headers)?;
         self.signer.add(cx, &made.bytes, &mut headers)?;
         set_content_type(&mut headers, made.content_type);
         let request = self.client.request(self.method.clone(), self.url.clone());
         let request = request.body(made.into_body(event));
-        let Some(auth) = &self.auth else { return request.headers(headers).send().await.map_err(from_error) };
+        let Some(auth) = &self.auth else { return self.exchange(request.headers(headers), call).await };
         let shown = auth.add(&self.client, &mut headers).await?;
-        let response = request.headers(headers).send().await.map_err(from_error)?;
+        let response = self.exchange(request.headers(headers), call).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             auth.refused(&shown);
         }
         Ok(response)
+    }
+}
+
+impl HttpDispatcher {
+    async fn exchange(&self, request: RequestBuilder, call: Call) -> Result<Response, DispatchError> {
+        let response = request.send().await;
+        let status = response.as_ref().ok().map(|response| response.status());
+        let attributes = || {
+            let mut said: Attributes = vec![("http.request.method", method_name(&self.method).into())];
+            said.extend(self.url.host_str().map(|host| ("server.address", host.into())));
+            said.extend(self.url.port_or_known_default().map(|port| ("server.port", port.into())));
+            said.extend(status.map(|status| ("http.response.status_code", status.as_u16().into())));
+            said
+        };
+        match (&response, status) {
+            (Err(error), _) => call.failed(kind_of(error), attributes),
+            (_, Some(status)) if !status.is_success() => call.failed(status.as_str(), attributes),
+            _ => call.answered(attributes),
+        }
+        response.map_err(from_error)
+    }
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        _ => "POST",
     }
 }
 

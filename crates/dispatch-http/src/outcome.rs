@@ -96,6 +96,15 @@ pub(crate) fn from_error(error: reqwest::Error) -> DispatchError {
     DispatchError::transient(ACTION, error.without_url())
 }
 
+/// The same in one word, for traces.
+pub(crate) fn kind_of(error: &reqwest::Error) -> &'static str {
+    match () {
+        () if error.is_timeout() => "timeout",
+        () if error.is_connect() => "no-connection",
+        () => "broken-off",
+    }
+}
+
 /// RFC 9110, section 10.2.3: seconds, or a date. A date is measured against
 /// the answer's own, since its clock and ours may differ.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

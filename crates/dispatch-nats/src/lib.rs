@@ -19,7 +19,7 @@ use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, message::PublishMessage};
 use async_nats::{Client, ConnectOptions};
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role, TraceParent};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -86,9 +86,18 @@ impl Dispatcher for NatsDispatcher {
         if self.client.connection_state() != State::Connected {
             return Err(DispatchError::transient(ACTION, "no connection"));
         }
-        let message = PublishMessage::build().headers(headers(event, cx)).payload(event.body().clone());
+        let call = cx.call(Role::Producer, "publish");
+        let headers = headers(event, cx, call.trace());
+        let message = PublishMessage::build().headers(headers).payload(event.body().clone());
         let published = async { self.jetstream.send_publish(self.subject.of(event), message).await?.await };
-        published.await.map(|_| Done::default()).map_err(failed)
+        let published = published.await;
+        let attributes =
+            || vec![("messaging.system", "nats".into()), ("messaging.operation.type", "send".into())];
+        match &published {
+            Ok(_) => call.answered(attributes),
+            Err(_) => call.failed("not-stored", attributes),
+        }
+        published.map(|_| Done::default()).map_err(failed)
     }
 
     async fn close(&self) {
@@ -96,13 +105,13 @@ impl Dispatcher for NatsDispatcher {
     }
 }
 
-fn headers(event: &Event, cx: &Context) -> HeaderMap {
+fn headers(event: &Event, cx: &Context, trace: Option<TraceParent>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in event.cloud_event_headers() {
         headers.insert(HeaderName::from_static(name), value.into_owned());
     }
     headers.insert("fluent-attempt", cx.attempt.to_string());
-    if let Some(trace) = cx.trace {
+    if let Some(trace) = trace {
         headers.insert("traceparent", trace.to_string());
     }
     headers.insert(NATS_MESSAGE_ID, format!("{}/{}", cx.delivery_id, cx.route));

@@ -7,6 +7,8 @@ use std::time::Duration;
 use event_model::{Timestamp, TraceParent};
 use tokio_util::sync::CancellationToken;
 
+use crate::call::{Call, Calls, Role};
+
 /// What a dispatcher is told about the attempt it is making.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -24,8 +26,11 @@ pub struct Context {
     pub started_at: Timestamp,
     /// How long this attempt may take; it is dropped after that.
     pub timeout: Duration,
-    /// The trace to continue.
+    /// The attempt, in the event's trace. What a request gives to its destination is
+    /// [`Context::call`]'s.
     pub trace: Option<TraceParent>,
+    /// Records the requests that are made.
+    pub calls: Option<Arc<dyn Calls>>,
     /// Fires when the service is out of patience; give up promptly.
     pub cancelled: CancellationToken,
 }
@@ -43,8 +48,15 @@ impl Context {
             started_at: Timestamp::UNIX_EPOCH,
             timeout,
             trace: None,
+            calls: None,
             cancelled: CancellationToken::new(),
         }
+    }
+
+    /// Begins a request to the destination, as a part of this attempt. Its name is one
+    /// of a few, such as `POST`.
+    pub fn call(&self, role: Role, name: &'static str) -> Call {
+        Call::begin(self.calls.as_deref(), self.trace, role, name)
     }
 }
 

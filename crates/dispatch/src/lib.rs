@@ -10,11 +10,13 @@
 //!
 //! Start reading at [`Dispatcher`].
 
+mod call;
 mod context;
 mod dispatcher;
 mod error;
 mod registry;
 
+pub use crate::call::{Attributes, Call, Calls, Recorded, Role, Said};
 pub use crate::context::{Context, OpenContext, Shared};
 pub use crate::dispatcher::{Dispatcher, Done};
 pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};

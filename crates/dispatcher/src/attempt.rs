@@ -11,13 +11,14 @@ use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
 use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
 use settings::RouteSettings;
-use telemetry::Chain;
+use telemetry::{Chain, Span, metrics};
 use tokio::time::{sleep, timeout};
 
 use crate::breaker::{Begun, Breaker};
 use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
+use crate::watch::{self, About, Watch};
 
 /// How often, and how soon, to try again to settle. After that the delivery
 /// goes back to the queue: the event may be delivered twice, and is never lost.
@@ -40,8 +41,9 @@ pub(crate) struct Attempting {
 
 impl Attempting {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
+        let watch = Watch::begin(&delivery, self.clock.now());
         if let Err(why) = self.settings.terms.misses(&delivery.event) {
-            return self.bury(delivery, DeadReason::Undecided, why.to_string()).await;
+            return self.bury(delivery, watch, DeadReason::Undecided, why.to_string()).await;
         }
         let deaths = delivery.deaths;
         let Some(mut pass) = hold(&mut delivery.ticket, self.gate.enter(deaths)).await else { return };
@@ -52,7 +54,8 @@ impl Attempting {
             }
         }
         let (started_at, began) = (self.clock.now(), Instant::now());
-        let (cx, event) = (self.context(&delivery, started_at), Arc::clone(&delivery.event));
+        let span = watch.attempt();
+        let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
         let attempt = pin!(self.bounded(&event, &cx));
         let ended = tokio::select! {
             biased;
@@ -65,18 +68,20 @@ impl Attempting {
             Some(failed) => begun.ended(failed),
             None => drop(begun),
         }
-        self.settle(delivery, &ended, started_at, began.elapsed()).await;
+        let attempt = record(&ended, started_at, began.elapsed());
+        self.settle(delivery, watch, span, &ended, attempt).await;
         // A suspect is cleared by its settlement, not before.
         drop(pass);
     }
 
-    fn context(&self, delivery: &Delivery, started_at: Timestamp) -> Context {
+    fn context(&self, delivery: &Delivery, span: &Span, started_at: Timestamp) -> Context {
         let route = &self.settings.name;
         let mut cx = Context::new(route, delivery.event.id().to_string(), self.dispatcher.timeout());
         cx.delivery_id = delivery.id(route);
         cx.attempt = delivery.attempt;
         cx.started_at = started_at;
-        cx.trace = delivery.event.trace().map(telemetry::continue_trace);
+        cx.trace = Some(span.context());
+        cx.calls = Some(telemetry::calls());
         cx.cancelled = self.patience.clone();
         cx
     }
@@ -91,40 +96,49 @@ impl Attempting {
         }
     }
 
-    async fn settle(&self, delivery: Delivery, ended: &Ended, started_at: Timestamp, took: Duration) {
+    async fn settle(&self, delivery: Delivery, watch: Watch, span: Span, ended: &Ended, attempt: Attempt) {
+        let now = self.clock.now();
         let at = Circumstances {
             attempt: delivery.attempt,
-            elapsed: since(delivery.first_attempt_at, self.clock.now()),
+            elapsed: since(delivery.first_attempt_at, now),
             chance: fastrand::f64(),
         };
         let verdict = verdict(ended, at, &self.settings.retry);
-        self.log(&delivery, ended, verdict, took);
-        let settlement = Settlement { verdict, attempt: record(ended, started_at, took) };
-        settle(delivery.ticket, settlement, &self.settings.name).await;
+        self.log(&delivery, &watch, ended, verdict, attempt.took);
+        watch::attempted(span, &self.settings.dispatcher, delivery.attempt, &attempt, verdict);
+        self.end(delivery, watch, Settlement { verdict, attempt }, now).await;
+    }
+
+    async fn end(&self, delivery: Delivery, watch: Watch, settlement: Settlement, now: Timestamp) {
+        let (route, about, verdict) = (&self.settings.name, About::of(&delivery), settlement.verdict);
+        about.count(route, &settlement.attempt, verdict, now);
+        settle(delivery.ticket, settlement, route).await;
+        watch.settled(route, &about, verdict);
     }
 
     /// Without an attempt: what can't be decided can't be delivered.
-    async fn bury(&self, delivery: Delivery, reason: DeadReason, why: String) {
-        let (id, route) = (delivery.event.id(), &self.settings.name);
-        tracing::error!(event.id = %id, route, error = why, %reason, "given up: a dead letter now");
+    async fn bury(&self, delivery: Delivery, watch: Watch, reason: DeadReason, why: String) {
+        let (id, route, trace_id) = (delivery.event.id(), &self.settings.name, watch.trace_id());
+        tracing::error!(event.id = %id, route, trace_id, error = why, %reason, "given up: a dead letter now");
         let (started_at, detail) = (self.clock.now(), Some(why));
         let attempt =
             Attempt { started_at, took: Duration::ZERO, outcome: Outcome::Permanent, status: None, detail };
-        settle(delivery.ticket, Settlement { verdict: Verdict::Dead(reason), attempt }, route).await;
+        self.end(delivery, watch, Settlement { verdict: Verdict::Dead(reason), attempt }, started_at).await;
     }
 
-    fn log(&self, delivery: &Delivery, ended: &Ended, verdict: Verdict, took: Duration) {
+    fn log(&self, delivery: &Delivery, watch: &Watch, ended: &Ended, verdict: Verdict, took: Duration) {
         let (id, route, attempt) = (delivery.event.id(), &self.settings.name, delivery.attempt);
-        let trace_id = delivery.event.trace().map(|trace| trace.trace_id());
         let error = explain(ended, Reader::Log).unwrap_or_default();
-        let took_ms = took.as_millis();
+        let (took_ms, trace_id) = (took.as_millis(), || watch.trace_id());
         match verdict {
-            Verdict::Done => tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id, "delivered"),
+            Verdict::Done => {
+                tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
+            }
             Verdict::Again(wait) => {
-                tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id, error, again_ms = wait.as_millis(), "not delivered");
+                tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");
             }
             Verdict::Dead(reason) => {
-                tracing::error!(event.id = %id, route, attempt, took_ms, trace_id, error, %reason, "given up: a dead letter now");
+                tracing::error!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, %reason, "given up: a dead letter now");
             }
         }
     }
@@ -154,6 +168,7 @@ pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &s
         match ticket.settle(settlement.clone()).await {
             Ok(()) => return,
             Err(Unsettled { source: QueueError::LeaseLost, .. }) => {
+                metrics::UNSETTLED.add(1, [route.to_owned().into()]);
                 return tracing::warn!(route, "settled too late: somebody else has the delivery");
             }
             Err(unsettled) => {
@@ -163,6 +178,7 @@ pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &s
             }
         }
     }
+    metrics::UNSETTLED.add(1, [route.to_owned().into()]);
 }
 
 /// What a destination said may be anybody's data.

@@ -26,9 +26,11 @@ mod selection;
 mod sharing;
 mod stage;
 mod unrouted;
+mod watch;
 
 pub mod policy;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -138,6 +140,12 @@ pub async fn open(
 }
 
 impl Dispatching {
+    /// The routes that are run here.
+    pub fn names(&self) -> HashSet<String> {
+        let unrouted = self.unrouted.as_ref().map(|_| queue::UNROUTED.to_owned());
+        self.routes.iter().map(|route| route.settings.name.clone()).chain(unrouted).collect()
+    }
+
     /// Starts every route. Each runs until draining begins or the queue closes.
     pub fn start(self, shutdown: &Shutdown) {
         let gate = Gate::default();

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use grpc::{Door, Routes};
-use service::{Readiness, Shutdown, StageArgs};
+use service::{Observed, Readiness, Shutdown, StageArgs};
 use settings::{OperatorSettings, Tree};
 
 use crate::{Selection, Sharing, located, open_dispatchers};
@@ -26,6 +26,7 @@ struct Plan {
     tree: Tree,
     operator: OperatorSettings,
     route: settings::RouteSettings,
+    observed: Observed,
 }
 
 impl Plan {
@@ -42,13 +43,13 @@ impl Plan {
         }
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let operator = tree.operator()?.context(missing)?;
-        tree.health()?;
-        Ok(Self { tree, operator, route })
+        let observed = Observed::read(&tree)?;
+        Ok(Self { tree, operator, route, observed })
     }
 
     async fn run(self, registry: &Registry, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = Readiness::default();
-        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        self.observed.open("fluent-dispatcher", &readiness, shutdown).await?;
         let dispatcher = self.dispatcher(registry).await?;
         let door = Door::open(&self.operator, shutdown).await?;
         let server = Server::new(dispatcher.clone(), shutdown.clone());

@@ -9,7 +9,7 @@ use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::Door;
 use queue::{EventQueue, UNROUTED};
-use service::{Readiness, Shutdown, StageArgs};
+use service::{Observed, Readiness, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, Routes, Tree};
 
 use crate::{Selection, Sharing, located, open, open_dispatchers};
@@ -82,6 +82,7 @@ struct Plan {
     routes: Routes,
     selection: Selection,
     operator: Option<OperatorSettings>,
+    observed: Observed,
 }
 
 impl Plan {
@@ -102,9 +103,8 @@ impl Plan {
             true => tree.routes(Some(registry))?,
             false => all,
         };
-        tree.health()?;
-        let operator = tree.operator()?;
-        Ok(Self { tree, queue, routes, selection, operator })
+        let (observed, operator) = (Observed::read(&tree)?, tree.operator()?);
+        Ok(Self { tree, queue, routes, selection, operator, observed })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -123,7 +123,7 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = Readiness::default();
-        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        self.observed.open("fluent-dispatcher", &readiness, shutdown).await?;
         let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, &**queue, clock);
@@ -134,6 +134,7 @@ impl Plan {
         if let Some(door) = sharing.door.take() {
             door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
         }
+        shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), Some(dispatching.names())));
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await
     }

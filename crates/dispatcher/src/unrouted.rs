@@ -11,7 +11,7 @@ use queue::{
 };
 use service::Shutdown;
 use settings::Routes;
-use telemetry::Chain;
+use telemetry::{Chain, metrics};
 use tokio::time::sleep;
 
 use crate::attempt::settle;
@@ -55,6 +55,7 @@ async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock) {
             status: None,
             detail: None,
         };
+        metrics::DEAD_LETTERS.add(1, [UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
         let settlement = Settlement { verdict: Verdict::Dead(DeadReason::Unrouted), attempt };
         settle(delivery.ticket, settlement, UNROUTED)
     });

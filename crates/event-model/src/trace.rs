@@ -20,6 +20,21 @@ impl TraceParent {
         format!("{:032x}", self.trace)
     }
 
+    /// The trace's number.
+    pub fn trace(&self) -> u128 {
+        self.trace
+    }
+
+    /// The number of the span that is named here.
+    pub fn span_id(&self) -> u64 {
+        self.parent
+    }
+
+    /// Whether it was decided to record the trace.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & 1 == 1
+    }
+
     /// The same trace, continued by another span.
     pub fn child(&self, parent: u64) -> Self {
         Self { parent, ..*self }

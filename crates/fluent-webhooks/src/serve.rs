@@ -9,7 +9,7 @@ use dispatcher::{Selection, Sharing};
 use event_model::{Clock, SystemClock};
 use operator::{Held, Operator};
 use queue::EventQueue;
-use service::{Readiness, Shutdown};
+use service::{Observed, Readiness, Shutdown};
 use settings::{Gateway, OperatorSettings, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
@@ -37,6 +37,7 @@ struct Plan {
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
     operator: Option<OperatorSettings>,
+    observed: Observed,
 }
 
 impl Plan {
@@ -44,8 +45,8 @@ impl Plan {
         let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
         let spool = tree.spool(&queue)?;
         let operator = tree.operator()?;
-        tree.health()?;
-        Ok(Self { config, tree, gateway, routes, queue, spool, operator })
+        let observed = Observed::read(&tree)?;
+        Ok(Self { config, tree, gateway, routes, queue, spool, operator, observed })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -68,7 +69,7 @@ impl Plan {
             tracing::warn!("no routes: every event will be kept as unrouted");
         }
         let readiness = Readiness::default();
-        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        self.observed.open("fluent-webhooks", &readiness, shutdown).await?;
         let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
         let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
         let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, &**queue, clock);
@@ -82,6 +83,7 @@ impl Plan {
             let routes = sharing.routes(shutdown).add_service(operator.service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }
+        shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), None));
         dispatching.start(shutdown);
         service::until_stopped(queue, &readiness, shutdown).await
     }

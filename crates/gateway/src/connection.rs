@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -95,7 +96,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         if self.has_begun {
             // One attempt to say so; a client this slow may not be listening.
             let _ = Pin::new(&mut self.stream).poll_write(cx, TIMEOUT);
-            tracing::info!(reason = "timeout", "request refused: its headers took too long");
+            metrics::REFUSED.add(1, ["headers-timeout".into()]);
+            tracing::info!(reason = "headers-timeout", "request refused: its headers took too long");
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -19,6 +19,7 @@ mod connection;
 mod holding;
 mod listen;
 mod stage;
+mod watch;
 
 use std::sync::Arc;
 

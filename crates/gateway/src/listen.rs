@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use service::Shutdown;
+use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -63,6 +64,7 @@ pub async fn serve(
                 shutdown.spawn(serving.accepted(stream, tls.clone(), place));
             }
             Err(_) => {
+                metrics::REFUSED.add(1, ["connections".into()]);
                 tracing::warn!(reason = "connections", "connection refused: as many as are allowed are open");
                 let Ok(goodbye) = Arc::clone(&goodbyes).acquire_owned().await else { return };
                 shutdown.spawn(turn_away(stream, goodbye));
@@ -92,10 +94,11 @@ impl Serving {
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else { return serve_one(stream, self).await };
         match timeout(self.bounds.first_byte_within, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_one(stream, self).await,
+            Ok(Ok(stream)) => return serve_one(stream, self).await,
             Ok(Err(error)) => tracing::info!(reason = "tls", %error, "connection refused: no TLS"),
             Err(_) => tracing::info!(reason = "tls", "connection refused: its TLS handshake took too long"),
         }
+        metrics::REFUSED.add(1, ["tls".into()]);
     }
 }
 
@@ -138,6 +141,7 @@ fn log(ended: hyper::Result<()>) {
     if let Err(error) = ended.as_ref()
         && error.is_parse()
     {
+        metrics::REFUSED.add(1, ["not-http".into()]);
         tracing::info!(reason = "not-http", %error, "request refused");
     }
 }

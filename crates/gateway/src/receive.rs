@@ -1,7 +1,7 @@
 //! One webhook, from its headers to its answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
@@ -12,12 +12,13 @@ use event_model::{Event, Evidence, Headers, Inbound, Malformed, Refusal, TracePa
 use http_body_util::BodyExt;
 use queue::{Quarantined, QueueError, Receipt};
 use settings::OnMalformed;
-use telemetry::Chain;
+use telemetry::{Attribute, Chain, Ended, Kind, Span, metrics};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use verifier::Rejection;
 
 use crate::answer::{Refused, accepted, quarantined};
+use crate::watch::{self, Watch};
 use crate::{Bounds, Ports};
 
 /// The byte budget is counted in steps of this size.
@@ -46,14 +47,15 @@ pub(crate) async fn receive(
     State(receiving): State<Arc<Receiving>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let trace = telemetry::begin_trace();
-    match receiving.receive(request, trace).await {
-        Ok(response) => response,
-        Err(refused) => {
-            log(&refused, trace);
-            refused.response()
-        }
-    }
+    let watch = Watch::begin(request.method(), request.headers());
+    let answer = receiving.receive(request, &watch).await;
+    let reason = answer.as_ref().err().map(Refused::reason);
+    let response = answer.unwrap_or_else(|refused| {
+        log(&refused, watch.trace());
+        refused.response()
+    });
+    watch.answered(response.status(), reason);
+    response
 }
 
 fn log(refused: &Refused, trace: TraceParent) {
@@ -70,29 +72,53 @@ fn log(refused: &Refused, trace: TraceParent) {
 }
 
 impl Receiving {
-    async fn receive(&self, request: Request<Body>, trace: TraceParent) -> Result<Response<Body>, Refused> {
+    async fn receive(&self, request: Request<Body>, watch: &Watch) -> Result<Response<Body>, Refused> {
         self.check_head(&request)?;
         let headers = self.signature_headers(request.headers());
         let (body, _held) = self.read(request.into_body()).await?;
         let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
+        let verified = self.verify(inbound, watch)?;
+        let publishing = watch.part(Kind::Producer, "publish fluent.events");
+        match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
+            Ok(event) => self.publish(event, publishing).await,
+            Err((refusal, verified)) => {
+                publishing.forget();
+                self.not_admitted(refusal, verified, watch.trace()).await
+            }
+        }
+    }
+
+    async fn not_admitted(
+        &self,
+        refusal: Refusal,
+        verified: Verified<Inbound>,
+        trace: TraceParent,
+    ) -> Result<Response<Body>, Refused> {
+        match refusal {
+            Refusal::Malformed(malformed) => self.keep(malformed, verified, trace).await,
+            // A stranger's body is kept nowhere.
+            Refusal::UnknownAccount => Err(refusal.into()),
+            _ => Err(self.held(verified.into_parts().0, refusal.into())),
+        }
+    }
+
+    fn verify(&self, inbound: Inbound, watch: &Watch) -> Result<Verified<Inbound>, Refused> {
+        let span = watch.part(Kind::Internal, "verify");
         let (body, headers) = (inbound.body.clone(), inbound.headers.clone());
-        let verified = match self.ports.verifier.verify(inbound) {
-            Ok(verified) => verified,
+        match self.ports.verifier.verify(inbound) {
+            Ok(verified) => {
+                watch::verified(span, verified.evidence(), self.ports.clock.now());
+                Ok(verified)
+            }
             Err(rejection) => {
+                span.end(Ended::Well, || vec![Attribute::new("fluent.refused", rejection.code())]);
                 // Without a signature it will never verify.
                 if rejection == Rejection::Missing {
                     return Err(rejection.into());
                 }
                 let received_at = self.ports.clock.now();
-                return Err(self.held(Inbound { body, headers, received_at }, rejection.into()));
+                Err(self.held(Inbound { body, headers, received_at }, rejection.into()))
             }
-        };
-        match Event::admit(verified, &self.ports.accounts, Some(trace)) {
-            Ok(event) => self.publish(event, trace).await,
-            Err((Refusal::Malformed(malformed), verified)) => self.keep(malformed, verified, trace).await,
-            // A stranger's body is kept nowhere.
-            Err((refusal @ Refusal::UnknownAccount, _)) => Err(refusal.into()),
-            Err((refusal, verified)) => Err(self.held(verified.into_parts().0, refusal.into())),
         }
     }
 
@@ -160,10 +186,11 @@ impl Receiving {
         self.budget.try_acquire_many(steps).map_err(|_| Refused::Busy)
     }
 
-    async fn publish(&self, event: Event, trace: TraceParent) -> Result<Response<Body>, Refused> {
-        let id = event.id();
-        let receipt = self.within_time(|| self.ports.queue.publish(event.clone())).await?;
-        let Receipt { duplicate, position, .. } = receipt;
+    async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, Refused> {
+        let (id, trace, began) = (event.id(), span.context(), Instant::now());
+        let published = self.within_time(|| self.ports.queue.publish(event.clone())).await;
+        watch::published(span, &event, published.as_ref(), began.elapsed());
+        let Receipt { duplicate, position, .. } = published?;
         tracing::debug!(event.id = %id, event.name = event.name(), position, duplicate, trace_id = trace.trace_id(), "accepted");
         Ok(accepted(id, duplicate, trace))
     }
@@ -180,6 +207,7 @@ impl Receiving {
         let (inbound, evidence) = verified.into_parts();
         let body = to_keep(malformed, inbound, evidence);
         self.within_time(|| self.ports.queue.stores().quarantine().keep(body.clone())).await?;
+        metrics::QUARANTINED.add(1, [malformed.code().into()]);
         tracing::warn!(reason = malformed.code(), error = %malformed, trace_id = trace.trace_id(), "genuine but malformed: kept in quarantine");
         Ok(quarantined())
     }

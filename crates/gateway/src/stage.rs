@@ -8,12 +8,13 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
-use service::{Certificate, Readiness, Shutdown, StageArgs};
+use service::{Certificate, Observed, Readiness, Shutdown, StageArgs};
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
+use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::{Bounds, Holding, Ports, router, serve};
+use crate::{Bounds, Holding, Ports, router, serve, watch};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
 #[derive(Debug, Parser)]
@@ -43,18 +44,18 @@ pub fn main() -> ExitCode {
 
 /// Everything the settings say, read before anything is opened.
 struct Plan {
-    tree: Tree,
     gateway: Gateway,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
+    observed: Observed,
 }
 
 impl Plan {
     fn read(tree: Tree) -> anyhow::Result<Self> {
         let (gateway, queue) = (tree.gateway()?, tree.queue()?);
         let spool = tree.spool(&queue)?;
-        tree.health()?;
-        Ok(Self { tree, gateway, queue, spool })
+        let observed = Observed::read(&tree)?;
+        Ok(Self { gateway, queue, spool, observed })
     }
 
     async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -67,7 +68,7 @@ impl Plan {
 
     async fn serve(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = Readiness::default();
-        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        self.observed.open("fluent-gateway", &readiness, shutdown).await?;
         start(&self.gateway, queue, shutdown).await?;
         service::until_stopped(queue, &readiness, shutdown).await
     }
@@ -79,6 +80,9 @@ pub async fn start(
     queue: &Arc<dyn EventQueue>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
+    for (name, key) in settings.keys.keys() {
+        metrics::KEY_BITS.set(key.bits() as f64, [name.to_string().into()]);
+    }
     for (name, key) in settings.keys.keys().filter(|(_, key)| key.is_weak()) {
         tracing::warn!(key = %name, bits = key.bits(), fingerprint = key.fingerprint(), "weak key: Fluent's own, and shorter than is advised today");
     }
@@ -88,6 +92,7 @@ pub async fn start(
         TcpListener::bind(listen).await.with_context(|| format!("listening on {listen} for webhooks"))?;
     let address = listener.local_addr()?;
     let bounds = Bounds::new(settings.body_limit);
+    queue.tell_of_forwarded(Arc::new(watch::forwarded));
     let mut ports = ports(settings, Arc::clone(queue));
     ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
     let router = router(ports, &bounds);

@@ -17,6 +17,7 @@ mod socket;
 
 mod target;
 
+mod conventions;
 mod event;
 mod time;
 
@@ -26,6 +27,7 @@ pub const MAX_DETAIL: usize = 512;
 
 pub use crate::access::Access;
 pub use crate::caller::Caller;
+pub use crate::conventions::code_name;
 pub use crate::door::{Door, MAX_MESSAGE, Routes};
 pub use crate::event::{Misfit, delivery, event, restore, without_body};
 pub use crate::target::{Target, TargetError, TlsTarget, bearer};

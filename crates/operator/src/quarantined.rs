@@ -3,7 +3,7 @@
 use event_model::{Event, Headers, Inbound};
 use queue::Quarantined;
 use settings::Gateway;
-use telemetry::Chain;
+use telemetry::{Attribute, Cause, Chain, Ended, Kind, Span};
 use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
 use wire::v1;
@@ -71,8 +71,17 @@ impl Operator {
 pub(crate) fn admitted(gateway: &Gateway, inbound: Inbound) -> Result<Event, String> {
     let verifier = WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone());
     let verified = verifier.verify(inbound).map_err(|rejection| rejection.to_string())?;
-    Event::admit(verified, &gateway.accounts, Some(telemetry::begin_trace()))
-        .map_err(|(refusal, _)| Chain(&refusal).to_string())
+    let span = Span::begin(Kind::Producer, "admit", Cause::Nothing);
+    match Event::admit(verified, &gateway.accounts, Some(span.context())) {
+        Ok(event) => {
+            span.end(Ended::Well, || vec![Attribute::new("messaging.message.id", event.id().to_string())]);
+            Ok(event)
+        }
+        Err((refusal, _)) => {
+            span.forget();
+            Err(Chain(&refusal).to_string())
+        }
+    }
 }
 
 pub(crate) fn count(tally: &mut v1::Tally, answer: Result<(), String>) {

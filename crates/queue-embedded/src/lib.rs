@@ -33,4 +33,6 @@ pub use crate::embedded::Embedded;
 pub use crate::file::door::OpenError;
 pub use crate::index::Index;
 pub use crate::options::{Options, Retention};
-pub use crate::spool::{Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_state};
+pub use crate::spool::{
+    Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_backlog, spool_state,
+};

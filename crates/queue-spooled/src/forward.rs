@@ -2,12 +2,12 @@
 //! a time; an entity's events all take the same lane, so nothing overtakes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use event_model::Event;
-use queue::{EventQueue, Holding, QueueError, Receipt};
+use queue::{EventQueue, Holding, OnForwarded, QueueError, Receipt};
 use queue_embedded::Acknowledged;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
@@ -38,6 +38,9 @@ const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Whoever waits for the queue's word on an event.
 pub(crate) type Waiter = oneshot::Sender<Receipt>;
+
+/// Who hears of events that nobody waited for, once somebody wants to.
+pub(crate) type Told = OnceLock<OnForwarded>;
 
 /// An event on its way.
 pub(crate) struct Item {
@@ -91,6 +94,7 @@ pub(crate) struct Lane {
     spool: Arc<File>,
     queue: Arc<dyn EventQueue>,
     is_away: Arc<AtomicBool>,
+    told: Arc<Told>,
     /// Every row up to here was sent.
     sent: i64,
 }
@@ -103,9 +107,10 @@ impl Lane {
         spool: &Arc<File>,
         queue: &Arc<dyn EventQueue>,
         is_away: &Arc<AtomicBool>,
+        told: &Arc<Told>,
     ) -> Self {
         let (spool, queue, is_away) = (Arc::clone(spool), Arc::clone(queue), Arc::clone(is_away));
-        Self { number, lanes, inbox, spool, queue, is_away, sent: 0 }
+        Self { number, lanes, inbox, spool, queue, is_away, told: Arc::clone(told), sent: 0 }
     }
 
     pub(crate) async fn run(mut self, closing: CancellationToken) {
@@ -205,8 +210,10 @@ impl Lane {
             };
             let Some((row, waiter)) = rest.pop_front() else { break };
             acknowledged.push(Acknowledged { row, epoch: receipt.epoch.clone(), position: receipt.position });
-            if let Some(waiter) = waiter {
-                let _ = waiter.send(receipt);
+            // The event is on its own where nobody waits for its receipt any more.
+            let is_heard = waiter.is_some_and(|waiter| waiter.send(receipt).is_ok());
+            if let Some(told) = self.told.get().filter(|_| !is_heard) {
+                told(event);
             }
             self.sent = row;
         }

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Published, Quarantine, Quarantined,
-    QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, Stores,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, OnForwarded, Published, Quarantine,
+    Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, SpoolStanding, Standing,
+    Stores,
 };
 use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
@@ -21,7 +23,7 @@ pub use queue_embedded::OpenError;
 
 use crate::aside::{files_set_aside, take_over_patiently};
 use crate::confirm::{self, Confirming};
-use crate::forward::{Lane, Lanes, Waiter, forward_bodies, settled};
+use crate::forward::{Lane, Lanes, Told, Waiter, forward_bodies, settled};
 use crate::options::Options;
 
 /// How long to wait for this machine's disk. Longer than a write in a group takes
@@ -35,16 +37,25 @@ const EPOCH: &str = "spool";
 pub(crate) type File = Spool<Option<Waiter>>;
 
 /// A queue with a spool before it.
-#[derive(Debug)]
 pub struct Spooled {
     queue: Arc<dyn EventQueue>,
     spool: Arc<File>,
     /// The queue is known to be away: nobody waits for it.
     is_away: Arc<AtomicBool>,
+    told: Arc<Told>,
     options: Options,
     closing: CancellationToken,
     tasks: TaskTracker,
     bodies: Arc<tokio::sync::Notify>,
+}
+
+impl fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spooled")
+            .field("queue", &self.queue)
+            .field("spool", &self.spool)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Spooled {
@@ -67,9 +78,9 @@ impl Spooled {
                 tracing::error!(%error, "what is set aside in the spool is not tried again");
             }
         });
-        let is_away = Arc::new(AtomicBool::new(false));
+        let (is_away, told) = (Arc::new(AtomicBool::new(false)), Arc::new(Told::new()));
         for (number, inbox) in inboxes.into_iter().enumerate() {
-            let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away);
+            let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away, &told);
             tasks.spawn(lane.run(closing.clone()));
         }
         let confirming =
@@ -90,7 +101,7 @@ impl Spooled {
                 closing.run_until_cancelled(take_over_patiently(&path, &spool, &*queue)).await;
             });
         }
-        Ok(Self { queue, spool, is_away, options, closing, tasks, bodies })
+        Ok(Self { queue, spool, is_away, told, options, closing, tasks, bodies })
     }
 
     /// Where the file went that was here before and could not be trusted.
@@ -172,6 +183,23 @@ impl EventQueue for Spooled {
     /// Ready is who can make an event durable now, here or there.
     fn has_room(&self) -> bool {
         self.spool.has_room() || self.queue.has_room()
+    }
+
+    fn tell_of_forwarded(&self, told: OnForwarded) {
+        let _ = self.told.set(told);
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Standing> {
+        let is_reachable = self.queue.has_room() && !self.is_away.load(Ordering::Relaxed);
+        let path = self.options.path.clone();
+        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_backlog(&path));
+        async move {
+            let found = looking.await.ok().and_then(Result::ok);
+            let bytes = self.spool.bytes();
+            let spool = found.map(|(unsent, oldest_unsent)| SpoolStanding { unsent, oldest_unsent, bytes });
+            Standing { is_reachable, spool }
+        }
+        .boxed()
     }
 
     fn show(&self, look: Look) {

@@ -19,6 +19,7 @@ mod index;
 mod letters;
 mod refused;
 mod route;
+mod standing;
 mod stores;
 mod working;
 
@@ -26,6 +27,7 @@ mod working;
 pub mod conformance;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, EventId};
@@ -42,6 +44,7 @@ pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
 pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
+pub use crate::standing::{SpoolStanding, Standing};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Quarantine, Quarantined, ReceivedPage, ReceivedQuery, Replayed,
     RouteState, Stores, StoryState, StoryStep,
@@ -87,6 +90,18 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
     /// Whether a publish is likely to succeed now: what readiness is made of.
     fn has_room(&self) -> bool;
 
+    /// From now on, `told` hears of every event that reached the queue after it was
+    /// answered for. Must not block. Only a queue with a spool has such events.
+    fn tell_of_forwarded(&self, told: OnForwarded) {
+        drop(told);
+    }
+
+    /// How it does, for who watches it: asked every few seconds.
+    fn standing(&self) -> BoxFuture<'_, Standing> {
+        let standing = Standing { is_reachable: self.has_room(), spool: None };
+        Box::pin(std::future::ready(standing))
+    }
+
     /// Shows others how this process's routes stand: [`RouteState::working`].
     fn show(&self, look: Look);
 
@@ -102,6 +117,9 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
 }
 
 const _: fn(&dyn EventQueue) = |_| {};
+
+/// Hears of an event that came by way of a spool.
+pub type OnForwarded = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// One reader of a route.
 pub trait Consumer: fmt::Debug + Send {

@@ -84,6 +84,9 @@ pub struct RouteState {
     pub waiting: u64,
     /// Deliveries being attempted.
     pub in_flight: u64,
+    /// When the oldest event came in that is still to be delivered; on a cluster, of
+    /// deliveries that wait for a retry, the one that waits longest counts.
+    pub oldest: Option<Timestamp>,
     /// Dead letters.
     pub dead: u64,
     /// Whether a person holds its deliveries back.

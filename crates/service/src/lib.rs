@@ -4,7 +4,9 @@
 //! Start reading at [`run`].
 
 mod exit;
-mod health;
+mod gauges;
+mod observe;
+mod pages;
 mod shutdown;
 mod stage;
 mod tls;
@@ -15,9 +17,11 @@ pub use mimalloc::MiMalloc as Allocator;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::exit::{FAILED, SETTINGS, code};
-pub use crate::health::{Health, Readiness};
+pub use crate::gauges::show_routes;
+pub use crate::observe::Observed;
+pub use crate::pages::Readiness;
 pub use crate::shutdown::Shutdown;
-pub use crate::stage::{StageArgs, answer_health, tree, until_stopped, wind_down};
+pub use crate::stage::{StageArgs, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;
 
 /// Runs `work` until it ends or a signal says so, then waits for what is in
@@ -36,6 +40,7 @@ where
         let shutdown = Shutdown::on_signal()?;
         let result = work(shutdown.clone()).await;
         shutdown.finish().await;
+        shutdown.say_last().await;
         result
     });
     code(result)

@@ -1,3 +1,5 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +25,16 @@ pub struct Shutdown {
     out_of_patience: CancellationToken,
     tasks: TaskTracker,
     grace: Duration,
+    last: Arc<Mutex<Vec<Last>>>,
+}
+
+/// What is to be done when all work has ended; may block.
+struct Last(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Last(..)")
+    }
 }
 
 impl Shutdown {
@@ -33,7 +45,19 @@ impl Shutdown {
             out_of_patience: CancellationToken::new(),
             tasks: TaskTracker::new(),
             grace,
+            last: Arc::default(),
         }
+    }
+
+    /// Does this when all work has ended; may block for a few seconds.
+    pub fn at_last(&self, work: impl FnOnce() + Send + 'static) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).push(Last(Box::new(work)));
+    }
+
+    /// Does what is to be done last.
+    pub(crate) async fn say_last(&self) {
+        let last = std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = tokio::task::spawn_blocking(move || last.into_iter().for_each(|Last(work)| work())).await;
     }
 
     /// One that begins with SIGTERM or SIGINT; a second signal ends patience.

@@ -11,7 +11,7 @@ use queue::EventQueue;
 use settings::Tree;
 use telemetry::Format;
 
-use crate::{Health, Readiness, Shutdown};
+use crate::{Readiness, Shutdown, gauges};
 
 /// How soon readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
@@ -78,16 +78,6 @@ pub fn tree(config: &Path) -> anyhow::Result<Tree> {
     Ok(Tree::load(config, environment)?)
 }
 
-/// Answers health questions, if the settings say where.
-pub async fn answer_health(tree: &Tree, readiness: &Readiness, shutdown: &Shutdown) -> anyhow::Result<()> {
-    if let Some(address) = tree.health()? {
-        let health = Health::bind(address, readiness.clone()).await;
-        let health = health.with_context(|| format!("listening on {address} for health checks"))?;
-        shutdown.spawn_unwaited(health.serve(shutdown.clone()));
-    }
-    Ok(())
-}
-
 /// Runs until draining begins, or until the queue can't be trusted any more.
 pub async fn until_stopped(
     queue: &Arc<dyn EventQueue>,
@@ -95,6 +85,7 @@ pub async fn until_stopped(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     shutdown.spawn_unwaited(keep_ready(readiness.clone(), Arc::clone(queue)));
+    shutdown.spawn_unwaited(gauges::show_queue(Arc::clone(queue)));
     let draining = shutdown.draining();
     tokio::select! {
         () = draining.cancelled() => tracing::info!("stopping: what is in flight is finished first"),

@@ -29,6 +29,7 @@ mod policies;
 mod queue_settings;
 mod routes;
 mod spool_settings;
+mod telemetry_settings;
 mod values;
 mod webhook;
 
@@ -42,6 +43,9 @@ pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettin
 pub use crate::routes::{RetrySettings, RouteSettings, Routes};
 pub use crate::schema::schema;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};
+pub use crate::telemetry_settings::{
+    OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, TracesSettings,
+};
 pub use crate::tree::{Place, Tree};
 pub use crate::values::{Size, Time};
 pub use crate::webhook::{Gateway, OnMalformed, ServerTls};

@@ -17,24 +17,42 @@ const MAX_CALLERS: usize = 64;
 
 /// `fluent-connect.operator`: gRPC for people, their commands, and handlers in
 /// other languages.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Clone, Debug)]
 pub struct OperatorSettings {
-    /// Address and port. Beyond this machine it needs `tls`, and tokens or
-    /// certificates.
+    /// Address and port.
     pub grpc: SocketAddr,
     /// The certificate to show.
     pub tls: Option<OperatorTls>,
     /// Who may call, by a secret.
-    #[serde(default)]
     pub tokens: Vec<TokenSettings>,
     /// Who may call, by a certificate that `tls.client-ca` vouches for.
-    #[serde(default)]
     pub certificates: Vec<CertificateSettings>,
+    /// Where changes are written down.
+    pub audit: PathBuf,
+}
+
+/// `fluent-connect.operator` as it is written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Written {
+    /// Address and port for gRPC. Beyond this machine it needs `tls`, and tokens or
+    /// certificates.
+    grpc: Option<SocketAddr>,
+    /// Address and port where Prometheus finds `/metrics`.
+    #[expect(dead_code, reason = "it is read by itself: not only where gRPC is served")]
+    http: Option<SocketAddr>,
+    /// The certificate to show.
+    tls: Option<OperatorTls>,
+    /// Who may call, by a secret.
+    #[serde(default)]
+    tokens: Vec<TokenSettings>,
+    /// Who may call, by a certificate that `tls.client-ca` vouches for.
+    #[serde(default)]
+    certificates: Vec<CertificateSettings>,
     /// Where changes are written down; beside the queue's file where this says nothing,
     /// and on a cluster `data/audit.jsonl`.
     #[serde(default = "audit")]
-    pub audit: PathBuf,
+    audit: PathBuf,
 }
 
 fn audit() -> PathBuf {
@@ -114,7 +132,10 @@ impl Tree {
         if self.value_at(&OPERATOR).is_null() {
             return Ok(None);
         }
-        let mut operator: OperatorSettings = self.section(&OPERATOR)?;
+        let written: Written = self.section(&OPERATOR)?;
+        let Some(grpc) = written.grpc else { return Ok(None) };
+        let Written { tls, tokens, certificates, audit, .. } = written;
+        let mut operator = OperatorSettings { grpc, tls, tokens, certificates, audit };
         self.check_operator(&operator)?;
         let folder = self.folder();
         operator.audit = match self.value_at(&[OPERATOR[0], OPERATOR[1], "audit"]).is_null() {

@@ -3,10 +3,11 @@ use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use crate::jet_stream_settings::JetStreamSettings;
-use crate::operator_settings::OperatorSettings;
+use crate::operator_settings;
 use crate::queue_settings::EmbeddedSettings;
 use crate::routes::Listed;
 use crate::spool_settings::{Acknowledge, SpoolSettings};
+use crate::telemetry_settings::TelemetrySettings;
 use crate::webhook::{AccountSettings, WebhookSettings};
 
 /// The JSON Schema of `application.yml` for a binary with these dispatchers,
@@ -38,7 +39,8 @@ pub fn schema(registry: &Registry) -> Value {
                     "spool": of::<SpoolSettings>(),
                     "acknowledge": of::<Acknowledge>(),
                     "health": {"type": "string", "description": "address and port for livez and readyz"},
-                    "operator": of::<OperatorSettings>(),
+                    "operator": of::<operator_settings::Written>(),
+                    "telemetry": of::<TelemetrySettings>(),
                     "routes": {"type": "array", "items": route},
                 },
             },

@@ -8,7 +8,7 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 9] = [
+const CONNECT: [&str; 10] = [
     "connector-name",
     "accounts",
     "webhook",
@@ -17,6 +17,7 @@ const CONNECT: [&str; 9] = [
     "acknowledge",
     "health",
     "operator",
+    "telemetry",
     "routes",
 ];
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, watch};
+use dispatch::{
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, Role, TraceParent, watch,
+};
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::v1::subscribe_request::settle::Outcome;
 use wire::v1::subscribe_response::Delivered;
@@ -40,7 +42,29 @@ impl Dispatcher for SubscriptionDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        let mut in_hand = match self.line.give(self.delivered(event, cx)) {
+        let call = cx.call(Role::Producer, "hand to a subscriber");
+        let answer = self.hand_over(event, cx, call.trace()).await;
+        match &answer {
+            Ok(_) => call.answered(Vec::new),
+            Err(_) => call.failed("not-done", Vec::new),
+        }
+        answer
+    }
+
+    /// In all; without a word it is shorter, and kept here.
+    fn timeout(&self) -> Duration {
+        self.settings.longest()
+    }
+}
+
+impl SubscriptionDispatcher {
+    async fn hand_over(
+        &self,
+        event: &Event,
+        cx: &Context,
+        trace: Option<TraceParent>,
+    ) -> Result<Done, DispatchError> {
+        let mut in_hand = match self.line.give(self.delivered(event, cx, trace)) {
             Ok(in_hand) => in_hand,
             Err(delivered) => self.give_later(*delivered).await?,
         };
@@ -60,13 +84,6 @@ impl Dispatcher for SubscriptionDispatcher {
         }
     }
 
-    /// In all; without a word it is shorter, and kept here.
-    fn timeout(&self) -> Duration {
-        self.settings.longest()
-    }
-}
-
-impl SubscriptionDispatcher {
     /// Gives it to whoever has room next.
     async fn give_later(&self, mut delivered: Delivered) -> Result<InHand, DispatchError> {
         let giving = async {
@@ -83,7 +100,7 @@ impl SubscriptionDispatcher {
         given.map_err(|_| DispatchError::interrupted(ACTION, "nobody has room for it now"))
     }
 
-    fn delivered(&self, event: &Event, cx: &Context) -> Delivered {
+    fn delivered(&self, event: &Event, cx: &Context, trace: Option<TraceParent>) -> Delivered {
         let delivery = grpc::delivery(
             &cx.delivery_id,
             &cx.route,
@@ -91,7 +108,7 @@ impl SubscriptionDispatcher {
             &cx.idempotency_key,
             cx.started_at,
             self.settings.timeout(),
-            cx.trace,
+            trace,
         );
         Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }
     }

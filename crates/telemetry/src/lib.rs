@@ -1,25 +1,34 @@
-//! Logs and trace context: one vocabulary for every stage.
+//! Logs, traces and metrics: one vocabulary for every stage, and the only crate
+//! that knows OpenTelemetry.
 //!
-//! Today the structured log, the trace ids in it, and the `traceparent` that
-//! travels with an event. This is the door through which OpenTelemetry will
-//! come; no other crate will know of it.
+//! ```text
+//! a stage ─▶ Span::begin ── end ─▶ kept? ─▶ bounded queue ─▶ OTLP
+//!        └─▶ metrics::ACCEPTED.add ─▶ OTLP, and GET /metrics
+//! ```
 //!
-//! Never a body, an attribute's value or a person's data in any of it.
+//! Nothing here waits for a collector: what it does not take in time is dropped and
+//! counted. Never a body, an attribute's value or a person's data in any of it.
+//!
+//! Start reading at [`Span`] and [`metrics`].
 
 mod chain;
 mod logs;
 
-use event_model::TraceParent;
+mod calls;
+mod sampling;
+mod span;
 
+mod export;
+mod start;
+
+pub mod metrics;
+
+pub use opentelemetry::{KeyValue as Attribute, StringValue as Label};
+
+pub use crate::calls::calls;
 pub use crate::chain::Chain;
+pub use crate::export::{Collector, Protocol};
 pub use crate::logs::{Format, Logs, start_logs};
-
-/// Begins the trace of one webhook: what causes it is the request.
-pub fn begin_trace() -> TraceParent {
-    TraceParent::new(fastrand::u128(1..), fastrand::u64(1..), true).unwrap_or_else(begin_trace)
-}
-
-/// Continues an event's trace with the span of one attempt.
-pub fn continue_trace(trace: TraceParent) -> TraceParent {
-    trace.child(fastrand::u64(1..))
-}
+pub use crate::sampling::Sampling;
+pub use crate::span::{Cause, Ended, Kind, Span};
+pub use crate::start::{Options, StartError, Started, start};

@@ -9,6 +9,10 @@ use tracing_subscriber::prelude::*;
 /// dropped: an event must never wait for a log.
 const BUFFERED_LINES: usize = 16 * 1024;
 
+/// The NATS client repeats what we say, and below that shows what it carries. What
+/// the exporters fail at is said by us, once, and counted.
+const QUIET: &str = "async_nats=warn,opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry-http=off,opentelemetry_prometheus=off";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -27,9 +31,7 @@ pub struct Logs(#[expect(dead_code, reason = "it is there to be dropped")] Worke
 pub fn start_logs(format: Format, filter: &str) -> Logs {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(io::stderr());
-    // The NATS client repeats what we say, and below that shows what it carries.
-    let filter =
-        EnvFilter::try_new(format!("async_nats=warn,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = match format {
         Format::Json => layer().json().flatten_event(true).with_writer(writer).boxed(),
         Format::Readable => {

@@ -39,6 +39,8 @@ pub struct Plan {
     pub bytes: String,
     /// The routes, as YAML.
     pub routes: String,
+    /// More of gateways' and dispatchers' `fluent-connect`, as YAML: what they record.
+    pub telemetry: String,
     /// Where the first server and the first gateway run, if not with the rest.
     pub aside: Option<Arc<Aside>>,
 }
@@ -54,6 +56,7 @@ impl Plan {
             dispatchers: 2,
             bytes: "1GiB".to_owned(),
             routes: routes.into(),
+            telemetry: String::new(),
             aside: None,
         }
     }
@@ -132,8 +135,9 @@ impl Deployment {
         let key = SANDBOX.public_base64().unwrap();
         let rest = format!(
             "  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]\n  \
-             webhook: {{ listen: \"{webhook}\" }}\n{before}  health: {health}\n\
-             fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n"
+             webhook: {{ listen: \"{webhook}\" }}\n{before}{}  health: {health}\n\
+             fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n",
+            self.plan.telemetry
         );
         let config = self.write(&name, "gateway", &rest);
         let mut gateway = Service::new(&name, "stage-gateway", config, health, Some(webhook));
@@ -144,7 +148,7 @@ impl Deployment {
     fn dispatcher(&self, number: usize) -> Service {
         let [health] = free_ports();
         let name = format!("dispatcher-{number}");
-        let rest = format!("  health: {health}\n  routes:\n{}", self.plan.routes);
+        let rest = format!("{}  health: {health}\n  routes:\n{}", self.plan.telemetry, self.plan.routes);
         let config = self.write(&name, "dispatcher", &rest);
         Service::new(&name, "stage-dispatcher", config, health, None)
     }

@@ -19,6 +19,7 @@ mod gateway;
 mod grpc;
 mod http;
 mod matching;
+mod observed;
 mod poison;
 mod policies;
 mod privacy;

@@ -83,6 +83,22 @@ fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
         Some(address) => output::line(format!("Health is answered at http://{address}/livez and /readyz")),
         None => output::line("Health is answered nowhere (fluent-connect.health is not set)"),
     }
+    describe_telemetry(tree)
+}
+
+fn describe_telemetry(tree: &Tree) -> anyhow::Result<()> {
+    match tree.metrics()? {
+        Some(address) => output::line(format!("Metrics are at http://{address}/metrics")),
+        None => output::line("Metrics are shown nowhere (fluent-connect.operator.http is not set)"),
+    }
+    let telemetry = tree.telemetry()?;
+    match telemetry.otlp {
+        Some(otlp) => {
+            let percent = telemetry.traces.sample * 100.0;
+            output::line(format!("Traces and metrics go to {}, {percent} % of the traces", otlp.endpoint));
+        }
+        None => output::line("Traces go nowhere (fluent-connect.telemetry.otlp is not set)"),
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use event_model::SystemClock;
 use grpc::{Door, Routes};
 use operator::{Held, Operator};
-use service::{Readiness, Shutdown, StageArgs};
+use service::{Observed, Readiness, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, Tree};
 
 use crate::open;
@@ -49,9 +49,9 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
 /// Everything the settings say, read before anything is opened.
 struct Plan {
     config: PathBuf,
-    tree: Tree,
     queue: QueueSettings,
     operator: OperatorSettings,
+    observed: Observed,
 }
 
 impl Plan {
@@ -59,13 +59,14 @@ impl Plan {
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let (queue, operator) = (tree.queue()?, tree.operator()?.context(missing)?);
         // Keys and routes are read when they are needed; what is wrong with them, now.
-        let _ = (tree.gateway()?, tree.routes(None)?, tree.health()?);
-        Ok(Self { config, tree, queue, operator })
+        let _ = (tree.gateway()?, tree.routes(None)?);
+        let observed = Observed::read(&tree)?;
+        Ok(Self { config, queue, operator, observed })
     }
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = Readiness::default();
-        service::answer_health(&self.tree, &readiness, shutdown).await?;
+        self.observed.open("fluent-operator", &readiness, shutdown).await?;
         let door = Door::open(&self.operator, shutdown).await?;
         let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not have to wait for a queue that is away.

@@ -20,7 +20,7 @@ use queue::{
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::file::failure::{Failure, reading};
-use crate::file::rows::{signed, unsigned};
+use crate::file::rows::{from_nanos, signed, unsigned};
 use crate::file::schema::{FORMAT, WORKING, connect, meta, small_cache};
 use crate::shared::lock;
 
@@ -187,7 +187,14 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             (SELECT count(*) FROM dead_letters l WHERE l.route = r.name),
             (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
             EXISTS (SELECT 1 FROM meta m WHERE m.key = 'paused: ' || r.name),
-            (SELECT count(*) FROM bodies)
+            (SELECT count(*) FROM bodies),
+            (SELECT min(received_at) FROM (
+                SELECT received_at FROM events WHERE position =
+                    (SELECT min(position) FROM deliveries d WHERE d.route = r.id)
+                UNION ALL
+                SELECT received_at FROM events WHERE position =
+                    (SELECT min(position) FROM events e WHERE e.position > r.cursor)
+            ))
          FROM routes r ORDER BY r.id",
     )?
     .query_map([], |row| {
@@ -204,6 +211,7 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             filter: row.get(6)?,
             paused: row.get(7)?,
             kept: number(8)?,
+            oldest: row.get::<_, Option<i64>>(9)?.and_then(from_nanos),
         })
     })?
     .collect()

@@ -161,6 +161,11 @@ impl<W: Send> Spool<W> {
         !self.state.is_full.load(Ordering::Acquire) && self.failure().is_none()
     }
 
+    /// Bytes of everything that is kept, as far as they are counted.
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes.load(Ordering::Relaxed)
+    }
+
     /// Why nothing can be kept any more.
     pub fn failure(&self) -> Option<String> {
         lock(&self.state.failure).clone()
@@ -329,6 +334,13 @@ impl OldSpool {
 
 fn unreadable(error: rusqlite::Error) -> QueueError {
     QueueError::unavailable("reading the spool", error)
+}
+
+/// How many events the queue does not have yet, and when the oldest of them came in:
+/// looked up beside whoever serves the file.
+pub fn spool_backlog(path: &Path) -> Result<(u64, Option<Timestamp>), QueueError> {
+    let read = || rows::backlog(&crate::file::schema::connect(path, false)?);
+    read().map_err(unreadable)
 }
 
 /// Looks into a spool's file beside whoever serves it.

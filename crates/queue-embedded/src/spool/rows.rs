@@ -255,6 +255,16 @@ pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result
     .query_row([epoch], |row| Ok((unsigned(row.get(0)?), row.get(1)?)))
 }
 
+/// What the queue does not have yet: a narrow table, so it may be asked often.
+pub(crate) fn backlog(sql: &Connection) -> rusqlite::Result<(u64, Option<Timestamp>)> {
+    sql.query_row(
+        "SELECT (SELECT count(*) FROM unsent),
+                (SELECT received_at FROM spooled WHERE row = (SELECT min(row) FROM unsent))",
+        [],
+        |row| Ok((unsigned(row.get(0)?), row.get::<_, Option<i64>>(1)?.and_then(from_nanos))),
+    )
+}
+
 pub(crate) fn state(sql: &Connection) -> rusqlite::Result<SpoolState> {
     let bodies: (i64, i64) =
         sql.query_row("SELECT count(*), ifnull(sum(length(body)), 0) FROM quarantine", [], |row| {

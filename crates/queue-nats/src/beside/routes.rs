@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::Info;
+use event_model::Timestamp;
 use queue::{DeadLetters, QueueError, RouteState};
 use serde_json::json;
 
@@ -9,7 +10,8 @@ use crate::api;
 use crate::beside::Beside;
 use crate::connect::Link;
 use crate::consuming::FILTER;
-use crate::names::{EVENTS, RETRIES, due, waiting};
+use crate::message;
+use crate::names::{EVENTS, HEADER_TIME, RETRIES, due, waiting};
 use crate::shared::Shared;
 use crate::working;
 
@@ -40,8 +42,10 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
         let (redelivered, due) =
             retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
         let position = looked_at(&info, last);
+        let oldest = oldest(link, &info, last, !wait.is_empty()).await?;
         states.push(RouteState {
             position,
+            oldest,
             behind: last.saturating_sub(position),
             kept,
             waiting: wait.len() as u64 + due,
@@ -55,6 +59,24 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
     }
     states.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(states)
+}
+
+/// When the oldest event came in that a route has still to deliver: of what it has not
+/// settled, and of what waits, the first in each stream.
+async fn oldest(link: &Link, info: &Info, last: u64, waits: bool) -> Result<Option<Timestamp>, QueueError> {
+    let from = settled(info, last) + 1;
+    let unsettled = json!({ "seq": from, "next_by_subj": ">" });
+    let waiting = json!({ "seq": 1, "next_by_subj": waiting(&info.name, ">") });
+    let mut oldest = None;
+    for (stream, request, is_asked) in [(EVENTS, unsettled, from <= last), (RETRIES, waiting, waits)] {
+        if !is_asked {
+            continue;
+        }
+        let found = api::get_message(link, stream, &request).await.map_err(|error| error.of(LOOKING))?;
+        let came_in = found.and_then(|found| message::parsed(&found.headers, HEADER_TIME).ok());
+        oldest = [oldest, came_in].into_iter().flatten().min();
+    }
+    Ok(oldest)
 }
 
 /// Up to where a route has everything behind it. With a filter, what it was not

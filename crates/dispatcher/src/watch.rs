@@ -1,0 +1,122 @@
+//! One delivery being attempted, as traces and metrics see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Event, Timestamp};
+use queue::{Attempt, Delivery, Verdict};
+use telemetry::{Attribute, Cause, Ended, Kind, Span, metrics};
+
+/// From so long after an event came in, an attempt is a trace of its own that points to
+/// the event's: nobody keeps a trace open for longer.
+const LATE: Duration = Duration::from_hours(24);
+
+/// A delivery, from being handed out to being settled.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    consume: Span,
+}
+
+impl Watch {
+    pub(crate) fn begin(delivery: &Delivery, now: Timestamp) -> Self {
+        let is_late = delivery.redrive > 0 || since(delivery.event.received_at(), now) > LATE;
+        let cause = match delivery.event.trace() {
+            None => Cause::Nothing,
+            Some(trace) if is_late => Cause::Linked(trace),
+            Some(trace) => Cause::Elsewhere(trace),
+        };
+        Self { consume: Span::begin(Kind::Consumer, "consume", cause) }
+    }
+
+    /// The trace that logs name.
+    pub(crate) fn trace_id(&self) -> String {
+        self.consume.context().trace_id()
+    }
+
+    /// The dispatcher's part.
+    pub(crate) fn attempt(&self) -> Span {
+        self.consume.child(Kind::Internal, "attempt")
+    }
+
+    /// It is settled.
+    pub(crate) fn settled(self, route: &str, about: &About, verdict: Verdict) {
+        self.consume.end(ended(verdict), || about.consume(route));
+    }
+}
+
+/// What is said of a delivery when its ticket is gone.
+#[derive(Debug)]
+pub(crate) struct About {
+    event: Arc<Event>,
+    attempt: u32,
+    redrive: u32,
+    deaths: u32,
+}
+
+impl About {
+    pub(crate) fn of(delivery: &Delivery) -> Self {
+        let Delivery { attempt, redrive, deaths, .. } = *delivery;
+        Self { event: Arc::clone(&delivery.event), attempt, redrive, deaths }
+    }
+
+    fn consume(&self, route: &str) -> Vec<Attribute> {
+        let mut attributes = vec![
+            Attribute::new("messaging.operation.name", "consume"),
+            Attribute::new("messaging.operation.type", "process"),
+            Attribute::new("messaging.destination.name", "fluent.events"),
+            Attribute::new("messaging.consumer.group.name", route.to_owned()),
+            Attribute::new("messaging.message.id", self.event.id().to_string()),
+            Attribute::new("fluent.event.name", self.event.name().to_owned()),
+            Attribute::new("fluent.attempt", i64::from(self.attempt)),
+        ];
+        for (name, number) in [("fluent.redrive", self.redrive), ("fluent.deaths", self.deaths)] {
+            attributes.extend((number > 0).then(|| Attribute::new(name, i64::from(number))));
+        }
+        attributes
+    }
+
+    /// An attempt ended, and this is what becomes of the delivery.
+    pub(crate) fn count(&self, route: &str, attempt: &Attempt, verdict: Verdict, now: Timestamp) {
+        let route = || telemetry::Label::from(route.to_owned());
+        metrics::ATTEMPTS.add(1, [route(), attempt.outcome.as_str().into()]);
+        metrics::ATTEMPT_TIME.record(attempt.took.as_secs_f64(), [route()]);
+        match verdict {
+            Verdict::Done => {
+                let whole = since(self.event.received_at(), now);
+                metrics::DELIVERY_TIME.record(whole.as_secs_f64(), [route()]);
+            }
+            Verdict::Dead(reason) => metrics::DEAD_LETTERS.add(1, [route(), reason.as_str().into()]),
+            Verdict::Again(_) => {}
+        }
+    }
+}
+
+/// Ends the span of an attempt.
+pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, attempt: &Attempt, verdict: Verdict) {
+    span.end(ended(verdict), || {
+        let mut attributes = vec![
+            Attribute::new("fluent.dispatcher", dispatcher.to_owned()),
+            Attribute::new("fluent.attempt", i64::from(number)),
+            Attribute::new("fluent.outcome", attempt.outcome.as_str()),
+        ];
+        attributes.extend(attempt.status.map(|status| Attribute::new("fluent.status", i64::from(status))));
+        if let Verdict::Again(wait) = verdict {
+            let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            attributes.push(Attribute::new("fluent.again_ms", wait));
+        }
+        attributes
+    });
+}
+
+fn ended(verdict: Verdict) -> Ended<'static> {
+    match verdict {
+        Verdict::Done => Ended::Well,
+        Verdict::Again(_) => Ended::Failed("again"),
+        Verdict::Dead(reason) => Ended::Failed(reason.as_str()),
+    }
+}
+
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    // A clock that was set back must not look like a long time.
+    Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
+}

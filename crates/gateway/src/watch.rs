@@ -1,0 +1,130 @@
+//! One request, as traces and metrics see it.
+
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, Method, StatusCode};
+use event_model::{Clock, Event, Evidence, SystemClock, Timestamp, TraceParent};
+use queue::Receipt;
+use telemetry::{Attribute, Cause, Ended, Kind, Label, Span, metrics};
+
+use crate::answer::Refused;
+
+/// The header by which a caller names its trace.
+const TRACEPARENT: &str = "traceparent";
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    span: Span,
+    began: Instant,
+    is_post: bool,
+}
+
+impl Watch {
+    pub(crate) fn begin(method: &Method, headers: &HeaderMap) -> Self {
+        // The path may have a secret in it: the name has none.
+        let span = Span::begin(Kind::Server, "POST webhook", Cause::said_by_caller(caller(headers)));
+        Self { span, began: Instant::now(), is_post: method == Method::POST }
+    }
+
+    /// The trace that answers and logs name.
+    pub(crate) fn trace(&self) -> TraceParent {
+        self.span.context()
+    }
+
+    /// A part of the work.
+    pub(crate) fn part(&self, kind: Kind, name: &'static str) -> Span {
+        self.span.child(kind, name)
+    }
+
+    /// It is answered; with a reason where it was refused.
+    pub(crate) fn answered(self, status: StatusCode, refused: Option<&'static str>) {
+        if let Some(reason) = refused {
+            metrics::REFUSED.add(1, [reason.into()]);
+        }
+        let method = if self.is_post { "POST" } else { "_OTHER" };
+        metrics::ANSWER_TIME.record(self.began.elapsed().as_secs_f64(), [method.into(), word(status).into()]);
+        // A caller that is refused is no failure of ours.
+        let ended = match refused {
+            Some(reason) if status.is_server_error() => Ended::Failed(reason),
+            _ => Ended::Well,
+        };
+        self.span.end(ended, || {
+            let mut attributes = vec![
+                Attribute::new("http.request.method", method),
+                Attribute::new("http.response.status_code", i64::from(status.as_u16())),
+            ];
+            attributes.extend(refused.map(|reason| Attribute::new("fluent.refused", reason)));
+            attributes
+        });
+    }
+}
+
+/// What a caller says that it is a part of; said twice, it says nothing.
+fn caller(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut said = headers.get_all(TRACEPARENT).iter();
+    let (only, None) = (said.next()?, said.next()) else { return None };
+    only.to_str().ok()?.parse().ok()
+}
+
+fn word(status: StatusCode) -> String {
+    status.as_str().to_owned()
+}
+
+/// A webhook is genuine: which key says so.
+pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
+    let labels = || [Label::from(evidence.key.to_string()), evidence.algorithm.as_str().into()];
+    metrics::VERIFIED.add(1, labels());
+    metrics::KEY_LAST_USED.set(now.as_second() as f64, labels());
+    span.end(Ended::Well, || {
+        vec![
+            Attribute::new("fluent.key", evidence.key.to_string()),
+            Attribute::new("fluent.algorithm", evidence.algorithm.as_str()),
+        ]
+    });
+}
+
+/// An event is durable, or could not be made so.
+pub(crate) fn published(span: Span, event: &Event, published: Result<&Receipt, &Refused>, took: Duration) {
+    let labels = || [event.environment().as_str().into(), Label::from(event.account().to_owned())];
+    match published {
+        Ok(receipt) if receipt.duplicate => metrics::DUPLICATES.add(1, labels()),
+        Ok(_) => metrics::ACCEPTED.add(1, labels()),
+        Err(_) => {}
+    }
+    if published.is_ok() {
+        metrics::DURABLE_TIME.record(took.as_secs_f64(), []);
+    }
+    let ended = published.err().map_or(Ended::Well, |refused| Ended::Failed(refused.reason()));
+    span.end(ended, || {
+        let mut attributes = about(event);
+        attributes
+            .extend(published.ok().map(|receipt| Attribute::new("fluent.duplicate", receipt.duplicate)));
+        attributes
+    });
+}
+
+/// An event that was answered for has reached the queue at last: what it waited for in
+/// the spool is in its trace.
+pub(crate) fn forwarded(event: &Event) {
+    metrics::FORWARDED.add(1, []);
+    let Some(trace) = event.trace() else { return };
+    let waited = SystemClock.now().duration_since(event.received_at());
+    let waited = Duration::try_from(waited).unwrap_or(Duration::ZERO);
+    let span = Span::since(Kind::Producer, "forward from the spool", Cause::Elsewhere(trace), waited);
+    span.end(Ended::Well, || about(event));
+}
+
+/// What a span says of an event: who, never what is in it.
+fn about(event: &Event) -> Vec<Attribute> {
+    vec![
+        Attribute::new("messaging.operation.name", "publish"),
+        Attribute::new("messaging.operation.type", "send"),
+        Attribute::new("messaging.destination.name", "fluent.events"),
+        Attribute::new("messaging.message.id", event.id().to_string()),
+        Attribute::new("messaging.message.body.size", i64::try_from(event.body().len()).unwrap_or(i64::MAX)),
+        Attribute::new("fluent.event.name", event.name().to_owned()),
+        Attribute::new("fluent.account", event.account().to_owned()),
+        Attribute::new("fluent.environment", event.environment().as_str()),
+    ]
+}

@@ -1,0 +1,21 @@
+use event_model::Timestamp;
+
+/// How a queue does, for who watches it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the queue itself takes events now, whoever else does.
+    pub is_reachable: bool,
+    /// The spool before it, if there is one.
+    pub spool: Option<SpoolStanding>,
+}
+
+/// What a spool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolStanding {
+    /// Events that the queue does not have yet.
+    pub unsent: u64,
+    /// When the oldest of them came in.
+    pub oldest_unsent: Option<Timestamp>,
+    /// Bytes of everything that is kept.
+    pub bytes: u64,
+}

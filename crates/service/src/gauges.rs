@@ -1,0 +1,146 @@
+//! How things stand, looked at every few seconds and shown as metrics.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Clock, SystemClock, Timestamp};
+use queue::{BreakerState, EventQueue, RouteState, Standing, UNROUTED};
+use telemetry::{Chain, Label, metrics};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::Readiness;
+
+/// How often a process and its queue are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often routes are: it costs the queue a few questions for each.
+const ROUTES_EVERY: Duration = Duration::from_secs(15);
+
+/// Shows how this process does, for as long as it lives.
+pub(crate) async fn show_process(readiness: Readiness) {
+    metrics::STARTED_AT.set(seconds(SystemClock.now()), []);
+    loop {
+        metrics::READY.set(number(readiness.get()), []);
+        show_runtime();
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Shows how its queue does, the same.
+pub(crate) async fn show_queue(queue: Arc<dyn EventQueue>) {
+    loop {
+        let standing = queue.standing().await;
+        show_standing(&standing, SystemClock.now());
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn show_standing(standing: &Standing, now: Timestamp) {
+    metrics::QUEUE_REACHABLE.set(number(standing.is_reachable), []);
+    let Some(spool) = standing.spool else { return };
+    metrics::SPOOL_EVENTS.set(spool.unsent as f64, []);
+    metrics::SPOOL_BYTES.set(spool.bytes as f64, []);
+    metrics::SPOOL_AGE.set(age(spool.oldest_unsent, now), []);
+}
+
+fn show_runtime() {
+    let runtime = Handle::current().metrics();
+    metrics::TASKS.set(runtime.num_alive_tasks() as f64, []);
+    metrics::RUNTIME_QUEUE.set(runtime.global_queue_depth() as f64, []);
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<f64>().ok());
+    if let Some(resident) = resident {
+        metrics::MEMORY.set(resident * rustix::param::page_size() as f64, []);
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        metrics::DESCRIPTORS.set(open.count() as f64, []);
+    }
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    metrics::CPU_TIME.set(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9, []);
+}
+
+/// Shows how routes stand: those that are named, or all. For as long as the process
+/// lives; what a queue does not tell is not shown.
+pub async fn show_routes(queue: Arc<dyn EventQueue>, named: Option<HashSet<String>>) {
+    let mut has_failed = false;
+    loop {
+        match queue.stores().routes().await {
+            Ok(routes) => {
+                let is_ours =
+                    |route: &&RouteState| named.as_ref().is_none_or(|named| named.contains(&route.name));
+                routes.iter().filter(is_ours).for_each(|route| show_route(route, SystemClock.now()));
+                has_failed = false;
+            }
+            Err(error) if !has_failed => {
+                tracing::warn!(error = %Chain(&error), "how routes stand is not known: their metrics are old");
+                has_failed = true;
+            }
+            Err(_) => {}
+        }
+        show_held(&*queue).await;
+        sleep(ROUTES_EVERY).await;
+    }
+}
+
+fn show_route(route: &RouteState, now: Timestamp) {
+    let label = || [Label::from(route.name.clone())];
+    for (gauge, value) in [
+        (&metrics::ROUTE_BEHIND, route.behind as f64),
+        (&metrics::ROUTE_WAITING, route.waiting as f64),
+        (&metrics::ROUTE_IN_FLIGHT, route.in_flight as f64),
+        (&metrics::ROUTE_OLDEST, age(route.oldest, now)),
+        (&metrics::ROUTE_DEAD, route.dead as f64),
+        (&metrics::ROUTE_PAUSED, number(route.paused)),
+    ] {
+        gauge.set(value, label());
+    }
+    // What no route matches has no destination: nobody says how it works on that.
+    if route.name != UNROUTED {
+        show_working(route);
+    }
+}
+
+fn show_working(route: &RouteState) {
+    let asked = route.working.iter().map(|working| asks(working.breaker)).fold(0.0, f64::max);
+    for (gauge, value) in [
+        (&metrics::ROUTE_WORKING, route.working.len() as f64),
+        (&metrics::ROUTE_BREAKER, asked),
+        (&metrics::ROUTE_THROTTLED, number(route.working.iter().any(|working| working.throttled))),
+    ] {
+        gauge.set(value, [Label::from(route.name.clone())]);
+    }
+}
+
+async fn show_held(queue: &dyn EventQueue) {
+    /// More of them make no difference.
+    const COUNTED: usize = 1000;
+    let stores = queue.stores();
+    if let Ok(some) = stores.quarantine().list(0, COUNTED).await {
+        metrics::HELD.set(some.len() as f64, ["quarantine".into()]);
+    }
+    if let Ok(refused) = stores.refused().count().await {
+        metrics::HELD.set(refused.webhooks as f64, ["refused".into()]);
+    }
+}
+
+fn asks(breaker: BreakerState) -> f64 {
+    match breaker {
+        BreakerState::Closed => 0.0,
+        BreakerState::HalfOpen => 1.0,
+        BreakerState::Open { .. } => 2.0,
+    }
+}
+
+fn age(then: Option<Timestamp>, now: Timestamp) -> f64 {
+    then.map_or(0.0, |then| now.duration_since(then).as_secs_f64().max(0.0))
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
+}
+
+fn number(it: bool) -> f64 {
+    f64::from(u8::from(it))
+}

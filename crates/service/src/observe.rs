@@ -1,0 +1,109 @@
+//! What others see of a process: health, metrics and traces.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use settings::{OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, Tree};
+use telemetry::{Collector, Options, Protocol, Sampling, Started};
+
+use crate::pages::{Page, Pages};
+use crate::{Readiness, Shutdown, gauges};
+
+/// What the settings say of it.
+#[derive(Debug)]
+pub struct Observed {
+    health: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    telemetry: TelemetrySettings,
+}
+
+impl Observed {
+    /// Reads it.
+    pub fn read(tree: &Tree) -> anyhow::Result<Self> {
+        Ok(Self { health: tree.health()?, metrics: tree.metrics()?, telemetry: tree.telemetry()? })
+    }
+
+    /// Answers questions about health and metrics, and records from now on, under this
+    /// name. What was recorded is sent when the process has ended its work.
+    pub async fn open(
+        &self,
+        service: &'static str,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
+        let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
+        let scrape = started.scrape();
+        shutdown.at_last(move || Started::finish(started));
+        if let Some(address) = self.health {
+            serve(address, Page::Health(readiness.clone()), "health checks", shutdown).await?;
+        }
+        if let Some(address) = self.metrics {
+            let address = serve(address, Page::Metrics(scrape), "metrics", shutdown).await?;
+            tracing::info!(%address, "metrics at /metrics");
+        }
+        shutdown.spawn_unwaited(gauges::show_process(readiness.clone()));
+        Ok(())
+    }
+
+    fn options(&self, service: &'static str) -> anyhow::Result<Options> {
+        let traces = self.telemetry.traces;
+        let sampling = Sampling {
+            share: traces.sample,
+            keep_failures: traces.keep_failures,
+            trust_callers: traces.trust_callers,
+        };
+        let otlp = self.telemetry.otlp.as_ref();
+        Ok(Options {
+            service,
+            instance: instance(),
+            collector: otlp.map(collector).transpose()?,
+            sampling,
+            send_metrics_every: otlp.map_or(Duration::from_secs(30), |otlp| otlp.metrics_every.0),
+        })
+    }
+}
+
+async fn serve(
+    address: SocketAddr,
+    page: Page,
+    what: &str,
+    shutdown: &Shutdown,
+) -> anyhow::Result<SocketAddr> {
+    let pages = Pages::bind(address, page).await;
+    let pages = pages.with_context(|| format!("listening on {address} for {what}"))?;
+    let address = pages.address()?;
+    shutdown.spawn_unwaited(pages.serve(shutdown.clone()));
+    Ok(address)
+}
+
+fn collector(otlp: &OtlpSettings) -> anyhow::Result<Collector> {
+    let headers = otlp.headers.iter().map(|(name, secret)| Ok((name.to_lowercase(), first_line(secret)?)));
+    Ok(Collector {
+        endpoint: otlp.endpoint.clone(),
+        protocol: match otlp.protocol {
+            OtlpProtocol::Grpc => Protocol::Grpc,
+            OtlpProtocol::Http => Protocol::Http,
+        },
+        headers: headers.collect::<anyhow::Result<_>>()?,
+        ca: otlp.ca.as_deref().map(read).transpose()?,
+        timeout: otlp.timeout.0,
+    })
+}
+
+fn first_line(secret: &SecretFile) -> anyhow::Result<String> {
+    let text = String::from_utf8(read(&secret.file)?);
+    let text = text.with_context(|| format!("{} is not text", secret.file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Tells the processes of a service apart.
+fn instance() -> String {
+    let host = rustix::system::uname();
+    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+}

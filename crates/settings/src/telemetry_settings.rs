@@ -1,0 +1,152 @@
+//! What is recorded, and where it goes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::SettingsError;
+use crate::tree::Tree;
+use crate::values::Time;
+
+const TELEMETRY: [&str; 2] = ["fluent-connect", "telemetry"];
+
+/// Most headers for a collector.
+const MAX_HEADERS: usize = 16;
+
+/// Longest time that an export may take: spans wait meanwhile, and are dropped.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Metrics are sent so often at most, and at least: what comes more rarely is of no use
+/// to an alert.
+const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+
+/// `fluent-connect.telemetry`: what is recorded, and where it goes.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct TelemetrySettings {
+    /// The collector. Left out, nothing is sent.
+    pub otlp: Option<OtlpSettings>,
+    /// Which traces are recorded.
+    pub traces: TracesSettings,
+}
+
+/// `fluent-connect.telemetry.otlp`: a collector.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OtlpSettings {
+    /// `http://` or `https://`, host and port.
+    pub endpoint: String,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub protocol: OtlpProtocol,
+    /// Sent with every export; their values are in files.
+    #[serde(default)]
+    pub headers: BTreeMap<String, SecretFile>,
+    /// PEM: who vouches for the collector, instead of those that the web trusts.
+    pub ca: Option<PathBuf>,
+    /// How long an export may take.
+    #[serde(default = "timeout")]
+    #[schemars(with = "String")]
+    pub timeout: Time,
+    /// How often metrics are sent.
+    #[serde(default = "metrics_every")]
+    #[schemars(with = "String")]
+    pub metrics_every: Time,
+}
+
+fn timeout() -> Time {
+    Time(Duration::from_secs(5))
+}
+
+fn metrics_every() -> Time {
+    Time(Duration::from_secs(30))
+}
+
+/// `fluent-connect.telemetry.otlp.protocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtlpProtocol {
+    /// gRPC, usually port 4317.
+    #[default]
+    Grpc,
+    /// Protobuf over HTTP, usually port 4318.
+    Http,
+}
+
+/// A value that is in a file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    /// The file: its first line is the value.
+    pub file: PathBuf,
+}
+
+/// `fluent-connect.telemetry.traces`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct TracesSettings {
+    /// The share of traces that is recorded, from 0 to 1.
+    pub sample: f64,
+    /// Record attempts that failed, of the other traces too.
+    pub keep_failures: bool,
+    /// Continue a caller's trace, and its decision. For gateways behind a proxy of
+    /// one's own only; otherwise it becomes a link.
+    pub trust_callers: bool,
+}
+
+impl Default for TracesSettings {
+    fn default() -> Self {
+        Self { sample: 0.1, keep_failures: true, trust_callers: false }
+    }
+}
+
+impl Tree {
+    /// What is recorded, and where it goes.
+    pub fn telemetry(&self) -> Result<TelemetrySettings, SettingsError> {
+        let mut telemetry: TelemetrySettings = self.section(&TELEMETRY)?;
+        if !(0.0..=1.0).contains(&telemetry.traces.sample) {
+            let why = "expected a share of all traces, from 0 to 1";
+            return Err(self.invalid(&[TELEMETRY[0], TELEMETRY[1], "traces", "sample"], why));
+        }
+        if let Some(otlp) = &mut telemetry.otlp {
+            self.check_collector(otlp)?;
+            let folder = self.folder();
+            otlp.ca = otlp.ca.as_ref().map(|ca| folder.join(ca));
+            for secret in otlp.headers.values_mut() {
+                secret.file = folder.join(&secret.file);
+            }
+        }
+        Ok(telemetry)
+    }
+
+    /// Where metrics are shown to Prometheus, if anywhere.
+    pub fn metrics(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        let path = ["fluent-connect", "operator", "http"];
+        self.read(&path, &self.value_at(&path))
+    }
+
+    fn check_collector(&self, otlp: &OtlpSettings) -> Result<(), SettingsError> {
+        let at = |key: &'static str| [TELEMETRY[0], TELEMETRY[1], "otlp", key];
+        let is_url = ["http://", "https://"].iter().any(|scheme| {
+            let host = otlp.endpoint.strip_prefix(scheme);
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['@', '?', '#', ' ']))
+        });
+        if !is_url {
+            return Err(self.invalid(&at("endpoint"), "expected http:// or https://, a host and a port"));
+        }
+        if otlp.timeout.0.is_zero() || otlp.timeout.0 > MAX_TIMEOUT {
+            return Err(self.invalid(&at("timeout"), "expected up to 60s: spans wait meanwhile"));
+        }
+        if !EVERY.contains(&otlp.metrics_every.0) {
+            return Err(self.invalid(&at("metrics-every"), "expected 1s to 10m"));
+        }
+        if otlp.headers.len() > MAX_HEADERS {
+            return Err(self.invalid(&at("headers"), "expected at most 16"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! What is counted, measured and shown: every metric has its place in the
+//! `vocabulary`, and in `docs/metrics.md`, which is made from it.
+//!
+//! Labels have values from settings or from a fixed list, so nobody outside can
+//! create a series.
+
+mod instrument;
+mod scrape;
+mod table;
+mod vocabulary;
+
+pub use self::instrument::{Counter, Gauge, Histogram, Metric, Shape};
+pub use self::scrape::{CONTENT_TYPE, Scrape};
+pub use self::table::table;
+pub use self::vocabulary::*;

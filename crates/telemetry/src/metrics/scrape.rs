@@ -1,0 +1,22 @@
+use prometheus::{Encoder, Registry, TextEncoder};
+
+/// What a scrape is, in HTTP's words.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metrics as they are now.
+#[derive(Clone, Debug)]
+pub struct Scrape(Registry);
+
+impl Scrape {
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self(registry)
+    }
+
+    /// In Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        // Into memory, and of names that the exporter made: nothing can fail.
+        let _ = TextEncoder::new().encode(&self.0.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+}

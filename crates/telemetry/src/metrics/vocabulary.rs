@@ -1,0 +1,109 @@
+//! Every metric there is, in the order in which an event meets it.
+
+use super::instrument::{Counter, Gauge, Histogram, Metric, Shape};
+
+macro_rules! vocabulary {
+    ($($name:ident: $kind:ident<$count:literal> = $text:literal, $unit:literal, $labels:expr, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $name: $kind<$count> = $kind::new($text, $unit, &$labels, $help);
+        )*
+
+        /// The vocabulary: what we measure, then what OpenTelemetry adds.
+        pub fn all() -> Vec<Metric> {
+            vec![$($name.metric,)* SPANS_PROCESSED]
+        }
+    };
+}
+
+vocabulary! {
+    ACCEPTED: Counter<2> = "fluent.webhooks.accepted", "{webhook}", ["environment", "account"],
+        "Webhooks answered 200 and durable, duplicates left out.";
+    DUPLICATES: Counter<2> = "fluent.webhooks.duplicate", "{webhook}", ["environment", "account"],
+        "Webhooks answered 200 that were there before.";
+    REFUSED: Counter<1> = "fluent.webhooks.refused", "{request}", ["reason"],
+        "Requests and connections that were not accepted, by the reason that the log has too.";
+    QUARANTINED: Counter<1> = "fluent.webhooks.quarantined", "{webhook}", ["reason"],
+        "Genuine webhooks that are not events, kept for a person and answered 200.";
+    VERIFIED: Counter<2> = "fluent.webhooks.verified", "{webhook}", ["key", "algorithm"],
+        "Genuine webhooks, by the key that matched and the algorithm.";
+    KEY_LAST_USED: Gauge<2> = "fluent.key.last_used", "s", ["key", "algorithm"],
+        "When a key last verified a webhook, in seconds since 1970: one that rests can be taken out.";
+    KEY_BITS: Gauge<1> = "fluent.key.size", "{bit}", ["key"],
+        "Length of each key: below 2048 it is shorter than is advised today.";
+    ANSWER_TIME: Histogram<2> = "http.server.request.duration", "s",
+        ["http.request.method", "http.response.status_code"],
+        "From a request's headers to its answer.";
+    DURABLE_TIME: Histogram<0> = "fluent.webhooks.durable.duration", "s", [],
+        "From a genuine event to the moment in which a crash can no longer lose it.";
+
+    READY: Gauge<0> = "fluent.ready", "{state}", [],
+        "1 while this process can do its work: make an event durable, or deliver one.";
+    QUEUE_REACHABLE: Gauge<0> = "fluent.queue.reachable", "{state}", [],
+        "1 while the queue itself answers, 0 while a spool or nobody stands in for it.";
+    SPOOL_EVENTS: Gauge<0> = "fluent.spool.events", "{event}", [],
+        "Events in this gateway's spool that the queue does not have yet.";
+    SPOOL_AGE: Gauge<0> = "fluent.spool.oldest.age", "s", [],
+        "How long the oldest of them has been there.";
+    SPOOL_BYTES: Gauge<0> = "fluent.spool.size", "By", [],
+        "Bytes of bodies in the spool, also of events that the queue has and that are kept a while longer.";
+
+    FORWARDED: Counter<0> = "fluent.spool.forwarded", "{event}", [],
+        "Events that reached the queue after they were answered for, by way of the spool.";
+
+    ROUTE_BEHIND: Gauge<1> = "fluent.route.behind", "{event}", ["route"],
+        "Events that the route has not looked at yet.";
+    ROUTE_WAITING: Gauge<1> = "fluent.route.waiting", "{delivery}", ["route"],
+        "Deliveries that wait for another attempt.";
+    ROUTE_IN_FLIGHT: Gauge<1> = "fluent.route.in_flight", "{delivery}", ["route"],
+        "Deliveries that are being attempted, by any process.";
+    ROUTE_OLDEST: Gauge<1> = "fluent.route.oldest.age", "s", ["route"],
+        "How long ago the oldest event came in that the route has still to deliver; 0 where there is none.";
+    ROUTE_DEAD: Gauge<1> = "fluent.route.dead_letters", "{delivery}", ["route"],
+        "Dead letters that wait for a person.";
+    ROUTE_PAUSED: Gauge<1> = "fluent.route.paused", "{state}", ["route"],
+        "1 while a person holds the route.";
+    ROUTE_WORKING: Gauge<1> = "fluent.route.processes", "{process}", ["route"],
+        "Processes that say that they run the route.";
+    ROUTE_BREAKER: Gauge<1> = "fluent.route.breaker", "{state}", ["route"],
+        "Whether the destination is asked: 0 it is, 1 one attempt at a time, 2 a process leaves it alone.";
+    ROUTE_THROTTLED: Gauge<1> = "fluent.route.throttled", "{state}", ["route"],
+        "1 while the route's rate holds attempts back in a process.";
+    HELD: Gauge<1> = "fluent.held", "{webhook}", ["store"],
+        "What waits for a person beside dead letters: `quarantine` (to 1000), `refused`.";
+
+    ATTEMPTS: Counter<2> = "fluent.attempts", "{attempt}", ["route", "outcome"],
+        "Attempts that ended, by outcome.";
+    ATTEMPT_TIME: Histogram<1> = "fluent.attempt.duration", "s", ["route"],
+        "From handing an event to its dispatcher to the answer.";
+    DELIVERY_TIME: Histogram<1> = "fluent.delivery.duration", "s", ["route"],
+        "From accepting an event to its delivery, over all attempts.";
+    DEAD_LETTERS: Counter<2> = "fluent.dead_letters", "{delivery}", ["route", "reason"],
+        "Deliveries given up, and kept as dead letters.";
+    UNSETTLED: Counter<1> = "fluent.attempts.unsettled", "{attempt}", ["route"],
+        "Attempts whose end could not be recorded: their events come again.";
+
+    MEMORY: Gauge<0> = "process.memory.usage", "By", [],
+        "Memory of the process that is in use.";
+    DESCRIPTORS: Gauge<0> = "process.unix.file_descriptor.count", "{file_descriptor}", [],
+        "Open files and connections.";
+    CPU_TIME: Gauge<0> = "fluent.process.cpu.time", "s", [],
+        "Processor time since the process began.";
+    STARTED_AT: Gauge<0> = "fluent.process.started", "s", [],
+        "When the process began, in seconds since 1970.";
+    TASKS: Gauge<0> = "fluent.runtime.tasks", "{task}", [],
+        "Tasks that are alive in the runtime.";
+    RUNTIME_QUEUE: Gauge<0> = "fluent.runtime.queue", "{task}", [],
+        "Tasks that wait for a worker.";
+    EXPORTS_FAILED: Counter<1> = "fluent.telemetry.exports.failed", "{export}", ["signal"],
+        "Exports of `traces` or `metrics` that the collector did not take.";
+}
+
+/// Counted by OpenTelemetry itself.
+const SPANS_PROCESSED: Metric = Metric {
+    name: "otel.sdk.processor.span.processed",
+    shape: Shape::Counter,
+    unit: "{span}",
+    labels: &["otel.component.name", "otel.component.type", "error.type"],
+    help: "Spans that were handed to the collector; with an `error.type`, dropped: `queue_full` where it is too slow.",
+};

@@ -1,0 +1,194 @@
+//! One piece of work, in a trace.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant, SystemTime};
+
+use event_model::TraceParent;
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+
+use crate::start::tracing_now;
+
+/// Who does the work, seen from the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Answers a request.
+    Server,
+    /// Makes a request.
+    Client,
+    /// Hands a message over.
+    Producer,
+    /// Takes a message.
+    Consumer,
+    /// Nobody outside sees it.
+    Internal,
+}
+
+/// What a span comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause {
+    /// Nothing that we know of: it begins a trace.
+    Nothing,
+    /// A span of this process: it continues that trace.
+    Here(TraceParent),
+    /// A span of another process: it continues that trace.
+    Elsewhere(TraceParent),
+    /// A span long ago, or somebody else's: it begins a trace, and points there.
+    Linked(TraceParent),
+}
+
+impl Cause {
+    /// What a stranger's `traceparent` is: a cause only where callers are trusted.
+    pub fn said_by_caller(traceparent: Option<TraceParent>) -> Self {
+        match traceparent {
+            None => Self::Nothing,
+            Some(said) if tracing_now().sampling.trust_callers => Self::Elsewhere(said),
+            Some(said) => Self::Linked(said),
+        }
+    }
+}
+
+/// How a span ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended<'r> {
+    /// Well, also where a caller was refused with reason.
+    Well,
+    /// Not: `error.type`, one of a few words.
+    Failed(&'r str),
+}
+
+/// One piece of work, in a trace, from its beginning. It is recorded when it ends,
+/// if its trace is sampled or if it failed; until then it costs two looks at a clock.
+/// Dropped before its end, it was cut off.
+#[derive(Debug)]
+#[must_use = "a span is recorded when it ends"]
+pub struct Span {
+    name: Cow<'static, str>,
+    kind: Kind,
+    context: TraceParent,
+    cause: Cause,
+    started_at: SystemTime,
+    began: Instant,
+    is_over: bool,
+}
+
+impl Span {
+    /// Begins.
+    #[expect(clippy::disallowed_methods, reason = "a trace's times are the machine's")]
+    pub fn begin(kind: Kind, name: impl Into<Cow<'static, str>>, cause: Cause) -> Self {
+        let context = match cause {
+            Cause::Here(parent) | Cause::Elsewhere(parent) => parent.child(fastrand::u64(1..)),
+            Cause::Nothing | Cause::Linked(_) => tracing_now().sampling.begin(),
+        };
+        let (started_at, began) = (SystemTime::now(), Instant::now());
+        Self { name: name.into(), kind, context, cause, started_at, began, is_over: false }
+    }
+
+    /// Begins one that began so long ago.
+    pub fn since(kind: Kind, name: &'static str, cause: Cause, ago: Duration) -> Self {
+        let mut span = Self::begin(kind, name, cause);
+        span.began = span.began.checked_sub(ago).unwrap_or(span.began);
+        span.started_at -= span.began.elapsed().min(ago);
+        span
+    }
+
+    /// Begins as a part of this one.
+    pub fn child(&self, kind: Kind, name: impl Into<Cow<'static, str>>) -> Self {
+        Self::begin(kind, name, Cause::Here(self.context))
+    }
+
+    /// What the work hands on, so that what it causes joins the trace.
+    pub fn context(&self) -> TraceParent {
+        self.context
+    }
+
+    /// Ends it. `attributes` is asked only if it is recorded: names and words of a few
+    /// values, ids, sizes; never what is in an event.
+    pub fn end(mut self, ended: Ended<'_>, attributes: impl FnOnce() -> Vec<KeyValue>) {
+        self.is_over = true;
+        if self.is_kept(ended) {
+            self.record(ended, attributes());
+        }
+    }
+
+    /// It turned out that there was nothing to do.
+    pub fn forget(mut self) {
+        self.is_over = true;
+    }
+
+    fn is_kept(&self, ended: Ended<'_>) -> bool {
+        let now = tracing_now();
+        now.processor.is_some()
+            && (self.context.is_sampled() || (now.sampling.keep_failures && ended != Ended::Well))
+    }
+
+    fn record(&self, ended: Ended<'_>, mut attributes: Vec<KeyValue>) {
+        let status = match ended {
+            Ended::Well => Status::Unset,
+            Ended::Failed(reason) => {
+                attributes.push(KeyValue::new("error.type", reason.to_owned()));
+                Status::error(reason.to_owned())
+            }
+        };
+        let (parent, links) = match self.cause {
+            Cause::Nothing => (None, SpanLinks::default()),
+            Cause::Here(parent) | Cause::Elsewhere(parent) => (Some(parent), SpanLinks::default()),
+            Cause::Linked(there) => (None, link(there)),
+        };
+        tracing_now().record(SpanData {
+            span_context: context_of(self.context, true),
+            parent_span_id: parent.map_or(SpanId::INVALID, |parent| SpanId::from(parent.span_id())),
+            parent_span_is_remote: matches!(self.cause, Cause::Elsewhere(_)),
+            span_kind: self.kind.into(),
+            name: self.name.clone(),
+            start_time: self.started_at,
+            end_time: self.started_at + self.began.elapsed(),
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links,
+            status,
+            instrumentation_scope: InstrumentationScope::builder("fluent-webhooks")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        });
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let ended = Ended::Failed("cut-off");
+        if !self.is_over && self.is_kept(ended) {
+            self.record(ended, Vec::new());
+        }
+    }
+}
+
+impl From<Kind> for SpanKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Server => Self::Server,
+            Kind::Client => Self::Client,
+            Kind::Producer => Self::Producer,
+            Kind::Consumer => Self::Consumer,
+            Kind::Internal => Self::Internal,
+        }
+    }
+}
+
+fn link(there: TraceParent) -> SpanLinks {
+    let mut links = SpanLinks::default();
+    links.links.push(Link::with_context(context_of(there, there.is_sampled())));
+    links
+}
+
+fn context_of(trace: TraceParent, is_recorded: bool) -> SpanContext {
+    SpanContext::new(
+        TraceId::from(trace.trace()),
+        SpanId::from(trace.span_id()),
+        TraceFlags::default().with_sampled(is_recorded),
+        false,
+        TraceState::NONE,
+    )
+}

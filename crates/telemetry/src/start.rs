@@ -1,0 +1,156 @@
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor};
+use prometheus::Registry;
+
+use crate::export::Collector;
+use crate::metrics::Scrape;
+use crate::sampling::Sampling;
+
+/// Spans that wait for the collector, about 1 KiB each; beyond it they are dropped and
+/// counted: an event must never wait for its trace.
+const WAITING_SPANS: usize = 16 * 1024;
+
+/// Spans in one export.
+const BATCH: usize = 2 * 1024;
+
+/// How long spans are gathered before they are sent.
+const GATHER: Duration = Duration::from_secs(2);
+
+/// How long the last spans and metrics may take when the process ends.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
+
+/// What is recorded by a process, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `service.name`.
+    pub service: &'static str,
+    /// `service.instance.id`: tells the processes of a service apart.
+    pub instance: String,
+    /// Where traces and metrics go, if anywhere.
+    pub collector: Option<Collector>,
+    /// Which traces are recorded.
+    pub sampling: Sampling,
+    /// How often metrics are sent.
+    pub send_metrics_every: Duration,
+}
+
+/// Why telemetry can't be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A header that can't be one.
+    #[error("the collector's header `{0}`: a name or value that no header can have")]
+    Header(String),
+    /// An endpoint or certificate that can't be used over gRPC.
+    #[error("the collector's endpoint")]
+    Channel(#[from] tonic::transport::Error),
+    /// An endpoint or certificate that can't be used over HTTP.
+    #[error("the collector's endpoint")]
+    Client(#[from] reqwest::Error),
+    /// Settings of the exporter.
+    #[error("the exporter")]
+    Exporter(#[from] ExporterBuildError),
+    /// The metrics.
+    #[error("the metrics")]
+    Metrics(#[from] OTelSdkError),
+}
+
+/// How spans are recorded in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Tracing {
+    pub(crate) sampling: Sampling,
+    pub(crate) processor: Option<BatchSpanProcessor>,
+}
+
+impl Tracing {
+    pub(crate) fn record(&self, span: SpanData) {
+        if let Some(processor) = &self.processor {
+            processor.on_end(span);
+        }
+    }
+}
+
+/// One for the process: spans begin everywhere.
+static TRACING: OnceLock<Tracing> = OnceLock::new();
+
+/// Before anything is started, and in processes where nothing is.
+static NOT_RECORDING: LazyLock<Tracing> = LazyLock::new(Tracing::default);
+
+pub(crate) fn tracing_now() -> &'static Tracing {
+    TRACING.get().unwrap_or_else(|| &NOT_RECORDING)
+}
+
+/// Telemetry that was started; ends with [`Started::finish`].
+#[derive(Debug)]
+pub struct Started {
+    meters: SdkMeterProvider,
+    scrape: Scrape,
+}
+
+/// Starts to record, in this process; needs a runtime, which must outlive
+/// [`Started::finish`]. A second call leaves the spans to the first.
+pub fn start(options: &Options) -> Result<Started, StartError> {
+    let resource = resource(options);
+    // Metrics first: the processor of spans counts with them.
+    let registry = Registry::new();
+    let scraped = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .scope_info_enabled(false)
+        .build()?;
+    let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(scraped);
+    if let Some(collector) = &options.collector {
+        let reader = PeriodicReader::builder(collector.metrics()?).with_interval(options.send_metrics_every);
+        meters = meters.with_reader(reader.build());
+    }
+    let meters = meters.build();
+    opentelemetry::global::set_meter_provider(meters.clone());
+    let processor =
+        options.collector.as_ref().map(|collector| processor(collector, &resource)).transpose()?;
+    let _ = TRACING.set(Tracing { sampling: options.sampling, processor });
+    Ok(Started { meters, scrape: Scrape::new(registry) })
+}
+
+fn resource(options: &Options) -> Resource {
+    // With what OTEL_RESOURCE_ATTRIBUTES adds.
+    Resource::builder()
+        .with_service_name(options.service)
+        .with_attributes([
+            KeyValue::new("service.namespace", "fluent-webhooks"),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", options.instance.clone()),
+        ])
+        .build()
+}
+
+fn processor(collector: &Collector, resource: &Resource) -> Result<BatchSpanProcessor, StartError> {
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(WAITING_SPANS)
+        .with_max_export_batch_size(BATCH)
+        .with_scheduled_delay(GATHER);
+    let mut processor =
+        BatchSpanProcessor::builder(collector.spans()?).with_batch_config(batches.build()).build();
+    processor.set_resource(resource);
+    Ok(processor)
+}
+
+impl Started {
+    /// The metrics as they are now, for Prometheus.
+    pub fn scrape(&self) -> Scrape {
+        self.scrape.clone()
+    }
+
+    /// Sends what is left, within a few seconds. Blocks.
+    pub fn finish(self) {
+        if let Some(processor) = &tracing_now().processor {
+            let _ = processor.shutdown_with_timeout(LAST_EXPORT);
+        }
+        let _ = self.meters.shutdown_with_timeout(LAST_EXPORT);
+    }
+}

@@ -1,0 +1,27 @@
+//! docs/metrics.md is made from the vocabulary: `UPDATE_EXPECT=1 cargo test -p telemetry`.
+
+use expect_test::expect_file;
+
+const INTRODUCTION: &str = "\
+At `http://<operator.http>/metrics` for Prometheus, and sent over OTLP where `telemetry.otlp` is set. Labels have values from
+the settings or from a fixed list: nobody who sends can make a series. Counters appear with their first event; gauges of a
+queue are looked at every 5 seconds, those of routes every 15. Of a cluster, every dispatcher shows the routes that it runs.
+";
+
+const END: &str = "\
+Beside these, `target_info` says which process it is. In Prometheus a histogram has `_bucket`, `_sum` and `_count`.";
+
+#[test]
+fn the_documented_metrics_are_those_that_there_are() {
+    let text = format!("# Metrics\n\n{INTRODUCTION}\n{}\n{END}\n", telemetry::metrics::table());
+    expect_file!["../../../docs/metrics.md"].assert_eq(&text);
+}
+
+#[test]
+fn every_name_is_there_once() {
+    let all = telemetry::metrics::all();
+    let mut names: Vec<_> = all.iter().map(|metric| metric.prometheus_name()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all.len());
+}
