@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use grpc::{Door, Routes};
-use service::{Observed, Readiness, Shutdown, StageArgs};
+use service::{Observed, Shutdown, StageArgs};
 use settings::{OperatorSettings, Tree};
 
 use crate::{Selection, Sharing, located, open_dispatchers};
@@ -48,8 +48,7 @@ impl Plan {
     }
 
     async fn run(self, registry: &Registry, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let readiness = Readiness::default();
-        self.observed.open("fluent-dispatcher", &readiness, shutdown).await?;
+        let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
         let dispatcher = self.dispatcher(registry).await?;
         let door = Door::open(&self.operator, shutdown).await?;
         let server = Server::new(dispatcher.clone(), shutdown.clone());

@@ -9,7 +9,7 @@ use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::Door;
 use queue::{EventQueue, UNROUTED};
-use service::{Observed, Readiness, Shutdown, StageArgs};
+use service::{Observed, Shutdown, StageArgs, Work};
 use settings::{OperatorSettings, QueueSettings, Routes, Tree};
 
 use crate::{Selection, Sharing, located, open, open_dispatchers};
@@ -122,8 +122,7 @@ impl Plan {
         clock: Arc<dyn Clock>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
-        let readiness = Readiness::default();
-        self.observed.open("fluent-dispatcher", &readiness, shutdown).await?;
+        let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
         let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, &**queue, clock);
@@ -136,6 +135,6 @@ impl Plan {
         }
         shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), Some(dispatching.names())));
         dispatching.start(shutdown);
-        service::until_stopped(queue, &readiness, shutdown).await
+        service::until_stopped(queue, Work::Delivering, &readiness, shutdown).await
     }
 }

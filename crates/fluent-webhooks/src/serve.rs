@@ -9,7 +9,7 @@ use dispatcher::{Selection, Sharing};
 use event_model::{Clock, SystemClock};
 use operator::{Held, Operator};
 use queue::EventQueue;
-use service::{Observed, Readiness, Shutdown};
+use service::{Observed, Shutdown, Work};
 use settings::{Gateway, OperatorSettings, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
@@ -68,8 +68,7 @@ impl Plan {
         if self.routes.0.is_empty() {
             tracing::warn!("no routes: every event will be kept as unrouted");
         }
-        let readiness = Readiness::default();
-        self.observed.open("fluent-webhooks", &readiness, shutdown).await?;
+        let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
         let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
         let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
         let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, &**queue, clock);
@@ -85,7 +84,7 @@ impl Plan {
         }
         shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), None));
         dispatching.start(shutdown);
-        service::until_stopped(queue, &readiness, shutdown).await
+        service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
     }
 
     fn operator_of(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<Operator> {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
-use service::{Certificate, Observed, Readiness, Shutdown, StageArgs};
+use service::{Certificate, Observed, Shutdown, StageArgs, Work};
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use telemetry::metrics;
 use tokio::net::TcpListener;
@@ -67,10 +67,9 @@ impl Plan {
     }
 
     async fn serve(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let readiness = Readiness::default();
-        self.observed.open("fluent-gateway", &readiness, shutdown).await?;
+        let readiness = self.observed.open("fluent-gateway", shutdown).await?;
         start(&self.gateway, queue, shutdown).await?;
-        service::until_stopped(queue, &readiness, shutdown).await
+        service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
     }
 }
 

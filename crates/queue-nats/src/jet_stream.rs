@@ -15,7 +15,7 @@ use crate::api;
 use crate::attempts::Attempts;
 use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
-use crate::consuming::{Feed, NatsConsumer, Taking, join};
+use crate::consuming::{Feed, NatsConsumer, Taking, join, probe};
 use crate::message::text;
 use crate::names::{EVENTS, HEADER_ID};
 use crate::options::Options;
@@ -197,6 +197,10 @@ impl EventQueue for JetStream {
 
     fn has_room(&self) -> bool {
         self.shared.standing.has_room()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        probe(&self.shared).boxed()
     }
 
     fn show(&self, look: Look) {

@@ -68,6 +68,11 @@ impl Shared {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner).contains(route)
     }
 
+    /// The routes that this process has joined.
+    pub(crate) fn routes(&self) -> Vec<String> {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Tells the server that a message is settled, and waits until it knows.
     pub(crate) async fn acknowledge(&self, reply: &Subject) -> Result<(), QueueError> {
         let answer = self.link.request(reply.to_string(), "+ACK".into()).await;

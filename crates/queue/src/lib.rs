@@ -87,8 +87,17 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
     /// The newest position, and the epoch in which positions count.
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>>;
 
-    /// Whether a publish is likely to succeed now: what readiness is made of.
+    /// Whether a publish is likely to succeed now: what makes a gateway ready.
     fn has_room(&self) -> bool;
+
+    /// Whether deliveries of the routes that are joined here can be fetched and settled
+    /// now, tried out without taking or changing anything: what makes a dispatcher
+    /// ready. Asked every few seconds.
+    fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        // Where one file is all there is, settling is a write like any other.
+        let probed = if self.has_room() { Ok(()) } else { Err(QueueError::Full) };
+        Box::pin(std::future::ready(probed))
+    }
 
     /// From now on, `told` hears of every event that reached the queue after it was
     /// answered for. Must not block. Only a queue with a spool has such events.

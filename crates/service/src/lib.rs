@@ -21,7 +21,7 @@ pub use crate::gauges::show_routes;
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;
 pub use crate::shutdown::Shutdown;
-pub use crate::stage::{StageArgs, tree, until_stopped, wind_down};
+pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;
 
 /// Runs `work` until it ends or a signal says so, then waits for what is in

@@ -16,23 +16,26 @@ use crate::{Readiness, Shutdown, gauges};
 pub struct Observed {
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    drain_after: Duration,
     telemetry: TelemetrySettings,
 }
 
 impl Observed {
     /// Reads it.
     pub fn read(tree: &Tree) -> anyhow::Result<Self> {
-        Ok(Self { health: tree.health()?, metrics: tree.metrics()?, telemetry: tree.telemetry()? })
+        Ok(Self {
+            health: tree.health()?,
+            metrics: tree.metrics()?,
+            drain_after: tree.drain_after()?,
+            telemetry: tree.telemetry()?,
+        })
     }
 
     /// Answers questions about health and metrics, and records from now on, under this
     /// name. What was recorded is sent when the process has ended its work.
-    pub async fn open(
-        &self,
-        service: &'static str,
-        readiness: &Readiness,
-        shutdown: &Shutdown,
-    ) -> anyhow::Result<()> {
+    pub async fn open(&self, service: &'static str, shutdown: &Shutdown) -> anyhow::Result<Readiness> {
+        let readiness = Readiness::new(shutdown);
+        shutdown.drain_after(self.drain_after);
         let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
         let scrape = started.scrape();
         shutdown.at_last(move || Started::finish(started));
@@ -44,7 +47,7 @@ impl Observed {
             tracing::info!(%address, "metrics at /metrics");
         }
         shutdown.spawn_unwaited(gauges::show_process(readiness.clone()));
-        Ok(())
+        Ok(readiness)
     }
 
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {

@@ -27,27 +27,35 @@ const CONNECTION: Duration = Duration::from_secs(5);
 /// Questions answered at once; more are closed unanswered.
 const PLACES: usize = 32;
 
-/// Whether this process should be given work.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Whether this process should be given work: not before it says so, and not after it
+/// was told to stop.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    is_ready: Arc<AtomicBool>,
+    leaving: CancellationToken,
+}
 
 impl Readiness {
-    /// Says so.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+    /// Not yet, of a process that stops by this.
+    pub fn new(shutdown: &Shutdown) -> Self {
+        Self { is_ready: Arc::default(), leaving: shutdown.leaving() }
     }
 
-    /// Whether it was said.
+    /// Says so.
+    pub fn set(&self, ready: bool) {
+        self.is_ready.store(ready, Ordering::Release);
+    }
+
+    /// Whether it was said, and still holds.
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.is_ready.load(Ordering::Acquire) && !self.leaving.is_cancelled()
     }
 }
 
 /// What is answered.
 #[derive(Clone, Debug)]
 pub(crate) enum Page {
-    /// `/livez` and `/readyz`: by their status, and no more. Unready first when draining
-    /// begins.
+    /// `/livez` and `/readyz`: by their status, and no more.
     Health(Readiness),
     /// `/metrics`, for Prometheus.
     Metrics(Scrape),
@@ -73,7 +81,6 @@ impl Pages {
 
     /// Answers until the process ends: while draining, somebody must hear so.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
-        let draining = shutdown.draining();
         let places = Arc::new(Semaphore::new(PLACES));
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
@@ -81,18 +88,18 @@ impl Pages {
                 continue;
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let (page, draining) = (self.page.clone(), draining.clone());
+            let page = self.page.clone();
             shutdown.spawn_unwaited(async move {
-                let _ = tokio::time::timeout(CONNECTION, answer(stream, page, draining)).await;
+                let _ = tokio::time::timeout(CONNECTION, answer(stream, page)).await;
                 drop(place);
             });
         }
     }
 }
 
-async fn answer(stream: TcpStream, page: Page, draining: CancellationToken) -> hyper::Result<()> {
+async fn answer(stream: TcpStream, page: Page) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = page.answer(request.uri().path(), draining.is_cancelled());
+        let response = page.answer(request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     let mut builder = http1::Builder::new();
@@ -101,10 +108,10 @@ async fn answer(stream: TcpStream, page: Page, draining: CancellationToken) -> h
 }
 
 impl Page {
-    fn answer(&self, path: &str, is_draining: bool) -> Response<Full<Bytes>> {
+    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let status = match (self, path) {
             (Self::Health(_), "/livez") => StatusCode::OK,
-            (Self::Health(readiness), "/readyz") if readiness.get() && !is_draining => StatusCode::OK,
+            (Self::Health(readiness), "/readyz") if readiness.get() => StatusCode::OK,
             (Self::Health(_), "/readyz") => StatusCode::SERVICE_UNAVAILABLE,
             (Self::Metrics(scrape), "/metrics") => return shown(scrape),
             _ => StatusCode::NOT_FOUND,

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,14 +17,17 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Tells tasks when to stop, and knows when they have.
 ///
-/// Stopping has two steps. First `draining`: take nothing new. Then, after a
-/// grace period, `out_of_patience`: give up what you hold.
+/// Stopping has three steps. First `leaving`: say that you are not ready, and work on
+/// until whoever sends work has noticed. Then `draining`: take nothing new. Then, after
+/// a grace period, `out_of_patience`: give up what you hold.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
+    leaving: CancellationToken,
     draining: CancellationToken,
     out_of_patience: CancellationToken,
     tasks: TaskTracker,
     grace: Duration,
+    notice: Arc<OnceLock<Duration>>,
     last: Arc<Mutex<Vec<Last>>>,
 }
 
@@ -41,10 +44,12 @@ impl Shutdown {
     /// One that begins when it is told to.
     pub fn manual(grace: Duration) -> Self {
         Self {
+            leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             out_of_patience: CancellationToken::new(),
             tasks: TaskTracker::new(),
             grace,
+            notice: Arc::default(),
             last: Arc::default(),
         }
     }
@@ -60,24 +65,43 @@ impl Shutdown {
         let _ = tokio::task::spawn_blocking(move || last.into_iter().for_each(|Last(work)| work())).await;
     }
 
-    /// One that begins with SIGTERM or SIGINT; a second signal ends patience.
+    /// One that begins with SIGTERM or SIGINT; each further signal goes on to the next
+    /// step at once.
     pub fn on_signal() -> std::io::Result<Self> {
         let shutdown = Self::manual(GRACE);
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let (draining, out_of_patience) = (shutdown.draining.clone(), shutdown.out_of_patience.clone());
-        let watch = async move {
-            for token in [draining, out_of_patience] {
-                tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-                token.cancel();
-            }
-        };
-        shutdown.spawn_unwaited(watch);
+        let told = shutdown.clone();
+        shutdown.spawn_unwaited(async move {
+            let mut signal = async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
+            signal().await;
+            told.leaving.cancel();
+            let _ = timeout(told.notice(), signal()).await;
+            told.draining.cancel();
+            signal().await;
+            told.out_of_patience.cancel();
+        });
         Ok(shutdown)
     }
 
-    /// Begins to stop.
+    /// Begins to stop, without notice.
     pub fn begin(&self) {
+        self.leaving.cancel();
         self.draining.cancel();
+    }
+
+    /// How long after a signal draining begins; it comes out of the grace. The first to
+    /// say so is heard.
+    pub(crate) fn drain_after(&self, notice: Duration) {
+        let _ = self.notice.set(notice);
+    }
+
+    fn notice(&self) -> Duration {
+        self.notice.get().copied().unwrap_or_default()
+    }
+
+    /// Fires when nobody should send anything here any more.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
     }
 
     /// Fires when nothing new should be taken.
@@ -111,7 +135,7 @@ impl Shutdown {
     pub async fn finish(&self) {
         self.begin();
         self.tasks.close();
-        if timeout(self.grace, self.tasks.wait()).await.is_err() {
+        if timeout(self.grace.saturating_sub(self.notice()), self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "grace period over");
             self.out_of_patience.cancel();
             if timeout(LAST_WORDS, self.tasks.wait()).await.is_err() {

@@ -7,14 +7,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use queue::EventQueue;
+use queue::{EventQueue, QueueError};
 use settings::Tree;
-use telemetry::Format;
+use telemetry::{Chain, Format};
+use tokio::time::{sleep, timeout};
 
 use crate::{Readiness, Shutdown, gauges};
 
 /// How soon readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
+
+/// How often fetching and settling are tried: it costs the queue two questions a route.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+
+/// Longest time that trying may take.
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a process is ready for.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Making an event durable.
+    Accepting,
+    /// Fetching and settling deliveries.
+    Delivering,
+}
 
 /// How long a health question may take.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
@@ -81,10 +97,17 @@ pub fn tree(config: &Path) -> anyhow::Result<Tree> {
 /// Runs until draining begins, or until the queue can't be trusted any more.
 pub async fn until_stopped(
     queue: &Arc<dyn EventQueue>,
+    work: Work,
     readiness: &Readiness,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    shutdown.spawn_unwaited(keep_ready(readiness.clone(), Arc::clone(queue)));
+    let (readiness_too, queue_too) = (readiness.clone(), Arc::clone(queue));
+    shutdown.spawn_unwaited(async move {
+        match work {
+            Work::Accepting => ready_to_accept(readiness_too, queue_too).await,
+            Work::Delivering => ready_to_deliver(readiness_too, queue_too).await,
+        }
+    });
     shutdown.spawn_unwaited(gauges::show_queue(Arc::clone(queue)));
     let draining = shutdown.draining();
     tokio::select! {
@@ -104,10 +127,30 @@ pub async fn wind_down(queue: &dyn EventQueue, shutdown: &Shutdown) {
     tracing::info!("stopped");
 }
 
-/// Ready is who can do its work now.
-async fn keep_ready(readiness: Readiness, queue: Arc<dyn EventQueue>) {
+async fn ready_to_accept(readiness: Readiness, queue: Arc<dyn EventQueue>) {
     loop {
         readiness.set(queue.has_room());
-        tokio::time::sleep(READY_EVERY).await;
+        sleep(READY_EVERY).await;
     }
+}
+
+async fn ready_to_deliver(readiness: Readiness, queue: Arc<dyn EventQueue>) {
+    let mut was_ready = true;
+    loop {
+        let probed = timeout(PROBE_WITHIN, queue.probe()).await.unwrap_or_else(|_| Err(no_answer()));
+        match &probed {
+            Err(error) if was_ready => {
+                tracing::warn!(error = %Chain(error), "not ready: deliveries can't be fetched and settled");
+            }
+            Ok(()) if !was_ready => tracing::info!("ready: deliveries can be fetched and settled"),
+            _ => {}
+        }
+        was_ready = probed.is_ok();
+        readiness.set(was_ready);
+        sleep(PROBE_EVERY).await;
+    }
+}
+
+fn no_answer() -> QueueError {
+    QueueError::unavailable("asking the queue", "no answer in time")
 }

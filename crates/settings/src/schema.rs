@@ -39,6 +39,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "spool": of::<SpoolSettings>(),
                     "acknowledge": of::<Acknowledge>(),
                     "health": {"type": "string", "description": "address and port for livez and readyz"},
+                    "drain-after": {"type": "string", "description": "how long a process that was told to stop says that it is not ready before it takes nothing new; at most 15s"},
                     "operator": of::<operator_settings::Written>(),
                     "telemetry": of::<TelemetrySettings>(),
                     "routes": {"type": "array", "items": route},

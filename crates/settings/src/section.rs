@@ -8,7 +8,7 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 10] = [
+const CONNECT: [&str; 11] = [
     "connector-name",
     "accounts",
     "webhook",
@@ -16,6 +16,7 @@ const CONNECT: [&str; 10] = [
     "spool",
     "acknowledge",
     "health",
+    "drain-after",
     "operator",
     "telemetry",
     "routes",

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_model::{Account, Accounts, Algorithm, Environment, KeyName};
 use schemars::JsonSchema;
@@ -11,10 +12,13 @@ use verifier::{KeyRing, Signatures};
 
 use crate::error::SettingsError;
 use crate::tree::Tree;
-use crate::values::Size;
+use crate::values::{Size, Time};
 
 /// Largest body limit that can be set: bodies are held in memory.
 const MAX_BODY_LIMIT: u64 = 16 << 20;
+
+/// A process has half a minute to stop, and this comes out of it.
+const MAX_NOTICE: Duration = Duration::from_secs(15);
 
 /// The part of the settings that a gateway reads.
 #[derive(Clone, Debug)]
@@ -171,6 +175,18 @@ impl Tree {
     /// Where to answer health questions, if anywhere.
     pub fn health(&self) -> Result<Option<SocketAddr>, SettingsError> {
         self.read(&["fluent-connect", "health"], &self.value_at(&["fluent-connect", "health"]))
+    }
+
+    /// How long a process that was told to stop says that it is not ready before it
+    /// takes nothing new: what a load balancer needs to notice. 0 where it is not set.
+    pub fn drain_after(&self) -> Result<Duration, SettingsError> {
+        let path = ["fluent-connect", "drain-after"];
+        let written: Option<Time> = self.read(&path, &self.value_at(&path))?;
+        let notice = written.map_or(Duration::ZERO, |time| time.0);
+        match notice <= MAX_NOTICE {
+            true => Ok(notice),
+            false => Err(self.invalid(&path, "expected at most 15s: a process has 30 s to stop")),
+        }
     }
 
     pub(crate) fn value_at(&self, path: &[&str]) -> serde_json::Value {

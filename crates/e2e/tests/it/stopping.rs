@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use simulator::{Retry, Sender};
+
 use crate::ledger::Load;
 use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::Sink;
@@ -55,4 +57,41 @@ async fn a_request_that_is_under_way_is_answered() {
     // Accepted while stopping, delivered by the next run.
     pipeline.run();
     until("it arrived", || sink.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_goes_first_and_what_comes_meanwhile_is_accepted() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::prepare("    []\n");
+    pipeline.more = "  drain-after: 3s\n".to_owned();
+    pipeline.write_settings(&sink.route("all", "match: {}"));
+    pipeline.run();
+    pipeline.signal(Signal::TERM);
+    until("it says that it is not ready", || !pipeline.is_ready()).await;
+    // A load balancer that has not noticed yet: new connections, a second later.
+    for number in 0..10 {
+        let sender = Sender::new(pipeline.url(), Retry::Never).unwrap();
+        let answer = sender.send(&signed("E", &format!("NOTICE_{number}"))).await.answer.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until("it takes nothing new", || std::net::TcpStream::connect(pipeline.webhook).is_err()).await;
+    assert_eq!(pipeline.wait(), Some(0));
+    pipeline.run();
+    until("each arrived", || sink.len() == 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_does_not_wait_for_load_balancers() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::prepare("    []\n");
+    pipeline.more = "  drain-after: 15s\n".to_owned();
+    pipeline.write_settings(&sink.route("all", "match: {}"));
+    pipeline.run();
+    let began = std::time::Instant::now();
+    pipeline.signal(Signal::TERM);
+    until("it says that it is not ready", || !pipeline.is_ready()).await;
+    pipeline.signal(Signal::TERM);
+    assert_eq!(pipeline.wait(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use event_model::SystemClock;
 use grpc::{Door, Routes};
 use operator::{Held, Operator};
-use service::{Observed, Readiness, Shutdown, StageArgs};
+use service::{Observed, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, Tree};
 
 use crate::open;
@@ -65,8 +65,7 @@ impl Plan {
     }
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let readiness = Readiness::default();
-        self.observed.open("fluent-operator", &readiness, shutdown).await?;
+        let readiness = self.observed.open("fluent-operator", shutdown).await?;
         let door = Door::open(&self.operator, shutdown).await?;
         let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not have to wait for a queue that is away.

@@ -8,6 +8,7 @@ mod filter;
 mod join;
 mod lease;
 mod past;
+mod probe;
 mod source;
 mod take;
 
@@ -15,4 +16,5 @@ pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::feed::Feed;
 pub(crate) use crate::consuming::join::{FILTER, join};
 pub(crate) use crate::consuming::past::Past;
+pub(crate) use crate::consuming::probe::probe;
 pub(crate) use crate::consuming::take::Taking;

@@ -7,5 +7,6 @@ mod conformance;
 mod full;
 mod indexed;
 mod joining;
+mod probing;
 mod proxy;
 mod waiting;

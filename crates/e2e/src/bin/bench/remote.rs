@@ -62,7 +62,7 @@ fn here() -> OperatorSettings {
 async fn serve(routes: Routes, shutdown: &Shutdown) -> anyhow::Result<SocketAddr> {
     let door = Door::open(&here(), shutdown).await?;
     let address = door.address()?;
-    door.serve(routes, Readiness::default(), shutdown)?;
+    door.serve(routes, Readiness::new(shutdown), shutdown)?;
     Ok(address)
 }
 

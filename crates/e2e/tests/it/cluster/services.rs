@@ -120,6 +120,19 @@ async fn without_servers_a_gateway_is_ready_and_a_dispatcher_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_is_ready_while_it_can_fetch_and_settle() {
+    let sink = Sink::open().await;
+    let mut deployment = Deployment::start(one_server(sink.route("all", "match: {}")));
+    assert!(deployment.dispatchers[0].is_ready());
+    deployment.servers.kill_all();
+    until("the dispatcher says no", PATIENCE, || !deployment.dispatchers[0].is_ready()).await;
+    assert!(deployment.dispatchers[0].log().contains("can't be fetched and settled"));
+    assert!(deployment.gateways[0].is_ready(), "its spool takes what comes");
+    deployment.servers.start_all().unwrap();
+    until("the dispatcher says yes", PATIENCE, || deployment.dispatchers[0].is_ready()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_goes_on_with_a_stream_that_drifted_and_says_so() {
     let sink = Sink::open().await;
     let deployment = Deployment::start(one_server(sink.route("all", "match: {}, start: beginning")));

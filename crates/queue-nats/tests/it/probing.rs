@@ -1,0 +1,56 @@
+//! Readiness of who delivers: fetching and settling are tried, and change nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::SystemClock;
+use queue::conformance::event;
+use queue::{EventQueue, Filter, Route, Start};
+use queue_nats::{JetStream, Options, cluster::Cluster};
+
+fn route() -> Route {
+    let (name, lease) = ("probed".to_owned(), Duration::from_secs(30));
+    Route { name, filter: Filter::default(), start: Start::Beginning, lease }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_right_and_takes_nothing() {
+    let mut servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
+    let options = Options::new(servers.urls());
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    let mut consumer = queue.subscribe(route()).await.unwrap();
+    queue.publish(event("P", "1")).await.unwrap();
+    for _ in 0..20 {
+        queue.probe().await.unwrap();
+    }
+    let delivery = consumer.next(1).await.unwrap().remove(0);
+    assert_eq!(delivery.attempt, 1, "no probe has taken it");
+    queue.probe().await.unwrap();
+
+    servers.kill_all();
+    let said = queue.probe().await.unwrap_err();
+    assert!(said.to_string().contains("NATS") || said.to_string().contains("deliver"), "{said}");
+    servers.start_all().unwrap();
+    while queue.probe().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(delivery);
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_without_its_consumer_is_not_ready() {
+    let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
+    let options = Options::new(servers.urls());
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    let _consumer = queue.subscribe(route()).await.unwrap();
+    queue.probe().await.unwrap();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let stream = jetstream.get_stream("FLUENT_RETRIES").await.unwrap();
+    stream.delete_consumer("probed").await.unwrap();
+    let said = queue.probe().await.unwrap_err();
+    assert!(said.to_string().contains("deliver"), "{said}");
+    queue.close().await;
+}
