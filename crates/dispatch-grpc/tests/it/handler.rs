@@ -100,7 +100,7 @@ pub(crate) async fn serve(handler: &Handler, settings: &OperatorSettings) -> Pro
     let door = Door::open(settings, &shutdown).await.unwrap();
     let address = door.address().unwrap();
     let server = Server::new(AnyDispatcher::of(handler.clone()), shutdown.clone());
-    door.serve(Routes::new(server.service()), Readiness::default(), &shutdown).unwrap();
+    door.serve(Routes::new(server.service()), Readiness::new(&shutdown), &shutdown).unwrap();
     Process { address, shutdown }
 }
 
