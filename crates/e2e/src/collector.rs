@@ -107,6 +107,11 @@ impl Collector {
         collector
     }
 
+    /// From now on takes so long over each export.
+    pub fn slow_down(&self, delay: Duration) {
+        self.seen.lock().unwrap().delay = delay;
+    }
+
     /// Every span so far.
     pub fn spans(&self) -> Vec<Recorded> {
         self.seen.lock().unwrap().spans.clone()

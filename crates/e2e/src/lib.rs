@@ -8,6 +8,7 @@ pub mod collector;
 pub mod deployment;
 pub mod ledger;
 mod misbehaving;
+pub mod prometheus;
 pub mod sink;
 
 use std::sync::LazyLock;

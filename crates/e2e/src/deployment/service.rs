@@ -149,6 +149,15 @@ impl Service {
         format!("http://{address}/api/v1/fluent-connect/webhook")
     }
 
+    /// Where its metrics are: it says so when its settings say `http: "127.0.0.1:0"`.
+    pub fn metrics(&self) -> SocketAddr {
+        let log = self.log();
+        let said = log.lines().rfind(|line| line.contains("metrics at /metrics")).unwrap();
+        let said: serde_json::Value = serde_json::from_str(said).unwrap();
+        let address = said.pointer("/fields/address").or_else(|| said.get("address")).unwrap();
+        address.as_str().unwrap().parse().unwrap()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.config.with_extension("log")
     }

@@ -14,7 +14,7 @@ use queue::{
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
-async fn world() -> (Servers, Options) {
+pub(crate) async fn world() -> (Servers, Options) {
     let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
     let mut options = Options::new(servers.urls());
     options.layout.bytes = 64 << 20;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use event_model::SystemClock;
 use queue::conformance::event;
 use queue::{EventQueue, Filter, Route, Start};
-use queue_nats::{JetStream, Options, cluster::Cluster};
+use queue_nats::JetStream;
+
+use crate::joining::world;
 
 fn route() -> Route {
     let (name, lease) = ("probed".to_owned(), Duration::from_secs(30));
@@ -15,9 +17,7 @@ fn route() -> Route {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_is_right_and_takes_nothing() {
-    let mut servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
-    let options = Options::new(servers.urls());
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let (mut servers, options) = world().await;
     let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
     let mut consumer = queue.subscribe(route()).await.unwrap();
     queue.publish(event("P", "1")).await.unwrap();
@@ -41,9 +41,7 @@ async fn a_probe_is_right_and_takes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_without_its_consumer_is_not_ready() {
-    let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
-    let options = Options::new(servers.urls());
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let (servers, options) = world().await;
     let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
     let _consumer = queue.subscribe(route()).await.unwrap();
     queue.probe().await.unwrap();

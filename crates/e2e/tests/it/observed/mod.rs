@@ -2,6 +2,7 @@
 //! and what neither may cost.
 
 mod collector;
+mod dashboard;
 mod metrics;
 mod one_trace;
 mod sampling;

@@ -1,0 +1,150 @@
+//! A real Prometheus: one that is installed, or Debian's, unpacked beside the build.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::deployment::free_ports;
+
+/// Where its programs are.
+static PROGRAMS: LazyLock<PathBuf> =
+    LazyLock::new(|| find().unwrap_or_else(|why| panic!("no Prometheus: {why}")));
+
+/// A command of `promtool`.
+pub fn promtool() -> Command {
+    Command::new(PROGRAMS.join("promtool"))
+}
+
+/// A server that asks and judges every second. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Prometheus {
+    url: String,
+    folder: TempDir,
+    child: Child,
+}
+
+impl Prometheus {
+    /// Starts one with this configuration, beside copies of these files.
+    pub fn start(config: &str, files: &[&Path]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::copy(file, folder.path().join(file.file_name().unwrap())).unwrap();
+        }
+        fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+        let [listen] = free_ports();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(PROGRAMS.join("prometheus"));
+        command
+            .current_dir(folder.path())
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .arg(format!("--web.listen-address={listen}"))
+            .args(["--web.console.templates=none", "--web.console.libraries=none"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { url: format!("http://{listen}"), folder, child }
+    }
+
+    /// Where it is looked at.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What an expression gives now.
+    pub async fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
+        let answer = self.ask("query", &[("query", expression)]).await;
+        match answer["status"].as_str() {
+            Some("success") => Ok(answer["data"]["result"].as_array().cloned().unwrap_or_default()),
+            _ => Err(answer["error"].to_string()),
+        }
+    }
+
+    /// The names of alerts that are pending or fire.
+    pub async fn alerts(&self) -> Vec<String> {
+        let answer = self.ask("alerts", &[]).await;
+        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
+        alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The rules as it has judged them: name, health, and what went wrong.
+    pub async fn rules(&self) -> Vec<(String, String, String)> {
+        let answer = self.ask("rules", &[]).await;
+        let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
+        let rules = groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        rules.map(|rule| (text(&rule["name"]), text(&rule["health"]), text(&rule["lastError"]))).collect()
+    }
+
+    async fn ask(&self, what: &str, query: &[(&str, &str)]) -> Value {
+        let began = Instant::now();
+        let url = format!("{}/api/v1/{what}", self.url);
+        loop {
+            let request = reqwest::Client::new().post(&url).form(query);
+            let request = if what == "query" { request } else { reqwest::Client::new().get(&url) };
+            match request.send().await {
+                Ok(answer) if answer.status() != 503 => return answer.json().await.unwrap(),
+                _ => assert!(began.elapsed() < Duration::from_secs(30), "{}", self.log()),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `$PROMETHEUS` is a folder with both programs; or they are on the PATH; or Debian's
+/// package is fetched the first time.
+fn find() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("PROMETHEUS") {
+        return Ok(folder.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_both = |folder: &PathBuf| ["prometheus", "promtool"].iter().all(|it| folder.join(it).is_file());
+    if let Some(folder) = std::env::split_paths(&path).find(has_both) {
+        return Ok(folder);
+    }
+    let target = nats_server::Options::default().programs;
+    let folder = target.join("prometheus/usr/bin");
+    if !has_both(&folder) {
+        fetch(&target)?;
+    }
+    Ok(folder)
+}
+
+/// Debian's package, unpacked and not installed: no rights are needed. One process
+/// fetches, others wait for it.
+fn fetch(target: &Path) -> anyhow::Result<()> {
+    let lock = File::create(target.join("prometheus.lock"))?;
+    lock.lock()?;
+    let place = target.join("prometheus");
+    if place.exists() {
+        return Ok(());
+    }
+    let scratch = tempfile::tempdir_in(target)?;
+    // Lists of its own: those of the machine may be old, and are not ours to renew.
+    let script = r#"
+        mkdir -p state/lists/partial cache/archives/partial unpacked
+        set -- -qq -o Dir::State="$PWD/state" -o Dir::Cache="$PWD/cache" -o APT::Sandbox::User=
+        apt-get "$@" -o Dir::State::status=/var/lib/dpkg/status update
+        apt-get "$@" -o Dir::State::status=/var/lib/dpkg/status download prometheus
+        dpkg-deb --extract prometheus_*.deb unpacked"#;
+    let output = Command::new("sh").args(["-euc", script]).current_dir(scratch.path()).output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "fetching Debian's package `prometheus`: {}; or install Prometheus 2.42 or newer yourself",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(fs::rename(scratch.path().join("unpacked"), place)?)
+}

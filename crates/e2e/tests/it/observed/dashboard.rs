@@ -1,0 +1,229 @@
+//! What people look at, against a real Prometheus that asks the real services: every
+//! panel shows something, every alert is quiet on a good day and wakes up on a bad one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::collector::Collector;
+use e2e::deployment::{Deployment, Plan, Service};
+use e2e::prometheus::{Prometheus, promtool};
+use serde_json::Value;
+use simulator::{Retry, Sender};
+
+use crate::pipeline::{SANDBOX, signed};
+use crate::sink::{Sink, status};
+
+/// Longest wait for what is looked at every 15 seconds, and then every second.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn shipped(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(shipped(path)).unwrap()
+}
+
+/// The names of the shipped alerts.
+fn alerts() -> BTreeSet<String> {
+    let rules = read("config/observe/alerts.yml");
+    rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ").map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_rules_are_good_and_pass_their_tests() {
+    for args in [
+        ["check", "rules", "alerts.yml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ] {
+        let output = promtool().args(args).current_dir(shipped("config/observe")).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    }
+    let tested = read("config/observe/alerts.test.yml");
+    for alert in alerts() {
+        assert!(tested.contains(&format!("\"{alert}\"")), "no test makes {alert} fire");
+    }
+}
+
+#[test]
+fn each_alert_has_a_page_that_says_what_to_do() {
+    let (rules, index) = (read("config/observe/alerts.yml"), read("docs/runbook/README.md"));
+    for alert in alerts() {
+        assert!(rules.contains(&format!("runbook: docs/runbook/{alert}.md")), "{alert} names its page");
+        assert!(index.contains(&format!("[{alert}]({alert}.md)")), "{alert} is in the index");
+        let page = read(&format!("docs/runbook/{alert}.md"));
+        for heading in ["## What it means", "## Look at", "## Do"] {
+            assert!(page.contains(heading), "{alert}: {heading}");
+        }
+    }
+    for page in fs::read_dir(shipped("docs/runbook")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        let alert = name.trim_end_matches(".md");
+        assert!(alert == "README" || alerts().contains(alert), "{name} is of no alert");
+    }
+}
+
+/// Panels with the expressions that they show, ready to be asked.
+fn panels() -> Vec<(String, Vec<String>)> {
+    let dashboard: Value =
+        serde_json::from_str(&read("config/observe/grafana/dashboards/fluent-webhooks.json")).unwrap();
+    let asked = |target: &Value| {
+        let expression = target["expr"].as_str().unwrap();
+        expression.replace("$__rate_interval", "1m").replace("$route", ".*")
+    };
+    let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
+    let targets = |panel: &Value| panel["targets"].as_array().unwrap().iter().map(asked).collect();
+    panels.map(|panel| (panel["title"].as_str().unwrap().to_owned(), targets(panel))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_look_at_tells_a_good_day_from_a_bad_one() {
+    let (collector, sink) = (Collector::open().await, sink().await);
+    let mut deployment = Deployment::start(plan(&sink, &collector));
+    let files = [shipped("config/observe/alerts.yml")];
+    let prometheus = Prometheus::start(&configuration(&deployment), &[&files[0]]);
+    let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
+    for number in 0..20 {
+        accept(&sender, "Good", number).await;
+    }
+    // Strangers knock every day.
+    refuse(&sender, 0).await;
+    shows(&prometheus, "Accepted").await;
+    shows(&prometheus, "Oldest that waits").await;
+    assert_eq!(prometheus.alerts().await, Vec::<String>::new(), "a good day");
+
+    make_a_bad_day(&deployment, &sender, &collector).await;
+    for (title, _) in panels() {
+        shows(&prometheus, &title).await;
+    }
+    for (rule, health, error) in prometheus.rules().await {
+        assert_eq!(health, "ok", "{rule}: {error}");
+    }
+    for alert in [
+        "FluentDeadLetters",
+        "FluentQuarantined",
+        "FluentRoutePaused",
+        "FluentBreakerOpen",
+        "FluentSignaturesFail",
+        "FluentTelemetryLost",
+    ] {
+        wakes(&prometheus, alert).await;
+    }
+    deployment.servers.kill_all();
+    accept(&sender, "Good", 100).await;
+    for alert in ["FluentQueueAway", "FluentNotReady"] {
+        wakes(&prometheus, alert).await;
+    }
+    deployment.gateways[0].kill();
+    wakes(&prometheus, "FluentProcessGone").await;
+}
+
+async fn sink() -> Sink {
+    Sink::answering(|request, _| match request.header("ce-type") {
+        "Dead" => status(422),
+        "Down" => status(503),
+        _ => status(200),
+    })
+    .await
+}
+
+fn plan(sink: &Sink, collector: &Collector) -> Plan {
+    let good = sink.route("good", "match: { event: [Good, Dead] }, start: beginning");
+    let down = sink.route("down", "match: { event: Down }, start: beginning, retry: { first: 100ms, ceiling: 1s, for: 1h }, breaker: { failures: 5, rest: 30s }");
+    let telemetry = format!(
+        "  operator: {{ http: \"127.0.0.1:0\" }}\n  telemetry: {{ otlp: {{ endpoint: \"http://{}\", timeout: 1s, metrics-every: 1s }}, traces: {{ sample: 1 }} }}\n",
+        collector.grpc
+    );
+    Plan { servers: 1, gateways: 1, dispatchers: 1, telemetry, ..Plan::new(format!("{good}{down}")) }
+}
+
+/// The shipped configuration with the addresses of here, and a second for a quarter
+/// of a minute.
+fn configuration(deployment: &Deployment) -> String {
+    let list = |services: &[Service]| {
+        let all: Vec<_> = services.iter().map(|service| service.metrics().to_string()).collect();
+        all.join(", ")
+    };
+    let shipped = read("config/observe/prometheus.yml");
+    let ours = shipped
+        .replace("15s", "1s")
+        .replace("gateway-1:9464, gateway-2:9464", &list(&deployment.gateways))
+        .replace("dispatcher-1:9464, dispatcher-2:9464", &list(&deployment.dispatchers));
+    assert!(!ours.contains("9464") && ours.contains("scrape_interval: 1s"), "{ours}");
+    ours
+}
+
+async fn accept(sender: &Sender, name: &str, number: usize) {
+    let answer = sender.send(&signed(name, &format!("{name}_{number}"))).await.answer.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+async fn refuse(sender: &Sender, number: usize) {
+    let stranger = SANDBOX.sign(format!(r#"{{"id":"{number}","accountId":"NOBODY","name":"E"}}"#)).unwrap();
+    assert_eq!(sender.send(&stranger).await.answer.unwrap().status, 403);
+}
+
+/// Something of everything: dead, failing, paused, quarantined, forged, dropped.
+async fn make_a_bad_day(deployment: &Deployment, sender: &Sender, collector: &Collector) {
+    collector.slow_down(Duration::from_secs(60));
+    for number in 0..30 {
+        accept(sender, "Dead", number).await;
+        accept(sender, "Down", number).await;
+        refuse(sender, number).await;
+    }
+    let malformed = SANDBOX.sign(r#"{"accountId":"ACME","id":"1"}"#.to_owned()).unwrap();
+    assert_eq!(sender.send(&malformed).await.answer.unwrap().status, 200);
+    let twice = signed("Good", "TWICE");
+    for _ in 0..2 {
+        assert_eq!(sender.send(&twice).await.answer.unwrap().status, 200);
+    }
+    let paused = deployment.command("operator", &["routes", "pause", "good"]);
+    assert!(paused.status.success(), "{paused:?}");
+}
+
+/// Waits until a panel has something to show; every expression of it must be understood.
+async fn shows(prometheus: &Prometheus, title: &str) {
+    let (_, expressions) = panels().into_iter().find(|(it, _)| it == title).unwrap();
+    let began = std::time::Instant::now();
+    loop {
+        let mut values = 0;
+        for expression in &expressions {
+            let found = prometheus.query(expression).await;
+            values += found.unwrap_or_else(|error| panic!("{title}: {expression}: {error}")).len();
+        }
+        if values > 0 {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "the panel {title} is empty: {expressions:?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn wakes(prometheus: &Prometheus, alert: &str) {
+    let began = std::time::Instant::now();
+    while !prometheus.alerts().await.iter().any(|it| it == alert) {
+        assert!(began.elapsed() < PATIENCE, "{alert} stays quiet: {:?}", prometheus.alerts().await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[test]
+fn everything_that_is_asked_for_is_in_the_vocabulary() {
+    let known: BTreeSet<_> =
+        telemetry::metrics::all().iter().map(|metric| metric.prometheus_name()).collect();
+    let asked: String = panels().into_iter().flat_map(|(_, asked)| asked).collect::<Vec<_>>().join("\n")
+        + &read("config/observe/alerts.yml");
+    let words = asked.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let ours = |word: &&str| ["fluent_", "process_", "otel_"].iter().any(|prefix| word.starts_with(prefix));
+    let mut count = 0;
+    for name in words.filter(ours) {
+        let plain = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let is_known = known.contains(name) || plain.is_some_and(|plain| known.contains(plain));
+        assert!(is_known, "{name} is no metric");
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
+}
