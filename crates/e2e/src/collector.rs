@@ -81,6 +81,7 @@ struct Seen {
     raw: Vec<u8>,
     /// How long each answer takes.
     delay: Duration,
+    forgets: bool,
 }
 
 impl Collector {
@@ -104,6 +105,13 @@ impl Collector {
             .with_state(collector.clone());
         spawn(async move { services.serve_with_incoming(TcpListenerStream::new(grpc)).await.unwrap() });
         spawn(async move { axum::serve(http, router).await.unwrap() });
+        collector
+    }
+
+    /// The same, which keeps nothing of it.
+    pub async fn forgetful(delay: Duration) -> Self {
+        let collector = Self::slow(delay).await;
+        collector.seen.lock().unwrap().forgets = true;
         collector
     }
 
@@ -140,12 +148,18 @@ impl Collector {
 
     fn keep_spans(&self, request: ExportTraceServiceRequest) {
         let mut seen = self.seen.lock().unwrap();
+        if seen.forgets {
+            return;
+        }
         seen.raw.extend(request.encode_to_vec());
         seen.spans.extend(request.resource_spans.into_iter().flat_map(recorded));
     }
 
     fn keep_metrics(&self, request: ExportMetricsServiceRequest) {
         let mut seen = self.seen.lock().unwrap();
+        if seen.forgets {
+            return;
+        }
         seen.raw.extend(request.encode_to_vec());
         let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
         seen.metrics.extend(scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name));

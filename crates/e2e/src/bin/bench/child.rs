@@ -1,10 +1,10 @@
 //! Loading a subject that runs as a process of its own.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::Context;
 
@@ -30,14 +30,44 @@ pub(crate) fn start_gateway_on_nats(
 pub(crate) struct Subject {
     child: Child,
     address: SocketAddr,
+    said: std::cell::RefCell<(ChildStdin, BufReader<ChildStdout>)>,
 }
 
 impl Subject {
     fn start(args: &[&OsStr]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().context("no input")?;
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-        Ok(Self { address: line.trim().parse().context("the subject did not start")?, child })
+        output.read_line(&mut line)?;
+        let address = line.trim().parse().context("the subject did not start")?;
+        Ok(Self { address, child, said: (input, output).into() })
+    }
+
+    /// An OTLP receiver that takes so many milliseconds over each export.
+    pub(crate) fn collector(delay_ms: u64) -> anyhow::Result<Self> {
+        Self::start(&["collector".as_ref(), delay_ms.to_string().as_ref()])
+    }
+
+    /// The gateway with the embedded queue, watched as `more` says.
+    pub(crate) fn gateway(folder: &Path, key: &Path, more: &[String]) -> anyhow::Result<Self> {
+        let mut args = vec!["watched-gateway".as_ref(), folder.as_os_str(), key.as_os_str()];
+        args.extend(more.iter().map(OsStr::new));
+        Self::start(&args)
+    }
+
+    /// Spans that it has dropped.
+    pub(crate) fn dropped(&self) -> anyhow::Result<f64> {
+        let (input, output) = &mut *self.said.borrow_mut();
+        writeln!(input)?;
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        Ok(line.trim().parse()?)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -20,6 +20,7 @@ mod report;
 mod routes;
 mod stages;
 mod subjects;
+mod watched;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand};
 
 use crate::inputs::Inputs;
 use crate::report::Report;
+use crate::watched::{Watched, WatchedGateway};
 
 /// As in the binaries that are shipped.
 #[global_allocator]
@@ -47,6 +49,9 @@ struct Args {
     /// Only what goes out of process, and what a person repeats
     #[arg(long, conflicts_with = "cluster")]
     remote: bool,
+    /// Only what it costs to be watched
+    #[arg(long, conflicts_with_all = ["cluster", "remote"])]
+    telemetry: bool,
     /// Only this part of the cluster's rows
     #[arg(long, value_enum, requires = "cluster")]
     only: Option<nats::Part>,
@@ -66,6 +71,19 @@ enum Subject {
     /// The gateway with the embedded queue
     #[command(hide = true)]
     Gateway { folder: PathBuf, key: PathBuf },
+    /// The same, watched
+    #[command(hide = true)]
+    WatchedGateway(WatchedGateway),
+    /// The dispatcher, working off a backlog
+    #[command(hide = true)]
+    WorkOff {
+        count: usize,
+        #[command(flatten)]
+        watched: Watched,
+    },
+    /// An OTLP receiver that takes so long over each export
+    #[command(hide = true)]
+    Collector { delay_ms: u64 },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -76,10 +94,14 @@ fn main() -> anyhow::Result<()> {
         Some(Subject::GatewayOnNats { servers, replicas, key, spool }) => {
             subjects::gateway_on_nats(&servers, replicas, &key, spool)
         }
+        Some(Subject::WatchedGateway(gateway)) => subjects::watched_gateway(gateway),
+        Some(Subject::WorkOff { count, watched }) => watched::work_off(count, watched),
+        Some(Subject::Collector { delay_ms }) => watched::collector(delay_ms),
         None => {
-            let report = match (args.cluster, args.remote) {
-                (true, _) => nats::measure(args.quick, args.only)?,
-                (_, true) => only_remote(args.quick)?,
+            let report = match (args.cluster, args.remote, args.telemetry) {
+                (true, ..) => nats::measure(args.quick, args.only)?,
+                (_, true, _) => only_remote(args.quick)?,
+                (.., true) => only_telemetry(args.quick)?,
                 _ => measure(args.quick)?,
             };
             if args.json { report.print_json() } else { report.print() }
@@ -93,6 +115,12 @@ const CONNECTIONS: usize = 64;
 fn only_remote(quick: bool) -> anyhow::Result<Report> {
     let mut report = Report::default();
     remote::measure(&mut report, if quick { 10 } else { 1 })?;
+    Ok(report)
+}
+
+fn only_telemetry(quick: bool) -> anyhow::Result<Report> {
+    let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
+    watched::measure(&mut report, &Inputs::make(scale)?, 100_000 / scale)?;
     Ok(report)
 }
 
@@ -127,6 +155,7 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     report.add("dispatcher, no-op, working off a backlog", noop);
     routes::measure(&mut report, pull.cpu_us, scale)?;
     remote::measure(&mut report, scale)?;
+    watched::measure(&mut report, &inputs, backlog / 2)?;
     history::embedded(&mut report, 1_000_000 / scale)?;
     for row in memory::rows(1_000_000 / scale)? {
         report.memory(row);

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::memory::Waiting;
 
 /// One measurement.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
     /// Events a second.
@@ -23,6 +23,10 @@ pub(crate) struct Row {
     /// What is wanted of it: at least this rate, at most this ratio.
     pub(crate) wanted_rate: Option<f64>,
     pub(crate) wanted_ratio: Option<f64>,
+    /// Resident bytes at the end, where they were looked at.
+    pub(crate) memory: Option<u64>,
+    /// Spans that were dropped, where they were counted.
+    pub(crate) dropped: Option<f64>,
 }
 
 impl Row {
@@ -73,10 +77,20 @@ struct Took {
     wanted_ms: Option<f64>,
 }
 
+/// Something that must stay below a bound, in bytes.
+#[derive(Clone, Debug, Serialize)]
+struct Bounded {
+    name: String,
+    bytes: u64,
+    most: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
     times: Vec<Took>,
+    bounded: Vec<Bounded>,
+    said: Vec<String>,
     memory: Vec<Waiting>,
 }
 
@@ -94,6 +108,16 @@ impl Report {
         crate::inputs::eprintln(&format!("{name}: {:.0} ms", ms(took)));
         let wanted_ms = (wanted != Duration::MAX).then(|| ms(wanted));
         self.times.push(Took { name: name.to_owned(), ms: ms(took), wanted_ms });
+    }
+
+    /// `most` is what it may be, in bytes.
+    pub(crate) fn bound(&mut self, name: &str, bytes: u64, most: u64) {
+        self.bounded.push(Bounded { name: name.to_owned(), bytes, most });
+    }
+
+    /// A figure without a goal.
+    pub(crate) fn said(&mut self, text: String) {
+        self.said.push(text);
     }
 
     pub(crate) fn memory(&mut self, waiting: Waiting) {
@@ -124,6 +148,12 @@ impl Report {
             });
             println!("{name}: {ms:.0} ms{goal}");
         }
+        for Bounded { name, bytes, most } in &self.bounded {
+            let mib = |bytes: &u64| *bytes as f64 / f64::from(1 << 20);
+            let goal = if bytes <= most { "ok" } else { "MISSED" };
+            println!("{name}: {:.1} MiB, {goal} ({:.0} MiB)", mib(bytes), mib(most));
+        }
+        self.said.iter().for_each(|said| println!("{said}"));
         if self.memory.is_empty() {
             return Ok(());
         }
@@ -141,7 +171,13 @@ impl Report {
     pub(crate) fn print_json(&self) -> anyhow::Result<()> {
         let memory: Vec<_> =
             self.memory.iter().map(|w| serde_json::json!({"events": w.events, "bytes": w.bytes})).collect();
-        let report = serde_json::json!({"rows": self.rows, "times": self.times, "memory": memory});
+        let report = serde_json::json!({
+            "rows": self.rows,
+            "times": self.times,
+            "bounded": self.bounded,
+            "said": self.said,
+            "memory": memory,
+        });
         println!("{}", serde_json::to_string_pretty(&report)?);
         Ok(())
     }

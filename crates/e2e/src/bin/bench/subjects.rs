@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use verifier::{KeyRing, PublicKey, Signatures, WebhookVerifier};
 
 use crate::inputs::PATH;
+use crate::watched::{self, WatchedGateway};
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
@@ -45,6 +46,21 @@ pub(crate) fn gateway(folder: &Path, key: &Path) -> anyhow::Result<()> {
     block_on(async {
         let queue = Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?;
         serve(key, Arc::new(queue)).await
+    })
+}
+
+/// The same, watched. It says how many spans it has dropped whenever it is asked.
+pub(crate) fn watched_gateway(gateway: WatchedGateway) -> anyhow::Result<()> {
+    let queue = gateway.queue();
+    block_on(async {
+        let started = gateway.watched.start("fluent-gateway")?;
+        std::thread::spawn(move || {
+            for _ in std::io::stdin().lines() {
+                println!("{}", watched::dropped(&started));
+            }
+        });
+        let queue = Embedded::open(Options::new(queue), Arc::new(SystemClock))?;
+        serve(&gateway.key, Arc::new(queue)).await
     })
 }
 
