@@ -80,12 +80,12 @@ impl Prometheus {
 
     async fn ask(&self, what: &str, query: &[(&str, &str)]) -> Value {
         let began = Instant::now();
-        let url = format!("{}/api/v1/{what}", self.url);
+        let url = reqwest::Url::parse_with_params(&format!("{}/api/v1/{what}", self.url), query).unwrap();
         loop {
-            let request = reqwest::Client::new().post(&url).form(query);
-            let request = if what == "query" { request } else { reqwest::Client::new().get(&url) };
-            match request.send().await {
-                Ok(answer) if answer.status() != 503 => return answer.json().await.unwrap(),
+            match reqwest::get(url.clone()).await {
+                Ok(answer) if answer.status() != 503 => {
+                    return serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+                }
                 _ => assert!(began.elapsed() < Duration::from_secs(30), "{}", self.log()),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

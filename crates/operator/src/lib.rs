@@ -32,7 +32,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::service::Shutdown;
+use ::service::{HasStores, Shutdown};
 use event_model::Clock;
 use queue::{EventQueue, Stores};
 use settings::Tree;
@@ -70,6 +70,12 @@ pub enum Held {
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operator").field("held", &self.0.held).finish_non_exhaustive()
+    }
+}
+
+impl HasStores for Operator {
+    fn stores(&self) -> &dyn Stores {
+        Self::stores(self)
     }
 }
 

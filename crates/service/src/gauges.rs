@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::{BreakerState, EventQueue, RouteState, Standing, UNROUTED};
+use queue::{BreakerState, EventQueue, RouteState, Standing, Stores, UNROUTED};
 use telemetry::{Chain, Label, metrics};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -61,12 +61,24 @@ fn show_runtime() {
     metrics::CPU_TIME.set(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9, []);
 }
 
+/// Somebody whose stores can be looked into.
+pub trait HasStores: Send + Sync {
+    /// They.
+    fn stores(&self) -> &dyn Stores;
+}
+
+impl HasStores for Arc<dyn EventQueue> {
+    fn stores(&self) -> &dyn Stores {
+        (**self).stores()
+    }
+}
+
 /// Shows how routes stand: those that are named, or all. For as long as the process
 /// lives; what a queue does not tell is not shown.
-pub async fn show_routes(queue: Arc<dyn EventQueue>, named: Option<HashSet<String>>) {
+pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
     let mut has_failed = false;
     loop {
-        match queue.stores().routes().await {
+        match held.stores().routes().await {
             Ok(routes) => {
                 let is_ours =
                     |route: &&RouteState| named.as_ref().is_none_or(|named| named.contains(&route.name));
@@ -81,7 +93,7 @@ pub async fn show_routes(queue: Arc<dyn EventQueue>, named: Option<HashSet<Strin
         }
         // Who runs some routes of a cluster has no right to see what else is kept.
         if named.is_none() {
-            show_held(&*queue).await;
+            show_held(held.stores()).await;
         }
         sleep(ROUTES_EVERY).await;
     }
@@ -116,10 +128,9 @@ fn show_working(route: &RouteState) {
     }
 }
 
-async fn show_held(queue: &dyn EventQueue) {
+async fn show_held(stores: &dyn Stores) {
     /// More of them make no difference.
     const COUNTED: usize = 1000;
-    let stores = queue.stores();
     if let Ok(some) = stores.quarantine().list(0, COUNTED).await {
         metrics::HELD.set(some.len() as f64, ["quarantine".into()]);
     }

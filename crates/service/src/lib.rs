@@ -17,7 +17,7 @@ pub use mimalloc::MiMalloc as Allocator;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::exit::{FAILED, SETTINGS, code};
-pub use crate::gauges::show_routes;
+pub use crate::gauges::{HasStores, show_routes};
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;
 pub use crate::shutdown::Shutdown;

@@ -74,6 +74,7 @@ impl Plan {
         let audit = self.operator.audit.clone();
         let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
+        shutdown.spawn_unwaited(service::show_routes(operator.clone(), None));
         let draining = shutdown.draining();
         while !draining.is_cancelled() {
             readiness.set(operator.is_well().await);

@@ -12,16 +12,17 @@ use crate::shared::Shared;
 /// Routes that are asked for at once: a process may run a hundred.
 const AT_ONCE: usize = 16;
 
-/// A request for messages that no server accepts: its refusal comes from the one
-/// that would hand them out, and takes none.
-const NO_REQUEST: &str = "-";
+/// A request for messages that no server accepts, since a batch is a number: its refusal
+/// comes from the one that would hand them out, and takes none.
+const NO_REQUEST: &str = r#"{"batch":"none"}"#;
 
 /// How it is refused: "Bad Request" in ADR-37.
 const REFUSED: u16 = 400;
 
-/// An acknowledgement of no message: sequence 0 is nobody's. "Still working on it"
-/// is answered by the one that would take note, and changes nothing.
-const NO_MESSAGE: &str = "1.0.0.0.0";
+/// An acknowledgement of a message that no stream will ever have: number 2^62. "Still
+/// working on it" is answered by the one that would take note, and changes nothing. Number
+/// 0 is not answered.
+const NO_MESSAGE: &str = "1.4611686018427387904.0.0.0";
 
 /// An error unless every consumer of the routes that are joined here hears requests
 /// and acknowledgements, and what settling writes to is there.

@@ -70,7 +70,7 @@ vocabulary! {
     ROUTE_THROTTLED: Gauge<1> = "fluent.route.throttled", "{state}", ["route"],
         "1 while the route's rate holds attempts back in a process.";
     HELD: Gauge<1> = "fluent.held", "{webhook}", ["store"],
-        "What waits for a person beside dead letters: `quarantine` (to 1000), `refused`. Shown by `serve` alone.";
+        "What waits for a person beside dead letters: `quarantine` (to 1000), `refused`. Shown by `serve` and `fluent-operator`.";
 
     ATTEMPTS: Counter<2> = "fluent.attempts", "{attempt}", ["route", "outcome"],
         "Attempts that ended, by outcome.";

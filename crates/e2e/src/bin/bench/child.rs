@@ -30,7 +30,8 @@ pub(crate) fn start_gateway_on_nats(
 pub(crate) struct Subject {
     child: Child,
     address: SocketAddr,
-    said: std::cell::RefCell<(ChildStdin, BufReader<ChildStdout>)>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
 impl Subject {
@@ -42,7 +43,7 @@ impl Subject {
         let mut line = String::new();
         output.read_line(&mut line)?;
         let address = line.trim().parse().context("the subject did not start")?;
-        Ok(Self { address, child, said: (input, output).into() })
+        Ok(Self { child, address, input, output })
     }
 
     /// An OTLP receiver that takes so many milliseconds over each export.
@@ -58,11 +59,10 @@ impl Subject {
     }
 
     /// Spans that it has dropped.
-    pub(crate) fn dropped(&self) -> anyhow::Result<f64> {
-        let (input, output) = &mut *self.said.borrow_mut();
-        writeln!(input)?;
+    pub(crate) fn dropped(&mut self) -> anyhow::Result<f64> {
+        writeln!(self.input)?;
         let mut line = String::new();
-        output.read_line(&mut line)?;
+        self.output.read_line(&mut line)?;
         Ok(line.trim().parse()?)
     }
 

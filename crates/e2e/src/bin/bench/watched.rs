@@ -150,7 +150,7 @@ fn show(report: &mut Report, stage: &str, ways: &[Way], rows: Vec<Row>) {
 
 fn load_gateway(inputs: &Inputs, way: &Way) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(stages::disk()?)?;
-    let subject = Subject::gateway(folder.path(), &inputs.rsa1024.public, &way.args())?;
+    let mut subject = Subject::gateway(folder.path(), &inputs.rsa1024.public, &way.args())?;
     let row = subject.load(&inputs.rsa1024.requests, false)?;
     let memory = Some(crate::cpu::resident(subject.id())?);
     Ok(Row { memory, dropped: Some(subject.dropped()?), ..row })
