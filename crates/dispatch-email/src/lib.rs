@@ -94,7 +94,7 @@ impl Dispatcher for EmailDispatcher {
 impl EmailDispatcher {
     fn mail(&self, event: &Event, cx: &Context) -> Result<Message, DispatchError> {
         let unmade = |why: Unmade| DispatchError::permanent("writing the mail", why);
-        let view = View::of(event)?;
+        let view = View::of_attempt(event, cx)?;
         let to: Mailboxes = self.to.fill(&view)?.trim().parse().map_err(|_| unmade(Unmade::To))?;
         if !(1..=MOST).contains(&to.iter().count()) {
             return Err(unmade(Unmade::To));

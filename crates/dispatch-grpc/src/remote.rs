@@ -104,7 +104,7 @@ impl Remote {
 }
 
 fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::DispatchRequest {
-    let delivery = grpc::delivery(
+    let mut delivery = grpc::delivery(
         &cx.delivery_id,
         &cx.route,
         cx.attempt,
@@ -113,6 +113,7 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
         cx.timeout,
         trace,
     );
+    delivery.enriched = grpc::enriched(cx.enriched.as_deref());
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
 }
 

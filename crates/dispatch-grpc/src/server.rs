@@ -1,4 +1,5 @@
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::{AnyDispatcher, Context, Event, TraceParent};
@@ -57,6 +58,7 @@ impl Server {
         cx.attempt = delivery.attempt;
         cx.started_at = started_at.ok_or(Misfit::Missing("delivery.started_at"))?;
         cx.trace = trace(delivery);
+        cx.enriched = grpc::enriched_of(delivery)?.map(Arc::new);
         cx.calls = Some(telemetry::calls());
         cx.cancelled = self.shutdown.out_of_patience();
         Ok(cx)

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use dispatch::{BoxError, DispatchError, Event, OpenContext};
+use dispatch::{BoxError, Context, DispatchError, Event, OpenContext};
 use dispatch_kit::{Template, View, read_template};
 use reqwest::Body;
 use serde_json::value::RawValue;
@@ -51,12 +51,18 @@ impl Bodies {
         matches!(self, Self::Template { .. })
     }
 
-    pub(crate) fn make<'m>(&'m self, event: &'m Event, view: &View) -> Result<Made<'m>, DispatchError> {
+    pub(crate) fn make<'m>(
+        &'m self,
+        event: &'m Event,
+        cx: &Context,
+        view: &View,
+    ) -> Result<Made<'m>, DispatchError> {
         Ok(match self {
             Self::Signed => Made { bytes: Cow::Borrowed(event.body()), content_type: "application/json" },
-            Self::Structured => {
-                Made { bytes: Cow::Owned(structured(event)?), content_type: "application/cloudevents+json" }
-            }
+            Self::Structured => Made {
+                bytes: Cow::Owned(structured(event, cx)?),
+                content_type: "application/cloudevents+json",
+            },
             Self::Template { template, content_type } => {
                 Made { bytes: Cow::Owned(template.fill(view)?.into_bytes()), content_type }
             }
@@ -75,8 +81,9 @@ impl Made<'_> {
 }
 
 /// JSON event format, section 3: attributes beside `data`, which is the body as
-/// it is, not read and written again.
-fn structured(event: &Event) -> Result<Vec<u8>, DispatchError> {
+/// it is, not read and written again. On a route that asks Fluent, `data` has it as
+/// `event`, and the answer beside it as `enriched`.
+fn structured(event: &Event, cx: &Context) -> Result<Vec<u8>, DispatchError> {
     let failed = |error| DispatchError::permanent("making a CloudEvent", error);
     let data: &RawValue = serde_json::from_slice(event.body()).map_err(failed)?;
     let mut fields = serde_json::Map::new();
@@ -94,7 +101,17 @@ fn structured(event: &Event) -> Result<Vec<u8>, DispatchError> {
     let mut text = serde_json::to_vec(&fields).map_err(failed)?;
     text.pop();
     text.extend_from_slice(b",\"data\":");
-    text.extend_from_slice(data.get().as_bytes());
+    let data = data.get().as_bytes();
+    match &cx.enriched {
+        None => text.extend_from_slice(data),
+        Some(enriched) => {
+            text.extend_from_slice(b"{\"event\":");
+            text.extend_from_slice(data);
+            text.extend_from_slice(b",\"enriched\":");
+            serde_json::to_writer(&mut text, enriched).map_err(failed)?;
+            text.push(b'}');
+        }
+    }
     text.push(b'}');
     Ok(text)
 }

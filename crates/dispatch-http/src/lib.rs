@@ -117,8 +117,8 @@ impl Dispatcher for HttpDispatcher {
 impl HttpDispatcher {
     async fn send(&self, event: &Event, cx: &Context) -> Result<Response, DispatchError> {
         let needs_view = self.bodies.has_template() || self.extra.has_templates();
-        let view = if needs_view { View::of(event)? } else { View::none() };
-        let made = self.bodies.make(event, &view)?;
+        let view = if needs_view { View::of_attempt(event, cx)? } else { View::none() };
+        let made = self.bodies.make(event, cx, &view)?;
         let call = cx.call(Role::Client, method_name(&self.method));
         let mut headers = ours(event, cx, call.trace(), self.format);
         self.extra.add(&view, &mut headers)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, fs};
 
-use dispatch::{BoxError, DispatchError, Event};
+use dispatch::{BoxError, Context, DispatchError, Event};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
@@ -53,27 +53,38 @@ impl Template {
         let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
         let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
         let mut text = Bounded(Vec::new());
-        let context = minijinja::context! { event => event.0.clone() };
+        let context =
+            minijinja::context! { event => event.event.clone(), enriched => event.enriched.clone() };
         template.render_captured_to(context, &mut text).map_err(|error| permanent(&error))?;
         String::from_utf8(text.0).map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
     }
 }
 
-/// What templates see of an event: `event`, with all fields of its body, see
-/// [`Event::view`].
+/// What templates see: `event`, with all fields of its body, see [`Event::view`]; and
+/// `enriched`, what Fluent's API said of it, where the route asks.
 #[derive(Clone, Debug)]
-pub struct View(Value);
+pub struct View {
+    event: Value,
+    enriched: Value,
+}
 
 impl View {
     /// Refuses an event whose JSON is nested too deep to look into.
     pub fn of(event: &Event) -> Result<Self, DispatchError> {
         let view = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
-        Ok(Self(Value::from(Serde(view))))
+        Ok(Self { event: Value::from(Serde(view)), enriched: Value::UNDEFINED })
+    }
+
+    /// The same with what was asked about it.
+    pub fn of_attempt(event: &Event, cx: &Context) -> Result<Self, DispatchError> {
+        let view = Self::of(event)?;
+        let enriched = cx.enriched.as_ref().map(|enriched| Value::from(Serde(enriched)));
+        Ok(Self { enriched: enriched.unwrap_or(Value::UNDEFINED), ..view })
     }
 
     /// Of nothing, for where no template asks.
     pub fn none() -> Self {
-        Self(Value::UNDEFINED)
+        Self { event: Value::UNDEFINED, enriched: Value::UNDEFINED }
     }
 }
 

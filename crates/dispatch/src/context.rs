@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Timestamp, TraceParent};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Calls, Role};
@@ -29,6 +30,8 @@ pub struct Context {
     /// The attempt, in the event's trace. What a request gives to its destination is
     /// [`Context::call`]'s.
     pub trace: Option<TraceParent>,
+    /// What the route asked Fluent's API about the event: the answer's `data`.
+    pub enriched: Option<Arc<Value>>,
     /// Records the requests that are made.
     pub calls: Option<Arc<dyn Calls>>,
     /// Fires when the service is out of patience; give up promptly.
@@ -48,6 +51,7 @@ impl Context {
             started_at: Timestamp::UNIX_EPOCH,
             timeout,
             trace: None,
+            enriched: None,
             calls: None,
             cancelled: CancellationToken::new(),
         }

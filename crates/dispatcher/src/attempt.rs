@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Excerpt};
+use enrichment::{Asked, Enrichment};
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
 use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
@@ -33,6 +34,7 @@ const ALONE_FOR: Duration = Duration::from_secs(5);
 pub(crate) struct Attempting {
     pub(crate) settings: RouteSettings,
     pub(crate) dispatcher: AnyDispatcher,
+    pub(crate) enrichment: Option<Enrichment>,
     pub(crate) gate: Gate,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -56,7 +58,8 @@ impl Attempting {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let span = watch.attempt();
         let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
-        let attempt = pin!(self.bounded(&event, &cx));
+        let waited = since(delivery.first_attempt_at, started_at);
+        let attempt = pin!(self.prepared(&event, cx, waited));
         let ended = tokio::select! {
             biased;
             ended = run(attempt, &mut delivery.ticket, &mut pass, deaths) => ended,
@@ -84,6 +87,19 @@ impl Attempting {
         cx.calls = Some(telemetry::calls());
         cx.cancelled = self.patience.clone();
         cx
+    }
+
+    /// Asks Fluent first, where the route wants to know more. That has bounds of its own.
+    async fn prepared(&self, event: &Event, mut cx: Context, waited: Duration) -> Ended {
+        if let Some(enrichment) = &self.enrichment {
+            match AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await {
+                Ok(Ok(Asked::Deliver(enriched))) => cx.enriched = enriched,
+                Ok(Ok(Asked::Skip)) => return Ended::Skipped,
+                Ok(Err(error)) => return Ended::NotAsked(error),
+                Err(_) => return Ended::Panicked,
+            }
+        }
+        self.bounded(event, &cx).await
     }
 
     /// Runs the dispatcher; its panics and its silence end with the attempt.
@@ -131,6 +147,9 @@ impl Attempting {
         let error = explain(ended, Reader::Log).unwrap_or_default();
         let (took_ms, trace_id) = (took.as_millis(), || watch.trace_id());
         match verdict {
+            Verdict::Done if matches!(ended, Ended::Skipped) => {
+                tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "skipped: its entity has moved on");
+            }
             Verdict::Done => {
                 tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
             }
@@ -203,6 +222,9 @@ fn since(then: Timestamp, now: Timestamp) -> Duration {
 fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
     let (outcome, status) = match ended {
         Ended::Answered(Ok(Done { status })) => (Outcome::Done, *status),
+        Ended::Skipped => (Outcome::Done, None),
+        Ended::NotAsked(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
+        Ended::NotAsked(_) => (Outcome::Transient, None),
         Ended::Answered(Err(error @ DispatchError::Permanent { .. })) => (Outcome::Permanent, error.status()),
         Ended::Answered(Err(error)) => (Outcome::Transient, error.status()),
         Ended::TimedOut => (Outcome::TimedOut, None),
@@ -221,6 +243,8 @@ enum Reader {
 fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
         Ended::Answered(Ok(_)) => None,
+        Ended::Skipped => Some("skipped: its entity has moved on".to_owned()),
+        Ended::NotAsked(error) => Some(Chain(error).to_string()),
         Ended::Answered(Err(error)) if reader == Reader::Log => Some(without_excerpt(error)),
         Ended::Answered(Err(error)) => Some(Chain(error).to_string()),
         Ended::TimedOut => Some("no answer before the deadline".to_owned()),

@@ -13,6 +13,7 @@
 //! Start reading at [`open`] and `route.rs`; what becomes of a failure is
 //! decided in [`policy`].
 
+mod apis;
 mod attempt;
 mod board;
 mod breaker;
@@ -35,7 +36,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use dispatch::{AnyDispatcher, OpenContext, Registry, RegistryError, Shared};
+use dispatch::{AnyDispatcher, BoxError, OpenContext, Registry, Shared};
+use enrichment::Enrichment;
 use event_model::Clock;
 use queue::{Consumer, EventQueue, Filter, Route};
 use service::Shutdown;
@@ -65,11 +67,20 @@ pub struct Dispatching {
 #[derive(Debug)]
 pub(crate) struct OpenRoute {
     pub(crate) settings: RouteSettings,
-    pub(crate) dispatcher: AnyDispatcher,
+    pub(crate) opened: Opened,
     pub(crate) consumer: Box<dyn Consumer>,
 }
 
-/// Opens the dispatcher of every selected route, and says what its settings name
+/// What a route delivers with.
+#[derive(Debug)]
+pub struct Opened {
+    /// Takes the events.
+    pub dispatcher: AnyDispatcher,
+    /// Asks Fluent about them first, if the route wants it.
+    pub enrichment: Option<Enrichment>,
+}
+
+/// Opens what every selected route delivers with, and says what its settings name
 /// that is not there or not good.
 pub async fn open_dispatchers(
     routes: &Routes,
@@ -77,14 +88,16 @@ pub async fn open_dispatchers(
     folder: &Path,
     shared: &Shared,
     registry: &Registry,
-) -> anyhow::Result<Vec<AnyDispatcher>> {
-    let mut dispatchers = Vec::new();
+) -> anyhow::Result<Vec<Opened>> {
+    let mut opened = Vec::new();
     for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
+        let not_opened = |source| NotOpened { route: route.name.clone(), source };
         let cx = OpenContext::new(&*route.name, folder).sharing(shared);
-        let opened = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
-        dispatchers.push(opened.map_err(|source| NotOpened { route: route.name.clone(), source })?);
+        let enrichment = Enrichment::open(route.enrich.as_ref(), route.confirm, &cx).map_err(not_opened)?;
+        let dispatcher = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
+        opened.push(Opened { dispatcher: dispatcher.map_err(|error| not_opened(error.into()))?, enrichment });
     }
-    Ok(dispatchers)
+    Ok(opened)
 }
 
 /// Why a route can't be run.
@@ -93,14 +106,14 @@ pub async fn open_dispatchers(
 pub struct NotOpened {
     /// Its name.
     pub route: String,
-    /// What its dispatcher says.
-    pub source: RegistryError,
+    /// What its dispatcher says, or what asks Fluent for it.
+    pub source: BoxError,
 }
 
 /// Says where in the settings a route stands that can't be opened.
 pub fn located(tree: &Tree, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<NotOpened>() {
-        Some(found) => tree.wrong_route(&found.route, &Chain(&found.source).to_string()).into(),
+        Some(found) => tree.wrong_route(&found.route, &Chain(&*found.source).to_string()).into(),
         None => error,
     }
 }
@@ -116,10 +129,10 @@ pub async fn open(
     queue: &dyn EventQueue,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
-    let dispatchers = open_dispatchers(routes, selection, folder, shared, registry).await?;
+    let opened = open_dispatchers(routes, selection, folder, shared, registry).await?;
     let selected = routes.0.iter().filter(|route| selection.has(&route.name));
     let mut open = Vec::new();
-    for (settings, dispatcher) in selected.cloned().zip(dispatchers) {
+    for (settings, opened) in selected.cloned().zip(opened) {
         let route = Route {
             name: settings.name.clone(),
             filter: settings.terms.clone().into(),
@@ -128,7 +141,7 @@ pub async fn open(
         };
         let consumer =
             queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
-        open.push(OpenRoute { settings, dispatcher, consumer });
+        open.push(OpenRoute { settings, opened, consumer });
     }
     // Joined by everybody, so that what no route matches is kept from the start;
     // taken only where it is selected.

@@ -15,6 +15,10 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 pub enum Ended {
     /// The dispatcher answered.
     Answered(Result<Done, DispatchError>),
+    /// It was not asked: what the route wants to know of Fluent first is not there.
+    NotAsked(DispatchError),
+    /// It was not asked: the event's entity has moved on, and the route wants no such event.
+    Skipped,
     /// It did not answer before its deadline.
     TimedOut,
     /// It panicked.
@@ -27,7 +31,9 @@ impl Ended {
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) => Some(false),
-            Self::Answered(Err(DispatchError::Interrupted { .. })) => None,
+            Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped => {
+                None
+            }
             _ => Some(true),
         }
     }
@@ -48,11 +54,20 @@ pub struct Circumstances {
 #[must_use]
 pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
     match ended {
-        Ended::Answered(Ok(_)) => Verdict::Done,
-        Ended::Answered(Err(DispatchError::Permanent { .. })) => Verdict::Dead(DeadReason::Permanent),
+        Ended::Answered(Ok(_)) | Ended::Skipped => Verdict::Done,
+        Ended::Answered(Err(DispatchError::Permanent { .. }))
+        | Ended::NotAsked(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
         // Not the destination's failure: only the time runs out.
         Ended::Answered(Err(DispatchError::Interrupted { .. })) if at.elapsed < retry.budget.0 => {
             again(at, retry, Duration::ZERO)
+        }
+        // Nor is this: Fluent may be slow to show what it tells.
+        Ended::NotAsked(error) if at.elapsed < retry.budget.0 => {
+            let asked = match error {
+                DispatchError::Transient { retry_after, .. } => retry_after.unwrap_or_default(),
+                _ => Duration::ZERO,
+            };
+            again(at, retry, asked.min(MAX_RETRY_AFTER).max(backoff(at, retry)))
         }
         _ if is_exhausted(at, retry) => Verdict::Dead(DeadReason::Exhausted),
         Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
@@ -126,6 +141,19 @@ mod tests {
         let at = |elapsed| Circumstances { attempt: 7, elapsed: Duration::from_secs(elapsed), chance: 1.0 };
         assert_eq!(verdict(&cut, at(5), &once), Verdict::Again(Duration::from_secs(1)));
         assert_eq!(verdict(&cut, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
+    }
+
+    #[test]
+    fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
+        let once = RetrySettings { attempts: Some(1), ..RETRY };
+        let at = |elapsed| Circumstances { attempt: 3, elapsed: Duration::from_secs(elapsed), chance: 1.0 };
+        let missing = Ended::NotAsked(DispatchError::transient("testing", "x"));
+        assert_eq!(missing.is_failure(), None, "it says nothing of the destination");
+        assert_eq!(verdict(&missing, at(5), &once), after(8));
+        assert_eq!(verdict(&missing, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
+        let never = Ended::NotAsked(DispatchError::permanent("testing", "x"));
+        assert_eq!(verdict(&never, at(5), &once), Verdict::Dead(DeadReason::Permanent));
+        assert_eq!(verdict(&Ended::Skipped, at(5), &once), Verdict::Done);
     }
 
     #[test]

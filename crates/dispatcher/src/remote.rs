@@ -64,9 +64,10 @@ impl Plan {
 
     async fn dispatcher(&self, registry: &Registry) -> anyhow::Result<AnyDispatcher> {
         let (routes, selection) = (settings::Routes(vec![self.route.clone()]), Selection::everything());
-        let shared = Sharing::by(Some(&self.operator)).shared;
+        let shared = Sharing::by(&self.tree)?.shared;
         let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
         let mut opened = opened.map_err(|error| located(&self.tree, error))?;
-        opened.pop().context("the route has no dispatcher")
+        let opened = opened.pop().context("the route has no dispatcher")?;
+        Ok(opened.dispatcher)
     }
 }

@@ -10,13 +10,13 @@ use telemetry::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-use crate::OpenRoute;
 use crate::attempt::Attempting;
 use crate::board::{Board, Entry};
 use crate::breaker::{Begun, Breaker};
 use crate::capacity::Capacity;
 use crate::gate::Gate;
 use crate::pace::Pace;
+use crate::{OpenRoute, Opened};
 
 /// How long to rest after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
@@ -30,7 +30,8 @@ pub(crate) async fn run(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
-    let OpenRoute { settings, dispatcher, mut consumer } = route;
+    let OpenRoute { settings, opened, mut consumer } = route;
+    let Opened { dispatcher, enrichment } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
     let mut capacity = Capacity::new(dispatcher.capacity(), concurrency);
@@ -41,6 +42,7 @@ pub(crate) async fn run(
     let attempting = Arc::new(Attempting {
         settings,
         dispatcher: dispatcher.clone(),
+        enrichment,
         gate,
         breaker,
         clock,

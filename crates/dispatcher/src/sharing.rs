@@ -1,8 +1,10 @@
 use dispatch::Shared;
 use grpc::{Door, Routes};
 use service::Shutdown;
-use settings::OperatorSettings;
+use settings::Tree;
 use subscriptions::{Subscriptions, Switchboard};
+
+use crate::apis;
 
 /// What a process that delivers shares with its dispatchers, and says over gRPC.
 #[derive(Debug)]
@@ -16,20 +18,23 @@ pub struct Sharing {
 
 impl Sharing {
     /// Binds, where the settings say that somebody may call.
-    pub async fn open(operator: Option<&OperatorSettings>, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let Some(operator) = operator else { return Ok(Self::by(None)) };
-        let door = Door::open(operator, shutdown).await?;
-        Ok(Self { door: Some(door), ..Self::by(Some(operator)) })
+    pub async fn open(tree: &Tree, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let sharing = Self::by(tree)?;
+        let door = match tree.operator()? {
+            Some(operator) => Some(Door::open(&operator, shutdown).await?),
+            None => None,
+        };
+        Ok(Self { door, ..sharing })
     }
 
     /// The same without listening: to see whether dispatchers would open.
-    pub fn by(operator: Option<&OperatorSettings>) -> Self {
-        let switchboard = Switchboard::default();
-        let shared = match operator {
-            Some(_) => Shared::default().with(switchboard.clone()),
-            None => Shared::default(),
+    pub fn by(tree: &Tree) -> anyhow::Result<Self> {
+        let (switchboard, shared) = (Switchboard::default(), Shared::default().with(apis::accounts(tree)?));
+        let shared = match tree.operator()? {
+            Some(_) => shared.with(switchboard.clone()),
+            None => shared,
         };
-        Self { shared, door: None, switchboard }
+        Ok(Self { shared, door: None, switchboard })
     }
 
     /// The services of a process that runs routes.

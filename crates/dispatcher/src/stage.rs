@@ -36,6 +36,7 @@ struct Args {
 pub fn registry() -> Registry {
     Registry::new()
         .with::<dispatch_http::HttpDispatcher>()
+        .with::<dispatch_fluent::FluentDispatcher>()
         .with::<dispatch_log::LogDispatcher>()
         .with::<dispatch_grpc::Remote>()
         .with::<subscriptions::SubscriptionDispatcher>()
@@ -64,7 +65,7 @@ pub fn main(registry: &Registry) -> ExitCode {
     if args.stage.check {
         return service::run(|_| async move {
             plan.operator.as_ref().map(Door::check).transpose()?;
-            let (shared, folder) = (Sharing::by(plan.operator.as_ref()).shared, plan.tree.folder());
+            let (shared, folder) = (Sharing::by(&plan.tree)?.shared, plan.tree.folder());
             let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;
             args.stage.is_good();
@@ -123,7 +124,7 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
-        let mut sharing = Sharing::open(self.operator.as_ref(), shutdown).await?;
+        let mut sharing = Sharing::open(&self.tree, shutdown).await?;
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, &**queue, clock);
         // A signal must not have to wait for a queue that is away.

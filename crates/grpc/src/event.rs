@@ -6,6 +6,7 @@ use std::sync::Arc;
 use event_model::{Algorithm, Bytes, Damaged, Event, EventId, Fields, Stored, Timestamp, TraceParent};
 
 use crate::time::{timestamp, timestamp_of};
+use serde_json::Value;
 use wire::v1;
 
 /// Why a message is not an event. Names fields, never values.
@@ -89,6 +90,22 @@ pub fn delivery(
         started_at: Some(timestamp(started_at)),
         timeout: Some(crate::duration(timeout)),
         traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
+        enriched: Vec::new(),
+    }
+}
+
+/// What was asked about an event, for the wire.
+pub fn enriched(value: Option<&Value>) -> Vec<u8> {
+    value.map(|value| value.to_string().into_bytes()).unwrap_or_default()
+}
+
+/// The inverse of [`enriched`].
+pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<Value>, Misfit> {
+    match delivery.enriched.is_empty() {
+        true => Ok(None),
+        false => serde_json::from_slice(&delivery.enriched)
+            .map(Some)
+            .map_err(|_| Misfit::Invalid("delivery.enriched")),
     }
 }
 

@@ -29,6 +29,6 @@ pub use crate::access::Access;
 pub use crate::caller::Caller;
 pub use crate::conventions::code_name;
 pub use crate::door::{Door, MAX_MESSAGE, Routes};
-pub use crate::event::{Misfit, delivery, event, restore, without_body};
+pub use crate::event::{Misfit, delivery, enriched, enriched_of, event, restore, without_body};
 pub use crate::target::{Target, TargetError, TlsTarget, bearer};
 pub use crate::time::{duration, duration_of, timestamp, timestamp_of};

@@ -22,6 +22,7 @@ mod yaml;
 mod error;
 mod section;
 
+mod fluent_settings;
 mod jet_stream_settings;
 mod keys;
 mod operator_settings;
@@ -36,6 +37,7 @@ mod webhook;
 mod schema;
 
 pub use crate::error::SettingsError;
+pub use crate::fluent_settings::{ApiAccount, ApiSettings, Confirm, EnrichSettings, GuardSettings, MovedOn};
 pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSettings};
 pub use crate::operator_settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};
 pub use crate::policies::{BreakerSettings, RateSettings};

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::SettingsError;
+use crate::fluent_settings::{Confirm, EnrichSettings};
 use crate::policies::{BreakerSettings, RateSettings};
 use crate::section::{nearest, shortened};
 use crate::tree::Tree;
@@ -44,6 +45,10 @@ pub struct RouteSettings {
     pub rate: Option<RateSettings>,
     /// When its destination is left alone, by this process.
     pub breaker: Option<BreakerSettings>,
+    /// What it asks Fluent about each event.
+    pub enrich: Option<EnrichSettings>,
+    /// Who must confirm each event.
+    pub confirm: Option<Confirm>,
     /// The kind of its dispatcher.
     pub dispatcher: String,
     /// The dispatcher's own table.
@@ -100,6 +105,10 @@ pub(crate) struct Listed {
     rate: Option<RateSettings>,
     /// Leaves a destination alone that fails; `{}` for the usual values.
     breaker: Option<BreakerSettings>,
+    /// Asks Fluent's API about each event, and hands the answer on with it.
+    enrich: Option<EnrichSettings>,
+    /// `fluent`: only what Fluent's API confirms is delivered.
+    confirm: Option<Confirm>,
 }
 
 fn default_concurrency() -> usize {
@@ -229,7 +238,7 @@ impl Tree {
 
     fn route(&self, path: &[&str], mut value: Value) -> Result<RouteSettings, SettingsError> {
         let table = take_table(&mut value);
-        let Listed { name, matching, dispatcher, concurrency, start, retry, rate, breaker } =
+        let Listed { name, matching, dispatcher, concurrency, start, retry, rate, breaker, enrich, confirm } =
             self.read(path, &value)?;
         let at = |key| [path, &[key]].concat();
         if !is_name(&name) || name == UNROUTED {
@@ -249,8 +258,23 @@ impl Tree {
             StartSettings::Now => Start::Now,
             StartSettings::Beginning => Start::Beginning,
         };
+        if let Some(enrich) = &enrich {
+            self.check_enrich(&at("enrich"), enrich)?;
+        }
         let terms = self.terms(&at("match"), matching)?;
-        Ok(RouteSettings { name, terms, start, concurrency, retry, rate, breaker, dispatcher, table })
+        Ok(RouteSettings {
+            name,
+            terms,
+            start,
+            concurrency,
+            retry,
+            rate,
+            breaker,
+            enrich,
+            confirm,
+            dispatcher,
+            table,
+        })
     }
 
     fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {

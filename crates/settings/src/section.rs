@@ -24,7 +24,7 @@ const CONNECT: [&str; 11] = [
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
-const NOT_BUILT: [&str; 5] = ["order", "reverify", "enrich", "confirm", "origins"];
+const NOT_BUILT: [&str; 3] = ["order", "reverify", "origins"];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
 const MAX_ECHO: usize = 32;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use verifier::{KeyRing, Signatures};
 
 use crate::error::SettingsError;
+use crate::fluent_settings::ApiSettings;
 use crate::tree::Tree;
 use crate::values::{Size, Time};
 
@@ -130,6 +131,10 @@ pub(crate) struct AccountSettings {
     #[serde(default, deserialize_with = "listed")]
     #[schemars(with = "Option<Vec<Retailer>>")]
     retailers: Option<Vec<Retailer>>,
+    /// How its API is asked, where a route needs it.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read by Tree::apis; named here for the schema and for typos")]
+    api: Option<ApiSettings>,
 }
 
 /// A key with nothing behind it is a mistake, and must not mean everybody.
@@ -252,7 +257,7 @@ impl Tree {
 }
 
 fn account(listed: AccountSettings) -> Account {
-    let AccountSettings { name, region, environment, retailers } = listed;
+    let AccountSettings { name, region, environment, retailers, .. } = listed;
     let text = |retailer| match retailer {
         Retailer::Number(number) => number.to_string(),
         Retailer::Text(text) => text,

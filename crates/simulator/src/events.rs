@@ -207,7 +207,7 @@ impl Events {
 }
 
 /// An object in this very order of keys, whatever serde_json's features are.
-fn object(fields: &[(&str, Value)]) -> Vec<u8> {
+pub(crate) fn object(fields: &[(&str, Value)]) -> Vec<u8> {
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
     format!("{{{}}}", fields.join(",")).into_bytes()
 }

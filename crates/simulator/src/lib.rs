@@ -2,9 +2,11 @@
 //! installation without a Fluent account.
 //!
 //! It makes key pairs as Fluent has them, writes the events that Fluent sends,
-//! signs them in both ways, and sends them with Fluent's retries. It shares no
+//! signs them in both ways, and sends them with Fluent's retries. It answers Fluent's
+//! API, over a little world of orders (module [`api`]). It shares no
 //! code with the verifier: what both agree on is the format.
 
+pub mod api;
 mod events;
 mod keys;
 mod presign;

@@ -101,7 +101,7 @@ impl SubscriptionDispatcher {
     }
 
     fn delivered(&self, event: &Event, cx: &Context, trace: Option<TraceParent>) -> Delivered {
-        let delivery = grpc::delivery(
+        let mut delivery = grpc::delivery(
             &cx.delivery_id,
             &cx.route,
             cx.attempt,
@@ -110,6 +110,7 @@ impl SubscriptionDispatcher {
             self.settings.timeout(),
             trace,
         );
+        delivery.enriched = grpc::enriched(cx.enriched.as_deref());
         Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }
     }
 }

@@ -15,6 +15,7 @@ mod commands;
 mod delivery;
 mod dying;
 mod faults;
+mod fluent;
 mod gateway;
 mod grpc;
 mod http;

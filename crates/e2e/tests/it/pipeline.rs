@@ -28,6 +28,8 @@ pub(crate) struct Pipeline {
     environment: Vec<(String, String)>,
     /// More of `fluent-connect`, as YAML.
     pub(crate) more: String,
+    /// More of the first account, as YAML.
+    pub(crate) api: String,
     child: Option<Child>,
 }
 
@@ -37,8 +39,16 @@ impl Pipeline {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let [webhook, health] = free_ports();
-        let pipeline =
-            Self { folder, webhook, health, data, environment: Vec::new(), more: String::new(), child: None };
+        let pipeline = Self {
+            folder,
+            webhook,
+            health,
+            data,
+            environment: Vec::new(),
+            more: String::new(),
+            api: String::new(),
+            child: None,
+        };
         pipeline.write_settings(routes);
         pipeline
     }
@@ -60,13 +70,14 @@ impl Pipeline {
     }
 
     pub(crate) fn write_settings(&self, routes: &str) {
-        let (webhook, health, data, more) = (self.webhook, self.health, self.data.display(), &self.more);
+        let (webhook, health, data) = (self.webhook, self.health, self.data.display());
+        let (more, api) = (&self.more, &self.api);
         let (sandbox, production) = (SANDBOX.public_base64().unwrap(), PRODUCTION.public_base64().unwrap());
         let settings = format!(
             r#"
 fluent-connect:
   accounts:
-    - {{ name: ACME, region: sydney, environment: sandbox, retailers: [34] }}
+    - {{ name: ACME, region: sydney, environment: sandbox, retailers: [34]{api} }}
     - {{ name: ACME, region: sydney, environment: production }}
   webhook: {{ listen: "{webhook}", signatures: [sha512, md5], body-limit: 64KiB }}
   queue: {{ path: "{data}/queue.db" }}

@@ -17,7 +17,7 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     // What their tables name must be there too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(Door::check).transpose()?;
-    let (everything, shared) = (Selection::everything(), Sharing::by(tree.operator()?.as_ref()).shared);
+    let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
     let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json {

@@ -62,6 +62,7 @@ impl Row {
         let ratio = self.wanted_ratio.map(|ratio| format!("{ratio} x"));
         let goal: Vec<_> = [rate, ratio].into_iter().flatten().collect();
         match self.is_reached() {
+            _ if goal.is_empty() => String::new(),
             None => String::new(),
             Some(true) => format!("ok ({})", goal.join(", ")),
             Some(false) => format!("MISSED ({})", goal.join(", ")),

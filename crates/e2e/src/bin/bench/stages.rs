@@ -111,6 +111,8 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         retry: RetrySettings::default(),
         rate: None,
         breaker: None,
+        enrich: None,
+        confirm: None,
         dispatcher: "noop".to_owned(),
         table: serde_json::json!({}),
     }

@@ -1,0 +1,166 @@
+//! Posts an event back to Fluent, about the entity of the event that it got or another:
+//! the answer to a workflow that waits for one.
+//!
+//! ```text
+//! POST <api>/api/v4.1/event/async
+//! name retailerId entityType entityRef entityId rootEntity… attributes
+//! ```
+//!
+//! The account is that of the event, and needs `api` in the settings. Fluent knows no
+//! idempotency key: what is posted again after a crash is there twice, so a workflow must
+//! take an answer that it has.
+//!
+//! Start reading at [`FluentDispatcher`].
+
+use std::path::PathBuf;
+
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
+use dispatch_kit::{Template, View, read_template};
+use fluent_api::{Accounts, ApiError, Mode, NewEvent};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+const ACTION: &str = "posting an event to Fluent";
+
+/// The route's `fluent:` table. Its texts are templates over `event` and `enriched`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FluentSettings {
+    /// The new event's name: what the workflow's ruleset is called.
+    event: String,
+    /// The entity's type; left out, that of the event.
+    entity_type: Option<String>,
+    /// Its ref; left out with the type, that of the event.
+    entity_ref: Option<String>,
+    /// The file of a JSON template that makes the attributes: one object.
+    attributes: Option<PathBuf>,
+    /// `async`: Fluent works on it later. `sync`: it answers when it has.
+    #[serde(default)]
+    mode: ModeSettings,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ModeSettings {
+    #[default]
+    Async,
+    Sync,
+}
+
+/// Posts events to the workflows of the accounts that they came from.
+#[derive(Debug)]
+pub struct FluentDispatcher {
+    accounts: Accounts,
+    name: Template,
+    entity: Option<(Template, Template)>,
+    attributes: Option<Template>,
+    mode: Mode,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NotPosted {
+    #[error("the settings have no `api` for the event's account and environment")]
+    NoApi,
+    #[error("its template for attributes did not make a JSON object")]
+    NoObject,
+    #[error("neither the event nor the settings name the entity")]
+    NoEntity,
+}
+
+impl Dispatcher for FluentDispatcher {
+    const KIND: &'static str = "fluent";
+    type Settings = FluentSettings;
+
+    async fn open(settings: FluentSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let accounts = cx.shared::<Accounts>().filter(|accounts| !accounts.is_empty()).cloned();
+        let plain = |key: &str, text: String| {
+            Template::parse(text, "text/plain").map_err(|error| format!("{key}: {error}"))
+        };
+        let entity = match (settings.entity_type, settings.entity_ref) {
+            (None, None) => None,
+            (Some(kind), Some(name)) => Some((plain("entity-type", kind)?, plain("entity-ref", name)?)),
+            _ => return Err("expected entity-type and entity-ref together, or neither".into()),
+        };
+        let file = settings.attributes.map(|file| read_template(&cx.resolve(&file), "application/json"));
+        Ok(Self {
+            accounts: accounts.ok_or("it posts to Fluent's API: expected `api` in one of the accounts")?,
+            name: plain("event", settings.event)?,
+            entity,
+            attributes: file.transpose()?,
+            mode: match settings.mode {
+                ModeSettings::Async => Mode::Async,
+                ModeSettings::Sync => Mode::Sync,
+            },
+        })
+    }
+
+    async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        let client = self.accounts.of(event.account(), event.environment().as_str());
+        let client = client.ok_or_else(|| DispatchError::permanent(ACTION, NotPosted::NoApi))?;
+        let answer = self.make(event, cx)?;
+        let call = cx.call(Role::Client, "POST");
+        match client.post_event(&answer, self.mode).await {
+            Ok(()) => {
+                call.answered(Vec::new);
+                Ok(Done::default())
+            }
+            Err(error) => {
+                call.failed(error.kind(), Vec::new);
+                Err(failed(error))
+            }
+        }
+    }
+}
+
+impl FluentDispatcher {
+    fn make(&self, event: &Event, cx: &Context) -> Result<NewEvent, DispatchError> {
+        let (view, fields) = (View::of_attempt(event, cx)?, event.fields());
+        let new = NewEvent {
+            name: self.name.fill(&view)?,
+            retailer_id: event.retailer().to_owned(),
+            attributes: self.attributes(&view)?,
+            root_entity_type: fields.root_entity_type.clone(),
+            root_entity_id: fields.root_entity_id.clone(),
+            root_entity_ref: fields.root_entity_ref.clone(),
+            ..NewEvent::default()
+        };
+        let new = match &self.entity {
+            Some((kind, name)) => {
+                NewEvent { entity_type: kind.fill(&view)?, entity_ref: Some(name.fill(&view)?), ..new }
+            }
+            None => NewEvent {
+                entity_type: fields.entity_type.clone().unwrap_or_default(),
+                entity_id: fields.entity_id.clone(),
+                entity_ref: fields.entity_ref.clone(),
+                ..new
+            },
+        };
+        let has_entity = !new.entity_type.is_empty() && (new.entity_id.is_some() || new.entity_ref.is_some());
+        if has_entity { Ok(new) } else { Err(DispatchError::permanent(ACTION, NotPosted::NoEntity)) }
+    }
+
+    fn attributes(&self, view: &View) -> Result<Map<String, Value>, DispatchError> {
+        let Some(template) = &self.attributes else { return Ok(Map::new()) };
+        let made = serde_json::from_str(&template.fill(view)?);
+        made.map_err(|_| DispatchError::permanent(ACTION, NotPosted::NoObject))
+    }
+}
+
+fn failed(error: ApiError) -> DispatchError {
+    let status = match &error {
+        ApiError::Refused { status, .. } | ApiError::Server { status, .. } | ApiError::Login { status } => {
+            Some(*status)
+        }
+        _ => None,
+    };
+    match error.is_transient() {
+        true => DispatchError::Transient {
+            action: ACTION,
+            retry_after: error.wait(),
+            status,
+            source: error.into(),
+        },
+        false => DispatchError::Permanent { action: ACTION, status, source: error.into() },
+    }
+}

@@ -1,0 +1,85 @@
+//! A query about the event's entity.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use dispatch::{BoxError, DispatchError, Event, OpenContext};
+use dispatch_kit::{Template, View};
+use fluent_api::{Accounts, Query};
+use serde_json::{Map, Value};
+use settings::EnrichSettings;
+
+use crate::Asked;
+use crate::burst::Burst;
+use crate::failure::{ACTION, NotDelivered, client, failed};
+use crate::guard::{Guard, Standing};
+
+#[derive(Debug)]
+pub(crate) struct Enricher {
+    accounts: Accounts,
+    query: Query,
+    variables: Vec<(String, Template)>,
+    patience: Duration,
+    guard: Option<Guard>,
+    burst: Burst,
+}
+
+impl Enricher {
+    pub(crate) fn open(
+        settings: &EnrichSettings,
+        accounts: &Accounts,
+        cx: &OpenContext,
+    ) -> Result<Self, BoxError> {
+        let path = cx.resolve(&settings.query);
+        let wrong = |error: &dyn std::fmt::Display| format!("enrich: query {}: {error}", path.display());
+        let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+        let query = Query::parse(&text).map_err(|error| wrong(&error))?;
+        let given: BTreeSet<&str> = settings.variables.keys().map(String::as_str).collect();
+        query.check(&given).map_err(|error| wrong(&error))?;
+        let template = |(name, text): (&String, &String)| {
+            let template = Template::parse(text.clone(), "text/plain");
+            let template = template.map_err(|error| format!("enrich: variable {name}: {error}"))?;
+            Ok::<_, BoxError>((name.clone(), template))
+        };
+        Ok(Self {
+            accounts: accounts.clone(),
+            query,
+            variables: settings.variables.iter().map(template).collect::<Result<_, _>>()?,
+            patience: settings.patience.0,
+            guard: settings.guard.as_ref().map(Guard::new),
+            burst: Burst::new(),
+        })
+    }
+
+    pub(crate) async fn ask(&self, event: &Event, waited: Duration) -> Result<Asked, DispatchError> {
+        let (client, variables) = (client(&self.accounts, event)?, self.variables(event)?);
+        // One tenant must not see what another was answered.
+        let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
+        let asking =
+            self.burst.share(key.clone(), event.received_at(), client.graphql(&self.query, &variables));
+        let entity = asking.await.map_err(|error| failed(&error, waited, self.patience))?;
+        let Some(guard) = &self.guard else { return Ok(Asked::Deliver(Some(entity))) };
+        match guard.standing(&entity, event.fields().entity_status.as_deref(), event.received_at()) {
+            Standing::PerhapsOlder if waited < self.patience => {
+                self.burst.forget(&key).await;
+                Err(DispatchError::transient(ACTION, NotDelivered::Older))
+            }
+            // What is still another after patience has moved on unseen.
+            Standing::PerhapsOlder | Standing::MovedOn if guard.skips() => Ok(Asked::Skip),
+            _ => Ok(Asked::Deliver(Some(entity))),
+        }
+    }
+
+    fn variables(&self, event: &Event) -> Result<Map<String, Value>, DispatchError> {
+        if self.variables.is_empty() {
+            return Ok(Map::new());
+        }
+        let view = View::of(event)?;
+        let filled = self
+            .variables
+            .iter()
+            .map(|(name, template)| Ok((name.clone(), self.query.value(name, template.fill(&view)?))));
+        filled.collect()
+    }
+}

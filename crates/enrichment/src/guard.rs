@@ -1,0 +1,82 @@
+//! Whether what Fluent shows is what the event speaks of.
+
+use event_model::Timestamp;
+use serde_json::Value;
+use settings::{GuardSettings, MovedOn};
+
+/// How an entity stands to the event about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// As the event says, or the event says nothing.
+    Same,
+    /// It was changed after the event came in.
+    MovedOn,
+    /// It may be from before the event: it is not known to be newer.
+    PerhapsOlder,
+}
+
+/// Looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard(GuardSettings);
+
+impl Guard {
+    pub(crate) fn new(settings: &GuardSettings) -> Self {
+        Self(settings.clone())
+    }
+
+    pub(crate) fn standing(&self, entity: &Value, status: Option<&str>, received_at: Timestamp) -> Standing {
+        let is = at(entity, &self.0.status).and_then(Value::as_str);
+        if status.is_none() || is == status {
+            return Standing::Same;
+        }
+        let updated = at(entity, &self.0.updated).and_then(Value::as_str).and_then(time);
+        match updated {
+            Some(updated) if updated > received_at => Standing::MovedOn,
+            _ => Standing::PerhapsOlder,
+        }
+    }
+
+    pub(crate) fn skips(&self) -> bool {
+        self.0.moved_on == MovedOn::Skip
+    }
+}
+
+fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').try_fold(value, |value, part| match value {
+        Value::Array(list) => list.get(part.parse::<usize>().ok()?),
+        value => value.get(part),
+    })
+}
+
+/// As Fluent writes times: an offset may lack its colon.
+fn time(text: &str) -> Option<Timestamp> {
+    let plain = text.parse().ok();
+    plain.or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(status: Option<&str>, updated: &str, expected: Standing) {
+        let guard = Guard::new(&GuardSettings {
+            status: "orders.0.status".to_owned(),
+            updated: "orders.0.updatedOn".to_owned(),
+            moved_on: MovedOn::Skip,
+        });
+        let entity = json!({"orders": [{"status": "SHIPPED", "updatedOn": updated}]});
+        let received_at = "2026-01-29T04:42:38Z".parse().unwrap();
+        assert_eq!(guard.standing(&entity, status, received_at), expected);
+    }
+
+    #[test]
+    fn an_entity_is_compared_with_its_event() {
+        check(Some("SHIPPED"), "2020-01-01T00:00:00Z", Standing::Same);
+        check(None, "2030-01-01T00:00:00Z", Standing::Same);
+        check(Some("BOOKED"), "2026-01-29T04:42:38.194+0000", Standing::MovedOn);
+        check(Some("BOOKED"), "2026-01-29T05:42:37+0100", Standing::PerhapsOlder);
+        check(Some("BOOKED"), "yesterday", Standing::PerhapsOlder);
+    }
+}

@@ -1,0 +1,75 @@
+//! What a route asks Fluent's API about an event before it delivers it: the entity that a
+//! thin webhook only names, and whether Fluent knows it at all.
+//!
+//! ```text
+//! event ─▶ confirm: does Fluent know the entity? ─▶ enrich: variables ─▶ burst? ─▶ query ─▶ guard
+//!              │ no                                                 not there │ older │ moved on
+//!              ▼ a dead letter                                   again, with patience  └▶ deliver │ skip
+//! ```
+//!
+//! Start reading at [`Enrichment`].
+
+mod burst;
+mod confirm;
+mod enrich;
+mod failure;
+mod guard;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch::{BoxError, DispatchError, Event, OpenContext};
+use fluent_api::Accounts;
+use serde_json::Value;
+use settings::{Confirm, EnrichSettings};
+
+use crate::confirm::Confirmer;
+use crate::enrich::Enricher;
+
+/// What is asked about the events of one route.
+#[derive(Debug)]
+pub struct Enrichment {
+    confirmer: Option<Confirmer>,
+    enricher: Option<Enricher>,
+}
+
+/// What came of asking.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// Deliver it, with this beside it if the route has a query.
+    Deliver(Option<Arc<Value>>),
+    /// Its entity has moved on, and the route wants no such event.
+    Skip,
+}
+
+impl Enrichment {
+    /// Reads and checks a route's query. Nothing if the route asks nothing; an error if no
+    /// account has an API in the settings.
+    pub fn open(
+        enrich: Option<&EnrichSettings>,
+        confirm: Option<Confirm>,
+        cx: &OpenContext,
+    ) -> Result<Option<Self>, BoxError> {
+        if enrich.is_none() && confirm.is_none() {
+            return Ok(None);
+        }
+        let accounts = cx.shared::<Accounts>().filter(|accounts| !accounts.is_empty());
+        let accounts = accounts.ok_or("it asks Fluent's API: expected `api` in one of the accounts")?;
+        Ok(Some(Self {
+            confirmer: confirm.map(|Confirm::Fluent| Confirmer::new(accounts)).transpose()?,
+            enricher: enrich.map(|enrich| Enricher::open(enrich, accounts, cx)).transpose()?,
+        }))
+    }
+
+    /// Asks about one event, which was first attempted so long ago. What passes is
+    /// transient, and asked again by the route's policy; a rate limit says how long to wait.
+    pub async fn ask(&self, event: &Event, waited: Duration) -> Result<Asked, DispatchError> {
+        if let Some(confirmer) = &self.confirmer {
+            confirmer.confirm(event, waited).await?;
+        }
+        match &self.enricher {
+            Some(enricher) => enricher.ask(event, waited).await,
+            None => Ok(Asked::Deliver(None)),
+        }
+    }
+}

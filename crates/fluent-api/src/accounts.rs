@@ -1,0 +1,26 @@
+use std::collections::HashMap;
+
+use crate::Client;
+
+/// The accounts whose API may be asked, by tenant and environment.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts(HashMap<(String, String), Client>);
+
+impl Accounts {
+    /// Adds one; one of the same name and environment is replaced.
+    #[must_use]
+    pub fn with(mut self, account: &str, environment: &str, client: Client) -> Self {
+        self.0.insert((account.to_owned(), environment.to_owned()), client);
+        self
+    }
+
+    /// Who asks this account, if the settings say so.
+    pub fn of(&self, account: &str, environment: &str) -> Option<&Client> {
+        self.0.get(&(account.to_owned(), environment.to_owned()))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

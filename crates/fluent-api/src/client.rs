@@ -1,0 +1,210 @@
+//! One account of Fluent: bounds, login, request, answer.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use reqwest::header::RETRY_AFTER;
+use reqwest::redirect::Policy;
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use crate::error::{AFTER_LIMIT, ApiError};
+use crate::login::{Credentials, Login};
+
+/// Most bytes of an answer. Fluent's own limit of a request is 2 MB.
+const LONGEST: usize = 4 << 20;
+
+/// Longest pause that a `Retry-After` can ask for.
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
+/// How much an account is asked, by this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests under way.
+    pub at_once: usize,
+    /// Requests a second, after a burst of as many.
+    pub per_second: NonZeroU32,
+    /// How long a request waits for its place; after that it is [`ApiError::Busy`].
+    pub wait: Duration,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            at_once: 8,
+            per_second: NonZeroU32::new(20).unwrap_or(NonZeroU32::MIN),
+            wait: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One account.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `https://ACME.api.fluentretail.com`, for one.
+    pub base: Url,
+    /// Who we are.
+    pub credentials: Credentials,
+    /// How much is asked.
+    pub limits: Limits,
+}
+
+/// Asks one account; clones share its login and its limits.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    base: Url,
+    login: Login,
+    limits: Limits,
+    places: Semaphore,
+    pace: DefaultDirectRateLimiter,
+    /// Not asked before, since Fluent wants to be left alone.
+    resumes: Mutex<Option<Instant>>,
+}
+
+impl Client {
+    /// Connects when it is first asked. An error if `base` can't be one.
+    pub fn new(options: Options) -> Result<Self, ApiError> {
+        let Options { base, credentials, limits } = options;
+        // A redirect would carry the token elsewhere.
+        let http = reqwest::Client::builder().redirect(Policy::none()).timeout(limits.timeout).build()?;
+        let login = Login::new(under(&base, "oauth/token"), credentials);
+        Ok(Self(Arc::new(Inner {
+            http,
+            base,
+            login,
+            limits,
+            places: Semaphore::new(limits.at_once),
+            pace: RateLimiter::direct(Quota::per_second(limits.per_second)),
+            resumes: Mutex::default(),
+        })))
+    }
+
+    /// How long the account is left alone yet.
+    pub fn pause(&self) -> Option<Duration> {
+        let resumes = *self.0.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        resumes.and_then(|at| at.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// Asks within the limits. `request` is made again if the token was refused.
+    pub(crate) async fn ask(
+        &self,
+        request: impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
+    ) -> Result<Bytes, ApiError> {
+        let inner = &*self.0;
+        if let Some(wait) = self.pause() {
+            return Err(ApiError::RateLimited { wait });
+        }
+        let place = async {
+            let place = inner.places.acquire().await;
+            inner.pace.until_ready().await;
+            place
+        };
+        let _place = timeout(inner.limits.wait, place).await.map_err(|_| ApiError::Busy)?;
+        let answered = self.answer(&request).await;
+        if let Err(ApiError::RateLimited { wait }) = answered {
+            self.leave_alone(wait);
+        }
+        answered
+    }
+
+    async fn answer(
+        &self,
+        request: &impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
+    ) -> Result<Bytes, ApiError> {
+        let inner = &*self.0;
+        for is_last in [false, true] {
+            let token = inner.login.token(&inner.http).await?;
+            let answer = request(&inner.http, &inner.base).bearer_auth(&token).send().await?;
+            if answer.status() == StatusCode::UNAUTHORIZED && !is_last {
+                inner.login.forget(&token).await;
+                continue;
+            }
+            return understood(answer).await;
+        }
+        Err(ApiError::Login { status: StatusCode::UNAUTHORIZED.as_u16() })
+    }
+
+    pub(crate) fn leave_alone(&self, wait: Duration) {
+        let until = Instant::now() + wait.min(LONGEST_PAUSE);
+        let mut resumes = self.0.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if resumes.is_none_or(|at| at < until) {
+            *resumes = Some(until);
+            tracing::warn!(
+                host = self.0.base.host_str(),
+                wait_s = wait.as_secs(),
+                "Fluent limits the rate: its account is left alone"
+            );
+        }
+    }
+}
+
+async fn understood(answer: Response) -> Result<Bytes, ApiError> {
+    let (status, wait) = (answer.status(), asked_to_wait(&answer));
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(ApiError::Login { status: status.as_u16() });
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(ApiError::RateLimited { wait: wait.unwrap_or(AFTER_LIMIT) });
+    }
+    let body = read(answer, LONGEST).await?;
+    match status.is_success() {
+        true => Ok(body),
+        false => Err(ApiError::of_code(code_in(&body).as_deref(), status.as_u16())),
+    }
+}
+
+fn asked_to_wait(answer: &Response) -> Option<Duration> {
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+/// The first error's code in an answer, as GraphQL has it.
+pub(crate) fn code_in(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Error>,
+    }
+    #[derive(Deserialize)]
+    struct Error {
+        extensions: Option<Extensions>,
+        code: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Extensions {
+        code: Option<String>,
+    }
+    let errors: Errors = serde_json::from_slice(body).ok()?;
+    errors.errors.into_iter().find_map(|error| error.extensions.and_then(|more| more.code).or(error.code))
+}
+
+/// Reads an answer to its end, if it has one soon enough.
+pub(crate) async fn read(mut answer: Response, most: usize) -> Result<Bytes, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Err(ApiError::Unreadable("it is too long"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// A path of the API: the base may have one of its own.
+pub(crate) fn under(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}

@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+/// A cause, of whatever type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long Fluent wants to be left alone after its rate limit, where it does not say.
+pub(crate) const AFTER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why Fluent gave no answer. Says nothing of what was asked or answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// Its rate limit is reached; nothing of the account should be asked before.
+    #[error("Fluent limits the rate of requests: wait {} s", wait.as_secs())]
+    RateLimited {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// As many requests as are allowed here wait for a place.
+    #[error("as many requests to Fluent as are allowed are under way")]
+    Busy,
+    /// There is no such thing, or it can't be read yet.
+    #[error("Fluent does not find it (C0120E)")]
+    NotFound,
+    /// The login may not see or do it.
+    #[error("the login may not do that at Fluent (C0020E)")]
+    NotPermitted,
+    /// The query is too large, or asks for too much.
+    #[error("the query is too large or too complex for Fluent (C0001E)")]
+    TooComplex,
+    /// Anything else that Fluent will never do.
+    #[error("Fluent refused the request: status {status}{}", code_of(code.as_deref()))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its error code, if it gave one.
+        code: Option<String>,
+    },
+    /// Fluent failed.
+    #[error("Fluent failed: status {status}{}", code_of(code.as_deref()))]
+    Server {
+        /// The HTTP status.
+        status: u16,
+        /// Its error code, if it gave one.
+        code: Option<String>,
+    },
+    /// Name, password or client are not accepted.
+    #[error("Fluent refused the login: status {status}")]
+    Login {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A secret of the login can't be read.
+    #[error("a secret of the login can't be read")]
+    Secret(#[source] BoxError),
+    /// No answer in time.
+    #[error("no answer from Fluent in time")]
+    TimedOut,
+    /// No connection, or one that broke.
+    #[error("Fluent can't be reached")]
+    Unreachable(#[source] BoxError),
+    /// An answer that is none, or too large.
+    #[error("Fluent's answer can't be understood: {0}")]
+    Unreadable(&'static str),
+}
+
+fn code_of(code: Option<&str>) -> String {
+    code.map_or(String::new(), |code| format!(", code {code}"))
+}
+
+impl ApiError {
+    /// Whether the same request may succeed later. What is not found may be there soon.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::NotPermitted | Self::TooComplex | Self::Refused { .. })
+    }
+
+    /// How long to wait at least before the account is asked again.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { wait } => Some(*wait),
+            Self::Login { .. } => Some(AFTER_LIMIT),
+            _ => None,
+        }
+    }
+
+    /// A few words for metrics: `error.type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Busy => "busy",
+            Self::NotFound => "not-found",
+            Self::NotPermitted => "not-permitted",
+            Self::TooComplex => "too-complex",
+            Self::Refused { .. } => "refused",
+            Self::Server { .. } => "server",
+            Self::Login { .. } => "login",
+            Self::Secret(_) => "secret",
+            Self::TimedOut => "timeout",
+            Self::Unreachable(_) => "unreachable",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+
+    /// What a code of Fluent's means; the answer had this status.
+    pub(crate) fn of_code(code: Option<&str>, status: u16) -> Self {
+        // What is no code may be anything.
+        let code = code.filter(|code| is_code(code));
+        match code {
+            Some("C0011E") => Self::RateLimited { wait: AFTER_LIMIT },
+            Some("C0001E") => Self::TooComplex,
+            Some("C0020E") => Self::NotPermitted,
+            Some("C0120E") => Self::NotFound,
+            Some(code) if code.starts_with('S') => Self::Server { status, code: Some(code.to_owned()) },
+            code if status >= 500 => Self::Server { status, code: code.map(str::to_owned) },
+            code => Self::Refused { status, code: code.map(str::to_owned) },
+        }
+    }
+}
+
+/// A letter, four digits, `E`.
+fn is_code(code: &str) -> bool {
+    let bytes = code.as_bytes();
+    bytes.len() == 6
+        && bytes[0].is_ascii_uppercase()
+        && bytes[1..5].iter().all(u8::is_ascii_digit)
+        && bytes[5] == b'E'
+}
+
+impl From<reqwest::Error> for ApiError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut;
+        }
+        // Its address may hold what was asked for.
+        Self::Unreachable(Box::new(error.without_url()))
+    }
+}

@@ -1,0 +1,157 @@
+//! Queries: read and checked once, asked often.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_graphql_parser::parse_query;
+use async_graphql_parser::types::{BaseType, DocumentOperations, OperationType};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::client::{Client, code_in, under};
+use crate::error::ApiError;
+
+/// Longest query, in bytes: Fluent takes 2 MB, with the variables.
+const LONGEST: usize = 1 << 20;
+
+/// Longest answer, in bytes: it rides with the event, also over gRPC.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// One query, checked for syntax.
+#[derive(Clone, Debug)]
+pub struct Query {
+    text: Arc<str>,
+    variables: Vec<Variable>,
+}
+
+/// A variable that a query declares.
+#[derive(Clone, Debug)]
+struct Variable {
+    name: String,
+    /// Its type's own name, such as `ID` or `Int`.
+    type_name: Option<String>,
+    is_required: bool,
+}
+
+/// Why a text is no query that can be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// Where it ends to be GraphQL.
+    #[error("line {line}, column {column}: expected GraphQL")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// Not one query.
+    #[error("expected one query, and no mutation or subscription")]
+    NotOneQuery,
+    /// Too long.
+    #[error("expected at most {LONGEST} bytes")]
+    TooLong,
+    /// A variable that nobody gives.
+    #[error("the query needs the variable `${0}`, which is not given")]
+    Missing(String),
+    /// A variable that nobody asks for.
+    #[error("the query has no variable `${0}`")]
+    Unknown(String),
+}
+
+impl Query {
+    /// Reads a query: one operation that only reads, and whatever fragments.
+    pub fn parse(text: &str) -> Result<Self, QueryError> {
+        if text.len() > LONGEST {
+            return Err(QueryError::TooLong);
+        }
+        let document = parse_query(text).map_err(|error| {
+            let place = error.positions().next();
+            let (line, column) = place.map_or((1, 1), |place| (place.line, place.column));
+            QueryError::Syntax { line, column }
+        })?;
+        let operation = match document.operations {
+            DocumentOperations::Single(operation) => operation.node,
+            DocumentOperations::Multiple(named) if named.len() == 1 => {
+                named.into_values().next().ok_or(QueryError::NotOneQuery)?.node
+            }
+            DocumentOperations::Multiple(_) => return Err(QueryError::NotOneQuery),
+        };
+        if operation.ty != OperationType::Query {
+            return Err(QueryError::NotOneQuery);
+        }
+        let variables = operation.variable_definitions.into_iter().map(|definition| {
+            let definition = definition.node;
+            let (has_default, declared) = (definition.default_value.is_some(), definition.var_type.node);
+            Variable {
+                name: definition.name.node.to_string(),
+                type_name: match declared.base {
+                    BaseType::Named(name) => Some(name.to_string()),
+                    BaseType::List(_) => None,
+                },
+                is_required: !declared.nullable && !has_default,
+            }
+        });
+        Ok(Self { variables: variables.collect(), text: text.into() })
+    }
+
+    /// Whether these variables are what it needs.
+    pub fn check(&self, given: &BTreeSet<&str>) -> Result<(), QueryError> {
+        let is_missing =
+            |variable: &&Variable| variable.is_required && !given.contains(variable.name.as_str());
+        if let Some(missing) = self.variables.iter().find(is_missing) {
+            return Err(QueryError::Missing(missing.name.clone()));
+        }
+        match given.iter().find(|name| !self.variables.iter().any(|known| known.name == **name)) {
+            Some(unknown) => Err(QueryError::Unknown((*unknown).to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it has a variable of this name.
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.variables.iter().any(|variable| variable.name == name)
+    }
+
+    /// A variable's value from its text, in the type that the query declares.
+    pub fn value(&self, name: &str, text: String) -> Value {
+        let declared = self.variables.iter().find(|variable| variable.name == name);
+        let parsed = match declared.and_then(|variable| variable.type_name.as_deref()) {
+            Some("Int" | "Float" | "Boolean") => serde_json::from_str(&text).ok(),
+            _ => None,
+        };
+        parsed.unwrap_or(Value::String(text))
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Option<Map<String, Value>>,
+    errors: Option<Vec<Box<RawValue>>>,
+}
+
+impl Client {
+    /// Asks, and gives the answer's `data`. A query of which everything is null found
+    /// nothing.
+    pub async fn graphql(&self, query: &Query, variables: &Map<String, Value>) -> Result<Value, ApiError> {
+        let body = json!({ "query": &*query.text, "variables": variables });
+        let answer = self.ask(|http, base| http.post(under(base, "graphql")).json(&body)).await?;
+        if answer.len() > LONGEST_ANSWER {
+            return Err(ApiError::Unreadable("it is too long"));
+        }
+        let understood: Answer =
+            serde_json::from_slice(&answer).map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
+        if understood.errors.is_some_and(|errors| !errors.is_empty()) {
+            let error = ApiError::of_code(code_in(&answer).as_deref(), 200);
+            if let ApiError::RateLimited { wait } = error {
+                self.leave_alone(wait);
+            }
+            return Err(error);
+        }
+        match understood.data {
+            Some(data) if data.values().any(|value| !value.is_null()) => Ok(Value::Object(data)),
+            _ => Err(ApiError::NotFound),
+        }
+    }
+}

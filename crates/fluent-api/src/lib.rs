@@ -1,0 +1,30 @@
+//! Fluent's own API, for one account at a time: logins, GraphQL, events posted back, its
+//! event log.
+//!
+//! ```text
+//! Client ─▶ pause? ─▶ place, pace ─▶ login (one for all) ─▶ request ─▶ answer │ ApiError
+//!              ▲                         ▲                                        │
+//!              └── "too many requests" ──┼────────────────────────────────────────┤
+//!                                        └── 401: the token is dropped, once more ┘
+//! ```
+//!
+//! A client is cheap to clone, and all clones share the login and the limits. Nothing is
+//! tried again here but a token that was refused: when to try again is the caller's, and
+//! [`ApiError`] says whether and after how long it may help. No error repeats what Fluent
+//! wrote beyond its error code.
+//!
+//! Start reading at [`Client`].
+
+mod accounts;
+mod client;
+mod error;
+mod events;
+mod graphql;
+mod login;
+
+pub use crate::accounts::Accounts;
+pub use crate::client::{Client, Limits, Options};
+pub use crate::error::{ApiError, BoxError};
+pub use crate::events::{EventContext, EventPage, EventQuery, EventRecord, Mode, NewEvent};
+pub use crate::graphql::{Query, QueryError};
+pub use crate::login::{Credentials, ReadSecret};

@@ -1,0 +1,93 @@
+//! GraphQL: what is found, what is not, and why.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fluent_api::{ApiError, Query, QueryError};
+use serde_json::{Map, Value, json};
+
+use crate::{client, fluent};
+
+const ORDER: &str = "query order($id: ID!) {
+  orderById(id: $id) { ref status customer { firstName } items { edges { node { ref quantity } } } }
+}";
+
+fn variables(id: &str) -> Map<String, Value> {
+    Map::from_iter([("id".to_owned(), json!(id))])
+}
+
+#[tokio::test]
+async fn an_order_is_found_with_what_was_asked_for() {
+    let fluent = fluent().await;
+    let order = fluent.world().place_order();
+    let query = Query::parse(ORDER).unwrap();
+    let found = client(&fluent).graphql(&query, &variables(&order.entity.id)).await.unwrap();
+    assert_eq!(found["orderById"]["ref"], order.entity.reference);
+    assert_eq!(found["orderById"]["customer"]["firstName"], order.first_name);
+    assert_eq!(found["orderById"]["items"]["edges"][1]["node"]["quantity"], 2);
+}
+
+#[tokio::test]
+async fn newer_entities_are_found_by_their_ref() {
+    let fluent = fluent().await;
+    let made = fluent.world().make("RETURN_ORDER", "CREATED");
+    let text = "query ($ref: String!) { returnOrder(ref: $ref, retailer: { id: 34 }) { id status } }";
+    let variables = Map::from_iter([("ref".to_owned(), json!(made.reference))]);
+    let found = client(&fluent).graphql(&Query::parse(text).unwrap(), &variables).await.unwrap();
+    assert_eq!(found["returnOrder"]["id"], made.id);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_yet_is_not_found() {
+    let fluent = fluent().await;
+    let (client, query) = (client(&fluent), Query::parse(ORDER).unwrap());
+    let missing = client.graphql(&query, &variables("nobody")).await.unwrap_err();
+    assert!(matches!(missing, ApiError::NotFound) && missing.is_transient(), "{missing}");
+    fluent.behave(|behaviour| behaviour.invisible_for = Duration::from_millis(300));
+    let order = fluent.world().place_order();
+    let early = client.graphql(&query, &variables(&order.entity.id)).await.unwrap_err();
+    assert!(matches!(early, ApiError::NotFound), "{early}");
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    client.graphql(&query, &variables(&order.entity.id)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_fluent_says_is_not_repeated() {
+    let fluent = fluent().await;
+    let query = Query::parse("{ orderById(id: 1) { secretOfSomebody } }").unwrap();
+    let refused = client(&fluent).graphql(&query, &Map::new()).await.unwrap_err();
+    assert!(matches!(refused, ApiError::Refused { .. }) && !refused.is_transient());
+    assert!(!refused.to_string().contains("secretOfSomebody"), "{refused}");
+    fluent.behave(|behaviour| behaviour.fail_next = 1);
+    let failed = client(&fluent).graphql(&query, &Map::new()).await.unwrap_err();
+    assert_eq!(failed.to_string(), "Fluent failed: status 500, code S0001E");
+    assert!(failed.is_transient());
+}
+
+#[test]
+fn a_query_that_can_t_be_asked_is_refused_with_its_place() {
+    let why = |text: &str| Query::parse(text).unwrap_err().to_string();
+    assert!(
+        why("query {\n  orderById(id: $id {\n}").starts_with("line 2, column"),
+        "{}",
+        why("query {\n  orderById(id: $id {\n}")
+    );
+    assert!(why("mutation { cancel(id: 1) { id } }").contains("expected one query"));
+    assert!(why("query a { b } query c { d }").contains("expected one query"));
+    let query = Query::parse(ORDER).unwrap();
+    let check = |given: &[&str]| query.check(&given.iter().copied().collect::<BTreeSet<_>>());
+    assert!(check(&["id"]).is_ok());
+    assert!(matches!(check(&[]), Err(QueryError::Missing(name)) if name == "id"));
+    assert!(matches!(check(&["id", "x"]), Err(QueryError::Unknown(name)) if name == "x"));
+}
+
+#[test]
+fn a_variable_has_the_type_that_is_declared() {
+    let query =
+        Query::parse("query ($n: Int!, $id: ID!, $on: Boolean) { a(n: $n, id: $id, on: $on) }").unwrap();
+    let value = |name: &str, text: &str| query.value(name, text.to_owned());
+    assert_eq!(value("n", "34"), json!(34));
+    assert_eq!(value("id", "34"), json!("34"));
+    assert_eq!(value("on", "true"), json!(true));
+    assert_eq!(value("n", "no number"), json!("no number"), "Fluent will say so");
+}

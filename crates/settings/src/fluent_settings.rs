@@ -1,0 +1,189 @@
+//! Fluent's own API: who asks it, and what a route asks it before it delivers.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use event_model::Environment;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::SettingsError;
+use crate::telemetry_settings::SecretFile;
+use crate::tree::Tree;
+use crate::values::Time;
+
+const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
+
+/// Most requests to one account at once.
+const MOST_AT_ONCE: u32 = 64;
+
+/// Longest patience: an entity that can't be read for longer is not there.
+const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
+
+/// `api:` of an account: how its API is asked.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ApiSettings {
+    /// Its base; left out, Fluent's for the account and its environment.
+    pub url: Option<String>,
+    /// The user.
+    pub username: String,
+    /// The user's password.
+    pub password: SecretFile,
+    /// The client.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: SecretFile,
+    /// Requests at once, in each process.
+    #[serde(default = "at_once")]
+    pub at_once: NonZeroU32,
+    /// Requests a second, in each process.
+    #[serde(default = "per_second")]
+    pub per_second: NonZeroU32,
+    /// How long a request may take.
+    #[serde(default = "timeout")]
+    #[schemars(with = "String")]
+    pub timeout: Time,
+}
+
+fn at_once() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(7)
+}
+
+fn per_second() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(19)
+}
+
+fn timeout() -> Time {
+    Time(Duration::from_secs(10))
+}
+
+/// An account whose API may be asked.
+#[derive(Clone, Debug)]
+pub struct ApiAccount {
+    /// Fluent's accountId.
+    pub name: String,
+    /// Its environment.
+    pub environment: Environment,
+    /// Its base.
+    pub url: url::Url,
+    /// How it is asked.
+    pub api: ApiSettings,
+}
+
+/// `enrich:` of a route: what it asks Fluent about an event before it delivers it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EnrichSettings {
+    /// A GraphQL query's file, relative to the settings.
+    pub query: PathBuf,
+    /// Its variables: templates over `event`.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// How long after the first attempt an entity may not be there yet, or be older than
+    /// the event.
+    #[serde(default = "patience")]
+    #[schemars(with = "String")]
+    pub patience: Time,
+    /// How it is seen that the entity is another than the event says.
+    pub guard: Option<GuardSettings>,
+}
+
+/// How long a route waits for an entity, where it does not say.
+pub(crate) fn patience() -> Time {
+    Time(Duration::from_mins(2))
+}
+
+/// `guard:` of `enrich`: where in the answer the entity's state is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GuardSettings {
+    /// The status, such as `orderById.status`: compared with the event's.
+    pub status: String,
+    /// When it was last changed, such as `orderById.updatedOn`.
+    pub updated: String,
+    /// What becomes of an event whose entity has moved on since.
+    #[serde(default)]
+    pub moved_on: MovedOn,
+}
+
+/// What becomes of an event whose entity has moved on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MovedOn {
+    /// It is delivered, with the entity as it is now.
+    #[default]
+    Deliver,
+    /// It is done, and nobody gets it.
+    Skip,
+}
+
+/// `confirm:` of a route: who must confirm an event before it is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confirm {
+    /// Fluent's API: it must know the entity, by the same ref.
+    Fluent,
+}
+
+/// One of `fluent-connect.accounts`, as far as its API is concerned.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    name: String,
+    environment: Environment,
+    api: Option<ApiSettings>,
+}
+
+impl Tree {
+    /// The accounts whose API may be asked.
+    pub fn apis(&self) -> Result<Vec<ApiAccount>, SettingsError> {
+        if self.at(&ACCOUNTS).is_none() {
+            return Ok(Vec::new());
+        }
+        let listed: Vec<Listed> = self.read(&ACCOUNTS, &self.value_at(&ACCOUNTS))?;
+        let mut accounts = Vec::new();
+        for (index, Listed { name, environment, api }) in listed.into_iter().enumerate() {
+            let Some(api) = api else { continue };
+            let index = index.to_string();
+            let at = |key| [ACCOUNTS[0], ACCOUNTS[1], &index, "api", key];
+            if api.at_once.get() > MOST_AT_ONCE {
+                return Err(self.invalid(&at("at-once"), &format!("expected 1 to {MOST_AT_ONCE}")));
+            }
+            let url = api.url.clone().unwrap_or_else(|| usual(&name, environment));
+            let url = url::Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            let url = url.ok_or_else(|| {
+                self.invalid(
+                    &at("url"),
+                    "expected https:// and a host, such as https://ACME.api.fluentretail.com",
+                )
+            })?;
+            accounts.push(ApiAccount { name, environment, url, api });
+        }
+        Ok(accounts)
+    }
+
+    pub(crate) fn check_enrich(&self, path: &[&str], enrich: &EnrichSettings) -> Result<(), SettingsError> {
+        if enrich.patience.0 > LONGEST_PATIENCE {
+            return Err(self.invalid(&[path, &["patience"]].concat(), "expected up to 1h"));
+        }
+        let is_path = |text: &str| !text.is_empty() && text.split('.').all(|part| !part.is_empty());
+        match &enrich.guard {
+            Some(guard) if !is_path(&guard.status) || !is_path(&guard.updated) => {
+                let why = "expected the places of status and updated in the answer, such as orderById.status";
+                Err(self.invalid(&[path, &["guard"]].concat(), why))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where Fluent has the API of an account.
+fn usual(account: &str, environment: Environment) -> String {
+    let middle = match environment {
+        Environment::Sandbox => ".sandbox",
+        Environment::Production => "",
+    };
+    format!("https://{account}{middle}.api.fluentretail.com")
+}

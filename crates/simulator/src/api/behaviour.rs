@@ -1,0 +1,134 @@
+//! How it behaves: slow, failing, limiting, as it is told.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::api::Shared;
+
+/// How it behaves.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// How long each answer takes.
+    pub latency: Duration,
+    /// So many of the next requests fail with 500.
+    pub fail_next: u32,
+    /// At most so many requests within so long.
+    pub rate_limit: Option<(usize, Duration)>,
+    /// How long a token lasts.
+    pub token_lasts: Duration,
+    /// Whether a login also gives a token that is good for one renewal.
+    pub has_refresh: bool,
+    /// How long an entity can't be read after it was made or changed.
+    pub invisible_for: Duration,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            fail_next: 0,
+            rate_limit: None,
+            token_lasts: Duration::from_hours(24),
+            has_refresh: false,
+            invisible_for: Duration::ZERO,
+        }
+    }
+}
+
+/// What it was asked, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Logins by password.
+    pub logins: u64,
+    /// Renewals.
+    pub refreshes: u64,
+    /// GraphQL queries that were answered.
+    pub queries: u64,
+    /// Events that were taken.
+    pub posted: u64,
+    /// Pages of the log.
+    pub searches: u64,
+    /// Requests that came too soon.
+    pub limited: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Conduct(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    behaviour: Behaviour,
+    calls: Calls,
+    recent: VecDeque<Instant>,
+}
+
+enum Turn {
+    Go,
+    Fail,
+    Limit,
+}
+
+impl Conduct {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.inner().behaviour);
+    }
+
+    pub(crate) fn now(&self) -> Behaviour {
+        self.inner().behaviour.clone()
+    }
+
+    pub(crate) fn calls(&self) -> Calls {
+        self.inner().calls
+    }
+
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Calls)) {
+        count(&mut self.inner().calls);
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Turn {
+        let mut inner = self.inner();
+        if inner.behaviour.fail_next > 0 {
+            inner.behaviour.fail_next -= 1;
+            return Turn::Fail;
+        }
+        let Some((most, within)) = inner.behaviour.rate_limit else { return Turn::Go };
+        let now = Instant::now();
+        inner.recent.retain(|at| now.duration_since(*at) < within);
+        if inner.recent.len() >= most {
+            inner.calls.limited += 1;
+            return Turn::Limit;
+        }
+        inner.recent.push_back(now);
+        Turn::Go
+    }
+}
+
+/// Before anything is answered.
+pub(crate) async fn conduct(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    tokio::time::sleep(shared.conduct.now().latency).await;
+    match shared.conduct.next() {
+        Turn::Go => next.run(request).await,
+        Turn::Fail => failed(StatusCode::INTERNAL_SERVER_ERROR, "S0001E"),
+        // GraphQL's errors come with 200.
+        Turn::Limit if request.uri().path() == "/graphql" => failed(StatusCode::OK, "C0011E"),
+        Turn::Limit => failed(StatusCode::TOO_MANY_REQUESTS, "C0011E"),
+    }
+}
+
+/// An error as the API writes it.
+pub(crate) fn failed(status: StatusCode, code: &str) -> Response {
+    let error = json!({"errors": [{"message": "simulated", "extensions": {"code": code}}], "data": null});
+    (status, Json(error)).into_response()
+}

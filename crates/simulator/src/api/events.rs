@@ -1,0 +1,70 @@
+//! Events that are posted, and the log of all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::api::Shared;
+use crate::api::behaviour::failed;
+
+/// Fields without which Fluent takes no event.
+const NEEDED: [&str; 3] = ["name", "retailerId", "entityType"];
+
+pub(crate) async fn take(State(shared): State<Arc<Shared>>, Json(event): Json<Value>) -> Response {
+    let is_there = |name: &&str| event[**name].as_str().is_some_and(|text| !text.is_empty());
+    let names_entity = ["entityId", "entityRef"].iter().any(|name| is_there(&name));
+    if !NEEDED.iter().all(|name| is_there(&name)) || !names_entity {
+        return failed(StatusCode::BAD_REQUEST, "C0003E");
+    }
+    shared.conduct.count(|calls| calls.posted += 1);
+    let id = shared.world.take(event);
+    Json(json!({"eventId": id, "eventStatus": "PENDING"})).into_response()
+}
+
+/// The record's field for each parameter.
+const PARAMETERS: [(&str, &str); 7] = [
+    ("name", "/name"),
+    ("category", "/category"),
+    ("eventType", "/type"),
+    ("eventStatus", "/eventStatus"),
+    ("retailerId", "/retailerId"),
+    ("context.entityRef", "/context/entityRef"),
+    ("context.rootEntityRef", "/context/rootEntityRef"),
+];
+
+pub(crate) async fn search(
+    State(shared): State<Arc<Shared>>,
+    Query(asked): Query<HashMap<String, String>>,
+) -> Response {
+    shared.conduct.count(|calls| calls.searches += 1);
+    let number =
+        |name: &str, usual: usize| asked.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (start, count) = (number("start", 0), number("count", 100));
+    let time = |text: &str| {
+        // As Fluent writes an offset, and as everybody else does.
+        let text = text.strip_suffix("+0000").map_or_else(|| text.to_owned(), |text| format!("{text}Z"));
+        text.parse::<jiff::Timestamp>().ok()
+    };
+    let bound = |name: &str| asked.get(name).and_then(|text| time(text));
+    let (from, to) = (bound("from"), bound("to"));
+    let fits = |record: &Value| {
+        let at = record["generatedOn"].as_str().and_then(time);
+        from.is_none_or(|from| at >= Some(from))
+            && to.is_none_or(|to| at <= Some(to))
+            && PARAMETERS.iter().all(|(name, field)| {
+                asked
+                    .get(*name)
+                    .is_none_or(|wanted| record.pointer(field).and_then(Value::as_str) == Some(wanted))
+            })
+    };
+    let found: Vec<Value> = shared.world.log().into_iter().filter(fits).collect();
+    let results: Vec<&Value> = found.iter().skip(start).take(count).collect();
+    let has_more = start + results.len() < found.len();
+    Json(json!({"start": start, "count": results.len(), "hasMore": has_more, "results": results}))
+        .into_response()
+}

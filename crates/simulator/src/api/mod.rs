@@ -1,0 +1,105 @@
+//! Fluent's API, served: logins, GraphQL over a little world, events posted and logged.
+//!
+//! ```text
+//! request ─▶ latency, failures, rate limit ─▶ token ─▶ oauth │ graphql │ events
+//!                     ▲ Behaviour                                  │
+//!                                                                World
+//! ```
+
+mod behaviour;
+mod events;
+mod graphql;
+mod oauth;
+mod schema;
+mod world;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+pub use crate::api::behaviour::{Behaviour, Calls};
+pub use crate::api::world::{Entity, Order, World};
+
+use crate::api::behaviour::Conduct;
+use crate::api::oauth::Tokens;
+
+/// What a login must say: a Fluent of our own has no secrets.
+pub const LOGIN: &str = "simulator";
+
+/// A Fluent that answers its API, until it is dropped.
+#[derive(Debug)]
+pub struct Fluent {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    serving: tokio::task::AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: World,
+    conduct: Conduct,
+    tokens: Tokens,
+}
+
+impl Fluent {
+    /// Listens at this address; port 0 is any.
+    pub async fn open(listen: SocketAddr, world: World) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { world, conduct: Conduct::default(), tokens: Tokens::default() });
+        let router = router(Arc::clone(&shared));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, shared, serving: serving.abort_handle() })
+    }
+
+    /// What a client has as its base.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its world.
+    pub fn world(&self) -> &World {
+        &self.shared.world
+    }
+
+    /// Behaves otherwise from now on.
+    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.shared.conduct.change(change);
+    }
+
+    /// Forgets every token: each is refused from now on.
+    pub fn revoke_tokens(&self) {
+        self.shared.tokens.revoke();
+    }
+
+    /// Forgets every token that is good for a renewal.
+    pub fn forget_refreshes(&self) {
+        self.shared.tokens.forget_refreshes();
+    }
+
+    /// What was asked so far.
+    pub fn calls(&self) -> Calls {
+        self.shared.conduct.calls()
+    }
+}
+
+impl Drop for Fluent {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let api = Router::new()
+        .route("/graphql", post(graphql::answer))
+        .route("/api/v4.1/event", get(events::search))
+        .route("/api/v4.1/event/async", post(events::take))
+        .route("/api/v4.1/event/sync", post(events::take))
+        .layer(from_fn_with_state(Arc::clone(&shared), oauth::admit))
+        .layer(from_fn_with_state(Arc::clone(&shared), behaviour::conduct));
+    Router::new().route("/oauth/token", post(oauth::token)).merge(api).with_state(shared)
+}

@@ -1,0 +1,252 @@
+//! A little world: orders with their fulfilments, and whatever else has an id and a ref.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_graphql::SimpleObject;
+use serde_json::{Value, json};
+
+use crate::events::object;
+
+/// What exists, and what has happened. Clones are the same world.
+#[derive(Clone, Debug)]
+pub struct World(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    account: String,
+    retailer: u32,
+    next: u64,
+    orders: BTreeMap<String, Order>,
+    others: BTreeMap<String, Entity>,
+    log: Vec<Value>,
+    posted: Vec<Value>,
+}
+
+/// Anything that has an id, a ref and a status.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Entity {
+    /// Its id.
+    pub id: String,
+    /// Its ref.
+    #[graphql(name = "ref")]
+    pub reference: String,
+    /// What it is: `FULFILMENT`, for one.
+    #[graphql(skip)]
+    pub kind: String,
+    /// Its type within that.
+    #[graphql(name = "type")]
+    pub subtype: String,
+    /// Where it stands.
+    pub status: String,
+    /// When it was made.
+    pub created_on: String,
+    /// When it was last changed.
+    pub updated_on: String,
+    /// The same, to compare with.
+    #[graphql(skip)]
+    pub changed: SystemTime,
+}
+
+/// An order.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What it has in common with everything else.
+    pub entity: Entity,
+    /// Who gets it.
+    pub first_name: String,
+    /// Where to write to.
+    pub email: String,
+    /// What is in it: ref and quantity.
+    pub items: Vec<(String, u32)>,
+    /// Its parts.
+    pub fulfilments: Vec<Entity>,
+    /// What workflows wrote to it.
+    pub attributes: BTreeMap<String, Value>,
+}
+
+const NAMES: [&str; 6] = ["Zoë", "Łukasz", "Ana", "Noor", "Kenji", "Mpho"];
+
+impl World {
+    /// An empty one.
+    pub fn new(account: &str, retailer: u32) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            account: account.to_owned(),
+            retailer,
+            next: 1000,
+            orders: BTreeMap::new(),
+            others: BTreeMap::new(),
+            log: Vec::new(),
+            posted: Vec::new(),
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody orders something, to be fetched at a store.
+    pub fn place_order(&self) -> Order {
+        let mut inner = self.inner();
+        let entity = inner.entity("ORDER", "CC", "BOOKED", "CC");
+        let fulfilment = inner.entity("FULFILMENT", "CC_PFS", "ASSIGNED", "FUL");
+        let name = NAMES[usize::try_from(inner.next).unwrap_or(0) % NAMES.len()];
+        let order = Order {
+            email: format!("{}@customers.example", entity.reference.to_lowercase()),
+            first_name: name.to_owned(),
+            items: vec![("SKU_RED_M".to_owned(), 1), ("SKU_BLUE_L".to_owned(), 2)],
+            fulfilments: vec![fulfilment],
+            attributes: BTreeMap::new(),
+            entity,
+        };
+        inner.orders.insert(order.entity.id.clone(), order.clone());
+        order
+    }
+
+    /// Something of this kind comes to be.
+    pub fn make(&self, kind: &str, status: &str) -> Entity {
+        let mut inner = self.inner();
+        let entity = inner.entity(kind, "DEFAULT", status, &kind.chars().take(3).collect::<String>());
+        inner.others.insert(entity.id.clone(), entity.clone());
+        entity
+    }
+
+    /// An order goes on, with everything in it.
+    pub fn advance(&self, order: &str, status: &str) {
+        let (now, text) = now();
+        if let Some(order) = self.inner().orders.get_mut(order) {
+            for entity in std::iter::once(&mut order.entity).chain(&mut order.fulfilments) {
+                status.clone_into(&mut entity.status);
+                (entity.changed, entity.updated_on) = (now, text.clone());
+            }
+        }
+    }
+
+    /// The body of the thin webhook that Fluent sends of an order, written to its log.
+    pub fn webhook(&self, name: &str, order: &Order) -> Vec<u8> {
+        let entity = order.entity.clone();
+        let mut inner = self.inner();
+        let id = inner.id();
+        let event = inner.record(&id, name, "ORCHESTRATION", "EVENT", &entity);
+        inner.log.push(event);
+        let sent_id = inner.id();
+        let mut sent = inner.record(&sent_id, "Send Webhook", "ORCHESTRATION_AUDIT", "ACTION", &entity);
+        sent["context"]["sourceEvents"] = json!([id]);
+        inner.log.push(sent);
+        object(&[
+            ("id", json!(id)),
+            ("name", json!(name)),
+            ("accountId", json!(inner.account)),
+            ("retailerId", json!(inner.retailer.to_string())),
+            ("entityId", json!(entity.id)),
+            ("entityRef", json!(entity.reference)),
+            ("entityType", json!(entity.kind)),
+        ])
+    }
+
+    /// An order by its id, unless it was changed within so long.
+    pub fn order(&self, id: &str, unless_within: Duration) -> Option<Order> {
+        let order = self.inner().orders.get(id).cloned()?;
+        is_visible(&order.entity, unless_within).then_some(order)
+    }
+
+    /// The order that a fulfilment belongs to, and the fulfilment.
+    pub fn fulfilment(&self, id: &str, unless_within: Duration) -> Option<(Order, Entity)> {
+        let inner = self.inner();
+        let found = inner.orders.values().find_map(|order| {
+            let part = order.fulfilments.iter().find(|part| part.id == id)?;
+            Some((order.clone(), part.clone()))
+        });
+        found.filter(|(_, part)| is_visible(part, unless_within))
+    }
+
+    /// Anything else of this kind, by its id or its ref.
+    pub fn other(&self, kind: &str, name: &str, unless_within: Duration) -> Option<Entity> {
+        let inner = self.inner();
+        let mut all = inner.others.values();
+        let is_it = |entity: &&Entity| entity.kind == kind && (entity.id == name || entity.reference == name);
+        all.find(is_it).filter(|entity| is_visible(entity, unless_within)).cloned()
+    }
+
+    /// Takes an event that was posted: its attributes are written to its order.
+    pub(crate) fn take(&self, event: Value) -> String {
+        let mut inner = self.inner();
+        let id = inner.id();
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let (by_id, by_ref) = (text("entityId"), text("entityRef"));
+        let order = inner
+            .orders
+            .values_mut()
+            .find(|order| order.entity.id == by_id || order.entity.reference == by_ref);
+        let entity = order.map(|order| {
+            let attributes = event["attributes"].as_object().cloned().unwrap_or_default();
+            order.attributes.extend(attributes);
+            order.entity.clone()
+        });
+        if let Some(entity) = entity {
+            let record = inner.record(&id, &text("name"), "ORCHESTRATION", "EVENT", &entity);
+            inner.log.push(record);
+        }
+        inner.posted.push(event);
+        id
+    }
+
+    /// Every event that was posted.
+    pub fn posted(&self) -> Vec<Value> {
+        self.inner().posted.clone()
+    }
+
+    /// The log, oldest first.
+    pub fn log(&self) -> Vec<Value> {
+        self.inner().log.clone()
+    }
+}
+
+impl Inner {
+    fn id(&mut self) -> String {
+        self.next += 1;
+        format!("{:08x}-0000-4000-8000-{:012x}", fastrand::u32(..), self.next)
+    }
+
+    fn entity(&mut self, kind: &str, subtype: &str, status: &str, prefix: &str) -> Entity {
+        self.next += 1;
+        let (changed, text) = now();
+        Entity {
+            id: self.next.to_string(),
+            reference: format!("{prefix}_{}", self.next),
+            kind: kind.to_owned(),
+            subtype: subtype.to_owned(),
+            status: status.to_owned(),
+            created_on: text.clone(),
+            updated_on: text,
+            changed,
+        }
+    }
+
+    fn record(&self, id: &str, name: &str, kind: &str, category: &str, entity: &Entity) -> Value {
+        json!({
+            "id": id, "name": name, "type": kind, "accountId": self.account,
+            "retailerId": self.retailer.to_string(), "category": category,
+            "context": {
+                "sourceEvents": [], "entityType": entity.kind, "entityId": entity.id,
+                "entityRef": entity.reference, "rootEntityType": entity.kind, "rootEntityId": entity.id,
+                "rootEntityRef": entity.reference,
+            },
+            "eventStatus": "SUCCESS", "attributes": [], "source": null, "generatedBy": "simulator",
+            "generatedOn": now().1,
+        })
+    }
+}
+
+fn is_visible(entity: &Entity, unless_within: Duration) -> bool {
+    entity.changed.elapsed().unwrap_or_default() >= unless_within
+}
+
+/// Now, also as Fluent writes it.
+fn now() -> (SystemTime, String) {
+    let now = SystemTime::now();
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let at = jiff::Timestamp::UNIX_EPOCH + since;
+    (now, at.strftime("%Y-%m-%dT%H:%M:%S%.3f+0000").to_string())
+}
