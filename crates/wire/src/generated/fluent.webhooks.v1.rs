@@ -91,6 +91,10 @@ pub struct Delivery {
     /// W3C trace context of this attempt: continue it.
     #[prost(string, tag = "7")]
     pub traceparent: ::prost::alloc::string::String,
+    /// JSON: what the route asked Fluent's API about the event. Empty where it
+    /// asks nothing.
+    #[prost(bytes = "vec", tag = "8")]
+    pub enriched: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DispatchRequest {
