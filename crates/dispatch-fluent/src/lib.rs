@@ -61,11 +61,11 @@ pub struct FluentDispatcher {
 #[derive(Debug, thiserror::Error)]
 enum NotPosted {
     #[error("the settings have no `api` for the event's account and environment")]
-    NoApi,
+    WithoutApi,
     #[error("its template for attributes did not make a JSON object")]
-    NoObject,
+    NotAnObject,
     #[error("neither the event nor the settings name the entity")]
-    NoEntity,
+    WithoutEntity,
 }
 
 impl Dispatcher for FluentDispatcher {
@@ -97,7 +97,7 @@ impl Dispatcher for FluentDispatcher {
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let client = self.accounts.of(event.account(), event.environment().as_str());
-        let client = client.ok_or_else(|| DispatchError::permanent(ACTION, NotPosted::NoApi))?;
+        let client = client.ok_or_else(|| DispatchError::permanent(ACTION, NotPosted::WithoutApi))?;
         let answer = self.make(event, cx)?;
         let call = cx.call(Role::Client, "POST");
         match client.post_event(&answer, self.mode).await {
@@ -137,13 +137,13 @@ impl FluentDispatcher {
             },
         };
         let has_entity = !new.entity_type.is_empty() && (new.entity_id.is_some() || new.entity_ref.is_some());
-        if has_entity { Ok(new) } else { Err(DispatchError::permanent(ACTION, NotPosted::NoEntity)) }
+        if has_entity { Ok(new) } else { Err(DispatchError::permanent(ACTION, NotPosted::WithoutEntity)) }
     }
 
     fn attributes(&self, view: &View) -> Result<Map<String, Value>, DispatchError> {
         let Some(template) = &self.attributes else { return Ok(Map::new()) };
         let made = serde_json::from_str(&template.fill(view)?);
-        made.map_err(|_| DispatchError::permanent(ACTION, NotPosted::NoObject))
+        made.map_err(|_| DispatchError::permanent(ACTION, NotPosted::NotAnObject))
     }
 }
 

@@ -10,7 +10,7 @@ use event_model::{Clock, SystemClock};
 use operator::{Held, Operator};
 use queue::EventQueue;
 use service::{Observed, Shutdown, Work};
-use settings::{Gateway, OperatorSettings, QueueSettings, Routes, SpoolSettings, Tree};
+use settings::{Gateway, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
 use crate::cli::Common;
@@ -36,7 +36,6 @@ struct Plan {
     routes: Routes,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
-    operator: Option<OperatorSettings>,
     observed: Observed,
 }
 
@@ -44,9 +43,8 @@ impl Plan {
     fn read(config: PathBuf, tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
         let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
         let spool = tree.spool(&queue)?;
-        let operator = tree.operator()?;
         let observed = Observed::read(&tree)?;
-        Ok(Self { config, tree, gateway, routes, queue, spool, operator, observed })
+        Ok(Self { config, tree, gateway, routes, queue, spool, observed })
     }
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {

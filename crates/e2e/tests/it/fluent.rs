@@ -40,8 +40,8 @@ async fn happens(pipeline: &Pipeline, fluent: &Fluent, name: &str, order: &Order
 
 fn template_route(sink: &Sink, more: &str) -> String {
     let http = format!(
-        "http: {{ url: \"{}\", template: {{ file: pickup.json, content-type: application/json }} }}",
-        format!("http://{}/", sink.address)
+        "http: {{ url: \"http://{}/\", template: {{ file: pickup.json, content-type: application/json }} }}",
+        sink.address
     );
     format!("    - {{ name: pickup, match: {{}}, dispatcher: http, {http}, {more} }}\n")
 }
@@ -66,7 +66,7 @@ async fn a_thin_webhook_is_delivered_with_what_fluent_says_of_its_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_structured_event_has_the_answer_beside_the_event() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
-    let http = format!("http: {{ url: \"{}\", format: structured }}", format!("http://{}/", sink.address));
+    let http = format!("http: {{ url: \"http://{}/\", format: structured }}", sink.address);
     let route = format!("    - {{ name: erp, match: {{}}, dispatcher: http, {http}, {ENRICH} }} }}\n");
     let pipeline = pipeline(&fluent, &route, &[]);
     let order = fluent.world().place_order();

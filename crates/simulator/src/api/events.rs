@@ -16,9 +16,9 @@ use crate::api::behaviour::failed;
 const NEEDED: [&str; 3] = ["name", "retailerId", "entityType"];
 
 pub(crate) async fn take(State(shared): State<Arc<Shared>>, Json(event): Json<Value>) -> Response {
-    let is_there = |name: &&str| event[**name].as_str().is_some_and(|text| !text.is_empty());
-    let names_entity = ["entityId", "entityRef"].iter().any(|name| is_there(&name));
-    if !NEEDED.iter().all(|name| is_there(&name)) || !names_entity {
+    let is_there = |name: &&str| event[*name].as_str().is_some_and(|text| !text.is_empty());
+    let names_entity = ["entityId", "entityRef"].iter().any(&is_there);
+    if !NEEDED.iter().all(is_there) || !names_entity {
         return failed(StatusCode::BAD_REQUEST, "C0003E");
     }
     shared.conduct.count(|calls| calls.posted += 1);

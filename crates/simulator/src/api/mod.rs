@@ -47,6 +47,7 @@ struct Shared {
 
 impl Fluent {
     /// Listens at this address; port 0 is any.
+    #[expect(clippy::disallowed_methods, reason = "ends with what is returned")]
     pub async fn open(listen: SocketAddr, world: World) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;

@@ -244,6 +244,7 @@ fn is_visible(entity: &Entity, unless_within: Duration) -> bool {
 }
 
 /// Now, also as Fluent writes it.
+#[expect(clippy::disallowed_methods, reason = "a Fluent of our own has a clock of its own")]
 fn now() -> (SystemTime, String) {
     let now = SystemTime::now();
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

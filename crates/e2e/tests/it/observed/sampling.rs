@@ -103,6 +103,11 @@ async fn what_a_person_sends_again_is_a_trace_of_its_own_that_points_back() {
     assert_ne!(again.trace, trace);
     assert_eq!(again.links, [(trace, published.id.clone())]);
     until("its parts are recorded", || collector.trace(&again.trace).len() == 3).await;
+    let replayed = pipeline.command(&["replay", "--route", "all", "--from", "1h", "--again", "--yes"]);
+    assert!(replayed.status.success(), "{replayed:?}");
+    let replayed = || collector.spans().into_iter().find(|span| span.says("fluent.redrive") == "2");
+    until("the replayed one is recorded", || replayed().is_some()).await;
+    assert_eq!(replayed().unwrap().links, again.links, "that too points to the event's trace");
 }
 
 fn body() -> String {
