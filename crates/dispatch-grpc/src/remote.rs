@@ -56,7 +56,10 @@ impl Dispatcher for Remote {
                     unreachable = Some(status)
                 }
                 Err(status) => return Err(failure(&status)),
-                Ok(status) => return Ok(Done { status }),
+                Ok((status, answer)) => {
+                    cx.answered(&answer);
+                    return Ok(Done { status });
+                }
             }
         }
         match unreachable {
@@ -84,7 +87,7 @@ impl Remote {
         event: &Event,
         cx: &Context,
         authorization: Option<MetadataValue<Ascii>>,
-    ) -> Result<Option<u16>, Status> {
+    ) -> Result<(Option<u16>, Vec<u8>), Status> {
         let span = cx.call(Role::Client, METHOD);
         let asked = ask(call, event, cx, span.trace(), authorization).await;
         let code = asked.as_ref().err().map_or(Code::Ok, Status::code);

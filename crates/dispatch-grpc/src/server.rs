@@ -2,7 +2,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch::{AnyDispatcher, Context, Event, TraceParent};
+use dispatch::{AnyDispatcher, Context, Event, Keep, TraceParent};
 use futures::FutureExt;
 use grpc::{MAX_MESSAGE, Misfit};
 use service::Shutdown;
@@ -42,7 +42,10 @@ impl Server {
     async fn handle(&self, event: &Event, cx: &Context) -> Result<v1::DispatchResponse, Status> {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {
-            Ok(Ok(Ok(done))) => Ok(v1::DispatchResponse { status: done.status.map(u32::from) }),
+            Ok(Ok(Ok(done))) => {
+                let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
+                Ok(v1::DispatchResponse { status: done.status.map(u32::from), answer })
+            }
             Ok(Ok(Err(error))) => Err(failure::status(&error)),
             Ok(Err(_)) => Err(Status::internal("the dispatcher panicked")),
             Err(_) => Err(Status::deadline_exceeded("no answer before the deadline")),
@@ -60,6 +63,8 @@ impl Server {
         cx.trace = trace(delivery);
         cx.enriched = grpc::enriched_of(delivery)?.map(Arc::new);
         cx.calls = Some(telemetry::calls());
+        // Somebody may be told of it: only the caller knows.
+        cx.keep = Some(Keep::default());
         cx.cancelled = self.shutdown.out_of_patience();
         Ok(cx)
     }

@@ -26,7 +26,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use dispatch::{
-    Attributes, BoxError, Call, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role,
+    Attributes, BoxError, Call, Context, DispatchError, Dispatcher, Done, Event, LONGEST_ANSWER, OpenContext,
+    Role,
 };
 use dispatch_kit::View;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -102,11 +103,19 @@ impl Dispatcher for HttpDispatcher {
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let began = Instant::now();
         let mut response = self.send(event, cx).await?;
+        let (mut kept, left) = (Vec::new(), self.timeout.saturating_sub(began.elapsed()));
+        if cx.wants_answer() && self.statuses.is_done(response.status()) {
+            let whole = tokio::time::timeout(left, drain(&mut response, LONGEST_ANSWER, &mut kept)).await;
+            if !matches!(whole, Ok(true)) {
+                return Err(DispatchError::transient("reading the endpoint's answer", Unfinished));
+            }
+            cx.answered(&kept);
+            return self.statuses.outcome(response.status(), response.headers(), &[]);
+        }
         // The status has decided; the rest is for the connection's sake.
-        let left = DRAIN_TIME.min(self.timeout.saturating_sub(began.elapsed()) / 2);
-        let mut excerpt = Vec::new();
-        let _ = tokio::time::timeout(left, drain(&mut response, self.statuses.excerpt(), &mut excerpt)).await;
-        self.statuses.outcome(response.status(), response.headers(), &excerpt)
+        let left = DRAIN_TIME.min(left / 2);
+        let _ = tokio::time::timeout(left, drain(&mut response, self.statuses.excerpt(), &mut kept)).await;
+        self.statuses.outcome(response.status(), response.headers(), &kept)
     }
 
     fn timeout(&self) -> Duration {
@@ -170,15 +179,25 @@ fn set_content_type(headers: &mut HeaderMap, content_type: &str) {
     }
 }
 
-/// Reads what is left of a response, up to a bound, and keeps its beginning.
-async fn drain(response: &mut Response, keep: usize, excerpt: &mut Vec<u8>) {
+/// An answer that somebody waits for, and that ends too late or not at all.
+#[derive(Debug, thiserror::Error)]
+#[error("it is longer than {LONGEST_ANSWER} bytes, or did not end in time")]
+struct Unfinished;
+
+/// Reads what is left of a response, up to a bound, and keeps its beginning. Whether
+/// that was all.
+async fn drain(response: &mut Response, keep: usize, kept: &mut Vec<u8>) -> bool {
     let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let left = keep.saturating_sub(excerpt.len()).min(chunk.len());
-        excerpt.extend_from_slice(&chunk[..left]);
+    loop {
+        let chunk = match response.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            end => return end.is_ok(),
+        };
+        let left = keep.saturating_sub(kept.len()).min(chunk.len());
+        kept.extend_from_slice(&chunk[..left]);
         read += chunk.len();
         if read > DRAIN_BYTES {
-            return;
+            return false;
         }
     }
 }

@@ -55,6 +55,13 @@ impl Statuses {
         self.excerpt
     }
 
+    /// Whether this status says that it is done.
+    pub(crate) fn is_done(&self, status: StatusCode) -> bool {
+        let StatusSettings { done, again, permanent } = &self.settings;
+        let code = status.as_u16();
+        done.contains(&code) || (status.is_success() && !permanent.contains(&code) && !again.contains(&code))
+    }
+
     /// What an answer means, and what is kept of it if it is a failure.
     pub(crate) fn outcome(
         &self,
@@ -63,11 +70,10 @@ impl Statuses {
         excerpt: &[u8],
     ) -> Result<Done, DispatchError> {
         let code = status.as_u16();
-        let StatusSettings { done, again, permanent } = &self.settings;
-        let is_done = done.contains(&code);
+        let StatusSettings { again, permanent, .. } = &self.settings;
         let is_permanent = permanent.contains(&code);
         let is_other = is_permanent || again.contains(&code);
-        if is_done || (status.is_success() && !is_other) {
+        if self.is_done(status) {
             return Ok(Done { status: Some(code) });
         }
         let source = if excerpt.is_empty() {

@@ -53,38 +53,41 @@ impl Template {
         let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
         let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
         let mut text = Bounded(Vec::new());
-        let context =
-            minijinja::context! { event => event.event.clone(), enriched => event.enriched.clone() };
+        let context = minijinja::context! { event => event.event.clone(), enriched => event.enriched.clone(), outcome => event.outcome.clone() };
         template.render_captured_to(context, &mut text).map_err(|error| permanent(&error))?;
         String::from_utf8(text.0).map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
     }
 }
 
 /// What templates see: `event`, with all fields of its body, see [`Event::view`]; and
-/// `enriched`, what Fluent's API said of it, where the route asks.
+/// `enriched`, what Fluent's API said of it, where the route asks; and `outcome` of a
+/// delivery (`status`, `answer`, `reason`), for who is told of one.
 #[derive(Clone, Debug)]
 pub struct View {
     event: Value,
     enriched: Value,
+    outcome: Value,
 }
 
 impl View {
     /// Refuses an event whose JSON is nested too deep to look into.
     pub fn of(event: &Event) -> Result<Self, DispatchError> {
         let view = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
-        Ok(Self { event: Value::from(Serde(view)), enriched: Value::UNDEFINED })
+        Ok(Self { event: Value::from(Serde(view)), enriched: Value::UNDEFINED, outcome: Value::UNDEFINED })
     }
 
     /// The same with what was asked about it.
     pub fn of_attempt(event: &Event, cx: &Context) -> Result<Self, DispatchError> {
         let view = Self::of(event)?;
         let enriched = cx.enriched.as_ref().map(|enriched| Value::from(Serde(enriched)));
-        Ok(Self { enriched: enriched.unwrap_or(Value::UNDEFINED), ..view })
+        let outcome = cx.told.as_ref().map(|told| Value::from(Serde(told)));
+        let (enriched, outcome) = (enriched.unwrap_or(Value::UNDEFINED), outcome.unwrap_or(Value::UNDEFINED));
+        Ok(Self { enriched, outcome, ..view })
     }
 
     /// Of nothing, for where no template asks.
     pub fn none() -> Self {
-        Self { event: Value::UNDEFINED, enriched: Value::UNDEFINED }
+        Self { event: Value::UNDEFINED, enriched: Value::UNDEFINED, outcome: Value::UNDEFINED }
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Calls, Role};
+use crate::outcome::{Keep, Told};
 
 /// What a dispatcher is told about the attempt it is making.
 #[derive(Clone, Debug)]
@@ -32,6 +33,11 @@ pub struct Context {
     pub trace: Option<TraceParent>,
     /// What the route asked Fluent's API about the event: the answer's `data`.
     pub enriched: Option<Arc<Value>>,
+    /// Of whoever is told of another delivery (`on-success`, `on-dead-letter`): what
+    /// became of it.
+    pub told: Option<Arc<Told>>,
+    /// Where the answer goes, if somebody is told of it.
+    pub keep: Option<Keep>,
     /// Records the requests that are made.
     pub calls: Option<Arc<dyn Calls>>,
     /// Fires when the service is out of patience; give up promptly.
@@ -52,8 +58,23 @@ impl Context {
             timeout,
             trace: None,
             enriched: None,
+            told: None,
+            keep: None,
             calls: None,
             cancelled: CancellationToken::new(),
+        }
+    }
+
+    /// Whether somebody is told of the destination's answer: then read it whole, to
+    /// [`LONGEST_ANSWER`](crate::LONGEST_ANSWER).
+    pub fn wants_answer(&self) -> bool {
+        self.keep.is_some()
+    }
+
+    /// The destination's answer, for whoever is told of it.
+    pub fn answered(&self, answer: &[u8]) {
+        if let Some(keep) = &self.keep {
+            keep.put(answer);
         }
     }
 

@@ -14,12 +14,14 @@ mod call;
 mod context;
 mod dispatcher;
 mod error;
+mod outcome;
 mod registry;
 
 pub use crate::call::{Attributes, Call, Calls, Recorded, Role, Said};
 pub use crate::context::{Context, OpenContext, Shared};
 pub use crate::dispatcher::{Dispatcher, Done};
 pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};
+pub use crate::outcome::{Keep, LONGEST_ANSWER, Told};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
 
 // What an implementer needs to name.

@@ -1,12 +1,11 @@
 //! One attempt: run the dispatcher within its bounds, decide, settle.
 
-use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Excerpt};
+use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Keep, Told};
 use enrichment::{Asked, Enrichment};
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
@@ -16,9 +15,11 @@ use telemetry::{Chain, Span, metrics};
 use tokio::time::{sleep, timeout};
 
 use crate::breaker::{Begun, Breaker};
+use crate::explain::{Reader, explain, record};
 use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
+use crate::then::{Then, tell};
 use crate::watch::{self, About, Watch};
 
 /// How often, and how soon, to try again to settle. After that the delivery
@@ -35,6 +36,7 @@ pub(crate) struct Attempting {
     pub(crate) settings: RouteSettings,
     pub(crate) dispatcher: AnyDispatcher,
     pub(crate) enrichment: Option<Enrichment>,
+    pub(crate) then: Then,
     pub(crate) gate: Gate,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -58,21 +60,22 @@ impl Attempting {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let span = watch.attempt();
         let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
-        let waited = since(delivery.first_attempt_at, started_at);
-        let attempt = pin!(self.prepared(&event, cx, waited));
+        let (first, number) = (delivery.first_attempt_at, delivery.attempt);
+        let now = || self.circumstances(first, number);
+        let attempt = pin!(self.whole(&event, cx, now));
         let ended = tokio::select! {
             biased;
             ended = run(attempt, &mut delivery.ticket, &mut pass, deaths) => ended,
             () = self.patience.cancelled() => None,
         };
         // Lost or interrupted: dropping the delivery gives it back.
-        let Some(ended) = ended else { return };
+        let Some((ended, at)) = ended else { return };
         match ended.is_failure() {
             Some(failed) => begun.ended(failed),
             None => drop(begun),
         }
         let attempt = record(&ended, started_at, began.elapsed());
-        self.settle(delivery, watch, span, &ended, attempt).await;
+        self.settle(delivery, watch, span, (&ended, at), attempt).await;
         // A suspect is cleared by its settlement, not before.
         drop(pass);
     }
@@ -89,17 +92,75 @@ impl Attempting {
         cx
     }
 
-    /// Asks Fluent first, where the route wants to know more. That has bounds of its own.
-    async fn prepared(&self, event: &Event, mut cx: Context, waited: Duration) -> Ended {
-        if let Some(enrichment) = &self.enrichment {
-            match AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await {
-                Ok(Ok(Asked::Deliver(enriched))) => cx.enriched = enriched,
-                Ok(Ok(Asked::Skip)) => return Ended::Skipped,
-                Ok(Err(error)) => return Ended::NotAsked(error),
-                Err(_) => return Ended::Panicked,
+    fn circumstances(&self, first_attempt_at: Timestamp, attempt: u32) -> Circumstances {
+        let elapsed = since(first_attempt_at, self.clock.now());
+        Circumstances { attempt, elapsed, chance: fastrand::f64() }
+    }
+
+    /// Asks Fluent first, where the route wants to know more, and tells afterwards, where
+    /// somebody is to be told. Both have bounds of their own. With it, what its verdict
+    /// rests on.
+    async fn whole(
+        &self,
+        event: &Event,
+        mut cx: Context,
+        now: impl Fn() -> Circumstances,
+    ) -> (Ended, Circumstances) {
+        cx.keep = self.then.on_success.is_some().then(Keep::default);
+        let ended = match self.ask(event, &mut cx, now().elapsed).await {
+            Some(ended) => ended,
+            None => self.bounded(event, &cx).await,
+        };
+        match (ended, &self.then.on_success) {
+            (Ended::Answered(Ok(done)), Some(whom)) => (self.told(whom, event, &cx, done).await, now()),
+            (ended, _) => {
+                let at = now();
+                self.given_up(event, &cx, at, &ended).await;
+                (ended, at)
             }
         }
-        self.bounded(event, &cx).await
+    }
+
+    /// What ends the attempt before it began: what Fluent said, or did not say.
+    async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<Ended> {
+        let enrichment = self.enrichment.as_ref()?;
+        match AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await {
+            Ok(Ok(Asked::Deliver(enriched))) => {
+                cx.enriched = enriched;
+                None
+            }
+            Ok(Ok(Asked::Skip)) => Some(Ended::Skipped),
+            Ok(Err(error)) => Some(Ended::NotAsked(error)),
+            Err(_) => Some(Ended::Panicked),
+        }
+    }
+
+    async fn told(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
+        let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
+        let telling = tell(whom, event, cx, Told::done(done.status, &answer));
+        match AssertUnwindSafe(telling).catch_unwind().await {
+            Ok(Ok(())) => Ended::Answered(Ok(done)),
+            Ok(Err(error)) => Ended::NotTold(error),
+            Err(_) => Ended::Panicked,
+        }
+    }
+
+    /// Tells of what will be a dead letter, for as long as that is tried. The letter is
+    /// written in any case: it is what a person works off.
+    async fn given_up(&self, event: &Event, cx: &Context, at: Circumstances, ended: &Ended) {
+        let Some(whom) = &self.then.on_dead_letter else { return };
+        let Verdict::Dead(reason) = verdict(ended, at, &self.settings.retry) else { return };
+        let telling = tell(whom, event, cx, Told::given_up(reason.as_str()));
+        let (id, route) = (event.id(), &self.settings.name);
+        match AssertUnwindSafe(telling).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(event.id = %id, route, error = %Chain(&error), "nobody was told of a dead letter");
+            }
+            Err(_) => {
+                tracing::error!(event.id = %id, route, "nobody was told of a dead letter: who is told panicked")
+            }
+        }
     }
 
     /// Runs the dispatcher; its panics and its silence end with the attempt.
@@ -112,13 +173,15 @@ impl Attempting {
         }
     }
 
-    async fn settle(&self, delivery: Delivery, watch: Watch, span: Span, ended: &Ended, attempt: Attempt) {
+    async fn settle(
+        &self,
+        delivery: Delivery,
+        watch: Watch,
+        span: Span,
+        (ended, at): (&Ended, Circumstances),
+        attempt: Attempt,
+    ) {
         let now = self.clock.now();
-        let at = Circumstances {
-            attempt: delivery.attempt,
-            elapsed: since(delivery.first_attempt_at, now),
-            chance: fastrand::f64(),
-        };
         let verdict = verdict(ended, at, &self.settings.retry);
         self.log(&delivery, &watch, ended, verdict, attempt.took);
         watch::attempted(span, &self.settings.dispatcher, delivery.attempt, &attempt, verdict);
@@ -166,12 +229,12 @@ impl Attempting {
 /// Runs an attempt. One that runs alone does so for a while only: what kills the
 /// process mostly does it soon, and what hangs must not hold up every route. What
 /// died too often stays alone to its end.
-async fn run(
-    mut attempt: Pin<&mut impl Future<Output = Ended>>,
+async fn run<T>(
+    mut attempt: Pin<&mut impl Future<Output = T>>,
     ticket: &mut Ticket,
     pass: &mut Pass,
     deaths: u32,
-) -> Option<Ended> {
+) -> Option<T> {
     if pass.is_alone() && !is_certain(deaths) {
         match hold(ticket, timeout(ALONE_FOR, attempt.as_mut())).await? {
             Ok(ended) => return Some(ended),
@@ -200,54 +263,7 @@ pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &s
     metrics::UNSETTLED.add(1, [route.to_owned().into()]);
 }
 
-/// What a destination said may be anybody's data.
-fn without_excerpt(error: &DispatchError) -> String {
-    let whole = Chain(error).to_string();
-    let mut cause = error.source();
-    while let Some(found) = cause {
-        if let Some(Excerpt(said)) = found.downcast_ref() {
-            let before = whole.strip_suffix(said.as_str()).unwrap_or("the destination refused it");
-            return before.trim_end_matches(": ").to_owned();
-        }
-        cause = found.source();
-    }
-    whole
-}
-
 fn since(then: Timestamp, now: Timestamp) -> Duration {
     // A clock that was set back must not look like a long time.
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
-}
-
-fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
-    let (outcome, status) = match ended {
-        Ended::Answered(Ok(Done { status })) => (Outcome::Done, *status),
-        Ended::Skipped => (Outcome::Done, None),
-        Ended::NotAsked(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
-        Ended::NotAsked(_) => (Outcome::Transient, None),
-        Ended::Answered(Err(error @ DispatchError::Permanent { .. })) => (Outcome::Permanent, error.status()),
-        Ended::Answered(Err(error)) => (Outcome::Transient, error.status()),
-        Ended::TimedOut => (Outcome::TimedOut, None),
-        Ended::Panicked => (Outcome::Panicked, None),
-    };
-    Attempt { started_at, took, outcome, status, detail: explain(ended, Reader::History) }
-}
-
-/// Who reads an explanation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    Log,
-    History,
-}
-
-fn explain(ended: &Ended, reader: Reader) -> Option<String> {
-    match ended {
-        Ended::Answered(Ok(_)) => None,
-        Ended::Skipped => Some("skipped: its entity has moved on".to_owned()),
-        Ended::NotAsked(error) => Some(Chain(error).to_string()),
-        Ended::Answered(Err(error)) if reader == Reader::Log => Some(without_excerpt(error)),
-        Ended::Answered(Err(error)) => Some(Chain(error).to_string()),
-        Ended::TimedOut => Some("no answer before the deadline".to_owned()),
-        Ended::Panicked => Some("the dispatcher panicked".to_owned()),
-    }
 }

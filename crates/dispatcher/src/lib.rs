@@ -18,6 +18,7 @@ mod attempt;
 mod board;
 mod breaker;
 mod capacity;
+mod explain;
 mod gate;
 mod hold;
 mod pace;
@@ -26,6 +27,7 @@ mod route;
 mod selection;
 mod sharing;
 mod stage;
+mod then;
 mod unrouted;
 mod watch;
 
@@ -50,6 +52,7 @@ pub use crate::stage::{main, registry};
 
 use crate::board::Board;
 use crate::gate::Gate;
+use crate::then::Then;
 
 /// How long a delivery may be held without a sign of progress. Attempts say
 /// that they are alive three times as often.
@@ -78,6 +81,7 @@ pub struct Opened {
     pub dispatcher: AnyDispatcher,
     /// Asks Fluent about them first, if the route wants it.
     pub enrichment: Option<Enrichment>,
+    then: Then,
 }
 
 /// Opens what every selected route delivers with, and says what its settings name
@@ -95,7 +99,16 @@ pub async fn open_dispatchers(
         let cx = OpenContext::new(&*route.name, folder).sharing(shared);
         let enrichment = Enrichment::open(route.enrich.as_ref(), route.confirm, &cx).map_err(not_opened)?;
         let dispatcher = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
-        opened.push(Opened { dispatcher: dispatcher.map_err(|error| not_opened(error.into()))?, enrichment });
+        let dispatcher = dispatcher.map_err(|error| not_opened(error.into()))?;
+        let mut then = Then::default();
+        for (told, listed) in
+            [(&mut then.on_success, &route.on_success), (&mut then.on_dead_letter, &route.on_dead_letter)]
+        {
+            let Some(listed) = listed else { continue };
+            let opened = registry.open(&listed.dispatcher, listed.table.clone(), &cx).await;
+            *told = Some(opened.map_err(|error| not_opened(error.into()))?);
+        }
+        opened.push(Opened { dispatcher, enrichment, then });
     }
     Ok(opened)
 }

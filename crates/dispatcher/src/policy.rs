@@ -17,6 +17,8 @@ pub enum Ended {
     Answered(Result<Done, DispatchError>),
     /// It was not asked: what the route wants to know of Fluent first is not there.
     NotAsked(DispatchError),
+    /// It has the event, but who is to be told of that was not.
+    NotTold(DispatchError),
     /// It was not asked: the event's entity has moved on, and the route wants no such event.
     Skipped,
     /// It did not answer before its deadline.
@@ -30,7 +32,7 @@ impl Ended {
     /// never take an event is well.
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
-            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) => Some(false),
+            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotTold(_) => Some(false),
             Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped => {
                 None
             }
@@ -56,7 +58,8 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
     match ended {
         Ended::Answered(Ok(_)) | Ended::Skipped => Verdict::Done,
         Ended::Answered(Err(DispatchError::Permanent { .. }))
-        | Ended::NotAsked(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
+        | Ended::NotAsked(DispatchError::Permanent { .. })
+        | Ended::NotTold(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
         // Not the destination's failure: only the time runs out.
         Ended::Answered(Err(DispatchError::Interrupted { .. })) if at.elapsed < retry.budget.0 => {
             again(at, retry, Duration::ZERO)

@@ -31,7 +31,7 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) {
     let OpenRoute { settings, opened, mut consumer } = route;
-    let Opened { dispatcher, enrichment } = opened;
+    let Opened { dispatcher, enrichment, then } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
     let mut capacity = Capacity::new(dispatcher.capacity(), concurrency);
@@ -43,6 +43,7 @@ pub(crate) async fn run(
         settings,
         dispatcher: dispatcher.clone(),
         enrichment,
+        then: then.clone(),
         gate,
         breaker,
         clock,
@@ -79,6 +80,7 @@ pub(crate) async fn run(
     let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
     let _ = free.acquire_many(all).await;
     dispatcher.close().await;
+    then.close().await;
 }
 
 /// Waits for one place and takes what else is free.

@@ -42,7 +42,7 @@ pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSet
 pub use crate::operator_settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};
 pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
-pub use crate::routes::{RetrySettings, RouteSettings, Routes};
+pub use crate::routes::{RetrySettings, RouteSettings, Routes, ThenSettings};
 pub use crate::schema::schema;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};
 pub use crate::telemetry_settings::{

@@ -7,7 +7,7 @@ use event_model::Environment;
 use queue::{Condition, Start, Terms, UNROUTED};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::SettingsError;
 use crate::fluent_settings::{Confirm, EnrichSettings};
@@ -53,6 +53,28 @@ pub struct RouteSettings {
     pub dispatcher: String,
     /// The dispatcher's own table.
     pub table: Value,
+    /// Who is told of an event that was delivered, with the destination's answer.
+    pub on_success: Option<ThenSettings>,
+    /// Who is told of an event that was given up.
+    pub on_dead_letter: Option<ThenSettings>,
+}
+
+/// `on-success:` or `on-dead-letter:` of a route: a dispatcher that is told what became
+/// of each event.
+#[derive(Clone, Debug)]
+pub struct ThenSettings {
+    /// Its kind.
+    pub dispatcher: String,
+    /// Its table.
+    pub table: Value,
+}
+
+/// The same as it is written, without its table.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ThenListed {
+    /// Who is told; its settings are in a table of this name.
+    dispatcher: String,
 }
 
 /// `retry:` of a route.
@@ -109,6 +131,15 @@ pub(crate) struct Listed {
     enrich: Option<EnrichSettings>,
     /// `fluent`: only what Fluent's API confirms is delivered.
     confirm: Option<Confirm>,
+    /// A dispatcher that is told of an event that was delivered, and of what the
+    /// destination answered: `fluent`, for one.
+    #[serde(rename = "on-success")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    on_success: Option<Value>,
+    /// The same of an event that was given up.
+    #[serde(rename = "on-dead-letter")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    on_dead_letter: Option<Value>,
 }
 
 fn default_concurrency() -> usize {
@@ -238,8 +269,20 @@ impl Tree {
 
     fn route(&self, path: &[&str], mut value: Value) -> Result<RouteSettings, SettingsError> {
         let table = take_table(&mut value);
-        let Listed { name, matching, dispatcher, concurrency, start, retry, rate, breaker, enrich, confirm } =
-            self.read(path, &value)?;
+        let Listed {
+            on_success,
+            on_dead_letter,
+            name,
+            matching,
+            dispatcher,
+            concurrency,
+            start,
+            retry,
+            rate,
+            breaker,
+            enrich,
+            confirm,
+        } = self.read(path, &value)?;
         let at = |key| [path, &[key]].concat();
         if !is_name(&name) || name == UNROUTED {
             let why = format!("expected 1 to 64 lowercase letters, digits and hyphens, and not `{UNROUTED}`");
@@ -261,6 +304,8 @@ impl Tree {
         if let Some(enrich) = &enrich {
             self.check_enrich(&at("enrich"), enrich)?;
         }
+        let on_success = self.then(&at("on-success"), on_success)?;
+        let on_dead_letter = self.then(&at("on-dead-letter"), on_dead_letter)?;
         let terms = self.terms(&at("match"), matching)?;
         Ok(RouteSettings {
             name,
@@ -274,7 +319,16 @@ impl Tree {
             confirm,
             dispatcher,
             table,
+            on_success,
+            on_dead_letter,
         })
+    }
+
+    fn then(&self, path: &[&str], written: Option<Value>) -> Result<Option<ThenSettings>, SettingsError> {
+        let Some(mut value) = written else { return Ok(None) };
+        let table = take_table(&mut value);
+        let ThenListed { dispatcher } = self.read(path, &value)?;
+        Ok(Some(ThenSettings { dispatcher, table }))
     }
 
     fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {
@@ -323,8 +377,23 @@ impl Tree {
         route: &RouteSettings,
         registry: &Registry,
     ) -> Result<(), SettingsError> {
-        let kind = route.dispatcher.as_str();
-        registry.check(kind, &route.table).map_err(|error| match error {
+        self.check_table(path, &route.dispatcher, &route.table, registry)?;
+        for (key, then) in [("on-success", &route.on_success), ("on-dead-letter", &route.on_dead_letter)] {
+            if let Some(then) = then {
+                self.check_table(&[path, &[key]].concat(), &then.dispatcher, &then.table, registry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_table(
+        &self,
+        path: &[&str],
+        kind: &str,
+        table: &Value,
+        registry: &Registry,
+    ) -> Result<(), SettingsError> {
+        registry.check(kind, table).map_err(|error| match error {
             RegistryError::Settings { path: inner, message } => {
                 self.misfit(&[path, &[kind]].concat(), &inner, &message)
             }

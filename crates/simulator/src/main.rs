@@ -1,6 +1,8 @@
 //! The simulator's commands.
 #![expect(clippy::print_stdout, reason = "a command's output")]
 
+mod serve;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -45,6 +47,8 @@ enum Command {
         #[arg(long, default_value = "connection")]
         retry: RetryArg,
     },
+    /// Answer Fluent's API over a little world of orders; user, password, client and secret are `simulator`
+    Serve(serve::Args),
     /// Write signed requests to a file, for load tests
     Presign {
         #[command(flatten)]
@@ -92,6 +96,7 @@ fn main() -> anyhow::Result<()> {
         Command::Keys { name, bits } => keys(&name, bits),
         Command::Sign { key, body } => sign(&key, &body),
         Command::Send { source, url, retry } => send(&source, &url, retry),
+        Command::Serve(args) => serve::run(&args),
         Command::Presign { source, host, path, out } => write_presigned(&source, &host, &path, &out),
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use axum::http::Response;
 use serde_json::{Value, json};
+use simulator::api::{Fluent, LOGIN, World};
 use simulator::{Events, Shape};
 
 use crate::SANDBOX;
@@ -15,20 +16,27 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/integrat
 
 /// The routes of a sample, but for where their system is.
 fn pipeline(sample: &str, sink: &Sink) -> Pipeline {
+    pipeline_with(sample, sink, "")
+}
+
+/// The same with more of the account: its API.
+fn pipeline_with(sample: &str, sink: &Sink, api: &str) -> Pipeline {
     let text = fs::read_to_string(Path::new(FOLDER).join(sample)).unwrap();
     let mut routes = text.split_once("  routes:\n").unwrap().1.to_owned();
     for host in ["warehouse", "carrier", "erp", "shop", "messages"] {
         routes = routes.replace(&format!("https://{host}.example.com"), &format!("http://{}", sink.address));
     }
-    let mut pipeline = Pipeline::prepare(&routes);
+    let mut pipeline = Pipeline::prepare("    []\n");
+    api.clone_into(&mut pipeline.api);
+    pipeline.write_settings(&routes);
     let folder = pipeline.folder.path();
     for file in fs::read_dir(FOLDER).unwrap().map(|file| file.unwrap().path()) {
-        if file.extension().is_some_and(|extension| extension == "json") {
+        if file.extension().is_some_and(|extension| extension == "json" || extension == "graphql") {
             fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
         }
     }
     fs::create_dir(folder.join("secrets")).unwrap();
-    for name in ["warehouse", "carrier", "erp", "messages", "shop-signing"] {
+    for name in ["warehouse", "carrier", "erp", "messages", "shop-signing", "fluent"] {
         fs::write(folder.join("secrets").join(name), "c2VjcmV0LXNlY3JldC1zZWNyZXQ=").unwrap();
     }
     pipeline.run();
@@ -124,4 +132,35 @@ async fn a_message_provider_is_told_who_may_come_also_by_a_thin_webhook() {
             (&json!("ready-for-pickup"), &name, &Value::Null)
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_is_written_to_from_a_thin_webhook_and_fluent_hears_of_it() {
+    let sink = Sink::answering(|_, _| {
+        let mut response = status(200);
+        *response.body_mut() = axum::body::Body::from(r#"{"messageId": "M-9"}"#);
+        response
+    })
+    .await;
+    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), LOGIN).unwrap();
+    let file = format!("{{ file: {:?} }}", secret.path());
+    let api = format!(
+        ", api: {{ url: \"{}\", username: {LOGIN}, password: {file}, client-id: {LOGIN}, client-secret: {file} }}",
+        fluent.url()
+    );
+    let pipeline = pipeline_with("pickup.yml", &sink, &api);
+    let order = fluent.world().place_order();
+    let webhook = fluent.world().webhook("OrderAwaitingCollection", &order);
+    pipeline.accept(&SANDBOX.sign(webhook).unwrap()).await;
+    until("Fluent hears of it", || fluent.world().posted().len() == 1).await;
+    let mail: Value = serde_json::from_slice(&sink.requests()[0].body).unwrap();
+    assert_eq!((&mail["to"], &mail["name"]), (&json!(order.email), &json!(order.first_name)));
+    assert_eq!(mail["items"][1], json!({"ref": "SKU_BLUE_L", "quantity": 2}));
+    let told = &fluent.world().posted()[0];
+    assert_eq!(
+        (&told["name"], &told["attributes"]["messageId"]),
+        (&json!("CustomerNotified"), &json!("M-9"))
+    );
 }

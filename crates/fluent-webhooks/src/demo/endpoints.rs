@@ -15,6 +15,7 @@ use service::Shutdown;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 
+use super::script::PICKUP;
 use super::story::{Delivered, Story};
 use super::world::{DOWN, World};
 
@@ -97,8 +98,11 @@ async fn answer(
         () if reference.starts_with(REFUSED) => StatusCode::UNPROCESSABLE_ENTITY,
         // Whoever needs a login gets in with one only.
         () if !endpoint.starts_with("shop/") && !is_known(&headers) => StatusCode::UNAUTHORIZED,
+        // A mail without a name to write to is no mail.
+        () if endpoint == PICKUP && !cloud_event["name"].is_string() => StatusCode::BAD_REQUEST,
         () => StatusCode::OK,
     };
+    let answer = if endpoint == PICKUP { r#"{"messageId":"M-1"}"# } else { "" };
     let delivered = Delivered {
         id,
         endpoint,
@@ -108,7 +112,7 @@ async fn answer(
         status: status.as_u16(),
     };
     endpoints.story.delivered(delivered);
-    (status, "")
+    (status, answer)
 }
 
 fn is_known(headers: &HeaderMap) -> bool {

@@ -13,24 +13,28 @@ macro_rules! samples {
     };
 }
 
-const ROUTES: [(&str, &str); 5] =
-    samples!["warehouse.yml", "carrier.yml", "erp.yml", "commerce.yml", "notification.yml"];
+const ROUTES: [(&str, &str); 6] =
+    samples!["warehouse.yml", "carrier.yml", "erp.yml", "commerce.yml", "notification.yml", "pickup.yml"];
 
-const TEMPLATES: [(&str, &str); 6] = samples![
+const TEMPLATES: [(&str, &str); 9] = samples![
     "warehouse.json",
     "carrier-booking.json",
     "carrier-label.json",
     "carrier-manifest.json",
     "erp.json",
     "notification.json",
+    "pickup.graphql",
+    "pickup.json",
+    "pickup-notified.json",
 ];
 
 /// What the samples read from `secrets/`; the last is a key of Standard Webhooks.
-const SECRETS: [(&str, &str); 5] = [
+const SECRETS: [(&str, &str); 6] = [
     ("warehouse", "demo"),
     ("carrier", "demo"),
     ("erp", "demo"),
     ("messages", "demo"),
+    ("fluent", simulator::api::LOGIN),
     ("shop-signing", "whsec_ZGVtbyBkZW1vIGRlbW8gZGVtbyBkZW1v"),
 ];
 
@@ -73,6 +77,6 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let routes = routes(address, address);
         assert!(!routes.contains("example.com"), "{routes}");
-        assert_eq!(routes.matches("    - name: ").count(), 7);
+        assert_eq!(routes.matches("    - name: ").count(), 8);
     }
 }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use service::Shutdown;
+use simulator::api::Fluent;
 use simulator::{Retry, Sender};
 use tokio::time::{sleep, timeout};
 
@@ -55,13 +56,15 @@ async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     introduce(&world);
     let story = Story::begin(Instant::now());
     Endpoints::open(&world, story.clone(), &shutdown).await?;
+    let api = Fluent::open(world.api, world.orders.clone()).await;
+    let _api = api.with_context(|| format!("listening on {} as Fluent's API", world.api))?;
     let mut pipeline = Pipeline::start(&world).await?;
     let play = play(&world, &story, &mut pipeline);
     let sent = tokio::select! {
         sent = play => sent?,
         () = cancelled(&shutdown) => return pipeline.stop().await,
     };
-    let settled = timeout(PATIENCE, until_delivered(&story, &sent));
+    let settled = timeout(PATIENCE, until_delivered(&world, &story, &sent));
     tokio::select! {
         settled = settled => if settled.is_err() { line("not everything was delivered in time") },
         () = cancelled(&shutdown) => return pipeline.stop().await,
@@ -83,6 +86,7 @@ fn introduce(world: &World) {
     line("fluent-webhooks demo: signed webhooks in, deliveries out, and nothing lost on the way.\n");
     line(format!("  keys, settings, queue   {}", world.folder.display()));
     line(format!("  webhooks are sent to    {}", world.webhook_url()));
+    line(format!("  Fluent's API is at      http://{}", world.api));
     line(format!("  endpoints listen at     http://{}", world.endpoints));
     line(format!(
         "  the warehouse at        http://{} is down for the first {} s: longer than Fluent would try",
@@ -113,8 +117,9 @@ async fn play(world: &World, story: &Story, pipeline: &mut Pipeline) -> anyhow::
     Ok(sent)
 }
 
-async fn until_delivered(story: &Story, sent: &[script::Sent]) {
-    while !sent.iter().all(|sent| verdict::is_delivered(story, sent)) {
+async fn until_delivered(world: &World, story: &Story, sent: &[script::Sent]) {
+    let is_told = || verdict::posted(world) >= verdict::enriched(sent);
+    while !(sent.iter().all(|sent| verdict::is_delivered(story, sent)) && is_told()) {
         sleep(Duration::from_millis(100)).await;
     }
 }

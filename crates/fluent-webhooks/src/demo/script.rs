@@ -9,6 +9,7 @@ use super::world::{ACCOUNT, World};
 const SHOP: &str = "shop/hooks/fluent";
 const MESSAGES: &str = "messages/v1/send";
 const WAREHOUSE: &str = "warehouse/api/fulfilments";
+pub(super) const PICKUP: &str = "messages/v1/pickup";
 
 /// What should come of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ impl Sent {
 pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
     let mut author = Author { world, events: Events::new(ACCOUNT, 34, 2026), scenes: Vec::new() };
     author.everyday()?;
+    author.collections()?;
     author.trouble()?;
     author.everyday()?;
     author.strangers()?;
@@ -102,6 +104,25 @@ impl Author<'_> {
         self.delivered("ConsignmentBooked", Shape::List, "carrier/v2/labels")?;
         self.delivered("ManifestClosed", Shape::Thin, "carrier/v2/manifests")?;
         self.delivered("fc.connect.order.webhook.status-update", Shape::Full, SHOP)
+    }
+
+    /// Thin webhooks of orders that Fluent has: the route asks it who to write to, and
+    /// tells it that it was done.
+    fn collections(&mut self) -> anyhow::Result<()> {
+        for _ in 0..2 {
+            let order = self.world.orders.place_order();
+            let signed =
+                self.world.sandbox.sign(self.world.orders.webhook("OrderAwaitingCollection", &order))?;
+            let about = "thin: Fluent's API says who to write to, and hears that it was done";
+            self.add(
+                "OrderAwaitingCollection",
+                &order.entity.reference,
+                about,
+                signed,
+                Outcome::Delivered(PICKUP),
+            );
+        }
+        Ok(())
     }
 
     fn delivered(&mut self, name: &str, shape: Shape, endpoint: &'static str) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use anyhow::bail;
 use queue::{DeadQuery, Stores, UNROUTED};
 
 use super::endpoints::FAILS_TWICE;
-use super::script::{Outcome, Sent};
+use super::script::{Outcome, PICKUP, Sent};
 use super::story::Story;
 use super::world::World;
 use crate::{open, output};
@@ -43,6 +43,20 @@ fn has_arrived(story: &Story, sent: &Sent) -> bool {
     matches!(sent.scene.outcome, Outcome::Delivered(_)) && sent.event_id().is_some_and(arrived)
 }
 
+/// Deliveries whose route asks Fluent's API, and tells it that it was done.
+pub(super) fn enriched(sent: &[Sent]) -> usize {
+    sent.iter().filter(|sent| sent.scene.outcome == Outcome::Delivered(PICKUP)).count()
+}
+
+/// Events that came back to Fluent's workflows, with what the endpoint answered.
+pub(super) fn posted(world: &World) -> usize {
+    let posted = world.orders.posted();
+    posted
+        .iter()
+        .filter(|event| event["name"] == "CustomerNotified" && event["attributes"]["messageId"] == "M-1")
+        .count()
+}
+
 /// Holds what was sent against what arrived and what is kept.
 pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
     let stores = open::stores(&world.config()).await?;
@@ -57,11 +71,15 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
             .filter(|id| !known.contains(&id.as_str()))
             .map(|id| format!("{id} was delivered and never accepted")),
     );
+    let (asked, told) = (enriched(sent), posted(world));
+    if asked != told {
+        problems.push(format!("{told} answers were posted back to Fluent, expected {asked}"));
+    }
     summarize(story, sent);
     let count = |wanted: &dyn Fn(&Sent) -> bool| sent.iter().filter(|sent| wanted(sent)).count();
     let lost = count(&|sent| sent.status() == 200 && !is_delivered(story, sent));
     let counts = format!(
-        "{} sent; {} delivered, {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, {lost} lost",
+        "{} sent; {} delivered ({asked} enriched, {told} answered back), {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, {lost} lost",
         sent.len(),
         count(&|sent| has_arrived(story, sent)),
         count(&Sent::is_duplicate),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use simulator::api::World as Orders;
 use simulator::{Events, KeyPair, Shape};
 
 use super::integrations;
@@ -26,6 +27,10 @@ pub(super) struct World {
     pub(super) health: SocketAddr,
     pub(super) endpoints: SocketAddr,
     pub(super) warehouse: SocketAddr,
+    /// Where Fluent answers its API.
+    pub(super) api: SocketAddr,
+    /// The orders that Fluent has.
+    pub(super) orders: Orders,
     /// The key that the account's webhooks are signed with.
     pub(super) sandbox: KeyPair,
     /// Another environment's: genuine, but not this account's.
@@ -43,13 +48,15 @@ impl World {
         if data.exists() {
             fs::remove_dir_all(&data).with_context(|| format!("clearing {}", data.display()))?;
         }
-        let [webhook, health, endpoints, warehouse] = free_ports()?;
+        let [webhook, health, endpoints, warehouse, api] = free_ports()?;
         let world = Self {
             folder: folder.to_owned(),
             webhook,
             health,
             endpoints,
             warehouse,
+            api,
+            orders: Orders::new(ACCOUNT, 34),
             sandbox: KeyPair::generate(1024)?,
             production: KeyPair::generate(1024)?,
             forger: KeyPair::generate(1024)?,
@@ -85,13 +92,18 @@ impl World {
     }
 
     fn settings(&self) -> String {
-        let Self { webhook, health, endpoints, warehouse, .. } = self;
+        let Self { webhook, health, endpoints, warehouse, api, .. } = self;
+        let login = simulator::api::LOGIN;
         let integrations = integrations::routes(*endpoints, *warehouse);
         format!(
             r#"{MARK}
 fluent-connect:
   accounts:
-    - {{ name: {ACCOUNT}, region: sydney, environment: sandbox, retailers: [34] }}
+    - name: {ACCOUNT}
+      region: sydney
+      environment: sandbox
+      retailers: [34]
+      api: {{ url: "http://{api}", username: {login}, password: {{ file: secrets/fluent }}, client-id: {login}, client-secret: {{ file: secrets/fluent }} }}
   webhook:
     listen: {webhook}
   queue:
@@ -128,12 +140,12 @@ fn refuse_others(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn free_ports() -> anyhow::Result<[SocketAddr; 4]> {
+fn free_ports() -> anyhow::Result<[SocketAddr; 5]> {
     // All held at once, so that they differ; free again when dropped.
-    let held: Vec<TcpListener> = (0..4)
+    let held: Vec<TcpListener> = (0..5)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()
         .context("looking for free ports")?;
     let ports: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    ports.try_into().map_err(|_| anyhow::anyhow!("four ports were asked for"))
+    ports.try_into().map_err(|_| anyhow::anyhow!("five ports were asked for"))
 }

@@ -85,7 +85,7 @@ impl v1::dispatcher_server::Dispatcher for Bare {
         &self,
         _: Request<v1::DispatchRequest>,
     ) -> Result<Response<v1::DispatchResponse>, Status> {
-        Ok(Response::new(v1::DispatchResponse { status: None }))
+        Ok(Response::new(v1::DispatchResponse::default()))
     }
 }
 

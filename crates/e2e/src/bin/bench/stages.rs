@@ -113,6 +113,8 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         breaker: None,
         enrich: None,
         confirm: None,
+        on_success: None,
+        on_dead_letter: None,
         dispatcher: "noop".to_owned(),
         table: serde_json::json!({}),
     }

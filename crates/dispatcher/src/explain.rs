@@ -1,0 +1,60 @@
+//! How an attempt ended, in words: for the history, and for the log.
+
+use std::error::Error;
+use std::time::Duration;
+
+use dispatch::{DispatchError, Done, Excerpt};
+use event_model::Timestamp;
+use queue::{Attempt, Outcome};
+use telemetry::Chain;
+
+use crate::policy::Ended;
+
+pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
+    let (outcome, status) = match ended {
+        Ended::Answered(Ok(Done { status })) => (Outcome::Done, *status),
+        Ended::Skipped => (Outcome::Done, None),
+        Ended::NotAsked(DispatchError::Permanent { .. })
+        | Ended::NotTold(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
+        Ended::NotAsked(_) | Ended::NotTold(_) => (Outcome::Transient, None),
+        Ended::Answered(Err(error @ DispatchError::Permanent { .. })) => (Outcome::Permanent, error.status()),
+        Ended::Answered(Err(error)) => (Outcome::Transient, error.status()),
+        Ended::TimedOut => (Outcome::TimedOut, None),
+        Ended::Panicked => (Outcome::Panicked, None),
+    };
+    Attempt { started_at, took, outcome, status, detail: explain(ended, Reader::History) }
+}
+
+/// Who reads an explanation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Log,
+    History,
+}
+
+pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
+    match ended {
+        Ended::Answered(Ok(_)) => None,
+        Ended::Skipped => Some("skipped: its entity has moved on".to_owned()),
+        Ended::NotAsked(error) => Some(Chain(error).to_string()),
+        Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", Chain(error))),
+        Ended::Answered(Err(error)) if reader == Reader::Log => Some(without_excerpt(error)),
+        Ended::Answered(Err(error)) => Some(Chain(error).to_string()),
+        Ended::TimedOut => Some("no answer before the deadline".to_owned()),
+        Ended::Panicked => Some("the dispatcher panicked".to_owned()),
+    }
+}
+
+/// What a destination said may be anybody's data.
+fn without_excerpt(error: &DispatchError) -> String {
+    let whole = Chain(error).to_string();
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(Excerpt(said)) = found.downcast_ref() {
+            let before = whole.strip_suffix(said.as_str()).unwrap_or("the destination refused it");
+            return before.trim_end_matches(": ").to_owned();
+        }
+        cause = found.source();
+    }
+    whole
+}

@@ -1,0 +1,61 @@
+//! Who is told what became of an event: `on-success`, `on-dead-letter`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch::{AnyDispatcher, Context, DispatchError, Told};
+use event_model::Event;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long telling is tried within the attempt. After that the whole delivery comes
+/// again, with the same idempotency key.
+const WITHIN: Duration = Duration::from_mins(2);
+
+/// Between two tries, unless whoever is told asks for less.
+const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Who is told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Then {
+    pub(crate) on_success: Option<AnyDispatcher>,
+    pub(crate) on_dead_letter: Option<AnyDispatcher>,
+}
+
+impl Then {
+    /// Ends both, when nothing is in flight.
+    pub(crate) async fn close(&self) {
+        for told in [&self.on_success, &self.on_dead_letter].into_iter().flatten() {
+            told.close().await;
+        }
+    }
+}
+
+/// Tells, and tries again for a while what may work soon.
+pub(crate) async fn tell(
+    whom: &AnyDispatcher,
+    event: &Event,
+    cx: &Context,
+    told: Told,
+) -> Result<(), DispatchError> {
+    let mut cx = cx.clone();
+    (cx.told, cx.keep, cx.timeout) = (Some(Arc::new(told)), None, whom.timeout());
+    let (began, mut wait) = (Instant::now(), AGAIN);
+    loop {
+        let answer = timeout(cx.timeout, whom.dispatch(event, &cx)).await;
+        let error = match answer {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(elapsed) => DispatchError::transient("telling of the outcome", elapsed),
+        };
+        if matches!(error, DispatchError::Permanent { .. }) || began.elapsed() + wait >= WITHIN {
+            return Err(error);
+        }
+        let asked = match &error {
+            DispatchError::Transient { retry_after, .. } => retry_after.unwrap_or(wait),
+            _ => wait,
+        };
+        sleep(asked.min(LONGEST_WAIT)).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,83 @@
+//! `fluent-simulator serve`: Fluent's API, with orders that come to be.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use simulator::api::{Fluent, LOGIN, World};
+use simulator::{KeyPair, Retry, Sender};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to answer
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// Fluent's accountId
+    #[arg(long, default_value = "ACME")]
+    account: String,
+    /// The retailer within the account
+    #[arg(long, default_value_t = 34)]
+    retailer: u32,
+    /// How long each answer takes, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    latency: u64,
+    /// At most so many requests a minute; more are told to wait
+    #[arg(long)]
+    rate_limit: Option<usize>,
+    /// How long a token lasts, in seconds
+    #[arg(long, default_value_t = 86_400)]
+    token_lasts: u64,
+    /// Give out tokens that are good for one renewal, as the newer clients of Fluent get
+    #[arg(long)]
+    refresh: bool,
+    /// An order's entity can't be read before so many milliseconds
+    #[arg(long, default_value_t = 0)]
+    invisible_for: u64,
+    /// Place an order so often, in seconds, and send its webhook to --url
+    #[arg(long, requires_all = ["url", "key"])]
+    order_every: Option<u64>,
+    /// The endpoint of webhooks
+    #[arg(long)]
+    url: Option<String>,
+    /// The private key that signs them
+    #[arg(long)]
+    key: Option<PathBuf>,
+    /// Their name
+    #[arg(long, default_value = "OrderAwaitingCollection")]
+    event: String,
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
+    let world = World::new(&args.account, args.retailer);
+    let fluent = Fluent::open(args.listen, world).await;
+    let fluent = fluent.with_context(|| format!("listening on {}", args.listen))?;
+    fluent.behave(|behaviour| {
+        behaviour.latency = Duration::from_millis(args.latency);
+        behaviour.rate_limit = args.rate_limit.map(|most| (most, Duration::from_secs(60)));
+        behaviour.token_lasts = Duration::from_secs(args.token_lasts);
+        behaviour.has_refresh = args.refresh;
+        behaviour.invisible_for = Duration::from_millis(args.invisible_for);
+    });
+    println!("Fluent's API of account {} at {}", args.account, fluent.url());
+    println!("username, password, client-id and client-secret are `{LOGIN}`. Ctrl-C ends it.");
+    tokio::select! {
+        sent = orders(args, &fluent) => sent,
+        ended = tokio::signal::ctrl_c() => ended.context("waiting for Ctrl-C"),
+    }
+}
+
+async fn orders(args: &Args, fluent: &Fluent) -> anyhow::Result<()> {
+    let (Some(every), Some(url), Some(key)) = (args.order_every, &args.url, &args.key) else {
+        return std::future::pending().await;
+    };
+    let (key, sender) = (KeyPair::load(key)?, Sender::new(url, Retry::Connection)?);
+    loop {
+        tokio::time::sleep(Duration::from_secs(every)).await;
+        let order = fluent.world().place_order();
+        let sent = sender.send(&key.sign(fluent.world().webhook(&args.event, &order))?).await;
+        let answer = sent.answer.map_or("no answer".to_owned(), |answer| answer.status.to_string());
+        println!("{:<24} {:<12} {answer}", args.event, order.entity.reference);
+    }
+}
