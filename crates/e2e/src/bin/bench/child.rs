@@ -58,8 +58,13 @@ impl Subject {
         Self::start(&args)
     }
 
-    /// Spans that it has dropped.
-    pub(crate) fn dropped(&mut self) -> anyhow::Result<f64> {
+    /// A Fluent with so many orders.
+    pub(crate) fn api(orders: usize) -> anyhow::Result<Self> {
+        Self::start(&["api".as_ref(), orders.to_string().as_ref()])
+    }
+
+    /// The number that it counts: spans that it has dropped, queries that it has answered.
+    pub(crate) fn ask(&mut self) -> anyhow::Result<f64> {
         writeln!(self.input)?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;

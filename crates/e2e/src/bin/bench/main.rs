@@ -10,6 +10,7 @@
 mod child;
 mod cpu;
 mod floors;
+mod fluent;
 mod history;
 mod inputs;
 mod load;
@@ -52,6 +53,9 @@ struct Args {
     /// Only what it costs to be watched
     #[arg(long, conflicts_with_all = ["cluster", "remote"])]
     telemetry: bool,
+    /// Only what asks Fluent's API
+    #[arg(long, conflicts_with_all = ["cluster", "remote", "telemetry"])]
+    fluent: bool,
     /// Only this part of the cluster's rows
     #[arg(long, value_enum, requires = "cluster")]
     only: Option<nats::Part>,
@@ -81,6 +85,9 @@ enum Subject {
         #[command(flatten)]
         watched: Watched,
     },
+    /// A Fluent with so many orders
+    #[command(hide = true)]
+    Api { orders: usize },
     /// An OTLP receiver that takes so long over each export
     #[command(hide = true)]
     Collector { delay_ms: u64 },
@@ -96,13 +103,15 @@ fn main() -> anyhow::Result<()> {
         }
         Some(Subject::WatchedGateway(gateway)) => subjects::watched_gateway(gateway),
         Some(Subject::WorkOff { count, watched }) => watched::work_off(count, watched),
+        Some(Subject::Api { orders }) => fluent::api(orders),
         Some(Subject::Collector { delay_ms }) => watched::collector(delay_ms),
         None => {
-            let report = match (args.cluster, args.remote, args.telemetry) {
-                (true, ..) => nats::measure(args.quick, args.only)?,
-                (_, true, _) => only_remote(args.quick)?,
-                (.., true) => only_telemetry(args.quick)?,
-                _ => measure(args.quick)?,
+            let report = match () {
+                () if args.cluster => nats::measure(args.quick, args.only)?,
+                () if args.remote => only_remote(args.quick)?,
+                () if args.telemetry => only_telemetry(args.quick)?,
+                () if args.fluent => only_fluent(args.quick)?,
+                () => measure(args.quick)?,
             };
             if args.json { report.print_json() } else { report.print() }
         }
@@ -121,6 +130,13 @@ fn only_remote(quick: bool) -> anyhow::Result<Report> {
 fn only_telemetry(quick: bool) -> anyhow::Result<Report> {
     let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
     watched::measure(&mut report, &Inputs::make(scale)?, 100_000 / scale)?;
+    Ok(report)
+}
+
+fn only_fluent(quick: bool) -> anyhow::Result<Report> {
+    let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
+    let pull = report.add("floor: bare pull consumer", floors::pull(200_000 / scale)?);
+    fluent::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
     Ok(report)
 }
 
@@ -155,6 +171,7 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     report.add("dispatcher, no-op, working off a backlog", noop);
     routes::measure(&mut report, pull.cpu_us, scale)?;
     remote::measure(&mut report, scale)?;
+    fluent::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
     watched::measure(&mut report, &inputs, backlog / 2)?;
     history::embedded(&mut report, 1_000_000 / scale)?;
     for row in memory::rows(1_000_000 / scale)? {

@@ -127,22 +127,26 @@ pub(crate) async fn work_off(
     registry: &Registry,
     count: usize,
 ) -> anyhow::Result<Row> {
+    work_off_in(Path::new("."), &Shared::default(), queues, routes, registry, count).await
+}
+
+/// The same with settings in this folder, and with what dispatchers share.
+pub(crate) async fn work_off_in(
+    folder: &Path,
+    shared: &Shared,
+    queues: &[Arc<dyn EventQueue>],
+    routes: Vec<RouteSettings>,
+    registry: &Registry,
+    count: usize,
+) -> anyhow::Result<Row> {
     let routes = Routes(routes);
     let shutdown = Shutdown::manual(Duration::from_secs(30));
     let wanted = DELIVERED.load(Ordering::Relaxed) + count;
     let (began, before) = (Instant::now(), cpu::own());
     for queue in queues {
         let (everything, clock) = (Selection::everything(), Arc::new(SystemClock));
-        let opened = dispatcher::open(
-            &routes,
-            &everything,
-            Path::new("."),
-            &Shared::default(),
-            registry,
-            &**queue,
-            clock,
-        )
-        .await?;
+        let opened =
+            dispatcher::open(&routes, &everything, folder, shared, registry, &**queue, clock).await?;
         opened.start(&shutdown);
     }
     while DELIVERED.load(Ordering::Relaxed) < wanted {

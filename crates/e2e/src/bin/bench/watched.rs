@@ -153,7 +153,7 @@ fn load_gateway(inputs: &Inputs, way: &Way) -> anyhow::Result<Row> {
     let mut subject = Subject::gateway(folder.path(), &inputs.rsa1024.public, &way.args())?;
     let row = subject.load(&inputs.rsa1024.requests, false)?;
     let memory = Some(crate::cpu::resident(subject.id())?);
-    Ok(Row { memory, dropped: Some(subject.dropped()?), ..row })
+    Ok(Row { memory, dropped: Some(subject.ask()?), ..row })
 }
 
 fn run_dispatcher(backlog: usize, way: &Way) -> anyhow::Result<Row> {

@@ -1,0 +1,131 @@
+//! Deliveries that ask Fluent's API first, and what is saved where many are about one
+//! order.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use dispatch::{Registry, Shared};
+use event_model::{
+    Account, Accounts as Listed, Algorithm, Environment, Event, Evidence, Headers, Inbound, KeyName,
+    Timestamp, Verified,
+};
+use fluent_api::{Accounts, Client, Credentials, Limits, Options};
+use queue::EventQueue;
+use queue_embedded::Embedded;
+use settings::{EnrichSettings, RouteSettings, Time};
+use simulator::api::{Fluent, LOGIN, World};
+
+use crate::child::Subject;
+use crate::report::{Report, Row};
+use crate::stages::{self, Noop};
+
+const QUERY: &str =
+    "query ($id: ID!) { orderById(id: $id) { ref status customer { firstName primaryEmail } } }";
+
+/// Events about one order in a burst.
+const BURST: usize = 20;
+
+/// A Fluent with so many orders, which says how many queries it has answered whenever it
+/// is asked.
+pub(crate) fn api(orders: usize) -> anyhow::Result<()> {
+    stages::runtime()?.block_on(async {
+        let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), world(orders)).await?;
+        println!("{}", fluent.url().trim_start_matches("http://"));
+        std::thread::spawn(move || {
+            for _ in std::io::stdin().lines() {
+                println!("{}", fluent.calls().queries);
+            }
+        });
+        std::future::pending().await
+    })
+}
+
+/// The same world in every process: its ids are counted.
+fn world(orders: usize) -> World {
+    let world = World::new("ACME", 34);
+    for _ in 0..orders {
+        world.place_order();
+    }
+    world
+}
+
+/// The rows; `floor_us` is a bare pull.
+pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyhow::Result<()> {
+    let (row, queries) = enriched(count, 1)?;
+    report.add("dispatcher, each event asks Fluent's API", row.of_floor(floor_us));
+    report.said(format!("queries for {count} events of {count} orders: {queries}"));
+    let (row, queries) = enriched(count, BURST)?;
+    report.add("dispatcher, bursts of 20 about one order", row.of_floor(floor_us));
+    let orders = count / BURST;
+    report.said(format!("queries for {count} events of {orders} orders, in bursts: {queries}"));
+    Ok(())
+}
+
+/// So many events, so many of them about each order.
+fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
+    let mut api = Subject::api(count / each)?;
+    let folder = tempfile::tempdir_in(stages::disk()?)?;
+    std::fs::write(folder.path().join("order.graphql"), QUERY)?;
+    let shared = Shared::default().with(accounts(&format!("http://{}", api.address()))?);
+    let row = stages::runtime()?.block_on(async {
+        let queue = Arc::new(Embedded::open(
+            queue_embedded::Options::new(folder.path().join("queue.db")),
+            Arc::new(event_model::SystemClock),
+        )?);
+        for some in events(count / each, each).chunks(512) {
+            let all = some.iter().map(|event| queue.publish(event.clone()));
+            futures::future::try_join_all(all).await?;
+        }
+        let registry = Registry::new().with::<Noop>();
+        let queues = [Arc::clone(&queue) as Arc<dyn EventQueue>];
+        let row =
+            stages::work_off_in(folder.path(), &shared, &queues, vec![route()], &registry, count).await?;
+        queue.close().await;
+        anyhow::Ok(row)
+    })?;
+    Ok((row, api.ask()?))
+}
+
+fn route() -> RouteSettings {
+    let variables = [("id".to_owned(), "{{ event.entityId }}".to_owned())].into();
+    let patience = Time(std::time::Duration::from_secs(60));
+    let enrich = EnrichSettings { query: "order.graphql".into(), variables, patience, guard: None };
+    RouteSettings { enrich: Some(enrich), concurrency: 64, ..stages::route("enriched") }
+}
+
+fn accounts(base: &str) -> anyhow::Result<Accounts> {
+    let credentials = Credentials {
+        username: LOGIN.to_owned(),
+        password: Arc::new(|| Ok(LOGIN.to_owned())),
+        client_id: LOGIN.to_owned(),
+        client_secret: Arc::new(|| Ok(LOGIN.to_owned())),
+    };
+    // As much as it takes: Fluent's own limits are not what is measured.
+    let per_second = NonZeroU32::new(1_000_000).unwrap_or(NonZeroU32::MIN);
+    let limits = Limits { at_once: 64, per_second, ..Limits::default() };
+    let client = Client::new(Options { base: base.parse()?, credentials, limits })?;
+    Ok(Accounts::default().with("ACME", "sandbox", client))
+}
+
+/// As they come in: all events of an order one after another.
+fn events(orders: usize, each: usize) -> Vec<Event> {
+    let world = World::new("ACME", 34);
+    let key = Arc::new(KeyName::new("sydney", Environment::Sandbox));
+    let listed = Listed::new([Account { name: "ACME".to_owned(), key: (*key).clone(), retailers: None }]);
+    let mut events = Vec::new();
+    for _ in 0..orders {
+        let order = world.place_order();
+        for number in 0..each {
+            let body = world.webhook(&format!("Order{number}"), &order).into();
+            let inbound = Inbound { body, headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
+            let evidence = Evidence {
+                algorithm: Algorithm::Sha512,
+                key: Arc::clone(&key),
+                signature: "AAAA".repeat(43),
+            };
+            // A benchmark states what it wants to be believed.
+            events.extend(Event::admit(Verified::assert(inbound, evidence), &listed, None).ok());
+        }
+    }
+    events
+}
