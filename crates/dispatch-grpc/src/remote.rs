@@ -126,7 +126,7 @@ async fn ask(
     cx: &Context,
     trace: Option<TraceParent>,
     authorization: Option<MetadataValue<Ascii>>,
-) -> Result<Option<u16>, Status> {
+) -> Result<(Option<u16>, Vec<u8>), Status> {
     let mut client = DispatcherClient::new(call.channel()).max_encoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(request(event, cx, trace));
     request.set_timeout(cx.timeout);
@@ -137,7 +137,7 @@ async fn ask(
         request.metadata_mut().insert("traceparent", trace);
     }
     let answer = client.dispatch(request).await?.into_inner();
-    Ok(answer.status.and_then(|status| u16::try_from(status).ok()))
+    Ok((answer.status.and_then(|status| u16::try_from(status).ok()), answer.answer))
 }
 
 /// Whether the other side did not answer, but the connection.

@@ -406,7 +406,7 @@ impl Tree {
 fn take_table(route: &mut Value) -> Value {
     let kind = route.get("dispatcher").and_then(Value::as_str).map(str::to_owned);
     let table = kind.and_then(|kind| route.as_object_mut()?.remove(&kind));
-    table.filter(|table| !table.is_null()).unwrap_or_else(|| Value::Object(serde_json::Map::default()))
+    table.filter(|table| !table.is_null()).unwrap_or_else(|| Value::Object(Map::default()))
 }
 
 fn is_name(name: &str) -> bool {

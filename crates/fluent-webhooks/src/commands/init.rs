@@ -91,7 +91,7 @@ mod tests {
         // The first is read beside `schema`, the second below.
         assert_eq!(
             files(""),
-            ["application.schema.json", "application.yml", "cluster", "integrations", "nats"]
+            ["application.schema.json", "application.yml", "cluster", "integrations", "nats", "observe"]
         );
         // Read below; the load balancer's by the load balancer.
         assert_eq!(
@@ -100,6 +100,11 @@ mod tests {
         );
         // The first is read by e2e's servers, both by those of docker-compose.yml.
         assert_eq!(files("nats"), ["accounts.conf", "nats.conf"]);
+        // Read by e2e's Prometheus; the collector's and Grafana's by those of docker-compose.yml.
+        assert_eq!(
+            files("observe"),
+            ["alerts.test.yml", "alerts.yml", "collector.yml", "grafana", "prometheus.yml"]
+        );
     }
 
     #[test]
@@ -107,7 +112,7 @@ mod tests {
         let folder = std::path::Path::new(CONFIG).join("integrations");
         let (mut templates, mut read) = (Vec::new(), String::new());
         for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
-            if file.extension().is_some_and(|extension| extension == "json") {
+            if file.extension().is_some_and(|extension| extension == "json" || extension == "graphql") {
                 templates.push(file.file_name().unwrap().to_string_lossy().into_owned());
                 continue;
             }
@@ -115,8 +120,9 @@ mod tests {
             assert!(!routes.is_empty(), "{}", file.display());
             read.push_str(&std::fs::read_to_string(&file).unwrap());
         }
-        assert_eq!(templates.len(), 6);
-        templates.iter().for_each(|name| assert!(read.contains(&format!("file: {name} ")), "{name}"));
+        assert_eq!(templates.len(), 9);
+        let is_read = |name: &String| [" ", "\n"].iter().any(|end| read.contains(&format!(": {name}{end}")));
+        templates.iter().for_each(|name| assert!(is_read(name), "{name}"));
     }
 
     #[test]
