@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Keep, Told};
+use dispatch::{AnyDispatcher, CancellationToken, Context, Done, Keep, Told};
 use enrichment::{Asked, Enrichment};
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;

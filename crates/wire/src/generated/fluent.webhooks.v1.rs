@@ -103,11 +103,15 @@ pub struct DispatchRequest {
     #[prost(message, optional, tag = "2")]
     pub delivery: ::core::option::Option<Delivery>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DispatchResponse {
     /// What a destination behind the handler answered, where it has a number.
     #[prost(uint32, optional, tag = "1")]
     pub status: ::core::option::Option<u32>,
+    /// What whoever is told of the outcome gets as its answer: JSON, or a text,
+    /// up to 64 KiB. Read where the route has `on-success`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub answer: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod dispatcher_client {
