@@ -59,13 +59,19 @@ async fn a_request_that_is_under_way_is_answered() {
     until("it arrived", || sink.len() == 1).await;
 }
 
+/// One that says for so long that it is not ready before it takes nothing new.
+fn noticing(sink: &Sink, drain_after: &str) -> Pipeline {
+    let mut pipeline = Pipeline::prepare("    []\n");
+    pipeline.more = format!("  drain-after: {drain_after}\n");
+    pipeline.write_settings(&sink.route("all", "match: {}"));
+    pipeline.run();
+    pipeline
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_goes_first_and_what_comes_meanwhile_is_accepted() {
     let sink = Sink::open().await;
-    let mut pipeline = Pipeline::prepare("    []\n");
-    pipeline.more = "  drain-after: 3s\n".to_owned();
-    pipeline.write_settings(&sink.route("all", "match: {}"));
-    pipeline.run();
+    let mut pipeline = noticing(&sink, "3s");
     pipeline.signal(Signal::TERM);
     until("it says that it is not ready", || !pipeline.is_ready()).await;
     // A load balancer that has not noticed yet: new connections, a second later.
@@ -84,10 +90,7 @@ async fn readiness_goes_first_and_what_comes_meanwhile_is_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait_for_load_balancers() {
     let sink = Sink::open().await;
-    let mut pipeline = Pipeline::prepare("    []\n");
-    pipeline.more = "  drain-after: 15s\n".to_owned();
-    pipeline.write_settings(&sink.route("all", "match: {}"));
-    pipeline.run();
+    let mut pipeline = noticing(&sink, "15s");
     let began = std::time::Instant::now();
     pipeline.signal(Signal::TERM);
     until("it says that it is not ready", || !pipeline.is_ready()).await;

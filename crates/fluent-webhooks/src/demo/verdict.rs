@@ -185,8 +185,10 @@ fn became(story: &Story, sent: &Sent) -> String {
         Outcome::Delivered(endpoint) => {
             let arrived = sent.event_id().map(|id| story.of(id)).unwrap_or_default();
             let done = arrived.iter().find(|d| d.status == 200);
+            let also =
+                if endpoint == PICKUP { ", with what Fluent's API said; and Fluent was told" } else { "" };
             done.map_or("NOT delivered".to_owned(), |d| {
-                format!("delivered to /{endpoint} at attempt {}", d.attempt)
+                format!("delivered to /{endpoint} at attempt {}{also}", d.attempt)
             })
         }
         Outcome::Duplicate => "known: not delivered again".to_owned(),
