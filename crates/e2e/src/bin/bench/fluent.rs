@@ -113,10 +113,11 @@ fn events(orders: usize, each: usize) -> Vec<Event> {
     let key = Arc::new(KeyName::new("sydney", Environment::Sandbox));
     let listed = Listed::new([Account { name: "ACME".to_owned(), key: (*key).clone(), retailers: None }]);
     let mut events = Vec::new();
-    for _ in 0..orders {
-        let order = world.place_order();
+    // All of them first: whatever happens in a world takes numbers.
+    let orders: Vec<_> = (0..orders).map(|_| world.place_order()).collect();
+    for order in &orders {
         for number in 0..each {
-            let body = world.webhook(&format!("Order{number}"), &order).into();
+            let body = world.webhook(&format!("Order{number}"), order).into();
             let inbound = Inbound { body, headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
             let evidence = Evidence {
                 algorithm: Algorithm::Sha512,
