@@ -38,12 +38,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use dispatch::{AnyDispatcher, BoxError, OpenContext, Registry, Shared};
+use dispatch::{AnyDispatcher, BoxError, Dispatcher, OpenContext, Registry, Shared};
 use enrichment::Enrichment;
 use event_model::Clock;
 use queue::{Consumer, EventQueue, Filter, Route};
 use service::Shutdown;
 use settings::{RouteSettings, Routes, Tree};
+use subscriptions::SubscriptionDispatcher;
 use telemetry::Chain;
 
 pub use crate::selection::Selection;
@@ -105,6 +106,10 @@ pub async fn open_dispatchers(
             [(&mut then.on_success, &route.on_success), (&mut then.on_dead_letter, &route.on_dead_letter)]
         {
             let Some(listed) = listed else { continue };
+            // Whoever asks for a route's events must not be handed its outcomes.
+            if listed.dispatcher == SubscriptionDispatcher::KIND {
+                return Err(not_opened("a subscription can't be told of outcomes".into()).into());
+            }
             let opened = registry.open(&listed.dispatcher, listed.table.clone(), &cx).await;
             *told = Some(opened.map_err(|error| not_opened(error.into()))?);
         }

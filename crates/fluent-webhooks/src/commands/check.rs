@@ -112,7 +112,7 @@ fn describe_routes(routes: &[RouteSettings]) {
         vec![
             route.name.clone(),
             in_words(&route.terms),
-            route.dispatcher.clone(),
+            by(route),
             route.concurrency.to_string(),
             limits(route),
             start.to_owned(),
@@ -125,6 +125,18 @@ fn describe_routes(routes: &[RouteSettings]) {
         ]
     });
     output::table(&["route", "gets", "by", "at once", "limits", "from", "retries"], rows.collect(), "  none");
+}
+
+/// Who delivers, what Fluent is asked before, and who is told after.
+fn by(route: &RouteSettings) -> String {
+    let asks = route.enrich.as_ref().map(|enrich| format!(" with {}", enrich.query.display()));
+    let confirms = route.confirm.map(|_| " once Fluent confirms it".to_owned());
+    let told = [("success", &route.on_success), ("dead letter", &route.on_dead_letter)];
+    let told = told
+        .into_iter()
+        .filter_map(|(of, then)| Some(format!("; {of} told by {}", then.as_ref()?.dispatcher)));
+    let words: Vec<String> = asks.into_iter().chain(confirms).chain(told).collect();
+    format!("{}{}", route.dispatcher, words.concat())
 }
 
 /// What may hold a route's attempts back, in each process.
