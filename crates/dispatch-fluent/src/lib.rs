@@ -13,6 +13,7 @@
 //! Start reading at [`FluentDispatcher`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
 use dispatch_kit::{Template, View, read_template};
@@ -93,6 +94,11 @@ impl Dispatcher for FluentDispatcher {
                 ModeSettings::Sync => Mode::Sync,
             },
         })
+    }
+
+    /// Fluent's own limits hold: cut off before them, an event would be posted again.
+    fn timeout(&self) -> Duration {
+        self.accounts.longest() + Duration::from_secs(1)
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {

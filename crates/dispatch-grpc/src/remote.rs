@@ -116,6 +116,7 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
         cx.timeout,
         trace,
     );
+    delivery.wants_answer = cx.wants_answer();
     delivery.enriched = grpc::enriched(cx.enriched.as_deref());
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
 }

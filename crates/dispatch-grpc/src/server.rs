@@ -63,8 +63,7 @@ impl Server {
         cx.trace = trace(delivery);
         cx.enriched = grpc::enriched_of(delivery)?.map(Arc::new);
         cx.calls = Some(telemetry::calls());
-        // Somebody may be told of it: only the caller knows.
-        cx.keep = Some(Keep::default());
+        cx.keep = delivery.wants_answer.then(Keep::default);
         cx.cancelled = self.shutdown.out_of_patience();
         Ok(cx)
     }

@@ -15,7 +15,7 @@ use telemetry::{Chain, Span, metrics};
 use tokio::time::{sleep, timeout};
 
 use crate::breaker::{Begun, Breaker};
-use crate::explain::{Reader, explain, record};
+use crate::explain::{Reader, explain, record, without_excerpt};
 use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
 use crate::policy::{Circumstances, Ended, verdict};
@@ -111,14 +111,13 @@ impl Attempting {
             Some(ended) => ended,
             None => self.bounded(event, &cx).await,
         };
-        match (ended, &self.then.on_success) {
-            (Ended::Answered(Ok(done)), Some(whom)) => (self.told(whom, event, &cx, done).await, now()),
-            (ended, _) => {
-                let at = now();
-                self.given_up(event, &cx, at, &ended).await;
-                (ended, at)
-            }
-        }
+        let ended = match (ended, &self.then.on_success) {
+            (Ended::Answered(Ok(done)), Some(whom)) => self.told(whom, event, &cx, done).await,
+            (ended, _) => ended,
+        };
+        let at = now();
+        self.given_up(event, &cx, at, &ended).await;
+        (ended, at)
     }
 
     /// What ends the attempt before it began: what Fluent said, or did not say.
@@ -155,7 +154,7 @@ impl Attempting {
         match AssertUnwindSafe(telling).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(event.id = %id, route, error = %Chain(&error), "nobody was told of a dead letter");
+                tracing::error!(event.id = %id, route, error = without_excerpt(&error), "nobody was told of a dead letter");
             }
             Err(_) => {
                 tracing::error!(event.id = %id, route, "nobody was told of a dead letter: who is told panicked")

@@ -36,17 +36,23 @@ pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
         Ended::Answered(Ok(_)) => None,
         Ended::Skipped => Some("skipped: its entity has moved on".to_owned()),
-        Ended::NotAsked(error) => Some(Chain(error).to_string()),
-        Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", Chain(error))),
-        Ended::Answered(Err(error)) if reader == Reader::Log => Some(without_excerpt(error)),
-        Ended::Answered(Err(error)) => Some(Chain(error).to_string()),
+        Ended::NotAsked(error) => Some(said(error, reader)),
+        Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),
+        Ended::Answered(Err(error)) => Some(said(error, reader)),
         Ended::TimedOut => Some("no answer before the deadline".to_owned()),
         Ended::Panicked => Some("the dispatcher panicked".to_owned()),
     }
 }
 
+fn said(error: &DispatchError, reader: Reader) -> String {
+    match reader {
+        Reader::Log => without_excerpt(error),
+        Reader::History => Chain(error).to_string(),
+    }
+}
+
 /// What a destination said may be anybody's data.
-fn without_excerpt(error: &DispatchError) -> String {
+pub(crate) fn without_excerpt(error: &DispatchError) -> String {
     let whole = Chain(error).to_string();
     let mut cause = error.source();
     while let Some(found) = cause {

@@ -39,6 +39,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use dispatch::{AnyDispatcher, BoxError, Dispatcher, OpenContext, Registry, Shared};
+use dispatch_grpc::Remote;
 use enrichment::Enrichment;
 use event_model::Clock;
 use queue::{Consumer, EventQueue, Filter, Route};
@@ -106,9 +107,11 @@ pub async fn open_dispatchers(
             [(&mut then.on_success, &route.on_success), (&mut then.on_dead_letter, &route.on_dead_letter)]
         {
             let Some(listed) = listed else { continue };
-            // Whoever asks for a route's events must not be handed its outcomes.
-            if listed.dispatcher == SubscriptionDispatcher::KIND {
-                return Err(not_opened("a subscription can't be told of outcomes".into()).into());
+            // A handler would take an outcome for an event: only templates see it.
+            if [SubscriptionDispatcher::KIND, Remote::KIND].contains(&&*listed.dispatcher) {
+                let why =
+                    format!("`{}` can't be told of outcomes: expected one with templates", listed.dispatcher);
+                return Err(not_opened(why.into()).into());
             }
             let opened = registry.open(&listed.dispatcher, listed.table.clone(), &cx).await;
             *told = Some(opened.map_err(|error| not_opened(error.into()))?);

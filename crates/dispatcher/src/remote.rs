@@ -41,6 +41,13 @@ impl Plan {
                 route.dispatcher
             );
         }
+        let asks = route.enrich.is_some() || route.confirm.is_some();
+        if asks || route.on_success.is_some() || route.on_dead_letter.is_some() {
+            bail!(
+                "the route {} has enrich, confirm, on-success or on-dead-letter: expected them with the route that calls, not here",
+                route.name
+            );
+        }
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let operator = tree.operator()?.context(missing)?;
         let observed = Observed::read(&tree)?;

@@ -39,6 +39,9 @@ pub(crate) async fn tell(
     told: Told,
 ) -> Result<(), DispatchError> {
     let mut cx = cx.clone();
+    // Another effect than the delivery's own, also at a destination that gets both.
+    let of = if told.reason.is_some() { "on-dead-letter" } else { "on-success" };
+    cx.idempotency_key = format!("{}/{of}", cx.idempotency_key);
     (cx.told, cx.keep, cx.timeout) = (Some(Arc::new(told)), None, whom.timeout());
     let (began, mut wait) = (Instant::now(), AGAIN);
     loop {
@@ -55,7 +58,7 @@ pub(crate) async fn tell(
             DispatchError::Transient { retry_after, .. } => retry_after.unwrap_or(wait),
             _ => wait,
         };
-        sleep(asked.min(LONGEST_WAIT)).await;
+        sleep(asked.clamp(AGAIN, LONGEST_WAIT)).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }

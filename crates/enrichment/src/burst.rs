@@ -11,8 +11,9 @@ use serde_json::Value;
 /// How long an answer is kept at most.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Most answers that are kept: of 4 MiB at most each, and of some KiB as a rule.
-const MOST: u64 = 256;
+/// Most bytes of answers that are kept for a route, as JSON: one has 1 MiB at most, and
+/// some KiB as a rule.
+const MOST: u64 = 8 << 20;
 
 /// Answers by what was asked.
 #[derive(Clone, Debug)]
@@ -27,25 +28,43 @@ struct Kept {
 
 impl Burst {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MOST).time_to_live(KEPT).build())
+        let size = |_: &String, kept: &Kept| u32::try_from(kept.answer.to_string().len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(size).max_capacity(MOST).time_to_live(KEPT).build())
     }
 
     /// The answer for `key`, if one was asked for after the event came in: an older one may
     /// not have what the event is about. Who asks for the same meanwhile shares it.
-    pub(crate) async fn share(
+    pub(crate) async fn share<A>(
         &self,
         key: String,
         since: Timestamp,
-        ask: impl Future<Output = Result<Value, ApiError>>,
-    ) -> Result<Arc<Value>, Arc<ApiError>> {
+        ask: impl Fn() -> A,
+    ) -> Result<Arc<Value>, Arc<ApiError>>
+    where
+        A: Future<Output = Result<Value, ApiError>>,
+    {
         if self.0.get(&key).await.is_some_and(|kept| kept.asked_at < since) {
             self.0.invalidate(&key).await;
         }
-        let asked_at = SystemClock.now();
-        let kept = self
-            .0
-            .try_get_with(key, async { Ok::<_, ApiError>(Kept { asked_at, answer: Arc::new(ask.await?) }) });
-        Ok(kept.await?.answer)
+        let kept = self.once(&key, ask()).await?;
+        if kept.asked_at >= since {
+            return Ok(kept.answer);
+        }
+        // Somebody asked before this event came in, and was answered after.
+        self.0.invalidate(&key).await;
+        Ok(self.once(&key, ask()).await?.answer)
+    }
+
+    async fn once(
+        &self,
+        key: &str,
+        ask: impl Future<Output = Result<Value, ApiError>>,
+    ) -> Result<Kept, Arc<ApiError>> {
+        let asking = async {
+            let asked_at = SystemClock.now();
+            Ok::<_, ApiError>(Kept { asked_at, answer: Arc::new(ask.await?) })
+        };
+        self.0.try_get_with(key.to_owned(), asking).await
     }
 
     /// What was answered does not do: the next ask is a new one.

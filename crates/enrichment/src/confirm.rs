@@ -62,13 +62,13 @@ impl Confirmer {
         }
         let key =
             format!("{}/{}/{kind}/{}", event.environment(), event.account(), Value::from(variables.clone()));
-        let asking = self.burst.share(key, event.received_at(), client.graphql(query, &variables));
+        let asking = self.burst.share(key, event.received_at(), || client.graphql(query, &variables));
         let found = asking.await.map_err(|error| failed(&error, waited, PATIENCE))?;
-        match &fields.entity_ref {
-            Some(said) if found["entity"]["ref"].as_str() != Some(said) => {
-                Err(never(NotDelivered::AnotherRef))
-            }
-            _ => Ok(()),
+        // Without a ref anybody could name an entity that exists.
+        let said = fields.entity_ref.as_deref().ok_or_else(|| never(NotDelivered::NoEntity))?;
+        match found["entity"]["ref"].as_str() == Some(said) {
+            true => Ok(()),
+            false => Err(never(NotDelivered::AnotherRef)),
         }
     }
 }

@@ -57,16 +57,17 @@ impl Enricher {
         // One tenant must not see what another was answered.
         let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
         let asking =
-            self.burst.share(key.clone(), event.received_at(), client.graphql(&self.query, &variables));
+            self.burst.share(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
         let entity = asking.await.map_err(|error| failed(&error, waited, self.patience))?;
         let Some(guard) = &self.guard else { return Ok(Asked::Deliver(Some(entity))) };
         match guard.standing(&entity, event.fields().entity_status.as_deref(), event.received_at()) {
+            Standing::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
             Standing::PerhapsOlder if waited < self.patience => {
                 self.burst.forget(&key).await;
                 Err(DispatchError::transient(ACTION, NotDelivered::Older))
             }
-            // What is still another after patience has moved on unseen.
-            Standing::PerhapsOlder | Standing::MovedOn if guard.skips() => Ok(Asked::Skip),
+            // Only what is known to have moved on is left out.
+            Standing::MovedOn if guard.skips() => Ok(Asked::Skip),
             _ => Ok(Asked::Deliver(Some(entity))),
         }
     }

@@ -17,6 +17,9 @@ pub(crate) enum NotDelivered {
     /// What Fluent shows is from before the event.
     #[error("what Fluent shows of it is older than the event")]
     Older,
+    /// A guard that looks in the wrong place.
+    #[error("the answer has no status and time of change at the places that `guard` names")]
+    Unguarded,
     /// Another ref than the event says.
     #[error("Fluent does not confirm it: the entity of this id has another ref")]
     AnotherRef,

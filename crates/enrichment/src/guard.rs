@@ -13,6 +13,8 @@ pub(crate) enum Standing {
     MovedOn,
     /// It may be from before the event: it is not known to be newer.
     PerhapsOlder,
+    /// The answer does not say.
+    Unknown,
 }
 
 /// Looks.
@@ -26,12 +28,12 @@ impl Guard {
 
     pub(crate) fn standing(&self, entity: &Value, status: Option<&str>, received_at: Timestamp) -> Standing {
         let is = at(entity, &self.0.status).and_then(Value::as_str);
-        if status.is_none() || is == status {
-            return Standing::Same;
-        }
         let updated = at(entity, &self.0.updated).and_then(Value::as_str).and_then(time);
-        match updated {
-            Some(updated) if updated > received_at => Standing::MovedOn,
+        // Looked at in any case, so that a misspelt place is noticed with the first event.
+        match (is, updated) {
+            (None, _) | (_, None) => Standing::Unknown,
+            _ if status.is_none() || is == status => Standing::Same,
+            (_, Some(updated)) if updated > received_at => Standing::MovedOn,
             _ => Standing::PerhapsOlder,
         }
     }
@@ -77,6 +79,7 @@ mod tests {
         check(None, "2030-01-01T00:00:00Z", Standing::Same);
         check(Some("BOOKED"), "2026-01-29T04:42:38.194+0000", Standing::MovedOn);
         check(Some("BOOKED"), "2026-01-29T05:42:37+0100", Standing::PerhapsOlder);
-        check(Some("BOOKED"), "yesterday", Standing::PerhapsOlder);
+        check(Some("BOOKED"), "yesterday", Standing::Unknown);
+        check(None, "yesterday", Standing::Unknown);
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::Client;
 
@@ -17,6 +18,11 @@ impl Accounts {
     /// Who asks this account, if the settings say so.
     pub fn of(&self, account: &str, environment: &str) -> Option<&Client> {
         self.0.get(&(account.to_owned(), environment.to_owned()))
+    }
+
+    /// How long asking any of them may take.
+    pub fn longest(&self) -> Duration {
+        self.0.values().map(Client::longest).max().unwrap_or_default()
     }
 
     /// Whether there is none.

@@ -17,8 +17,14 @@ use url::Url;
 use crate::error::{AFTER_LIMIT, ApiError};
 use crate::login::{Credentials, Login};
 
+/// The error code of its rate limit, which comes with 200 too.
+const RATE_LIMIT: &str = "C0011E";
+
 /// Most bytes of an answer. Fluent's own limit of a request is 2 MB.
 const LONGEST: usize = 4 << 20;
+
+/// Shortest pause: one of nothing would be none.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause that a `Retry-After` can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
@@ -34,6 +40,19 @@ pub struct Limits {
     pub wait: Duration,
     /// How long one request may take.
     pub timeout: Duration,
+}
+
+impl Limits {
+    /// How long asking may take once it has its place: a login, the request, and both
+    /// once more.
+    fn whole(&self) -> Duration {
+        self.timeout * 4
+    }
+
+    /// How long asking may take from its beginning.
+    pub fn longest(&self) -> Duration {
+        self.wait + self.whole()
+    }
 }
 
 impl Default for Limits {
@@ -79,7 +98,8 @@ impl Client {
     pub fn new(options: Options) -> Result<Self, ApiError> {
         let Options { base, credentials, limits } = options;
         // A redirect would carry the token elsewhere.
-        let http = reqwest::Client::builder().redirect(Policy::none()).timeout(limits.timeout).build()?;
+        let http =
+            reqwest::Client::builder().redirect(Policy::none()).no_proxy().timeout(limits.timeout).build()?;
         let login = Login::new(under(&base, "oauth/token"), credentials);
         Ok(Self(Arc::new(Inner {
             http,
@@ -90,6 +110,11 @@ impl Client {
             pace: RateLimiter::direct(Quota::per_second(limits.per_second)),
             resumes: Mutex::default(),
         })))
+    }
+
+    /// How long asking may take, with all that may come between.
+    pub fn longest(&self) -> Duration {
+        self.0.limits.longest()
     }
 
     /// How long the account is left alone yet.
@@ -113,7 +138,12 @@ impl Client {
             place
         };
         let _place = timeout(inner.limits.wait, place).await.map_err(|_| ApiError::Busy)?;
-        let answered = self.answer(&request).await;
+        // Somebody may have been told to wait meanwhile.
+        if let Some(wait) = self.pause() {
+            return Err(ApiError::RateLimited { wait });
+        }
+        let answered = timeout(inner.limits.whole(), self.answer(&request)).await;
+        let answered = answered.unwrap_or(Err(ApiError::TimedOut));
         if let Err(ApiError::RateLimited { wait }) = answered {
             self.leave_alone(wait);
         }
@@ -128,16 +158,18 @@ impl Client {
         for is_last in [false, true] {
             let token = inner.login.token(&inner.http).await?;
             let answer = request(&inner.http, &inner.base).bearer_auth(&token).send().await?;
-            if answer.status() == StatusCode::UNAUTHORIZED && !is_last {
-                inner.login.forget(&token).await;
-                continue;
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                inner.login.forget(&token, is_last).await;
+                if !is_last {
+                    continue;
+                }
             }
             return understood(answer).await;
         }
         Err(ApiError::Login { status: StatusCode::UNAUTHORIZED.as_u16() })
     }
 
-    pub(crate) fn leave_alone(&self, wait: Duration) {
+    fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_PAUSE);
         let mut resumes = self.0.resumes.lock().unwrap_or_else(PoisonError::into_inner);
         if resumes.is_none_or(|at| at < until) {
@@ -160,15 +192,16 @@ async fn understood(answer: Response) -> Result<Bytes, ApiError> {
         return Err(ApiError::RateLimited { wait: wait.unwrap_or(AFTER_LIMIT) });
     }
     let body = read(answer, LONGEST).await?;
-    match status.is_success() {
+    let is_limited = || code_in(&body).as_deref() == Some(RATE_LIMIT);
+    match status.is_success() && !is_limited() {
         true => Ok(body),
         false => Err(ApiError::of_code(code_in(&body).as_deref(), status.as_u16())),
     }
 }
 
-fn asked_to_wait(answer: &Response) -> Option<Duration> {
+pub(crate) fn asked_to_wait(answer: &Response) -> Option<Duration> {
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+    Some(Duration::from_secs(seconds).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
 /// The first error's code in an answer, as GraphQL has it.
@@ -195,7 +228,7 @@ pub(crate) async fn read(mut answer: Response, most: usize) -> Result<Bytes, Api
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await? {
         if body.len() + chunk.len() > most {
-            return Err(ApiError::Unreadable("it is too long"));
+            return Err(ApiError::TooLong(most));
         }
         body.extend_from_slice(&chunk);
     }

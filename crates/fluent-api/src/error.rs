@@ -3,6 +3,10 @@ use std::time::Duration;
 /// A cause, of whatever type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Statuses that say that this very request will never be taken; GraphQL's errors come
+/// with 200.
+const NEVER: [u16; 6] = [200, 400, 410, 413, 415, 422];
+
 /// How long Fluent wants to be left alone after its rate limit, where it does not say.
 pub(crate) const AFTER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -59,9 +63,12 @@ pub enum ApiError {
     /// No connection, or one that broke.
     #[error("Fluent can't be reached")]
     Unreachable(#[source] BoxError),
-    /// An answer that is none, or too large.
+    /// An answer that is none.
     #[error("Fluent's answer can't be understood: {0}")]
     Unreadable(&'static str),
+    /// An answer that is larger than can be handed on.
+    #[error("Fluent's answer is longer than {0} bytes: ask for less")]
+    TooLong(usize),
 }
 
 fn code_of(code: Option<&str>) -> String {
@@ -71,7 +78,7 @@ fn code_of(code: Option<&str>) -> String {
 impl ApiError {
     /// Whether the same request may succeed later. What is not found may be there soon.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::NotPermitted | Self::TooComplex | Self::Refused { .. })
+        !matches!(self, Self::NotPermitted | Self::TooComplex | Self::TooLong(_) | Self::Refused { .. })
     }
 
     /// How long to wait at least before the account is asked again.
@@ -98,6 +105,7 @@ impl ApiError {
             Self::TimedOut => "timeout",
             Self::Unreachable(_) => "unreachable",
             Self::Unreadable(_) => "unreadable",
+            Self::TooLong(_) => "too-long",
         }
     }
 
@@ -110,9 +118,10 @@ impl ApiError {
             Some("C0001E") => Self::TooComplex,
             Some("C0020E") => Self::NotPermitted,
             Some("C0120E") => Self::NotFound,
-            Some(code) if code.starts_with('S') => Self::Server { status, code: Some(code.to_owned()) },
-            code if status >= 500 => Self::Server { status, code: code.map(str::to_owned) },
-            code => Self::Refused { status, code: code.map(str::to_owned) },
+            Some(code) if !code.starts_with('S') => Self::Refused { status, code: Some(code.to_owned()) },
+            // Without a code of Fluent's it may be anybody's: a proxy's, a deploy's.
+            None if NEVER.contains(&status) => Self::Refused { status, code: None },
+            code => Self::Server { status, code: code.map(str::to_owned) },
         }
     }
 }

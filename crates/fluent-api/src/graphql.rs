@@ -138,16 +138,12 @@ impl Client {
         let body = json!({ "query": &*query.text, "variables": variables });
         let answer = self.ask(|http, base| http.post(under(base, "graphql")).json(&body)).await?;
         if answer.len() > LONGEST_ANSWER {
-            return Err(ApiError::Unreadable("it is too long"));
+            return Err(ApiError::TooLong(LONGEST_ANSWER));
         }
         let understood: Answer =
             serde_json::from_slice(&answer).map_err(|_| ApiError::Unreadable("expected GraphQL's answer"))?;
         if understood.errors.is_some_and(|errors| !errors.is_empty()) {
-            let error = ApiError::of_code(code_in(&answer).as_deref(), 200);
-            if let ApiError::RateLimited { wait } = error {
-                self.leave_alone(wait);
-            }
-            return Err(error);
+            return Err(ApiError::of_code(code_in(&answer).as_deref(), 200));
         }
         match understood.data {
             Some(data) if data.values().any(|value| !value.is_null()) => Ok(Value::Object(data)),

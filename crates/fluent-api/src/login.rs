@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::client::read;
-use crate::error::{ApiError, BoxError};
+use crate::client::{asked_to_wait, read};
+use crate::error::{AFTER_LIMIT, ApiError, BoxError};
 
 /// A token is renewed so long before it ends.
 const EARLY: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ struct State {
     token: Option<Token>,
     /// Good for one renewal.
     refresh: Option<String>,
-    /// When a login was last refused, and how.
+    /// When a login last failed, and with which status; 0 without one.
     refused: Option<(Instant, u16)>,
 }
 
@@ -91,7 +91,7 @@ impl Login {
         if let Some((at, status)) = state.refused
             && at.elapsed() < REST
         {
-            return Err(ApiError::Login { status });
+            return Err(if status == 0 { ApiError::TimedOut } else { ApiError::Login { status } });
         }
         let answer = match state.refresh.take() {
             // Used up, or forgotten by the other side: the password is not.
@@ -104,8 +104,12 @@ impl Login {
             None => self.by_password(http).await,
         };
         state.refused = match &answer {
-            Err(ApiError::Login { status }) => Some((Instant::now(), *status)),
-            _ => None,
+            Err(ApiError::Login { status } | ApiError::Server { status, .. }) => {
+                Some((Instant::now(), *status))
+            }
+            // Whoever waited for this login must not each wait for one of their own.
+            Err(_) => Some((Instant::now(), 0)),
+            Ok(_) => None,
         };
         let Answer { access_token, expires_in, refresh_token } = answer?;
         let value: Arc<str> = access_token.into();
@@ -115,10 +119,14 @@ impl Login {
     }
 
     /// A token that was refused is not used again, unless somebody has a newer one since.
-    pub(crate) async fn forget(&self, refused: &str) {
+    /// One that was refused though it was `new` says that no other will do for now.
+    pub(crate) async fn forget(&self, refused: &str, new: bool) {
         let mut state = self.state.lock().await;
         if state.token.as_ref().is_some_and(|token| &*token.value == refused) {
             state.token = None;
+            if new {
+                state.refused = Some((Instant::now(), StatusCode::UNAUTHORIZED.as_u16()));
+            }
         }
     }
 
@@ -137,7 +145,10 @@ impl Login {
                 let body = read(answer, LONGEST).await?;
                 serde_json::from_slice(&body).map_err(|_| ApiError::Unreadable("expected a token"))
             }
-            status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(ApiError::RateLimited { wait: asked_to_wait(&answer).unwrap_or(AFTER_LIMIT) })
+            }
+            status if status.is_server_error() => {
                 Err(ApiError::Server { status: status.as_u16(), code: None })
             }
             status => Err(ApiError::Login { status: status.as_u16() }),

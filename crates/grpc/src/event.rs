@@ -91,6 +91,7 @@ pub fn delivery(
         timeout: Some(crate::duration(timeout)),
         traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
         enriched: Vec::new(),
+        wants_answer: false,
     }
 }
 

@@ -19,6 +19,9 @@ const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
 /// Most requests to one account at once.
 const MOST_AT_ONCE: u32 = 64;
 
+/// How long a request may take: shorter fails always, longer outlasts a lease.
+const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
 /// Longest patience: an entity that can't be read for longer is not there.
 const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
 
@@ -151,8 +154,16 @@ impl Tree {
             if api.at_once.get() > MOST_AT_ONCE {
                 return Err(self.invalid(&at("at-once"), &format!("expected 1 to {MOST_AT_ONCE}")));
             }
+            if !TIMEOUTS.contains(&api.timeout.0) {
+                return Err(self.invalid(&at("timeout"), "expected 1s to 60s"));
+            }
+            let is_known = |known: &ApiAccount| known.name == name && known.environment == environment;
+            if accounts.iter().any(is_known) {
+                let why = "two accounts of this name and environment have an `api`: expected one";
+                return Err(self.invalid(&at("url"), why));
+            }
             let url = api.url.clone().unwrap_or_else(|| usual(&name, environment));
-            let url = url::Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            let url = url::Url::parse(&url).ok().filter(is_safe);
             let url = url.ok_or_else(|| {
                 self.invalid(
                     &at("url"),
@@ -177,6 +188,17 @@ impl Tree {
             _ => Ok(()),
         }
     }
+}
+
+/// A password goes there: in clear only on this machine.
+fn is_safe(url: &url::Url) -> bool {
+    let is_here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && is_here)
 }
 
 /// Where Fluent has the API of an account.

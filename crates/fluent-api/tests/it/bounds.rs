@@ -72,6 +72,7 @@ async fn a_fluent_that_says_nothing_is_given_up() {
     let client = client_with(&fluent, LOGIN, Limits { timeout: Duration::from_millis(200), ..limits() });
     let said = client.graphql(&anything(), &Map::new()).await.unwrap_err();
     assert!(matches!(said, ApiError::TimedOut) && said.is_transient(), "{said:?}");
+    let client = client_with(&fluent, LOGIN, limits());
     drop(fluent);
     let gone = client.graphql(&anything(), &Map::new()).await.unwrap_err();
     assert!(matches!(gone, ApiError::Unreachable(_)), "{gone:?}");

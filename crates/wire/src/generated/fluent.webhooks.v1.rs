@@ -95,6 +95,9 @@ pub struct Delivery {
     /// asks nothing.
     #[prost(bytes = "vec", tag = "8")]
     pub enriched: ::prost::alloc::vec::Vec<u8>,
+    /// Somebody is told of the outcome: what `DispatchResponse.answer` says is read.
+    #[prost(bool, tag = "9")]
+    pub wants_answer: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DispatchRequest {

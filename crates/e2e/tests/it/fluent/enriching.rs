@@ -122,7 +122,8 @@ async fn an_event_whose_entity_has_moved_on_is_skipped_where_the_route_says_so()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_pauses_what_asks_and_nothing_else() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
-    let asking = template_route(&sink, &format!("{ENRICH} }}"));
+    // One at a time: what is under way together is refused together.
+    let asking = template_route(&sink, &format!("{ENRICH} }}, concurrency: 1"));
     let plain = sink.route("plain", "match: {}");
     let pipeline = pipeline(&fluent, &format!("{asking}{plain}"), &[("pickup.json", PICKUP)]);
     fluent.behave(|behaviour| behaviour.rate_limit = Some((1, Duration::from_secs(60))));
