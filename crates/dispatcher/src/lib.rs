@@ -42,11 +42,11 @@ use dispatch::{AnyDispatcher, BoxError, Dispatcher, OpenContext, Registry, Share
 use dispatch_grpc::Remote;
 use enrichment::Enrichment;
 use event_model::Clock;
-use queue::{Consumer, EventQueue, Filter, Route};
+use queue::{Consumer, DeadReason, EventQueue, Filter, Route};
 use service::Shutdown;
 use settings::{RouteSettings, Routes, Tree};
 use subscriptions::SubscriptionDispatcher;
-use telemetry::Chain;
+use telemetry::{Chain, metrics};
 
 pub use crate::selection::Selection;
 pub use crate::sharing::Sharing;
@@ -188,6 +188,8 @@ impl Dispatching {
             shutdown.spawn(route::run(route, gate, board, clock, shutdown.clone()));
         }
         if let Some(unrouted) = self.unrouted {
+            // The first one is to wake somebody: `increase` needs one before.
+            metrics::DEAD_LETTERS.add(0, [queue::UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
             shutdown.spawn(unrouted::run(unrouted, self.clock, shutdown.clone()));
         }
     }

@@ -70,6 +70,9 @@ pub enum Malformed {
 }
 
 impl Malformed {
+    /// Every code.
+    pub const CODES: [&'static str; 4] = ["not-json", "repeated-field", "missing-field", "field-too-long"];
+
     /// A short code for logs and metrics.
     pub fn code(self) -> &'static str {
         match self {

@@ -79,6 +79,7 @@ impl Refused {
             Self::NotAdmitted(Refusal::UnknownRetailer) => "unknown-retailer",
             Self::NotAdmitted(Refusal::WrongKey) => "wrong-key",
             Self::Malformed(malformed) => malformed.code(),
+            Self::Busy => "busy",
             other => other.code(),
         }
     }

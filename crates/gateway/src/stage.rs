@@ -79,6 +79,7 @@ pub async fn start(
     queue: &Arc<dyn EventQueue>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
+    watch::begin_counters();
     for (name, key) in settings.keys.keys() {
         metrics::KEY_BITS.set(key.bits() as f64, [name.to_string().into()]);
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, Method, StatusCode};
-use event_model::{Clock, Event, Evidence, SystemClock, Timestamp, TraceParent};
+use event_model::{Clock, Event, Evidence, Malformed, SystemClock, Timestamp, TraceParent};
 use queue::Receipt;
 use telemetry::{Attribute, Cause, Ended, Kind, Label, Span, metrics};
 
@@ -11,6 +11,16 @@ use crate::answer::Refused;
 
 /// The header by which a caller names its trace.
 const TRACEPARENT: &str = "traceparent";
+
+/// Counters of which the first event is to wake somebody: `increase` needs one before.
+pub(crate) fn begin_counters() {
+    for reason in ["unavailable", "busy", "connections"] {
+        metrics::REFUSED.add(0, [reason.into()]);
+    }
+    for reason in Malformed::CODES {
+        metrics::QUARANTINED.add(0, [reason.into()]);
+    }
+}
 
 /// A request that is being answered.
 #[derive(Debug)]

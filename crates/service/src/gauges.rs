@@ -76,13 +76,20 @@ impl HasStores for Arc<dyn EventQueue> {
 /// Shows how routes stand: those that are named, or all. For as long as the process
 /// lives; what a queue does not tell is not shown.
 pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
-    let mut has_failed = false;
+    let (mut has_failed, mut shown) = (false, HashSet::new());
     loop {
         match held.stores().routes().await {
             Ok(routes) => {
                 let is_ours =
                     |route: &&RouteState| named.as_ref().is_none_or(|named| named.contains(&route.name));
-                routes.iter().filter(is_ours).for_each(|route| show_route(route, SystemClock.now()));
+                let ours: Vec<_> = routes.iter().filter(is_ours).collect();
+                ours.iter().for_each(|route| show_route(route, SystemClock.now()));
+                let now: HashSet<_> = ours.iter().map(|route| route.name.clone()).collect();
+                // A route that was forgotten has nothing left that anybody should be woken for.
+                shown
+                    .difference(&now)
+                    .for_each(|name: &String| show_route(&forgotten(name), SystemClock.now()));
+                shown = now;
                 has_failed = false;
             }
             Err(error) if !has_failed => {
@@ -96,6 +103,22 @@ pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
             show_held(held.stores()).await;
         }
         sleep(ROUTES_EVERY).await;
+    }
+}
+
+fn forgotten(name: &str) -> RouteState {
+    RouteState {
+        name: name.to_owned(),
+        position: 0,
+        oldest: None,
+        behind: 0,
+        kept: 0,
+        waiting: 0,
+        in_flight: 0,
+        dead: 0,
+        paused: false,
+        filter: None,
+        working: Vec::new(),
     }
 }
 

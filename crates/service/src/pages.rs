@@ -44,6 +44,7 @@ impl Readiness {
     /// Says so.
     pub fn set(&self, ready: bool) {
         self.is_ready.store(ready, Ordering::Release);
+        metrics::READY.set(f64::from(u8::from(self.get())), []);
     }
 
     /// Whether it was said, and still holds.

@@ -1,6 +1,7 @@
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -28,6 +29,8 @@ pub struct Shutdown {
     tasks: TaskTracker,
     grace: Duration,
     notice: Arc<OnceLock<Duration>>,
+    left_at: Arc<OnceLock<Instant>>,
+    is_finished: Arc<AtomicBool>,
     last: Arc<Mutex<Vec<Last>>>,
 }
 
@@ -50,6 +53,8 @@ impl Shutdown {
             tasks: TaskTracker::new(),
             grace,
             notice: Arc::default(),
+            left_at: Arc::default(),
+            is_finished: Arc::default(),
             last: Arc::default(),
         }
     }
@@ -74,7 +79,7 @@ impl Shutdown {
         shutdown.spawn_unwaited(async move {
             let mut signal = async || tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} };
             signal().await;
-            told.leaving.cancel();
+            told.leave();
             let _ = timeout(told.notice(), signal()).await;
             told.draining.cancel();
             signal().await;
@@ -85,8 +90,13 @@ impl Shutdown {
 
     /// Begins to stop, without notice.
     pub fn begin(&self) {
-        self.leaving.cancel();
+        self.leave();
         self.draining.cancel();
+    }
+
+    fn leave(&self) {
+        let _ = self.left_at.set(Instant::now());
+        self.leaving.cancel();
     }
 
     /// How long after a signal draining begins; it comes out of the grace. The first to
@@ -131,11 +141,16 @@ impl Shutdown {
         tokio::spawn(task);
     }
 
-    /// Waits for every task; after the grace period, cuts them short.
+    /// Waits for every task; after the grace period, which a notice is part of, cuts them
+    /// short. Done once.
     pub async fn finish(&self) {
         self.begin();
         self.tasks.close();
-        if timeout(self.grace.saturating_sub(self.notice()), self.tasks.wait()).await.is_err() {
+        if self.is_finished.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let noticed = self.left_at.get().map(Instant::elapsed).unwrap_or_default();
+        if timeout(self.grace.saturating_sub(noticed.min(self.notice())), self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "grace period over");
             self.out_of_patience.cancel();
             if timeout(LAST_WORDS, self.tasks.wait()).await.is_err() {

@@ -17,7 +17,7 @@ use crate::{Readiness, Shutdown, gauges};
 /// How soon readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
 
-/// How often fetching and settling are tried: it costs the queue two questions a route.
+/// How often fetching and settling are tried: it costs the queue four questions a route.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 
 /// Longest time that trying may take.

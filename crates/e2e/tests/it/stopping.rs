@@ -71,20 +71,21 @@ fn noticing(sink: &Sink, drain_after: &str) -> Pipeline {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_goes_first_and_what_comes_meanwhile_is_accepted() {
     let sink = Sink::open().await;
-    let mut pipeline = noticing(&sink, "3s");
+    let mut pipeline = noticing(&sink, "15s");
     pipeline.signal(Signal::TERM);
     until("it says that it is not ready", || !pipeline.is_ready()).await;
     // A load balancer that has not noticed yet: new connections, a second later.
-    for number in 0..10 {
+    for number in 0..5 {
         let sender = Sender::new(pipeline.url(), Retry::Never).unwrap();
         let answer = sender.send(&signed("E", &format!("NOTICE_{number}"))).await.answer.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    pipeline.signal(Signal::TERM);
     until("it takes nothing new", || std::net::TcpStream::connect(pipeline.webhook).is_err()).await;
     assert_eq!(pipeline.wait(), Some(0));
     pipeline.run();
-    until("each arrived", || sink.len() == 10).await;
+    until("each arrived", || sink.len() == 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

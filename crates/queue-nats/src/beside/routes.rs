@@ -42,7 +42,7 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
         let (redelivered, due) =
             retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
         let position = looked_at(&info, last);
-        let oldest = oldest(link, &info, last, !wait.is_empty()).await?;
+        let oldest = oldest(link, &info, retries.get(&name), last, !wait.is_empty()).await?;
         states.push(RouteState {
             position,
             oldest,
@@ -62,13 +62,25 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
 }
 
 /// When the oldest event came in that a route has still to deliver: of what it has not
-/// settled, and of what waits, the first in each stream.
-async fn oldest(link: &Link, info: &Info, last: u64, waits: bool) -> Result<Option<Timestamp>, QueueError> {
+/// settled, of what waits and of what is due, the first of each.
+async fn oldest(
+    link: &Link,
+    info: &Info,
+    retries: Option<&Info>,
+    last: u64,
+    waits: bool,
+) -> Result<Option<Timestamp>, QueueError> {
     let from = settled(info, last) + 1;
     let unsettled = json!({ "seq": from, "next_by_subj": ">" });
     let waiting = json!({ "seq": 1, "next_by_subj": waiting(&info.name, ">") });
+    // Due, and not settled: nobody fetches it while the destination is left alone.
+    let due_from = retries.map_or(1, |retries| retries.ack_floor.stream_sequence + 1);
+    let due = json!({ "seq": due_from, "next_by_subj": due(&info.name, ">") });
+    let is_due = retries.is_some_and(|retries| retries.num_pending > 0 || retries.num_ack_pending > 0);
     let mut oldest = None;
-    for (stream, request, is_asked) in [(EVENTS, unsettled, from <= last), (RETRIES, waiting, waits)] {
+    for (stream, request, is_asked) in
+        [(EVENTS, unsettled, from <= last), (RETRIES, waiting, waits), (RETRIES, due, is_due)]
+    {
         if !is_asked {
             continue;
         }

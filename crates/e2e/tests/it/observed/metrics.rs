@@ -79,7 +79,7 @@ async fn what_is_exposed_is_what_the_vocabulary_says() {
         is("fluent_webhooks_accepted_total", &[("account", "ACME"), ("environment", "sandbox")], 5.0)
             && is("fluent_webhooks_duplicate_total", &[("account", "ACME")], 1.0)
             && is("fluent_webhooks_refused_total", &[("reason", "signature-missing")], 1.0)
-            && is("fluent_webhooks_quarantined_total", &[], 1.0)
+            && is("fluent_webhooks_quarantined_total", &[("reason", "missing-field")], 1.0)
             && is(
                 "fluent_webhooks_verified_total",
                 &[("key", "sydney_sandbox"), ("algorithm", "sha512")],
