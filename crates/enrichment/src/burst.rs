@@ -72,3 +72,32 @@ impl Burst {
         self.0.invalidate(key).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_shared_by_what_came_in_before_it_was_asked_for() {
+        let (burst, asked) = (Burst::new(), AtomicUsize::new(0));
+        let ask = || async {
+            asked.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok(Value::Null)
+        };
+        let before = SystemClock.now();
+        let early = async { burst.share("k".to_owned(), before, ask).await.unwrap() };
+        let also_early = async { burst.share("k".to_owned(), before, ask).await.unwrap() };
+        let late = async {
+            // It comes in while the others' question is on its way.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            burst.share("k".to_owned(), SystemClock.now(), ask).await.unwrap()
+        };
+        futures::join!(early, also_early, late);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        burst.share("k".to_owned(), before, ask).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "the answer is kept a while");
+    }
+}

@@ -64,3 +64,14 @@ async fn a_login_that_is_refused_is_not_tried_again_at_once() {
     }
     assert_eq!(fluent.calls().logins, 1, "an account may be locked for trying");
 }
+
+#[tokio::test]
+async fn a_new_token_that_is_refused_too_makes_nobody_log_in_again_at_once() {
+    let fluent = fluent().await;
+    let client = client(&fluent);
+    fluent.behave(|behaviour| (behaviour.fail_next, behaviour.fail_with) = (100, 401));
+    for _ in 0..10 {
+        assert!(ask(&client).await.is_err());
+    }
+    assert_eq!(fluent.calls().logins, 2, "one, and one more for the first refusal");
+}

@@ -64,6 +64,20 @@ async fn what_fluent_says_is_not_repeated() {
     assert!(failed.is_transient());
 }
 
+#[tokio::test]
+async fn what_a_proxy_says_is_not_fluents_last_word() {
+    let fluent = fluent().await;
+    let (client, query) = (client(&fluent), Query::parse("{ __typename }").unwrap());
+    for (status, is_transient) in
+        [(302, true), (403, true), (404, true), (408, true), (502, true), (400, false), (413, false)]
+    {
+        fluent.behave(|behaviour| (behaviour.fail_next, behaviour.fail_with) = (1, status));
+        let error = client.graphql(&query, &Map::new()).await.unwrap_err();
+        assert_eq!(error.is_transient(), is_transient, "{status}: {error}");
+    }
+    client.graphql(&query, &Map::new()).await.unwrap();
+}
+
 #[test]
 fn a_query_that_can_t_be_asked_is_refused_with_its_place() {
     let why = |text: &str| Query::parse(text).unwrap_err().to_string();

@@ -18,8 +18,10 @@ use crate::api::Shared;
 pub struct Behaviour {
     /// How long each answer takes.
     pub latency: Duration,
-    /// So many of the next requests fail with 500.
+    /// So many of the next requests fail.
     pub fail_next: u32,
+    /// With this status; other than 500, as a proxy would: without a code of Fluent's.
+    pub fail_with: u16,
     /// At most so many requests within so long.
     pub rate_limit: Option<(usize, Duration)>,
     /// How long a token lasts.
@@ -35,6 +37,7 @@ impl Default for Behaviour {
         Self {
             latency: Duration::ZERO,
             fail_next: 0,
+            fail_with: 500,
             rate_limit: None,
             token_lasts: Duration::from_hours(24),
             has_refresh: false,
@@ -72,7 +75,7 @@ struct Inner {
 
 enum Turn {
     Go,
-    Fail,
+    Fail(u16),
     Limit,
 }
 
@@ -101,7 +104,7 @@ impl Conduct {
         let mut inner = self.inner();
         if inner.behaviour.fail_next > 0 {
             inner.behaviour.fail_next -= 1;
-            return Turn::Fail;
+            return Turn::Fail(inner.behaviour.fail_with);
         }
         let Some((most, within)) = inner.behaviour.rate_limit else { return Turn::Go };
         let now = Instant::now();
@@ -120,7 +123,8 @@ pub(crate) async fn conduct(State(shared): State<Arc<Shared>>, request: Request,
     tokio::time::sleep(shared.conduct.now().latency).await;
     match shared.conduct.next() {
         Turn::Go => next.run(request).await,
-        Turn::Fail => failed(StatusCode::INTERNAL_SERVER_ERROR, "S0001E"),
+        Turn::Fail(500) => failed(StatusCode::INTERNAL_SERVER_ERROR, "S0001E"),
+        Turn::Fail(status) => StatusCode::from_u16(status).unwrap_or_default().into_response(),
         // GraphQL's errors come with 200.
         Turn::Limit if request.uri().path() == "/graphql" => failed(StatusCode::OK, "C0011E"),
         Turn::Limit => failed(StatusCode::TOO_MANY_REQUESTS, "C0011E"),

@@ -86,3 +86,30 @@ async fn an_answer_that_fluent_will_never_take_is_a_dead_letter() {
     );
     assert_eq!(sink.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_who_is_told_says_is_kept_and_not_logged() {
+    let fluent = fluent().await;
+    let told = Sink::answering(|_, _| {
+        let mut response = status(400);
+        *response.body_mut() = axum::body::Body::from("CANARY-told");
+        response
+    })
+    .await;
+    let ops = format!("{{ url: \"http://{}/ops\", excerpt: 200 }}", told.address);
+    let on_success = format!("on-success: {{ dispatcher: http, http: {ops} }}");
+    let on_dead_letter = format!("on-dead-letter: {{ dispatcher: http, http: {ops} }}");
+    let (sink, route) = carrier(&format!("{on_success}, {on_dead_letter}")).await;
+    let pipeline = pipeline(&fluent, &route, &[]);
+    happens(&pipeline, &fluent, "ConsignmentBooked", &fluent.world().place_order()).await;
+    happens(&pipeline, &fluent, "Impossible", &fluent.world().place_order()).await;
+    until("both are given up", || dead(&pipeline) == 2).await;
+    assert!(pipeline.json(&["dead-letters", "list"]).to_string().contains("CANARY-told"), "a person sees it");
+    assert_eq!(sink.len(), 2, "nobody is asked again since nobody could be told");
+    // Of the one that was delivered, and of both letters; each with a key of its own.
+    let keys: Vec<_> = told.requests().iter().map(|told| told.header("idempotency-key").to_owned()).collect();
+    assert_eq!(keys.iter().filter(|key| key.ends_with("/on-dead-letter")).count(), 2, "{keys:?}");
+    assert_eq!(keys.iter().filter(|key| key.ends_with("/on-success")).count(), 1, "{keys:?}");
+    let log = pipeline.log();
+    assert!(log.contains("nobody was told") && !log.contains("CANARY-told"), "{log}");
+}
