@@ -9,7 +9,7 @@ use event_model::Timestamp;
 use futures::StreamExt;
 use queue::QueueError;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::api;
 use crate::connect::{Link, REQUEST};
@@ -23,6 +23,11 @@ const BATCH_OF_HEADERS: u64 = 8192;
 
 /// The server forgets the consumer when nobody has asked for so long.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
+
+/// In a cluster a consumer may be made before every server knows where it is: how often
+/// it is asked again, and how soon.
+const UNKNOWN: u32 = 40;
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Which messages.
 #[derive(Clone, Debug)]
@@ -58,6 +63,7 @@ impl Scan {
         let inbox = link.client.new_inbox();
         let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
+        let mut unknown = 0;
         'reading: while left > 0 {
             let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
             let request = json!({ "batch": batch, "expires": 2_000_000_000_u64 }).to_string();
@@ -69,6 +75,11 @@ impl Scan {
                     .ok()
                     .flatten()
                     .ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
+                if message.status == Some(StatusCode::NO_RESPONDERS) && unknown < UNKNOWN {
+                    unknown += 1;
+                    sleep(AGAIN).await;
+                    continue 'reading;
+                }
                 let Some(stored) = stored(message)? else { continue 'reading };
                 left -= 1;
                 if !each(stored) {
