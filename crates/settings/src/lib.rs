@@ -25,6 +25,7 @@ mod section;
 mod fluent_settings;
 mod jet_stream_settings;
 mod keys;
+mod matching;
 mod operator_settings;
 mod policies;
 mod queue_settings;

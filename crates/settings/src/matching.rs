@@ -1,0 +1,89 @@
+//! `match:` of a route.
+
+use event_model::Environment;
+use queue::{Condition, Terms};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::SettingsError;
+use crate::tree::Tree;
+
+/// `match:` of a route: each one value or a list.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct MatchSettings {
+    event: OneOrMore,
+    environment: OneOrMore,
+    account: OneOrMore,
+    retailer: OneOrMore,
+    entity_type: OneOrMore,
+    entity_subtype: OneOrMore,
+    entity_status: OneOrMore,
+    /// A CEL expression over `event` that must hold too, such as
+    /// `has(event.attributes.store)`.
+    when: Option<String>,
+}
+
+/// One value, or a list of them; numbers count as their text.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(with = "Scalars")]
+struct OneOrMore(Vec<String>);
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes OneOrMore in the schema")]
+enum Scalars {
+    One(Scalar),
+    More(Vec<Scalar>),
+}
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes OneOrMore in the schema")]
+enum Scalar {
+    Text(String),
+    Number(u64),
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let values = match Value::deserialize(from)? {
+            Value::Array(values) => values,
+            one => vec![one],
+        };
+        let text = |value| match value {
+            Value::String(text) if !text.is_empty() => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let texts: Option<Vec<String>> = values.into_iter().map(text).collect();
+        match texts {
+            Some(texts) if !texts.is_empty() => Ok(Self(texts)),
+            _ => Err(serde::de::Error::custom("expected a text, or a list of at least one text")),
+        }
+    }
+}
+
+impl Tree {
+    pub(crate) fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {
+        let known = |name: &String| name.parse::<Environment>().is_ok();
+        if !matching.environment.0.iter().all(known) {
+            return Err(self.invalid(&[path, &["environment"]].concat(), "expected sandbox or production"));
+        }
+        let when = matching.when.map(|text| {
+            Condition::parse(&text)
+                .map_err(|error| self.invalid(&[path, &["when"]].concat(), &error.to_string()))
+        });
+        Ok(Terms {
+            when: when.transpose()?,
+            event: matching.event.0,
+            environment: matching.environment.0,
+            account: matching.account.0,
+            retailer: matching.retailer.0,
+            entity_type: matching.entity_type.0,
+            entity_subtype: matching.entity_subtype.0,
+            entity_status: matching.entity_status.0,
+        })
+    }
+}
