@@ -1,8 +1,10 @@
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dispatch::{DispatchError, Dispatcher, Done, Excerpt};
+use dispatch::{DispatchError, Dispatcher, Done, Excerpt, Keep};
+use serde_json::json;
 
 use crate::handler::{Handler, anybody, cx, event, remote_to, serve};
 
@@ -123,4 +125,22 @@ async fn a_handler_that_panics_fails_one_attempt() {
     let (panicked, beside) = tokio::join!(remote.dispatch(&panics, &wait), remote.dispatch(&slow, &wait));
     assert_eq!(facts(&panicked), Facts::Transient(None, None));
     assert_eq!(facts(&beside), Facts::Done(None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wanted() {
+    let handler = Handler::default();
+    let process = serve(&handler, &anybody()).await;
+    let remote = remote_to(&process).await;
+    let (keep, enriched) = (Keep::default(), json!({"orderById": {"status": "BOOKED"}}));
+    let mut asked = cx(Duration::from_secs(5));
+    (asked.enriched, asked.keep) = (Some(Arc::new(enriched.clone())), Some(keep.clone()));
+    remote.dispatch(&event("Done"), &asked).await.unwrap();
+    let (_, there) = handler.last.lock().unwrap().take().unwrap();
+    assert_eq!((there.enriched.as_deref(), there.wants_answer()), (Some(&enriched), true));
+    assert_eq!(keep.take(), br#"{"label":"L-1"}"#);
+    // Nobody is told of it: nobody has to read it.
+    remote.dispatch(&event("Done"), &cx(Duration::from_secs(5))).await.unwrap();
+    let (_, there) = handler.last.lock().unwrap().take().unwrap();
+    assert_eq!((there.enriched, there.keep.is_some()), (None, false));
 }

@@ -113,3 +113,22 @@ async fn what_who_is_told_says_is_kept_and_not_logged() {
     let log = pipeline.log();
     assert!(log.contains("nobody was told") && !log.contains("CANARY-told"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_effect_and_the_telling_both_come_again_with_the_same_key() {
+    let fluent = fluent().await;
+    let told = "on-success: { dispatcher: fluent, fluent: { event: LabelCreated, attributes: label.json } }";
+    let (sink, route) = carrier(told).await;
+    let mut pipeline = pipeline(&fluent, &route, &[("label.json", LABEL)]);
+    fluent.behave(|behaviour| behaviour.fail_next = 1_000_000);
+    happens(&pipeline, &fluent, "ConsignmentBooked", &fluent.world().place_order()).await;
+    until("the carrier has made its label", || sink.len() == 1).await;
+    pipeline.kill();
+    assert!(fluent.world().posted().is_empty());
+    fluent.behave(|behaviour| behaviour.fail_next = 0);
+    pipeline.run();
+    until("Fluent is told", || !fluent.world().posted().is_empty()).await;
+    let keys: Vec<_> =
+        sink.requests().iter().map(|asked| asked.header("idempotency-key").to_owned()).collect();
+    assert!(keys.len() == 2 && keys[0] == keys[1], "the carrier knows it by its key: {keys:?}");
+}
