@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, CancellationToken, Context, Done, Keep, Told};
+use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Keep, Role, Told};
 use enrichment::{Asked, Enrichment};
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
@@ -123,7 +123,14 @@ impl Attempting {
     /// What ends the attempt before it began: what Fluent said, or did not say.
     async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<Ended> {
         let enrichment = self.enrichment.as_ref()?;
-        match AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await {
+        let call = cx.call(Role::Client, "ask Fluent");
+        let asked = AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await;
+        match &asked {
+            Ok(Ok(_)) => call.answered(Vec::new),
+            Ok(Err(DispatchError::Permanent { .. })) => call.failed("permanent", Vec::new),
+            _ => call.failed("again", Vec::new),
+        }
+        match asked {
             Ok(Ok(Asked::Deliver(enriched))) => {
                 cx.enriched = enriched;
                 None

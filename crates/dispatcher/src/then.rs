@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// again, with the same idempotency key.
 const WITHIN: Duration = Duration::from_mins(2);
 
-/// Between two tries, unless whoever is told asks for less.
+/// Between two tries: it doubles, and whoever is told may ask for another.
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 

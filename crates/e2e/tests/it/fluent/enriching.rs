@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use e2e::collector::Collector;
 use serde_json::Value;
 use simulator::api::World;
 
-use crate::fluent::{ENRICH, PICKUP, dead, fluent, happens, pipeline, template_route};
+use crate::fluent::{ENRICH, PICKUP, dead, fluent, happens, pipeline, pipeline_with, template_route};
+use crate::observed::{one, recorded_at};
 use crate::pipeline::{SANDBOX, until};
 use crate::sink::Sink;
 
@@ -137,4 +139,18 @@ async fn a_rate_limit_pauses_what_asks_and_nothing_else() {
     })
     .await;
     assert_eq!(fluent.calls().limited, 1, "it is not asked again before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_is_a_part_of_the_attempt_in_the_events_trace() {
+    let (fluent, sink, collector) = (fluent().await, Sink::open().await, Collector::open().await);
+    let route = template_route(&sink, &format!("{ENRICH} }}"));
+    let pipeline = pipeline_with(&fluent, &route, &[("pickup.json", PICKUP)], recorded_at(collector.grpc));
+    happens(&pipeline, &fluent, "OrderBooked", &fluent.world().place_order()).await;
+    until("it is recorded", || collector.spans().iter().any(|span| span.name == "ask Fluent")).await;
+    until("so is its attempt", || collector.spans().iter().any(|span| span.name == "attempt")).await;
+    let spans = collector.spans();
+    let (asked, attempt) = (one(&spans, "ask Fluent"), one(&spans, "attempt"));
+    assert_eq!((&asked.parent, &asked.trace), (&attempt.id, &attempt.trace));
+    assert!(!asked.has_failed, "{asked:?}");
 }

@@ -23,6 +23,11 @@ pub(crate) async fn fluent() -> Fluent {
 
 /// A pipeline whose first account has an API, with these files beside its settings.
 pub(crate) fn pipeline(fluent: &Fluent, routes: &str, files: &[(&str, &str)]) -> Pipeline {
+    pipeline_with(fluent, routes, files, String::new())
+}
+
+/// The same with more of `fluent-connect`.
+pub(crate) fn pipeline_with(fluent: &Fluent, routes: &str, files: &[(&str, &str)], more: String) -> Pipeline {
     let mut pipeline = Pipeline::prepare("    []\n");
     for (name, text) in [("secret", LOGIN), ("order.graphql", QUERY)].iter().chain(files) {
         fs::write(pipeline.folder.path().join(name), text).unwrap();
@@ -31,6 +36,7 @@ pub(crate) fn pipeline(fluent: &Fluent, routes: &str, files: &[(&str, &str)]) ->
         ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, per-second: 1000 }}",
         fluent.url()
     );
+    pipeline.more = more;
     pipeline.write_settings(routes);
     pipeline.run();
     pipeline
