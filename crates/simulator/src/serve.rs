@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use simulator::api::{Fluent, LOGIN, World};
+use simulator::api::{Fluent, LOGIN, Sending, World};
 use simulator::{KeyPair, Retry, Sender};
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Place an order so often, in seconds, and send its webhook to --url
     #[arg(long, requires_all = ["url", "key"])]
     order_every: Option<u64>,
+    /// Log every so many-th order's webhook as one that could not be sent, and do not send it
+    #[arg(long, requires = "order_every", value_parser = clap::value_parser!(u64).range(1..))]
+    lose_every: Option<u64>,
     /// The endpoint of webhooks
     #[arg(long)]
     url: Option<String>,
@@ -73,11 +76,17 @@ async fn orders(args: &Args, fluent: &Fluent) -> anyhow::Result<()> {
         return std::future::pending().await;
     };
     let (key, sender) = (KeyPair::load(key)?, Sender::new(url, Retry::Connection)?);
-    loop {
+    for number in 1_u64.. {
         tokio::time::sleep(Duration::from_secs(every)).await;
         let order = fluent.world().place_order();
+        if args.lose_every.is_some_and(|lost| number.is_multiple_of(lost)) {
+            fluent.world().webhook_of(&args.event, &order, Duration::ZERO, Sending::Failed);
+            println!("{:<24} {:<12} lost on the way", args.event, order.entity.reference);
+            continue;
+        }
         let sent = sender.send(&key.sign(fluent.world().webhook(&args.event, &order))?).await;
         let answer = sent.answer.map_or("no answer".to_owned(), |answer| answer.status.to_string());
         println!("{:<24} {:<12} {answer}", args.event, order.entity.reference);
     }
+    Ok(())
 }

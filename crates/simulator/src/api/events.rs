@@ -62,7 +62,9 @@ pub(crate) async fn search(
                     .is_none_or(|wanted| record.pointer(field).and_then(Value::as_str) == Some(wanted))
             })
     };
-    let found: Vec<Value> = shared.world.log().into_iter().filter(fits).collect();
+    let mut found: Vec<Value> = shared.world.log().into_iter().filter(fits).collect();
+    // The newest first.
+    found.sort_by_key(|record| std::cmp::Reverse(record["generatedOn"].as_str().and_then(time)));
     let results: Vec<&Value> = found.iter().skip(start).take(count).collect();
     let has_more = start + results.len() < found.len();
     Json(json!({"start": start, "count": results.len(), "hasMore": has_more, "results": results}))

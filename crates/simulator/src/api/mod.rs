@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 pub use crate::api::behaviour::{Behaviour, Calls};
-pub use crate::api::world::{Entity, Order, World};
+pub use crate::api::world::{Entity, Order, Sending, World};
 
 use crate::api::behaviour::Conduct;
 use crate::api::oauth::Tokens;

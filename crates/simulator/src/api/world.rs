@@ -66,6 +66,27 @@ pub struct Order {
     pub attributes: BTreeMap<String, Value>,
 }
 
+/// How the sending of a webhook went, as the log has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It was answered.
+    Succeeded,
+    /// It was not, and was given up.
+    Failed,
+    /// Nobody tried.
+    Never,
+}
+
+impl Sending {
+    fn status(self) -> Option<&'static str> {
+        match self {
+            Self::Succeeded => Some("SUCCESS"),
+            Self::Failed => Some("FAILED"),
+            Self::Never => None,
+        }
+    }
+}
+
 const NAMES: [&str; 6] = ["Zoë", "Łukasz", "Ana", "Noor", "Kenji", "Mpho"];
 
 impl World {
@@ -125,15 +146,26 @@ impl World {
 
     /// The body of the thin webhook that Fluent sends of an order, written to its log.
     pub fn webhook(&self, name: &str, order: &Order) -> Vec<u8> {
+        self.webhook_of(name, order, Duration::ZERO, Sending::Succeeded)
+    }
+
+    /// The same of an event that happened so long ago, and whose sending went so.
+    pub fn webhook_of(&self, name: &str, order: &Order, ago: Duration, sending: Sending) -> Vec<u8> {
         let entity = order.entity.clone();
         let mut inner = self.inner();
         let id = inner.id();
-        let event = inner.record(&id, name, "ORCHESTRATION", "EVENT", &entity);
+        let mut event = inner.record(&id, name, "ORCHESTRATION", "EVENT", &entity);
+        let at = written(now().0 - ago);
+        event["generatedOn"] = json!(at);
         inner.log.push(event);
-        let sent_id = inner.id();
-        let mut sent = inner.record(&sent_id, "Send Webhook", "ORCHESTRATION_AUDIT", "ACTION", &entity);
-        sent["context"]["sourceEvents"] = json!([id]);
-        inner.log.push(sent);
+        if let Some(status) = sending.status() {
+            let sent_id = inner.id();
+            let mut sent = inner.record(&sent_id, "Send Webhook", "ORCHESTRATION_AUDIT", "ACTION", &entity);
+            sent["context"]["sourceEvents"] = json!([id]);
+            sent["eventStatus"] = json!(status);
+            sent["generatedOn"] = json!(at);
+            inner.log.push(sent);
+        }
         object(&[
             ("id", json!(id)),
             ("name", json!(name)),
@@ -247,7 +279,12 @@ fn is_visible(entity: &Entity, unless_within: Duration) -> bool {
 #[expect(clippy::disallowed_methods, reason = "a Fluent of our own has a clock of its own")]
 fn now() -> (SystemTime, String) {
     let now = SystemTime::now();
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (now, written(now))
+}
+
+/// As Fluent writes times.
+fn written(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at = jiff::Timestamp::UNIX_EPOCH + since;
-    (now, at.strftime("%Y-%m-%dT%H:%M:%S%.3f+0000").to_string())
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3f+0000").to_string()
 }
