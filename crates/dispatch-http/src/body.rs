@@ -95,6 +95,7 @@ fn structured(event: &Event, cx: &Context) -> Result<Vec<u8>, DispatchError> {
         ("subject", event.entity()),
         ("time", Some(event.received_at().to_string())),
         ("datacontenttype", Some("application/json".to_owned())),
+        ("fluentorigin", Some(event.origin().to_string())),
     ] {
         fields.extend(value.map(|value| (name.to_owned(), value.into())));
     }

@@ -16,7 +16,7 @@ const MOST: usize = 32;
 const LONGEST: usize = 4096;
 
 /// What is ours to say, or a danger in others' words.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 19] = [
     "authorization",
     "connection",
     "content-encoding",
@@ -25,6 +25,7 @@ const RESERVED: [&str; 18] = [
     "expect",
     "flex.signature",
     "fluent-attempt",
+    "fluent-origin",
     "fluent-signature",
     "host",
     "idempotency-key",
@@ -115,6 +116,7 @@ pub(crate) fn ours(event: &Event, cx: &Context, trace: Option<TraceParent>, form
     let ours = [
         ("idempotency-key", Some(cx.idempotency_key.clone())),
         ("fluent-attempt", Some(cx.attempt.to_string())),
+        ("fluent-origin", Some(event.origin().to_string())),
         ("traceparent", trace.map(|trace| trace.to_string())),
     ];
     let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));

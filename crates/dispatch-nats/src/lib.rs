@@ -111,6 +111,7 @@ fn headers(event: &Event, cx: &Context, trace: Option<TraceParent>) -> HeaderMap
         headers.insert(HeaderName::from_static(name), value.into_owned());
     }
     headers.insert("fluent-attempt", cx.attempt.to_string());
+    headers.insert("fluent-origin", event.origin().as_str());
     if let Some(trace) = trace {
         headers.insert("traceparent", trace.to_string());
     }

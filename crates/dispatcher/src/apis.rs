@@ -11,8 +11,9 @@ use settings::{ApiAccount, Tree};
 /// How long a request waits for its place among those of its account.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Reads their secrets, and asks nobody yet.
-pub(crate) fn accounts(tree: &Tree) -> anyhow::Result<Accounts> {
+/// The accounts whose API may be asked, with the logins of the settings. Reads secrets,
+/// and asks nobody yet.
+pub fn accounts(tree: &Tree) -> anyhow::Result<Accounts> {
     let mut accounts = Accounts::default();
     for account in tree.apis()? {
         let environment = account.environment.as_str();

@@ -18,8 +18,9 @@ use crate::breaker::{Begun, Breaker};
 use crate::explain::{Reader, explain, record, without_excerpt};
 use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
-use crate::policy::{Circumstances, Ended, verdict};
+use crate::policy::{Circumstances, Ended, Skip, verdict};
 use crate::then::{Then, tell};
+use crate::twins::Twins;
 use crate::watch::{self, About, Watch};
 
 /// How often, and how soon, to try again to settle. After that the delivery
@@ -37,6 +38,7 @@ pub(crate) struct Attempting {
     pub(crate) dispatcher: AnyDispatcher,
     pub(crate) enrichment: Option<Enrichment>,
     pub(crate) then: Then,
+    pub(crate) twins: Option<Twins>,
     pub(crate) gate: Gate,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -109,7 +111,7 @@ impl Attempting {
         cx.keep = self.then.on_success.is_some().then(Keep::default);
         let ended = match self.ask(event, &mut cx, now().elapsed).await {
             Some(ended) => ended,
-            None => self.bounded(event, &cx).await,
+            None => self.once(event, &cx).await,
         };
         let ended = match (ended, &self.then.on_success) {
             (Ended::Answered(Ok(done)), Some(whom)) => self.told(whom, event, &cx, done).await,
@@ -135,7 +137,7 @@ impl Attempting {
                 cx.enriched = enriched;
                 None
             }
-            Ok(Ok(Asked::Skip)) => Some(Ended::Skipped),
+            Ok(Ok(Asked::Skip)) => Some(Ended::Skipped(Skip::MovedOn)),
             Ok(Err(error)) => Some(Ended::NotAsked(error)),
             Err(_) => Some(Ended::Panicked),
         }
@@ -167,6 +169,20 @@ impl Attempting {
                 tracing::error!(event.id = %id, route, "nobody was told of a dead letter: who is told panicked")
             }
         }
+    }
+
+    /// Not what the route has delivered already, by another name.
+    async fn once(&self, event: &Event, cx: &Context) -> Ended {
+        let Some(twins) = &self.twins else { return self.bounded(event, cx).await };
+        let has_twin = match twins.look(event).await {
+            Ok(has_twin) => has_twin,
+            Err(ended) => return ended,
+        };
+        let ended = self.bounded(event, cx).await;
+        if has_twin && matches!(ended, Ended::Answered(Ok(_))) {
+            twins.delivered(event).await;
+        }
+        ended
     }
 
     /// Runs the dispatcher; its panics and its silence end with the attempt.
@@ -216,12 +232,14 @@ impl Attempting {
         let error = explain(ended, Reader::Log).unwrap_or_default();
         let (took_ms, trace_id) = (took.as_millis(), || watch.trace_id());
         match verdict {
-            Verdict::Done if matches!(ended, Ended::Skipped) => {
-                tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "skipped: its entity has moved on");
-            }
-            Verdict::Done => {
-                tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
-            }
+            Verdict::Done => match ended {
+                Ended::Skipped(why) => {
+                    tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{}", why.as_str());
+                }
+                _ => {
+                    tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
+                }
+            },
             Verdict::Again(wait) => {
                 tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");
             }

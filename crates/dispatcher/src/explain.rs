@@ -13,7 +13,7 @@ use crate::policy::Ended;
 pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
     let (outcome, status) = match ended {
         Ended::Answered(Ok(Done { status })) => (Outcome::Done, *status),
-        Ended::Skipped => (Outcome::Done, None),
+        Ended::Skipped(_) => (Outcome::Done, None),
         Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
         Ended::NotAsked(_) | Ended::NotTold(_) => (Outcome::Transient, None),
@@ -35,7 +35,7 @@ pub(crate) enum Reader {
 pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
         Ended::Answered(Ok(_)) => None,
-        Ended::Skipped => Some("skipped: its entity has moved on".to_owned()),
+        Ended::Skipped(why) => Some(why.as_str().to_owned()),
         Ended::NotAsked(error) => Some(said(error, reader)),
         Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),
         Ended::Answered(Err(error)) => Some(said(error, reader)),

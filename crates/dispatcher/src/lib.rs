@@ -28,6 +28,7 @@ mod selection;
 mod sharing;
 mod stage;
 mod then;
+mod twins;
 mod unrouted;
 mod watch;
 
@@ -48,6 +49,7 @@ use settings::{RouteSettings, Routes, Tree};
 use subscriptions::SubscriptionDispatcher;
 use telemetry::{Chain, metrics};
 
+pub use crate::apis::accounts as fluent_accounts;
 pub use crate::selection::Selection;
 pub use crate::sharing::Sharing;
 pub use crate::stage::{main, registry};
@@ -55,6 +57,7 @@ pub use crate::stage::{main, registry};
 use crate::board::Board;
 use crate::gate::Gate;
 use crate::then::Then;
+use crate::twins::Twins;
 
 /// How long a delivery may be held without a sign of progress. Attempts say
 /// that they are alive three times as often.
@@ -73,6 +76,7 @@ pub struct Dispatching {
 pub(crate) struct OpenRoute {
     pub(crate) settings: RouteSettings,
     pub(crate) opened: Opened,
+    pub(crate) twins: Option<Twins>,
     pub(crate) consumer: Box<dyn Consumer>,
 }
 
@@ -147,7 +151,7 @@ pub async fn open(
     folder: &Path,
     shared: &Shared,
     registry: &Registry,
-    queue: &dyn EventQueue,
+    queue: &Arc<dyn EventQueue>,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
     let opened = open_dispatchers(routes, selection, folder, shared, registry).await?;
@@ -162,11 +166,12 @@ pub async fn open(
         };
         let consumer =
             queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
-        open.push(OpenRoute { settings, opened, consumer });
+        let twins = Twins::of(&settings, queue);
+        open.push(OpenRoute { settings, opened, twins, consumer });
     }
     // Joined by everybody, so that what no route matches is kept from the start;
     // taken only where it is selected.
-    let unrouted = unrouted::subscribe(routes, queue).await.context("joining the reserved route")?;
+    let unrouted = unrouted::subscribe(routes, &**queue).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     let board = Board::default();
     queue.show(board.look(Arc::clone(&clock)));

@@ -19,12 +19,31 @@ pub enum Ended {
     NotAsked(DispatchError),
     /// It has the event, but who is to be told of that was not.
     NotTold(DispatchError),
-    /// It was not asked: the event's entity has moved on, and the route wants no such event.
-    Skipped,
+    /// It was not asked, and need not be.
+    Skipped(Skip),
     /// It did not answer before its deadline.
     TimedOut,
     /// It panicked.
     Panicked,
+}
+
+/// Why a destination need not have an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// The event's entity has moved on, and the route wants no such event.
+    MovedOn,
+    /// It has another that says the same: one was reconciled, and the other came late.
+    Twin,
+}
+
+impl Skip {
+    /// In words.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::MovedOn => "skipped: its entity has moved on",
+            Self::Twin => "skipped: delivered before, as what was reconciled or came late",
+        }
+    }
 }
 
 impl Ended {
@@ -33,7 +52,7 @@ impl Ended {
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotTold(_) => Some(false),
-            Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped => {
+            Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped(_) => {
                 None
             }
             _ => Some(true),
@@ -56,7 +75,7 @@ pub struct Circumstances {
 #[must_use]
 pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
     match ended {
-        Ended::Answered(Ok(_)) | Ended::Skipped => Verdict::Done,
+        Ended::Answered(Ok(_)) | Ended::Skipped(_) => Verdict::Done,
         Ended::Answered(Err(DispatchError::Permanent { .. }))
         | Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
@@ -156,7 +175,7 @@ mod tests {
         assert_eq!(verdict(&missing, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
         let never = Ended::NotAsked(DispatchError::permanent("testing", "x"));
         assert_eq!(verdict(&never, at(5), &once), Verdict::Dead(DeadReason::Permanent));
-        assert_eq!(verdict(&Ended::Skipped, at(5), &once), Verdict::Done);
+        assert_eq!(verdict(&Ended::Skipped(Skip::Twin), at(5), &once), Verdict::Done);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) async fn run(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
-    let OpenRoute { settings, opened, mut consumer } = route;
+    let OpenRoute { settings, opened, twins, mut consumer } = route;
     let Opened { dispatcher, enrichment, then } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
@@ -44,6 +44,7 @@ pub(crate) async fn run(
         dispatcher: dispatcher.clone(),
         enrichment,
         then: then.clone(),
+        twins,
         gate,
         breaker,
         clock,

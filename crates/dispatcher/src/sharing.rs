@@ -1,4 +1,5 @@
 use dispatch::Shared;
+use fluent_api::Accounts;
 use grpc::{Door, Routes};
 use service::Shutdown;
 use settings::Tree;
@@ -11,6 +12,8 @@ use crate::apis;
 pub struct Sharing {
     /// For whoever opens dispatchers.
     pub shared: Shared,
+    /// The accounts of Fluent that may be asked: one login and one bound each, for everybody here.
+    pub apis: Accounts,
     /// Where to listen, if the settings say so.
     pub door: Option<Door>,
     switchboard: Switchboard,
@@ -29,12 +32,13 @@ impl Sharing {
 
     /// The same without listening: to see whether dispatchers would open.
     pub fn by(tree: &Tree) -> anyhow::Result<Self> {
-        let (switchboard, shared) = (Switchboard::default(), Shared::default().with(apis::accounts(tree)?));
+        let (switchboard, apis) = (Switchboard::default(), apis::accounts(tree)?);
+        let shared = Shared::default().with(apis.clone());
         let shared = match tree.operator()? {
             Some(_) => shared.with(switchboard.clone()),
             None => shared,
         };
-        Ok(Self { shared, door: None, switchboard })
+        Ok(Self { shared, apis, door: None, switchboard })
     }
 
     /// The services of a process that runs routes.

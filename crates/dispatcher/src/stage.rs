@@ -126,7 +126,7 @@ impl Plan {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
         let mut sharing = Sharing::open(&self.tree, shutdown).await?;
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
-        let opening = open(&self.routes, &self.selection, &folder, shared, registry, &**queue, clock);
+        let opening = open(&self.routes, &self.selection, &folder, shared, registry, queue, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;

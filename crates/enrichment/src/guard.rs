@@ -1,6 +1,7 @@
 //! Whether what Fluent shows is what the event speaks of.
 
 use event_model::Timestamp;
+use fluent_api::time;
 use serde_json::Value;
 use settings::{GuardSettings, MovedOn};
 
@@ -48,12 +49,6 @@ fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
         Value::Array(list) => list.get(part.parse::<usize>().ok()?),
         value => value.get(part),
     })
-}
-
-/// As Fluent writes times: an offset may lack its colon.
-fn time(text: &str) -> Option<Timestamp> {
-    let plain = text.parse().ok();
-    plain.or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::fields::Read;
 use crate::{
-    Accounts, Algorithm, Environment, EventId, Evidence, Fields, Inbound, KeyName, Malformed, TraceParent,
-    Verified,
+    Accounts, Environment, EventId, Evidence, Fields, FluentKey, Inbound, KeyName, Malformed, Origin, Proof,
+    TraceParent, Verified,
 };
 
 /// A genuine webhook of a listed account, with an identity.
@@ -26,15 +26,15 @@ pub struct Event {
 /// What a queue keeps of an event; the rest is read from the body again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The exact signed bytes.
+    /// The exact signed bytes; of what was reconciled, those written from Fluent's log.
     pub body: Bytes,
-    /// How they were signed.
-    pub algorithm: Algorithm,
+    /// How they are known to be Fluent's.
+    pub proof: Proof,
     /// Whose key matched.
     pub key: Arc<KeyName>,
-    /// The signature, standard base64.
+    /// The signature, standard base64; empty where there is none.
     pub signature: String,
-    /// When the webhook arrived.
+    /// When the webhook arrived, or was found to be missing.
     pub received_at: Timestamp,
     /// The trace that began with the request.
     pub trace: Option<TraceParent>,
@@ -97,9 +97,9 @@ impl Event {
             return Err((refusal, inbound));
         }
         let (inbound, evidence) = inbound.into_parts();
-        let Evidence { algorithm, key, signature } = evidence;
+        let Evidence { proof, key, signature } = evidence;
         let Inbound { body, received_at, headers: _ } = inbound;
-        let stored = Stored { body, algorithm, key, signature, received_at, trace, refed: false };
+        let stored = Stored { body, proof, key, signature, received_at, trace, refed: false };
         Ok(Self::assemble(read.fields, stored))
     }
 
@@ -134,6 +134,17 @@ impl Event {
     /// What was read from the body.
     pub fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    /// What Fluent knows it by.
+    pub fn fluent_key(&self) -> FluentKey {
+        let id = self.fields.fluent_event_id.as_deref().unwrap_or_default();
+        FluentKey::of(self.environment, self.account(), id, self.name())
+    }
+
+    /// How it came to us.
+    pub fn origin(&self) -> Origin {
+        self.stored.proof.origin()
     }
 
     /// The event's name, by which it is routed.
@@ -204,7 +215,7 @@ fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), Refusa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Account, Headers};
+    use crate::{Account, Algorithm, Headers};
 
     const BODY: &str = r#"{"id":"e-1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
 
@@ -228,7 +239,7 @@ mod tests {
             received_at: Timestamp::UNIX_EPOCH,
         };
         let evidence = Evidence {
-            algorithm: Algorithm::Sha512,
+            proof: Proof::Signed(Algorithm::Sha512),
             key: Arc::new(key.parse().unwrap()),
             signature: String::new(),
         };

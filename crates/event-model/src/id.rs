@@ -46,6 +46,36 @@ impl fmt::Debug for EventId {
     }
 }
 
+/// What Fluent knows an event by: its environment, account, id and name. A webhook and
+/// the record of it in Fluent's log have the same.
+///
+/// Not an identity of ours: two rules may send one event twice, with different bodies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FluentKey([u8; 16]);
+
+impl FluentKey {
+    /// The first half of the SHA-256 of these, separated by NUL.
+    pub fn of(environment: Environment, account: &str, id: &str, name: &str) -> Self {
+        let digest = Sha256::digest([environment.as_str(), account, id, name].join("\0"));
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        Self(half)
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for FluentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for FluentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FluentKey({self})")
+    }
+}
+
 /// Not an event's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event's id has 64 hexadecimal digits")]
@@ -57,5 +87,18 @@ impl FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = hex::decode(text).map_err(|_| InvalidEventId)?;
         Self::from_bytes(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fluent_knows_an_event_by_is_that_of_the_vector() {
+        // printf 'sandbox\0ACME\0e-1\0OrderStatusChange' | sha256sum | cut -c1-32
+        let key = FluentKey::of(Environment::Sandbox, "ACME", "e-1", "OrderStatusChange");
+        assert_eq!(key.to_string(), "75b1a8bb37ea51b28a1fec905af5cfad");
+        assert_ne!(key, FluentKey::of(Environment::Production, "ACME", "e-1", "OrderStatusChange"));
     }
 }

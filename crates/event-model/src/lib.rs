@@ -32,11 +32,11 @@ pub use crate::clock::{Clock, FixedClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{Damaged, Event, Refusal, Stored};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
-pub use crate::id::{EventId, InvalidEventId};
+pub use crate::id::{EventId, FluentKey, InvalidEventId};
 pub use crate::inbound::{Headers, Inbound};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;
-pub use crate::verified::{Algorithm, Evidence, Verified};
+pub use crate::verified::{Algorithm, Evidence, Origin, Proof, Verified};
 pub use crate::view::Unviewable;
 
 pub use bytes::Bytes;

@@ -40,12 +40,83 @@ impl<T> Verified<T> {
 /// What a webhook was verified with: enough for a later stage to do it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// How it was signed.
-    pub algorithm: Algorithm,
-    /// The name under which the matching key is listed.
+    /// How it is known to be Fluent's.
+    pub proof: Proof,
+    /// The name under which the matching key is listed; of what Fluent's API told, the
+    /// key of the account that was asked.
     pub key: Arc<KeyName>,
-    /// The signature in standard base64, as it was sent.
+    /// The signature in standard base64, as it was sent; empty where there is none.
     pub signature: String,
+}
+
+/// How an event is known to be Fluent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Fluent signed it.
+    Signed(Algorithm),
+    /// Fluent's authenticated API told it, from its log of events.
+    Api,
+}
+
+impl Proof {
+    const API: &str = "api";
+
+    /// `sha512`, `md5` or `api`: the name in stores and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed(algorithm) => algorithm.as_str(),
+            Self::Api => Self::API,
+        }
+    }
+
+    /// The inverse of [`Proof::as_str`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            Self::API => Some(Self::Api),
+            name => Algorithm::from_name(name).map(Self::Signed),
+        }
+    }
+
+    /// How it came to us.
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::Signed(_) => Origin::Webhook,
+            Self::Api => Origin::Reconciled,
+        }
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How an event came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Fluent sent it.
+    Webhook,
+    /// It never came, and was found in Fluent's log. It has what that has, which is less
+    /// than a webhook: no status, for one.
+    Reconciled,
+}
+
+impl Origin {
+    /// `webhook` or `reconciled`: the name in settings, headers and commands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Reconciled => "reconciled",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The two ways in which Fluent signs; one key makes both.

@@ -10,8 +10,8 @@ use crate::Event;
 pub struct Unviewable;
 
 impl Event {
-    /// All fields of the body under their own names, with `environment` added
-    /// and `attributes` as an object by name: Fluent sends an object, or a list of
+    /// All fields of the body under their own names, with `environment` and `origin`
+    /// added and `attributes` as an object by name: Fluent sends an object, or a list of
     /// `{name, type, value}`, or nothing.
     ///
     /// Refuses JSON that is nested more than 128 deep, and values that are genuine
@@ -21,6 +21,7 @@ impl Event {
         let attributes = by_name(fields.remove("attributes").unwrap_or(Value::Null));
         fields.insert("attributes".to_owned(), attributes);
         fields.insert("environment".to_owned(), self.environment().as_str().into());
+        fields.insert("origin".to_owned(), self.origin().as_str().into());
         Ok(fields)
     }
 }

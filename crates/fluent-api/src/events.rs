@@ -143,6 +143,12 @@ pub struct EventContext {
     pub root_entity_ref: Option<String>,
 }
 
+/// A time as Fluent writes it: an offset may lack its colon.
+pub fn time(text: &str) -> Option<Timestamp> {
+    let plain = text.parse().ok();
+    plain.or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
+}
+
 impl EventQuery {
     fn parameters(&self) -> Vec<(&'static str, String)> {
         let texts = [

@@ -25,6 +25,6 @@ mod login;
 pub use crate::accounts::Accounts;
 pub use crate::client::{Client, Limits, Options};
 pub use crate::error::{ApiError, BoxError};
-pub use crate::events::{EventContext, EventPage, EventQuery, EventRecord, Mode, NewEvent};
+pub use crate::events::{EventContext, EventPage, EventQuery, EventRecord, Mode, NewEvent, time};
 pub use crate::graphql::{Query, QueryError};
 pub use crate::login::{Credentials, ReadSecret};

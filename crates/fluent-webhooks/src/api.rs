@@ -56,6 +56,13 @@ pub(crate) struct ServerArgs {
     key: Option<PathBuf>,
 }
 
+impl ServerArgs {
+    /// Whether a server is named.
+    pub(crate) fn is_given(&self) -> bool {
+        self.server.is_some()
+    }
+}
+
 /// Opens the API for a command. `with_index` is for those that ask for the history of
 /// a cluster.
 pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown) -> anyhow::Result<Api> {
@@ -152,7 +159,7 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Here<S> {
 }
 
 /// Who works on the queue itself, for the audit log.
-fn whoami() -> String {
+pub(crate) fn whoami() -> String {
     let user = rustix::process::getuid().as_raw();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let named = passwd.lines().find_map(|line| {

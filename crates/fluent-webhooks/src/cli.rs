@@ -125,6 +125,15 @@ enum Command {
         #[command(flatten)]
         args: commands::replay::Args,
     },
+    /// Find what Fluent logged and never came, and admit it
+    Reconcile {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        args: commands::reconcile::Args,
+    },
+    /// Reconcile again and again, as a service beside a cluster
+    Reconciler(service::StageArgs),
     /// What people have changed, the newest first
     Audit {
         #[command(flatten)]
@@ -210,6 +219,8 @@ impl Cli {
             Command::Replay { common, args } => {
                 asked(|shutdown| commands::replay::run(common, args, shutdown))
             }
+            Command::Reconcile { common, args } => asked(|_| commands::reconcile::run(common, args)),
+            Command::Reconciler(args) => commands::reconciler::run(&args),
             Command::Audit { common, limit } => {
                 asked(|shutdown| commands::audit::run(common, limit, shutdown))
             }

@@ -16,6 +16,7 @@ mod serve;
 
 mod api;
 mod progress;
+mod reconciling;
 mod when;
 
 mod commands;

@@ -55,7 +55,7 @@ pub(crate) async fn follow<T: Tells>(
 }
 
 /// On standard error, and only where somebody looks.
-fn bar(common: &Common, doing: &'static str) -> ProgressBar {
+pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
     if common.json {
         return ProgressBar::hidden();
     }

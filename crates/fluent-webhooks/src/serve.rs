@@ -15,6 +15,7 @@ use telemetry::Format;
 
 use crate::cli::Common;
 use crate::open;
+use crate::reconciling::{Reconciling, warnings};
 
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
     let format = if common.json { Format::Json } else { Format::Readable };
@@ -36,6 +37,7 @@ struct Plan {
     routes: Routes,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
+    reconciling: Option<Reconciling>,
     observed: Observed,
 }
 
@@ -43,15 +45,17 @@ impl Plan {
     fn read(config: PathBuf, tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
         let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
         let spool = tree.spool(&queue)?;
-        let observed = Observed::read(&tree)?;
-        Ok(Self { config, tree, gateway, routes, queue, spool, observed })
+        let (reconciling, observed) = (Reconciling::read(&tree)?, Observed::read(&tree)?);
+        Ok(Self { config, tree, gateway, routes, queue, spool, reconciling, observed })
     }
 
-    async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
+    async fn run(mut self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened =
             adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
-        let result = self.stages(registry, &opened.queue, clock, &shutdown).await;
+        let reconciling = self.reconciling.take();
+        warnings(&self.routes).iter().for_each(|warning| tracing::warn!("{warning}"));
+        let result = self.stages(registry, &opened.queue, clock, reconciling, &shutdown).await;
         service::wind_down(&*opened.queue, &shutdown).await;
         result
     }
@@ -61,6 +65,7 @@ impl Plan {
         registry: &Registry,
         queue: &Arc<dyn EventQueue>,
         clock: Arc<dyn Clock>,
+        reconciling: Option<Reconciling>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         if self.routes.0.is_empty() {
@@ -69,7 +74,7 @@ impl Plan {
         let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
         let mut sharing = Sharing::open(&self.tree, shutdown).await?;
         let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
-        let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, &**queue, clock);
+        let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, queue, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins when accepting is sure to, and not after it.
@@ -82,6 +87,13 @@ impl Plan {
         }
         shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), None));
         dispatching.start(shutdown);
+        if let Some(reconciling) = reconciling {
+            let (queue, apis, draining) = (Arc::clone(queue), sharing.apis.clone(), shutdown.draining());
+            // What it has begun when the process ends is begun again by the next.
+            shutdown.spawn_unwaited(async move {
+                draining.run_until_cancelled(reconciling.serve(queue.stores(), &apis)).await;
+            });
+        }
         service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
     }
 

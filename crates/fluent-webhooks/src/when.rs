@@ -22,6 +22,11 @@ impl FromStr for When {
 }
 
 impl When {
+    /// The time.
+    pub(crate) fn time(self) -> Timestamp {
+        self.0
+    }
+
     /// This moment.
     pub(crate) fn now() -> Self {
         Self(SystemClock.now())

@@ -236,7 +236,7 @@ fn to_keep(malformed: Malformed, inbound: Inbound, evidence: Evidence) -> Quaran
     Quarantined {
         id: 0,
         body: inbound.body,
-        algorithm: evidence.algorithm,
+        proof: evidence.proof,
         key: (*evidence.key).clone(),
         signature: evidence.signature,
         received_at: inbound.received_at,

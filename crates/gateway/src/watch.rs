@@ -83,13 +83,13 @@ fn word(status: StatusCode) -> String {
 
 /// A webhook is genuine: which key says so.
 pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
-    let labels = || [Label::from(evidence.key.to_string()), evidence.algorithm.as_str().into()];
+    let labels = || [Label::from(evidence.key.to_string()), evidence.proof.as_str().into()];
     metrics::VERIFIED.add(1, labels());
     metrics::KEY_LAST_USED.set(now.as_second() as f64, labels());
     span.end(Ended::Well, || {
         vec![
             Attribute::new("fluent.key", evidence.key.to_string()),
-            Attribute::new("fluent.algorithm", evidence.algorithm.as_str()),
+            Attribute::new("fluent.algorithm", evidence.proof.as_str()),
         ]
     });
 }

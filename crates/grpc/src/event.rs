@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use event_model::{Algorithm, Bytes, Damaged, Event, EventId, Fields, Stored, Timestamp, TraceParent};
+use event_model::{Bytes, Damaged, Event, EventId, Fields, Proof, Stored, Timestamp, TraceParent};
 
 use crate::time::{timestamp, timestamp_of};
 use serde_json::Value;
@@ -43,7 +43,8 @@ pub fn without_body(event: &Event) -> v1::Event {
         root_entity: root_entity(fields),
         body: Bytes::new(),
         key: stored.key.to_string(),
-        algorithm: stored.algorithm.as_str().to_owned(),
+        algorithm: stored.proof.as_str().to_owned(),
+        origin: event.origin().as_str().to_owned(),
         received_at: Some(timestamp(stored.received_at)),
         refed: stored.refed,
     }
@@ -119,7 +120,7 @@ pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, 
     let received_at = message.received_at.as_ref().ok_or(Misfit::Missing("event.received_at"))?;
     let stored = Stored {
         body: message.body,
-        algorithm: Algorithm::from_name(&message.algorithm).ok_or(Misfit::Invalid("event.algorithm"))?,
+        proof: Proof::from_name(&message.algorithm).ok_or(Misfit::Invalid("event.algorithm"))?,
         key: Arc::new(message.key.parse().map_err(|_| Misfit::Invalid("event.key"))?),
         signature: String::new(),
         received_at: timestamp_of(received_at).ok_or(Misfit::Invalid("event.received_at"))?,

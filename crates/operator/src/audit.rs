@@ -21,7 +21,7 @@ const LOOK_BACK: u64 = 4 << 20;
 
 /// The log: a file that is only ever appended to, a JSON object a line.
 #[derive(Clone, Debug)]
-pub(crate) struct Audit {
+pub struct Audit {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     writing: Arc<Mutex<()>>,
@@ -44,20 +44,21 @@ struct Line {
 /// Something that was begun, and is written down when it ends: as it was, or, if it
 /// is dropped, as cut off.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub struct Begun {
     audit: Audit,
     line: Line,
     is_over: bool,
 }
 
 impl Audit {
-    pub(crate) fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
+    /// Writes to this file, which is made when there is something to write.
+    pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
         Self { path, clock, writing: Arc::default() }
     }
 
     /// Writes down that `who` begins something. What can't be written down is not
     /// done.
-    pub(crate) async fn begin(&self, who: &str, action: &str, request: Value) -> Result<Begun, Status> {
+    pub async fn begin(&self, who: &str, action: &str, request: Value) -> Result<Begun, Status> {
         let line = Line {
             at: self.clock.now(),
             who: who.to_owned(),
@@ -111,7 +112,7 @@ impl Audit {
 
 impl Begun {
     /// It ended so.
-    pub(crate) async fn end(mut self, touched: u64, failed: u64, outcome: &str) {
+    pub async fn end(mut self, touched: u64, failed: u64, outcome: &str) {
         self.is_over = true;
         (self.line.touched, self.line.failed) = (touched, failed);
         outcome.clone_into(&mut self.line.outcome);

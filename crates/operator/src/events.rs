@@ -35,6 +35,7 @@ fn story(story: &EventStory) -> v1::EventStory {
         entity: story.entity.clone().unwrap_or_default(),
         source: story.source.clone(),
         received_at: Some(grpc::timestamp(story.received_at)),
+        origin: story.origin.to_string(),
         trace_id: story.trace_id.clone().unwrap_or_default(),
         attempts: attempts.collect(),
         outcomes: story.states.iter().map(outcome).collect(),

@@ -20,8 +20,8 @@ pub struct Finding {
 /// Verifies a webhook, and says why it fails.
 pub fn find(gateway: &Gateway, inbound: Inbound) -> Finding {
     match diagnose(&gateway.keys, &gateway.signatures, &inbound) {
-        Diagnosis::Genuine { key, algorithm } => {
-            let says = format!("signed with {algorithm} by the key {key}");
+        Diagnosis::Genuine { key, proof } => {
+            let says = format!("signed with {proof} by the key {key}");
             match WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone()).verify(inbound) {
                 Ok(verified) => admission(gateway, verified, says),
                 Err(rejection) => not_genuine(rejection.to_string(), None),

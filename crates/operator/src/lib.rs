@@ -39,8 +39,7 @@ use settings::Tree;
 use tonic::Status;
 use wire::v1::operator_server::OperatorServer;
 
-use crate::audit::Audit;
-
+pub use crate::audit::{Audit, Begun};
 pub use crate::finding::{Finding, find};
 
 /// Reads the settings as they are now.

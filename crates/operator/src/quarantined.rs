@@ -1,6 +1,6 @@
 //! Genuine bodies that are not events.
 
-use event_model::{Event, Headers, Inbound};
+use event_model::{Event, Headers, Inbound, Proof};
 use queue::Quarantined;
 use settings::Gateway;
 use telemetry::{Attribute, Cause, Chain, Ended, Kind, Span};
@@ -59,7 +59,11 @@ impl Operator {
     async fn release(&self, gateway: &Gateway, id: u64) -> Result<(), String> {
         let quarantine = self.stores().quarantine();
         let kept = quarantine.get(id).await.map_err(|error| Chain(&error).to_string())?;
-        let name = gateway.signatures.headers(kept.algorithm).first().cloned().unwrap_or_default();
+        let name = match kept.proof {
+            Proof::Signed(algorithm) => gateway.signatures.headers(algorithm).first().cloned(),
+            Proof::Api => None,
+        };
+        let name = name.unwrap_or_default();
         let headers: Headers = [(name, kept.signature)].into_iter().collect();
         let inbound = Inbound { body: kept.body, headers, received_at: kept.received_at };
         let event = admitted(gateway, inbound).map_err(|why| format!("{id} is still refused: {why}"))?;
@@ -101,7 +105,7 @@ fn described(body: &Quarantined, whole: bool) -> v1::Quarantined {
         id: body.id,
         reason: body.reason.clone(),
         key: body.key.to_string(),
-        algorithm: body.algorithm.as_str().to_owned(),
+        algorithm: body.proof.as_str().to_owned(),
         bytes: body.body.len() as u64,
         received_at: Some(grpc::timestamp(body.received_at)),
         body: if whole { body.body.to_vec() } else { Vec::new() },

@@ -10,8 +10,8 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Quarantine, QueueError, Receipt,
-    RefusedHold, Replayed, Route, RouteState, Stores,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Quarantine, QueueError,
+    Receipt, RefusedHold, Replayed, Route, RouteState, Stores,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -21,7 +21,8 @@ use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
 use crate::beside::refused::HoldInGroups;
 use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
-use crate::file::schema::{WORKING, connect_to_read, last_position, meta, set_meta};
+use crate::file::rows::nanos;
+use crate::file::schema::{COMPLETE_SINCE, WORKING, connect_to_read, last_position, meta, set_meta};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
 use crate::reading::feeder::Feeder;
@@ -52,7 +53,7 @@ impl Embedded {
         let path = options.path.clone();
         let opened = door::open(&path, &door::QUEUE, &*clock)?;
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
-        let (inbox, jobs) = channel();
+        let (now, (inbox, jobs)) = (nanos(clock.now()), channel());
         let mut sql = opened.sql;
         let epoch = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
         let last = last_position(&sql).map_err(wrap)?;
@@ -60,6 +61,10 @@ impl Embedded {
         door::recover(&mut sql, &shared).map_err(wrap)?;
         // What the process before said of its routes is over.
         set_meta(&sql, WORKING, "[]").map_err(wrap)?;
+        // Nobody knows what an older version removed, or what came before the file.
+        if meta::<i64>(&sql, COMPLETE_SINCE).map_err(wrap)?.is_none() {
+            set_meta(&sql, COMPLETE_SINCE, now).map_err(wrap)?;
+        }
         let limit = options.retention.bytes;
         let threads = start(sql, jobs, last, &shared, options).map_err(wrap)?;
         let beside = Beside::open(&path, None).map_err(wrap)?;
@@ -228,6 +233,15 @@ impl Stores for Embedded {
 
     fn history(&self) -> &dyn History {
         &self.beside
+    }
+
+    fn marks(&self) -> &dyn Marks {
+        &self.beside
+    }
+
+    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+        let published = self.publish(event);
+        async move { Ok(published.await?.duplicate) }.boxed()
     }
 
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {

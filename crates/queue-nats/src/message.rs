@@ -8,15 +8,12 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
-use event_model::{Algorithm, Event, EventId, MAX_HEADER_VALUE, Stored, Timestamp, encode_header_value};
+use event_model::{Event, EventId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, encode_header_value};
 
 use crate::names::{
     HEADER_ALGORITHM, HEADER_ID, HEADER_KEY, HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT, HEADER_SIGNATURE,
     HEADER_TIME, HEADER_TRACE,
 };
-
-/// The origin of everything that came with a signature.
-const WEBHOOK: &str = "webhook";
 
 /// What keeps a stored message from being an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +30,9 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     }
     let stored = event.stored();
     set(HEADER_SIGNATURE, stored.signature.clone());
-    set(HEADER_ALGORITHM, stored.algorithm.as_str().to_owned());
+    set(HEADER_ALGORITHM, stored.proof.as_str().to_owned());
     set(HEADER_KEY, stored.key.to_string());
-    set(HEADER_ORIGIN, WEBHOOK.to_owned());
+    set(HEADER_ORIGIN, event.origin().as_str().to_owned());
     if let Some(trace) = stored.trace {
         set(HEADER_TRACE, trace.to_string());
     }
@@ -67,7 +64,7 @@ pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEven
     let id: EventId = parsed(headers, HEADER_ID)?;
     let stored = Stored {
         body,
-        algorithm: algorithm(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
+        proof: proof(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
         key: Arc::new(parsed(headers, HEADER_KEY)?),
         signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
         received_at: parsed::<Timestamp>(headers, HEADER_TIME)?,
@@ -77,8 +74,8 @@ pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEven
     Event::restore(id, stored).map_err(|_| NotAnEvent("its body does not have its digest"))
 }
 
-pub(crate) fn algorithm(headers: &HeaderMap) -> Option<Algorithm> {
-    Algorithm::from_name(text(headers, HEADER_ALGORITHM)?)
+pub(crate) fn proof(headers: &HeaderMap) -> Option<Proof> {
+    Proof::from_name(text(headers, HEADER_ALGORITHM)?)
 }
 
 /// A header's only value.

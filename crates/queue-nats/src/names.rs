@@ -13,6 +13,8 @@ pub(crate) const QUARANTINE: &str = "FLUENT_QUARANTINE";
 pub(crate) const ATTEMPTS: &str = "FLUENT_ATTEMPTS";
 /// Webhooks that were refused, and may have been refused wrongly.
 pub(crate) const REFUSED: &str = "FLUENT_REFUSED";
+/// Small facts that are found by their names.
+pub(crate) const MARKS: &str = "FLUENT_MARKS";
 
 pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
 pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
@@ -20,12 +22,23 @@ pub(crate) const DEAD_SUBJECT: &str = "fluent.dead.>";
 pub(crate) const QUARANTINE_SUBJECT: &str = "fluent.quarantine.>";
 pub(crate) const ATTEMPTS_SUBJECT: &str = "fluent.attempts.>";
 pub(crate) const REFUSED_SUBJECT: &str = "fluent.refused.>";
+pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
 
 /// Where groups of attempts are written.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
 
 /// Where refused webhooks are held.
 pub(crate) const REFUSED_WEBHOOKS: &str = "fluent.refused.webhooks";
+
+/// Where a mark is.
+pub(crate) fn mark(name: &str) -> String {
+    format!("fluent.marks.{name}")
+}
+
+/// The inverse of [`mark`].
+pub(crate) fn marked(subject: &str) -> &str {
+    subject.strip_prefix("fluent.marks.").unwrap_or(subject)
+}
 
 /// Where dispatchers are asked how their routes stand. No stream has it.
 pub(crate) const WORKING: &str = "fluent.working";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, Timestamp};
+use queue::marks::forget_spool;
 use queue::{EventQueue, QueueError};
 use queue_embedded::{Acknowledged, SpoolState};
 
@@ -60,6 +61,12 @@ pub async fn drain(
     let SpoolState { unsent, unconfirmed, set_aside, quarantined, .. } = spool.state().await?;
     drained.left = unsent + unconfirmed + set_aside + quarantined + lost;
     spool.close().await;
+    let marks = confirming.queue.stores().marks();
+    if drained.left == 0
+        && let Err(error) = forget_spool(marks, spool.id()).await
+    {
+        tracing::warn!(%error, id = spool.id(), "the spool still counts as one to wait for: `fluent-webhooks spool forget` ends that");
+    }
     Ok(drained)
 }
 

@@ -21,6 +21,7 @@ mod confirm;
 mod drain;
 mod forward;
 mod options;
+mod report;
 
 pub use crate::drain::{DrainError, Drained, drain};
 pub use crate::options::Options;

@@ -9,9 +9,9 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, OnForwarded, Published, Quarantine,
-    Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, SpoolStanding, Standing,
-    Stores,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Published,
+    Quarantine, Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, SpoolStanding,
+    Standing, Stores,
 };
 use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
@@ -25,6 +25,7 @@ use crate::aside::{files_set_aside, take_over_patiently};
 use crate::confirm::{self, Confirming};
 use crate::forward::{Lane, Lanes, Told, Waiter, forward_bodies, settled};
 use crate::options::Options;
+use crate::report::{Reporting, taken_over};
 
 /// How long to wait for this machine's disk. Longer than a write in a group takes
 /// on one that is busy, and far shorter than a sender waits.
@@ -47,6 +48,7 @@ pub struct Spooled {
     closing: CancellationToken,
     tasks: TaskTracker,
     bodies: Arc<tokio::sync::Notify>,
+    reporting: Arc<Reporting>,
 }
 
 impl fmt::Debug for Spooled {
@@ -83,8 +85,13 @@ impl Spooled {
             let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away, &told);
             tasks.spawn(lane.run(closing.clone()));
         }
-        let confirming =
-            Confirming { spool: Arc::clone(&spool), queue: Arc::clone(&queue), clock, keep: options.keep };
+        let (id, path) = (spool.id().to_owned(), options.path.clone());
+        let reporting = Reporting { id, path, queue: Arc::clone(&queue), clock: Arc::clone(&clock) };
+        let reporting = Arc::new(reporting);
+        tasks.spawn(Arc::clone(&reporting).run(closing.clone()));
+        let (spool_of, queue_of) = (Arc::clone(&spool), Arc::clone(&queue));
+        let aside_clock = Arc::clone(&clock);
+        let confirming = Confirming { spool: spool_of, queue: queue_of, clock, keep: options.keep };
         tasks.spawn(confirm::run(confirming, closing.clone()));
         let bodies = Arc::new(tokio::sync::Notify::new());
         tasks.spawn(forward_bodies(
@@ -97,11 +104,16 @@ impl Spooled {
         // process before, or by one before that which did not come to it.
         for path in files_set_aside(&options.path) {
             let (spool, queue, closing) = (Arc::clone(&spool), Arc::clone(&queue), closing.clone());
+            let clock = Arc::clone(&aside_clock);
             tasks.spawn(async move {
-                closing.run_until_cancelled(take_over_patiently(&path, &spool, &*queue)).await;
+                let taking_over = async {
+                    take_over_patiently(&path, &spool, &*queue).await;
+                    taken_over(&path, &*queue, &*clock).await;
+                };
+                closing.run_until_cancelled(taking_over).await;
             });
         }
-        Ok(Self { queue, spool, is_away, told, options, closing, tasks, bodies })
+        Ok(Self { queue, spool, is_away, told, options, closing, tasks, bodies, reporting })
     }
 
     /// Where the file went that was here before and could not be trusted.
@@ -221,6 +233,7 @@ impl EventQueue for Spooled {
             self.tasks.close();
             self.tasks.wait().await;
             self.spool.close().await;
+            self.reporting.last_word().await;
             self.queue.close().await;
         }
         .boxed()
@@ -244,6 +257,14 @@ impl Stores for Spooled {
 
     fn history(&self) -> &dyn History {
         self.queue.stores().history()
+    }
+
+    fn marks(&self) -> &dyn Marks {
+        self.queue.stores().marks()
+    }
+
+    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.queue.stores().admit(event)
     }
 
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {

@@ -17,6 +17,7 @@ mod delivery;
 mod error;
 mod index;
 mod letters;
+pub mod marks;
 mod refused;
 mod route;
 mod standing;
@@ -42,6 +43,7 @@ pub use crate::delivery::{
 pub use crate::error::{BoxError, QueueError};
 pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
+pub use crate::marks::{MARKED_FOR, Marks, SpoolMark, Twin};
 pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::standing::{SpoolStanding, Standing};

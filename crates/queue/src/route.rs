@@ -52,6 +52,8 @@ pub struct Terms {
     pub entity_type: Vec<String>,
     pub entity_subtype: Vec<String>,
     pub entity_status: Vec<String>,
+    /// How it came: `webhook`, `reconciled`.
+    pub origin: Vec<String>,
     /// An expression that must hold too.
     pub when: Option<Condition>,
 }
@@ -88,8 +90,9 @@ impl Filter {
     /// Names the filter: two that differ have different ones.
     pub fn digest(&self) -> String {
         // What is absent has no part in it: a new kind of condition must not make
-        // every route look changed.
+        // every route look changed. Webhooks alone are what a route gets that says nothing.
         let text = format!("{self:?}").replace(", when: None", "");
+        let text = text.replace(", origin: []", "").replace(", origin: [\"webhook\"]", "");
         hex::encode(&Sha256::digest(text)[..16])
     }
 
@@ -133,7 +136,7 @@ impl Terms {
     }
 
     /// Each by its name in `match`, with what is wanted of it, and what it is.
-    fn fields<'t>(&'t self, event: &'t Event) -> [(&'static str, &'t [String], Option<&'t str>); 7] {
+    fn fields<'t>(&'t self, event: &'t Event) -> [(&'static str, &'t [String], Option<&'t str>); 8] {
         let fields = event.fields();
         [
             ("event", &self.event, fields.name.as_deref()),
@@ -143,6 +146,7 @@ impl Terms {
             ("entity-type", &self.entity_type, fields.entity_type.as_deref()),
             ("entity-subtype", &self.entity_subtype, fields.entity_subtype.as_deref()),
             ("entity-status", &self.entity_status, fields.entity_status.as_deref()),
+            ("origin", &self.origin, Some(event.origin().as_str())),
         ]
     }
 }
@@ -162,5 +166,11 @@ mod tests {
         let when = Some(Condition::parse("event.name == 'E'").unwrap());
         let other = Filter::from(Terms { when, ..Terms::default() });
         assert_ne!(other.digest(), Filter::default().digest());
+        let of = |origin: &[&str]| {
+            let origin = origin.iter().map(|origin| (*origin).to_owned()).collect();
+            Filter::from(Terms { origin, ..Terms::default() }).digest()
+        };
+        assert_eq!(of(&["webhook"]), Filter::default().digest());
+        assert_ne!(of(&["webhook", "reconciled"]), Filter::default().digest());
     }
 }

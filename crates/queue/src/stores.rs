@@ -4,11 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use event_model::{Algorithm, Bytes, Event, EventId, KeyName, Timestamp};
+use event_model::{Bytes, Event, EventId, KeyName, Origin, Proof, Timestamp};
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use crate::{Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, QueueError, RefusedHold, Working};
+use crate::{
+    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, QueueError, RefusedHold, Working,
+};
 
 /// The stores of one queue. An adapter also opens them alone, beside a running
 /// service, for the commands.
@@ -24,6 +26,13 @@ pub trait Stores: fmt::Debug + Send + Sync {
 
     /// What happened to events.
     fn history(&self) -> &dyn History;
+
+    /// Small facts that are found by their names.
+    fn marks(&self) -> &dyn Marks;
+
+    /// Publishes an event as [`EventQueue::publish`](crate::EventQueue::publish) does, for
+    /// who holds the stores alone. Says whether it was there before.
+    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>>;
 
     /// Every route that has a position here, also those no longer in settings.
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>>;
@@ -104,8 +113,8 @@ pub struct Quarantined {
     pub id: u64,
     /// The exact bytes.
     pub body: Bytes,
-    /// How they were signed.
-    pub algorithm: Algorithm,
+    /// How they are known to be Fluent's.
+    pub proof: Proof,
     /// Whose key matched.
     pub key: KeyName,
     /// The signature, standard base64.
@@ -180,6 +189,10 @@ pub trait History: fmt::Debug + Send + Sync {
     /// order of their positions; and the position to go on from, or none at the end.
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>>;
 
+    /// Every event that came at this time or later is kept: what is not here never came.
+    /// Before it, nobody knows.
+    fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>>;
+
     /// Reads what [`History::find`] would have to read first. Says whether there was
     /// anything to read it into.
     fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
@@ -204,6 +217,8 @@ pub struct EventStory {
     pub source: String,
     /// When it arrived.
     pub received_at: Timestamp,
+    /// How it came.
+    pub origin: Origin,
     /// The trace to look for.
     pub trace_id: Option<String>,
     /// What each route made of it, in order of time.

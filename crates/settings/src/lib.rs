@@ -29,6 +29,7 @@ mod matching;
 mod operator_settings;
 mod policies;
 mod queue_settings;
+mod reconcile_settings;
 mod routes;
 mod spool_settings;
 mod telemetry_settings;
@@ -43,6 +44,7 @@ pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSet
 pub use crate::operator_settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};
 pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
+pub use crate::reconcile_settings::ReconcileSettings;
 pub use crate::routes::{RetrySettings, RouteSettings, Routes, ThenSettings};
 pub use crate::schema::schema;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};

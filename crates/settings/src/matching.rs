@@ -84,6 +84,7 @@ impl Tree {
             entity_type: matching.entity_type.0,
             entity_subtype: matching.entity_subtype.0,
             entity_status: matching.entity_status.0,
+            origin: Vec::new(),
         })
     }
 }

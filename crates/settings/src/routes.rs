@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dispatch::{Registry, RegistryError};
+use event_model::Origin;
 use queue::{Start, Terms, UNROUTED};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -113,6 +114,11 @@ pub(crate) struct Listed {
     /// All given must hold; `{}` is everything.
     #[serde(rename = "match")]
     matching: MatchSettings,
+    /// How its events may have come: `webhook` alone, or `reconciled` too, which is what
+    /// never came and was found in Fluent's log.
+    #[serde(default = "webhooks")]
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    origins: Vec<Origin>,
     /// Who delivers; its settings are in a table of this name.
     dispatcher: String,
     /// Attempts at once.
@@ -141,6 +147,10 @@ pub(crate) struct Listed {
     #[serde(rename = "on-dead-letter")]
     #[schemars(with = "Option<Map<String, Value>>")]
     on_dead_letter: Option<Value>,
+}
+
+fn webhooks() -> Vec<Origin> {
+    vec![Origin::Webhook]
 }
 
 fn default_concurrency() -> usize {
@@ -219,6 +229,7 @@ impl Tree {
             on_dead_letter,
             name,
             matching,
+            origins,
             dispatcher,
             concurrency,
             start,
@@ -251,7 +262,11 @@ impl Tree {
         }
         let on_success = self.then(&at("on-success"), on_success)?;
         let on_dead_letter = self.then(&at("on-dead-letter"), on_dead_letter)?;
-        let terms = self.terms(&at("match"), matching)?;
+        if origins.is_empty() {
+            return Err(self.invalid(&at("origins"), "expected webhook, reconciled, or both"));
+        }
+        let origin = origins.iter().map(|origin| origin.as_str().to_owned()).collect();
+        let terms = Terms { origin, ..self.terms(&at("match"), matching)? };
         Ok(RouteSettings {
             name,
             terms,

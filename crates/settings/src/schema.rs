@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::jet_stream_settings::JetStreamSettings;
 use crate::operator_settings;
 use crate::queue_settings::EmbeddedSettings;
+use crate::reconcile_settings;
 use crate::routes::Listed;
 use crate::spool_settings::{Acknowledge, SpoolSettings};
 use crate::telemetry_settings::TelemetrySettings;
@@ -42,6 +43,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "drain-after": {"type": "string", "description": "how long a process that was told to stop says that it is not ready before it takes nothing new; at most 15s"},
                     "operator": of::<operator_settings::Written>(),
                     "telemetry": of::<TelemetrySettings>(),
+                    "reconcile": of::<reconcile_settings::Written>(),
                     "routes": {"type": "array", "items": route},
                 },
             },

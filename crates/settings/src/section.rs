@@ -8,7 +8,7 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 11] = [
+const CONNECT: [&str; 12] = [
     "connector-name",
     "accounts",
     "webhook",
@@ -19,12 +19,13 @@ const CONNECT: [&str; 11] = [
     "drain-after",
     "operator",
     "telemetry",
+    "reconcile",
     "routes",
 ];
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
-const NOT_BUILT: [&str; 3] = ["order", "reverify", "origins"];
+const NOT_BUILT: [&str; 2] = ["order", "reverify"];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
 const MAX_ECHO: usize = 32;

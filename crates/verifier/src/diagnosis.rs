@@ -5,7 +5,7 @@
 //! whether the key is wrong or the body was changed on the way, and a guess
 //! how it was changed can be proved by its digest.
 
-use event_model::{Algorithm, Bytes, Inbound, KeyName};
+use event_model::{Algorithm, Bytes, Inbound, KeyName, Proof};
 use md5::Md5;
 use rsa::BigUint;
 use rsa::traits::PublicKeyParts;
@@ -22,8 +22,8 @@ pub enum Diagnosis {
     Genuine {
         /// The key that matched.
         key: KeyName,
-        /// How it was signed.
-        algorithm: Algorithm,
+        /// How it is known.
+        proof: Proof,
     },
     /// No verification was possible.
     Refused(Rejection),
@@ -68,7 +68,7 @@ pub enum Alteration {
 pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound: &Inbound) -> Diagnosis {
     let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
     match verifier.check(inbound) {
-        Ok(evidence) => Diagnosis::Genuine { key: (*evidence.key).clone(), algorithm: evidence.algorithm },
+        Ok(evidence) => Diagnosis::Genuine { key: (*evidence.key).clone(), proof: evidence.proof },
         Err(Rejection::Mismatch(algorithm)) => {
             let signature = signatures.deciding(inbound).ok().and_then(|(_, text)| decode(text));
             mismatch(ring, algorithm, &inbound.body, &signature.unwrap_or_default())

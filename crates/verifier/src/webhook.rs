@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Algorithm, Evidence, Inbound};
+use event_model::{Algorithm, Evidence, Inbound, Proof};
 
 use crate::{KeyRing, MAX_BITS, Rejection, Verifier};
 
@@ -81,7 +81,11 @@ impl Verifier for WebhookVerifier {
         let signature = decode(text).ok_or(Rejection::Malformed(algorithm))?;
         let signer = self.ring.signer(algorithm, &inbound.body, &signature);
         let key = signer.ok_or(Rejection::Mismatch(algorithm))?;
-        Ok(Evidence { algorithm, key: Arc::clone(key), signature: STANDARD.encode(&signature) })
+        Ok(Evidence {
+            proof: Proof::Signed(algorithm),
+            key: Arc::clone(key),
+            signature: STANDARD.encode(&signature),
+        })
     }
 }
 

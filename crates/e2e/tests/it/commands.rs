@@ -60,7 +60,7 @@ async fn a_redriven_body_is_verified_again_and_delivered() {
     let kept = |body: Vec<u8>| queue::Quarantined {
         id: 0,
         body: body.into(),
-        algorithm: event_model::Algorithm::Sha512,
+        proof: event_model::Proof::Signed(event_model::Algorithm::Sha512),
         key: "sydney_sandbox".parse().unwrap(),
         signature: good.sha512.clone(),
         received_at: event_model::Timestamp::UNIX_EPOCH,

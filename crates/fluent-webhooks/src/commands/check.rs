@@ -1,12 +1,14 @@
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
+use event_model::Origin;
 use grpc::Door;
 use queue::{Start, Terms};
 use serde_json::json;
-use settings::{Gateway, QueueSettings, RouteSettings, Routes, Tree};
+use settings::{Gateway, QueueSettings, ReconcileSettings, RouteSettings, Routes, Tree};
 use verifier::PublicKey;
 
 use crate::cli::Common;
+use crate::reconciling::warnings;
 use crate::{open, output};
 
 pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> anyhow::Result<()> {
@@ -15,6 +17,7 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     let routes = if partly { tree.routes_of(registry)? } else { tree.routes(Some(registry))? };
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
+    let reconcile = tree.reconcile(&routes)?;
     // What their tables name must be there too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(Door::check).transpose()?;
     let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
@@ -34,6 +37,10 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     describe_gateway(&gateway);
     describe_queue(&tree, &queue)?;
     describe_routes(&routes.0);
+    if let Some(reconcile) = &reconcile {
+        describe_reconcile(reconcile);
+    }
+    warnings(&routes).iter().for_each(|warning| output::line(format!("warning: {warning}")));
     Ok(())
 }
 
@@ -127,6 +134,16 @@ fn describe_routes(routes: &[RouteSettings]) {
     output::table(&["route", "gets", "by", "at once", "limits", "from", "retries"], rows.collect(), "  none");
 }
 
+fn describe_reconcile(reconcile: &ReconcileSettings) {
+    let accounts: Vec<_> = reconcile.accounts.iter().map(|account| &*account.name).collect();
+    output::line(format!(
+        "\nFluent's log of {} is compared with what came, every {:?}: {}",
+        accounts.join(", "),
+        reconcile.every,
+        reconcile.events.join(", ")
+    ));
+}
+
 /// Who delivers, what Fluent is asked before, and who is told after.
 fn by(route: &RouteSettings) -> String {
     let asks = route.enrich.as_ref().map(|enrich| format!(" with {}", enrich.query.display()));
@@ -156,9 +173,10 @@ pub(crate) fn in_words(terms: &Terms) -> String {
         ("entity-type", &terms.entity_type),
         ("entity-subtype", &terms.entity_subtype),
         ("entity-status", &terms.entity_status),
+        ("origin", &terms.origin),
     ]
     .into_iter()
-    .filter(|(_, wanted)| !wanted.is_empty())
+    .filter(|(_, wanted)| !wanted.is_empty() && **wanted != [Origin::Webhook.as_str()])
     .map(|(field, wanted)| format!("{field} {}", wanted.join("|")))
     .chain(terms.when.as_ref().map(|when| format!("when {}", when.text())))
     .collect();

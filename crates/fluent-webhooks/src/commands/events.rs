@@ -86,6 +86,7 @@ fn describe(story: &v1::EventStory) -> Value {
         "entity": output::or_null(&story.entity),
         "source": story.source,
         "received-at": when::json(story.received_at.as_ref()),
+        "origin": output::or_null(&story.origin),
         "trace-id": output::or_null(&story.trace_id),
         "steps": story.attempts.iter().map(deliveries::step).collect::<Vec<_>>(),
         "states": story.outcomes.iter().map(state).collect::<Vec<_>>(),
@@ -113,7 +114,11 @@ fn tell(story: &v1::EventStory) {
         output::plain(&story.source)
     ));
     output::line(format!("  id        {}", story.id));
-    output::line(format!("  arrived   {}", when::text(story.received_at.as_ref())));
+    let at = when::text(story.received_at.as_ref());
+    match story.origin.as_str() {
+        "reconciled" => output::line(format!("  missing   found in Fluent's log at {at}")),
+        _ => output::line(format!("  arrived   {at}")),
+    }
     if !story.trace_id.is_empty() {
         output::line(format!("  trace     {}", story.trace_id));
     }

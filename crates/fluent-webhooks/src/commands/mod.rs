@@ -10,6 +10,8 @@ pub(crate) mod init;
 pub(crate) mod letters;
 pub(crate) mod operate;
 pub(crate) mod quarantine;
+pub(crate) mod reconcile;
+pub(crate) mod reconciler;
 pub(crate) mod refused;
 pub(crate) mod replay;
 pub(crate) mod route_test;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
-use event_model::{Algorithm, Clock, Environment, Event, EventId, KeyName, Stored, SystemClock};
+use event_model::{Algorithm, Clock, Environment, Event, EventId, KeyName, Proof, Stored, SystemClock};
 use queue::UNROUTED;
 use serde::Serialize;
 use settings::RouteSettings;
@@ -48,7 +48,7 @@ fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
     let id = EventId::of(environment, &body);
     let stored = Stored {
         body: body.into(),
-        algorithm: Algorithm::Sha512,
+        proof: Proof::Signed(Algorithm::Sha512),
         key: Arc::new(KeyName::new("test", environment)),
         signature: String::new(),
         received_at: SystemClock.now(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use clap::Subcommand;
 use event_model::SystemClock;
+use queue::{SpoolMark, marks};
 use serde_json::json;
 
 use crate::cli::Common;
@@ -17,6 +18,16 @@ pub(crate) enum Command {
         #[arg(long)]
         path: Option<PathBuf>,
     },
+    /// How far every spool of the cluster is drained, as the gateways say
+    List,
+    /// Give up a spool that is lost with its gateway: nobody waits for it any more
+    Forget {
+        /// Its id, as `list` shows it
+        id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give everything to the queue and read it back; not while its gateway runs
     Drain {
         /// The spool's file
@@ -29,7 +40,36 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     match command {
         Command::Status { path } => status(&common, path),
         Command::Drain { path } => drain(&common, path).await,
+        Command::List => list(&common).await,
+        Command::Forget { id, yes } => forget(&common, &id, yes).await,
     }
+}
+
+async fn list(common: &Common) -> anyhow::Result<()> {
+    let stores = open::stores(&common.config).await?;
+    let spools = marks::spools(stores.marks()).await?;
+    if common.json {
+        let one = |(id, spool): &(String, SpoolMark)| json!({ "id": id, "host": spool.host, "drainedTo": spool.drained_to.to_string(), "closed": spool.is_closed });
+        return output::json(&spools.iter().map(one).collect::<Vec<_>>());
+    }
+    let row = |(id, SpoolMark { host, drained_to, is_closed })| {
+        let state = if is_closed { "closed, and empty" } else { "open" };
+        vec![id, output::plain(&host), output::time(drained_to), state.to_owned()]
+    };
+    let rows = spools.into_iter().map(row).collect();
+    output::table(&["spool", "of", "drained up to", "state"], rows, "no spool has said anything");
+    Ok(())
+}
+
+async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
+    let stores = open::stores(&common.config).await?;
+    if !marks::spools(stores.marks()).await?.iter().any(|(known, _)| known == id) {
+        bail!("no spool is called {id}: see `spool list`");
+    }
+    let question = format!("Give up the spool {id}? What it still holds may be admitted a second time.");
+    output::confirm(&question, yes)?;
+    marks::forget_spool(stores.marks(), id).await?;
+    output::done(common, "forgotten", 1)
 }
 
 fn status(common: &Common, path: Option<PathBuf>) -> anyhow::Result<()> {

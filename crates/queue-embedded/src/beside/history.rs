@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use event_model::Event;
+use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use queue::{
     Attempt, AttemptPage, AttemptQuery, DeadReason, EventStory, History, Outcome, QueueError, ReceivedPage,
@@ -13,7 +13,8 @@ use rusqlite::{Connection, Row, params};
 use crate::beside::{Beside, attempts};
 use crate::file::failure::reading;
 use crate::file::refs::{digest, prefixes};
-use crate::file::rows::{EVENT, event, time, unknown, unsigned};
+use crate::file::rows::{EVENT, event, from_nanos, time, unknown, unsigned};
+use crate::file::schema::{COMPLETE_SINCE, meta};
 
 impl History for Beside {
     fn find<'a>(
@@ -31,6 +32,16 @@ impl History for Beside {
 
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
         self.read(move |sql| attempts::received(sql, &query).map_err(reading))
+    }
+
+    fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+        self.read(|sql| {
+            let since = meta::<i64>(sql, COMPLETE_SINCE).map_err(reading)?;
+            let why = "the service must be started with this version first";
+            since
+                .and_then(from_nanos)
+                .ok_or_else(|| QueueError::unavailable("asking since when all is kept", why))
+        })
     }
 }
 
@@ -69,6 +80,7 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         entity: event.entity(),
         source: event.source(),
         received_at: event.received_at(),
+        origin: event.origin(),
         trace_id: event.trace().map(|trace| trace.trace_id()),
         steps: steps(sql, position)?,
         states: states(sql, position)?,

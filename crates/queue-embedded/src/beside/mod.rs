@@ -4,6 +4,7 @@
 pub(crate) mod attempts;
 pub(crate) mod history;
 pub(crate) mod letters;
+mod marks;
 pub(crate) mod quarantined;
 pub(crate) mod refused;
 pub(crate) mod salvage;
@@ -15,7 +16,8 @@ use event_model::{Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Holding, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores, Working,
+    DeadLetters, History, Holding, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores,
+    Working,
 };
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -139,6 +141,14 @@ impl Stores for Beside {
 
     fn history(&self) -> &dyn History {
         self
+    }
+
+    fn marks(&self) -> &dyn Marks {
+        self
+    }
+
+    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.write(move |sql, _| quarantined::publish_once(sql, &event))
     }
 
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Algorithm, Bytes, Environment, Event, EventId, KeyName};
+use event_model::{Algorithm, Bytes, Environment, Event, EventId, KeyName, Proof};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Quarantine, Quarantined, QueueError};
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::beside::{Beside, writing};
 use crate::file::failure::reading;
-use crate::file::rows::{algorithm, nanos, prefix, signature_bytes, signed, time, unsigned};
+use crate::file::rows::{nanos, prefix, proof, signature_bytes, signed, time, unsigned};
 use crate::file::schema::last_position;
 use crate::shared::{Shared, lock};
 use crate::writing::publish::insert;
@@ -57,7 +57,7 @@ pub(crate) fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()>
     .execute(params![
         digest.as_bytes(),
         &body.body[..],
-        body.algorithm.as_str(),
+        body.proof.as_str(),
         body.key.to_string(),
         signature_bytes(&body.signature),
         nanos(body.received_at),
@@ -80,7 +80,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
         id: unsigned(row.get(0)?),
         body: Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?),
         // What was set aside as damaged may make no sense here either.
-        algorithm: algorithm(row, 2).unwrap_or(Algorithm::Sha512),
+        proof: proof(row, 2).unwrap_or(Proof::Signed(Algorithm::Sha512)),
         key: row
             .get_ref(3)?
             .as_str()?
@@ -97,16 +97,16 @@ fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
     if gone == 0 {
         return Err(not_found(id));
     }
-    publish_once(sql, event)
+    publish_once(sql, event).map(drop)
 }
 
-/// Publishes an event that is not known yet.
-pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<(), QueueError> {
+/// Publishes an event that is not known yet. Says whether it was.
+pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<bool, QueueError> {
     if is_known(sql, event).map_err(writing)? {
-        return Ok(());
+        return Ok(true);
     }
     let mut last = last_position(sql).map_err(writing)?;
-    insert(sql, &mut last, event).map_err(writing).map(drop)
+    insert(sql, &mut last, event).map_err(writing).map(|_| false)
 }
 
 fn is_known(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {

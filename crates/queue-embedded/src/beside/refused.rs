@@ -46,7 +46,7 @@ impl RefusedHold for Beside {
             if !remove(sql, id).map_err(writing)? {
                 return Err(not_found(id));
             }
-            publish_once(sql, &event)
+            publish_once(sql, &event).map(drop)
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Algorithm, Bytes, Damaged, Event, EventId, Stored, Timestamp};
+use event_model::{Bytes, Damaged, Event, EventId, Proof, Stored, Timestamp};
 use rusqlite::{Row, types::Type};
 
 /// The columns that [`event`] reads, in its order.
@@ -29,7 +29,7 @@ pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Even
 fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
     Ok(Stored {
         key: Arc::new(parsed(first, row.get_ref(first)?.as_str()?.parse())?),
-        algorithm: algorithm(row, first + 1)?,
+        proof: proof(row, first + 1)?,
         signature: STANDARD.encode(row.get_ref(first + 2)?.as_blob()?),
         received_at: time(row, first + 3)?,
         trace: row.get_ref(first + 4)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
@@ -38,9 +38,9 @@ fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
     })
 }
 
-pub(crate) fn algorithm(row: &Row<'_>, column: usize) -> rusqlite::Result<Algorithm> {
+pub(crate) fn proof(row: &Row<'_>, column: usize) -> rusqlite::Result<Proof> {
     let name = row.get_ref(column)?.as_str()?;
-    Algorithm::from_name(name).ok_or_else(|| unknown(column))
+    Proof::from_name(name).ok_or_else(|| unknown(column))
 }
 
 pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {

@@ -13,6 +13,9 @@ pub(crate) const FORMAT: i64 = 3;
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
 
+/// The key of `meta` with the time since when every event that came is still here.
+pub(crate) const COMPLETE_SINCE: &str = "complete_since";
+
 /// What the writer keeps of the file in memory, as SQLite's negative KiB:
 /// enough for the index pages that new ids touch.
 const CACHE_KIB: i64 = -4096;

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
-use crate::file::schema::Kind;
+use crate::file::schema::{Kind, meta};
 use crate::shared::lock;
 use crate::spool::work::{Task, Worker};
 
@@ -93,6 +93,7 @@ pub struct Spool<W: Send + 'static> {
     tasks: Sender<Task<W>>,
     state: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    id: String,
     set_aside: Option<PathBuf>,
     _lock: File,
 }
@@ -138,6 +139,7 @@ impl<W: Send> Spool<W> {
         let state = Arc::new(Shared::default());
         rows::mend_clock(&opened.sql, crate::file::rows::nanos(clock.now())).map_err(wrap)?;
         let found = rows::state(&opened.sql).map_err(wrap)?;
+        let id = meta(&opened.sql, "epoch").map_err(wrap)?.unwrap_or_default();
         state.bytes.store(found.bytes, Ordering::Relaxed);
         let (tasks, inbox) = channel();
         let worker = Worker::new(opened.sql, path.to_owned(), limit, Arc::clone(&state), clock, on_kept);
@@ -148,7 +150,12 @@ impl<W: Send> Spool<W> {
             source,
         })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { tasks, state, thread, set_aside: opened.set_aside, _lock: opened.lock })
+        Ok(Self { tasks, state, thread, id, set_aside: opened.set_aside, _lock: opened.lock })
+    }
+
+    /// Names the file for as long as it lives, wherever it is moved.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Where the file went that was here before and could not be trusted.
@@ -309,6 +316,11 @@ impl OldSpool {
     /// Opens it. It is not changed.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
         crate::file::schema::connect(path, false).map(Self).map_err(unreadable)
+    }
+
+    /// What names it, as far as that can be read.
+    pub fn id(&self) -> Option<String> {
+        meta(&self.0, "epoch").ok().flatten()
     }
 
     /// Its highest row.

@@ -87,7 +87,7 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
         .execute(params![
             event.id().as_bytes(),
             stored.key.to_string(),
-            stored.algorithm.as_str(),
+            stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),
             stored.trace.map(|trace| trace.to_string()),

@@ -39,7 +39,7 @@ fn insert_in_first_format(sql: &Connection, event: &Event, state: i64) {
         params![
             event.id().as_bytes(),
             stored.key.to_string(),
-            stored.algorithm.as_str(),
+            stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),
             event.bucket(),

@@ -72,7 +72,7 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
             prefix(&event.id()),
             event.id().as_bytes(),
             stored.key.to_string(),
-            stored.algorithm.as_str(),
+            stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),
             stored.trace.map(|trace| trace.to_string()),

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::file::refs;
 use crate::file::rows::{signed, unsigned};
-use crate::file::schema::{meta, set_meta};
+use crate::file::schema::{COMPLETE_SINCE, meta, set_meta};
 use crate::options::Options;
 
 /// Rows looked at in one pass: a publish waits a few milliseconds for it.
@@ -78,16 +78,20 @@ impl Trimmer {
             self.bodies_after,
             limits.floor,
         )?;
-        for row in &rows {
-            if row.received_at >= limits.bodies_before {
-                return Ok(false);
-            }
+        let mut removed = None;
+        let old = rows.iter().take_while(|row| row.received_at < limits.bodies_before);
+        for row in old.clone() {
             if !row.is_needed {
                 remove_body(sql, row.position)?;
+                removed = removed.max(Some(row.received_at));
             }
             self.bodies_after = row.position;
         }
-        Ok(rows.len() == CHUNK)
+        if let Some(removed) = removed {
+            let known: Option<i64> = meta(sql, COMPLETE_SINCE)?;
+            set_meta(sql, COMPLETE_SINCE, known.max(Some(removed + 1)))?;
+        }
+        Ok(old.count() == CHUNK)
     }
 
     fn trim_ids(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {

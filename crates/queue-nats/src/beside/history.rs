@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
-use event_model::{Event, EventId};
+use event_model::{Event, EventId, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
@@ -54,6 +54,23 @@ impl History for Beside {
 
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
         Box::pin(async move { self.received_in(&query).await })
+    }
+
+    fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+        Box::pin(async move {
+            let info = api::stream_info(&self.0.link, EVENTS).await;
+            let info = info.map_err(|error| error.of("asking since when all is kept"))?;
+            let state = &info.state;
+            // What was removed was stored before whatever is left, and came before that.
+            let removed_until = match (state.first_sequence, state.messages) {
+                (0 | 1, _) => None,
+                (_, 0) => Some(state.last_timestamp),
+                _ => Some(state.first_timestamp),
+            };
+            let since = removed_until.map_or(info.created, |until| until.max(info.created));
+            Timestamp::from_nanosecond(since.unix_timestamp_nanos())
+                .map_err(|error| QueueError::unavailable("asking since when all is kept", error))
+        })
     }
 
     fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
@@ -179,6 +196,7 @@ fn story(event: &Event, position: u64, mut lines: Vec<Line>, routes: &[Info]) ->
         entity: event.entity(),
         source: event.source(),
         received_at: event.received_at(),
+        origin: event.origin(),
         trace_id: event.trace().map(|trace| trace.trace_id()),
         steps: lines.into_iter().map(step).collect(),
         states,

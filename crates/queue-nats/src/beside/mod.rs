@@ -4,6 +4,7 @@ mod attempts;
 pub(crate) mod history;
 mod indexing;
 pub(crate) mod letters;
+mod marks;
 pub(crate) mod quarantined;
 mod refused;
 mod replay;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use event_model::Event;
 use futures::future::BoxFuture;
-use queue::{DeadLetters, History, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores};
+use queue::{DeadLetters, History, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores};
 
 use crate::shared::Shared;
 
@@ -33,6 +34,17 @@ impl Stores for Beside {
 
     fn history(&self) -> &dyn History {
         self
+    }
+
+    fn marks(&self) -> &dyn Marks {
+        self
+    }
+
+    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+        Box::pin(async move {
+            let epoch = self.0.standing.epoch().await?;
+            Ok(self.0.publisher.publish_one(&event, &epoch).await?.duplicate)
+        })
     }
 
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {

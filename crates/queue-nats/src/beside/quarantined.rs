@@ -1,7 +1,7 @@
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use event_model::{Algorithm, Event, EventId, Timestamp, encode_header_value};
+use event_model::{Algorithm, Event, EventId, Proof, Timestamp, encode_header_value};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{Quarantine, Quarantined, QueueError};
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::api;
 use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
-use crate::message::{NotAnEvent, algorithm, parsed, text};
+use crate::message::{NotAnEvent, parsed, proof, text};
 use crate::names::{
     HEADER_ALGORITHM, HEADER_KEY, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME, QUARANTINE,
     QUARANTINE_SUBJECT,
@@ -96,7 +96,7 @@ async fn keep(shared: &Shared, mut headers: HeaderMap, id: String, body: Bytes) 
 
 fn headers(body: &Quarantined) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(HEADER_ALGORITHM, body.algorithm.as_str());
+    headers.insert(HEADER_ALGORITHM, body.proof.as_str());
     headers.insert(HEADER_KEY, body.key.to_string());
     headers.insert(HEADER_SIGNATURE, body.signature.as_str());
     headers.insert(HEADER_TIME, body.received_at.to_string());
@@ -110,7 +110,7 @@ fn quarantined(id: u64, headers: &HeaderMap, body: Bytes) -> Option<Quarantined>
         Some(Quarantined {
             id,
             body,
-            algorithm: algorithm(headers)?,
+            proof: proof(headers)?,
             key: parsed(headers, HEADER_KEY).ok()?,
             signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
             received_at: parsed::<Timestamp>(headers, HEADER_TIME).ok()?,
@@ -135,7 +135,7 @@ pub(crate) async fn keep_damaged(
     let Ok(key) = parsed(found, HEADER_KEY).or_else(|_| "damaged_sandbox".parse()) else { return };
     let damaged = Quarantined {
         id: 0,
-        algorithm: algorithm(found).unwrap_or(Algorithm::Sha512),
+        proof: proof(found).unwrap_or(Proof::Signed(Algorithm::Sha512)),
         key,
         signature: text(found, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
         received_at: parsed(found, HEADER_TIME).unwrap_or_else(|_| shared.clock.now()),

@@ -1,27 +1,31 @@
 use std::time::Duration;
 
-use queue::{REFUSED_BYTES, REFUSED_FOR};
+use queue::{MARKED_FOR, REFUSED_BYTES, REFUSED_FOR};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use crate::names::{
-    ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT,
-    REFUSED, REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
+    ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, MARKS, MARKS_SUBJECT, QUARANTINE,
+    QUARANTINE_SUBJECT, REFUSED, REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
 };
 use crate::options::Layout;
 
 /// Every stream and what it is for.
-pub(crate) const STREAMS: [(&str, &str); 6] = [
+pub(crate) const STREAMS: [(&str, &str); 7] = [
     (EVENTS, "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
     (QUARANTINE, "genuine bodies that are not events"),
     (ATTEMPTS, "what happened in every attempt"),
     (REFUSED, "webhooks that were refused, and may have been refused wrongly"),
+    (MARKS, "small facts by name: what was reconciled, how far spools are drained"),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
 pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
+
+/// Room for a few hundred thousand reconciled events.
+const MARKS_BYTES: i64 = 256 << 20;
 
 /// How long the same retry, dead letter or group of attempts is known: longer
 /// than anybody tries to write it.
@@ -73,6 +77,15 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
             discard: DiscardPolicy::Old,
             max_bytes: signed(REFUSED_BYTES),
             max_age: REFUSED_FOR,
+            ..base
+        },
+        MARKS => Config {
+            subjects: vec![MARKS_SUBJECT.to_owned()],
+            max_messages_per_subject: 1,
+            // The oldest make room: a few hundred bytes each, of what was reconciled.
+            discard: DiscardPolicy::Old,
+            max_bytes: MARKS_BYTES,
+            max_age: MARKED_FOR,
             ..base
         },
         _ => Config {

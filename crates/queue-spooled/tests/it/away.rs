@@ -93,7 +93,7 @@ async fn bodies_that_are_not_events_are_forwarded_too() {
     let body = queue::Quarantined {
         id: 0,
         body: event.body().clone(),
-        algorithm: event_model::Algorithm::Sha512,
+        proof: event_model::Proof::Signed(event_model::Algorithm::Sha512),
         key: "sydney_sandbox".parse().unwrap(),
         signature: "c2ln".to_owned(),
         received_at: event.received_at(),

@@ -1,4 +1,4 @@
-use event_model::Algorithm;
+use event_model::{Algorithm, Event, Origin, Proof, Stored};
 
 use super::samples::{
     admit, consumer, event, finish, nothing, old_event, one, publish, reference, route, settle,
@@ -77,7 +77,7 @@ pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Har
     let body = Quarantined {
         id: 0,
         body: event.body().clone(),
-        algorithm: Algorithm::Md5,
+        proof: Proof::Signed(Algorithm::Md5),
         key: "sydney_sandbox".parse().expect("a key's name"),
         signature: "c2ln".to_owned(),
         received_at: event.received_at(),
@@ -215,4 +215,41 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
         assert!(began.elapsed() < PATIENCE, "{found:?}");
         tokio::time::sleep(QUIET).await;
     }
+}
+
+pub(super) async fn a_mark_is_found_by_its_name(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let marks = queue.stores().marks();
+    assert_eq!(marks.get("spool.a").await.expect("get"), None);
+    assert_eq!(marks.list("spool").await.expect("list"), []);
+    for (name, value) in [("spool.b", "1"), ("spool.a", "2"), ("spools.c", "3"), ("spool.b", "4")] {
+        marks.set(name, value.into()).await.expect("set");
+    }
+    let queue = harness.crash(queue).await;
+    let marks = queue.stores().marks();
+    assert_eq!(marks.get("spool.b").await.expect("get"), Some("4".into()));
+    let expected = [("spool.a".to_owned(), "2".into()), ("spool.b".to_owned(), "4".into())];
+    assert_eq!(marks.list("spool").await.expect("list"), expected);
+    marks.unset("spool.b").await.expect("unset");
+    marks.unset("spool.b").await.expect("unset again");
+    assert_eq!(marks.get("spool.b").await.expect("get"), None);
+}
+
+pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut everything = consumer(&*queue, "everything").await;
+    let webhooks = Terms { origin: vec![Origin::Webhook.to_string()], ..Terms::default() };
+    let webhooks = queue.subscribe(route("webhooks", webhooks, Start::Beginning)).await;
+    let mut webhooks = webhooks.expect("subscribe");
+    let event = event("E", "a");
+    let stored = Stored { proof: Proof::Api, signature: String::new(), ..event.stored().clone() };
+    let reconciled = Event::restore(event.id(), stored).expect("the same bytes");
+    assert!(!queue.stores().admit(reconciled.clone()).await.expect("admit"), "it is new");
+    assert!(queue.stores().admit(reconciled.clone()).await.expect("admit again"), "it is known");
+    let delivery = one(&mut *everything).await;
+    assert_eq!((&*delivery.event, delivery.event.origin()), (&reconciled, Origin::Reconciled));
+    settle(delivery, Verdict::Done).await;
+    nothing(&mut *webhooks, "it never came").await;
+    let since = queue.stores().history().complete_since().await.expect("complete since");
+    assert!(since <= reconciled.received_at(), "{since}");
 }

@@ -77,6 +77,8 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         keeping::a_paused_route_holds_and_goes_on,
         keeping::how_its_routes_stand_is_shown_to_others,
         keeping::retention_removes_only_what_every_route_has_settled,
+        keeping::a_mark_is_found_by_its_name,
+        keeping::what_was_reconciled_is_marked_so,
         operating::dead_letters_are_found_by_what_people_know,
         operating::attempts_are_listed_newest_first_and_page_by_page,
         operating::what_was_received_is_replayed_to_one_route,

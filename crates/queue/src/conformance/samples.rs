@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{
-    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyName, Timestamp, TraceParent,
-    Verified,
+    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyName, Proof, Timestamp,
+    TraceParent, Verified,
 };
 use tokio::time::timeout;
 
@@ -35,8 +35,11 @@ pub(crate) fn old_event(reference: &str) -> Event {
 pub(crate) fn admit(body: Bytes) -> Event {
     let key: KeyName = "sydney_sandbox".parse().expect("a key's name");
     let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
-    let evidence =
-        Evidence { algorithm: Algorithm::Sha512, key: Arc::new(key), signature: "c2lnbmF0dXJl".to_owned() };
+    let evidence = Evidence {
+        proof: Proof::Signed(Algorithm::Sha512),
+        key: Arc::new(key),
+        signature: "c2lnbmF0dXJl".to_owned(),
+    };
     // In the future: no retention by age while a check runs.
     let received_at = Timestamp::from_nanosecond(4_000_000_000_123_456_789).expect("a time");
     let inbound = Inbound { body, headers: Headers::default(), received_at };

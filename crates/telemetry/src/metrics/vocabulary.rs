@@ -37,6 +37,13 @@ vocabulary! {
     DURABLE_TIME: Histogram<0> = "fluent.webhooks.durable.duration", "s", [],
         "From a genuine event to the moment in which a crash can no longer lose it.";
 
+    RECONCILE_MISSING: Counter<2> = "fluent.reconcile.missing", "{event}", ["environment", "account"],
+        "Events that Fluent logged and that never came, found by comparing.";
+    RECONCILED: Counter<2> = "fluent.reconcile.admitted", "{event}", ["environment", "account"],
+        "Of these, those that were admitted from Fluent's log.";
+    RECONCILE_BEHIND: Gauge<2> = "fluent.reconcile.behind", "s", ["environment", "account"],
+        "How much of Fluent's log has still to be compared.";
+
     READY: Gauge<0> = "fluent.ready", "{state}", [],
         "1 while this process can do its work: make an event durable, or deliver one.";
     QUEUE_REACHABLE: Gauge<0> = "fluent.queue.reachable", "{state}", [],

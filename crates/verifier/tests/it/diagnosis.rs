@@ -1,6 +1,6 @@
 //! Why does my signature fail?
 
-use event_model::Algorithm;
+use event_model::{Algorithm, Proof};
 use verifier::{Alteration, Diagnosis, Rejection, diagnose};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring};
@@ -40,7 +40,10 @@ fn what_was_done_to_the_body_is_proved() {
 #[test]
 fn the_signer_is_named() {
     let large = LARGE.sign(BODY).unwrap();
-    let genuine = Diagnosis::Genuine { key: "dublin_sandbox".parse().unwrap(), algorithm: Algorithm::Sha512 };
+    let genuine = Diagnosis::Genuine {
+        key: "dublin_sandbox".parse().unwrap(),
+        proof: Proof::Signed(Algorithm::Sha512),
+    };
     check(BODY, &[("fluent-signature", &large.sha512)], &genuine);
     check(b"{}", &[("fluent-signature", &large.sha512)], &altered("dublin_sandbox", None));
     let unknown = PRODUCTION.sign(BODY).unwrap();

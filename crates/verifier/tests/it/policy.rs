@@ -1,6 +1,7 @@
 //! Which header decides, and what a signature must look like.
 
 use event_model::Algorithm::{Md5, Sha512};
+use event_model::Proof;
 use verifier::{Rejection, Signatures, Verifier, WebhookVerifier};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring, verify};
@@ -17,9 +18,12 @@ fn refuse(signatures: Signatures, headers: &[(&str, &str)], expected: Rejection)
 fn either_header_proves_where_it_is_enabled() {
     let signed = SANDBOX.sign(BODY).unwrap();
     let evidence = verify(Signatures::default(), BODY, &[(SHA, &signed.sha512), (MD, &signed.md5)]).unwrap();
-    assert_eq!((evidence.algorithm, evidence.key.to_string()), (Sha512, "sydney_sandbox".to_owned()));
+    assert_eq!(
+        (evidence.proof, evidence.key.to_string()),
+        (Proof::Signed(Sha512), "sydney_sandbox".to_owned())
+    );
     assert_eq!(evidence.signature, signed.sha512);
-    assert_eq!(verify(both(), BODY, &[(MD, &signed.md5)]).unwrap().algorithm, Md5);
+    assert_eq!(verify(both(), BODY, &[(MD, &signed.md5)]).unwrap().proof, Proof::Signed(Md5));
     refuse(Signatures::default(), &[(MD, &signed.md5)], Rejection::NotEnabled(Md5));
     refuse(both(), &[], Rejection::Missing);
 }

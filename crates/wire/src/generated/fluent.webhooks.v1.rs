@@ -29,13 +29,15 @@ pub struct Event {
     /// The entity that it belongs to, such as the order of a fulfilment.
     #[prost(message, optional, tag = "8")]
     pub root_entity: ::core::option::Option<Entity>,
-    /// The exact bytes that Fluent signed: a JSON object.
+    /// The exact bytes that Fluent signed: a JSON object. Of what was reconciled, what
+    /// Fluent's log of events knows of it.
     #[prost(bytes = "bytes", tag = "9")]
     pub body: ::prost::bytes::Bytes,
     /// The key that signed it: `<region>_<environment>`, such as `sydney_sandbox`.
     #[prost(string, tag = "10")]
     pub key: ::prost::alloc::string::String,
-    /// How it was signed: `sha512` or `md5`.
+    /// How it is known to be Fluent's: signed, by `sha512` or `md5`; or told by Fluent's
+    /// own `api`.
     #[prost(string, tag = "11")]
     pub algorithm: ::prost::alloc::string::String,
     /// When the webhook arrived.
@@ -45,6 +47,10 @@ pub struct Event {
     /// after newer events of its entity.
     #[prost(bool, tag = "13")]
     pub refed: bool,
+    /// How it came: `webhook`, or `reconciled` where it never came and was found in
+    /// Fluent's log. The latter has no status, and comes late.
+    #[prost(string, tag = "14")]
+    pub origin: ::prost::alloc::string::String,
 }
 /// One of Fluent's entities, as an event names it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1134,6 +1140,9 @@ pub struct EventStory {
     pub attempts: ::prost::alloc::vec::Vec<Attempt>,
     #[prost(message, repeated, tag = "9")]
     pub outcomes: ::prost::alloc::vec::Vec<RouteOutcome>,
+    /// `webhook`, or `reconciled` where it never came.
+    #[prost(string, tag = "10")]
+    pub origin: ::prost::alloc::string::String,
 }
 /// Where an event stands on one route.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

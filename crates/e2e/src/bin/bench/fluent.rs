@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dispatch::{Registry, Shared};
 use event_model::{
-    Account, Accounts as Listed, Algorithm, Environment, Event, Evidence, Headers, Inbound, KeyName,
+    Account, Accounts as Listed, Algorithm, Environment, Event, Evidence, Headers, Inbound, KeyName, Proof,
     Timestamp, Verified,
 };
 use fluent_api::{Accounts, Client, Credentials, Limits, Options};
@@ -120,7 +120,7 @@ fn events(orders: usize, each: usize) -> Vec<Event> {
             let body = world.webhook(&format!("Order{number}"), order).into();
             let inbound = Inbound { body, headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
             let evidence = Evidence {
-                algorithm: Algorithm::Sha512,
+                proof: Proof::Signed(Algorithm::Sha512),
                 key: Arc::clone(&key),
                 signature: "AAAA".repeat(43),
             };

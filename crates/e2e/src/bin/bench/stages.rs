@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry, Shared};
 use dispatcher::Selection;
 use event_model::{
-    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyName, SystemClock, Timestamp,
+    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyName, Proof, SystemClock, Timestamp,
     Verified,
 };
 use queue::{EventQueue, Start, Terms};
@@ -43,8 +43,11 @@ pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
     let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: (*key).clone(), retailers: None }]);
     let mut bodies = Events::new("ACME", 34, 11);
     (0..count).filter_map(move |_| {
-        let evidence =
-            Evidence { algorithm: Algorithm::Sha512, key: Arc::clone(&key), signature: "AAAA".repeat(43) };
+        let evidence = Evidence {
+            proof: Proof::Signed(Algorithm::Sha512),
+            key: Arc::clone(&key),
+            signature: "AAAA".repeat(43),
+        };
         // In the future, so that no retention by age runs beside the figure.
         let received_at = Timestamp::from_second(4_000_000_000).ok()?;
         let inbound = Inbound { body: bodies.any().body.into(), headers: Headers::default(), received_at };
@@ -145,8 +148,7 @@ pub(crate) async fn work_off_in(
     let (began, before) = (Instant::now(), cpu::own());
     for queue in queues {
         let (everything, clock) = (Selection::everything(), Arc::new(SystemClock));
-        let opened =
-            dispatcher::open(&routes, &everything, folder, shared, registry, &**queue, clock).await?;
+        let opened = dispatcher::open(&routes, &everything, folder, shared, registry, queue, clock).await?;
         opened.start(&shutdown);
     }
     while DELIVERED.load(Ordering::Relaxed) < wanted {

@@ -3,6 +3,7 @@
 mod disks;
 mod partition;
 mod power;
+mod reconciling;
 mod rights;
 mod services;
 mod surviving;

@@ -3,6 +3,7 @@
 
 mod asking;
 mod enriching;
+mod reconciling;
 mod telling;
 
 use std::fs;

@@ -1,0 +1,237 @@
+//! What Fluent logged and never came.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use simulator::Signed;
+use simulator::api::{Fluent, Sending};
+
+use crate::SANDBOX;
+use crate::fluent::{dead, fluent, pipeline_with};
+use crate::pipeline::{Pipeline, until};
+use crate::sink::{Sink, status};
+
+const BOTH: &str = "match: { event: OrderBooked }, origins: [webhook, reconciled]";
+
+/// What is compared, with this much more.
+fn reconcile(more: &str) -> String {
+    format!("  reconcile: {{ events: [OrderBooked], delay: 15s{more} }}\n")
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+/// A webhook of so long ago, which Fluent says was sent, or was not.
+fn webhook(fluent: &Fluent, ago: Duration, sending: Sending) -> Signed {
+    let order = fluent.world().place_order();
+    SANDBOX.sign(fluent.world().webhook_of("OrderBooked", &order, ago, sending)).unwrap()
+}
+
+fn field(body: &[u8], name: &str) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    body[name].as_str().unwrap().to_owned()
+}
+
+/// How often each of Fluent's events arrived, by Fluent's id.
+fn arrived(sink: &Sink) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for request in sink.requests() {
+        *counts.entry(field(&request.body, "id")).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn said(pipeline: &Pipeline, args: &[&str]) -> String {
+    let output = pipeline.command(args);
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+const ALL: [&str; 4] = ["reconcile", "--from", "40m", "--unknown"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let mut pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    // An event every ten seconds for half an hour; for ten minutes of it nothing was heard.
+    let mut lost = Vec::new();
+    for number in 0..180_u64 {
+        let ago = minutes(35) - Duration::from_secs(10 * number);
+        let is_lost = (60..120).contains(&number);
+        let sending = match number % 3 {
+            _ if !is_lost => Sending::Succeeded,
+            0 => Sending::Never,
+            _ => Sending::Failed,
+        };
+        let webhook = webhook(&fluent, ago, sending);
+        match is_lost {
+            true => lost.push(field(&webhook.body, "id")),
+            false => drop(pipeline.accept(&webhook).await),
+        }
+    }
+    until("what came is delivered", || sink.len() == 120).await;
+
+    let found = pipeline.json(&[&ALL[..], &["--dry-run", "--limit", "1000"]].concat());
+    let missing = found["missing"].as_array().unwrap();
+    let ids: Vec<_> = missing.iter().map(|one| one["fluent-id"].as_str().unwrap()).collect();
+    assert_eq!(ids, lost, "all of them, the oldest first");
+    assert_eq!((&missing[0]["sent"], &missing[1]["status"]), (&"unlogged".into(), &"FAILED".into()));
+    assert_eq!((&found["tally"]["logged"], &found["tally"]["received"]), (&180.into(), &120.into()));
+    assert_eq!(sink.len(), 120, "it was only shown");
+
+    let admitted = pipeline.json(&[&ALL[..], &["--yes"]].concat());
+    assert_eq!(admitted["tally"]["admitted"], 60, "{admitted}");
+    until("everything is delivered", || sink.len() == 180).await;
+    let is_settled = || pipeline.json(&["routes", "list"])[0]["in-flight"] == 0;
+    until("it is settled: a death before that would give it again", is_settled).await;
+    // Killed, and asked again: nothing is missing, and nothing comes again.
+    pipeline.kill();
+    pipeline.run();
+    let again = pipeline.json(&[&ALL[..], &["--yes"]].concat());
+    assert_eq!((&again["tally"]["missing"], &again["tally"]["received"]), (&0.into(), &180.into()));
+    assert!(arrived(&sink).values().all(|count| *count == 1), "nothing twice");
+    assert_eq!(arrived(&sink).len(), 180);
+    let origins = sink.requests().iter().filter(|one| one.header("fluent-origin") == "reconciled").count();
+    assert_eq!(origins, 60, "and they say so");
+    let audit = pipeline.json(&["audit"]);
+    assert_eq!((&audit[0]["action"], &audit[2]["touched"]), (&"Reconcile".into(), &60.into()), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_of_which_nothing_is_known_is_refused() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    webhook(&fluent, minutes(5), Sending::Failed);
+    let said_so = said(&pipeline, &["reconcile", "--from", "30m", "--yes"]);
+    assert!(said_so.contains("is not known here, and everything would look missing"), "{said_so}");
+    let at_a_server = said(&pipeline, &["reconcile", "--from", "30m", "--server", "http://127.0.0.1:9"]);
+    assert!(at_a_server.contains("not at a server"), "{at_a_server}");
+    assert!(sink.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_comes_late_is_not_a_second_effect() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let audit = sink.route("audit", "match: {}");
+    let routes = format!("{}{audit}", sink.route("r", BOTH));
+    let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
+    let late = webhook(&fluent, minutes(5), Sending::Failed);
+    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);
+    until("it is delivered", || sink.len() == 1).await;
+    // Fluent tries again after an hour, and gets through.
+    pipeline.accept(&late).await;
+    let events = || pipeline.json(&["events", "show", &field(&late.body, "entityRef")]);
+    until("it is settled", || events().to_string().matches("\"done\"").count() >= 5).await;
+    assert!(
+        events().to_string().contains("delivered before, as what was reconciled or came late"),
+        "{}",
+        events()
+    );
+    let paths: Vec<_> = sink.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/r", "/audit"], "who takes webhooks alone gets it now");
+    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["missing"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_given_up_for_the_webhook_that_came() {
+    let fluent = fluent().await;
+    let sink = Sink::answering(|request, _| match request.header("fluent-origin") {
+        "reconciled" => status(503),
+        _ => status(200),
+    })
+    .await;
+    let retry = "retry: { first: 200ms, ceiling: 300ms, for: 1h }";
+    let pipeline = pipeline_with(&fluent, &sink.route("r", &format!("{BOTH}, {retry}")), &[], reconcile(""));
+    let late = webhook(&fluent, minutes(5), Sending::Failed);
+    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);
+    until("it was tried in vain", || sink.len() >= 2).await;
+    pipeline.accept(&late).await;
+    let events = || pipeline.json(&["events", "show", &field(&late.body, "entityRef")]).to_string();
+    until("both are done", || events().matches("\"done\"").count() >= 4).await;
+    let delivered = sink.requests().iter().filter(|one| one.header("fluent-origin") == "webhook").count();
+    assert_eq!((delivered, dead(&pipeline)), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_route_takes_stays_out_and_is_shown() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let big = sink.route("big", "match: { event: OrderBooked, retailer: 7 }, origins: [reconciled, webhook]");
+    let routes = format!("{big}{}", sink.route("webhooks", "match: {}"));
+    let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
+    webhook(&fluent, minutes(5), Sending::Succeeded);
+    let said_so = said(&pipeline, &[&ALL[..], &["--yes"]].concat());
+    for part in [
+        "missing; no route takes it",
+        "sent, SUCCESS",
+        "1 logged by Fluent, 0 of them came, 1 did not",
+        "1 stay out",
+    ] {
+        assert!(said_so.contains(part), "{part} in {said_so}");
+    }
+    assert!(sink.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_recovers_by_itself_what_does_not_come() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let mut pipeline =
+        pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(", every: 1s, back: 1h"));
+    let before = webhook(&fluent, minutes(5), Sending::Failed);
+    let (lost, sent) = (
+        webhook(&fluent, Duration::ZERO, Sending::Failed),
+        webhook(&fluent, Duration::ZERO, Sending::Succeeded),
+    );
+    pipeline.accept(&sent).await;
+    until("what was lost is delivered", || sink.len() == 2).await;
+    let expected: HashMap<_, _> = [&lost, &sent].map(|one| (field(&one.body, "id"), 1)).into();
+    assert_eq!(
+        arrived(&sink),
+        expected,
+        "and not what was before there was a queue: {:?}",
+        field(&before.body, "id")
+    );
+    // It goes on where it was, in the next process too.
+    pipeline.stop();
+    let searched = fluent.calls().searches;
+    pipeline.run();
+    until("it compares again", || fluent.calls().searches > searched + 1).await;
+    assert_eq!(sink.len(), 2);
+    assert!(!pipeline.log().contains("never compared"), "{}", pipeline.log());
+}
+
+#[test]
+fn settings_that_nobody_could_profit_from_are_refused() {
+    let check = |routes: &str, reconcile: &str, expected: &str| {
+        let mut pipeline = Pipeline::prepare("    []\n");
+        pipeline.api =
+            ", api: { username: u, password: { file: s }, client-id: c, client-secret: { file: s } }"
+                .to_owned();
+        pipeline.more = format!("  reconcile: {reconcile}\n");
+        std::fs::write(pipeline.folder.path().join("s"), "s").unwrap();
+        pipeline.write_settings(routes);
+        let said = said(&pipeline, &["check"]);
+        assert!(said.contains(expected), "{expected} in {said}");
+    };
+    let route = |more: &str| {
+        format!(
+            "    - {{ name: r, match: {{ event: E{more} }}, origins: [webhook, reconciled], dispatcher: log }}\n"
+        )
+    };
+    check(&route(""), "{ events: [E] }", "compared with what came, every 900s: E");
+    check(
+        &route(""),
+        "{ events: [F] }",
+        "no route takes it: expected one with `origins: [webhook, reconciled]`",
+    );
+    check(&route(""), "{ events: [E], accounts: [ACNE] }", "did you mean `ACME`?");
+    check(&route(""), "{ events: [E], delay: 1s }", "Fluent itself tries for 14 s");
+    check(
+        &route(", entity-status: BOOKED"),
+        "{ events: [E] }",
+        "warning: route r matches on entity-status, which Fluent's log does not have",
+    );
+    check(&route(", when: \"event.entityStatus == 'X'\""), "{ events: [E] }", "matches on entity-status");
+    let nobody = "    - { name: r, match: {}, origins: [], dispatcher: log }\n";
+    check(nobody, "{ events: [E] }", "expected webhook, reconciled, or both");
+}

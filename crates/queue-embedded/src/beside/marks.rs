@@ -1,0 +1,88 @@
+//! Small facts by name, in a table that is made when the first is set.
+
+use std::time::Duration;
+
+use event_model::Bytes;
+use futures::future::BoxFuture;
+use queue::{MARKED_FOR, Marks, QueueError};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::beside::{Beside, writing};
+use crate::file::failure::reading;
+
+const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS marks (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL,
+    at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS marks_by_time ON marks (at);
+";
+
+impl Marks for Beside {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
+        let name = name.to_owned();
+        self.read(move |sql| get(sql, &name).map_err(reading))
+    }
+
+    fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
+        let name = name.to_owned();
+        self.write(move |sql, now| set(sql, &name, &value, now).map_err(writing))
+    }
+
+    fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>> {
+        let word = word.to_owned();
+        self.read(move |sql| list(sql, &word).map_err(reading))
+    }
+
+    fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        let name = name.to_owned();
+        self.write(move |sql, _| {
+            let made = sql
+                .execute_batch(TABLE)
+                .and_then(|()| sql.execute("DELETE FROM marks WHERE name = ?1", [&name]));
+            made.map_err(writing).map(drop)
+        })
+    }
+}
+
+/// Asked as a query: `table_exists` looks at what this connection remembers of the file,
+/// and another process may have made the table since.
+fn is_there(sql: &Connection) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'marks')")?
+        .query_row([], |row| row.get(0))
+}
+
+fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
+    if !is_there(sql)? {
+        return Ok(None);
+    }
+    let mut statement = sql.prepare_cached("SELECT value FROM marks WHERE name = ?1")?;
+    let found: Option<Vec<u8>> = statement.query_row([name], |row| row.get(0)).optional()?;
+    Ok(found.map(Bytes::from))
+}
+
+fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
+    sql.execute_batch(TABLE)?;
+    let too_old = now.saturating_sub(nanoseconds(MARKED_FOR));
+    sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?.execute([too_old])?;
+    sql.prepare_cached("INSERT OR REPLACE INTO marks (name, value, at) VALUES (?1, ?2, ?3)")?
+        .execute(params![name, value, now])
+        .map(drop)
+}
+
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn list(sql: &Connection, word: &str) -> rusqlite::Result<Vec<(String, Bytes)>> {
+    if !is_there(sql)? {
+        return Ok(Vec::new());
+    }
+    // What begins with `<word>.` is before `<word>/`.
+    sql.prepare_cached(
+        "SELECT name, value FROM marks WHERE name > ?1 || '.' AND name < ?1 || '/' ORDER BY name",
+    )?
+    .query_map([word], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?.into())))?
+    .collect()
+}

@@ -1,0 +1,54 @@
+//! Small facts by name: the last message of a subject each.
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use event_model::Bytes;
+use futures::future::BoxFuture;
+use queue::{Marks, QueueError};
+use serde_json::json;
+
+use crate::api;
+use crate::beside::Beside;
+use crate::names::{MARKS, mark, marked};
+
+const READING: &str = "reading a mark";
+
+impl Marks for Beside {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
+        Box::pin(async move {
+            let last = json!({ "last_by_subj": mark(name) });
+            let found = api::get_message(&self.0.link, MARKS, &last).await;
+            Ok(found.map_err(|error| error.of(READING))?.map(|message| message.payload))
+        })
+    }
+
+    fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+            self.0.publisher.put(mark(name), headers, value).await.map(drop)
+        })
+    }
+
+    fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>> {
+        Box::pin(async move {
+            let subjects = api::subjects(&self.0.link, MARKS, &mark(&format!("{word}.>"))).await;
+            let mut found = Vec::new();
+            for (subject, _) in subjects.map_err(|error| error.of(READING))? {
+                let name = marked(&subject);
+                if let Some(value) = self.get(name).await? {
+                    found.push((name.to_owned(), value));
+                }
+            }
+            found.sort();
+            Ok(found)
+        })
+    }
+
+    fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let purged = api::purge(&self.0.link, MARKS, json!({ "filter": mark(name) })).await;
+            purged.map_err(|error| error.of("forgetting a mark")).map(drop)
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! Which time may be compared.
+
+use std::time::Duration;
+
+use event_model::Timestamp;
+use queue::marks::spools;
+use queue::{SpoolMark, Stores};
+use serde::Serialize;
+
+use crate::error::ReconcileError;
+
+/// How far Fluent's clock and ours may be apart.
+pub(crate) const SKEW: Duration = Duration::from_mins(10);
+
+/// Fluent tries to send for 14 s; then the event is in a spool, if it ever will be.
+const SENDING: Duration = Duration::from_secs(20);
+
+/// Longest time that is asked for at once: a few pages of Fluent's log.
+const SLICE: Duration = Duration::from_mins(10);
+
+/// From one time to another, by Fluent's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// Not before this.
+    pub from: Timestamp,
+    /// Before this.
+    pub until: Timestamp,
+}
+
+impl Window {
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        self.from >= self.until
+    }
+
+    /// The same in pieces, in order.
+    pub(crate) fn slices(self) -> impl Iterator<Item = Self> {
+        let mut from = self.from;
+        std::iter::from_fn(move || {
+            let until = later(from, SLICE).min(self.until);
+            let slice = Self { from, until };
+            from = until;
+            (!slice.is_empty()).then_some(slice)
+        })
+    }
+
+    /// Two halves, unless it is as short as Fluent's times tell apart.
+    pub(crate) fn halves(self) -> Option<[Self; 2]> {
+        let length = Duration::try_from(self.until.duration_since(self.from)).unwrap_or_default();
+        let middle = later(self.from, length / 2);
+        let halves = [Self { until: middle, ..self }, Self { from: middle, ..self }];
+        (length > Duration::from_secs(1)).then_some(halves)
+    }
+}
+
+pub(crate) fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+pub(crate) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    at.saturating_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+/// A spool that may hold what looks missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undrained {
+    /// Its id.
+    pub id: String,
+    /// Where it is.
+    pub host: String,
+    /// Up to when everything that came there is in the queue.
+    pub drained_to: Timestamp,
+}
+
+/// Refuses a time in which something may have come that can't be seen.
+pub(crate) async fn check(stores: &dyn Stores, window: Window) -> Result<(), ReconcileError> {
+    let needed = later(window.until, SENDING);
+    let behind = |(_, mark): &(String, SpoolMark)| !mark.is_drained_to(needed);
+    match spools(stores.marks()).await?.into_iter().find(behind) {
+        None => Ok(()),
+        Some((id, SpoolMark { host, drained_to, .. })) => {
+            Err(ReconcileError::NotDrained(Undrained { id, host, drained_to }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(from: &str, until: &str) -> Window {
+        let at = |time| format!("2026-11-25T{time}Z").parse().unwrap();
+        Window { from: at(from), until: at(until) }
+    }
+
+    #[test]
+    fn slices_follow_each_other_to_the_end() {
+        let slices: Vec<_> = window("08:00:00", "08:25:00").slices().collect();
+        let expected = [("08:00:00", "08:10:00"), ("08:10:00", "08:20:00"), ("08:20:00", "08:25:00")];
+        assert_eq!(slices, expected.map(|(from, until)| window(from, until)));
+        assert_eq!(window("08:00:00", "08:00:00").slices().count(), 0);
+        assert_eq!(window("09:00:00", "08:00:00").slices().count(), 0);
+    }
+
+    #[test]
+    fn a_second_is_not_halved() {
+        let halves = window("08:00:00", "08:00:10").halves();
+        assert_eq!(halves, Some([window("08:00:00", "08:00:05"), window("08:00:05", "08:00:10")]));
+        assert_eq!(window("08:00:00", "08:00:01").halves(), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! What Fluent's log is compared with what came.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use event_model::Origin;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::SettingsError;
+use crate::fluent_settings::ApiAccount;
+use crate::queue_settings::QueueSettings;
+use crate::routes::{RouteSettings, Routes};
+use crate::section::nearest;
+use crate::tree::Tree;
+use crate::values::Time;
+
+const PATH: [&str; 2] = ["fluent-connect", "reconcile"];
+
+/// Most names: each is asked for on its own.
+const MOST_EVENTS: usize = 64;
+
+/// Fluent gives a webhook up 14 s after it first tried. Gateways with spools say only every
+/// few seconds how far those are drained, and not to the last.
+const SHORTEST_DELAY: Duration = Duration::from_secs(15);
+const SHORTEST_ON_A_CLUSTER: Duration = Duration::from_secs(45);
+const LONGEST_DELAY: Duration = Duration::from_hours(48);
+
+const PACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+/// As long as it is remembered what was reconciled.
+const LONGEST_BACK: Duration = Duration::from_hours(30 * 24);
+
+/// `fluent-connect.reconcile`, as it is written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Written {
+    /// Names of the events that Fluent sends as webhooks.
+    events: Vec<String>,
+    /// Names of accounts; left out, every account that has an `api`.
+    accounts: Option<Vec<String>>,
+    /// How often the service compares.
+    #[serde(default = "every")]
+    #[schemars(with = "String")]
+    every: Time,
+    /// How far back the service looks when it never has before.
+    #[serde(default = "back")]
+    #[schemars(with = "String")]
+    back: Time,
+    /// How old an event is before it counts as missing: Fluent tries for 14 s, or where a
+    /// workflow says so for a day.
+    #[serde(default = "delay")]
+    #[schemars(with = "String")]
+    delay: Time,
+}
+
+fn every() -> Time {
+    Time(Duration::from_mins(15))
+}
+
+fn back() -> Time {
+    Time(Duration::from_hours(24))
+}
+
+fn delay() -> Time {
+    Time(Duration::from_mins(2))
+}
+
+/// `fluent-connect.reconcile`: which events of which accounts should have come.
+#[derive(Clone, Debug)]
+pub struct ReconcileSettings {
+    /// Names of the events.
+    pub events: Vec<String>,
+    /// The accounts that are asked.
+    pub accounts: Vec<ApiAccount>,
+    /// How often.
+    pub every: Duration,
+    /// How far back, where nothing was compared before.
+    pub back: Duration,
+    /// How old an event is before it counts as missing.
+    pub delay: Duration,
+}
+
+impl Tree {
+    /// What is to be compared, if anything. Somebody must take what is found.
+    pub fn reconcile(&self, routes: &Routes) -> Result<Option<ReconcileSettings>, SettingsError> {
+        if self.at(&PATH).is_none_or(|node| node.value().is_null()) {
+            return Ok(None);
+        }
+        let Written { events, accounts, every, back, delay } = self.section(&PATH)?;
+        let at = |key| [PATH[0], PATH[1], key];
+        if events.is_empty() || events.len() > MOST_EVENTS || events.iter().any(String::is_empty) {
+            return Err(self.invalid(&at("events"), &format!("expected 1 to {MOST_EVENTS} names of events")));
+        }
+        let (shortest, expected) = match self.queue()? {
+            QueueSettings::Embedded(_) => {
+                (SHORTEST_DELAY, "expected 15s to 48h: Fluent itself tries for 14 s")
+            }
+            QueueSettings::JetStream(_) => (
+                SHORTEST_ON_A_CLUSTER,
+                "expected 45s to 48h: Fluent tries for 14 s, and then it may be in a spool",
+            ),
+        };
+        for (key, time, bounds, expected) in [
+            ("every", every, PACES, "expected 1s to 24h"),
+            ("delay", delay, shortest..=LONGEST_DELAY, expected),
+            ("back", back, delay.0..=LONGEST_BACK, "expected a time from `delay` to 30d"),
+        ] {
+            if !bounds.contains(&time.0) {
+                return Err(self.invalid(&at(key), expected));
+            }
+        }
+        for (index, event) in events.iter().enumerate() {
+            if !routes.0.iter().any(|route| route.may_take_reconciled(event)) {
+                let why = "no route takes it: expected one with `origins: [webhook, reconciled]` that matches this event";
+                return Err(self.invalid(&[PATH[0], PATH[1], "events", &index.to_string()], why));
+            }
+        }
+        let accounts = self.asked(accounts)?;
+        Ok(Some(ReconcileSettings { events, accounts, every: every.0, back: back.0, delay: delay.0 }))
+    }
+
+    fn asked(&self, named: Option<Vec<String>>) -> Result<Vec<ApiAccount>, SettingsError> {
+        let known = self.apis()?;
+        if known.is_empty() {
+            return Err(self.invalid(&PATH, "no account has an `api`: there is nobody to ask"));
+        }
+        let Some(named) = named else { return Ok(known) };
+        for (index, name) in named.iter().enumerate() {
+            if !known.iter().any(|account| account.name == *name) {
+                let hint = nearest(name, known.iter().map(|account| &*account.name));
+                let hint = hint.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+                let why = format!("expected the name of an account with an `api`{hint}");
+                return Err(self.invalid(&[PATH[0], PATH[1], "accounts", &index.to_string()], &why));
+            }
+        }
+        Ok(known.into_iter().filter(|account| named.contains(&account.name)).collect())
+    }
+}
+
+impl RouteSettings {
+    /// Whether it gets what was reconciled.
+    pub fn takes_reconciled(&self) -> bool {
+        self.terms.origin.iter().any(|origin| origin == Origin::Reconciled.as_str())
+    }
+
+    /// Whether an event of this name may reach it though it never came.
+    fn may_take_reconciled(&self, event: &str) -> bool {
+        let names = &self.terms.event;
+        self.takes_reconciled() && (names.is_empty() || names.iter().any(|name| name == event))
+    }
+
+    /// What it looks at that nothing reconciled has: Fluent's log does not hold it.
+    pub fn not_in_the_log(&self) -> Vec<&'static str> {
+        if !self.takes_reconciled() {
+            return Vec::new();
+        }
+        let terms = &self.terms;
+        let when = terms.when.as_ref().map_or("", |when| when.text());
+        [
+            ("entity-status", &terms.entity_status, "entityStatus"),
+            ("entity-subtype", &terms.entity_subtype, "entitySubtype"),
+        ]
+        .into_iter()
+        .filter(|(_, wanted, field)| !wanted.is_empty() || when.contains(field))
+        .map(|(name, ..)| name)
+        .collect()
+    }
+}
