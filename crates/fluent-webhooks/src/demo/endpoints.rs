@@ -109,6 +109,7 @@ async fn answer(
         name: attribute("type"),
         reference,
         attempt: header("fluent-attempt"),
+        is_reconciled: header("fluent-origin") == "reconciled",
         status: status.as_u16(),
     };
     endpoints.story.delivered(delivered);

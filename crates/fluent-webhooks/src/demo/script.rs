@@ -1,5 +1,8 @@
 //! What is sent in the demo, and what should come of it.
 
+use std::time::Duration;
+
+use simulator::api::Sending;
 use simulator::{Answer, Attempted, Events, Shape, Signed};
 
 use super::endpoints::{FAILS_TWICE, REFUSED};
@@ -81,6 +84,15 @@ pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
     author.repeat(3);
     author.everyday()?;
     Ok(author.scenes)
+}
+
+/// An order is to be collected, and Fluent can't reach us to say so: its log knows, and
+/// nobody else.
+pub(super) fn lose(world: &World) -> String {
+    let order = world.orders.place_order();
+    let _never_sent =
+        world.orders.webhook_of("OrderAwaitingCollection", &order, Duration::ZERO, Sending::Failed);
+    order.entity.reference
 }
 
 struct Author<'w> {

@@ -29,6 +29,8 @@ pub(super) struct Delivered {
     pub(super) reference: String,
     pub(super) attempt: String,
     pub(super) status: u16,
+    /// It never came, and was found in Fluent's log.
+    pub(super) is_reconciled: bool,
 }
 
 impl Story {
@@ -67,14 +69,15 @@ impl Story {
     }
 
     pub(super) fn delivered(&self, delivered: Delivered) {
-        let Delivered { endpoint, name, reference, attempt, status, .. } = &delivered;
+        let Delivered { endpoint, name, reference, attempt, status, is_reconciled, .. } = &delivered;
+        let found = if *is_reconciled { ", found in Fluent's log" } else { "" };
         let (what, color) =
             if *status == 200 { ("delivered", AnsiColors::Green) } else { ("failed", AnsiColors::Yellow) };
         let answer = if *status == 200 { String::new() } else { format!(": the endpoint answered {status}") };
         self.print(
             what,
             color,
-            &format!("{name:<39} {reference:<14} to /{endpoint}, attempt {attempt}{answer}"),
+            &format!("{name:<39} {reference:<14} to /{endpoint}, attempt {attempt}{found}{answer}"),
         );
         self.all().entry(delivered.id.clone()).or_default().push(delivered);
     }
@@ -82,6 +85,12 @@ impl Story {
     /// Every request about this event.
     pub(super) fn of(&self, id: &str) -> Vec<Delivered> {
         self.all().get(id).cloned().unwrap_or_default()
+    }
+
+    /// Requests about what never came, that were answered 200.
+    pub(super) fn recovered(&self) -> Vec<Delivered> {
+        let all: Vec<Delivered> = self.all().values().flatten().cloned().collect();
+        all.into_iter().filter(|delivered| delivered.is_reconciled && delivered.status == 200).collect()
     }
 
     /// Ids of everything that any endpoint has seen.

@@ -5,8 +5,8 @@ use queue::{DeadQuery, Stores, UNROUTED};
 
 use super::endpoints::FAILS_TWICE;
 use super::script::{Outcome, PICKUP, Sent};
-use super::story::Story;
-use super::world::World;
+use super::story::{Delivered, Story};
+use super::world::{self, World};
 use crate::{open, output};
 
 /// What was found, and what was wrong with it.
@@ -63,7 +63,12 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
     let kept = Kept::wait_for(&*stores, sent).await?;
     let mut problems: Vec<String> = sent.iter().filter_map(|sent| problem(story, sent)).collect();
     problems.extend(kept.problems(sent));
-    let known: Vec<&str> = sent.iter().filter_map(Sent::event_id).collect();
+    let recovered = story.recovered();
+    if recovered.len() != 1 {
+        problems.push(format!("{} deliveries were recovered from Fluent's log, expected 1", recovered.len()));
+    }
+    let found = recovered.iter().map(|delivered| &*delivered.id);
+    let known: Vec<&str> = sent.iter().filter_map(Sent::event_id).chain(found).collect();
     problems.extend(
         story
             .ids()
@@ -71,17 +76,18 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
             .filter(|id| !known.contains(&id.as_str()))
             .map(|id| format!("{id} was delivered and never accepted")),
     );
-    let (asked, told) = (enriched(sent), posted(world));
+    let (asked, told) = (enriched(sent) + recovered.len(), posted(world));
     if asked != told {
         problems.push(format!("{told} answers were posted back to Fluent, expected {asked}"));
     }
-    summarize(story, sent);
+    summarize(story, sent, &recovered);
     let count = |wanted: &dyn Fn(&Sent) -> bool| sent.iter().filter(|sent| wanted(sent)).count();
     let lost = count(&|sent| sent.status() == 200 && !is_delivered(story, sent));
     let counts = format!(
-        "{} sent; {} delivered ({asked} enriched, {told} answered back), {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, {lost} lost",
+        "{} sent; {} delivered, {} recovered ({asked} enriched, {told} answered back), {} duplicate, {} refused, {} dead letter, {} unrouted, {} quarantined; 1 kill -9, {lost} lost",
         sent.len(),
         count(&|sent| has_arrived(story, sent)),
+        recovered.len(),
         count(&Sent::is_duplicate),
         count(&|sent| sent.status() != 200),
         kept.dead,
@@ -160,7 +166,7 @@ impl Kept {
     }
 }
 
-fn summarize(story: &Story, sent: &[Sent]) {
+fn summarize(story: &Story, sent: &[Sent], recovered: &[Delivered]) {
     output::line("\nWhat became of each:\n");
     let rows = sent.iter().map(|sent| {
         let answer = match (&sent.answer, sent.is_duplicate()) {
@@ -176,7 +182,22 @@ fn summarize(story: &Story, sent: &[Sent]) {
             became(story, sent),
         ]
     });
-    output::table(&["event", "entity", "answer", "sent", "became"], rows.collect(), "nothing was sent");
+    let found = recovered.iter().map(|delivered| {
+        let became = format!(
+            "found in Fluent's log after {} s, and delivered to /{}",
+            world::LATE.as_secs(),
+            delivered.endpoint
+        );
+        vec![
+            delivered.name.clone(),
+            delivered.reference.clone(),
+            "none".to_owned(),
+            "never".to_owned(),
+            became,
+        ]
+    });
+    let rows = rows.chain(found).collect();
+    output::table(&["event", "entity", "answer", "sent", "became"], rows, "nothing was sent");
     output::line("");
 }
 

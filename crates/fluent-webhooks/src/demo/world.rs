@@ -14,6 +14,9 @@ use super::integrations;
 /// How long the warehouse's endpoint is down. Fluent gives up after 14 s.
 pub(super) const DOWN: Duration = Duration::from_secs(16);
 
+/// How old an event is before it counts as missing.
+pub(super) const LATE: Duration = Duration::from_secs(15);
+
 /// First line of a demo's settings.
 const MARK: &str = "# Written by `fluent-webhooks demo`.";
 
@@ -93,7 +96,7 @@ impl World {
 
     fn settings(&self) -> String {
         let Self { webhook, health, endpoints, warehouse, api, .. } = self;
-        let login = simulator::api::LOGIN;
+        let (login, late) = (simulator::api::LOGIN, LATE.as_secs());
         let integrations = integrations::routes(*endpoints, *warehouse);
         format!(
             r#"{MARK}
@@ -110,6 +113,7 @@ fluent-connect:
     kind: embedded
     path: data/queue.db
   health: {health}
+  reconcile: {{ events: [OrderAwaitingCollection], every: 1s, delay: {late}s }}
   routes:
     # From here on config/integrations, with other addresses and less patience.
 {integrations}
