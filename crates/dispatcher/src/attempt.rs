@@ -1,25 +1,23 @@
 //! One attempt: run the dispatcher within its bounds, decide, settle.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, CancellationToken, Context, DispatchError, Done, Keep, Role, Told};
-use enrichment::{Asked, Enrichment};
-use event_model::{Clock, Event, Timestamp};
-use futures::FutureExt;
+use dispatch::{AnyDispatcher, CancellationToken, Context};
+use enrichment::Enrichment;
+use event_model::{Clock, Origin, Timestamp};
 use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
 use settings::RouteSettings;
 use telemetry::{Chain, Span, metrics};
 use tokio::time::{sleep, timeout};
 
 use crate::breaker::{Begun, Breaker};
-use crate::explain::{Reader, explain, record, without_excerpt};
+use crate::explain::{Reader, explain, record};
 use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
-use crate::policy::{Circumstances, Ended, Skip, verdict};
-use crate::then::{Then, tell};
+use crate::policy::{Circumstances, Ended, verdict};
+use crate::then::Then;
 use crate::twins::Twins;
 use crate::watch::{self, About, Watch};
 
@@ -64,7 +62,9 @@ impl Attempting {
         let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
         let (first, number) = (delivery.first_attempt_at, delivery.attempt);
         let now = || self.circumstances(first, number);
-        let attempt = pin!(self.whole(&event, cx, now));
+        let is_sent_again = delivery.redrive > 0 && event.origin() == Origin::Webhook;
+        let twins = self.twins.as_ref().filter(|_| !is_sent_again);
+        let attempt = pin!(self.whole(&event, cx, twins, now));
         let ended = tokio::select! {
             biased;
             ended = run(attempt, &mut delivery.ticket, &mut pass, deaths) => ended,
@@ -97,102 +97,6 @@ impl Attempting {
     fn circumstances(&self, first_attempt_at: Timestamp, attempt: u32) -> Circumstances {
         let elapsed = since(first_attempt_at, self.clock.now());
         Circumstances { attempt, elapsed, chance: fastrand::f64() }
-    }
-
-    /// Asks Fluent first, where the route wants to know more, and tells afterwards, where
-    /// somebody is to be told. Both have bounds of their own. With it, what its verdict
-    /// rests on.
-    async fn whole(
-        &self,
-        event: &Event,
-        mut cx: Context,
-        now: impl Fn() -> Circumstances,
-    ) -> (Ended, Circumstances) {
-        cx.keep = self.then.on_success.is_some().then(Keep::default);
-        let ended = match self.ask(event, &mut cx, now().elapsed).await {
-            Some(ended) => ended,
-            None => self.once(event, &cx).await,
-        };
-        let ended = match (ended, &self.then.on_success) {
-            (Ended::Answered(Ok(done)), Some(whom)) => self.told(whom, event, &cx, done).await,
-            (ended, _) => ended,
-        };
-        let at = now();
-        self.given_up(event, &cx, at, &ended).await;
-        (ended, at)
-    }
-
-    /// What ends the attempt before it began: what Fluent said, or did not say.
-    async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<Ended> {
-        let enrichment = self.enrichment.as_ref()?;
-        let call = cx.call(Role::Client, "ask Fluent");
-        let asked = AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await;
-        match &asked {
-            Ok(Ok(_)) => call.answered(Vec::new),
-            Ok(Err(DispatchError::Permanent { .. })) => call.failed("permanent", Vec::new),
-            _ => call.failed("again", Vec::new),
-        }
-        match asked {
-            Ok(Ok(Asked::Deliver(enriched))) => {
-                cx.enriched = enriched;
-                None
-            }
-            Ok(Ok(Asked::Skip)) => Some(Ended::Skipped(Skip::MovedOn)),
-            Ok(Err(error)) => Some(Ended::NotAsked(error)),
-            Err(_) => Some(Ended::Panicked),
-        }
-    }
-
-    async fn told(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
-        let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
-        let telling = tell(whom, event, cx, Told::done(done.status, &answer));
-        match AssertUnwindSafe(telling).catch_unwind().await {
-            Ok(Ok(())) => Ended::Answered(Ok(done)),
-            Ok(Err(error)) => Ended::NotTold(error),
-            Err(_) => Ended::Panicked,
-        }
-    }
-
-    /// Tells of what will be a dead letter, for as long as that is tried. The letter is
-    /// written in any case: it is what a person works off.
-    async fn given_up(&self, event: &Event, cx: &Context, at: Circumstances, ended: &Ended) {
-        let Some(whom) = &self.then.on_dead_letter else { return };
-        let Verdict::Dead(reason) = verdict(ended, at, &self.settings.retry) else { return };
-        let telling = tell(whom, event, cx, Told::given_up(reason.as_str()));
-        let (id, route) = (event.id(), &self.settings.name);
-        match AssertUnwindSafe(telling).catch_unwind().await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(event.id = %id, route, error = without_excerpt(&error), "nobody was told of a dead letter");
-            }
-            Err(_) => {
-                tracing::error!(event.id = %id, route, "nobody was told of a dead letter: who is told panicked")
-            }
-        }
-    }
-
-    /// Not what the route has delivered already, by another name.
-    async fn once(&self, event: &Event, cx: &Context) -> Ended {
-        let Some(twins) = &self.twins else { return self.bounded(event, cx).await };
-        let has_twin = match twins.look(event).await {
-            Ok(has_twin) => has_twin,
-            Err(ended) => return ended,
-        };
-        let ended = self.bounded(event, cx).await;
-        if has_twin && matches!(ended, Ended::Answered(Ok(_))) {
-            twins.delivered(event).await;
-        }
-        ended
-    }
-
-    /// Runs the dispatcher; its panics and its silence end with the attempt.
-    async fn bounded(&self, event: &Event, cx: &Context) -> Ended {
-        let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
-        match timeout(cx.timeout, attempt).await {
-            Ok(Ok(answer)) => Ended::Answered(answer),
-            Ok(Err(_)) => Ended::Panicked,
-            Err(_) => Ended::TimedOut,
-        }
     }
 
     async fn settle(

@@ -31,6 +31,7 @@ mod then;
 mod twins;
 mod unrouted;
 mod watch;
+mod whole;
 
 pub mod policy;
 

@@ -131,6 +131,7 @@ impl Plan {
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;
         tracing::info!(routes = dispatching.routes.len(), "delivering");
+        self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         if let Some(door) = sharing.door.take() {
             door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
         }

@@ -112,6 +112,11 @@ impl Client {
         })))
     }
 
+    /// Most requests a second.
+    pub fn per_second(&self) -> NonZeroU32 {
+        self.0.limits.per_second
+    }
+
     /// How long asking may take, with all that may come between.
     pub fn longest(&self) -> Duration {
         self.0.limits.longest()

@@ -81,10 +81,8 @@ pub struct EventQuery {
 #[serde(rename_all = "camelCase")]
 pub struct EventPage {
     /// Whether there are more behind these.
-    #[serde(default)]
     pub has_more: bool,
     /// They.
-    #[serde(default)]
     pub results: Vec<EventRecord>,
 }
 
@@ -143,7 +141,12 @@ pub struct EventContext {
     pub root_entity_ref: Option<String>,
 }
 
-/// A time as Fluent writes it: an offset may lack its colon.
+/// A time as Fluent's log has them: to the millisecond, which it is cut to.
+fn written(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// A time as Fluent writes it, whose offset may lack its colon. Nothing where it is none.
 pub fn time(text: &str) -> Option<Timestamp> {
     let plain = text.parse().ok();
     plain.or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
@@ -160,7 +163,7 @@ impl EventQuery {
         ];
         let times = [("from", self.from), ("to", self.to)];
         let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
-        let times = times.into_iter().filter_map(|(name, at)| Some((name, at?.to_string())));
+        let times = times.into_iter().filter_map(|(name, at)| Some((name, written(at?))));
         let page = [("start", self.start.to_string()), ("count", self.count.clamp(1, MOST).to_string())];
         texts.chain(times).chain(page).collect()
     }

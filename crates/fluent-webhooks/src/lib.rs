@@ -23,6 +23,7 @@ mod commands;
 mod demo;
 mod open;
 mod output;
+mod stage;
 
 use std::process::ExitCode;
 
@@ -43,7 +44,12 @@ pub fn main(registry: Registry) -> ExitCode {
     cli::Cli::parse().run(&registry)
 }
 
+/// Compares with Fluent's log as a process of its own.
+pub fn reconciler_main() -> ExitCode {
+    commands::reconciler::run(&stage::args())
+}
+
 /// Serves the operator's API as a process of its own.
 pub fn operator_main() -> ExitCode {
-    commands::operate::main()
+    commands::operate::run(&stage::args())
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use event_model::{Accounts, SystemClock};
 use queue::Stores;
 use reconciler::Reconciler;
@@ -12,8 +11,8 @@ use settings::{ReconcileSettings, Routes, Tree};
 #[derive(Debug)]
 pub(crate) struct Reconciling {
     pub(crate) settings: ReconcileSettings,
+    pub(crate) routes: Routes,
     allowed: Accounts,
-    routes: Routes,
 }
 
 impl Reconciling {
@@ -21,15 +20,13 @@ impl Reconciling {
     pub(crate) fn read(tree: &Tree) -> anyhow::Result<Option<Self>> {
         let routes = tree.routes(None)?;
         let Some(settings) = tree.reconcile(&routes)? else { return Ok(None) };
-        let allowed = tree.gateway()?.accounts;
-        Ok(Some(Self { settings, allowed, routes }))
+        Ok(Some(Self { settings, routes, allowed: tree.gateway()?.accounts }))
     }
 
     /// The same where it is asked for.
     pub(crate) fn required(tree: &Tree) -> anyhow::Result<Self> {
-        let missing =
-            "expected `fluent-connect.reconcile`: the names of the events that Fluent sends as webhooks";
-        Self::read(tree)?.context(missing)
+        let routes = tree.routes(None)?;
+        Ok(Self { settings: tree.required_reconcile(&routes)?, routes, allowed: tree.gateway()?.accounts })
     }
 
     /// Works on these stores, with these logins.
@@ -40,25 +37,6 @@ impl Reconciling {
 
     /// Compares again and again, until it is dropped.
     pub(crate) async fn serve(&self, stores: &dyn Stores, apis: &fluent_api::Accounts) {
-        reconciler::serve(&self.on(stores, apis), stores, &self.settings).await;
+        reconciler::serve(&self.on(stores, apis)).await;
     }
-
-    /// Routes that will not get what is reconciled though they ask for it, in words.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        warnings(&self.routes)
-    }
-}
-
-/// Routes that ask for what is reconciled, and for fields that it does not have.
-pub(crate) fn warnings(routes: &Routes) -> Vec<String> {
-    let of_route = |route: &settings::RouteSettings| {
-        let fields = route.not_in_the_log();
-        let said = format!(
-            "route {} matches on {}, which Fluent's log does not have: what is reconciled will not reach it",
-            route.name,
-            fields.join(" and ")
-        );
-        (!fields.is_empty()).then_some(said)
-    };
-    routes.0.iter().filter_map(of_route).collect()
 }

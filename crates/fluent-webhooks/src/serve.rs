@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
 use event_model::{Clock, SystemClock};
+use fluent_api::Accounts;
 use operator::{Held, Operator};
 use queue::EventQueue;
 use service::{Observed, Shutdown, Work};
@@ -15,7 +16,7 @@ use telemetry::Format;
 
 use crate::cli::Common;
 use crate::open;
-use crate::reconciling::{Reconciling, warnings};
+use crate::reconciling::Reconciling;
 
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
     let format = if common.json { Format::Json } else { Format::Readable };
@@ -37,7 +38,7 @@ struct Plan {
     routes: Routes,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
-    reconciling: Option<Reconciling>,
+    reconciling: Option<Arc<Reconciling>>,
     observed: Observed,
 }
 
@@ -45,17 +46,16 @@ impl Plan {
     fn read(config: PathBuf, tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
         let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
         let spool = tree.spool(&queue)?;
-        let (reconciling, observed) = (Reconciling::read(&tree)?, Observed::read(&tree)?);
+        let (reconciling, observed) = (Reconciling::read(&tree)?.map(Arc::new), Observed::read(&tree)?);
         Ok(Self { config, tree, gateway, routes, queue, spool, reconciling, observed })
     }
 
-    async fn run(mut self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
+    async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened =
             adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
-        let reconciling = self.reconciling.take();
-        warnings(&self.routes).iter().for_each(|warning| tracing::warn!("{warning}"));
-        let result = self.stages(registry, &opened.queue, clock, reconciling, &shutdown).await;
+        self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let result = self.stages(registry, &opened.queue, clock, &shutdown).await;
         service::wind_down(&*opened.queue, &shutdown).await;
         result
     }
@@ -65,7 +65,6 @@ impl Plan {
         registry: &Registry,
         queue: &Arc<dyn EventQueue>,
         clock: Arc<dyn Clock>,
-        reconciling: Option<Reconciling>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         if self.routes.0.is_empty() {
@@ -87,14 +86,18 @@ impl Plan {
         }
         shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), None));
         dispatching.start(shutdown);
-        if let Some(reconciling) = reconciling {
-            let (queue, apis, draining) = (Arc::clone(queue), sharing.apis.clone(), shutdown.draining());
-            // What it has begun when the process ends is begun again by the next.
-            shutdown.spawn_unwaited(async move {
-                draining.run_until_cancelled(reconciling.serve(queue.stores(), &apis)).await;
-            });
-        }
+        self.reconcile(queue, sharing.apis, shutdown);
         service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
+    }
+
+    /// Where the settings say so. What it has begun when the process ends is begun again by
+    /// the next.
+    fn reconcile(&self, queue: &Arc<dyn EventQueue>, apis: Accounts, shutdown: &Shutdown) {
+        let Some(reconciling) = self.reconciling.clone() else { return };
+        let (queue, draining) = (Arc::clone(queue), shutdown.draining());
+        shutdown.spawn_unwaited(async move {
+            draining.run_until_cancelled(reconciling.serve(queue.stores(), &apis)).await;
+        });
     }
 
     fn operator_of(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<Operator> {

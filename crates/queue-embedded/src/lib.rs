@@ -34,5 +34,6 @@ pub use crate::file::door::OpenError;
 pub use crate::index::Index;
 pub use crate::options::{Options, Retention};
 pub use crate::spool::{
-    Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_backlog, spool_state,
+    Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_backlog, spool_sent_up_to,
+    spool_state,
 };

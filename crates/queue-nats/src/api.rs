@@ -191,19 +191,36 @@ pub(crate) async fn delete_message(link: &Link, stream: &str, sequence: u64) -> 
     ask::<Value>(link, &format!("STREAM.MSG.DELETE.{stream}"), &request).await.map(drop)
 }
 
+/// Reads the last message of a subject, from the stream's leader. A stream that is not
+/// there has not simply nothing of it.
+pub(crate) async fn last_message(
+    link: &Link,
+    stream: &str,
+    subject: &str,
+) -> Result<Option<StreamMessage>, ApiError> {
+    match read_message(link, stream, &json!({ "last_by_subj": subject })).await {
+        Err(ApiError::Refused(error)) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        found => found,
+    }
+}
+
 /// Reads one message, from the stream's leader: a follower may be behind.
 pub(crate) async fn get_message(
     link: &Link,
     stream: &str,
     request: &Value,
 ) -> Result<Option<StreamMessage>, ApiError> {
+    match read_message(link, stream, request).await {
+        Err(error) if error.is_missing() => Ok(None),
+        found => found,
+    }
+}
+
+async fn read_message(link: &Link, stream: &str, request: &Value) -> Result<Option<StreamMessage>, ApiError> {
     #[derive(Deserialize)]
     struct Answer {
         message: RawMessage,
     }
-    match ask::<Answer>(link, &format!("STREAM.MSG.GET.{stream}"), request).await {
-        Ok(answer) => Ok(StreamMessage::try_from(answer.message).ok()),
-        Err(error) if error.is_missing() => Ok(None),
-        Err(error) => Err(error),
-    }
+    let answer: Answer = ask(link, &format!("STREAM.MSG.GET.{stream}"), request).await?;
+    Ok(StreamMessage::try_from(answer.message).ok())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use event_model::{Clock, Timestamp};
 use queue::marks::forget_spool;
 use queue::{EventQueue, QueueError};
-use queue_embedded::{Acknowledged, SpoolState};
+use queue_embedded::{Acknowledged, OldSpool, SpoolState};
 
 use crate::aside::{files_set_aside, take_over};
 use crate::confirm::Confirming;
@@ -27,6 +27,9 @@ pub struct Drained {
     pub quarantined: u64,
     /// Rows that stay: damaged, or too large for the queue.
     pub left: u64,
+    /// It still counts as a spool that may hold something, and holds up comparing with
+    /// Fluent's log.
+    pub is_waited_for: bool,
 }
 
 /// Gives `queue` everything that the spool at `path` holds, and reads it back.
@@ -39,9 +42,10 @@ pub async fn drain(
     let spool = Arc::new(File::open(path, u64::MAX, Arc::clone(&clock), Box::new(|_, _, _| {}))?);
     // What was damaged, now or before, is read as far as it goes.
     let mut lost = 0;
-    for aside in files_set_aside(path) {
+    let asides = files_set_aside(path);
+    for aside in &asides {
         // One that can't be read at all must not keep a good one from being emptied.
-        lost += take_over(&aside, &spool, &*queue).await.unwrap_or_else(|error| {
+        lost += take_over(aside, &spool, &*queue).await.unwrap_or_else(|error| {
             tracing::error!(%error, file = %aside.display(), "what was set aside can't be read");
             1
         });
@@ -62,10 +66,12 @@ pub async fn drain(
     drained.left = unsent + unconfirmed + set_aside + quarantined + lost;
     spool.close().await;
     let marks = confirming.queue.stores().marks();
-    if drained.left == 0
-        && let Err(error) = forget_spool(marks, spool.id()).await
-    {
-        tracing::warn!(%error, id = spool.id(), "the spool still counts as one to wait for: `fluent-webhooks spool forget` ends that");
+    drained.is_waited_for = drained.left > 0;
+    if drained.left == 0 {
+        let aside = asides.iter().filter_map(|aside| OldSpool::open(aside).ok()?.id());
+        for id in aside.chain([spool.id().to_owned()]) {
+            drained.is_waited_for |= forget_spool(marks, &id).await.is_err();
+        }
     }
     Ok(drained)
 }

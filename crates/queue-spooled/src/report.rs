@@ -12,7 +12,8 @@ use queue_embedded::OldSpool;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::aside::files_set_aside;
+use crate::aside::{files_set_aside, take_over_patiently};
+use crate::spooled::File;
 
 /// How often it is said.
 const EVERY: Duration = Duration::from_secs(5);
@@ -57,26 +58,30 @@ impl Reporting {
     }
 
     async fn say(&self, is_closing: bool) -> Result<(), QueueError> {
-        let now = self.clock.now();
-        let path = self.path.clone();
-        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_backlog(&path));
+        let (now, path) = (self.clock.now(), self.path.clone());
+        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_sent_up_to(&path, now));
         let looked =
             looking.await.map_err(|error| QueueError::unavailable("looking into the spool", error))?;
-        let (unsent, oldest) = looked?;
-        // Files that are being taken over hold what came at any time.
-        if !files_set_aside(&self.path).is_empty() {
-            return Ok(());
-        }
-        let before = oldest.unwrap_or(now).min(now);
-        let drained_to = before.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);
-        let mark = SpoolMark { host: host(), drained_to, is_closed: is_closing && unsent == 0 };
+        let (sent_up_to, is_empty) = match looked? {
+            // Files that are being taken over hold what came at any time.
+            _ if !files_set_aside(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),
+            Some(found) => found,
+            // What was said last holds.
+            None => return Ok(()),
+        };
+        let drained_to = sent_up_to.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);
+        let mark = SpoolMark { host: host(), drained_to, is_closed: is_closing && is_empty };
         set_spool(self.queue.stores().marks(), &self.id, &mark).await
     }
 }
 
-/// A file that was set aside is taken over: nothing more comes from it.
-pub(crate) async fn taken_over(path: &Path, queue: &dyn EventQueue, clock: &dyn Clock) {
-    let Some(id) = OldSpool::open(path).ok().and_then(|old| old.id()) else { return };
+/// Takes over a file that was set aside, and says that nothing more comes from it.
+pub(crate) async fn take_over_whole(path: &Path, spool: &File, queue: &dyn EventQueue, clock: &dyn Clock) {
+    take_over_patiently(path, spool, queue).await;
+    let Some(id) = OldSpool::open(path).ok().and_then(|old| old.id()) else {
+        let file = path.display();
+        return tracing::warn!(%file, "taken over, and its id can't be read: `fluent-webhooks spool list` may show one that nobody drains, and `spool forget` ends that");
+    };
     let mark = SpoolMark { host: host(), drained_to: clock.now(), is_closed: true };
     if let Err(error) = set_spool(queue.stores().marks(), &id, &mark).await {
         tracing::warn!(%error, id, "a spool that was taken over counts as one that is not drained: `fluent-webhooks spool forget` ends that");

@@ -21,11 +21,11 @@ use tokio_util::task::TaskTracker;
 
 pub use queue_embedded::OpenError;
 
-use crate::aside::{files_set_aside, take_over_patiently};
+use crate::aside::files_set_aside;
 use crate::confirm::{self, Confirming};
 use crate::forward::{Lane, Lanes, Told, Waiter, forward_bodies, settled};
 use crate::options::Options;
-use crate::report::{Reporting, taken_over};
+use crate::report::{Reporting, take_over_whole};
 
 /// How long to wait for this machine's disk. Longer than a write in a group takes
 /// on one that is busy, and far shorter than a sender waits.
@@ -89,9 +89,12 @@ impl Spooled {
         let reporting = Reporting { id, path, queue: Arc::clone(&queue), clock: Arc::clone(&clock) };
         let reporting = Arc::new(reporting);
         tasks.spawn(Arc::clone(&reporting).run(closing.clone()));
-        let (spool_of, queue_of) = (Arc::clone(&spool), Arc::clone(&queue));
-        let aside_clock = Arc::clone(&clock);
-        let confirming = Confirming { spool: spool_of, queue: queue_of, clock, keep: options.keep };
+        let confirming = Confirming {
+            spool: Arc::clone(&spool),
+            queue: Arc::clone(&queue),
+            clock: Arc::clone(&clock),
+            keep: options.keep,
+        };
         tasks.spawn(confirm::run(confirming, closing.clone()));
         let bodies = Arc::new(tokio::sync::Notify::new());
         tasks.spawn(forward_bodies(
@@ -103,14 +106,10 @@ impl Spooled {
         // What was set aside still holds events that were answered for: by the
         // process before, or by one before that which did not come to it.
         for path in files_set_aside(&options.path) {
-            let (spool, queue, closing) = (Arc::clone(&spool), Arc::clone(&queue), closing.clone());
-            let clock = Arc::clone(&aside_clock);
+            let (spool, queue) = (Arc::clone(&spool), Arc::clone(&queue));
+            let (clock, closing) = (Arc::clone(&clock), closing.clone());
             tasks.spawn(async move {
-                let taking_over = async {
-                    take_over_patiently(&path, &spool, &*queue).await;
-                    taken_over(&path, &*queue, &*clock).await;
-                };
-                closing.run_until_cancelled(taking_over).await;
+                closing.run_until_cancelled(take_over_whole(&path, &spool, &*queue, &*clock)).await;
             });
         }
         Ok(Self { queue, spool, is_away, told, options, closing, tasks, bodies, reporting })

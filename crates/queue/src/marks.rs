@@ -19,8 +19,8 @@ pub trait Marks: fmt::Debug + Send + Sync {
     /// What is known under this name.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>>;
 
-    /// Sets it, durably. It is forgotten [`MARKED_FOR`] after, or with the next such
-    /// clean-up.
+    /// Sets it, durably. It is forgotten [`MARKED_FOR`] after, or somewhat later; until then
+    /// nothing else takes its place: where there is no room, setting fails.
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Every mark whose name begins with `<word>.`, in order of their names.
@@ -75,15 +75,26 @@ pub async fn forget_spool(marks: &dyn Marks, id: &str) -> Result<(), QueueError>
     marks.unset(&format!("{SPOOL}.{id}")).await
 }
 
-/// Where an event stands that Fluent's log told of, on one route.
+/// An event that was told twice: out of Fluent's log, and by a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Twin {
-    /// It was never reconciled: there is no other.
-    None,
-    /// It was, and the route has not ended either of the two.
-    Open,
-    /// The route has ended this one of them.
-    Ended(EventId),
+pub struct Twin {
+    /// The one that was reconciled.
+    pub reconciled: EventId,
+    /// The one that a route has delivered.
+    pub delivered: Option<EventId>,
+}
+
+impl Twin {
+    /// Whether this one of them need not be delivered any more. One that was reconciled
+    /// stands for every webhook of its event; a webhook for itself alone, since two rules
+    /// may have sent two.
+    pub fn is_over(&self, id: EventId) -> bool {
+        match self.delivered {
+            None => false,
+            Some(delivered) if id == self.reconciled => delivered != id,
+            Some(delivered) => delivered == self.reconciled,
+        }
+    }
 }
 
 /// Says that an event was reconciled, before it is published.
@@ -91,28 +102,31 @@ pub async fn set_reconciled(marks: &dyn Marks, key: FluentKey, id: EventId) -> R
     marks.set(&format!("reconciled.{key}"), id.to_string().into()).await
 }
 
-/// Whether another event of this key was reconciled, and what became of the two.
-pub async fn twin(marks: &dyn Marks, key: FluentKey, route: &str) -> Result<Twin, QueueError> {
-    if marks.get(&format!("reconciled.{key}")).await?.is_none() {
-        return Ok(Twin::None);
-    }
-    let ended = marks.get(&ended(key, route)).await?;
-    let ended = ended.and_then(|id| std::str::from_utf8(&id).ok()?.parse().ok());
-    Ok(ended.map_or(Twin::Open, Twin::Ended))
+/// The event of this key that was reconciled, if one was, and what a route has delivered.
+pub async fn twin(marks: &dyn Marks, key: FluentKey, route: &str) -> Result<Option<Twin>, QueueError> {
+    let Some(reconciled) = marks.get(&format!("reconciled.{key}")).await?.and_then(|id| read_id(&id)) else {
+        return Ok(None);
+    };
+    let delivered = marks.get(&delivered(key, route)).await?.and_then(|id| read_id(&id));
+    Ok(Some(Twin { reconciled, delivered }))
 }
 
-/// Says that a route has ended one of the events of this key.
-pub async fn set_ended(
+/// Says that a route has delivered one of the events of this key.
+pub async fn set_delivered(
     marks: &dyn Marks,
     key: FluentKey,
     route: &str,
     id: EventId,
 ) -> Result<(), QueueError> {
-    marks.set(&ended(key, route), id.to_string().into()).await
+    marks.set(&delivered(key, route), id.to_string().into()).await
 }
 
-fn ended(key: FluentKey, route: &str) -> String {
-    format!("ended.{route}.{key}")
+fn delivered(key: FluentKey, route: &str) -> String {
+    format!("delivered.{route}.{key}")
+}
+
+fn read_id(text: &[u8]) -> Option<EventId> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// How far an account's log is compared.
@@ -129,4 +143,24 @@ pub async fn set_compared(marks: &dyn Marks, account: &str, until: Timestamp) ->
 /// Facts of strings, times and truths always have a form in JSON.
 fn json(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use event_model::Environment;
+
+    use super::*;
+
+    #[test]
+    fn what_was_reconciled_stands_for_all_and_a_webhook_for_itself() {
+        let id = |body: &str| EventId::of(Environment::Sandbox, body.as_bytes());
+        let (log, webhook, another) = (id("log"), id("webhook"), id("another rule's"));
+        let over = |delivered| {
+            let twin = Twin { reconciled: log, delivered };
+            [log, webhook, another].map(|id| twin.is_over(id))
+        };
+        assert_eq!(over(None), [false; 3]);
+        assert_eq!(over(Some(log)), [false, true, true]);
+        assert_eq!(over(Some(webhook)), [true, false, false]);
+    }
 }

@@ -31,11 +31,11 @@ pub enum ReconcileError {
         #[source]
         source: ApiError,
     },
-    /// More in a second than can be held.
-    #[error("Fluent has logged more than {0} events called `{1}` within a second")]
+    /// More in a second than is read.
+    #[error("Fluent has logged more than {0} records called `{1}` within a second")]
     TooMany(usize, String),
-    /// More came than can be compared at once.
-    #[error("more than {0} events came since the time began: compare a shorter one, that ends later")]
+    /// More in an hour than can be held.
+    #[error("Fluent has logged more than {0} events within an hour: give `reconcile.events` fewer names")]
     TooLong(usize),
     /// The queue failed.
     #[error(transparent)]

@@ -4,10 +4,12 @@
 //! ```text
 //! window ─▶ is it known here? are all spools drained?  (window.rs)
 //!    │
-//!    ▼ slice by slice
-//! Fluent's log ─▶ records ─▶ not among what came ─▶ Missing ─▶ admitted, or why not
-//!    (log.rs)    (record.rs)     (received.rs)         │            (run.rs)
-//!                                                      └─ what Fluent says of sending it
+//!    ▼ hour by hour (run.rs)
+//! Fluent's log ─▶ keys ─▶ struck out by what came ─▶ the rest, read again ─▶ Missing
+//!    (log.rs)               (received.rs)              (record.rs)             │
+//!                                                                              ▼
+//!                          marked ─▶ a last look at what came ─▶ admitted, or why not
+//!                                                                   (admitting.rs)
 //! ```
 //!
 //! Fluent keeps no dead letters: what it failed to send is in its log alone. An event is
@@ -19,16 +21,19 @@
 //! Start reading at [`Reconciler::compare`].
 
 mod error;
+mod report;
 mod run;
 mod service;
 
+mod admitting;
 mod log;
 mod received;
 mod record;
 mod window;
 
 pub use crate::error::ReconcileError;
-pub use crate::log::Sent;
-pub use crate::run::{Gap, Missing, Reconciler, Tally, Told};
+pub use crate::log::Sending;
+pub use crate::report::{Admission, Missing, Observer, Tally};
+pub use crate::run::{Mode, Reconciler};
 pub use crate::service::serve;
 pub use crate::window::{Undrained, Window};

@@ -1,24 +1,27 @@
 //! Fluent's own log of events, a slice of time after the other.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use event_model::Timestamp;
-use fluent_api::{ApiError, Client, EventQuery, EventRecord, time};
-use serde::Serialize;
+use fluent_api::{ApiError, Client, EventPage, EventQuery, EventRecord, time};
+use serde::{Serialize, Serializer};
 use tokio::time::sleep;
 
 use crate::error::ReconcileError;
 use crate::window::{Window, later};
 
-/// Records asked for at once.
+/// Records asked for at once: with a few KiB each, half of the longest answer that is read.
+/// Where they are larger, fewer are asked for.
 const PAGE: u32 = 500;
 
-/// Most records of one name in a slice: more, and the slice is halved.
+/// Most records of one name that are read at once: more, and the time is halved. They are
+/// held in memory, with their attributes.
 const MOST: usize = 10_000;
 
-/// How often a page is asked for, and the first wait: what passes passes within a minute,
-/// which is how long its rate limit lasts.
+/// How often a page is asked for, and the first wait, which grows: half a minute in all.
+/// Where Fluent says how long to wait, that counts.
 const TRIES: u32 = 6;
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -29,17 +32,52 @@ const AUDIT: &str = "ORCHESTRATION_AUDIT";
 const ACTION: &str = "ACTION";
 const SEND_WEBHOOK: &str = "Send Webhook";
 
-/// How long after an event its sending may be logged.
-const SENDING: Duration = Duration::from_mins(1);
+/// A sending that went well.
+const SUCCESS: &str = "SUCCESS";
+
+/// How long after an event its sending may be logged, when it was tried to the end.
+const SENT_WITHIN: Duration = Duration::from_mins(1);
 
 /// What Fluent says of sending an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "sent", content = "status")]
-pub enum Sent {
-    /// It logged that it did, with this status: `SUCCESS`, for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It logged that it tried, with this status: `SUCCESS`, for one.
     Logged(String),
-    /// Its log has nothing of it.
+    /// Its log has nothing of it within a minute.
     Unlogged,
+    /// Its log could not be read that far.
+    Unknown,
+}
+
+/// The status, or `none`, or `unknown`.
+impl fmt::Display for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Logged(status) => status,
+            Self::Unlogged => "none",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl Serialize for Sending {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+/// What Fluent says of sending the events of a time, by their ids; nothing where that could
+/// not be read.
+#[derive(Debug, Default)]
+pub(crate) struct Sendings(Option<HashMap<String, String>>);
+
+impl Sendings {
+    pub(crate) fn of(&self, id: &str) -> Sending {
+        match &self.0 {
+            None => Sending::Unknown,
+            Some(all) => all.get(id).map_or(Sending::Unlogged, |status| Sending::Logged(status.clone())),
+        }
+    }
 }
 
 /// One account's log.
@@ -56,69 +94,83 @@ impl Log<'_> {
         name: &str,
         window: Window,
     ) -> Result<Vec<EventRecord>, ReconcileError> {
-        let mut found = Vec::new();
-        let mut ahead = vec![window];
-        while let Some(window) = ahead.pop() {
-            let query = EventQuery { name: Some(name.to_owned()), ..EventQuery::default() };
-            match self.records(query, window).await? {
-                Some(records) => found.extend(records),
-                None => match window.halves() {
-                    Some([first, second]) => ahead.extend([second, first]),
-                    None => return Err(ReconcileError::TooMany(MOST, name.to_owned())),
-                },
-            }
-        }
+        let query = EventQuery { name: Some(name.to_owned()), ..EventQuery::default() };
+        let mut found = self.all(&query, window).await?;
         let is_event = |record: &EventRecord| {
             record.name == name
                 && record.kind.as_deref() != Some(AUDIT)
                 && record.category.as_deref() != Some(ACTION)
+                && window.has(generated(record))
         };
         found.retain(is_event);
-        found.sort_by_key(generated);
         Ok(found)
     }
 
-    /// What it says of sending, by the event's id.
-    pub(crate) async fn sent(&self, window: Window) -> Result<HashMap<String, String>, ReconcileError> {
-        let mut sent = HashMap::new();
-        let mut ahead = vec![Window { until: later(window.until, SENDING), ..window }];
-        while let Some(window) = ahead.pop() {
-            let query = EventQuery {
-                name: Some(SEND_WEBHOOK.to_owned()),
-                category: Some(ACTION.to_owned()),
-                ..EventQuery::default()
-            };
-            let Some(records) = self.records(query, window).await? else {
-                let halves = window.halves();
-                let [first, second] =
-                    halves.ok_or_else(|| ReconcileError::TooMany(MOST, SEND_WEBHOOK.to_owned()))?;
-                ahead.extend([second, first]);
-                continue;
-            };
-            for record in records {
-                let status = record.event_status.unwrap_or_default();
-                sent.extend(record.context.source_events.into_iter().map(|id| (id, status.clone())));
+    /// What it says of sending. Nobody waits for it, and nothing rests on it alone: what
+    /// can't be read is not known.
+    pub(crate) async fn sendings(&self, window: Window) -> Sendings {
+        let query = EventQuery {
+            name: Some(SEND_WEBHOOK.to_owned()),
+            category: Some(ACTION.to_owned()),
+            ..EventQuery::default()
+        };
+        let window = Window { until: later(window.until, SENT_WITHIN), ..window };
+        let Ok(records) = self.all(&query, window).await else { return Sendings(None) };
+        let mut sendings: HashMap<String, String> = HashMap::new();
+        for record in records {
+            let status = record.event_status.unwrap_or_default();
+            for id in record.context.source_events {
+                // The newest counts, but for one that went well.
+                let known = sendings.entry(id).or_default();
+                if known != SUCCESS {
+                    known.clone_from(&status);
+                }
             }
         }
-        Ok(sent)
+        Sendings(Some(sendings))
+    }
+
+    /// Every record in a time, the oldest first, each once.
+    async fn all(&self, query: &EventQuery, window: Window) -> Result<Vec<EventRecord>, ReconcileError> {
+        let (mut found, mut ahead) = (Vec::new(), vec![window]);
+        while let Some(window) = ahead.pop() {
+            match (self.records(query, window).await?, window.halves()) {
+                (Some(records), _) => found.extend(records),
+                (None, Some([first, second])) => ahead.extend([second, first]),
+                (None, None) => {
+                    return Err(ReconcileError::TooMany(MOST, query.name.clone().unwrap_or_default()));
+                }
+            }
+        }
+        // What lies between two halves is in both.
+        found.sort_by(|a, b| (generated(a), &a.id).cmp(&(generated(b), &b.id)));
+        found.dedup_by(|a, b| a.id == b.id);
+        Ok(found)
     }
 
     /// Every record in a time, or nothing if there are too many.
     async fn records(
         &self,
-        query: EventQuery,
+        query: &EventQuery,
         window: Window,
     ) -> Result<Option<Vec<EventRecord>>, ReconcileError> {
-        let mut found = Vec::new();
+        let (mut found, mut count) = (Vec::new(), PAGE);
         loop {
             let query = EventQuery {
                 from: Some(window.from),
                 to: Some(window.until),
                 start: u32::try_from(found.len()).unwrap_or(u32::MAX),
-                count: PAGE,
+                count,
                 ..query.clone()
             };
-            let page = self.page(&query).await?;
+            let page = match self.page(&query).await {
+                // Large records: fewer of them.
+                Err(ApiError::TooLong(_)) if count > 1 => {
+                    count /= 2;
+                    continue;
+                }
+                page => page.map_err(|source| self.failed(source))?,
+            };
             let is_last = !page.has_more || page.results.is_empty();
             found.extend(page.results);
             if found.len() > MOST {
@@ -130,16 +182,21 @@ impl Log<'_> {
         }
     }
 
-    async fn page(&self, query: &EventQuery) -> Result<fluent_api::EventPage, ReconcileError> {
-        let failed = |source| ReconcileError::Api { account: self.account.to_owned(), source };
+    fn failed(&self, source: ApiError) -> ReconcileError {
+        ReconcileError::Api { account: self.account.to_owned(), source }
+    }
+
+    async fn page(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
         let mut tried = 1;
         loop {
+            // A quarter of what is allowed: deliveries ask the same account.
+            sleep(Duration::from_secs(4) / self.client.per_second().get()).await;
             match self.client.events(query).await {
                 Err(error) if tried < TRIES && may_pass(&error) => {
                     sleep(error.wait().unwrap_or(AGAIN * tried)).await;
                     tried += 1;
                 }
-                answered => return answered.map_err(failed),
+                answered => return answered,
             }
         }
     }
@@ -154,4 +211,90 @@ fn may_pass(error: &ApiError) -> bool {
 /// When Fluent wrote it.
 pub(crate) fn generated(record: &EventRecord) -> Option<Timestamp> {
     record.generated_on.as_deref().and_then(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use fluent_api::{Credentials, Limits, Options};
+    use simulator::api::{Fluent, LOGIN, Sending as Sent, World};
+
+    use super::*;
+
+    fn client(fluent: &Fluent) -> Client {
+        let secret = || -> fluent_api::ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
+        let credentials = Credentials {
+            username: LOGIN.to_owned(),
+            password: secret(),
+            client_id: LOGIN.to_owned(),
+            client_secret: secret(),
+        };
+        let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
+        Client::new(Options { base: fluent.url().parse().unwrap(), credentials, limits }).unwrap()
+    }
+
+    async fn fluent() -> Fluent {
+        Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap()
+    }
+
+    /// The last hour.
+    fn hour() -> Window {
+        let until = event_model::Clock::now(&event_model::SystemClock);
+        Window { from: crate::window::earlier(until, Duration::from_hours(1)), until }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_does_not_fit_at_once_is_read_in_halves() {
+        let fluent = fluent().await;
+        let order = fluent.world().place_order();
+        let all = MOST + 700;
+        for number in 0..all {
+            let ago = Duration::from_millis(10 * number as u64) + Duration::from_mins(1);
+            fluent.world().webhook_of("E", &order, ago, Sent::Never);
+        }
+        fluent.world().webhook_of("F", &order, Duration::from_mins(2), Sent::Never);
+        let client = client(&fluent);
+        let log = Log { account: "ACME", client: &client };
+        let found = log.events("E", hour()).await.unwrap();
+        assert_eq!(found.len(), all, "each of them, once");
+        assert!(found.is_sorted_by_key(generated), "the oldest first");
+        assert!(found.iter().all(|record| record.name == "E"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_limit_is_waited_for_and_a_failure_is_tried_again() {
+        let fluent = fluent().await;
+        let order = fluent.world().place_order();
+        for _ in 0..3 {
+            fluent.world().webhook_of("E", &order, Duration::from_mins(2), Sent::Failed);
+        }
+        let client = client(&fluent);
+        let log = Log { account: "ACME", client: &client };
+        fluent.behave(|behaviour| {
+            behaviour.fail_next = 1;
+            behaviour.rate_limit = Some((1, Duration::from_secs(1)));
+        });
+        assert_eq!(log.events("E", hour()).await.unwrap().len(), 3);
+        let sent = log.sendings(hour()).await;
+        let id = fluent.world().log()[0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(sent.of(&id), Sending::Logged("FAILED".to_owned()));
+        assert_eq!(sent.of("another"), Sending::Unlogged);
+        assert!(fluent.calls().limited > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_login_that_is_refused_is_not_tried_over_and_over() {
+        let fluent = fluent().await;
+        let client = client(&fluent);
+        let log = Log { account: "ACME", client: &client };
+        fluent.behave(|behaviour| {
+            behaviour.fail_with = 401;
+            behaviour.fail_next = 100;
+        });
+        let refused = log.events("E", hour()).await.unwrap_err();
+        assert!(matches!(refused, ReconcileError::Api { source: ApiError::Login { .. }, .. }), "{refused:?}");
+        assert!(fluent.calls().logins <= 2, "{:?}", fluent.calls());
+    }
 }

@@ -1,61 +1,78 @@
-//! What came: by the keys that Fluent knows events by.
+//! What came, held against what should have.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use event_model::{Event, FluentKey, Timestamp};
+use event_model::{FluentKey, Timestamp};
 use queue::{ReceivedQuery, Stores};
 
 use crate::error::ReconcileError;
 
-/// Most events that are remembered: 16 bytes each, and as much again for the table.
-const MOST: usize = 4_000_000;
+/// Most events of a stretch that are held: a few dozen bytes each.
+const MOST: usize = 2_000_000;
 
 /// How many events are read at once.
 const PAGE: usize = 1000;
 
-/// Every event of some names that came since a time, kept up to date.
-#[derive(Debug)]
-pub(crate) struct Received<'a> {
-    stores: &'a dyn Stores,
-    names: &'a [String],
-    since: Timestamp,
-    /// Everything up to this position was read.
-    position: u64,
-    keys: HashSet<FluentKey>,
-}
+/// What should have come and has not been seen, by the slice of time that it is from.
+#[derive(Debug, Default)]
+pub(crate) struct Unseen(HashMap<FluentKey, usize>);
 
-impl<'a> Received<'a> {
-    pub(crate) fn new(stores: &'a dyn Stores, names: &'a [String], since: Timestamp) -> Self {
-        Self { stores, names, since, position: 0, keys: HashSet::new() }
-    }
-
-    /// Reads what came meanwhile.
-    pub(crate) async fn catch_up(&mut self) -> Result<(), ReconcileError> {
-        loop {
-            let query =
-                ReceivedQuery { from: self.since, until: Timestamp::MAX, after: self.position, limit: PAGE };
-            let page = self.stores.history().received(query).await?;
-            if let Some((position, _)) = page.events.last() {
-                self.position = self.position.max(*position);
-            }
-            page.events.iter().for_each(|(_, event)| self.add(event));
-            if self.keys.len() > MOST {
-                return Err(ReconcileError::TooLong(MOST));
-            }
-            match page.next {
-                Some(next) => self.position = self.position.max(next),
-                None => return Ok(()),
-            }
+impl Unseen {
+    /// Says whether it was not there before.
+    pub(crate) fn add(&mut self, key: FluentKey, slice: usize) -> Result<bool, ReconcileError> {
+        if self.0.len() >= MOST {
+            return Err(ReconcileError::TooLong(MOST));
         }
-    }
-
-    pub(crate) fn add(&mut self, event: &Event) {
-        if self.names.iter().any(|name| name == event.name()) {
-            self.keys.insert(event.fluent_key());
-        }
+        Ok(self.0.insert(key, slice).is_none())
     }
 
     pub(crate) fn has(&self, key: FluentKey) -> bool {
-        self.keys.contains(&key)
+        self.0.contains_key(&key)
+    }
+
+    pub(crate) fn remove(&mut self, key: FluentKey) {
+        self.0.remove(&key);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether anything of a slice is among them.
+    pub(crate) fn is_of(&self, slice: usize) -> bool {
+        self.0.values().any(|of| *of == slice)
+    }
+}
+
+/// Everything that came since a time, read once, and then what came meanwhile.
+#[derive(Debug)]
+pub(crate) struct Received<'a> {
+    stores: &'a dyn Stores,
+    since: Timestamp,
+    /// Everything up to this position was read.
+    position: u64,
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn new(stores: &'a dyn Stores, since: Timestamp) -> Self {
+        Self { stores, since, position: 0 }
+    }
+
+    /// Strikes out what came. Most comes soon after it should, so mostly not much is read.
+    pub(crate) async fn strike(&mut self, unseen: &mut Unseen) -> Result<(), ReconcileError> {
+        while unseen.len() > 0 {
+            let query =
+                ReceivedQuery { from: self.since, until: Timestamp::MAX, after: self.position, limit: PAGE };
+            let page = self.stores.history().received(query).await?;
+            for (position, event) in &page.events {
+                unseen.remove(event.fluent_key());
+                self.position = self.position.max(*position);
+            }
+            match page.next {
+                Some(next) => self.position = self.position.max(next),
+                None => break,
+            }
+        }
+        Ok(())
     }
 }

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use event_model::{
-    Account, Accounts, Environment, Event, Evidence, Headers, Inbound, Proof, Refusal, Timestamp,
+    Account, Accounts, Environment, Event, Evidence, FluentKey, Headers, Inbound, Proof, Refusal, Timestamp,
     TraceParent, Verified,
 };
 use fluent_api::EventRecord;
 use serde::Serialize;
 use serde_json::Value;
+
+/// How Fluent stands to an event, in its log.
+const PENDING: &str = "PENDING";
+const SCHEDULED: &str = "SCHEDULED";
+const NO_MATCH: &str = "NO_MATCH";
+const FAILED: &str = "FAILED";
 
 /// What a webhook would say, as far as the log knows. The order and the form are fixed:
 /// the same record gives the same bytes, and so the same id.
@@ -47,29 +53,58 @@ pub(crate) enum Unfit {
 /// The account that was asked, and who may send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
-    pub(crate) account: &'a str,
-    pub(crate) environment: Environment,
-    pub(crate) allowed: &'a Accounts,
+    account: &'a Account,
+    allowed: &'a Accounts,
 }
 
-/// The event that a record is of. It passes the same door as a webhook.
-pub(crate) fn event(
-    record: &EventRecord,
-    asked: Asked<'_>,
-    now: Timestamp,
-    trace: Option<TraceParent>,
-) -> Result<Event, Unfit> {
-    if record.account_id != asked.account {
-        return Err(Unfit::AnotherAccount);
+impl<'a> Asked<'a> {
+    /// Nothing where the account may not send.
+    pub(crate) fn new(name: &str, environment: Environment, allowed: &'a Accounts) -> Option<Self> {
+        let account = allowed.named(name).iter().find(|account| account.key.environment() == environment)?;
+        Some(Self { account, allowed })
     }
-    let is_asked = |account: &&Account| account.key.environment() == asked.environment;
-    let account = asked.allowed.named(asked.account).iter().find(is_asked).ok_or(Refusal::UnknownAccount)?;
-    let inbound = Inbound { body: body(record).into(), headers: Headers::default(), received_at: now };
-    let key = Arc::new(account.key.clone());
-    let evidence = Evidence { proof: Proof::Api, key, signature: String::new() };
-    // The account's own API told it, over TLS and to its own login.
-    let verified = Verified::assert(inbound, evidence);
-    Event::admit(verified, asked.allowed, trace).map_err(|(refusal, _)| refusal.into())
+
+    /// What Fluent knows the record's event by.
+    pub(crate) fn key(&self, record: &EventRecord) -> FluentKey {
+        FluentKey::of(self.account.key.environment(), &self.account.name, &record.id, &record.name)
+    }
+
+    /// Whether a webhook of it would have come here, as far as that can be told: not of
+    /// retailers that we do not serve, nor of what no workflow ran for, or has yet to.
+    pub(crate) fn should_have_come(&self, record: &EventRecord) -> bool {
+        let retailer = record.retailer_id.as_ref().and_then(text);
+        let serves = |retailers: &Vec<String>| retailer.is_none_or(|retailer| retailers.contains(&retailer));
+        let has_run = !matches!(record.event_status.as_deref(), Some(SCHEDULED | NO_MATCH));
+        has_run && self.account.retailers.as_ref().is_none_or(serves)
+    }
+
+    /// The event that a record is of. It passes the same door as a webhook.
+    pub(crate) fn event(
+        &self,
+        record: &EventRecord,
+        now: Timestamp,
+        trace: Option<TraceParent>,
+    ) -> Result<Event, Unfit> {
+        if record.account_id != self.account.name {
+            return Err(Unfit::AnotherAccount);
+        }
+        let inbound = Inbound { body: body(record).into(), headers: Headers::default(), received_at: now };
+        let key = Arc::new(self.account.key.clone());
+        let evidence = Evidence { proof: Proof::Api, key, signature: String::new() };
+        // The account's own API told it, over TLS and to its own login.
+        let verified = Verified::assert(inbound, evidence);
+        Event::admit(verified, self.allowed, trace).map_err(|(refusal, _)| refusal.into())
+    }
+}
+
+/// Whether Fluent is still at work on it.
+pub(crate) fn is_pending(record: &EventRecord) -> bool {
+    record.event_status.as_deref() == Some(PENDING)
+}
+
+/// Whether its workflow ended in an error.
+pub(crate) fn has_failed(record: &EventRecord) -> bool {
+    record.event_status.as_deref() == Some(FAILED)
 }
 
 fn body(record: &EventRecord) -> Vec<u8> {
@@ -125,8 +160,8 @@ mod tests {
             retailers: Some(vec!["34".to_owned()]),
         };
         let allowed = Accounts::new([account("sydney_production"), account("sydney_sandbox")]);
-        let asked = Asked { account: "ACME", environment: Environment::Sandbox, allowed: &allowed };
-        event(record, asked, Timestamp::UNIX_EPOCH, None)
+        let asked = Asked::new("ACME", Environment::Sandbox, &allowed).unwrap();
+        asked.event(record, Timestamp::UNIX_EPOCH, None)
     }
 
     #[test]
@@ -151,5 +186,24 @@ mod tests {
         assert_eq!(refused("ACME", &json!(99)), Err(Refusal::UnknownRetailer.into()));
         let missing = event_model::Malformed::Missing("retailerId");
         assert_eq!(refused("ACME", &Value::Null), Err(Refusal::Malformed(missing).into()));
+    }
+
+    #[test]
+    fn not_everything_that_is_logged_should_have_come() {
+        let account = |retailers: Option<&[&str]>| Account {
+            name: "ACME".to_owned(),
+            key: "sydney_sandbox".parse().unwrap(),
+            retailers: retailers.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+        };
+        let should = |retailers: Option<&[&str]>, retailer: &Value, status: &str| {
+            let allowed = Accounts::new([account(retailers)]);
+            let asked = Asked::new("ACME", Environment::Sandbox, &allowed).unwrap();
+            let record = EventRecord { event_status: Some(status.to_owned()), ..record("ACME", retailer) };
+            asked.should_have_come(&record)
+        };
+        assert!(should(None, &json!(7), "SUCCESS") && should(Some(&["34"]), &json!(34), "COMPLETE"));
+        assert!(!should(Some(&["34"]), &json!(7), "SUCCESS"), "of a retailer that is not served");
+        assert!(!should(None, &json!(34), "SCHEDULED") && !should(None, &json!(34), "NO_MATCH"));
+        assert!(should(None, &json!(34), "FAILED") && should(None, &json!(34), "PENDING"));
     }
 }

@@ -1,88 +1,148 @@
 //! Compares again and again, from where it was.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use event_model::{Timestamp, token};
-use queue::Stores;
 use queue::marks::{compared, set_compared};
-use settings::{ApiAccount, ReconcileSettings};
-use telemetry::{Chain, metrics};
+use settings::ApiAccount;
+use telemetry::{Chain, Label, metrics};
 use tokio::time::sleep;
 
 use crate::error::ReconcileError;
-use crate::run::{Missing, Reconciler, Tally, Told};
-use crate::window::{Window, earlier, later};
+use crate::report::{Admission, Missing, Observer, Tally};
+use crate::run::{Mode, Reconciler};
+use crate::window::{SKEW, Window, earlier, later};
 
 /// Most that is compared before it is noted how far it is.
 const STRETCH: Duration = Duration::from_hours(1);
 
-/// Compares every account, again and again, until it is dropped. What was compared is
-/// remembered in the stores: another process goes on from there.
-pub async fn serve(reconciler: &Reconciler<'_>, stores: &dyn Stores, settings: &ReconcileSettings) {
+/// Longest rest after something failed, and before the first comparison: whoever watches
+/// must have seen the counters begin.
+const REST: Duration = Duration::from_mins(1);
+
+/// How long an event that Fluent still works on is looked at again.
+const PENDING_FOR: Duration = Duration::from_hours(24);
+
+/// Compares every account of a reconciler, again and again, until it is dropped. What was
+/// compared is remembered in the stores: another process goes on from there.
+pub async fn serve(reconciler: &Reconciler<'_>) {
+    let settings = reconciler.settings;
     for account in &settings.accounts {
-        // The first one is to wake somebody: `increase` needs one before.
-        metrics::RECONCILE_MISSING.add(0, [account.environment.as_str().into(), account.name.clone().into()]);
+        metrics::RECONCILE_MISSING.add(0, labels(account));
     }
+    let mut places: HashMap<String, Place> = HashMap::new();
+    sleep(settings.every.min(REST)).await;
     loop {
         let mut rest = settings.every;
         for account in &settings.accounts {
-            if let Err(error) = account_up_to_now(reconciler, stores, settings, account).await {
-                let name = &account.name;
-                tracing::warn!(account = name, error = %Chain(&error), "not compared with Fluent's log: tried again later");
-                rest = rest.max(error.wait().unwrap_or_default());
+            let name = format!("{}.{}", account.environment, token(Some(&account.name)));
+            let place = places.entry(name.clone()).or_insert(Place { name, from: None });
+            if let Err(error) = place.catch_up(reconciler, account).await {
+                tracing::warn!(account = account.name, error = %Chain(&error), "not compared with Fluent's log: tried again later");
+                rest = rest.min(REST).max(error.wait().unwrap_or_default());
             }
         }
         sleep(rest).await;
     }
 }
 
-async fn account_up_to_now(
-    reconciler: &Reconciler<'_>,
-    stores: &dyn Stores,
-    settings: &ReconcileSettings,
-    account: &ApiAccount,
-) -> Result<(), ReconcileError> {
-    let place = format!("{}.{}", account.environment, token(Some(&account.name)));
-    let latest = reconciler.latest();
-    let known = compared(stores.marks(), &place).await?;
-    let mut from = known.unwrap_or_else(|| earlier(latest, settings.back));
-    show(account, latest, from);
-    let earliest = reconciler.earliest().await?;
-    if from < earliest {
-        if known.is_some() {
+/// How far an account is compared.
+struct Place {
+    name: String,
+    from: Option<Timestamp>,
+}
+
+impl Place {
+    async fn catch_up(
+        &mut self,
+        reconciler: &Reconciler<'_>,
+        account: &ApiAccount,
+    ) -> Result<(), ReconcileError> {
+        let (latest, marks) = (reconciler.latest(), reconciler.stores.marks());
+        // Before anything can fail: who watches must see it grow.
+        self.from.into_iter().for_each(|from| show(account, latest, from));
+        let known = compared(marks, &self.name).await?;
+        let earliest = reconciler.earliest().await?;
+        let told_to = self.from;
+        let place = self.begin(reconciler, account, known, earliest);
+        let told_to = told_to.map_or(place, |told_to| told_to.max(place));
+        show(account, latest, place);
+        // Fluent's log may show an event late, and its clock may be behind.
+        let mut from = earlier(place, SKEW).max(earliest);
+        let mut pending = None;
+        while from < latest {
+            let window = Window { from, until: later(from, STRETCH).min(latest) };
+            let mut tally = Tally::default();
+            let mut found = Found { account, told_to, count: 0 };
+            let mode = Mode { admits: true, is_unknown: false };
+            let compared = reconciler.compare(account, window, mode, &mut tally, &mut found).await;
+            tell(account, window, &found, &tally);
+            compared?;
+            pending = [pending, tally.pending_since].into_iter().flatten().min();
+            let held = pending.map_or(window.until, |since| since.max(earlier(latest, PENDING_FOR)));
+            set_compared(marks, &self.name, held.min(window.until)).await?;
+            from = window.until;
+            self.from = Some(from);
+            show(account, latest, from);
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        reconciler: &Reconciler<'_>,
+        account: &ApiAccount,
+        known: Option<Timestamp>,
+        earliest: Timestamp,
+    ) -> Timestamp {
+        let from = known.unwrap_or_else(|| earlier(reconciler.latest(), reconciler.settings.back));
+        if from < earliest && known.is_some() {
             tracing::warn!(account = account.name, %from, until = %earliest, "never compared with Fluent's log: what came then is no longer kept");
         }
-        from = earliest;
+        *self.from.insert(from.max(earliest))
     }
-    while from < latest {
-        let window = Window { from, until: later(from, STRETCH).min(latest) };
-        let mut found = Found(account);
-        let tally = reconciler.compare(account, window, true, false, &mut found).await?;
-        set_compared(stores.marks(), &place, window.until).await?;
-        from = window.until;
-        show(account, latest, from);
-        if tally.missing > 0 {
-            let Tally { logged, missing, admitted, kept_out, .. } = tally;
-            tracing::warn!(account = account.name, logged, missing, admitted, kept_out, from = %window.from, until = %window.until, "webhooks never came");
-        }
-    }
-    Ok(())
+}
+
+fn labels(account: &ApiAccount) -> [Label; 2] {
+    [account.environment.as_str().into(), account.name.clone().into()]
 }
 
 fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
     let behind = Duration::try_from(latest.duration_since(from)).unwrap_or_default();
-    let labels = || [account.environment.as_str().into(), account.name.clone().into()];
-    metrics::RECONCILE_BEHIND.set(behind.as_secs_f64(), labels());
+    metrics::RECONCILE_BEHIND.set(behind.as_secs_f64(), labels(account));
 }
 
-struct Found<'a>(&'a ApiAccount);
+fn tell(account: &ApiAccount, window: Window, found: &Found<'_>, tally: &Tally) {
+    if found.count > 0 {
+        let Tally { logged, admitted, kept_out, .. } = *tally;
+        tracing::warn!(account = account.name, logged, missing = found.count, admitted, kept_out, from = %window.from, until = %window.until, "webhooks never came");
+    }
+}
 
-impl Told for Found<'_> {
+struct Found<'a> {
+    account: &'a ApiAccount,
+    /// What stays out and is from before this was told before.
+    told_to: Timestamp,
+    count: u64,
+}
+
+impl Observer for Found<'_> {
     fn missing(&mut self, missing: Missing) {
-        let Self(account) = self;
-        metrics::RECONCILE_MISSING.add(1, [account.environment.as_str().into(), account.name.clone().into()]);
-        tracing::debug!(account = account.name, sent = ?missing.sent, then = ?missing.then, "never came");
+        let is_admitted = matches!(missing.admission, Admission::Admitted { .. });
+        let is_new = missing.logged_at.is_none_or(|at| at >= self.told_to);
+        if missing.admission == Admission::Pending || !(is_admitted || is_new) {
+            return;
+        }
+        self.count += 1;
+        metrics::RECONCILE_MISSING.add(1, labels(self.account));
+        let Missing { account, fluent_event_id, name, sending, admission, .. } = missing;
+        let event_id = match &admission {
+            Admission::Admitted { event_id } => event_id.to_string(),
+            _ => String::new(),
+        };
+        tracing::info!(account, fluent.id = fluent_event_id, event.name = name, %sending, state = admission.as_str(), event.id = event_id, "never came");
     }
 
-    fn compared(&mut self, _: Timestamp, _: &Tally) {}
+    fn read(&mut self, _: Timestamp) {}
 }

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use event_model::Timestamp;
-use queue::marks::spools;
+use queue::marks::{set_spool, spools};
 use queue::{SpoolMark, Stores};
 use serde::Serialize;
 
 use crate::error::ReconcileError;
 
-/// How far Fluent's clock and ours may be apart.
+/// How far Fluent's clock and ours may be apart, and how late its log may show an event.
 pub(crate) const SKEW: Duration = Duration::from_mins(10);
 
 /// Fluent tries to send for 14 s; then the event is in a spool, if it ever will be.
-const SENDING: Duration = Duration::from_secs(20);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(20);
 
-/// Longest time that is asked for at once: a few pages of Fluent's log.
+/// What is held against what came at once: of an hour, keys of a few bytes each.
+const STRETCH: Duration = Duration::from_hours(1);
+
+/// What Fluent is asked for at once: a few pages of its log.
 const SLICE: Duration = Duration::from_mins(10);
 
 /// From one time to another, by Fluent's clock.
@@ -28,19 +31,33 @@ pub struct Window {
 }
 
 impl Window {
-    /// Nothing.
+    /// Whether it is no time at all.
     pub fn is_empty(&self) -> bool {
         self.from >= self.until
     }
 
-    /// The same in pieces, in order.
+    /// Whether a record of this time belongs here. One without a time was found here.
+    pub(crate) fn has(&self, at: Option<Timestamp>) -> bool {
+        at.is_none_or(|at| self.from <= at && at < self.until)
+    }
+
+    /// The same in hours, in order.
+    pub(crate) fn stretches(self) -> impl Iterator<Item = Self> {
+        self.pieces(STRETCH)
+    }
+
+    /// The same in what Fluent is asked for at once, in order.
     pub(crate) fn slices(self) -> impl Iterator<Item = Self> {
+        self.pieces(SLICE)
+    }
+
+    fn pieces(self, length: Duration) -> impl Iterator<Item = Self> {
         let mut from = self.from;
         std::iter::from_fn(move || {
-            let until = later(from, SLICE).min(self.until);
-            let slice = Self { from, until };
+            let until = later(from, length).min(self.until);
+            let piece = Self { from, until };
             from = until;
-            (!slice.is_empty()).then_some(slice)
+            (!piece.is_empty()).then_some(piece)
         })
     }
 
@@ -73,10 +90,15 @@ pub struct Undrained {
 }
 
 /// Refuses a time in which something may have come that can't be seen.
-pub(crate) async fn check(stores: &dyn Stores, window: Window) -> Result<(), ReconcileError> {
-    let needed = later(window.until, SENDING);
-    let behind = |(_, mark): &(String, SpoolMark)| !mark.is_drained_to(needed);
-    match spools(stores.marks()).await?.into_iter().find(behind) {
+pub(crate) async fn is_drained(stores: &dyn Stores, window: Window) -> Result<(), ReconcileError> {
+    let (marks, needed) = (stores.marks(), later(window.until, ARRIVES_WITHIN));
+    let all = spools(marks).await?;
+    let behind: Vec<_> = all.into_iter().filter(|(_, mark)| !mark.is_drained_to(needed)).collect();
+    // Marks are forgotten in time. That one will not come back, only a person can say.
+    for (id, mark) in &behind {
+        set_spool(marks, id, mark).await?;
+    }
+    match behind.into_iter().next() {
         None => Ok(()),
         Some((id, SpoolMark { host, drained_to, .. })) => {
             Err(ReconcileError::NotDrained(Undrained { id, host, drained_to }))
@@ -100,6 +122,13 @@ mod tests {
         assert_eq!(slices, expected.map(|(from, until)| window(from, until)));
         assert_eq!(window("08:00:00", "08:00:00").slices().count(), 0);
         assert_eq!(window("09:00:00", "08:00:00").slices().count(), 0);
+    }
+
+    #[test]
+    fn a_record_belongs_to_one_slice() {
+        let at = Some("2026-11-25T08:10:00Z".parse().unwrap());
+        let slices: Vec<_> = window("08:00:00", "08:20:00").slices().collect();
+        assert_eq!(slices.iter().map(|slice| slice.has(at)).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

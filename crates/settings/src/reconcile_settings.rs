@@ -28,8 +28,8 @@ const LONGEST_DELAY: Duration = Duration::from_hours(48);
 
 const PACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
-/// As long as it is remembered what was reconciled.
-const LONGEST_BACK: Duration = Duration::from_hours(30 * 24);
+/// Up to as long as it is remembered what was reconciled.
+const BACK: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
 
 /// `fluent-connect.reconcile`, as it is written.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -88,10 +88,20 @@ impl Tree {
             return Ok(None);
         }
         let Written { events, accounts, every, back, delay } = self.section(&PATH)?;
-        let at = |key| [PATH[0], PATH[1], key];
-        if events.is_empty() || events.len() > MOST_EVENTS || events.iter().any(String::is_empty) {
-            return Err(self.invalid(&at("events"), &format!("expected 1 to {MOST_EVENTS} names of events")));
-        }
+        self.check_times(every.0, back.0, delay.0)?;
+        self.check_events(&events, routes)?;
+        let accounts = self.asked(accounts)?;
+        Ok(Some(ReconcileSettings { events, accounts, every: every.0, back: back.0, delay: delay.0 }))
+    }
+
+    /// The same where it must be there.
+    pub fn required_reconcile(&self, routes: &Routes) -> Result<ReconcileSettings, SettingsError> {
+        let missing =
+            "expected the names of the events that Fluent sends as webhooks: reconcile: { events: [...] }";
+        self.reconcile(routes)?.ok_or_else(|| self.invalid(&PATH, missing))
+    }
+
+    fn check_times(&self, every: Duration, back: Duration, delay: Duration) -> Result<(), SettingsError> {
         let (shortest, expected) = match self.queue()? {
             QueueSettings::Embedded(_) => {
                 (SHORTEST_DELAY, "expected 15s to 48h: Fluent itself tries for 14 s")
@@ -104,37 +114,58 @@ impl Tree {
         for (key, time, bounds, expected) in [
             ("every", every, PACES, "expected 1s to 24h"),
             ("delay", delay, shortest..=LONGEST_DELAY, expected),
-            ("back", back, delay.0..=LONGEST_BACK, "expected a time from `delay` to 30d"),
+            ("back", back, BACK, "expected 1m to 30d"),
         ] {
-            if !bounds.contains(&time.0) {
-                return Err(self.invalid(&at(key), expected));
+            if !bounds.contains(&time) {
+                return Err(self.invalid(&[PATH[0], PATH[1], key], expected));
             }
+        }
+        Ok(())
+    }
+
+    fn check_events(&self, events: &[String], routes: &Routes) -> Result<(), SettingsError> {
+        let at = [PATH[0], PATH[1], "events"];
+        if events.is_empty() || events.len() > MOST_EVENTS || events.iter().any(String::is_empty) {
+            return Err(self.invalid(&at, &format!("expected 1 to {MOST_EVENTS} names of events")));
         }
         for (index, event) in events.iter().enumerate() {
-            if !routes.0.iter().any(|route| route.may_take_reconciled(event)) {
-                let why = "no route takes it: expected one with `origins: [webhook, reconciled]` that matches this event";
-                return Err(self.invalid(&[PATH[0], PATH[1], "events", &index.to_string()], why));
-            }
+            let why = match event {
+                event if events[..index].contains(event) => "it is listed twice: expected each name once",
+                event if routes.0.iter().any(|route| route.may_take_reconciled(event)) => continue,
+                _ => {
+                    "no route takes it: expected one with `origins: [webhook, reconciled]` that matches this event"
+                }
+            };
+            return Err(self.invalid(&[&at[..], &[&index.to_string()]].concat(), why));
         }
-        let accounts = self.asked(accounts)?;
-        Ok(Some(ReconcileSettings { events, accounts, every: every.0, back: back.0, delay: delay.0 }))
+        Ok(())
     }
 
     fn asked(&self, named: Option<Vec<String>>) -> Result<Vec<ApiAccount>, SettingsError> {
-        let known = self.apis()?;
+        let (known, at) = (self.apis()?, [PATH[0], PATH[1], "accounts"]);
         if known.is_empty() {
             return Err(self.invalid(&PATH, "no account has an `api`: there is nobody to ask"));
         }
         let Some(named) = named else { return Ok(known) };
+        if named.is_empty() {
+            return Err(self.invalid(&at, "expected names, or nothing for every account with an `api`"));
+        }
         for (index, name) in named.iter().enumerate() {
             if !known.iter().any(|account| account.name == *name) {
                 let hint = nearest(name, known.iter().map(|account| &*account.name));
                 let hint = hint.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
                 let why = format!("expected the name of an account with an `api`{hint}");
-                return Err(self.invalid(&[PATH[0], PATH[1], "accounts", &index.to_string()], &why));
+                return Err(self.invalid(&[&at[..], &[&index.to_string()]].concat(), &why));
             }
         }
         Ok(known.into_iter().filter(|account| named.contains(&account.name)).collect())
+    }
+}
+
+impl Routes {
+    /// What will surprise whoever wrote these routes, in words: for the start, and `check`.
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.iter().flat_map(RouteSettings::not_in_the_log).collect()
     }
 }
 
@@ -150,20 +181,24 @@ impl RouteSettings {
         self.takes_reconciled() && (names.is_empty() || names.iter().any(|name| name == event))
     }
 
-    /// What it looks at that nothing reconciled has: Fluent's log does not hold it.
-    pub fn not_in_the_log(&self) -> Vec<&'static str> {
+    /// What it looks at that nothing reconciled has, since Fluent's log does not hold it.
+    fn not_in_the_log(&self) -> Vec<String> {
         if !self.takes_reconciled() {
             return Vec::new();
         }
-        let terms = &self.terms;
+        let (name, terms) = (&self.name, &self.terms);
         let when = terms.when.as_ref().map_or("", |when| when.text());
-        [
+        let mut said = Vec::new();
+        for (key, wanted, field) in [
             ("entity-status", &terms.entity_status, "entityStatus"),
             ("entity-subtype", &terms.entity_subtype, "entitySubtype"),
-        ]
-        .into_iter()
-        .filter(|(_, wanted, field)| !wanted.is_empty() || when.contains(field))
-        .map(|(name, ..)| name)
-        .collect()
+        ] {
+            if !wanted.is_empty() {
+                said.push(format!("route {name} matches on {key}, which Fluent's log does not have: what is reconciled will not reach it"));
+            } else if when.contains(field) {
+                said.push(format!("`when` of route {name} asks for {field}, which Fluent's log does not have: what is reconciled stays out, or is a dead letter of it, unless it asks has(event.{field}) first"));
+            }
+        }
+        said
     }
 }

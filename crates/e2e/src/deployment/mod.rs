@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nats_server::Cluster;
 use serde_json::Value;
+use simulator::api::{Fluent, LOGIN};
 use tempfile::TempDir;
 
 pub use crate::deployment::aside::Aside;
@@ -177,6 +178,25 @@ impl Deployment {
             self.plan.routes
         );
         self.write("operator", "operator", &rest)
+    }
+
+    /// Comparing with what this Fluent logs as events of one name, as a service; and the
+    /// operator's settings for it. Not started yet.
+    pub fn reconciler(&self, fluent: &Fluent, event: &str) -> Service {
+        let [health] = free_ports();
+        let more = format!(
+            "  reconcile: {{ events: [{event}], delay: 45s, every: 1s, back: 1h }}\n  health: {health}\n{}",
+            self.plan.telemetry
+        );
+        let path = self.write_operator(&more, &SANDBOX.public_base64().unwrap());
+        fs::write(self.folder.path().join("fluent"), LOGIN).unwrap();
+        let api = format!(
+            "environment: sandbox, api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: fluent }}, client-id: {LOGIN}, client-secret: {{ file: fluent }} }} }}",
+            fluent.url()
+        );
+        let settings = fs::read_to_string(&path).unwrap().replace("environment: sandbox }", &api);
+        fs::write(&path, settings).unwrap();
+        Service::new("reconciler", "stage-reconciler", path, health, None)
     }
 
     fn password(&self, user: &str) -> PathBuf {

@@ -8,7 +8,6 @@ use settings::{Gateway, QueueSettings, ReconcileSettings, RouteSettings, Routes,
 use verifier::PublicKey;
 
 use crate::cli::Common;
-use crate::reconciling::warnings;
 use crate::{open, output};
 
 pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> anyhow::Result<()> {
@@ -31,6 +30,8 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
             "path": gateway.path,
             "accounts": gateway.account_names,
             "routes": routes.0.iter().map(|route| &route.name).collect::<Vec<_>>(),
+            "reconciled": reconcile.map(|reconcile| reconcile.events),
+            "warnings": routes.warnings(),
         }));
     }
     output::line(format!("{} is valid. This would run:\n", common.config.display()));
@@ -40,7 +41,7 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     if let Some(reconcile) = &reconcile {
         describe_reconcile(reconcile);
     }
-    warnings(&routes).iter().for_each(|warning| output::line(format!("warning: {warning}")));
+    routes.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
     Ok(())
 }
 

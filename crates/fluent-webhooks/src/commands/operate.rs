@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use event_model::SystemClock;
@@ -13,37 +12,12 @@ use operator::{Held, Operator};
 use service::{Observed, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, Tree};
 
-use crate::open;
-
-/// How often to look whether the queue can be looked into.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// The program, as its own command.
-pub(crate) fn main() -> ExitCode {
-    #[derive(clap::Parser)]
-    #[command(name = "fluent-operator", version)]
-    struct Args {
-        #[command(flatten)]
-        stage: StageArgs,
-    }
-    run(&<Args as clap::Parser>::parse().stage)
-}
+use crate::{open, stage};
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
-    if args.is_ready {
-        return service::code(args.ask());
-    }
-    let plan = service::tree(&args.config).and_then(|tree| Plan::read(args.config.clone(), tree));
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
-    };
-    if args.check {
-        let checked = Door::check(&plan.operator);
-        return service::code(checked.map(|()| args.is_good()));
-    }
-    let _logs = args.start_logs();
-    service::run(|shutdown| async move { plan.run(&shutdown).await })
+    let read = |tree| Plan::read(args.config.clone(), tree);
+    let check = |plan: &Plan| Door::check(&plan.operator);
+    stage::run(args, read, check, async |plan, shutdown| plan.run(&shutdown).await)
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -75,10 +49,9 @@ impl Plan {
         let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
         shutdown.spawn_unwaited(service::show_routes(operator.clone(), None));
-        let draining = shutdown.draining();
-        while !draining.is_cancelled() {
-            readiness.set(operator.is_well().await);
-            draining.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
+        tokio::select! {
+            () = shutdown.draining().cancelled_owned() => {}
+            () = stage::be_ready(&readiness, async || operator.is_well().await) => {}
         }
         readiness.set(false);
         Ok(())

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use event_model::{SystemClock, Timestamp};
 use indicatif::ProgressBar;
 use operator::Audit;
-use queue::Stores;
-use reconciler::{Gap, Missing, Sent, Tally, Told, Window};
+use reconciler::{Admission, Missing, Mode, Observer, Reconciler, Tally, Window};
 use serde_json::json;
 use settings::ApiAccount;
 
@@ -21,7 +20,7 @@ pub(crate) struct Args {
     /// What Fluent logged at this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]
     from: When,
-    /// And before this time; left out, up to what may still come
+    /// And before this time; left out, or later, `reconcile.delay` ago
     #[arg(long, value_name = "TIME")]
     until: Option<When>,
     /// Only of this account
@@ -46,138 +45,145 @@ pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
     if common.server.is_given() {
         bail!("Fluent is asked with the logins of these settings, and not at a server: leave out --server");
     }
+    if common.json && !args.yes && !args.dry_run {
+        bail!("with --json nobody is asked: say --dry-run, or --yes");
+    }
     let tree = open::tree(&common.config)?;
     let (reconciling, stores) = (Reconciling::required(&tree)?, open::stores(&common.config).await?);
     if !common.json {
-        reconciling.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
+        reconciling.routes.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
     }
     let apis = dispatcher::fluent_accounts(&tree)?;
-    let work =
-        Work { common: &common, args: &args, reconciling: &reconciling, stores: &*stores, apis: &apis };
+    let reconciler = reconciling.on(&*stores, &apis);
+    let work = Work { common: &common, args: &args, window: window(&args, reconciler.latest())?, reconciler };
+    let accounts = accounts(&reconciling.settings.accounts, args.account.as_deref())?;
     if !args.yes || args.dry_run {
-        let found = work.compare(false, "comparing").await?;
-        let open = found.tally.missing - found.tally.kept_out;
-        found.show(&common, !args.dry_run && open > 0)?;
+        let found = work.compare(&accounts, false).await?;
+        found.show(&common)?;
+        let open = found.tally.admissible;
         if args.dry_run || open == 0 {
             return Ok(());
         }
         output::confirm(&format!("Admit {open} event(s) that never came?"), false)?;
     }
     let audit = Audit::new(tree.audit()?, Arc::new(SystemClock));
-    let asked = json!({ "from": args.from.time(), "until": args.until.map(|until| until.time()), "account": args.account });
-    let begun = audit.begin(&api::whoami(), "Reconcile", asked).await;
-    let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
-    match work.compare(true, "admitting").await {
-        Ok(found) => {
-            begun.end(found.tally.admitted, 0, "done").await;
-            found.show(&common, false)
-        }
-        Err(error) => {
-            begun.end(0, 1, "failed").await;
-            Err(error.context("some may have been admitted before; asking again goes on from there"))
-        }
+    work.admit(&accounts, &audit).await
+}
+
+/// What is compared, and up to where it can be.
+fn window(args: &Args, latest: Timestamp) -> anyhow::Result<Window> {
+    let until = args.until.map_or(latest, |until| until.time().min(latest));
+    let window = Window { from: args.from.time(), until };
+    if window.is_empty() {
+        let (from, latest) = (output::time(window.from), output::time(latest));
+        bail!(
+            "nothing to compare: expected a time from {from} on, and before {latest}: what is younger may still come (`reconcile.delay`)"
+        );
     }
+    Ok(window)
+}
+
+fn accounts<'a>(all: &'a [ApiAccount], name: Option<&str>) -> anyhow::Result<Vec<&'a ApiAccount>> {
+    let is_asked = |account: &&ApiAccount| name.is_none_or(|name| name == account.name);
+    let asked: Vec<_> = all.iter().filter(is_asked).collect();
+    if asked.is_empty() {
+        let known: Vec<_> = all.iter().map(|account| &*account.name).collect();
+        bail!("expected --account to be one of {}", known.join(", "));
+    }
+    Ok(asked)
 }
 
 struct Work<'a> {
     common: &'a Common,
     args: &'a Args,
-    reconciling: &'a Reconciling,
-    stores: &'a dyn Stores,
-    apis: &'a fluent_api::Accounts,
+    window: Window,
+    reconciler: Reconciler<'a>,
 }
 
 impl Work<'_> {
-    async fn compare(&self, admit: bool, doing: &'static str) -> anyhow::Result<Found> {
-        let reconciler = self.reconciling.on(self.stores, self.apis);
-        let latest = reconciler.latest();
-        let until = self.args.until.map_or(latest, |until| until.time().min(latest));
-        let window = Window { from: self.args.from.time(), until };
-        if window.is_empty() {
-            bail!(
-                "nothing to compare: events count as missing from {} on (`reconcile.delay`)",
-                output::time(latest)
-            );
+    async fn admit(&self, accounts: &[&ApiAccount], audit: &Audit) -> anyhow::Result<()> {
+        let Window { from, until } = self.window;
+        let asked = json!({ "from": from, "until": until, "account": self.args.account });
+        let begun = audit.begin(&api::whoami(), "Reconcile", asked).await;
+        let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
+        let (found, compared) = self.compare_some(accounts, true).await;
+        let outcome = if compared.is_ok() { "done" } else { "failed" };
+        begun.end(found.tally.admitted, found.tally.kept_out, outcome).await;
+        found.show(self.common)?;
+        compared.context("what is shown was admitted before that; asking again goes on from there")?;
+        match found.tally.kept_out {
+            0 => Ok(()),
+            out => bail!(
+                "{out} stay out: add a route with `origins: [webhook, reconciled]` that matches them, or their retailer"
+            ),
         }
-        let accounts = self.accounts()?;
-        let bar = progress::bar(self.common, doing);
-        let seconds = seconds(window.from, window.until);
+    }
+
+    async fn compare(&self, accounts: &[&ApiAccount], admits: bool) -> anyhow::Result<Found> {
+        let (found, compared) = self.compare_some(accounts, admits).await;
+        compared.map(|()| found)
+    }
+
+    /// What was found, also where it could not be compared to the end.
+    async fn compare_some(&self, accounts: &[&ApiAccount], admits: bool) -> (Found, anyhow::Result<()>) {
+        let bar = progress::bar(self.common, if admits { "admitting" } else { "comparing" });
+        let seconds = seconds(self.window);
         bar.set_length(seconds * accounts.len() as u64);
-        let mut found = Found {
-            shown: Vec::new(),
-            limit: self.args.limit,
-            tally: Tally::default(),
-            before: 0,
-            from: window.from,
-            bar,
-        };
+        let mut found = Found::new(self.args.limit, self.window, bar);
+        let (mut tally, mut compared) = (Tally::default(), Ok(()));
+        let mode = Mode { admits, is_unknown: self.args.unknown };
         for account in accounts {
-            let told = reconciler.compare(account, window, admit, self.args.unknown, &mut found).await;
-            found.add(&told?);
+            compared = self.reconciler.compare(account, self.window, mode, &mut tally, &mut found).await;
             found.before += seconds;
+            if compared.is_err() {
+                break;
+            }
         }
         found.bar.finish_and_clear();
-        Ok(found)
-    }
-
-    fn accounts(&self) -> anyhow::Result<Vec<&ApiAccount>> {
-        let all = &self.reconciling.settings.accounts;
-        let is_asked =
-            |account: &&ApiAccount| self.args.account.as_deref().is_none_or(|name| name == account.name);
-        let asked: Vec<_> = all.iter().filter(is_asked).collect();
-        if asked.is_empty() {
-            let known: Vec<_> = all.iter().map(|account| &*account.name).collect();
-            bail!("expected --account to be one of {}", known.join(", "));
-        }
-        Ok(asked)
+        found.tally = tally;
+        (found, compared.map_err(Into::into))
     }
 }
 
-fn seconds(from: Timestamp, until: Timestamp) -> u64 {
-    u64::try_from(until.duration_since(from).as_secs()).unwrap_or(0)
+fn seconds(window: Window) -> u64 {
+    u64::try_from(window.until.duration_since(window.from).as_secs()).unwrap_or(0)
 }
 
+/// What was found.
 struct Found {
     shown: Vec<Missing>,
     limit: usize,
     tally: Tally,
+    window: Window,
     /// Seconds of accounts that are compared.
     before: u64,
-    from: Timestamp,
     bar: ProgressBar,
 }
 
-impl Told for Found {
+impl Observer for Found {
     fn missing(&mut self, missing: Missing) {
         if self.shown.len() < self.limit {
             self.shown.push(missing);
         }
     }
 
-    fn compared(&mut self, until: Timestamp, _: &Tally) {
-        self.bar.set_position(self.before + seconds(self.from, until));
+    fn read(&mut self, until: Timestamp) {
+        self.bar.set_position(self.before + seconds(Window { until, ..self.window }));
     }
 }
 
 impl Found {
-    fn add(&mut self, tally: &Tally) {
-        let Tally { logged, received, missing, admitted, kept_out } = tally;
-        self.tally.logged += logged;
-        self.tally.received += received;
-        self.tally.missing += missing;
-        self.tally.admitted += admitted;
-        self.tally.kept_out += kept_out;
+    fn new(limit: usize, window: Window, bar: ProgressBar) -> Self {
+        Self { shown: Vec::new(), limit, tally: Tally::default(), window, before: 0, bar }
     }
 
-    /// Machines are told once, at the end.
-    fn show(&self, common: &Common, is_asked_next: bool) -> anyhow::Result<()> {
+    fn show(&self, common: &Common) -> anyhow::Result<()> {
         if common.json {
-            let all = json!({ "missing": self.shown, "tally": self.tally });
-            return if is_asked_next { Ok(()) } else { output::json(&all) };
+            return output::json(&json!({ "missing": self.shown, "tally": self.tally }));
         }
-        let Tally { logged, received, missing, admitted, kept_out } = self.tally;
-        let rows = self.shown.iter().map(row).collect();
-        output::table(&["event", "about", "logged at", "Fluent says", "here"], rows, "nothing is missing");
+        let Tally { logged, received, missing, admitted, .. } = self.tally;
+        let header = ["account", "event", "about", "Fluent's id", "logged at", "sending", "here"];
+        output::table(&header, self.shown.iter().map(row).collect(), "nothing is missing");
         if missing > self.shown.len() as u64 {
             output::line(format!("and {} more", missing - self.shown.len() as u64));
         }
@@ -185,27 +191,28 @@ impl Found {
         if admitted > 0 {
             output::line(format!("{admitted} admitted"));
         }
-        if kept_out > 0 {
-            output::line(format!(
-                "{kept_out} stay out: no route with `origins: [webhook, reconciled]` takes them, or they are refused"
-            ));
-        }
         Ok(())
     }
 }
 
 fn row(missing: &Missing) -> Vec<String> {
-    let sent = match &missing.sent {
-        Sent::Logged(status) => format!("sent, {}", output::plain(status)),
-        Sent::Unlogged => "never sent".to_owned(),
+    let here = match &missing.admission {
+        Admission::Admissible => "missing".to_owned(),
+        Admission::Admitted { event_id } => format!("admitted as {}", &event_id.to_string()[..8]),
+        Admission::AdmittedBefore => "admitted by somebody else".to_owned(),
+        Admission::Pending => "Fluent works on it yet".to_owned(),
+        Admission::WorkflowFailed => "its workflow failed before sending".to_owned(),
+        Admission::NoRoute => "stays out: no route takes it".to_owned(),
+        Admission::Undecided => "stays out: `when` gives no answer".to_owned(),
+        Admission::Refused { reason } => format!("stays out: {reason}"),
     };
-    let here = match &missing.then {
-        Gap::Admissible => "missing".to_owned(),
-        Gap::Admitted(id) => format!("admitted as {}", &id[..8]),
-        Gap::NoRoute => "missing; no route takes it".to_owned(),
-        Gap::Refused(why) => format!("refused: {why}"),
-    };
-    let about = missing.entity.as_deref().unwrap_or("(no entity)");
-    let at = missing.logged_at.map(output::time).unwrap_or_default();
-    vec![output::plain(&missing.name), output::plain(about), at, sent, here]
+    vec![
+        format!("{} ({})", missing.account, missing.environment),
+        output::plain(&missing.name),
+        output::plain(missing.entity.as_deref().unwrap_or("(no entity)")),
+        output::plain(&missing.fluent_event_id),
+        missing.logged_at.map(output::time).unwrap_or_default(),
+        output::plain(&missing.sending.to_string()),
+        here,
+    ]
 }

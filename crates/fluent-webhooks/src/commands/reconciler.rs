@@ -2,34 +2,16 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use event_model::SystemClock;
-use queue::Stores;
-use service::{Observed, Readiness, Shutdown, StageArgs};
+use service::{Observed, Shutdown, StageArgs};
 use settings::{QueueSettings, Tree};
-use tokio::time::sleep;
 
 use crate::reconciling::Reconciling;
-
-/// How often to look whether the queue can be looked into.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+use crate::stage;
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
-    if args.is_ready {
-        return service::code(args.ask());
-    }
-    let plan = service::tree(&args.config).and_then(|tree| Plan::read(&tree));
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
-    };
-    if args.check {
-        args.is_good();
-        return ExitCode::SUCCESS;
-    }
-    let _logs = args.start_logs();
-    service::run(|shutdown| async move { plan.run(&shutdown).await })
+    stage::run(args, Plan::read, |_| Ok(()), async |plan, shutdown| plan.run(&shutdown).await)
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -41,10 +23,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn read(tree: &Tree) -> anyhow::Result<Self> {
-        let (queue, reconciling) = (tree.queue()?, Reconciling::required(tree)?);
-        let apis = dispatcher::fluent_accounts(tree)?;
-        Ok(Self { queue, reconciling, apis, observed: Observed::read(tree)? })
+    fn read(tree: Tree) -> anyhow::Result<Self> {
+        let (queue, reconciling) = (tree.queue()?, Reconciling::required(&tree)?);
+        let apis = dispatcher::fluent_accounts(&tree)?;
+        Ok(Self { queue, reconciling, apis, observed: Observed::read(&tree)? })
     }
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -53,20 +35,14 @@ impl Plan {
         // A signal must not have to wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let stores = stores?;
-        self.reconciling.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.reconciling.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let is_well = async || stores.history().complete_since().await.is_ok();
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
             () = self.reconciling.serve(&*stores, &self.apis) => {}
-            () = be_ready(&*stores, &readiness) => {}
+            () = stage::be_ready(&readiness, is_well) => {}
         }
         readiness.set(false);
         Ok(())
-    }
-}
-
-async fn be_ready(stores: &dyn Stores, readiness: &Readiness) {
-    loop {
-        readiness.set(stores.history().complete_since().await.is_ok());
-        sleep(LOOK_EVERY).await;
     }
 }

@@ -1,14 +1,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use event_model::SystemClock;
+use operator::Audit;
 use queue::{SpoolMark, marks};
 use serde_json::json;
 
 use crate::cli::Common;
-use crate::{open, output};
+use crate::{api, open, output};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
@@ -46,6 +47,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
 }
 
 async fn list(common: &Common) -> anyhow::Result<()> {
+    here(common)?;
     let stores = open::stores(&common.config).await?;
     let spools = marks::spools(stores.marks()).await?;
     if common.json {
@@ -61,14 +63,26 @@ async fn list(common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn here(common: &Common) -> anyhow::Result<()> {
+    match common.server.is_given() {
+        true => bail!("this works on the queue of these settings, and not at a server: leave out --server"),
+        false => Ok(()),
+    }
+}
+
 async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
+    here(common)?;
     let stores = open::stores(&common.config).await?;
     if !marks::spools(stores.marks()).await?.iter().any(|(known, _)| known == id) {
         bail!("no spool is called {id}: see `spool list`");
     }
     let question = format!("Give up the spool {id}? What it still holds may be admitted a second time.");
     output::confirm(&question, yes)?;
+    let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
+    let begun = audit.begin(&api::whoami(), "ForgetSpool", json!({ "id": id })).await;
+    let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
     marks::forget_spool(stores.marks(), id).await?;
+    begun.end(1, 0, "done").await;
     output::done(common, "forgotten", 1)
 }
 
@@ -119,9 +133,15 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
             "refed": drained.refed,
             "quarantined": drained.quarantined,
             "left": drained.left,
+            "isWaitedFor": drained.is_waited_for,
         }))?;
     } else {
         describe(&drained);
+    }
+    if drained.is_waited_for && drained.left == 0 && !common.json {
+        output::line(
+            "it still counts as a spool to wait for: `spool list` shows it, `spool forget` ends that",
+        );
     }
     if drained.left > 0 {
         bail!("{} rows are left: damaged, or larger than the queue takes", drained.left);

@@ -31,7 +31,7 @@ impl History for Beside {
     }
 
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
-        self.read(move |sql| attempts::received(sql, &query).map_err(reading))
+        self.read_apart(move |sql| attempts::received(sql, &query).map_err(reading))
     }
 
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {

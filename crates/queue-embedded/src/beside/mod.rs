@@ -23,7 +23,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::file::failure::{Failure, reading};
 use crate::file::rows::{from_nanos, signed, unsigned};
-use crate::file::schema::{FORMAT, WORKING, connect, meta, small_cache};
+use crate::file::schema::{FORMAT, WORKING, connect, connect_to_read, meta, small_cache};
 use crate::shared::lock;
 
 /// The stores of a queue file, opened beside whoever serves it.
@@ -62,6 +62,18 @@ impl Beside {
     ) -> BoxFuture<'static, Result<T, QueueError>> {
         let sql = Arc::clone(&self.sql);
         blocking(move || read(&lock(&sql)))
+    }
+
+    /// Runs `read` on a connection of its own: what takes long must keep nobody waiting.
+    pub(crate) fn read_apart<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, QueueError>> {
+        let sql = Arc::clone(&self.sql);
+        blocking(move || {
+            let path = lock(&sql).path().map(Path::new).map(Path::to_owned).unwrap_or_default();
+            read(&connect_to_read(&path).map_err(reading)?)
+        })
     }
 
     /// Whether `position` holds `id`.

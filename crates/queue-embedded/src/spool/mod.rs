@@ -355,6 +355,20 @@ pub fn spool_backlog(path: &Path) -> Result<(u64, Option<Timestamp>), QueueError
     read().map_err(unreadable)
 }
 
+/// The time up to which everything that came is in the queue, and whether that is all;
+/// nothing where so much waits that it would take long to say. Looked up beside whoever
+/// serves the file.
+pub fn spool_sent_up_to(path: &Path, now: Timestamp) -> Result<Option<(Timestamp, bool)>, QueueError> {
+    /// A look of a few milliseconds.
+    const MOST: u64 = 20_000;
+    let read = || -> rusqlite::Result<_> {
+        let sql = crate::file::schema::connect(path, false)?;
+        let (unsent, _) = rows::backlog(&sql)?;
+        Ok(rows::sent_up_to(&sql, now, MOST)?.map(|up_to| (up_to, unsent == 0)))
+    };
+    read().map_err(unreadable)
+}
+
 /// Looks into a spool's file beside whoever serves it.
 pub fn spool_state(path: &Path) -> Result<SpoolState, QueueError> {
     let read = || rows::state(&crate::file::schema::connect(path, false)?);

@@ -265,6 +265,19 @@ pub(crate) fn backlog(sql: &Connection) -> rusqlite::Result<(u64, Option<Timesta
     )
 }
 
+/// The time up to which everything that came is no longer here; nothing where more is
+/// here than can be looked at every few seconds. What was taken over from another file has
+/// newer rows than its times.
+pub(crate) fn sent_up_to(sql: &Connection, now: Timestamp, most: u64) -> rusqlite::Result<Option<Timestamp>> {
+    let unsent = unsigned(sql.query_row("SELECT count(*) FROM unsent", [], |row| row.get(0))?);
+    if unsent > most {
+        return Ok(None);
+    }
+    let oldest: Option<i64> =
+        sql.query_row("SELECT min(received_at) FROM unsent JOIN spooled USING (row)", [], |row| row.get(0))?;
+    Ok(Some(oldest.and_then(from_nanos).map_or(now, |oldest| oldest.min(now))))
+}
+
 pub(crate) fn state(sql: &Connection) -> rusqlite::Result<SpoolState> {
     let bodies: (i64, i64) =
         sql.query_row("SELECT count(*), ifnull(sum(length(body)), 0) FROM quarantine", [], |row| {

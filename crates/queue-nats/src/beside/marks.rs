@@ -1,7 +1,6 @@
 //! Small facts by name: the last message of a subject each.
 
 use async_nats::HeaderMap;
-use async_nats::header::NATS_MESSAGE_ID;
 use event_model::Bytes;
 use futures::future::BoxFuture;
 use queue::{Marks, QueueError};
@@ -16,17 +15,15 @@ const READING: &str = "reading a mark";
 impl Marks for Beside {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
         Box::pin(async move {
-            let last = json!({ "last_by_subj": mark(name) });
-            let found = api::get_message(&self.0.link, MARKS, &last).await;
+            let found = api::last_message(&self.0.link, MARKS, &mark(name)).await;
             Ok(found.map_err(|error| error.of(READING))?.map(|message| message.payload))
         })
     }
 
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
-            let mut headers = HeaderMap::new();
-            headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-            self.0.publisher.put(mark(name), headers, value).await.map(drop)
+            // No id of its own: set twice, it is the same.
+            self.0.publisher.put_aside(mark(name), HeaderMap::new(), value).await
         })
     }
 

@@ -20,6 +20,7 @@ use crate::message::{self, parsed};
 use crate::names::{ATTEMPTS, EVENTS, EVENTS_SUBJECT, HEADER_TIME};
 
 const REPLAYING: &str = "replaying";
+const LOOKING: &str = "looking through what was received";
 
 /// How far clocks may be apart.
 const CLOCKS_APART: Duration = Duration::from_mins(5);
@@ -36,15 +37,24 @@ impl Beside {
         let since = (query.after == 0).then_some(since);
         let subject = EVENTS_SUBJECT.to_owned();
         let scan = Scan { stream: EVENTS, subject, from: query.after + 1, since, headers_only: true };
-        let mut positions = Vec::new();
+        let before = api::stream_info(&self.0.link, EVENTS).await.map_err(|error| error.of(LOOKING))?.state;
+        let (mut positions, mut is_stopped) = (Vec::new(), false);
         let look = |stored: Stored| {
             let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
             if at.is_some_and(|at| at >= query.from && at < query.until) {
                 positions.push(stored.sequence);
             }
-            positions.len() < query.limit
+            is_stopped = positions.len() >= query.limit;
+            !is_stopped
         };
-        scan.each(&self.0.link, look).await?;
+        let last = scan.each(&self.0.link, look).await?;
+        // A server that catches up yet ends too soon: what it lacks is not missing.
+        let newest = Timestamp::from_nanosecond(before.last_timestamp.unix_timestamp_nanos()).ok();
+        let is_past = since.is_some_and(|since| newest.is_none_or(|newest| newest < since));
+        let has_more = before.messages > 0 && before.last_sequence > query.after.max(last);
+        if has_more && !is_stopped && !is_past {
+            return Err(QueueError::unavailable(LOOKING, "the server that was asked is behind the others"));
+        }
         let mut page = ReceivedPage {
             next: positions.last().copied().filter(|_| positions.len() == query.limit),
             ..ReceivedPage::default()

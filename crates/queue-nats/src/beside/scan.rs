@@ -51,19 +51,20 @@ pub(crate) struct Stored {
 }
 
 impl Scan {
-    /// Every message there is now, in order, to `each`, until it says stop.
+    /// Every message there is now, in order, to `each`, until it says stop. The last one
+    /// that it got.
     pub(crate) async fn each(
         &self,
         link: &Link,
         mut each: impl FnMut(Stored) -> bool,
-    ) -> Result<(), QueueError> {
+    ) -> Result<u64, QueueError> {
         let name = format!("scan-{:016x}", fastrand::u64(..));
         let info = api::put_scan(link, self.stream, &name, &self.config(&name), self.since).await;
         let mut left = info.map_err(|error| error.of(READING))?.num_pending;
         let inbox = link.client.new_inbox();
         let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
-        let mut unknown = 0;
+        let (mut unknown, mut last) = (0, 0);
         'reading: while left > 0 {
             let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
             let request = json!({ "batch": batch, "expires": 2_000_000_000_u64 }).to_string();
@@ -81,14 +82,14 @@ impl Scan {
                     continue 'reading;
                 }
                 let Some(stored) = stored(message)? else { continue 'reading };
-                left -= 1;
+                (left, last) = (left - 1, stored.sequence);
                 if !each(stored) {
                     break 'reading;
                 }
             }
         }
         let _ = api::delete_consumer(link, self.stream, &name).await;
-        Ok(())
+        Ok(last)
     }
 
     fn config(&self, name: &str) -> pull::Config {

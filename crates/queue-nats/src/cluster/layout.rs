@@ -24,8 +24,8 @@ pub(crate) const STREAMS: [(&str, &str); 7] = [
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
 pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
 
-/// Room for a few hundred thousand reconciled events.
-const MARKS_BYTES: i64 = 256 << 20;
+/// Room for a few hundred thousand reconciled events, at most.
+const MARKS_BYTES: u64 = 256 << 20;
 
 /// How long the same retry, dead letter or group of attempts is known: longer
 /// than anybody tries to write it.
@@ -82,9 +82,8 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
         MARKS => Config {
             subjects: vec![MARKS_SUBJECT.to_owned()],
             max_messages_per_subject: 1,
-            // The oldest make room: a few hundred bytes each, of what was reconciled.
-            discard: DiscardPolicy::Old,
-            max_bytes: MARKS_BYTES,
+            // None makes room for others: without its mark, a late webhook is delivered too.
+            max_bytes: signed((layout.bytes / 20).min(MARKS_BYTES)),
             max_age: MARKED_FOR,
             ..base
         },

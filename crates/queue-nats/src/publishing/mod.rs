@@ -70,6 +70,22 @@ impl Publisher {
         }
     }
 
+    /// Stores a message that says nothing of how the connection does: whoever may not write
+    /// there would never get an answer.
+    pub(crate) async fn put_aside(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(), QueueError> {
+        self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
+        let message = PublishMessage::build().headers(headers).payload(body);
+        let publish = async { self.link.jetstream.send_publish(subject, message).await?.await };
+        let answer = tokio::time::timeout(REQUEST * 2, publish).await;
+        let answer = answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))?;
+        answer.map(drop).map_err(failed(PUBLISHING))
+    }
+
     /// Stores events, an entity's in this order: many in batches, few as plain
     /// messages. Decision 0009 says why.
     pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> Published {

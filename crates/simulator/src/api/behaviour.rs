@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -127,7 +128,11 @@ pub(crate) async fn conduct(State(shared): State<Arc<Shared>>, request: Request,
         Turn::Fail(status) => StatusCode::from_u16(status).unwrap_or_default().into_response(),
         // GraphQL's errors come with 200.
         Turn::Limit if request.uri().path() == "/graphql" => failed(StatusCode::OK, "C0011E"),
-        Turn::Limit => failed(StatusCode::TOO_MANY_REQUESTS, "C0011E"),
+        Turn::Limit => {
+            let within = shared.conduct.now().rate_limit.map_or(Duration::ZERO, |(_, within)| within);
+            let wait = within.as_secs().max(1).to_string();
+            ([(RETRY_AFTER, wait)], failed(StatusCode::TOO_MANY_REQUESTS, "C0011E")).into_response()
+        }
     }
 }
 

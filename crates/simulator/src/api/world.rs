@@ -177,6 +177,14 @@ impl World {
         ])
     }
 
+    /// Writes another status to the log's record of an event.
+    pub fn set_event_status(&self, id: &str, status: &str) {
+        let mut inner = self.inner();
+        for record in inner.log.iter_mut().filter(|record| record["id"] == id) {
+            record["eventStatus"] = json!(status);
+        }
+    }
+
     /// An order by its id, unless it was changed within so long.
     pub fn order(&self, id: &str, unless_within: Duration) -> Option<Order> {
         let order = self.inner().orders.get(id).cloned()?;

@@ -68,6 +68,7 @@ async fn nobody_may_more_than_they_need() {
         ("gateway", "$JS.API.STREAM.MSG.GET.FLUENT_MARKS", "{\"seq\":1}"),
         ("dispatcher", "fluent.marks.reconciled.x", "x"),
         ("dispatcher", "fluent.marks.spool.x", "x"),
+        ("gateway", "fluent.marks.delivered.r.x", "x"),
         ("dispatcher", "$JS.API.STREAM.PURGE.FLUENT_MARKS", "{}"),
         ("dispatcher", "fluent.events.sandbox.A._._.E.0", "x"),
         ("dispatcher", "$JS.API.STREAM.DELETE.FLUENT_EVENTS", ""),

@@ -74,22 +74,24 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
 
     let found = pipeline.json(&[&ALL[..], &["--dry-run", "--limit", "1000"]].concat());
     let missing = found["missing"].as_array().unwrap();
-    let ids: Vec<_> = missing.iter().map(|one| one["fluent-id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = missing.iter().map(|one| one["fluentEventId"].as_str().unwrap()).collect();
     assert_eq!(ids, lost, "all of them, the oldest first");
-    assert_eq!((&missing[0]["sent"], &missing[1]["status"]), (&"unlogged".into(), &"FAILED".into()));
+    assert_eq!((&missing[0]["sending"], &missing[1]["sending"]), (&"none".into(), &"FAILED".into()));
+    assert_eq!((&missing[0]["state"], &missing[0]["account"]), (&"admissible".into(), &"ACME".into()));
     assert_eq!((&found["tally"]["logged"], &found["tally"]["received"]), (&180.into(), &120.into()));
     assert_eq!(sink.len(), 120, "it was only shown");
 
     let admitted = pipeline.json(&[&ALL[..], &["--yes"]].concat());
     assert_eq!(admitted["tally"]["admitted"], 60, "{admitted}");
     until("everything is delivered", || sink.len() == 180).await;
-    let is_settled = || pipeline.json(&["routes", "list"])[0]["in-flight"] == 0;
-    until("it is settled: a death before that would give it again", is_settled).await;
+    // A death before that would give it again.
+    settled(&pipeline).await;
     // Killed, and asked again: nothing is missing, and nothing comes again.
     pipeline.kill();
     pipeline.run();
     let again = pipeline.json(&[&ALL[..], &["--yes"]].concat());
     assert_eq!((&again["tally"]["missing"], &again["tally"]["received"]), (&0.into(), &180.into()));
+    settled(&pipeline).await;
     assert!(arrived(&sink).values().all(|count| *count == 1), "nothing twice");
     assert_eq!(arrived(&sink).len(), 180);
     let origins = sink.requests().iter().filter(|one| one.header("fluent-origin") == "reconciled").count();
@@ -149,6 +151,7 @@ async fn what_waits_is_given_up_for_the_webhook_that_came() {
     pipeline.accept(&late).await;
     let events = || pipeline.json(&["events", "show", &field(&late.body, "entityRef")]).to_string();
     until("both are done", || events().matches("\"done\"").count() >= 4).await;
+    settled(&pipeline).await;
     let delivered = sink.requests().iter().filter(|one| one.header("fluent-origin") == "webhook").count();
     assert_eq!((delivered, dead(&pipeline)), (1, 0));
 }
@@ -162,10 +165,10 @@ async fn what_no_route_takes_stays_out_and_is_shown() {
     webhook(&fluent, minutes(5), Sending::Succeeded);
     let said_so = said(&pipeline, &[&ALL[..], &["--yes"]].concat());
     for part in [
-        "missing; no route takes it",
-        "sent, SUCCESS",
+        "stays out: no route takes it",
+        "SUCCESS",
         "1 logged by Fluent, 0 of them came, 1 did not",
-        "1 stay out",
+        "1 stay out: add a route",
     ] {
         assert!(said_so.contains(part), "{part} in {said_so}");
     }
@@ -231,7 +234,88 @@ fn settings_that_nobody_could_profit_from_are_refused() {
         "{ events: [E] }",
         "warning: route r matches on entity-status, which Fluent's log does not have",
     );
-    check(&route(", when: \"event.entityStatus == 'X'\""), "{ events: [E] }", "matches on entity-status");
+    let asks = route(", when: \"event.entityStatus == 'X'\"");
+    check(
+        &asks,
+        "{ events: [E] }",
+        "`when` of route r asks for entityStatus, which Fluent's log does not have",
+    );
+    check(&route(""), "{ events: [E], delay: 26h }", "compared with what came");
+    check(&route(""), "{ events: [E, E] }", "it is listed twice");
+    check(&route(""), "{ events: [E], accounts: [] }", "or nothing for every account with an `api`");
     let nobody = "    - { name: r, match: {}, origins: [], dispatcher: log }\n";
     check(nobody, "{ events: [E] }", "expected webhook, reconciled, or both");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_it_is_compared_is_not_admitted_too() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    let late = webhook(&fluent, minutes(5), Sending::Failed);
+    // Slow enough to come between: four slices of the log, then what was sent, then it again.
+    fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(600));
+    let (config, args) = (pipeline.config(), [&ALL[..], &["--yes", "--json"]].concat());
+    let reconciling = std::thread::spawn({
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        move || crate::pipeline::command(&config, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    until("it is known to be missing", || fluent.calls().searches >= 5).await;
+    pipeline.accept(&late).await;
+    let output = reconciling.join().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&said["tally"]["admitted"], &said["tally"]["received"]), (&0.into(), &1.into()), "{said}");
+    settled(&pipeline).await;
+    let origins: Vec<_> = sink.requests().iter().map(|one| one.header("fluent-origin").to_owned()).collect();
+    assert_eq!(origins, ["webhook"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_once_admit_each_event_once() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    (0..40).for_each(|_| drop(webhook(&fluent, minutes(5), Sending::Failed)));
+    let run = |config: std::path::PathBuf| {
+        let args = [&ALL[..], &["--yes"]].concat();
+        std::thread::spawn(move || crate::pipeline::command(&config, &args))
+    };
+    let both = [run(pipeline.config()), run(pipeline.config())];
+    for one in both {
+        let output = one.join().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    until("all are delivered", || arrived(&sink).len() == 40).await;
+    settled(&pipeline).await;
+    assert!(arrived(&sink).values().all(|count| *count == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    for (status, sending) in [
+        ("SCHEDULED", Sending::Never),
+        ("NO_MATCH", Sending::Never),
+        ("PENDING", Sending::Never),
+        ("FAILED", Sending::Never),
+        ("FAILED", Sending::Failed),
+        ("COMPLETE", Sending::Failed),
+    ] {
+        let id = field(&webhook(&fluent, minutes(5), sending).body, "id");
+        fluent.world().set_event_status(&id, status);
+    }
+    let said = pipeline.json(&[&ALL[..], &["--yes"]].concat());
+    let mut states: Vec<_> =
+        said["missing"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["admitted", "admitted", "pending", "workflow-failed"], "{said}");
+    assert_eq!(said["tally"]["keptOut"], 0);
+}
+
+/// Nothing is under way: what is not there by now will not come.
+async fn settled(pipeline: &Pipeline) {
+    let is_settled = || {
+        let route = &pipeline.json(&["routes", "list"])[0];
+        ["in-flight", "waiting", "behind"].iter().all(|count| route[*count] == 0)
+    };
+    until("nothing is under way", is_settled).await;
 }

@@ -10,6 +10,7 @@ use e2e::collector::Collector;
 use e2e::deployment::{Deployment, Plan, Service};
 use e2e::prometheus::{Prometheus, promtool};
 use serde_json::Value;
+use simulator::api::{Fluent, World};
 use simulator::{Retry, Sender};
 
 use crate::pipeline::{SANDBOX, signed};
@@ -83,8 +84,11 @@ fn panels() -> Vec<(String, Vec<String>)> {
 async fn what_people_look_at_tells_a_good_day_from_a_bad_one() {
     let (collector, sink) = (Collector::open().await, sink().await);
     let mut deployment = Deployment::start(plan(&sink, &collector));
+    let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
+    let mut reconciler = deployment.reconciler(&fluent, "Good");
+    reconciler.restart();
     let files = [shipped("config/observe/alerts.yml")];
-    let prometheus = Prometheus::start(&configuration(&deployment), &[&files[0]]);
+    let prometheus = Prometheus::start(&configuration(&deployment, &reconciler), &[&files[0]]);
     let sender = Sender::new(deployment.urls().remove(0), Retry::Connection).unwrap();
     for number in 0..20 {
         accept(&sender, "Good", number).await;
@@ -150,7 +154,8 @@ async fn sink() -> Sink {
 }
 
 fn plan(sink: &Sink, collector: &Collector) -> Plan {
-    let good = sink.route("good", "match: { event: [Good, Dead] }, start: beginning");
+    let good = sink
+        .route("good", "match: { event: [Good, Dead] }, origins: [webhook, reconciled], start: beginning");
     let down = sink.route("down", "match: { event: Down }, start: beginning, retry: { first: 100ms, ceiling: 1s, for: 1h }, breaker: { failures: 5, rest: 30s }");
     let telemetry = format!(
         "  operator: {{ http: \"127.0.0.1:0\" }}\n  telemetry: {{ otlp: {{ endpoint: \"http://{}\", timeout: 1s, metrics-every: 1s }}, traces: {{ sample: 1 }} }}\n",
@@ -161,16 +166,18 @@ fn plan(sink: &Sink, collector: &Collector) -> Plan {
 
 /// The shipped configuration with the addresses of here, and a second for a quarter
 /// of a minute.
-fn configuration(deployment: &Deployment) -> String {
-    let list = |services: &[Service]| {
+fn configuration(deployment: &Deployment, reconciler: &Service) -> String {
+    let list = |services: &[&Service]| {
         let all: Vec<_> = services.iter().map(|service| service.metrics().to_string()).collect();
         all.join(", ")
     };
+    let (gateways, dispatchers) = (deployment.gateways.iter(), deployment.dispatchers.iter());
+    let others: Vec<_> = dispatchers.chain([reconciler]).collect();
     let shipped = read("config/observe/prometheus.yml");
     let ours = shipped
         .replace("15s", "1s")
-        .replace("gateway-1:9464, gateway-2:9464", &list(&deployment.gateways))
-        .replace("dispatcher-1:9464, dispatcher-2:9464", &list(&deployment.dispatchers));
+        .replace("gateway-1:9464, gateway-2:9464", &list(&gateways.collect::<Vec<_>>()))
+        .replace("dispatcher-1:9464, dispatcher-2:9464", &list(&others));
     assert!(!ours.contains("9464") && ours.contains("scrape_interval: 1s"), "{ours}");
     ours
 }

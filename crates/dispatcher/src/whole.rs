@@ -1,0 +1,127 @@
+//! An attempt from what is asked before it to who is told after it.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use dispatch::{AnyDispatcher, Context, DispatchError, Done, Keep, Role, Told};
+use enrichment::Asked;
+use event_model::Event;
+use futures::FutureExt;
+use queue::Verdict;
+use tokio::time::timeout;
+
+use crate::attempt::Attempting;
+use crate::explain::without_excerpt;
+use crate::policy::{Circumstances, Ended, Skip, verdict};
+use crate::then::tell;
+use crate::twins::Twins;
+
+impl Attempting {
+    /// Asks whether it is needed, and Fluent, where the route wants to know more; and tells
+    /// afterwards, where somebody is to be told. All have bounds of their own. With it, what its verdict
+    /// rests on.
+    pub(crate) async fn whole(
+        &self,
+        event: &Event,
+        mut cx: Context,
+        twins: Option<&Twins>,
+        now: impl Fn() -> Circumstances,
+    ) -> (Ended, Circumstances) {
+        cx.keep = self.then.on_success.is_some().then(Keep::default);
+        let ended = match self.before(event, &mut cx, twins, now().elapsed).await {
+            Err(ended) => ended,
+            Ok(twins) => {
+                let ended = self.bounded(event, &cx).await;
+                if let (Ended::Answered(Ok(_)), Some(twins)) = (&ended, twins) {
+                    twins.delivered(event).await;
+                }
+                ended
+            }
+        };
+        let ended = match (ended, &self.then.on_success) {
+            (Ended::Answered(Ok(done)), Some(whom)) => self.told(whom, event, &cx, done).await,
+            (ended, _) => ended,
+        };
+        let at = now();
+        self.given_up(event, &cx, at, &ended).await;
+        (ended, at)
+    }
+
+    /// What is to be known first, or what ends the attempt before it began. Says who is to
+    /// be told that the destination has the event: nobody, where there is no other like it.
+    async fn before<'t>(
+        &self,
+        event: &Event,
+        cx: &mut Context,
+        twins: Option<&'t Twins>,
+        waited: Duration,
+    ) -> Result<Option<&'t Twins>, Ended> {
+        let has_twin = match twins {
+            Some(twins) => twins.look(event).await?,
+            None => false,
+        };
+        match self.ask(event, cx, waited).await {
+            Some(ended) => Err(ended),
+            None => Ok(twins.filter(|_| has_twin)),
+        }
+    }
+
+    /// What Fluent said, or did not say, where that ends the attempt.
+    async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<Ended> {
+        let enrichment = self.enrichment.as_ref()?;
+        let call = cx.call(Role::Client, "ask Fluent");
+        let asked = AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await;
+        match &asked {
+            Ok(Ok(_)) => call.answered(Vec::new),
+            Ok(Err(DispatchError::Permanent { .. })) => call.failed("permanent", Vec::new),
+            _ => call.failed("again", Vec::new),
+        }
+        match asked {
+            Ok(Ok(Asked::Deliver(enriched))) => {
+                cx.enriched = enriched;
+                None
+            }
+            Ok(Ok(Asked::Skip)) => Some(Ended::Skipped(Skip::MovedOn)),
+            Ok(Err(error)) => Some(Ended::NotAsked(error)),
+            Err(_) => Some(Ended::Panicked),
+        }
+    }
+
+    async fn told(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
+        let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
+        let telling = tell(whom, event, cx, Told::done(done.status, &answer));
+        match AssertUnwindSafe(telling).catch_unwind().await {
+            Ok(Ok(())) => Ended::Answered(Ok(done)),
+            Ok(Err(error)) => Ended::NotTold(error),
+            Err(_) => Ended::Panicked,
+        }
+    }
+
+    /// Tells of what will be a dead letter, for as long as that is tried. The letter is
+    /// written in any case: it is what a person works off.
+    async fn given_up(&self, event: &Event, cx: &Context, at: Circumstances, ended: &Ended) {
+        let Some(whom) = &self.then.on_dead_letter else { return };
+        let Verdict::Dead(reason) = verdict(ended, at, &self.settings.retry) else { return };
+        let telling = tell(whom, event, cx, Told::given_up(reason.as_str()));
+        let (id, route) = (event.id(), &self.settings.name);
+        match AssertUnwindSafe(telling).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(event.id = %id, route, error = without_excerpt(&error), "nobody was told of a dead letter");
+            }
+            Err(_) => {
+                tracing::error!(event.id = %id, route, "nobody was told of a dead letter: who is told panicked")
+            }
+        }
+    }
+
+    /// Runs the dispatcher; its panics and its silence end with the attempt.
+    async fn bounded(&self, event: &Event, cx: &Context) -> Ended {
+        let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
+        match timeout(cx.timeout, attempt).await {
+            Ok(Ok(answer)) => Ended::Answered(answer),
+            Ok(Err(_)) => Ended::Panicked,
+            Err(_) => Ended::TimedOut,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What the services among the commands have in common.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use service::{Readiness, Shutdown, StageArgs};
+use settings::Tree;
+use tokio::time::sleep;
+
+/// How often to look whether the queue can be looked into.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The arguments of a program that is one of these services and nothing else.
+pub(crate) fn args() -> StageArgs {
+    #[derive(clap::Parser)]
+    #[command(version)]
+    struct Args {
+        #[command(flatten)]
+        stage: StageArgs,
+    }
+    <Args as clap::Parser>::parse().stage
+}
+
+/// Reads a plan of the settings, and checks it or carries it out, as the arguments say.
+pub(crate) fn run<P>(
+    args: &StageArgs,
+    read: impl FnOnce(Tree) -> anyhow::Result<P>,
+    check: impl FnOnce(&P) -> anyhow::Result<()>,
+    work: impl AsyncFnOnce(P, Shutdown) -> anyhow::Result<()>,
+) -> ExitCode {
+    if args.is_ready {
+        return service::code(args.ask());
+    }
+    let plan = match service::tree(&args.config).and_then(read) {
+        Ok(plan) => plan,
+        Err(error) => return service::code(Err(error)),
+    };
+    if args.check {
+        return service::code(check(&plan).map(|()| args.is_good()));
+    }
+    let _logs = args.start_logs();
+    service::run(|shutdown| async move { work(plan, shutdown).await })
+}
+
+/// Says again and again whether it is ready, until it is dropped.
+pub(crate) async fn be_ready(readiness: &Readiness, is_well: impl AsyncFn() -> bool) {
+    loop {
+        readiness.set(is_well().await);
+        sleep(LOOK_EVERY).await;
+    }
+}

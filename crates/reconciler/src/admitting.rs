@@ -1,0 +1,132 @@
+//! What becomes of what is missing.
+
+use event_model::Event;
+use fluent_api::EventRecord;
+use queue::marks::set_reconciled;
+use settings::ApiAccount;
+use telemetry::{Attribute, Cause, Ended, Kind, Span, metrics};
+
+use crate::error::ReconcileError;
+use crate::log::{Sending, Sendings, generated};
+use crate::record::{has_failed, is_pending};
+use crate::report::{Admission, Missing};
+use crate::run::{Comparing, Mode, Reconciler};
+
+/// How many are marked and admitted together: a look at what came meanwhile lies between.
+const TOGETHER: usize = 200;
+
+/// Decides, and admits.
+pub(crate) struct Admitting<'r> {
+    pub(crate) reconciler: &'r Reconciler<'r>,
+    pub(crate) sendings: Sendings,
+    pub(crate) mode: Mode,
+}
+
+/// A record, and the event that it would be.
+struct Candidate {
+    record: EventRecord,
+    sending: Sending,
+    decided: Result<Event, Admission>,
+    span: Option<Span>,
+}
+
+impl Admitting<'_> {
+    pub(crate) async fn all(
+        &self,
+        records: Vec<EventRecord>,
+        comparing: &mut Comparing<'_>,
+    ) -> Result<(), ReconcileError> {
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            let some: Vec<_> = records.by_ref().take(TOGETHER).collect();
+            let some: Vec<_> = some.into_iter().map(|record| self.candidate(record, comparing)).collect();
+            self.some(some, comparing).await?;
+        }
+        Ok(())
+    }
+
+    fn candidate(&self, record: EventRecord, comparing: &Comparing<'_>) -> Candidate {
+        let sending = self.sendings.of(&record.id);
+        let span = Span::begin(Kind::Producer, "reconcile", Cause::Nothing);
+        let now = self.reconciler.clock.now();
+        let decided = match comparing.asked.event(&record, now, Some(span.context())) {
+            _ if is_pending(&record) => Err(Admission::Pending),
+            _ if has_failed(&record) && !matches!(sending, Sending::Logged(_)) => {
+                Err(Admission::WorkflowFailed)
+            }
+            Err(unfit) => Err(Admission::Refused { reason: unfit.to_string() }),
+            Ok(event) => self.has_taker(&event).map(|()| event),
+        };
+        Candidate { record, sending, decided, span: Some(span) }
+    }
+
+    fn has_taker(&self, event: &Event) -> Result<(), Admission> {
+        let mut otherwise = Admission::NoRoute;
+        for terms in &self.reconciler.takers {
+            match terms.misses(event) {
+                Ok(misses) if misses.is_empty() => return Ok(()),
+                Ok(_) => {}
+                Err(_) => otherwise = Admission::Undecided,
+            }
+        }
+        Err(otherwise)
+    }
+
+    /// Marks them first, then looks once more at what came, and only then admits: a webhook
+    /// that is not seen by the look comes after the mark, and finds it.
+    async fn some(&self, some: Vec<Candidate>, comparing: &mut Comparing<'_>) -> Result<(), ReconcileError> {
+        let marks = self.reconciler.stores.marks();
+        if self.mode.admits {
+            for event in some.iter().filter_map(|one| one.decided.as_ref().ok()) {
+                set_reconciled(marks, event.fluent_key(), event.id()).await?;
+            }
+        }
+        comparing.received.strike(&mut comparing.unseen).await?;
+        for candidate in some {
+            let key = comparing.asked.key(&candidate.record);
+            if !comparing.unseen.has(key) {
+                comparing.tally.received += 1;
+                continue;
+            }
+            comparing.unseen.remove(key);
+            let missing = self.one(candidate, comparing.account).await?;
+            comparing.tally.add(&missing);
+            comparing.observer.missing(missing);
+        }
+        Ok(())
+    }
+
+    async fn one(&self, candidate: Candidate, account: &ApiAccount) -> Result<Missing, ReconcileError> {
+        let Candidate { record, sending, decided, mut span } = candidate;
+        let admission = match decided {
+            Ok(event) if self.mode.admits => self.admit(event, span.take()).await?,
+            Ok(_) => Admission::Admissible,
+            Err(admission) => admission,
+        };
+        // Where nothing is admitted, there is nothing to trace.
+        span.into_iter().for_each(Span::forget);
+        let (account, environment) = (account.name.clone(), account.environment.as_str());
+        if matches!(admission, Admission::Admitted { .. }) {
+            metrics::RECONCILED.add(1, [environment.into(), account.clone().into()]);
+        }
+        let (logged_at, context) = (generated(&record), record.context);
+        let entity = context
+            .entity_ref
+            .map(|reference| format!("{}/{reference}", context.entity_type.unwrap_or_default()));
+        let (fluent_event_id, name) = (record.id, record.name);
+        Ok(Missing { account, environment, fluent_event_id, name, entity, logged_at, sending, admission })
+    }
+
+    async fn admit(&self, event: Event, span: Option<Span>) -> Result<Admission, ReconcileError> {
+        let event_id = event.id();
+        let was_there = self.reconciler.stores.admit(event).await;
+        if let Some(span) = span {
+            let ended = if was_there.is_ok() { Ended::Well } else { Ended::Failed("queue") };
+            span.end(ended, || vec![Attribute::new("fluent.event.id", event_id.to_string())]);
+        }
+        match was_there? {
+            true => Ok(Admission::AdmittedBefore),
+            false => Ok(Admission::Admitted { event_id }),
+        }
+    }
+}
