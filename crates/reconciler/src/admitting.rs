@@ -86,6 +86,7 @@ impl Admitting<'_> {
             let key = comparing.asked.key(&candidate.record);
             if !comparing.unseen.has(key) {
                 comparing.tally.received += 1;
+                candidate.span.into_iter().for_each(Span::forget);
                 continue;
             }
             comparing.unseen.remove(key);

@@ -291,7 +291,10 @@ async fn two_at_once_admit_each_event_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
-    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    let waits = sink.route("waits", "match: { entity-status: BOOKED }, origins: [reconciled]");
+    let routes = format!("{}{waits}", sink.route("r", BOTH));
+    let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
+    assert!(pipeline.log().contains("route waits matches on entity-status"), "{}", pipeline.log());
     for (status, sending) in [
         ("SCHEDULED", Sending::Never),
         ("NO_MATCH", Sending::Never),
