@@ -177,11 +177,11 @@ impl World {
         ])
     }
 
-    /// Writes another status to the log's record of an event.
-    pub fn set_event_status(&self, id: &str, status: &str) {
+    /// Writes something else to the log's record of an event.
+    pub fn set_in_log(&self, id: &str, field: &str, value: Value) {
         let mut inner = self.inner();
-        for record in inner.log.iter_mut().filter(|record| record["id"] == id) {
-            record["eventStatus"] = json!(status);
+        if let Some(record) = inner.log.iter_mut().find(|record| record["id"] == id) {
+            record[field] = value;
         }
     }
 

@@ -304,7 +304,7 @@ async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
         ("COMPLETE", Sending::Failed),
     ] {
         let id = field(&webhook(&fluent, minutes(5), sending).body, "id");
-        fluent.world().set_event_status(&id, status);
+        fluent.world().set_in_log(&id, "eventStatus", status.into());
     }
     let said = pipeline.json(&[&ALL[..], &["--yes"]].concat());
     let mut states: Vec<_> =
@@ -312,6 +312,22 @@ async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
     states.sort_unstable();
     assert_eq!(states, ["admitted", "admitted", "pending", "workflow-failed"], "{said}");
     assert_eq!(said["tally"]["keptOut"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(", every: 1s"));
+    let id = field(&webhook(&fluent, minutes(5), Sending::Failed).body, "id");
+    let secret = serde_json::json!([{ "name": "note", "type": "STRING", "value": "CANARY-7181" }]);
+    fluent.world().set_in_log(&id, "attributes", secret);
+    let output = said(&pipeline, &[&ALL[..], &["--yes", "--json"]].concat());
+    until("it is delivered", || !sink.is_empty()).await;
+    assert!(String::from_utf8_lossy(&sink.requests()[0].body).contains("CANARY-7181"));
+    let audit = std::fs::read_to_string(pipeline.folder.path().join("data/audit.jsonl")).unwrap();
+    for told in [output, pipeline.log(), audit, pipeline.json(&["events", "show", "CC_1001"]).to_string()] {
+        assert!(!told.is_empty() && !told.contains("CANARY"), "{told}");
+    }
 }
 
 /// Nothing is under way: what is not there by now will not come.
