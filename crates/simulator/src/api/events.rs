@@ -62,11 +62,13 @@ pub(crate) async fn search(
                     .is_none_or(|wanted| record.pointer(field).and_then(Value::as_str) == Some(wanted))
             })
     };
-    let mut found: Vec<Value> = shared.world.log().into_iter().filter(fits).collect();
-    // The newest first.
-    found.sort_by_key(|record| std::cmp::Reverse(record["generatedOn"].as_str().and_then(time)));
-    let results: Vec<&Value> = found.iter().skip(start).take(count).collect();
-    let has_more = start + results.len() < found.len();
-    Json(json!({"start": start, "count": results.len(), "hasMore": has_more, "results": results}))
-        .into_response()
+    let answer = shared.world.with_log(|log| {
+        let mut found: Vec<&Value> = log.iter().filter(|record| fits(record)).collect();
+        // The newest first.
+        found.sort_by_cached_key(|record| std::cmp::Reverse(record["generatedOn"].as_str().and_then(time)));
+        let results: Vec<&Value> = found.iter().skip(start).take(count).copied().collect();
+        let has_more = start + results.len() < found.len();
+        json!({"start": start, "count": results.len(), "hasMore": has_more, "results": results})
+    });
+    Json(answer).into_response()
 }

@@ -237,6 +237,11 @@ impl World {
         self.inner().posted.clone()
     }
 
+    /// Looks at the log, without copying it.
+    pub(crate) fn with_log<T>(&self, look: impl FnOnce(&[Value]) -> T) -> T {
+        look(&self.inner().log)
+    }
+
     /// The log, oldest first.
     pub fn log(&self) -> Vec<Value> {
         self.inner().log.clone()

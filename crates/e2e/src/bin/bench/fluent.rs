@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dispatch::{Registry, Shared};
 use event_model::{
     Account, Accounts as Listed, Algorithm, Environment, Event, Evidence, Headers, Inbound, KeyName, Proof,
-    Timestamp, Verified,
+    Verified,
 };
 use fluent_api::{Accounts, Client, Credentials, Limits, Options};
 use queue::EventQueue;
@@ -93,7 +93,7 @@ fn route() -> RouteSettings {
     RouteSettings { enrich: Some(enrich), concurrency: 64, ..stages::route("enriched") }
 }
 
-fn accounts(base: &str) -> anyhow::Result<Accounts> {
+pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
     let credentials = Credentials {
         username: LOGIN.to_owned(),
         password: Arc::new(|| Ok(LOGIN.to_owned())),
@@ -110,23 +110,25 @@ fn accounts(base: &str) -> anyhow::Result<Accounts> {
 /// As they come in: all events of an order one after another.
 fn events(orders: usize, each: usize) -> Vec<Event> {
     let world = World::new("ACME", 34);
-    let key = Arc::new(KeyName::new("sydney", Environment::Sandbox));
-    let listed = Listed::new([Account { name: "ACME".to_owned(), key: (*key).clone(), retailers: None }]);
     let mut events = Vec::new();
     // All of them first: whatever happens in a world takes numbers.
     let orders: Vec<_> = (0..orders).map(|_| world.place_order()).collect();
     for order in &orders {
         for number in 0..each {
-            let body = world.webhook(&format!("Order{number}"), order).into();
-            let inbound = Inbound { body, headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
-            let evidence = Evidence {
-                proof: Proof::Signed(Algorithm::Sha512),
-                key: Arc::clone(&key),
-                signature: "AAAA".repeat(43),
-            };
-            // A benchmark states what it wants to be believed.
-            events.extend(Event::admit(Verified::assert(inbound, evidence), &listed, None).ok());
+            events.extend(admitted(world.webhook(&format!("Order{number}"), order)));
         }
     }
     events
+}
+
+/// The event of a webhook that is genuine.
+pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
+    let key = KeyName::new("sydney", Environment::Sandbox);
+    let listed = Listed::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let received_at = event_model::Clock::now(&event_model::SystemClock);
+    let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
+    let (proof, signature) = (Proof::Signed(Algorithm::Sha512), "AAAA".repeat(43));
+    let evidence = Evidence { proof, key: Arc::new(key), signature };
+    // A benchmark states what it wants to be believed.
+    Event::admit(Verified::assert(inbound, evidence), &listed, None).ok()
 }

@@ -16,6 +16,7 @@ mod inputs;
 mod load;
 mod memory;
 mod nats;
+mod reconcile;
 mod remote;
 mod report;
 mod routes;
@@ -137,6 +138,7 @@ fn only_fluent(quick: bool) -> anyhow::Result<Report> {
     let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
     let pull = report.add("floor: bare pull consumer", floors::pull(200_000 / scale)?);
     fluent::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
+    reconcile::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
     Ok(report)
 }
 
@@ -172,6 +174,7 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     routes::measure(&mut report, pull.cpu_us, scale)?;
     remote::measure(&mut report, scale)?;
     fluent::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
+    reconcile::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
     watched::measure(&mut report, &inputs, backlog / 2)?;
     history::embedded(&mut report, 1_000_000 / scale)?;
     for row in memory::rows(1_000_000 / scale)? {
