@@ -133,6 +133,12 @@ async fn a_webhook_that_comes_late_is_not_a_second_effect() {
     let paths: Vec<_> = sink.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/r", "/audit"], "who takes webhooks alone gets it now");
     assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["missing"], 0);
+    // Whoever wants the whole webhook there says so.
+    let replayed = pipeline.json(&["replay", "--route", "r", "--from", "1h", "--again", "--yes"]);
+    assert_eq!(replayed["replayed"], 2, "{replayed}");
+    let is_whole =
+        || sink.requests().iter().any(|one| one.path == "/r" && one.header("fluent-origin") == "webhook");
+    until("the webhook is there too", is_whole).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
