@@ -18,8 +18,8 @@ use crate::twins::Twins;
 
 impl Attempting {
     /// Asks whether it is needed, and Fluent, where the route wants to know more; and tells
-    /// afterwards, where somebody is to be told. All have bounds of their own. With it, what its verdict
-    /// rests on.
+    /// afterwards, where somebody is to be told. All have bounds of their own. With it, what
+    /// its verdict rests on.
     pub(crate) async fn whole(
         &self,
         event: &Event,

@@ -14,7 +14,7 @@ use crate::QueueError;
 /// longer than events are kept by default.
 pub const MARKED_FOR: Duration = Duration::from_hours(30 * 24);
 
-/// Facts by name. A name is words of letters, digits, `-` and `_`, joined by dots.
+/// Facts by name. A name is tokens ([`event_model::token`]), joined by dots.
 pub trait Marks: fmt::Debug + Send + Sync {
     /// What is known under this name.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>>;

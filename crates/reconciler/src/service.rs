@@ -1,9 +1,9 @@
 //! Compares again and again, from where it was.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use event_model::{Timestamp, token};
+use futures::future::join_all;
 use queue::marks::{compared, set_compared};
 use settings::ApiAccount;
 use telemetry::{Chain, Label, metrics};
@@ -25,25 +25,25 @@ const REST: Duration = Duration::from_mins(1);
 const PENDING_FOR: Duration = Duration::from_hours(24);
 
 /// Compares every account of a reconciler, again and again, until it is dropped. What was
-/// compared is remembered in the stores: another process goes on from there.
+/// compared is remembered in the stores: another process goes on from there. An account
+/// whose Fluent does not answer keeps no other waiting.
 pub async fn serve(reconciler: &Reconciler<'_>) {
-    let settings = reconciler.settings;
-    for account in &settings.accounts {
-        metrics::RECONCILE_MISSING.add(0, labels(account));
-    }
-    let mut places: HashMap<String, Place> = HashMap::new();
-    sleep(settings.every.min(REST)).await;
+    join_all(reconciler.settings.accounts.iter().map(|account| serve_one(reconciler, account))).await;
+}
+
+async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
+    let every = reconciler.settings.every;
+    let name = format!("{}.{}", account.environment, token(Some(&account.name)));
+    let mut place = Place { name, from: None };
+    metrics::RECONCILE_MISSING.add(0, labels(account));
+    let mut rest = every.min(REST);
     loop {
-        let mut rest = settings.every;
-        for account in &settings.accounts {
-            let name = format!("{}.{}", account.environment, token(Some(&account.name)));
-            let place = places.entry(name.clone()).or_insert(Place { name, from: None });
-            if let Err(error) = place.catch_up(reconciler, account).await {
-                tracing::warn!(account = account.name, error = %Chain(&error), "not compared with Fluent's log: tried again later");
-                rest = rest.min(REST).max(error.wait().unwrap_or_default());
-            }
-        }
         sleep(rest).await;
+        rest = every;
+        if let Err(error) = place.catch_up(reconciler, account).await {
+            tracing::warn!(account = account.name, error = %Chain(&error), "not compared with Fluent's log: tried again later");
+            rest = every.min(REST).max(error.wait().unwrap_or_default());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Fluent logged and never came.
 
 use std::collections::HashMap;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -292,6 +293,25 @@ async fn two_at_once_admit_each_event_once() {
     until("all are delivered", || arrived(&sink).len() == 40).await;
     settled(&pipeline).await;
     assert!(arrived(&sink).values().all(|count| *count == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_killed_is_gone_on_with() {
+    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    (0..300).for_each(|_| drop(webhook(&fluent, minutes(5), Sending::Failed)));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"));
+    command.args([&ALL[..], &["--yes", "--config"]].concat()).arg(pipeline.config());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it has begun to admit", || !sink.is_empty()).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let rest = pipeline.json(&[&ALL[..], &["--yes"]].concat());
+    assert_eq!(rest["tally"]["logged"], 300);
+    assert!(rest["tally"]["received"].as_u64() > Some(0), "it goes on from there: {}", rest["tally"]);
+    until("all are delivered", || arrived(&sink).len() == 300).await;
+    settled(&pipeline).await;
+    assert!(arrived(&sink).values().all(|count| *count == 1), "and none twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

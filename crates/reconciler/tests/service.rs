@@ -1,0 +1,187 @@
+//! The service: where it goes on, what it looks at again, and who waits for whom.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_model::{Account, Accounts as Listed, Clock, Environment, FixedClock, SystemClock, Timestamp};
+use fluent_api::{Accounts, Client, Credentials, Limits, Options, ReadSecret};
+use queue::marks::{compared, set_compared};
+use queue::{EventQueue, ReceivedQuery, Start, Stores, Terms};
+use queue_embedded::Embedded;
+use reconciler::Reconciler;
+use settings::{
+    ApiAccount, ApiSettings, ReconcileSettings, RetrySettings, RouteSettings, Routes, SecretFile,
+};
+use simulator::api::{Fluent, LOGIN, Sending, World};
+use tempfile::TempDir;
+
+const PLACE: &str = "sandbox.ACME";
+
+/// What has happened, since two hours ago.
+struct Here {
+    queue: Embedded,
+    settings: ReconcileSettings,
+    apis: Accounts,
+    listed: Listed,
+    _folder: TempDir,
+}
+
+fn ago(minutes: u64) -> Timestamp {
+    SystemClock.now().checked_sub(Duration::from_mins(minutes)).unwrap()
+}
+
+fn client(fluent: &Fluent) -> Client {
+    let secret = || -> ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
+    let (username, client_id) = (LOGIN.to_owned(), LOGIN.to_owned());
+    let credentials = Credentials { username, password: secret(), client_id, client_secret: secret() };
+    let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
+    Client::new(Options { base: fluent.url().parse().unwrap(), credentials, limits }).unwrap()
+}
+
+fn account(name: &str, url: &str) -> ApiAccount {
+    let nothing = || SecretFile { file: PathBuf::new() };
+    let api = ApiSettings {
+        url: None,
+        username: String::new(),
+        password: nothing(),
+        client_id: String::new(),
+        client_secret: nothing(),
+        at_once: NonZeroU32::MIN,
+        per_second: NonZeroU32::MIN,
+        timeout: settings::Time(Duration::from_secs(10)),
+    };
+    ApiAccount { name: name.to_owned(), environment: Environment::Sandbox, url: url.parse().unwrap(), api }
+}
+
+async fn fluent(account: &str) -> Fluent {
+    Fluent::open(([127, 0, 0, 1], 0).into(), World::new(account, 34)).await.unwrap()
+}
+
+/// An event of so many minutes ago that did not come: Fluent's id of it.
+fn lose(fluent: &Fluent, minutes: u64) -> String {
+    let order = fluent.world().place_order();
+    fluent.world().webhook_of("E", &order, Duration::from_mins(minutes), Sending::Failed);
+    fluent.world().log().iter().rfind(|record| record["name"] == "E").unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+impl Here {
+    fn new(fluents: &[(&str, &Fluent)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = queue_embedded::Options::new(folder.path().join("queue.db"));
+        // What came in the last two hours is known: nothing.
+        let queue = Embedded::open(options, Arc::new(FixedClock(ago(120)))).unwrap();
+        let key = || "sydney_sandbox".parse().unwrap();
+        let listed =
+            fluents.iter().map(|(name, _)| Account { name: (*name).to_owned(), key: key(), retailers: None });
+        let settings = ReconcileSettings {
+            events: vec!["E".to_owned()],
+            accounts: fluents.iter().map(|(name, fluent)| account(name, &fluent.url())).collect(),
+            every: Duration::from_millis(200),
+            back: Duration::from_hours(1),
+            delay: Duration::from_mins(2),
+        };
+        let with =
+            |apis: Accounts, (name, fluent): &(&str, &Fluent)| apis.with(name, "sandbox", client(fluent));
+        let apis = fluents.iter().fold(Accounts::default(), with);
+        Self { queue, settings, apis, listed: Listed::new(listed), _folder: folder }
+    }
+
+    /// Fluent's ids of what was admitted.
+    async fn admitted(&self) -> Vec<String> {
+        let all = ReceivedQuery { from: ago(10_000), until: Timestamp::MAX, after: 0, limit: 100 };
+        let page = self.queue.stores().history().received(all).await.unwrap();
+        page.events.iter().filter_map(|(_, event)| event.fields().fluent_event_id.clone()).collect()
+    }
+
+    /// Serves until so much is admitted.
+    async fn serve_until(&self, admitted: &[&String]) {
+        let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
+        let route = RouteSettings {
+            name: "r".to_owned(),
+            terms: Terms { origin, ..Terms::default() },
+            start: Start::Now,
+            concurrency: 1,
+            retry: RetrySettings::default(),
+            rate: None,
+            breaker: None,
+            enrich: None,
+            confirm: None,
+            dispatcher: "log".to_owned(),
+            table: serde_json::json!({}),
+            on_success: None,
+            on_dead_letter: None,
+        };
+        let (clock, routes) = (Arc::new(SystemClock), Routes(vec![route]));
+        let reconciler =
+            Reconciler::new(&self.queue, &self.settings, &self.apis, &self.listed, &routes, clock);
+        let watching = async {
+            let began = Instant::now();
+            loop {
+                let found = self.admitted().await;
+                if admitted.iter().all(|id| found.contains(id)) {
+                    break;
+                }
+                assert!(began.elapsed() < Duration::from_secs(30), "not admitted: {admitted:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            // Once more, whatever it is that should not be.
+            tokio::time::sleep(self.settings.every * 3).await;
+        };
+        tokio::select! {
+            () = reconciler::serve(&reconciler) => {}
+            () = watching => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_where_it_was() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let (before, after) = (lose(&fluent, 50), lose(&fluent, 5));
+    set_compared(here.queue.marks(), PLACE, ago(20)).await.unwrap();
+    here.serve_until(&[&after]).await;
+    assert!(!here.admitted().await.contains(&before), "that was compared by somebody before");
+    let now = compared(here.queue.marks(), PLACE).await.unwrap().unwrap();
+    assert!(now > ago(3) && now <= ago(2), "{now}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_log_shows_late_is_found() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let first = lose(&fluent, 30);
+    here.serve_until(&[&first]).await;
+    // Written eight minutes ago, and seen only now.
+    let late = lose(&fluent, 8);
+    here.serve_until(&[&late]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fluent_works_on_is_looked_at_again() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let (pending, other) = (lose(&fluent, 40), lose(&fluent, 30));
+    fluent.world().set_in_log(&pending, "eventStatus", "PENDING".into());
+    here.serve_until(&[&other]).await;
+    assert!(!here.admitted().await.contains(&pending));
+    fluent.world().set_in_log(&pending, "eventStatus", "SUCCESS".into());
+    here.serve_until(&[&pending]).await;
+    assert_eq!(here.admitted().await.len(), 2, "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_does_not_answer_keeps_no_other_waiting() {
+    let (slow, quick) = (fluent("SLOW").await, fluent("QUICK").await);
+    slow.behave(|behaviour| behaviour.latency = Duration::from_secs(60));
+    let here = Here::new(&[("SLOW", &slow), ("QUICK", &quick)]);
+    let lost = lose(&quick, 10);
+    here.serve_until(&[&lost]).await;
+}
