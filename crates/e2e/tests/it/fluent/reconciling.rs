@@ -164,6 +164,30 @@ async fn what_waits_is_given_up_for_the_webhook_that_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_not_redriven_over_the_webhook_that_came() {
+    let fluent = fluent().await;
+    let sink = Sink::answering(|request, _| match request.header("fluent-origin") {
+        "reconciled" => status(422),
+        _ => status(200),
+    })
+    .await;
+    let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
+    let late = webhook(&fluent, minutes(5), Sending::Failed);
+    assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);
+    until("it is refused for good", || dead(&pipeline) == 1).await;
+    pipeline.accept(&late).await;
+    until("the webhook is delivered", || sink.len() == 2).await;
+    settled(&pipeline).await;
+    let redriven = pipeline.json(&["dead-letters", "redrive", "--all", "--yes"]);
+    assert_eq!(redriven["redriven"], 1, "{redriven}");
+    until("it is settled", || {
+        pipeline.json(&["events", "show", "CC_1001"]).to_string().contains("delivered before")
+    })
+    .await;
+    assert_eq!((sink.len(), dead(&pipeline)), (2, 0), "nobody is asked once more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_no_route_takes_stays_out_and_is_shown() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
     let big = sink.route("big", "match: { event: OrderBooked, retailer: 7 }, origins: [reconciled, webhook]");
