@@ -64,7 +64,7 @@ impl Server {
         cx.enriched = grpc::enriched_of(delivery)?.map(Arc::new);
         cx.calls = Some(telemetry::calls());
         cx.keep = delivery.wants_answer.then(Keep::default);
-        cx.cancelled = self.shutdown.out_of_patience();
+        cx.cancelled = self.shutdown.hard_stop();
         Ok(cx)
     }
 }

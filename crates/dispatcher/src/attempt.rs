@@ -40,7 +40,7 @@ pub(crate) struct Attempting {
     pub(crate) gate: Gate,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) patience: CancellationToken,
+    pub(crate) hard_stop: CancellationToken,
 }
 
 impl Attempting {
@@ -50,7 +50,8 @@ impl Attempting {
             return self.bury(delivery, watch, DeadReason::Undecided, why.to_string()).await;
         }
         let deaths = delivery.deaths;
-        let Some(mut pass) = hold(&mut delivery.ticket, self.gate.enter(deaths)).await else { return };
+        let permitted = hold(&mut delivery.ticket, self.gate.enter(deaths));
+        let Some(Some(mut pass)) = self.hard_stop.run_until_cancelled(permitted).await else { return };
         if pass.is_alone() {
             tracing::warn!(event.id = %delivery.event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
             if delivery.ticket.alone().await.is_err() {
@@ -68,10 +69,13 @@ impl Attempting {
         let ended = tokio::select! {
             biased;
             ended = run(attempt, &mut delivery.ticket, &mut pass, deaths) => ended,
-            () = self.patience.cancelled() => None,
+            () = self.hard_stop.cancelled() => None,
         };
         // Lost or interrupted: dropping the delivery gives it back.
         let Some((ended, at)) = ended else { return };
+        if self.hard_stop.is_cancelled() && !ended.is_final() {
+            return;
+        }
         match ended.is_failure() {
             Some(failed) => begun.ended(failed),
             None => drop(begun),
@@ -90,7 +94,7 @@ impl Attempting {
         cx.started_at = started_at;
         cx.trace = Some(span.context());
         cx.calls = Some(telemetry::calls());
-        cx.cancelled = self.patience.clone();
+        cx.cancelled = self.hard_stop.clone();
         cx
     }
 

@@ -58,6 +58,17 @@ impl Ended {
             _ => Some(true),
         }
     }
+
+    /// Whether it holds though the process stops: anything else may come of being cut off
+    /// by the stop, and is no attempt.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. }))
+                | Self::NotTold(DispatchError::Permanent { .. })
+                | Self::Skipped(_)
+        )
+    }
 }
 
 /// What the decision rests on, beside what happened.

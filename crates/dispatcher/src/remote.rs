@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use grpc::{Door, Routes};
-use service::{Observed, Shutdown, StageArgs};
+use service::{Observed, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, Tree};
 
 use crate::{Selection, Sharing, located, open_dispatchers};
@@ -19,7 +19,7 @@ pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCo
         Err(error) => return service::code(Err(error)),
     };
     let _logs = args.start_logs();
-    service::run(|shutdown| async move { plan.run(registry, &shutdown).await })
+    service::run_service(StopTimes::DELIVERING, |shutdown| async move { plan.run(registry, &shutdown).await })
 }
 
 struct Plan {

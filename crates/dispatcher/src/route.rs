@@ -48,7 +48,7 @@ pub(crate) async fn run(
         gate,
         breaker,
         clock,
-        patience: shutdown.out_of_patience(),
+        hard_stop: shutdown.hard_stop(),
     });
     let draining = shutdown.draining();
     loop {

@@ -9,7 +9,7 @@ use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::Door;
 use queue::{EventQueue, UNROUTED};
-use service::{Observed, Shutdown, StageArgs, Work};
+use service::{Observed, Shutdown, StageArgs, StopTimes, Work};
 use settings::{OperatorSettings, QueueSettings, Routes, Tree};
 
 use crate::{Selection, Sharing, located, open, open_dispatchers};
@@ -68,12 +68,12 @@ pub fn main(registry: &Registry) -> ExitCode {
             let (shared, folder) = (Sharing::by(&plan.tree)?.shared, plan.tree.folder());
             let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;
-            args.stage.is_good();
+            args.stage.print_valid();
             Ok(())
         });
     }
     let _logs = args.stage.start_logs();
-    service::run(|shutdown| plan.run(registry, shutdown))
+    service::run_service(StopTimes::DELIVERING, |shutdown| plan.run(registry, shutdown))
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -135,7 +135,7 @@ impl Plan {
         if let Some(door) = sharing.door.take() {
             door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), Some(dispatching.names())));
+        shutdown.spawn_detached(service::show_routes(Arc::clone(queue), Some(dispatching.names())));
         dispatching.start(shutdown);
         service::until_stopped(queue, Work::Delivering, &readiness, shutdown).await
     }

@@ -1,4 +1,4 @@
-//! A sender under load that never retries, and knows what it was promised.
+//! A sender under load that knows what it was promised.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,11 +44,16 @@ impl Load {
 
     /// The same, with at least `pause` between two events of a sender.
     pub fn paced(urls: &[String], senders: usize, pause: Duration) -> Self {
+        Self::repeating(urls, senders, pause, Retry::Never)
+    }
+
+    /// The same, with senders that try again by this.
+    pub fn repeating(urls: &[String], senders: usize, pause: Duration, retry: Retry) -> Self {
         let ledger = Arc::new(Ledger { pause, ..Ledger::default() });
         let mut tasks = JoinSet::new();
         for number in 0..senders {
             let url = urls[number % urls.len()].clone();
-            let (sender, ledger) = (Sender::new(url, Retry::Never).unwrap(), Arc::clone(&ledger));
+            let (sender, ledger) = (Sender::new(url, retry).unwrap(), Arc::clone(&ledger));
             let pause = ledger.pause;
             let seed = SEED.fetch_add(1, Ordering::Relaxed);
             tasks.spawn(async move {

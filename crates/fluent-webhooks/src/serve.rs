@@ -10,7 +10,7 @@ use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::{Held, Operator};
 use queue::EventQueue;
-use service::{Observed, Shutdown, Work};
+use service::{Observed, Shutdown, StopTimes, Work};
 use settings::{Gateway, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
         Err(error) => return service::code(Err(error)),
     };
     let _logs = telemetry::start_logs(format, log);
-    service::run(|shutdown| plan.run(registry, shutdown))
+    service::run_service(StopTimes::RECEIVING, |shutdown| plan.run(registry, shutdown))
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -84,7 +84,7 @@ impl Plan {
             let routes = sharing.routes(shutdown).add_service(operator.service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_unwaited(service::show_routes(Arc::clone(queue), None));
+        shutdown.spawn_detached(service::show_routes(Arc::clone(queue), None));
         dispatching.start(shutdown);
         self.reconcile(queue, sharing.apis, shutdown);
         service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
@@ -95,7 +95,7 @@ impl Plan {
     fn reconcile(&self, queue: &Arc<dyn EventQueue>, apis: Accounts, shutdown: &Shutdown) {
         let Some(reconciling) = self.reconciling.clone() else { return };
         let (queue, draining) = (Arc::clone(queue), shutdown.draining());
-        shutdown.spawn_unwaited(async move {
+        shutdown.spawn_detached(async move {
             draining.run_until_cancelled(reconciling.serve(queue.stores(), &apis)).await;
         });
     }

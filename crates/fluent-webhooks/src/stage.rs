@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use service::{Readiness, Shutdown, StageArgs};
+use service::{Readiness, Shutdown, StageArgs, StopTimes};
 use settings::Tree;
 use tokio::time::sleep;
 
@@ -36,10 +36,10 @@ pub(crate) fn run<P>(
         Err(error) => return service::code(Err(error)),
     };
     if args.check {
-        return service::code(check(&plan).map(|()| args.is_good()));
+        return service::code(check(&plan).map(|()| args.print_valid()));
     }
     let _logs = args.start_logs();
-    service::run(|shutdown| async move { work(plan, shutdown).await })
+    service::run_service(StopTimes::DELIVERING, |shutdown| async move { work(plan, shutdown).await })
 }
 
 /// Says again and again whether it is ready, until it is dropped.

@@ -40,6 +40,11 @@ impl Turn {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether a request has arrived so far.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.get() > 0
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

@@ -36,10 +36,8 @@ impl Holding {
     /// Holds what names a listed account.
     pub(crate) fn start(queue: Arc<dyn EventQueue>, accounts: Arc<Accounts>, shutdown: &Shutdown) -> Self {
         let (sender, inbox) = mpsc::channel(WAITING);
-        let patience = shutdown.out_of_patience();
-        shutdown.spawn(async move {
-            patience.run_until_cancelled(run(inbox, queue, accounts)).await;
-        });
+        // Ends with the last connection, which may still be refused something.
+        shutdown.spawn_intake(run(inbox, queue, accounts));
         Self(Some(sender))
     }
 

@@ -1,10 +1,15 @@
 //! The accept loop.
 
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use futures::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,8 +38,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// How long to rest when the system has no more descriptors.
 const REST: Duration = Duration::from_millis(50);
 
-/// Accepts connections until draining begins, then lets each finish the
-/// request it is in.
+/// Accepts connections until the port is to be shut, which is the last thing that a
+/// process does; then lets each finish the request it is in, or has yet to send.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -44,11 +49,14 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
-    let draining = shutdown.draining();
+    let closing = shutdown.closing();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = draining.cancelled() => return,
+            () = closing.cancelled() => match last_accepted(&listener, &shutdown) {
+                Some(accepted) => Ok(accepted),
+                None => return,
+            },
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -61,16 +69,25 @@ pub async fn serve(
             Ok(place) => {
                 let serving =
                     Serving { router: router.clone(), bounds: bounds.clone(), shutdown: shutdown.clone() };
-                shutdown.spawn(serving.accepted(stream, tls.clone(), place));
+                shutdown.spawn_intake(serving.accepted(stream, tls.clone(), place));
             }
             Err(_) => {
                 metrics::REFUSED.add(1, ["connections".into()]);
                 tracing::warn!(reason = "connections", "connection refused: as many as are allowed are open");
                 let Ok(goodbye) = Arc::clone(&goodbyes).acquire_owned().await else { return };
-                shutdown.spawn(turn_away(stream, goodbye));
+                shutdown.spawn_intake(turn_away(stream, goodbye));
             }
         }
     }
+}
+
+/// Shutting the port refuses who has connected and was not accepted yet: they are taken
+/// first. A socket that outlives us keeps them for the next process.
+fn last_accepted(listener: &TcpListener, shutdown: &Shutdown) -> Option<(TcpStream, SocketAddr)> {
+    if shutdown.does_socket_outlive_us() {
+        return None;
+    }
+    listener.accept().now_or_never()?.ok()
 }
 
 async fn rest(error: &io::Error) {
@@ -108,13 +125,22 @@ where
 {
     let Serving { router, bounds, shutdown } = serving;
     let (stream, turn) = Guarded::new(stream, &bounds);
+    let (answering, stopping) = (turn.clone(), shutdown.clone());
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        turn.next();
-        let (turn, router) = (turn.clone(), router.clone());
+        answering.next();
+        // A stop waits for what had come before it, however slowly it is sent.
+        let draining = stopping.draining();
+        let begun = (!draining.is_cancelled()).then(|| stopping.working());
+        let (turn, router) = (answering.clone(), router.clone());
         async move {
-            let response = router.oneshot(request.map(axum::body::Body::new)).await;
+            let mut response = router.oneshot(request.map(axum::body::Body::new)).await?;
+            if draining.is_cancelled() {
+                // Whoever keeps connections finds another process for the next request.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             turn.next();
-            response
+            drop(begun);
+            Ok::<_, Infallible>(response)
         }
     });
     let mut http = http1::Builder::new();
@@ -123,16 +149,16 @@ where
         .max_headers(bounds.header_count)
         .max_buf_size(bounds.header_bytes);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let draining = shutdown.draining();
+    let closing = shutdown.closing();
     tokio::select! {
         ended = connection.as_mut() => return log(ended),
-        () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = closing.cancelled() => {}
     }
-    let patience = shutdown.out_of_patience();
-    tokio::select! {
-        _ = connection => {}
-        () = patience.cancelled() => {}
+    // One whose first request is on its way is answered; its answer closes it.
+    if turn.has_begun() {
+        connection.as_mut().graceful_shutdown();
     }
+    let _ = connection.await;
 }
 
 /// Errors of a connection are the peer's. What is not HTTP, or more of it than

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
-use service::{Certificate, Observed, Shutdown, StageArgs, Work};
+use service::{Certificate, Observed, Shutdown, StageArgs, StopTimes, Work};
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use telemetry::metrics;
 use tokio::net::TcpListener;
@@ -35,11 +35,11 @@ pub fn main() -> ExitCode {
         Err(error) => return service::code(Err(error)),
     };
     if args.check {
-        args.is_good();
+        args.print_valid();
         return ExitCode::SUCCESS;
     }
     let _logs = args.start_logs();
-    service::run(|shutdown| plan.run(shutdown))
+    service::run_service(StopTimes::RECEIVING, |shutdown| plan.run(shutdown))
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -87,9 +87,7 @@ pub async fn start(
         tracing::warn!(key = %name, bits = key.bits(), fingerprint = key.fingerprint(), "weak key: Fluent's own, and shorter than is advised today");
     }
     let certificate = settings.tls.clone().map(Certificate::load).transpose()?;
-    let listen = settings.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("listening on {listen} for webhooks"))?;
+    let listener = listen(settings.listen, shutdown).await?;
     let address = listener.local_addr()?;
     let bounds = Bounds::new(settings.body_limit);
     queue.tell_of_forwarded(Arc::new(watch::forwarded));
@@ -97,9 +95,24 @@ pub async fn start(
     ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
-    shutdown.spawn(serve(listener, tls, router, bounds, shutdown.clone()));
+    shutdown.spawn_intake(serve(listener, tls, router, bounds, shutdown.clone()));
     tracing::info!(%address, path = settings.path, tls = settings.tls.is_some(), "listening for webhooks");
     Ok(address)
+}
+
+/// The socket that was passed to this process, or one of its own.
+async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpListener> {
+    let Some(inherited) = service::inherited_listener("webhook")? else {
+        let bound = TcpListener::bind(address).await;
+        return bound.with_context(|| format!("listening on {address} for webhooks"));
+    };
+    let inherited = TcpListener::from_std(inherited)?;
+    let passed = inherited.local_addr()?;
+    if passed != address {
+        tracing::warn!(%passed, listen = %address, "webhooks come by the socket that was passed (LISTEN_FDS), not by webhook.listen");
+    }
+    shutdown.socket_outlives_us();
+    Ok(inherited)
 }
 
 /// What receiving a webhook needs, by these settings.

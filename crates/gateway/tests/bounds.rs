@@ -44,7 +44,7 @@ async fn start(bounds: Bounds) -> Gateway {
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::manual(Duration::from_secs(1));
     let router = gateway::router(ports, &bounds);
-    shutdown.spawn_unwaited(gateway::serve(listener, None, router, bounds, shutdown.clone()));
+    shutdown.spawn_detached(gateway::serve(listener, None, router, bounds, shutdown.clone()));
     Gateway { address, key, _folder: folder }
 }
 

@@ -97,7 +97,7 @@ impl Door {
     /// what is in flight must be heard.
     pub fn serve(self, routes: Routes, readiness: Readiness, shutdown: &Shutdown) -> anyhow::Result<()> {
         let (reporter, health) = tonic_health::server::health_reporter();
-        shutdown.spawn_unwaited(follow(readiness, reporter));
+        shutdown.spawn_detached(follow(readiness, reporter));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(wire::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -105,7 +105,7 @@ impl Door {
             .context("reading our own contract")?;
         let routes = routes.add_service(health).add_service(reflection);
         let (address, tls) = (self.address()?, self.tls.is_some());
-        shutdown.spawn_unwaited(self.answer(routes));
+        shutdown.spawn_detached(self.answer(routes));
         tracing::info!(%address, tls, "listening for gRPC");
         Ok(())
     }

@@ -159,7 +159,7 @@ names! { Outcome:
 /// The right to settle one delivery.
 ///
 /// Settling consumes it, so nothing is settled twice. Dropping it unsettled
-/// means redelivery.
+/// gives the delivery back: it comes again, under the same number of its attempt.
 #[must_use = "an unsettled delivery comes back"]
 #[derive(Debug)]
 pub struct Ticket(Box<dyn Lease>);

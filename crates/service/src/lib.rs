@@ -8,6 +8,7 @@ mod gauges;
 mod observe;
 mod pages;
 mod shutdown;
+mod socket;
 mod stage;
 mod tls;
 
@@ -15,18 +16,45 @@ use std::process::ExitCode;
 
 pub use mimalloc::MiMalloc as Allocator;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use crate::exit::{FAILED, SETTINGS, code};
 pub use crate::gauges::{HasStores, show_routes};
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;
-pub use crate::shutdown::Shutdown;
+pub use crate::shutdown::{Shutdown, StopTimes};
+pub use crate::socket::inherited_listener;
 pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;
 
-/// Runs `work` until it ends or a signal says so, then waits for what is in
-/// flight. Errors are printed by [`code`].
+/// Runs a command until it ends or a signal says so. Errors are printed by [`code`].
 pub fn run<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    drive(|| Shutdown::on_signal(StopTimes::DELIVERING), work)
+}
+
+/// Runs a service until it ends or a signal says so, then goes through the steps of a
+/// stop. SIGHUP does not end it. Errors are printed by [`code`].
+pub fn run_service<F>(times: StopTimes, work: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    drive(
+        || {
+            let shutdown = Shutdown::on_signal(times)?;
+            shutdown.spawn_detached(hear_hangups(signal(SignalKind::hangup())?));
+            Ok(shutdown)
+        },
+        work,
+    )
+}
+
+fn drive<F>(
+    shutdown: impl FnOnce() -> std::io::Result<Shutdown>,
+    work: impl FnOnce(Shutdown) -> F,
+) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
@@ -37,13 +65,22 @@ where
         Err(error) => return code(Err(error.into())),
     };
     let result = runtime.block_on(async {
-        let shutdown = Shutdown::on_signal()?;
+        let shutdown = shutdown()?;
         let result = work(shutdown.clone()).await;
         shutdown.finish().await;
-        shutdown.say_last().await;
+        shutdown.exit().await;
         result
     });
+    // A task that blocks, in a resolver or a handler, must not hold up the end.
+    runtime.shutdown_background();
     code(result)
+}
+
+/// A closed terminal, or the habit of `kill -HUP` after a change.
+async fn hear_hangups(mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        tracing::warn!("SIGHUP: settings, keys and templates are not read again: restart");
+    }
 }
 
 /// As many descriptors as the system lets us have: a connection is one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use settings::{OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, Tree};
-use telemetry::{Collector, Options, Protocol, Sampling, Started};
+use telemetry::{Collector, Options, Protocol, Sampling};
 
 use crate::pages::{Page, Pages};
 use crate::{Readiness, Shutdown, gauges};
@@ -38,7 +38,9 @@ impl Observed {
         shutdown.drain_after(self.drain_after);
         let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
         let scrape = started.scrape();
-        shutdown.at_last(move || Started::finish(started));
+        let flushed = started.clone();
+        shutdown.before_closing(move || flushed.flush());
+        shutdown.on_exit(move || started.finish());
         if let Some(address) = self.health {
             serve(address, Page::Health(readiness.clone()), "health checks", shutdown).await?;
         }
@@ -46,7 +48,7 @@ impl Observed {
             let address = serve(address, Page::Metrics(scrape), "metrics", shutdown).await?;
             tracing::info!(%address, "metrics at /metrics");
         }
-        shutdown.spawn_unwaited(gauges::show_process(readiness.clone()));
+        shutdown.spawn_detached(gauges::show_process(readiness.clone()));
         Ok(readiness)
     }
 
@@ -77,7 +79,7 @@ async fn serve(
     let pages = Pages::bind(address, page).await;
     let pages = pages.with_context(|| format!("listening on {address} for {what}"))?;
     let address = pages.address()?;
-    shutdown.spawn_unwaited(pages.serve(shutdown.clone()));
+    shutdown.spawn_detached(pages.serve(shutdown.clone()));
     Ok(address)
 }
 

@@ -32,13 +32,13 @@ const PLACES: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Readiness {
     is_ready: Arc<AtomicBool>,
-    leaving: CancellationToken,
+    not_ready: CancellationToken,
 }
 
 impl Readiness {
     /// Not yet, of a process that stops by this.
     pub fn new(shutdown: &Shutdown) -> Self {
-        Self { is_ready: Arc::default(), leaving: shutdown.leaving() }
+        Self { is_ready: Arc::default(), not_ready: shutdown.not_ready() }
     }
 
     /// Says so.
@@ -49,7 +49,7 @@ impl Readiness {
 
     /// Whether it was said, and still holds.
     pub fn get(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire) && !self.leaving.is_cancelled()
+        self.is_ready.load(Ordering::Acquire) && !self.not_ready.is_cancelled()
     }
 }
 
@@ -90,7 +90,7 @@ impl Pages {
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let page = self.page.clone();
-            shutdown.spawn_unwaited(async move {
+            shutdown.spawn_detached(async move {
                 let _ = tokio::time::timeout(CONNECTION, answer(stream, page)).await;
                 drop(place);
             });

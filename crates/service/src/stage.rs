@@ -75,7 +75,7 @@ impl StageArgs {
 
     /// Says that the settings are good.
     #[expect(clippy::print_stdout, reason = "the answer to a question")]
-    pub fn is_good(&self) {
+    pub fn print_valid(&self) {
         println!("{} is valid", self.config.display());
     }
 
@@ -102,16 +102,16 @@ pub async fn until_stopped(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let (readiness_too, queue_too) = (readiness.clone(), Arc::clone(queue));
-    shutdown.spawn_unwaited(async move {
+    shutdown.spawn_detached(async move {
         match work {
             Work::Accepting => ready_to_accept(readiness_too, queue_too).await,
             Work::Delivering => ready_to_deliver(readiness_too, queue_too).await,
         }
     });
-    shutdown.spawn_unwaited(gauges::show_queue(Arc::clone(queue)));
+    shutdown.spawn_detached(gauges::show_queue(Arc::clone(queue)));
     let draining = shutdown.draining();
     tokio::select! {
-        () = draining.cancelled() => tracing::info!("stopping: what is in flight is finished first"),
+        () = draining.cancelled() => tracing::info!("stopping: what is in flight is finished first, and webhooks are accepted until then"),
         why = queue.failed() => {
             readiness.set(false);
             bail!("the queue can't be trusted any more ({why}); restart to begin a new file, then `fluent-webhooks salvage` the old one");
@@ -123,7 +123,10 @@ pub async fn until_stopped(
 /// Ends what is in flight, then the queue it settles with.
 pub async fn wind_down(queue: &dyn EventQueue, shutdown: &Shutdown) {
     shutdown.finish().await;
-    queue.close().await;
+    // What it holds is durable, and comes again by its lease.
+    if timeout(shutdown.remaining(), queue.close()).await.is_err() {
+        tracing::warn!("the queue was not closed in time: what is given back late comes by its lease");
+    }
     tracing::info!("stopped");
 }
 

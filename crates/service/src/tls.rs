@@ -68,7 +68,7 @@ impl Certificate {
         };
         let mut config = config.with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        shutdown.spawn_unwaited(self.look_after());
+        shutdown.spawn_detached(self.look_after());
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 

@@ -98,8 +98,7 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
 /// Hears a subscriber out, until it is gone, or this server stops and everything is
 /// settled.
 async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown: &Shutdown) -> &'static str {
-    let (draining, patience, answers) =
-        (shutdown.draining(), shutdown.out_of_patience(), seat.answers.clone());
+    let (draining, patience, answers) = (shutdown.draining(), shutdown.hard_stop(), seat.answers.clone());
     let (mut drains, mut gone, mut over) =
         (pin!(draining.cancelled()), pin!(answers.closed()), pin!(patience.cancelled()));
     let mut unread = pin!(seat.given_up.notified());

@@ -87,8 +87,8 @@ pub(crate) fn tracing_now() -> &'static Tracing {
     TRACING.get().unwrap_or_else(|| &NOT_RECORDING)
 }
 
-/// Telemetry that was started; ends with [`Started::finish`].
-#[derive(Debug)]
+/// Telemetry that was started; ends with [`Started::finish`]. Clones are of the same.
+#[derive(Clone, Debug)]
 pub struct Started {
     meters: SdkMeterProvider,
     scrape: Scrape,
@@ -144,6 +144,14 @@ impl Started {
     /// The metrics as they are now, for Prometheus.
     pub fn scrape(&self) -> Scrape {
         self.scrape.clone()
+    }
+
+    /// Sends what was gathered so far. Blocks, for seconds where no collector answers.
+    pub fn flush(&self) {
+        if let Some(processor) = &tracing_now().processor {
+            let _ = processor.force_flush();
+        }
+        let _ = self.meters.force_flush();
     }
 
     /// Sends what is left, within a few seconds. Blocks.

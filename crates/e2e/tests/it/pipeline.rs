@@ -1,7 +1,8 @@
 //! One service as a process, with keys, settings and a queue file of its own.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -30,6 +31,8 @@ pub(crate) struct Pipeline {
     pub(crate) more: String,
     /// More of the first account, as YAML.
     pub(crate) api: String,
+    /// A socket for webhooks that outlives the service, as systemd holds one.
+    pub(crate) socket: Option<TcpListener>,
     child: Option<Child>,
 }
 
@@ -47,6 +50,7 @@ impl Pipeline {
             environment: Vec::new(),
             more: String::new(),
             api: String::new(),
+            socket: None,
             child: None,
         };
         pipeline.write_settings(routes);
@@ -116,10 +120,25 @@ fluentcommerce:
     /// Starts the service; it may die at once.
     pub(crate) fn spawn(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
+        let mut command = self.program();
         command.args(["serve", "--json", "--log", "debug,reqwest=info,hyper_util=info", "--config"]);
         command.arg(self.config()).envs(self.environment.iter().cloned());
-        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// The service's program, which is passed the socket as descriptor 3 if there is one.
+    fn program(&self) -> Command {
+        const PASS: &str =
+            "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=webhook; exec \"$0\" \"$@\" 3<&0 0</dev/null";
+        let Some(socket) = &self.socket else {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
+            command.stdin(Stdio::null());
+            return command;
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", PASS, env!("CARGO_BIN_EXE_pipeline")]);
+        command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+        command
     }
 
     pub(crate) fn is_ready(&self) -> bool {

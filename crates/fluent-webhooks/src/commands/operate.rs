@@ -48,7 +48,7 @@ impl Plan {
         let audit = self.operator.audit.clone();
         let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
-        shutdown.spawn_unwaited(service::show_routes(operator.clone(), None));
+        shutdown.spawn_detached(service::show_routes(operator.clone(), None));
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
             () = stage::be_ready(&readiness, async || operator.is_well().await) => {}

@@ -37,12 +37,12 @@ impl Endpoints {
     pub(super) async fn open(world: &World, story: Story, shutdown: &Shutdown) -> anyhow::Result<()> {
         let endpoints = Self { story, seen: Arc::default() };
         let listener = listen(world.endpoints).await?;
-        shutdown.spawn_unwaited(endpoints.clone().serve(listener));
+        shutdown.spawn_detached(endpoints.clone().serve(listener));
         let (late, address) = (endpoints.clone(), world.warehouse);
         // Taken now, so that nobody else takes it, and deaf until it is back.
         let socket = TcpSocket::new_v4()?;
         socket.bind(address).with_context(|| format!("taking {address}"))?;
-        shutdown.spawn_unwaited(async move {
+        shutdown.spawn_detached(async move {
             sleep(DOWN).await;
             if let Ok(listener) = socket.listen(1024) {
                 late.story.tell("back", "the warehouse's endpoint");

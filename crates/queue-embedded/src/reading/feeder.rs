@@ -20,7 +20,7 @@ use crate::file::schema::is_paused;
 use crate::reading::route::{Ready, Retry, RouteBuffer};
 use crate::shared::{Shared, lock};
 use crate::writing::claim::SkipAhead;
-use crate::writing::settle::give_back;
+use crate::writing::settle::{Counts, give_back};
 
 /// Events, and bytes of their bodies, read at once.
 const CHUNK: usize = 128;
@@ -114,7 +114,7 @@ impl Feeder {
                 attempt,
                 "lease expired; the delivery goes to whoever asks next"
             );
-            give_back(&self.shared, key, attempt);
+            give_back(&self.shared, key, attempt, Counts::Yes);
         }
         leases.values().map(|held| held.until).min()
     }

@@ -77,18 +77,28 @@ impl Lease for EmbeddedLease {
 impl Drop for EmbeddedLease {
     fn drop(&mut self) {
         if !self.settled {
-            give_back(&self.shared, self.key, self.attempt);
+            // Nobody can settle it any more: its number is free for the next attempt.
+            give_back(&self.shared, self.key, self.attempt, Counts::No);
         }
     }
 }
 
+/// Whether a delivery that is given back has used up an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Its lease ran out: whoever holds it may be at work still.
+    Yes,
+    /// Whoever held it has let it go.
+    No,
+}
+
 /// Makes a delivery available again whose attempt did not end.
-pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32) {
+pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32, counts: Counts) {
     let job = Settle {
         shared: Arc::clone(shared),
         key,
         attempt,
-        change: Change::GiveBack,
+        change: Change::GiveBack(counts),
         held: true,
         due: None,
         reply: None,
@@ -98,7 +108,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32) {
 
 enum Change {
     Settle(Settlement),
-    GiveBack,
+    GiveBack(Counts),
     Alone(bool),
 }
 
@@ -122,9 +132,12 @@ impl Job for Settle {
         };
         match &self.change {
             Change::Alone(is_alone) => return mark_alone(store, self.key, *is_alone),
-            Change::GiveBack => {
+            Change::GiveBack(counts) => {
                 record(store, self.key, self.attempt, &row.returned(store.now))?;
                 self.due = Some(wait(store, self.key, Duration::ZERO)?);
+                if *counts == Counts::No {
+                    uncount(store, self.key)?;
+                }
             }
             Change::Settle(settlement) => {
                 record(store, self.key, self.attempt, &settlement.attempt)?;
@@ -149,7 +162,7 @@ impl Job for Settle {
         match (&self.change, &committed) {
             (Change::Alone(_), _) => {}
             (_, Ok(())) => self.release(),
-            (Change::GiveBack, Err(_)) => self.try_again(),
+            (Change::GiveBack(_), Err(_)) => self.try_again(),
             (Change::Settle(_), Err(_)) => {}
         }
         let answer = committed.and(if self.held { Ok(()) } else { Err(QueueError::LeaseLost) });
@@ -243,6 +256,18 @@ fn wait(store: &Store<'_>, key: LeaseKey, after: Duration) -> rusqlite::Result<i
         )?
         .execute(params![key.route, signed(key.position), key.redrive, due])?;
     Ok(due)
+}
+
+/// Takes the number of the attempt back.
+fn uncount(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+    store
+        .sql
+        .prepare_cached(
+            "UPDATE deliveries SET attempt = attempt - 1
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND attempt > 0",
+        )?
+        .execute(params![key.route, signed(key.position), key.redrive])
+        .map(drop)
 }
 
 fn remove(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {

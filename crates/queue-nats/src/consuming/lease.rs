@@ -190,7 +190,7 @@ impl Drop for NatsLease {
             reply: self.reply.clone(),
             event: Arc::clone(&self.event),
             past: self.past,
-            was_attempted: true,
+            was_handed_out: true,
         };
         self.shared.tasks.spawn(back.run());
     }
@@ -204,8 +204,8 @@ pub(crate) struct GivenBack {
     pub(crate) reply: Subject,
     pub(crate) event: Arc<Event>,
     pub(crate) past: Past,
-    /// Whether somebody had it in hand.
-    pub(crate) was_attempted: bool,
+    /// Whether somebody had it in hand, and `past` counts that as an attempt.
+    pub(crate) was_handed_out: bool,
 }
 
 impl GivenBack {
@@ -217,8 +217,9 @@ impl GivenBack {
 
     async fn give_back(&self) -> Result<(), QueueError> {
         let why = format!("back/{}", self.origin);
-        self.shared.requeue(&self.event, &self.past, &self.route, &why).await?;
-        if self.was_attempted {
+        let next = if self.was_handed_out { self.past.without_last_attempt() } else { self.past };
+        self.shared.requeue(&self.event, &next, &self.route, &why).await?;
+        if self.was_handed_out {
             let attempt = ended(&self.shared, Outcome::Returned);
             let line = line(&self.event, &self.route, &self.past, &attempt, Then::Back);
             let _ = self.shared.attempts.record(line).await;

@@ -56,6 +56,14 @@ impl Past {
         headers
     }
 
+    /// The same where the last attempt is not to be counted: it was cut off, and whoever
+    /// made it has let it go.
+    pub(crate) fn without_last_attempt(self) -> Self {
+        let attempts = self.attempts.saturating_sub(1);
+        let first_attempt_at = self.first_attempt_at.filter(|_| attempts > 0);
+        Self { attempts, first_attempt_at, ..self }
+    }
+
     /// Names the delivery in subjects and message ids.
     pub(crate) fn delivery(&self, event: &Event) -> String {
         format!("{}.{}", event.id(), self.redrive)

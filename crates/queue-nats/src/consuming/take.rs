@@ -150,7 +150,7 @@ impl Taking {
             reply: taken.reply,
             event: taken.event,
             past: taken.past,
-            was_attempted: false,
+            was_handed_out: false,
         }
     }
 }

@@ -62,7 +62,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         consuming::a_filter_decides_who_gets_what,
         consuming::an_expression_decides_too_and_no_answer_is_delivered,
         consuming::no_more_than_the_permits_are_handed_out,
-        consuming::a_dropped_ticket_comes_back,
+        consuming::a_dropped_ticket_comes_back_and_is_no_attempt,
         consuming::an_expired_lease_goes_to_somebody_else,
         consuming::progress_keeps_a_lease,
         consuming::a_retry_comes_no_sooner_than_asked,

@@ -203,3 +203,44 @@ async fn a_volume_whose_gateway_is_gone_is_looked_into_and_emptied() {
     deployment.dispatchers[0].restart();
     until("each arrived", PATIENCE, || sink.counts().len() == 5).await;
 }
+
+/// A port that accepts and never answers: what a collector does that hangs.
+fn silent_collector() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    (listener, endpoint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_stops_in_time_while_its_servers_and_its_collector_hang() {
+    let sink = Sink::open().await;
+    let (_collector, endpoint) = silent_collector();
+    let mut plan = one_server(sink.route("all", "match: {}, start: beginning"));
+    plan.telemetry = format!(
+        "  telemetry: {{ otlp: {{ endpoint: \"{endpoint}\", protocol: grpc }}, traces: {{ sample: 1.0 }} }}\n"
+    );
+    let mut deployment = Deployment::start(plan);
+    let url = deployment.urls().remove(0);
+    deployment.servers.servers[0].freeze();
+    let sender = Sender::new(url, Retry::Never).unwrap();
+    for number in 0..5 {
+        let answer = sender.send(&signed("E", &format!("SPOOLED_{number}"))).await.answer.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let webhook = deployment.gateways[0].webhook.unwrap();
+    let watched = std::thread::spawn(move || {
+        let began = std::time::Instant::now();
+        while std::net::TcpStream::connect(webhook).is_ok() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::time::Instant::now()
+    });
+    let began = std::time::Instant::now();
+    assert_eq!(deployment.gateways[0].stop(), Some(0), "{}", deployment.gateways[0].log());
+    let (took, shut) = (began.elapsed(), watched.join().unwrap().elapsed());
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(shut < Duration::from_secs(1), "its port was shut for {shut:?}");
+    deployment.servers.servers[0].thaw();
+    deployment.gateways[0].restart();
+    until("all arrived", PATIENCE, || sink.len() == 5).await;
+}

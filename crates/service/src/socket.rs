@@ -1,0 +1,56 @@
+//! A listening socket that was opened before this process was started: systemd's socket
+//! activation (`sd_listen_fds(3)`). It stays open while the service restarts, so that
+//! whoever connects meanwhile waits instead of being refused.
+
+use std::net::TcpListener;
+
+use anyhow::{Context, bail};
+use listenfd::ListenFd;
+
+/// The names of the sockets, separated by colons; systemd's `FileDescriptorName=`.
+const NAMES: &str = "LISTEN_FDNAMES";
+
+/// The socket that was passed for `name`, listening and non-blocking; nothing where no
+/// socket was passed to this process. A single one needs no name.
+///
+/// # Errors
+/// If several were passed and none has that name, or it is no listening TCP socket.
+pub fn inherited_listener(name: &str) -> anyhow::Result<Option<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    if passed.len() == 0 {
+        return Ok(None);
+    }
+    let names = std::env::var(NAMES).unwrap_or_default();
+    let index = index_of(name, &names, passed.len())?;
+    let listener = passed.take_tcp_listener(index);
+    let listener = listener.context("LISTEN_FDS: expected a listening TCP socket (ListenStream=8080)")?;
+    let listener = listener.context("LISTEN_FDS: the socket was taken before")?;
+    listener.set_nonblocking(true)?;
+    Ok(Some(listener))
+}
+
+fn index_of(name: &str, names: &str, passed: usize) -> anyhow::Result<usize> {
+    let named = names.split(':').position(|given| given == name);
+    match named {
+        Some(index) if index < passed => Ok(index),
+        _ if passed == 1 => Ok(0),
+        _ => bail!(
+            "{passed} sockets were passed (LISTEN_FDS), and none is called `{name}` ({NAMES} is `{names}`): expected one socket, or FileDescriptorName={name} at the one for webhooks"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_socket_needs_no_name_and_of_several_one_has_it() {
+        assert_eq!(index_of("webhook", "", 1).unwrap(), 0);
+        assert_eq!(index_of("webhook", "fluent-webhooks.socket", 1).unwrap(), 0);
+        assert_eq!(index_of("webhook", "health:webhook", 2).unwrap(), 1);
+        let refused = index_of("webhook", "a:b", 2).unwrap_err().to_string();
+        assert!(refused.contains("FileDescriptorName=webhook"), "{refused}");
+        assert!(index_of("webhook", "a:b:webhook", 2).is_err(), "a name without its socket");
+    }
+}
