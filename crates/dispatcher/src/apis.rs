@@ -5,19 +5,34 @@ use std::sync::Arc;
 use anyhow::Context;
 use dispatch::OpenContext;
 use dispatch_kit::{Secret, SecretFile};
-use fluent_api::{Accounts, BoxError, Client, Credentials, Limits, Options, ReadSecret};
+use event_model::{Clock, SystemClock};
+use fluent_api::{
+    Accounts, BoxError, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret,
+};
+use service::HasStores;
 use settings::{ApiAccount, Tree};
+
+use crate::login_ledger::QueueLedger;
 
 /// How long a request waits for its place among those of its account.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The accounts whose API may be asked, with the logins of the settings. Reads secrets,
-/// and asks nobody yet.
-pub fn accounts(tree: &Tree) -> anyhow::Result<Accounts> {
+/// The accounts whose API may be asked, with the logins of the settings, whose tries are
+/// counted in these stores. Reads secrets, and asks nobody yet.
+pub fn accounts(tree: &Tree, stores: impl HasStores + 'static) -> anyhow::Result<Accounts> {
+    accounts_by(tree, &(Arc::new(QueueLedger(stores)) as Arc<dyn LoginLedger>))
+}
+
+/// The same for a process that has no queue: a restart forgets how often a login failed.
+pub(crate) fn accounts_without_queue(tree: &Tree) -> anyhow::Result<Accounts> {
+    accounts_by(tree, &(Arc::new(MemoryLedger::new(|| SystemClock.now())) as Arc<dyn LoginLedger>))
+}
+
+fn accounts_by(tree: &Tree, ledger: &Arc<dyn LoginLedger>) -> anyhow::Result<Accounts> {
     let mut accounts = Accounts::default();
     for account in tree.apis()? {
         let environment = account.environment.as_str();
-        let client = client(&account, tree);
+        let client = client(&account, tree, Arc::clone(ledger));
         let client =
             client.with_context(|| format!("the API of account {} ({environment})", account.name))?;
         accounts = accounts.with(&account.name, environment, client);
@@ -25,7 +40,7 @@ pub fn accounts(tree: &Tree) -> anyhow::Result<Accounts> {
     Ok(accounts)
 }
 
-fn client(account: &ApiAccount, tree: &Tree) -> anyhow::Result<Client> {
+fn client(account: &ApiAccount, tree: &Tree, ledger: Arc<dyn LoginLedger>) -> anyhow::Result<Client> {
     let api = &account.api;
     let credentials = Credentials {
         username: api.username.clone(),
@@ -39,7 +54,9 @@ fn client(account: &ApiAccount, tree: &Tree) -> anyhow::Result<Client> {
         wait: WAIT,
         timeout: api.timeout.0,
     };
-    Ok(Client::new(Options { base: account.url.clone(), credentials, limits })?)
+    let environment = account.environment.as_str().to_owned();
+    let (base, account) = (account.url.clone(), account.name.clone());
+    Ok(Client::new(Options { base, account, environment, credentials, limits, ledger })?)
 }
 
 fn secret(file: &settings::SecretFile, tree: &Tree) -> anyhow::Result<ReadSecret> {

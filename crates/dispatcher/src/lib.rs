@@ -21,6 +21,7 @@ mod capacity;
 mod explain;
 mod gate;
 mod hold;
+mod login_ledger;
 mod pace;
 mod remote;
 mod route;

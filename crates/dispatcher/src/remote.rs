@@ -1,13 +1,17 @@
 //! A dispatcher on its own, for routes of other processes.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
+use event_model::SystemClock;
 use grpc::{Door, Routes};
+use queue::Stores;
 use service::{Observed, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, Tree};
+use telemetry::Chain;
 
 use crate::{Selection, Sharing, located, open_dispatchers};
 
@@ -69,9 +73,24 @@ impl Plan {
         Ok(())
     }
 
+    /// With the tries of Fluent's logins, where it asks Fluent: in the stores of the queue
+    /// that the settings name, or nowhere.
+    async fn sharing(&self) -> anyhow::Result<Sharing> {
+        if self.tree.apis()?.is_empty() {
+            return Sharing::by(&self.tree);
+        }
+        match adapters::open_stores(&self.tree.queue()?, false, Arc::new(SystemClock)).await {
+            Ok(stores) => Sharing::with_stores(&self.tree, Arc::<dyn Stores>::from(stores)),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "how often Fluent's logins failed is known to this process alone: a restart forgets it");
+                Sharing::by(&self.tree)
+            }
+        }
+    }
+
     async fn dispatcher(&self, registry: &Registry) -> anyhow::Result<AnyDispatcher> {
         let (routes, selection) = (settings::Routes(vec![self.route.clone()]), Selection::everything());
-        let shared = Sharing::by(&self.tree)?.shared;
+        let shared = self.sharing().await?.shared;
         let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
         let mut opened = opened.map_err(|error| located(&self.tree, error))?;
         let opened = opened.pop().context("the route has no dispatcher")?;

@@ -1,7 +1,12 @@
+//! What a process that delivers shares among its dispatchers.
+
+use std::sync::Arc;
+
 use dispatch::Shared;
 use fluent_api::Accounts;
 use grpc::{Door, Routes};
-use service::Shutdown;
+use queue::EventQueue;
+use service::{HasStores, Shutdown};
 use settings::Tree;
 use subscriptions::{Subscriptions, Switchboard};
 
@@ -20,9 +25,10 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Binds, where the settings say that somebody may call.
-    pub async fn open(tree: &Tree, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let sharing = Self::by(tree)?;
+    /// Binds, where the settings say that somebody may call. How logins went is kept in the
+    /// queue's stores.
+    pub async fn open(tree: &Tree, shutdown: &Shutdown, queue: &Arc<dyn EventQueue>) -> anyhow::Result<Self> {
+        let sharing = Self::with_stores(tree, Arc::clone(queue))?;
         let door = match tree.operator()? {
             Some(operator) => Some(Door::open(&operator, shutdown).await?),
             None => None,
@@ -30,9 +36,19 @@ impl Sharing {
         Ok(Self { door, ..sharing })
     }
 
-    /// The same without listening: to see whether dispatchers would open.
+    /// The same without listening and without a queue: to see whether dispatchers would
+    /// open, and for processes that have none.
     pub fn by(tree: &Tree) -> anyhow::Result<Self> {
-        let (switchboard, apis) = (Switchboard::default(), apis::accounts(tree)?);
+        Self::with(tree, apis::accounts_without_queue(tree)?)
+    }
+
+    /// The same without listening, with what these stores know of logins.
+    pub fn with_stores(tree: &Tree, stores: impl HasStores + 'static) -> anyhow::Result<Self> {
+        Self::with(tree, apis::accounts(tree, stores)?)
+    }
+
+    fn with(tree: &Tree, apis: Accounts) -> anyhow::Result<Self> {
+        let switchboard = Switchboard::default();
         let shared = Shared::default().with(apis.clone());
         let shared = match tree.operator()? {
             Some(_) => shared.with(switchboard.clone()),

@@ -124,7 +124,7 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
-        let mut sharing = Sharing::open(&self.tree, shutdown).await?;
+        let mut sharing = Sharing::open(&self.tree, shutdown, queue).await?;
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, queue, clock);
         // A signal must not have to wait for a queue that is away.

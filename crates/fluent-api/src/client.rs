@@ -15,7 +15,9 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::error::{AFTER_LIMIT, ApiError};
+use crate::ledger::LoginLedger;
 use crate::login::{Credentials, Login};
+use crate::login_guard::{LoginGuard, LoginName};
 
 /// The error code of its rate limit, which comes with 200 too.
 const RATE_LIMIT: &str = "C0011E";
@@ -28,6 +30,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause that a `Retry-After` can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
+/// How long writing down the end of a login may take.
+const WRITING: Duration = Duration::from_secs(5);
 
 /// How much an account is asked, by this process.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +49,7 @@ pub struct Limits {
 
 impl Limits {
     /// How long asking may take once it has its place: a login, the request, and both
-    /// once more.
+    /// once more. Waiting for another process's login comes out of that.
     fn whole(&self) -> Duration {
         self.timeout * 4
     }
@@ -71,10 +76,16 @@ impl Default for Limits {
 pub struct Options {
     /// `https://ACME.api.fluentretail.com`, for one.
     pub base: Url,
+    /// Fluent's accountId.
+    pub account: String,
+    /// `sandbox` or `production`.
+    pub environment: String,
     /// Who we are.
     pub credentials: Credentials,
     /// How much is asked.
     pub limits: Limits,
+    /// What is known of the login's tries, here and in other processes.
+    pub ledger: Arc<dyn LoginLedger>,
 }
 
 /// Asks one account; clones share its login and its limits.
@@ -96,11 +107,14 @@ struct Inner {
 impl Client {
     /// Connects when it is first asked. An error if `base` can't be one.
     pub fn new(options: Options) -> Result<Self, ApiError> {
-        let Options { base, credentials, limits } = options;
+        let Options { base, account, environment, credentials, limits, ledger } = options;
         // A redirect would carry the token elsewhere.
         let http =
             reqwest::Client::builder().redirect(Policy::none()).no_proxy().timeout(limits.timeout).build()?;
-        let login = Login::new(under(&base, "oauth/token"), credentials);
+        let name = LoginName::new(&account, &environment, base.as_str(), &credentials.username);
+        // A little longer than the request may take: its end has to be written down.
+        let guard = LoginGuard::new(ledger, name, limits.timeout + WRITING);
+        let login = Login::new(http.clone(), under(&base, "oauth/token"), &account, credentials, guard);
         Ok(Self(Arc::new(Inner {
             http,
             base,
@@ -110,6 +124,12 @@ impl Client {
             pace: RateLimiter::direct(Quota::per_second(limits.per_second)),
             resumes: Mutex::default(),
         })))
+    }
+
+    /// Logs in once, whatever is known, and says how long the token is used. For people who
+    /// ask whether a login is good.
+    pub async fn log_in(&self) -> Result<Duration, ApiError> {
+        self.0.login.log_in().await
     }
 
     /// Most requests a second.
@@ -161,7 +181,7 @@ impl Client {
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
         for is_last in [false, true] {
-            let token = inner.login.token(&inner.http).await?;
+            let token = inner.login.token().await?;
             let answer = request(&inner.http, &inner.base).bearer_auth(&token).send().await?;
             if answer.status() == StatusCode::UNAUTHORIZED {
                 inner.login.forget(&token, is_last).await;

@@ -48,20 +48,36 @@ pub enum ApiError {
         /// Its error code, if it gave one.
         code: Option<String>,
     },
-    /// Name, password or client are not accepted.
-    #[error("Fluent refused the login: status {status}")]
+    /// Name, password or client are not accepted, or the user is locked: Fluent does not
+    /// say which.
+    #[error("Fluent refused the login: status {status}: name, password or client are wrong, or the user is locked")]
     Login {
         /// The HTTP status.
         status: u16,
     },
+    /// Fluent refused this login twice: it is not tried, or Fluent would lock the user.
+    #[error("Fluent refused this login twice: it is tried again in {} s, or when its secret changes", wait.as_secs())]
+    LoginRests {
+        /// How long it is not tried.
+        wait: Duration,
+    },
+    /// Others try this login, and what comes of it is not known yet.
+    #[error("other processes try this login: it is not known yet whether it is good")]
+    LoginBusy,
+    /// What is known of this login's tries can't be read or written: it is not tried.
+    #[error("whether this login may be tried is not known")]
+    LoginLedger(#[source] BoxError),
     /// A secret of the login can't be read.
     #[error("a secret of the login can't be read")]
     Secret(#[source] BoxError),
     /// No answer in time.
     #[error("no answer from Fluent in time")]
     TimedOut,
-    /// No connection, or one that broke.
+    /// No connection.
     #[error("Fluent can't be reached")]
+    NotConnected(#[source] BoxError),
+    /// A connection that broke.
+    #[error("the connection to Fluent broke")]
     Unreachable(#[source] BoxError),
     /// An answer that is none.
     #[error("Fluent's answer can't be understood: {0}")]
@@ -86,6 +102,8 @@ impl ApiError {
         match self {
             Self::RateLimited { wait } => Some(*wait),
             Self::Login { .. } => Some(AFTER_LIMIT),
+            // A changed secret is noticed soon.
+            Self::LoginRests { wait } => Some((*wait).min(AFTER_LIMIT)),
             _ => None,
         }
     }
@@ -101,9 +119,12 @@ impl ApiError {
             Self::Refused { .. } => "refused",
             Self::Server { .. } => "server",
             Self::Login { .. } => "login",
+            Self::LoginRests { .. } => "login-rests",
+            Self::LoginBusy => "login-busy",
+            Self::LoginLedger(_) => "login-ledger",
             Self::Secret(_) => "secret",
             Self::TimedOut => "timeout",
-            Self::Unreachable(_) => "unreachable",
+            Self::NotConnected(_) | Self::Unreachable(_) => "unreachable",
             Self::Unreadable(_) => "unreadable",
             Self::TooLong(_) => "too-long",
         }
@@ -140,7 +161,9 @@ impl From<reqwest::Error> for ApiError {
         if error.is_timeout() {
             return Self::TimedOut;
         }
+        let is_connect = error.is_connect();
         // Its address may hold what was asked for.
-        Self::Unreachable(Box::new(error.without_url()))
+        let error = Box::new(error.without_url());
+        if is_connect { Self::NotConnected(error) } else { Self::Unreachable(error) }
     }
 }

@@ -8,6 +8,9 @@
 //!                                        └── 401: the token is dropped, once more ┘
 //! ```
 //!
+//! A password is sent only where the [`LoginLedger`] allows it: Fluent locks a user after
+//! five failed logins, whichever processes made them.
+//!
 //! A client is cheap to clone, and all clones share the login and the limits. Nothing is
 //! tried again here but a token that was refused: when to try again is the caller's, and
 //! [`ApiError`] says whether and after how long it may help. No error repeats what Fluent
@@ -20,11 +23,15 @@ mod client;
 mod error;
 mod events;
 mod graphql;
+mod ledger;
 mod login;
+mod login_guard;
+mod login_record;
 
 pub use crate::accounts::Accounts;
 pub use crate::client::{Client, Limits, Options};
 pub use crate::error::{ApiError, BoxError};
 pub use crate::events::{EventContext, EventPage, EventQuery, EventRecord, Mode, NewEvent, time};
 pub use crate::graphql::{Query, QueryError};
+pub use crate::ledger::{LedgerFuture, LoginLedger, MemoryLedger};
 pub use crate::login::{Credentials, ReadSecret};

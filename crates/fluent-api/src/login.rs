@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
 use crate::client::{asked_to_wait, read};
 use crate::error::{AFTER_LIMIT, ApiError, BoxError};
+use crate::login_guard::{LoginGuard, Secrets};
+use crate::login_record::TryResult;
 
 /// A token is renewed so long before it ends.
 const EARLY: Duration = Duration::from_secs(60);
@@ -19,8 +22,14 @@ const EARLY: Duration = Duration::from_secs(60);
 /// How long a token lasts whose answer does not say.
 const USUAL: Duration = Duration::from_mins(30);
 
-/// After a refusal nobody tries for so long: an account may be locked for trying.
+/// Longest that a token is believed to last, whatever its answer says.
+const LONGEST_LIFE: Duration = Duration::from_hours(24 * 30);
+
+/// After a failure nobody here asks again for so long.
 const REST: Duration = Duration::from_secs(10);
+
+/// Names the account to Fluent's login, as its authentication page has it.
+const ACCOUNT: &str = "fluent.account";
 
 /// Most bytes of an answer with a token.
 const LONGEST: usize = 64 << 10;
@@ -48,10 +57,16 @@ impl fmt::Debug for Credentials {
 }
 
 /// The token that is used now.
+#[derive(Clone, Debug)]
+pub(crate) struct Login(Arc<Inner>);
+
 #[derive(Debug)]
-pub(crate) struct Login {
+struct Inner {
+    http: Client,
     url: Url,
+    account: String,
     credentials: Credentials,
+    guard: LoginGuard,
     state: Mutex<State>,
 }
 
@@ -60,8 +75,34 @@ struct State {
     token: Option<Token>,
     /// Good for one renewal.
     refresh: Option<String>,
-    /// When a login last failed, and with which status; 0 without one.
-    refused: Option<(Instant, u16)>,
+    /// When a login last failed, and how.
+    failed: Option<(Instant, Failed)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Failed {
+    Refused(u16),
+    Rests(Duration),
+    Otherwise,
+}
+
+impl Failed {
+    fn of(error: &ApiError) -> Self {
+        match error {
+            ApiError::Login { status } => Self::Refused(*status),
+            ApiError::LoginRests { wait } => Self::Rests(*wait),
+            // Whoever waited for this login must not each wait for one of their own.
+            _ => Self::Otherwise,
+        }
+    }
+
+    fn error(self) -> ApiError {
+        match self {
+            Self::Refused(status) => ApiError::Login { status },
+            Self::Rests(wait) => ApiError::LoginRests { wait },
+            Self::Otherwise => ApiError::TimedOut,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -73,91 +114,206 @@ struct Token {
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
-    expires_in: Option<f64>,
+    expires_in: Option<Value>,
     refresh_token: Option<String>,
 }
 
 impl Login {
-    pub(crate) fn new(url: Url, credentials: Credentials) -> Self {
-        Self { url, credentials, state: Mutex::default() }
+    pub(crate) fn new(
+        http: Client,
+        url: Url,
+        account: &str,
+        credentials: Credentials,
+        guard: LoginGuard,
+    ) -> Self {
+        let (account, state) = (account.to_owned(), Mutex::default());
+        Self(Arc::new(Inner { http, url, account, credentials, guard, state }))
     }
 
     /// The token of now. Whoever finds none makes one; others wait for it.
-    pub(crate) async fn token(&self, http: &Client) -> Result<Arc<str>, ApiError> {
-        let mut state = self.state.lock().await;
-        if let Some(token) = state.token.as_ref().filter(|token| Instant::now() < token.until) {
-            return Ok(Arc::clone(&token.value));
+    pub(crate) async fn token(&self) -> Result<Arc<str>, ApiError> {
+        let current = self.0.state.lock().await.current();
+        match current {
+            Some(token) => Ok(token.value),
+            None => self.renew().await.map(|token| token.value),
         }
-        if let Some((at, status)) = state.refused
-            && at.elapsed() < REST
-        {
-            return Err(if status == 0 { ApiError::TimedOut } else { ApiError::Login { status } });
-        }
-        let answer = match state.refresh.take() {
-            // Used up, or forgotten by the other side: the password is not.
-            Some(refresh) => {
-                match self.ask(http, &[("grant_type", "refresh_token"), ("refresh_token", &refresh)]).await {
-                    Err(ApiError::Login { .. }) => self.by_password(http).await,
-                    answer => answer,
-                }
-            }
-            None => self.by_password(http).await,
-        };
-        state.refused = match &answer {
-            Err(ApiError::Login { status } | ApiError::Server { status, .. }) => {
-                Some((Instant::now(), *status))
-            }
-            // Whoever waited for this login must not each wait for one of their own.
-            Err(_) => Some((Instant::now(), 0)),
-            Ok(_) => None,
-        };
-        let Answer { access_token, expires_in, refresh_token } = answer?;
-        let value: Arc<str> = access_token.into();
-        let token = Token { value: Arc::clone(&value), until: Instant::now() + lasts(expires_in) };
-        *state = State { token: Some(token), refresh: refresh_token, refused: None };
-        Ok(value)
+    }
+
+    /// Makes a token though there is one; says how long it is used.
+    pub(crate) async fn log_in(&self) -> Result<Duration, ApiError> {
+        *self.0.state.lock().await = State::default();
+        let token = self.renew().await?;
+        Ok(token.until.saturating_duration_since(Instant::now()))
+    }
+
+    /// In a task of its own: where a caller gives up, the try still has its end.
+    #[expect(clippy::disallowed_methods, reason = "it ends in time, and whoever needs it waits for it")]
+    async fn renew(&self) -> Result<Token, ApiError> {
+        let inner = Arc::clone(&self.0);
+        let renewed = tokio::spawn(async move { inner.renew().await }).await;
+        renewed.unwrap_or_else(|error| Err(ApiError::Unreachable(error.into())))
     }
 
     /// A token that was refused is not used again, unless somebody has a newer one since.
     /// One that was refused though it was `new` says that no other will do for now.
     pub(crate) async fn forget(&self, refused: &str, new: bool) {
-        let mut state = self.state.lock().await;
+        let mut state = self.0.state.lock().await;
         if state.token.as_ref().is_some_and(|token| &*token.value == refused) {
             state.token = None;
             if new {
-                state.refused = Some((Instant::now(), StatusCode::UNAUTHORIZED.as_u16()));
+                state.failed = Some((Instant::now(), Failed::Refused(StatusCode::UNAUTHORIZED.as_u16())));
             }
         }
     }
+}
 
-    async fn by_password(&self, http: &Client) -> Result<Answer, ApiError> {
-        let password = (self.credentials.password)().map_err(ApiError::Secret)?;
-        let who = [("username", &*self.credentials.username), ("password", &password)];
-        self.ask(http, &[&who[..], &[("grant_type", "password"), ("scope", "api")]].concat()).await
+impl State {
+    fn current(&self) -> Option<Token> {
+        self.token.clone().filter(|token| Instant::now() < token.until)
+    }
+}
+
+impl Inner {
+    async fn renew(&self) -> Result<Token, ApiError> {
+        let mut state = self.state.lock().await;
+        if let Some(token) = state.current() {
+            return Ok(token);
+        }
+        if let Some((at, failed)) = state.failed
+            && at.elapsed() < REST
+        {
+            return Err(failed.error());
+        }
+        let answer = match state.refresh.take() {
+            // Used up, or forgotten by the other side: the password is not, and no try of it
+            // has failed.
+            Some(refresh) => match self.refresh(&refresh).await {
+                Err(ApiError::Login { .. }) => self.by_password().await,
+                answer => answer,
+            },
+            None => self.by_password().await,
+        };
+        let answer = answer.inspect_err(|error| state.failed = Some((Instant::now(), Failed::of(error))))?;
+        let until = Instant::now() + lasts(answer.expires_in.as_ref());
+        let token = Token { value: answer.access_token.into(), until };
+        *state = State { token: Some(token.clone()), refresh: answer.refresh_token, failed: None };
+        Ok(token)
     }
 
-    async fn ask(&self, http: &Client, form: &[(&str, &str)]) -> Result<Answer, ApiError> {
-        let secret = (self.credentials.client_secret)().map_err(ApiError::Secret)?;
-        let client = [("client_id", &*self.credentials.client_id), ("client_secret", &secret)];
-        let answer = http.post(self.url.clone()).form(&[form, &client].concat()).send().await?;
+    fn secrets(&self) -> Result<Secrets, ApiError> {
+        let password = (self.credentials.password)().map_err(ApiError::Secret)?;
+        let client_secret = (self.credentials.client_secret)().map_err(ApiError::Secret)?;
+        Ok(Secrets { password, client_secret })
+    }
+
+    async fn refresh(&self, refresh: &str) -> Result<Answer, ApiError> {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh)];
+        self.ask(&form, &self.secrets()?.client_secret).await
+    }
+
+    /// The only place where a password is sent: as seldom as Fluent's lock wants it.
+    async fn by_password(&self) -> Result<Answer, ApiError> {
+        let secrets = self.secrets()?;
+        let permit = self.guard.permit(&secrets).await?;
+        let form = [
+            ("grant_type", "password"),
+            ("scope", "api"),
+            ("username", &*self.credentials.username),
+            ("password", &*secrets.password),
+        ];
+        let answer = self.ask(&form, &secrets.client_secret).await;
+        self.guard.end(permit, result_of(&answer)).await;
+        answer
+    }
+
+    async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<Answer, ApiError> {
+        let client = [("client_id", &*self.credentials.client_id), ("client_secret", client_secret)];
+        let request = self.http.post(self.url.clone()).header(ACCOUNT, &self.account);
+        let answer = request.form(&[form, &client].concat()).send().await?;
         match answer.status() {
-            StatusCode::OK => {
-                let body = read(answer, LONGEST).await?;
-                serde_json::from_slice(&body).map_err(|_| ApiError::Unreadable("expected a token"))
-            }
+            StatusCode::OK => understood(&read(answer, LONGEST).await?),
             StatusCode::TOO_MANY_REQUESTS => {
                 Err(ApiError::RateLimited { wait: asked_to_wait(&answer).unwrap_or(AFTER_LIMIT) })
             }
             status if status.is_server_error() => {
-                Err(ApiError::Server { status: status.as_u16(), code: None })
+                let body = read(answer, LONGEST).await.unwrap_or_default();
+                match is_single_sign_on_refusal(&body) {
+                    true => Err(ApiError::Login { status: status.as_u16() }),
+                    false => Err(ApiError::Server { status: status.as_u16(), code: None }),
+                }
             }
             status => Err(ApiError::Login { status: status.as_u16() }),
         }
     }
 }
 
+/// What an answer says of the password.
+fn result_of(answer: &Result<Answer, ApiError>) -> TryResult {
+    match answer {
+        // Whatever it holds, it was answered 200.
+        Ok(_) | Err(ApiError::Unreadable(_) | ApiError::TooLong(_)) => TryResult::Accepted,
+        Err(ApiError::Login { .. }) => TryResult::Refused,
+        Err(ApiError::NotConnected(_) | ApiError::RateLimited { .. } | ApiError::Server { .. }) => {
+            TryResult::NotLookedAt
+        }
+        Err(_) => TryResult::Unknown,
+    }
+}
+
+fn understood(body: &[u8]) -> Result<Answer, ApiError> {
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    serde_json::from_slice(body).map_err(|_| ApiError::Unreadable("expected a token"))
+}
+
+/// For a user with single sign-on Fluent answers a wrong password, or a locked user, with
+/// 500 and these words.
+fn is_single_sign_on_refusal(body: &[u8]) -> bool {
+    let words = String::from_utf8_lossy(body).to_lowercase();
+    words.contains("username or password") && words.contains("incorrect")
+}
+
 /// How long a token is used: not to its end, but for a while in any case.
-fn lasts(expires_in: Option<f64>) -> Duration {
-    let whole = expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(USUAL);
+fn lasts(expires_in: Option<&Value>) -> Duration {
+    let seconds = expires_in.and_then(|given| match given {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    });
+    let whole = seconds.filter(|seconds| *seconds > 0.0);
+    let whole = whole.map_or(USUAL, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE));
+    let whole = whole.min(LONGEST_LIFE);
     whole.saturating_sub(EARLY.min(whole / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_used_whatever_is_said_of_its_life() {
+        for (given, expected) in [
+            (json!(3600), 3540),
+            (json!(3600.0), 3540),
+            (json!(3.6e3), 3540),
+            (json!("3600"), 3540),
+            (json!(100), 50),
+            (json!(-1), 1740),
+            (json!(0), 1740),
+            (json!(null), 1740),
+            (json!(1e30), 30 * 24 * 3600 - 60),
+        ] {
+            assert_eq!(lasts(Some(&given)).as_secs(), expected, "{given}");
+        }
+        let text = "\u{feff}{\"access_token\": \"t\", \"expires_in\": 1e30}";
+        assert_eq!(understood(text.as_bytes()).unwrap_or_else(|_| panic!("no token")).access_token, "t");
+    }
+
+    #[test]
+    fn a_wrong_password_of_single_sign_on_is_told_from_a_failure() {
+        let refused = br#"{"error":{"code":"400","message":"Your username or password is incorrect."}}"#;
+        assert!(is_single_sign_on_refusal(refused));
+        assert!(!is_single_sign_on_refusal(br#"{"error":{"code":"500","message":"internal error"}}"#));
+    }
 }

@@ -54,6 +54,10 @@ enum Command {
         /// Take routes whose dispatcher this binary does not have as another's
         #[arg(long)]
         partly: bool,
+        /// Log in once at the API of each account that has one, and say what Fluent
+        /// answered
+        #[arg(long, conflicts_with = "against")]
+        online: bool,
     },
     /// Write a settings file to begin with
     Init(commands::init::Args),
@@ -188,9 +192,9 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
-            Command::Check { common, against: false, partly } => {
-                service::run(|_| commands::check::run(common, partly, registry))
-            }
+            Command::Check { common, against: false, partly, online } => service::run(|_| async move {
+                commands::check::run(&common, partly, online, registry).await
+            }),
             Command::Check { common, against: true, .. } => service::run(|_| commands::changes::run(common)),
             Command::Init(args) => service::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),

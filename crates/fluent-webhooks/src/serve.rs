@@ -71,7 +71,7 @@ impl Plan {
             tracing::warn!("no routes: every event will be kept as unrouted");
         }
         let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
-        let mut sharing = Sharing::open(&self.tree, shutdown).await?;
+        let mut sharing = Sharing::open(&self.tree, shutdown, queue).await?;
         let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
         let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, queue, clock);
         // A signal must not have to wait for a queue that is away.

@@ -23,6 +23,18 @@ pub trait Marks: fmt::Debug + Send + Sync {
     /// nothing else takes its place: where there is no room, setting fails.
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>>;
 
+    /// What is known under this name, and its version, which changes whenever it is set.
+    fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>>;
+
+    /// Sets it as [`Marks::set`] does, if its version is still this one; 0 if it is not there.
+    /// `false` if somebody else was faster.
+    fn compare_and_set<'a>(
+        &'a self,
+        name: &'a str,
+        value: Bytes,
+        version: u64,
+    ) -> BoxFuture<'a, Result<bool, QueueError>>;
+
     /// Every mark whose name begins with `<word>.`, in order of their names.
     fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>>;
 
@@ -127,6 +139,22 @@ fn delivered(key: FluentKey, route: &str) -> String {
 
 fn read_id(text: &[u8]) -> Option<EventId> {
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// What is known of the tries of a login, and its version. `login` names it, and says
+/// nothing of whose it is.
+pub async fn login(marks: &dyn Marks, login: &str) -> Result<Option<(Bytes, u64)>, QueueError> {
+    marks.get_versioned(&format!("login.{login}")).await
+}
+
+/// Replaces it, if its version is still this one; 0 if there is none.
+pub async fn replace_login(
+    marks: &dyn Marks,
+    login: &str,
+    record: Bytes,
+    version: u64,
+) -> Result<bool, QueueError> {
+    marks.compare_and_set(&format!("login.{login}"), record, version).await
 }
 
 /// How far an account's log is compared.

@@ -218,10 +218,15 @@ mod tests {
     use std::num::NonZeroU32;
     use std::sync::Arc;
 
-    use fluent_api::{Credentials, Limits, Options};
+    use event_model::{Clock, SystemClock};
+    use fluent_api::{Credentials, Limits, LoginLedger, MemoryLedger, Options};
     use simulator::api::{Fluent, LOGIN, Sending as Sent, World};
 
     use super::*;
+
+    fn ledger() -> Arc<dyn LoginLedger> {
+        Arc::new(MemoryLedger::new(|| SystemClock.now()))
+    }
 
     fn client(fluent: &Fluent) -> Client {
         let secret = || -> fluent_api::ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
@@ -232,7 +237,7 @@ mod tests {
             client_secret: secret(),
         };
         let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
-        Client::new(Options { base: fluent.url().parse().unwrap(), credentials, limits }).unwrap()
+        Client::new(Options { base: fluent.url().parse().unwrap(), account: "ACME".to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger: ledger() }).unwrap()
     }
 
     async fn fluent() -> Fluent {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Account, Accounts as Listed, Clock, Environment, FixedClock, SystemClock, Timestamp};
-use fluent_api::{Accounts, Client, Credentials, Limits, Options, ReadSecret};
+use fluent_api::{Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret};
 use queue::marks::{compared, set_compared};
 use queue::{EventQueue, ReceivedQuery, Start, Stores, Terms};
 use queue_embedded::Embedded;
@@ -34,12 +34,16 @@ fn ago(minutes: u64) -> Timestamp {
     SystemClock.now().checked_sub(Duration::from_mins(minutes)).unwrap()
 }
 
-fn client(fluent: &Fluent) -> Client {
+fn ledger() -> Arc<dyn LoginLedger> {
+    Arc::new(MemoryLedger::new(|| SystemClock.now()))
+}
+
+fn client(account: &str, fluent: &Fluent) -> Client {
     let secret = || -> ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
     let (username, client_id) = (LOGIN.to_owned(), LOGIN.to_owned());
     let credentials = Credentials { username, password: secret(), client_id, client_secret: secret() };
     let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
-    Client::new(Options { base: fluent.url().parse().unwrap(), credentials, limits }).unwrap()
+    Client::new(Options { base: fluent.url().parse().unwrap(), account: account.to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger: ledger() }).unwrap()
 }
 
 fn account(name: &str, url: &str) -> ApiAccount {
@@ -88,7 +92,7 @@ impl Here {
             delay: Duration::from_mins(2),
         };
         let with =
-            |apis: Accounts, (name, fluent): &(&str, &Fluent)| apis.with(name, "sandbox", client(fluent));
+            |apis: Accounts, (name, fluent): &(&str, &Fluent)| apis.with(name, "sandbox", client(name, fluent));
         let apis = fluents.iter().fold(Accounts::default(), with);
         Self { queue, settings, apis, listed: Listed::new(listed), _folder: folder }
     }

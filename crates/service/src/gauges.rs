@@ -63,13 +63,19 @@ fn show_runtime() {
 
 /// Somebody whose stores can be looked into.
 pub trait HasStores: Send + Sync {
-    /// They.
+    /// The stores of its queue.
     fn stores(&self) -> &dyn Stores;
 }
 
 impl HasStores for Arc<dyn EventQueue> {
     fn stores(&self) -> &dyn Stores {
         (**self).stores()
+    }
+}
+
+impl HasStores for Arc<dyn Stores> {
+    fn stores(&self) -> &dyn Stores {
+        &**self
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Plan {
     pub routes: String,
     /// More of gateways' and dispatchers' `fluent-connect`, as YAML: what they record.
     pub telemetry: String,
+    /// More of the account, as YAML: its API. Dispatchers have it too, then.
+    pub api: String,
     /// Where the first server and the first gateway run, if not with the rest.
     pub aside: Option<Arc<Aside>>,
 }
@@ -58,6 +60,7 @@ impl Plan {
             bytes: "1GiB".to_owned(),
             routes: routes.into(),
             telemetry: String::new(),
+            api: String::new(),
             aside: None,
         }
     }
@@ -135,9 +138,10 @@ impl Deployment {
         };
         let key = SANDBOX.public_base64().unwrap();
         let rest = format!(
-            "  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]\n  \
+            "{}  \
              webhook: {{ listen: \"{webhook}\" }}\n{before}{}  health: {health}\n\
              fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n",
+            self.accounts(),
             self.plan.telemetry
         );
         let config = self.write(&name, "gateway", &rest);
@@ -149,9 +153,16 @@ impl Deployment {
     fn dispatcher(&self, number: usize) -> Service {
         let [health] = free_ports();
         let name = format!("dispatcher-{number}");
-        let rest = format!("{}  health: {health}\n  routes:\n{}", self.plan.telemetry, self.plan.routes);
+        let accounts = if self.plan.api.is_empty() { String::new() } else { self.accounts() };
+        let rest =
+            format!("{accounts}{}  health: {health}\n  routes:\n{}", self.plan.telemetry, self.plan.routes);
         let config = self.write(&name, "dispatcher", &rest);
         Service::new(&name, "stage-dispatcher", config, health, None)
+    }
+
+    fn accounts(&self) -> String {
+        let api = &self.plan.api;
+        format!("  accounts: [{{ name: ACME, region: sydney, environment: sandbox{api} }}]\n")
     }
 
     /// Settings of this name, for somebody who is `user` to the servers.

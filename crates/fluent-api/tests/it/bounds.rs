@@ -75,6 +75,6 @@ async fn a_fluent_that_says_nothing_is_given_up() {
     let client = client_with(&fluent, LOGIN, limits());
     drop(fluent);
     let gone = client.graphql(&anything(), &Map::new()).await.unwrap_err();
-    assert!(matches!(gone, ApiError::Unreachable(_)), "{gone:?}");
+    assert!(matches!(gone, ApiError::NotConnected(_)), "{gone:?}");
     assert!(!format!("{gone:?}").contains("oauth"), "no address of what was asked");
 }

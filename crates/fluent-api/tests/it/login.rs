@@ -8,7 +8,7 @@ use serde_json::Map;
 
 use crate::{client, client_with, fluent, limits};
 
-async fn ask(client: &Client) -> Result<(), ApiError> {
+pub(crate) async fn ask(client: &Client) -> Result<(), ApiError> {
     let query = Query::parse("{ __typename }").unwrap();
     client.graphql(&query, &Map::new()).await.map(drop)
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod events;
+mod locking;
 mod login;
 mod queries;
 
@@ -10,7 +11,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluent_api::{Client, Credentials, Limits, Options};
+use fluent_api::{Client, Credentials, Limits, MemoryLedger, Options, ReadSecret};
+use jiff::Timestamp;
 use simulator::api::{Fluent, LOGIN, World};
 
 pub(crate) async fn fluent() -> Fluent {
@@ -26,14 +28,38 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+/// Of a time that tests set.
+pub(crate) fn ledger() -> Arc<MemoryLedger> {
+    Arc::new(MemoryLedger::new(|| {
+        let minutes = MINUTES.with(std::cell::Cell::get);
+        Timestamp::UNIX_EPOCH + Duration::from_mins(minutes)
+    }))
+}
+
+thread_local! {
+    /// Each test has a thread of its own.
+    pub(crate) static MINUTES: std::cell::Cell<u64> = const { std::cell::Cell::new(30_000_000) };
+}
+
 pub(crate) fn client_with(fluent: &Fluent, password: &'static str, limits: Limits) -> Client {
+    let password: ReadSecret = Arc::new(move || Ok(password.to_owned()));
+    client_by(fluent, password, limits, ledger())
+}
+
+/// With this password, as it is now, and what this ledger knows.
+pub(crate) fn client_by(
+    fluent: &Fluent,
+    password: ReadSecret,
+    limits: Limits,
+    ledger: Arc<MemoryLedger>,
+) -> Client {
     let credentials = Credentials {
         username: LOGIN.to_owned(),
-        password: Arc::new(move || Ok(password.to_owned())),
+        password,
         client_id: LOGIN.to_owned(),
         client_secret: Arc::new(|| Ok(LOGIN.to_owned())),
     };
-    Client::new(Options { base: fluent.url().parse().unwrap(), credentials, limits }).unwrap()
+    Client::new(Options { base: fluent.url().parse().unwrap(), account: "ACME".to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger }).unwrap()
 }
 
 pub(crate) fn client(fluent: &Fluent) -> Client {

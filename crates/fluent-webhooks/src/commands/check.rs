@@ -1,3 +1,5 @@
+//! Whether the settings are good, and what would run with them.
+
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
 use event_model::Origin;
@@ -8,9 +10,15 @@ use settings::{Gateway, QueueSettings, ReconcileSettings, RouteSettings, Routes,
 use verifier::PublicKey;
 
 use crate::cli::Common;
+use crate::commands::logins;
 use crate::{open, output};
 
-pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    common: &Common,
+    partly: bool,
+    online: bool,
+    registry: &Registry,
+) -> anyhow::Result<()> {
     let tree = open::tree(&common.config)?;
     let (gateway, queue) = (tree.gateway()?, tree.queue()?);
     let routes = if partly { tree.routes_of(registry)? } else { tree.routes(Some(registry))? };
@@ -22,6 +30,9 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
     let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
     let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;
+    if common.json && online {
+        return logins::run(common, &tree).await;
+    }
     if common.json {
         return output::json(&json!({
             "config": common.config,
@@ -42,7 +53,7 @@ pub(crate) async fn run(common: Common, partly: bool, registry: &Registry) -> an
         describe_reconcile(reconcile);
     }
     routes.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
-    Ok(())
+    if online { logins::run(common, &tree).await } else { Ok(()) }
 }
 
 fn describe_gateway(gateway: &Gateway) {

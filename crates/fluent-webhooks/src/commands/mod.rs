@@ -8,6 +8,7 @@ pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod init;
 pub(crate) mod letters;
+pub(crate) mod logins;
 pub(crate) mod operate;
 pub(crate) mod quarantine;
 pub(crate) mod reconcile;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use dispatcher::Sharing;
 use event_model::SystemClock;
+use queue::Stores;
 use service::{Observed, Shutdown, StageArgs};
 use settings::{QueueSettings, Tree};
 
@@ -16,17 +18,19 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
 
 /// Everything the settings say, read before anything is opened.
 struct Plan {
+    tree: Tree,
     queue: QueueSettings,
     reconciling: Reconciling,
-    apis: fluent_api::Accounts,
     observed: Observed,
 }
 
 impl Plan {
     fn read(tree: Tree) -> anyhow::Result<Self> {
         let (queue, reconciling) = (tree.queue()?, Reconciling::required(&tree)?);
-        let apis = dispatcher::fluent_accounts(&tree)?;
-        Ok(Self { queue, reconciling, apis, observed: Observed::read(&tree)? })
+        // Its logins are read, too.
+        Sharing::by(&tree)?;
+        let observed = Observed::read(&tree)?;
+        Ok(Self { tree, queue, reconciling, observed })
     }
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -34,12 +38,13 @@ impl Plan {
         let opening = adapters::open_stores(&self.queue, false, Arc::new(SystemClock));
         // A signal must not have to wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
-        let stores = stores?;
+        let stores: Arc<dyn Stores> = stores?.into();
+        let apis = dispatcher::fluent_accounts(&self.tree, Arc::clone(&stores))?;
         self.reconciling.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let is_well = async || stores.history().complete_since().await.is_ok();
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
-            () = self.reconciling.serve(&*stores, &self.apis) => {}
+            () = self.reconciling.serve(&*stores, &apis) => {}
             () = stage::be_ready(&readiness, is_well) => {}
         }
         readiness.set(false);

@@ -30,6 +30,28 @@ impl Marks for Beside {
         self.write(move |sql, now| set(sql, &name, &value, now).map_err(writing))
     }
 
+    fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
+        let name = name.to_owned();
+        self.read(move |sql| get_versioned(sql, &name).map_err(reading))
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        name: &'a str,
+        value: Bytes,
+        version: u64,
+    ) -> BoxFuture<'a, Result<bool, QueueError>> {
+        let name = name.to_owned();
+        self.write(move |sql, now| {
+            let current = get_versioned(sql, &name).map_err(writing)?.map_or(0, |(_, version)| version);
+            if current != version {
+                return Ok(false);
+            }
+            set(sql, &name, &value, now).map_err(writing)?;
+            Ok(true)
+        })
+    }
+
     fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>> {
         let word = word.to_owned();
         self.read(move |sql| list(sql, &word).map_err(reading))
@@ -54,21 +76,29 @@ fn is_there(sql: &Connection) -> rusqlite::Result<bool> {
 }
 
 fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
+    Ok(get_versioned(sql, name)?.map(|(value, _)| value))
+}
+
+/// The time at which it was set is its version: it rises with every set.
+fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes, u64)>> {
     if !is_there(sql)? {
         return Ok(None);
     }
-    let mut statement = sql.prepare_cached("SELECT value FROM marks WHERE name = ?1")?;
-    let found: Option<Vec<u8>> = statement.query_row([name], |row| row.get(0)).optional()?;
-    Ok(found.map(Bytes::from))
+    let mut statement = sql.prepare_cached("SELECT value, at FROM marks WHERE name = ?1")?;
+    let found = statement.query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)));
+    Ok(found.optional()?.map(|(value, at)| (value.into(), at.cast_unsigned())))
 }
 
 fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
     let too_old = now.saturating_sub(nanoseconds(MARKED_FOR));
     sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?.execute([too_old])?;
-    sql.prepare_cached("INSERT OR REPLACE INTO marks (name, value, at) VALUES (?1, ?2, ?3)")?
-        .execute(params![name, value, now])
-        .map(drop)
+    sql.prepare_cached(
+        "INSERT INTO marks (name, value, at) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = max(excluded.at, at + 1)",
+    )?
+    .execute(params![name, value, now])
+    .map(drop)
 }
 
 fn nanoseconds(time: Duration) -> i64 {

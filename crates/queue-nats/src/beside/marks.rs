@@ -1,6 +1,7 @@
 //! Small facts by name: the last message of a subject each.
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use event_model::Bytes;
 use futures::future::BoxFuture;
 use queue::{Marks, QueueError};
@@ -24,6 +25,27 @@ impl Marks for Beside {
         Box::pin(async move {
             // No id of its own: set twice, it is the same.
             self.0.publisher.put_aside(mark(name), HeaderMap::new(), value).await
+        })
+    }
+
+    fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
+        Box::pin(async move {
+            let found = api::last_message(&self.0.link, MARKS, &mark(name)).await;
+            let found = found.map_err(|error| error.of(READING))?;
+            Ok(found.map(|message| (message.payload, message.sequence)))
+        })
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        name: &'a str,
+        value: Bytes,
+        version: u64,
+    ) -> BoxFuture<'a, Result<bool, QueueError>> {
+        Box::pin(async move {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, version.to_string());
+            self.0.publisher.put_if(mark(name), headers, value).await
         })
     }
 

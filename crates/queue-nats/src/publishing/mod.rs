@@ -5,7 +5,8 @@ mod pulse;
 mod waves;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use event_model::Event;
@@ -13,7 +14,7 @@ use futures::future::join_all;
 use queue::{Published, QueueError, Receipt};
 
 use crate::connect::{Link, REQUEST};
-use crate::failure::failed;
+use crate::failure::{code, failed};
 use crate::message;
 use crate::publishing::pulse::Pulse;
 use crate::publishing::waves::waves;
@@ -78,12 +79,36 @@ impl Publisher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(), QueueError> {
+        self.answered_aside(subject, headers, body).await?.map_err(failed(PUBLISHING))
+    }
+
+    /// The same where its headers expect what the subject holds: `false` if it holds
+    /// something else.
+    pub(crate) async fn put_if(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<bool, QueueError> {
+        match self.answered_aside(subject, headers, body).await? {
+            Ok(()) => Ok(true),
+            Err(error) if is_wrong_sequence(&error) => Ok(false),
+            Err(error) => Err(failed(PUBLISHING)(error)),
+        }
+    }
+
+    async fn answered_aside(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Result<(), PublishError>, QueueError> {
         self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let message = PublishMessage::build().headers(headers).payload(body);
         let publish = async { self.link.jetstream.send_publish(subject, message).await?.await };
         let answer = tokio::time::timeout(REQUEST * 2, publish).await;
         let answer = answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))?;
-        answer.map(drop).map_err(failed(PUBLISHING))
+        Ok(answer.map(drop))
     }
 
     /// Stores events, an entity's in this order: many in batches, few as plain
@@ -172,4 +197,10 @@ fn in_order(
         }
     }
     published
+}
+
+fn is_wrong_sequence(error: &PublishError) -> bool {
+    // Under load the server has another code for the same.
+    error.kind() == PublishErrorKind::WrongLastSequence
+        || code(error) == Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }

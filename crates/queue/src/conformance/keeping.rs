@@ -238,6 +238,28 @@ pub(super) async fn a_mark_is_found_by_its_name(harness: &dyn Harness) {
     assert_eq!(marks.get("spool.b").await.expect("get"), None);
 }
 
+pub(super) async fn a_mark_is_replaced_by_who_knows_it(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let marks = queue.stores().marks();
+    assert_eq!(marks.get_versioned("login.a").await.expect("get"), None);
+    assert!(!marks.compare_and_set("login.a", "0".into(), 7).await.expect("set"), "it is not there");
+    assert!(marks.compare_and_set("login.a", "1".into(), 0).await.expect("set"));
+    assert!(!marks.compare_and_set("login.a", "2".into(), 0).await.expect("set"), "it is there now");
+    let (value, version) = marks.get_versioned("login.a").await.expect("get").expect("a mark");
+    assert_eq!(value, "1");
+    // Of many who know the same one wins; what others set is none of theirs.
+    marks.set("login.b", "1".into()).await.expect("set");
+    let setting = ["a", "b", "c", "d"].map(|value| marks.compare_and_set("login.a", value.into(), version));
+    let won = futures::future::join_all(setting).await;
+    assert_eq!(won.iter().filter(|won| *won.as_ref().expect("set")).count(), 1, "{won:?}");
+    let queue = harness.crash(queue).await;
+    let marks = queue.stores().marks();
+    let (_, newer) = marks.get_versioned("login.a").await.expect("get").expect("a mark");
+    assert_ne!(newer, version);
+    marks.set("login.a", "e".into()).await.expect("set");
+    assert!(!marks.compare_and_set("login.a", "f".into(), newer).await.expect("set"), "it was set since");
+}
+
 pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut everything = consumer(&*queue, "everything").await;

@@ -78,6 +78,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         keeping::how_its_routes_stand_is_shown_to_others,
         keeping::retention_removes_only_what_every_route_has_settled,
         keeping::a_mark_is_found_by_its_name,
+        keeping::a_mark_is_replaced_by_who_knows_it,
         keeping::what_was_reconciled_is_marked_so,
         operating::dead_letters_are_found_by_what_people_know,
         operating::attempts_are_listed_newest_first_and_page_by_page,

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::api::Shared;
+use crate::api::{LOGIN, Shared};
 
 /// How it behaves.
 #[derive(Clone, Debug)]
@@ -29,6 +29,15 @@ pub struct Behaviour {
     pub token_lasts: Duration,
     /// Whether a login also gives a token that is good for one renewal.
     pub has_refresh: bool,
+    /// The password that it wants.
+    pub password: &'static str,
+    /// Logins and renewals fail with this status, without a look at the password.
+    pub fail_logins_with: Option<u16>,
+    /// The user signs in elsewhere: a wrong password, or a locked user, is answered 500.
+    pub single_sign_on: bool,
+    /// How long a user is locked after five failed logins within as long, counted from the
+    /// last: 15 minutes at Fluent.
+    pub locked_for: Duration,
     /// How long an entity can't be read after it was made or changed.
     pub invisible_for: Duration,
 }
@@ -42,6 +51,10 @@ impl Default for Behaviour {
             rate_limit: None,
             token_lasts: Duration::from_hours(24),
             has_refresh: false,
+            password: LOGIN,
+            fail_logins_with: None,
+            single_sign_on: false,
+            locked_for: Duration::from_mins(15),
             invisible_for: Duration::ZERO,
         }
     }
@@ -52,6 +65,12 @@ impl Default for Behaviour {
 pub struct Calls {
     /// Logins by password.
     pub logins: u64,
+    /// Of these, those that were refused.
+    pub failed_logins: u64,
+    /// Of these, those that were refused since the user was locked.
+    pub locked_logins: u64,
+    /// Logins and renewals that did not name the account.
+    pub without_account: u64,
     /// Renewals.
     pub refreshes: u64,
     /// GraphQL queries that were answered.

@@ -13,8 +13,10 @@ mod oauth;
 mod schema;
 mod world;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -43,6 +45,8 @@ struct Shared {
     world: World,
     conduct: Conduct,
     tokens: Tokens,
+    /// By user.
+    failed_logins: Mutex<HashMap<String, Vec<Instant>>>,
 }
 
 impl Fluent {
@@ -51,7 +55,8 @@ impl Fluent {
     pub async fn open(listen: SocketAddr, world: World) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { world, conduct: Conduct::default(), tokens: Tokens::default() });
+        let (conduct, tokens, failed_logins) = (Conduct::default(), Tokens::default(), Mutex::default());
+        let shared = Arc::new(Shared { world, conduct, tokens, failed_logins });
         let router = router(Arc::clone(&shared));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, shared, serving: serving.abort_handle() })

@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Form, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::api::behaviour::Behaviour;
 use crate::api::{LOGIN, Shared};
+
+/// Failed logins of a user that lock it.
+const MOST_FAILED: usize = 5;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Mutex<Known>);
@@ -70,26 +74,73 @@ pub(crate) struct Asked {
     refresh_token: Option<String>,
 }
 
-pub(crate) async fn token(State(shared): State<Arc<Shared>>, Form(asked): Form<Asked>) -> Response {
+/// The header that names the account.
+const ACCOUNT: &str = "fluent.account";
+
+pub(crate) async fn token(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Form(asked): Form<Asked>,
+) -> Response {
     let behaviour = shared.conduct.now();
     tokio::time::sleep(behaviour.latency).await;
-    let is = |given: &Option<String>| given.as_deref() == Some(LOGIN);
+    if let Some(status) = behaviour.fail_logins_with {
+        return StatusCode::from_u16(status).unwrap_or_default().into_response();
+    }
+    match headers.get(ACCOUNT) {
+        None => shared.conduct.count(|calls| calls.without_account += 1),
+        Some(account) if account.as_bytes() == shared.world.account().as_bytes() => {}
+        Some(_) => return refused(&Behaviour { single_sign_on: false, ..behaviour }),
+    }
     let is_client = asked.client_id == LOGIN && asked.client_secret == LOGIN;
     let is_known = match asked.grant_type.as_str() {
         "password" => {
             shared.conduct.count(|calls| calls.logins += 1);
-            is(&asked.username) && is(&asked.password)
+            let is_user = asked.username.as_deref() == Some(LOGIN);
+            let is_right = is_client && is_user && asked.password.as_deref() == Some(behaviour.password);
+            shared.logs_in(asked.username.as_deref().unwrap_or_default(), is_right, &behaviour)
         }
         "refresh_token" => {
             shared.conduct.count(|calls| calls.refreshes += 1);
-            asked.refresh_token.is_some_and(|token| shared.tokens.known().refresh.remove(&token))
+            let is_good = |token: String| shared.tokens.known().refresh.remove(&token);
+            is_client && asked.refresh_token.is_some_and(is_good)
         }
         _ => false,
     };
-    match is_client && is_known {
+    match is_known {
         true => Json(shared.tokens.make(behaviour.token_lasts, behaviour.has_refresh)).into_response(),
-        false => (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"}))).into_response(),
+        false => refused(&behaviour),
     }
+}
+
+impl Shared {
+    /// Whether a login succeeds: not while the user is locked, right password or not, and
+    /// every failed one begins the lock anew.
+    fn logs_in(&self, username: &str, is_right: bool, behaviour: &Behaviour) -> bool {
+        let mut failed = self.failed_logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = failed.entry(username.to_owned()).or_default();
+        failed.retain(|at: &Instant| at.elapsed() < behaviour.locked_for);
+        let is_locked = failed.len() >= MOST_FAILED;
+        let succeeds = is_right && !is_locked;
+        if !succeeds {
+            failed.push(Instant::now());
+        }
+        self.conduct.count(|calls| {
+            calls.failed_logins += u64::from(!succeeds);
+            calls.locked_logins += u64::from(is_locked);
+        });
+        succeeds
+    }
+}
+
+fn refused(behaviour: &Behaviour) -> Response {
+    if behaviour.single_sign_on {
+        let error =
+            json!({"error": {"code": "400", "message": "The username or password you entered is incorrect"}});
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response();
+    }
+    let error = json!({"error": "invalid_grant", "error_description": "Bad credentials"});
+    (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
 /// Lets in who has a token.

@@ -103,6 +103,11 @@ impl World {
         })))
     }
 
+    /// Whose it is.
+    pub fn account(&self) -> String {
+        self.inner().account.clone()
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

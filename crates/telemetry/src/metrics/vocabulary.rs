@@ -44,6 +44,11 @@ vocabulary! {
     RECONCILE_BEHIND: Gauge<2> = "fluent.reconcile.behind", "s", ["environment", "account"],
         "How much of Fluent's log has still to be compared.";
 
+    LOGIN_REFUSED: Counter<2> = "fluent.api.login.refused", "{login}", ["environment", "account"],
+        "Logins at Fluent's API that Fluent refused: wrong name, password or client, or a locked user.";
+    LOGIN_RESTS_UNTIL: Gauge<2> = "fluent.api.login.rests_until", "s", ["environment", "account"],
+        "Until when nobody tries a login that Fluent refused twice, in seconds since 1970; 0 while it may be tried.";
+
     READY: Gauge<0> = "fluent.ready", "{state}", [],
         "1 while this process can do its work: make an event durable, or deliver one.";
     QUEUE_REACHABLE: Gauge<0> = "fluent.queue.reachable", "{state}", [],

@@ -5,11 +5,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use dispatch::{Registry, Shared};
-use event_model::{
+use event_model::{Clock, SystemClock, 
     Account, Accounts as Listed, Algorithm, Environment, Event, Evidence, Headers, Inbound, KeyName, Proof,
     Verified,
 };
-use fluent_api::{Accounts, Client, Credentials, Limits, Options};
+use fluent_api::{Accounts, Client, Credentials, Limits, MemoryLedger, Options};
 use queue::EventQueue;
 use queue_embedded::Embedded;
 use settings::{EnrichSettings, RouteSettings, Time};
@@ -70,7 +70,7 @@ fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
     let row = stages::runtime()?.block_on(async {
         let queue = Arc::new(Embedded::open(
             queue_embedded::Options::new(folder.path().join("queue.db")),
-            Arc::new(event_model::SystemClock),
+            Arc::new(SystemClock),
         )?);
         for some in events(count / each, each).chunks(512) {
             let all = some.iter().map(|event| queue.publish(event.clone()));
@@ -103,7 +103,7 @@ pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
     // As much as it takes: Fluent's own limits are not what is measured.
     let per_second = NonZeroU32::new(1_000_000).unwrap_or(NonZeroU32::MIN);
     let limits = Limits { at_once: 64, per_second, ..Limits::default() };
-    let client = Client::new(Options { base: base.parse()?, credentials, limits })?;
+    let client = Client::new(Options { base: base.parse()?, account: "ACME".to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())) })?;
     Ok(Accounts::default().with("ACME", "sandbox", client))
 }
 
@@ -125,7 +125,7 @@ fn events(orders: usize, each: usize) -> Vec<Event> {
 pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
     let key = KeyName::new("sydney", Environment::Sandbox);
     let listed = Listed::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
-    let received_at = event_model::Clock::now(&event_model::SystemClock);
+    let received_at = SystemClock.now();
     let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
     let (proof, signature) = (Proof::Signed(Algorithm::Sha512), "AAAA".repeat(43));
     let evidence = Evidence { proof, key: Arc::new(key), signature };

@@ -3,6 +3,7 @@
 
 mod asking;
 mod enriching;
+mod logins;
 mod reconciling;
 mod telling;
 

@@ -1,0 +1,54 @@
+//! The tries of logins at Fluent, kept in the queue's stores: every process and every
+//! restart reads the same.
+
+use std::fmt;
+use std::time::Duration;
+
+use event_model::{Clock, SystemClock, Timestamp};
+use fluent_api::{BoxError, LedgerFuture, LoginLedger};
+use queue::marks;
+use service::HasStores;
+use telemetry::metrics;
+
+/// A ledger in these stores.
+pub(crate) struct QueueLedger<S>(pub(crate) S);
+
+impl<S> fmt::Debug for QueueLedger<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QueueLedger(..)")
+    }
+}
+
+impl<S: HasStores> LoginLedger for QueueLedger<S> {
+    fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
+        Box::pin(async move {
+            let found = marks::login(self.0.stores().marks(), login).await.map_err(BoxError::from)?;
+            Ok(found.map(|(record, version)| (record.to_vec(), version)))
+        })
+    }
+
+    fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
+        Box::pin(async move {
+            let replaced = marks::replace_login(self.0.stores().marks(), login, record.into(), version);
+            replaced.await.map_err(BoxError::from)
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn on_refused(&self, account: &str, environment: &str) {
+        metrics::LOGIN_REFUSED.add(1, labels(account, environment));
+    }
+
+    fn on_rest(&self, account: &str, environment: &str, rest: Option<Duration>) {
+        let until = rest.and_then(|rest| SystemClock.now().saturating_add(rest).ok());
+        let until = until.map_or(0, Timestamp::as_second);
+        metrics::LOGIN_RESTS_UNTIL.set(until as f64, labels(account, environment));
+    }
+}
+
+fn labels(account: &str, environment: &str) -> [telemetry::Label; 2] {
+    [environment.to_owned().into(), account.to_owned().into()]
+}
