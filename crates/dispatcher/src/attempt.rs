@@ -16,7 +16,7 @@ use crate::breaker::{Begun, Breaker};
 use crate::explain::{Reader, explain, record};
 use crate::gate::{Gate, Pass, is_certain};
 use crate::hold::hold;
-use crate::policy::{Circumstances, Ended, verdict};
+use crate::policy::{Circumstances, Ended, Skip, verdict};
 use crate::then::Then;
 use crate::twins::Twins;
 use crate::watch::{self, About, Watch};
@@ -46,8 +46,12 @@ pub(crate) struct Attempting {
 impl Attempting {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
         let watch = Watch::begin(&delivery, self.clock.now());
-        if let Err(why) = self.settings.terms.misses(&delivery.event) {
-            return self.bury(delivery, watch, DeadReason::Undecided, why.to_string()).await;
+        match self.settings.terms.misses(&delivery.event) {
+            Err(why) => return self.bury(delivery, watch, DeadReason::Undecided, why.to_string()).await,
+            Ok(misses) if delivery.asks_match && !misses.is_empty() => {
+                return self.skip(delivery, watch, Skip::NotMatched).await;
+            }
+            Ok(_) => {}
         }
         let deaths = delivery.deaths;
         let permitted = hold(&mut delivery.ticket, self.gate.enter(deaths));
@@ -133,6 +137,14 @@ impl Attempting {
         let attempt =
             Attempt { started_at, took: Duration::ZERO, outcome: Outcome::Permanent, status: None, detail };
         self.end(delivery, watch, Settlement { verdict: Verdict::Dead(reason), attempt }, started_at).await;
+    }
+
+    /// Without an attempt: it need not be delivered.
+    async fn skip(&self, delivery: Delivery, watch: Watch, why: Skip) {
+        let (started_at, ended) = (self.clock.now(), Ended::Skipped(why));
+        let attempt = record(&ended, started_at, Duration::ZERO);
+        self.log(&delivery, &watch, &ended, Verdict::Done, Duration::ZERO);
+        self.end(delivery, watch, Settlement { verdict: Verdict::Done, attempt }, started_at).await;
     }
 
     fn log(&self, delivery: &Delivery, watch: &Watch, ended: &Ended, verdict: Verdict, took: Duration) {

@@ -34,6 +34,8 @@ pub enum Skip {
     MovedOn,
     /// It has another that says the same: one was reconciled, and the other came late.
     Twin,
+    /// The route's expression gave no answer once, and says no since it was mended.
+    NotMatched,
 }
 
 impl Skip {
@@ -41,6 +43,7 @@ impl Skip {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::MovedOn => "skipped: its entity has moved on",
+            Self::NotMatched => "skipped: the route's match says no now",
             Self::Twin => "skipped: delivered before, as what was reconciled or came late",
         }
     }

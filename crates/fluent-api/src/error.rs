@@ -50,7 +50,9 @@ pub enum ApiError {
     },
     /// Name, password or client are not accepted, or the user is locked: Fluent does not
     /// say which.
-    #[error("Fluent refused the login: status {status}: name, password or client are wrong, or the user is locked")]
+    #[error(
+        "Fluent refused the login: status {status}: name, password or client are wrong, or the user is locked"
+    )]
     Login {
         /// The HTTP status.
         status: u16,

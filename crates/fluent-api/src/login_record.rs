@@ -98,8 +98,7 @@ impl LoginRecord {
 
     /// The tries of all secrets are used up.
     fn rest_of_all(&self, now: Timestamp) -> Option<Duration> {
-        let mut failed: Vec<_> =
-            self.secrets.iter().flat_map(|secret| secret.recent_failures(now)).collect();
+        let mut failed: Vec<_> = self.secrets.iter().flat_map(|secret| secret.recent_failures(now)).collect();
         failed.sort_unstable();
         let oldest_that_counts = failed.len().checked_sub(MOST_FAILED_OF_ALL)?;
         Some(until_rested(failed[oldest_that_counts], now))
@@ -149,7 +148,8 @@ impl LoginRecord {
                 let idle = self.secrets.iter().position(|secret| secret.is_idle(now)).unwrap_or(0);
                 self.secrets.remove(idle);
             }
-            self.secrets.push(SecretRecord { fingerprint: fingerprint.to_owned(), ..SecretRecord::default() });
+            self.secrets
+                .push(SecretRecord { fingerprint: fingerprint.to_owned(), ..SecretRecord::default() });
             self.secrets.len() - 1
         });
         &mut self.secrets[index]
@@ -175,7 +175,8 @@ impl SecretRecord {
     fn failures(&self, now: Timestamp) -> Vec<Timestamp> {
         let is_good = self.is_known_good();
         let dead = self.trying.iter().filter(|other| !is_good && other.until <= now);
-        let mut failed: Vec<_> = self.failed_at.iter().copied().chain(dead.map(|other| other.since)).collect();
+        let mut failed: Vec<_> =
+            self.failed_at.iter().copied().chain(dead.map(|other| other.since)).collect();
         // A clock that was set back by more than that was wrong before.
         failed.retain(|at| *at <= now || at.duration_since(now) <= signed(REST));
         failed.sort_unstable();

@@ -192,9 +192,9 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
-            Command::Check { common, against: false, partly, online } => service::run(|_| async move {
-                commands::check::run(&common, partly, online, registry).await
-            }),
+            Command::Check { common, against: false, partly, online } => {
+                service::run(|_| async move { commands::check::run(&common, partly, online, registry).await })
+            }
             Command::Check { common, against: true, .. } => service::run(|_| commands::changes::run(common)),
             Command::Init(args) => service::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),

@@ -58,8 +58,9 @@ async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
     queue.close().await;
     drop(queue);
     let sql = rusqlite::Connection::open(&path).unwrap();
-    let before =
-        "DROP TABLE refused; DROP INDEX attempts_by_end; UPDATE meta SET value = 2 WHERE key = 'format';";
+    let before = "DROP TABLE refused; DROP INDEX attempts_by_end;
+                  ALTER TABLE deliveries DROP COLUMN asks_match;
+                  UPDATE meta SET value = 2 WHERE key = 'format';";
     sql.execute_batch(before).unwrap();
     drop(sql);
     let said = Beside::open(&path, None).unwrap_err().to_string();

@@ -26,6 +26,9 @@ pub struct Delivery {
     pub first_attempt_at: Timestamp,
     /// How often the process died while this delivery was being attempted.
     pub deaths: u32,
+    /// It was a dead letter because the route's expression gave no answer, and was redriven:
+    /// the route's match is asked again, and may say no.
+    pub asks_match: bool,
     /// The right to settle it.
     pub ticket: Ticket,
 }

@@ -237,7 +237,15 @@ mod tests {
             client_secret: secret(),
         };
         let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
-        Client::new(Options { base: fluent.url().parse().unwrap(), account: "ACME".to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger: ledger() }).unwrap()
+        Client::new(Options {
+            base: fluent.url().parse().unwrap(),
+            account: "ACME".to_owned(),
+            environment: "sandbox".to_owned(),
+            credentials,
+            limits,
+            ledger: ledger(),
+        })
+        .unwrap()
     }
 
     async fn fluent() -> Fluent {

@@ -43,7 +43,15 @@ fn client(account: &str, fluent: &Fluent) -> Client {
     let (username, client_id) = (LOGIN.to_owned(), LOGIN.to_owned());
     let credentials = Credentials { username, password: secret(), client_id, client_secret: secret() };
     let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
-    Client::new(Options { base: fluent.url().parse().unwrap(), account: account.to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger: ledger() }).unwrap()
+    Client::new(Options {
+        base: fluent.url().parse().unwrap(),
+        account: account.to_owned(),
+        environment: "sandbox".to_owned(),
+        credentials,
+        limits,
+        ledger: ledger(),
+    })
+    .unwrap()
 }
 
 fn account(name: &str, url: &str) -> ApiAccount {
@@ -91,8 +99,9 @@ impl Here {
             back: Duration::from_hours(1),
             delay: Duration::from_mins(2),
         };
-        let with =
-            |apis: Accounts, (name, fluent): &(&str, &Fluent)| apis.with(name, "sandbox", client(name, fluent));
+        let with = |apis: Accounts, (name, fluent): &(&str, &Fluent)| {
+            apis.with(name, "sandbox", client(name, fluent))
+        };
         let apis = fluents.iter().fold(Accounts::default(), with);
         Self { queue, settings, apis, listed: Listed::new(listed), _folder: folder }
     }

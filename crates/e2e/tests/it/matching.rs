@@ -67,6 +67,28 @@ async fn an_expression_decides_and_one_without_an_answer_is_a_dead_letter() {
     assert!(!pipeline.log().contains("canary") && !dead.to_string().contains("canary"), "I8");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_asks_a_mended_expression_and_hears_its_no() {
+    let sink = Sink::open().await;
+    let route = |when: &str| sink.route("probe", &format!(r#"match: {{ when: '{when}' }}"#));
+    let mut pipeline = Pipeline::start(&route(r#"event.attributes.test != "true""#));
+    let wanted = pipeline.accept(&signed("WANTED", r#","attributes":{"store":"S1"}"#)).await;
+    let other = pipeline.accept(&signed("OTHER", "")).await;
+    let dead = || pipeline.json(&["dead-letters", "list"]).as_array().unwrap().len();
+    until("both are undecided", || dead() == 2).await;
+    assert_eq!(pipeline.stop(), Some(0));
+    let mended =
+        r#"has(event.attributes.store) && !(has(event.attributes.test) && event.attributes.test == "true")"#;
+    pipeline.write_settings(&route(mended));
+    pipeline.run();
+    assert!(pipeline.command(&["dead-letters", "redrive", "--all", "--yes"]).status.success());
+    let told = |id: &str| pipeline.json(&["events", "show", id])[0]["steps"].to_string();
+    until("both are done", || told(&wanted).contains("done") && told(&other).contains("done")).await;
+    assert!(told(&other).contains("skipped: the route's match says no now"), "{}", told(&other));
+    assert_eq!(subjects(&sink, "probe"), ["ORDER/WANTED"]);
+    assert!(pipeline.json(&["dead-letters", "list"]).as_array().unwrap().is_empty());
+}
+
 fn findings(found: &Value) -> Vec<(String, Value, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let one = |finding: &Value| {

@@ -59,7 +59,15 @@ pub(crate) fn client_by(
         client_id: LOGIN.to_owned(),
         client_secret: Arc::new(|| Ok(LOGIN.to_owned())),
     };
-    Client::new(Options { base: fluent.url().parse().unwrap(), account: "ACME".to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger }).unwrap()
+    Client::new(Options {
+        base: fluent.url().parse().unwrap(),
+        account: "ACME".to_owned(),
+        environment: "sandbox".to_owned(),
+        credentials,
+        limits,
+        ledger,
+    })
+    .unwrap()
 }
 
 pub(crate) fn client(fluent: &Fluent) -> Client {

@@ -125,7 +125,7 @@ pub(crate) fn replay(
         let position = signed(*position);
         let stands = stands(sql, id, route, position)?;
         if stands == Replayed::HandedOver || (again && matches!(stands, Replayed::Done | Replayed::Dead)) {
-            hand_over(sql, id, route, position, now)?;
+            hand_over(sql, id, route, position, false, now)?;
             return Ok(Replayed::HandedOver);
         }
         Ok(stands)

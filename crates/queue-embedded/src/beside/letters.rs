@@ -147,16 +147,22 @@ fn count(sql: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
 }
 
 fn redrive(sql: &Connection, id: u64, to: Option<&str>, now: i64) -> Result<(), QueueError> {
-    let found: Option<(i64, String)> = sql
-        .prepare_cached("SELECT position, route FROM dead_letters JOIN bodies USING (position) WHERE id = ?1")
-        .and_then(|mut query| query.query_row([signed(id)], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+    let found: Option<(i64, String, String)> = sql
+        .prepare_cached(
+            "SELECT position, route, reason FROM dead_letters JOIN bodies USING (position) WHERE id = ?1",
+        )
+        .and_then(|mut query| {
+            query.query_row([signed(id)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+        })
         .map_err(writing)?;
-    let (position, own) = found.ok_or_else(|| not_found(id))?;
+    let (position, own, reason) = found.ok_or_else(|| not_found(id))?;
     let route = to.unwrap_or(&own);
     let target = known_route(sql, route).map_err(writing)?;
     let target =
         target.ok_or_else(|| QueueError::NotFound(format!("route {route} that a dispatcher has served")))?;
-    hand_over(sql, target, route, position, now).map_err(writing)?;
+    // A person who names another route means it, whatever that matches.
+    let asks_match = reason == DeadReason::Undecided.as_str() && route == own;
+    hand_over(sql, target, route, position, asks_match, now).map_err(writing)?;
     sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing).map(drop)
 }
 
@@ -173,14 +179,15 @@ pub(crate) fn hand_over(
     id: i64,
     route: &str,
     position: i64,
+    asks_match: bool,
     now: i64,
 ) -> rusqlite::Result<()> {
     let number = next_redrive(sql, id, route, position)?;
     sql.prepare_cached(
-        "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at)
-         VALUES (?1, ?2, ?3, 0, 0, ?4, ?4)",
+        "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, asks_match)
+         VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?5)",
     )?
-    .execute(params![id, position, number, now])
+    .execute(params![id, position, number, now, asks_match])
     .map(drop)
 }
 

@@ -8,7 +8,7 @@ use crate::file::refs;
 use crate::file::rows::unsigned;
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -69,6 +69,7 @@ CREATE TABLE deliveries (
     at INTEGER NOT NULL,            -- in flight: since when; waiting: not before when
     deaths INTEGER NOT NULL DEFAULT 0,
     alone INTEGER NOT NULL DEFAULT 0,
+    asks_match INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (route, position, redrive)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
@@ -131,6 +132,9 @@ CREATE TABLE IF NOT EXISTS refused (
 pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     if !sql.table_exists(None, "refs")? {
         refs::make(sql)?;
+    }
+    if !sql.column_exists(None, "deliveries", "asks_match")? {
+        sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asks_match INTEGER NOT NULL DEFAULT 0")?;
     }
     sql.execute_batch(SINCE_3)
 }

@@ -173,7 +173,7 @@ impl Feeder {
     /// What is due, and whether there may be more.
     fn due(&self, route: &RouteBuffer, now: i64, limit: usize) -> rusqlite::Result<(Vec<Ready>, bool)> {
         let sql = format!(
-            "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, {EVENT}
+            "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, d.asks_match, {EVENT}
              FROM deliveries d JOIN events e USING (position) JOIN bodies b USING (position)
              WHERE d.route = ?1 AND d.in_flight = 0 AND d.at <= ?2 ORDER BY d.at LIMIT ?3"
         );
@@ -183,7 +183,7 @@ impl Feeder {
         while let Some(row) = rows.next()? {
             count += 1;
             let position = unsigned(row.get(0)?);
-            match event(row, 5)? {
+            match event(row, 6)? {
                 Ok(event) => {
                     bytes += event.body().len();
                     due.push(Ready { position, event: Arc::new(event), retry: Some(retry(row)?) });
@@ -279,5 +279,11 @@ impl Feeder {
 
 /// The columns after the position in [`Feeder::due`].
 fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
-    Ok(Retry { redrive: row.get(1)?, attempt: row.get(2)?, first_at: row.get(3)?, deaths: row.get(4)? })
+    Ok(Retry {
+        redrive: row.get(1)?,
+        attempt: row.get(2)?,
+        first_at: row.get(3)?,
+        deaths: row.get(4)?,
+        asks_match: row.get(5)?,
+    })
 }

@@ -40,6 +40,7 @@ pub(crate) struct Retry {
     pub(crate) attempt: u32,
     pub(crate) first_at: i64,
     pub(crate) deaths: u32,
+    pub(crate) asks_match: bool,
 }
 
 #[derive(Debug)]

@@ -101,8 +101,12 @@ impl Beside {
         let (letter, past) = self.letter(id).await?;
         let route = to.unwrap_or(&letter.route);
         self.must_know(route, known).await?;
-        let fresh =
-            Past { redrive: letter.redrive + 1, attempts: 0, deaths: 0, first_attempt_at: None, ..past };
+        let fresh = Past {
+            redrive: letter.redrive + 1,
+            // A person who names another route means it, whatever that matches.
+            asks_match: letter.reason == DeadReason::Undecided && route == letter.route,
+            ..Past::none(past.position)
+        };
         self.0.requeue(&letter.event, &fresh, route, "redrive").await?;
         self.remove(id).await
     }

@@ -7,10 +7,11 @@ use event_model::{Event, Timestamp};
 
 use crate::message::{self, NotAnEvent, parsed, text};
 use crate::names::{
-    HEADER_ATTEMPTS, HEADER_DEATHS, HEADER_FIRST, HEADER_POSITION, HEADER_REDRIVE, HEADER_ROUTE,
+    HEADER_ASKS_MATCH, HEADER_ATTEMPTS, HEADER_DEATHS, HEADER_FIRST, HEADER_POSITION, HEADER_REDRIVE,
+    HEADER_ROUTE,
 };
 
-/// The history of a delivery in four numbers.
+/// The history of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Past {
     /// Where the event is, or was, in the stream of events.
@@ -23,12 +24,14 @@ pub(crate) struct Past {
     pub(crate) deaths: u32,
     /// When the first began.
     pub(crate) first_attempt_at: Option<Timestamp>,
+    /// Whether the route's match is asked again.
+    pub(crate) asks_match: bool,
 }
 
 impl Past {
     /// That of an event that nobody has attempted.
     pub(crate) fn none(position: u64) -> Self {
-        Self { position, redrive: 0, attempts: 0, deaths: 0, first_attempt_at: None }
+        Self { position, redrive: 0, attempts: 0, deaths: 0, first_attempt_at: None, asks_match: false }
     }
 
     /// That of a message in the stream of retries.
@@ -39,6 +42,7 @@ impl Past {
             attempts: parsed(headers, HEADER_ATTEMPTS)?,
             deaths: parsed(headers, HEADER_DEATHS)?,
             first_attempt_at: text(headers, HEADER_FIRST).and_then(|time| time.parse().ok()),
+            asks_match: headers.get(HEADER_ASKS_MATCH).is_some(),
         })
     }
 
@@ -50,6 +54,9 @@ impl Past {
         headers.insert(HEADER_REDRIVE, self.redrive.to_string());
         headers.insert(HEADER_ATTEMPTS, self.attempts.to_string());
         headers.insert(HEADER_DEATHS, self.deaths.to_string());
+        if self.asks_match {
+            headers.insert(HEADER_ASKS_MATCH, "1");
+        }
         if let Some(first) = self.first_attempt_at {
             headers.insert(HEADER_FIRST, first.to_string());
         }

@@ -130,6 +130,7 @@ impl Taking {
             attempt: past.attempts,
             first_attempt_at: first,
             deaths: past.deaths,
+            asks_match: past.asks_match,
             ticket,
         }
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use event_model::{Algorithm, Event, Origin, Proof, Stored};
 
 use super::samples::{
@@ -39,6 +41,38 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
     settle(again, Verdict::Done).await;
     nothing(&mut *s, "it was redriven to r alone").await;
     assert!(letters(&*queue).await.is_empty());
+}
+
+pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a", "b"]).await;
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    finish(&mut *s, 2).await;
+    for reason in [DeadReason::Undecided, DeadReason::Exhausted] {
+        let delivery = one(&mut *r).await;
+        assert!(!delivery.asks_match);
+        settle(delivery, Verdict::Dead(reason)).await;
+    }
+    let (store, ids) = (queue.stores().dead_letters(), letters(&*queue).await);
+    let ids: Vec<u64> = ids.iter().map(|letter| letter.id).collect();
+    for redriven in store.redrive(&ids, None).await {
+        redriven.expect("redrive");
+    }
+    for _ in 0..2 {
+        let delivery = one(&mut *r).await;
+        let was_undecided = reference(&delivery) == "a";
+        assert_eq!(delivery.asks_match, was_undecided);
+        let verdict = if was_undecided { Verdict::Again(Duration::ZERO) } else { Verdict::Done };
+        settle(delivery, verdict).await;
+    }
+    let again = one(&mut *r).await;
+    assert!(again.asks_match, "in every attempt");
+    settle(again, Verdict::Dead(DeadReason::Undecided)).await;
+    let letter = letters(&*queue).await.remove(0);
+    store.redrive(&[letter.id], Some("s")).await.remove(0).expect("redrive");
+    let named = one(&mut *s).await;
+    assert!(!named.asks_match, "who names another route means it");
+    settle(named, Verdict::Done).await;
 }
 
 pub(super) async fn now_and_beginning(harness: &dyn Harness) {

@@ -69,6 +69,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         consuming::waiting_retries_delay_nothing,
         consuming::a_cancelled_next_loses_nothing,
         keeping::a_dead_letter_is_kept_and_redriven_to_one_route,
+        keeping::what_was_undecided_asks_the_match_when_it_is_redriven,
         keeping::now_and_beginning,
         keeping::what_no_route_matches_is_kept,
         keeping::a_malformed_body_is_kept_once_and_released,

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use dispatch::{Registry, Shared};
-use event_model::{Clock, SystemClock, 
-    Account, Accounts as Listed, Algorithm, Environment, Event, Evidence, Headers, Inbound, KeyName, Proof,
-    Verified,
+use event_model::{
+    Account, Accounts as Listed, Algorithm, Clock, Environment, Event, Evidence, Headers, Inbound, KeyName,
+    Proof, SystemClock, Verified,
 };
 use fluent_api::{Accounts, Client, Credentials, Limits, MemoryLedger, Options};
 use queue::EventQueue;
@@ -103,7 +103,14 @@ pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
     // As much as it takes: Fluent's own limits are not what is measured.
     let per_second = NonZeroU32::new(1_000_000).unwrap_or(NonZeroU32::MIN);
     let limits = Limits { at_once: 64, per_second, ..Limits::default() };
-    let client = Client::new(Options { base: base.parse()?, account: "ACME".to_owned(), environment: "sandbox".to_owned(), credentials, limits, ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())) })?;
+    let client = Client::new(Options {
+        base: base.parse()?,
+        account: "ACME".to_owned(),
+        environment: "sandbox".to_owned(),
+        credentials,
+        limits,
+        ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())),
+    })?;
     Ok(Accounts::default().with("ACME", "sandbox", client))
 }
 
