@@ -12,7 +12,7 @@ use fluent_api::{
 use service::HasStores;
 use settings::{ApiAccount, Tree};
 
-use crate::login_ledger::QueueLedger;
+use crate::login_ledger::{QueueLedger, RestingLogins};
 
 /// How long a request waits for its place among those of its account.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -20,7 +20,16 @@ const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// The accounts whose API may be asked, with the logins of the settings, whose tries are
 /// counted in these stores. Reads secrets, and asks nobody yet.
 pub fn accounts(tree: &Tree, stores: impl HasStores + 'static) -> anyhow::Result<Accounts> {
-    accounts_by(tree, &(Arc::new(QueueLedger(stores)) as Arc<dyn LoginLedger>))
+    accounts_with(tree, stores, RestingLogins::default())
+}
+
+/// The same, which also says which logins rest.
+pub(crate) fn accounts_with(
+    tree: &Tree,
+    stores: impl HasStores + 'static,
+    resting: RestingLogins,
+) -> anyhow::Result<Accounts> {
+    accounts_by(tree, &(Arc::new(QueueLedger { stores, resting }) as Arc<dyn LoginLedger>))
 }
 
 /// The same for a process that has no queue: a restart forgets how often a login failed.

@@ -43,6 +43,5 @@ impl Board {
 }
 
 fn process() -> String {
-    let host = rustix::system::uname();
-    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+    format!("{}:{}", service::host_name(), std::process::id())
 }

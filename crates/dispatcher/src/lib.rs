@@ -52,6 +52,7 @@ use subscriptions::SubscriptionDispatcher;
 use telemetry::{Chain, metrics};
 
 pub use crate::apis::accounts as fluent_accounts;
+pub use crate::login_ledger::RestingLogins;
 pub use crate::selection::Selection;
 pub use crate::sharing::Sharing;
 pub use crate::stage::{main, registry};

@@ -1,17 +1,49 @@
 //! The tries of logins at Fluent, kept in the queue's stores: every process and every
 //! restart reads the same.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
 use fluent_api::{BoxError, LedgerFuture, LoginLedger};
 use queue::marks;
+use queue::processes::{ProcessReport, RestingLogin};
 use service::HasStores;
 use telemetry::metrics;
 
-/// A ledger in these stores.
-pub(crate) struct QueueLedger<S>(pub(crate) S);
+/// Logins that may not be tried now, as this process knows it. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub struct RestingLogins(Arc<Mutex<BTreeMap<(String, String), Timestamp>>>);
+
+impl RestingLogins {
+    fn set(&self, account: &str, environment: &str, until: Option<Timestamp>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let whose = (account.to_owned(), environment.to_owned());
+        match until {
+            Some(until) => drop(known.insert(whose, until)),
+            None => drop(known.remove(&whose)),
+        }
+    }
+
+    /// Adds them to what the process says of itself.
+    pub fn add_to(&self, report: &mut ProcessReport) {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = known.iter().map(|((account, environment), rests_until)| RestingLogin {
+            account: account.clone(),
+            environment: environment.clone(),
+            rests_until: *rests_until,
+        });
+        report.logins = resting.collect();
+    }
+}
+
+/// A ledger in these stores, and what this process learns of it.
+pub(crate) struct QueueLedger<S> {
+    pub(crate) stores: S,
+    pub(crate) resting: RestingLogins,
+}
 
 impl<S> fmt::Debug for QueueLedger<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,14 +54,14 @@ impl<S> fmt::Debug for QueueLedger<S> {
 impl<S: HasStores> LoginLedger for QueueLedger<S> {
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
         Box::pin(async move {
-            let found = marks::login(self.0.stores().marks(), login).await.map_err(BoxError::from)?;
+            let found = marks::login(self.stores.stores().marks(), login).await.map_err(BoxError::from)?;
             Ok(found.map(|(record, version)| (record.to_vec(), version)))
         })
     }
 
     fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
         Box::pin(async move {
-            let replaced = marks::replace_login(self.0.stores().marks(), login, record.into(), version);
+            let replaced = marks::replace_login(self.stores.stores().marks(), login, record.into(), version);
             replaced.await.map_err(BoxError::from)
         })
     }
@@ -44,6 +76,7 @@ impl<S: HasStores> LoginLedger for QueueLedger<S> {
 
     fn on_rest(&self, account: &str, environment: &str, rest: Option<Duration>) {
         let until = rest.and_then(|rest| SystemClock.now().saturating_add(rest).ok());
+        self.resting.set(account, environment, until);
         let until = until.map_or(0, Timestamp::as_second);
         metrics::LOGIN_RESTS_UNTIL.set(until as f64, labels(account, environment));
     }

@@ -11,6 +11,7 @@ use settings::Tree;
 use subscriptions::{Subscriptions, Switchboard};
 
 use crate::apis;
+use crate::login_ledger::RestingLogins;
 
 /// What a process that delivers shares with its dispatchers, and says over gRPC.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Sharing {
     pub shared: Shared,
     /// The accounts of Fluent that may be asked: one login and one bound each, for everybody here.
     pub apis: Accounts,
+    /// Logins at Fluent that may not be tried now.
+    pub resting: RestingLogins,
     /// Where to listen, if the settings say so.
     pub door: Option<Door>,
     switchboard: Switchboard,
@@ -39,22 +42,23 @@ impl Sharing {
     /// The same without listening and without a queue: to see whether dispatchers would
     /// open, and for processes that have none.
     pub fn by(tree: &Tree) -> anyhow::Result<Self> {
-        Self::with(tree, apis::accounts_without_queue(tree)?)
+        Self::with(tree, apis::accounts_without_queue(tree)?, RestingLogins::default())
     }
 
     /// The same without listening, with what these stores know of logins.
     pub fn with_stores(tree: &Tree, stores: impl HasStores + 'static) -> anyhow::Result<Self> {
-        Self::with(tree, apis::accounts(tree, stores)?)
+        let resting = RestingLogins::default();
+        Self::with(tree, apis::accounts_with(tree, stores, resting.clone())?, resting)
     }
 
-    fn with(tree: &Tree, apis: Accounts) -> anyhow::Result<Self> {
+    fn with(tree: &Tree, apis: Accounts, resting: RestingLogins) -> anyhow::Result<Self> {
         let switchboard = Switchboard::default();
         let shared = Shared::default().with(apis.clone());
         let shared = match tree.operator()? {
             Some(_) => shared.with(switchboard.clone()),
             None => shared,
         };
-        Ok(Self { shared, apis, door: None, switchboard })
+        Ok(Self { shared, apis, resting, door: None, switchboard })
     }
 
     /// The services of a process that runs routes.

@@ -9,7 +9,7 @@ use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::Door;
 use queue::{EventQueue, UNROUTED};
-use service::{Observed, Shutdown, StageArgs, StopTimes, Work};
+use service::{AddToReport, Observed, Presence, Shutdown, StageArgs, StopTimes, Work};
 use settings::{OperatorSettings, QueueSettings, Routes, Tree};
 
 use crate::{Selection, Sharing, located, open, open_dispatchers};
@@ -111,8 +111,9 @@ impl Plan {
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = adapters::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
-        let result = self.serve(registry, &opened.queue, clock, &shutdown).await;
-        service::wind_down(&*opened.queue, &shutdown).await;
+        let mut presence = None;
+        let result = self.serve(registry, &opened.queue, clock, &mut presence, &shutdown).await;
+        service::wind_down(&*opened.queue, presence.as_ref(), &shutdown).await;
         result
     }
 
@@ -121,10 +122,15 @@ impl Plan {
         registry: &Registry,
         queue: &Arc<dyn EventQueue>,
         clock: Arc<dyn Clock>,
+        presence: &mut Option<Presence>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
         let mut sharing = Sharing::open(&self.tree, shutdown, queue).await?;
+        let resting = sharing.resting.clone();
+        let add: AddToReport = Arc::new(move |report| resting.add_to(report));
+        let report = self.observed.report("dispatcher", Arc::clone(queue), &readiness, Some(add), shutdown);
+        *presence = Some(report);
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, queue, clock);
         // A signal must not have to wait for a queue that is away.

@@ -120,4 +120,74 @@ impl Accounts {
         let is_listed = |name: &String| self.0.contains_key(name);
         claimed.iter().all(is_listed).then(|| claimed.into_iter().next())?
     }
+
+    /// Which account a body names, and how that compares with the list. For genuine bodies:
+    /// what else names an account may be anybody's.
+    pub fn claim(&self, body: &[u8]) -> AccountClaim {
+        let mut claimed = Read::body(body).accounts.into_iter();
+        let (first, more) = (claimed.next(), claimed.next());
+        match (first, more) {
+            (Some(name), None) if self.0.contains_key(&name) => AccountClaim::Listed(name),
+            (Some(name), None) => match self.alike(&name) {
+                Some(listed) => AccountClaim::Alike { name, listed },
+                None => AccountClaim::Unlisted(Some(name)),
+            },
+            (first, _) => AccountClaim::Unlisted(first),
+        }
+    }
+
+    /// The names of all accounts, each once.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The listed account whose name differs by case or spaces alone.
+    fn alike(&self, name: &str) -> Option<String> {
+        let folded = folded(name);
+        self.names().filter(|listed| self::folded(listed) == folded).min().map(str::to_owned)
+    }
+}
+
+fn folded(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_whitespace()).flat_map(char::to_lowercase).collect()
+}
+
+/// Whose a genuine body says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountClaim {
+    /// An account of the list.
+    Listed(String),
+    /// Not of the list, and like one of it but for case and spaces.
+    Alike {
+        /// As the body has it.
+        name: String,
+        /// As the list has it.
+        listed: String,
+    },
+    /// Somebody else, or nobody, or several.
+    Unlisted(Option<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_listed_alike_or_a_strangers() {
+        let key = KeyName::new("sydney", Environment::Sandbox);
+        let account = |name: &str| Account { name: name.to_owned(), key: key.clone(), retailers: None };
+        let accounts = Accounts::new([account("ACME"), account("Big Shop")]);
+        let claim = |body: &str| accounts.claim(body.as_bytes());
+        let alike = |name: &str, listed: &str| AccountClaim::Alike {
+            name: name.to_owned(),
+            listed: listed.to_owned(),
+        };
+        assert_eq!(claim(r#"{"accountId":"ACME"}"#), AccountClaim::Listed("ACME".to_owned()));
+        assert_eq!(claim(r#"{"accountId":"acme "}"#), alike("acme ", "ACME"));
+        assert_eq!(claim(r#"{"accountId":"bigshop"}"#), alike("bigshop", "Big Shop"));
+        assert_eq!(claim(r#"{"accountId":"ACMEE"}"#), AccountClaim::Unlisted(Some("ACMEE".to_owned())));
+        assert_eq!(claim("{}"), AccountClaim::Unlisted(None));
+        let two = r#"{"accountId":"ACME","accountId":"ACME"}"#;
+        assert!(!matches!(claim(two), AccountClaim::Alike { .. }));
+    }
 }

@@ -27,7 +27,7 @@ mod subject;
 mod clock;
 mod trace;
 
-pub use crate::account::{Account, Accounts, Environment, KeyName, UnknownEnvironment};
+pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, UnknownEnvironment};
 pub use crate::clock::{Clock, FixedClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{Damaged, Event, Refusal, Stored};

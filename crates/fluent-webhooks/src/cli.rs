@@ -68,10 +68,21 @@ enum Command {
         #[command(flatten)]
         args: commands::verify::Args,
     },
-    /// Say at a glance whether it is well
+    /// Say at a glance whether it is well: exit code 0 if it is, 3 if somebody is needed
+    /// now, 1 if it could not be asked
     Status {
         #[command(flatten)]
         common: Common,
+        /// Exit with 3 also for what can wait until there is time
+        #[arg(long)]
+        strict: bool,
+    },
+    /// The processes of the product, as they describe themselves
+    Processes {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: commands::processes::Command,
     },
     /// Attempts that have ended, the newest first
     Deliveries {
@@ -201,7 +212,12 @@ impl Cli {
             Command::Events { common, command } => {
                 service::run(|shutdown| commands::events::run(common, command, shutdown))
             }
-            Command::Status { common } => asked(|shutdown| commands::status::run(common, shutdown)),
+            Command::Status { common, strict } => {
+                asked(|shutdown| commands::status::run(common, strict, shutdown))
+            }
+            Command::Processes { common, command } => {
+                service::run(|_| commands::processes::run(common, command))
+            }
             Command::Deliveries { common, args } => {
                 asked(|shutdown| commands::deliveries::list(common, args, shutdown))
             }

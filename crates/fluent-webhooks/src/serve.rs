@@ -10,7 +10,7 @@ use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::{Held, Operator};
 use queue::EventQueue;
-use service::{Observed, Shutdown, StopTimes, Work};
+use service::{AddToReport, Observed, Presence, Shutdown, StopTimes, Work};
 use settings::{Gateway, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
 
@@ -55,8 +55,9 @@ impl Plan {
         let opened =
             adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
         self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        let result = self.stages(registry, &opened.queue, clock, &shutdown).await;
-        service::wind_down(&*opened.queue, &shutdown).await;
+        let mut presence = None;
+        let result = self.stages(registry, &opened.queue, clock, &mut presence, &shutdown).await;
+        service::wind_down(&*opened.queue, presence.as_ref(), &shutdown).await;
         result
     }
 
@@ -65,6 +66,7 @@ impl Plan {
         registry: &Registry,
         queue: &Arc<dyn EventQueue>,
         clock: Arc<dyn Clock>,
+        presence: &mut Option<Presence>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         if self.routes.0.is_empty() {
@@ -78,7 +80,13 @@ impl Plan {
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins when accepting is sure to, and not after it.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
-        gateway::start(&self.gateway, queue, shutdown).await?;
+        let refused = gateway::start(&self.gateway, queue, shutdown).await?;
+        let resting = sharing.resting.clone();
+        let add: AddToReport = Arc::new(move |report| {
+            refused(report);
+            resting.add_to(report);
+        });
+        *presence = Some(self.observed.report("serve", Arc::clone(queue), &readiness, Some(add), shutdown));
         if let Some(door) = sharing.door.take() {
             let operator = self.operator_of(queue, shutdown)?;
             let routes = sharing.routes(shutdown).add_service(operator.service());

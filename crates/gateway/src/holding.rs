@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Accounts, Inbound};
+use event_model::{AccountClaim, Accounts, Inbound};
 use queue::{EventQueue, RefusedWebhook};
 use service::Shutdown;
 use telemetry::Chain;
@@ -25,7 +25,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The way into the hold.
 #[derive(Clone, Debug)]
-pub struct Holding(Option<mpsc::Sender<(Inbound, &'static str)>>);
+pub struct Holding(Option<mpsc::Sender<Waiting>>);
+
+/// What waits to be held.
+#[derive(Debug)]
+struct Waiting {
+    inbound: Inbound,
+    reason: &'static str,
+    /// Its signature is Fluent's: then a name that is like a listed one counts, too.
+    is_genuine: bool,
+}
 
 impl Holding {
     /// Holds nothing.
@@ -42,29 +51,33 @@ impl Holding {
     }
 
     /// Holds it, if there is room.
-    pub(crate) fn hold(&self, refused: Inbound, reason: &'static str) {
+    pub(crate) fn hold(&self, refused: Inbound, reason: &'static str, is_genuine: bool) {
         if let Some(sender) = self.0.as_ref().filter(|_| refused.body.len() <= LARGEST) {
-            let _ = sender.try_send((refused, reason));
+            let _ = sender.try_send(Waiting { inbound: refused, reason, is_genuine });
         }
     }
 }
 
-async fn run(
-    mut inbox: mpsc::Receiver<(Inbound, &'static str)>,
-    queue: Arc<dyn EventQueue>,
-    accounts: Arc<Accounts>,
-) {
+async fn run(mut inbox: mpsc::Receiver<Waiting>, queue: Arc<dyn EventQueue>, accounts: Arc<Accounts>) {
     let mut some = Vec::with_capacity(WAITING);
     while inbox.recv_many(&mut some, WAITING).await > 0 {
-        let holding = some.drain(..).map(|(inbound, reason)| hold(&*queue, &accounts, inbound, reason));
+        let holding = some.drain(..).map(|waiting| hold(&*queue, &accounts, waiting));
         futures::future::join_all(holding).await;
         sleep(PAUSE).await;
     }
 }
 
-async fn hold(queue: &dyn EventQueue, accounts: &Accounts, inbound: Inbound, reason: &'static str) {
+async fn hold(queue: &dyn EventQueue, accounts: &Accounts, waiting: Waiting) {
+    let Waiting { inbound, reason, is_genuine } = waiting;
     // A stranger's body is kept nowhere.
-    let Some(account) = accounts.claimed_by(&inbound.body) else { return };
+    let account = match is_genuine {
+        false => accounts.claimed_by(&inbound.body),
+        true => match accounts.claim(&inbound.body) {
+            AccountClaim::Listed(name) | AccountClaim::Alike { listed: name, .. } => Some(name),
+            AccountClaim::Unlisted(_) => accounts.claimed_by(&inbound.body),
+        },
+    };
+    let Some(account) = account else { return };
     let webhook = RefusedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
     if let Err(error) = queue.stores().refused().hold(webhook).await {
         tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");

@@ -18,6 +18,7 @@ mod bounds;
 mod connection;
 mod holding;
 mod listen;
+mod refused_accounts;
 mod stage;
 mod watch;
 
@@ -32,6 +33,7 @@ use verifier::Verifier;
 pub use crate::bounds::Bounds;
 pub use crate::holding::Holding;
 pub use crate::listen::serve;
+pub use crate::refused_accounts::RefusedAccounts;
 pub use crate::stage::{main, ports, start};
 
 /// What receiving a webhook needs.
@@ -53,6 +55,8 @@ pub struct Ports {
     pub malformed: OnMalformed,
     /// What to do with what is refused.
     pub holding: Holding,
+    /// Whose genuine webhooks were refused.
+    pub refused: RefusedAccounts,
 }
 
 /// The gateway's HTTP interface: one endpoint, and 404 for everything else.

@@ -96,9 +96,15 @@ impl Receiving {
     ) -> Result<Response<Body>, Refused> {
         match refusal {
             Refusal::Malformed(malformed) => self.keep(malformed, verified, trace).await,
-            // A stranger's body is kept nowhere.
-            Refusal::UnknownAccount => Err(refusal.into()),
-            _ => Err(self.held(verified.into_parts().0, refusal.into())),
+            _ => {
+                let refused = Refused::from(refusal);
+                let (inbound, evidence) = verified.into_parts();
+                let environment = evidence.key.environment();
+                self.ports.refused.note(&inbound.body, environment, refused.reason(), inbound.received_at);
+                // What is a stranger's is kept nowhere: that is decided there.
+                self.ports.holding.hold(inbound, refused.reason(), true);
+                Err(refused)
+            }
         }
     }
 
@@ -124,7 +130,7 @@ impl Receiving {
 
     /// Refused, perhaps wrongly: a person can look at it.
     fn held(&self, inbound: Inbound, refused: Refused) -> Refused {
-        self.ports.holding.hold(inbound, refused.reason());
+        self.ports.holding.hold(inbound, refused.reason(), false);
         refused
     }
 

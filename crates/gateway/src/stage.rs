@@ -8,13 +8,13 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
-use service::{Certificate, Observed, Shutdown, StageArgs, StopTimes, Work};
+use service::{AddToReport, Certificate, Observed, Presence, Shutdown, StageArgs, StopTimes, Work};
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::{Bounds, Holding, Ports, router, serve, watch};
+use crate::{Bounds, Holding, Ports, RefusedAccounts, router, serve, watch};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
 #[derive(Debug, Parser)]
@@ -61,24 +61,32 @@ impl Plan {
     async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
-        let result = self.serve(&opened.queue, &shutdown).await;
-        service::wind_down(&*opened.queue, &shutdown).await;
+        let mut presence = None;
+        let result = self.serve(&opened.queue, &mut presence, &shutdown).await;
+        service::wind_down(&*opened.queue, presence.as_ref(), &shutdown).await;
         result
     }
 
-    async fn serve(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<()> {
+    async fn serve(
+        &self,
+        queue: &Arc<dyn EventQueue>,
+        presence: &mut Option<Presence>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
-        start(&self.gateway, queue, shutdown).await?;
+        let refused = start(&self.gateway, queue, shutdown).await?;
+        let report = self.observed.report("gateway", Arc::clone(queue), &readiness, Some(refused), shutdown);
+        *presence = Some(report);
         service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
     }
 }
 
-/// Listens for webhooks, and says where.
+/// Listens for webhooks; says what is to be added to this process's reports.
 pub async fn start(
     settings: &Gateway,
     queue: &Arc<dyn EventQueue>,
     shutdown: &Shutdown,
-) -> anyhow::Result<SocketAddr> {
+) -> anyhow::Result<AddToReport> {
     watch::begin_counters();
     for (name, key) in settings.keys.keys() {
         metrics::KEY_BITS.set(key.bits() as f64, [name.to_string().into()]);
@@ -93,11 +101,12 @@ pub async fn start(
     queue.tell_of_forwarded(Arc::new(watch::forwarded));
     let mut ports = ports(settings, Arc::clone(queue));
     ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
+    let refused = ports.refused.clone();
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, shutdown.clone()));
     tracing::info!(%address, path = settings.path, tls = settings.tls.is_some(), "listening for webhooks");
-    Ok(address)
+    Ok(Arc::new(move |report| refused.add_to(report)))
 }
 
 /// The socket that was passed to this process, or one of its own.
@@ -128,5 +137,6 @@ pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
         path: settings.path.as_str().into(),
         malformed: settings.malformed,
         holding: Holding::nothing(),
+        refused: RefusedAccounts::new(settings.accounts.clone()),
     }
 }

@@ -21,6 +21,16 @@ pub(crate) enum Selection {
     All(Box<DeadQuery>),
 }
 
+impl Selection {
+    /// The route that it names, or nothing.
+    pub(crate) fn route(&self) -> &str {
+        match self {
+            Self::Ids(_) => "",
+            Self::All(query) => query.route.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
 /// What is done to each.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {

@@ -20,7 +20,9 @@ mod quarantined;
 mod refused;
 mod replay;
 mod routes;
+mod silence;
 mod status;
+mod status_lines;
 
 mod audit;
 mod failure;

@@ -122,7 +122,9 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::ListDeliveriesRequest>,
     ) -> Answer<v1::ListDeliveriesResponse> {
-        answer(self.deliveries(request.into_inner()).await)
+        let request = request.into_inner();
+        self.ensure_route(request.filter.as_ref().map_or("", |filter| &filter.route)).await?;
+        answer(self.deliveries(request).await)
     }
 
     type WatchDeliveriesStream =
@@ -132,7 +134,9 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::WatchDeliveriesRequest>,
     ) -> Answer<Self::WatchDeliveriesStream> {
-        let query = deliveries::query(request.into_inner().filter.unwrap_or_default())?;
+        let filter = request.into_inner().filter.unwrap_or_default();
+        self.ensure_route(&filter.route).await?;
+        let query = deliveries::query(filter)?;
         let (to, told) = mpsc::channel(1);
         let (operator, draining) = (self.clone(), self.0.shutdown.draining());
         self.0.shutdown.spawn(async move {
@@ -155,7 +159,9 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Answer<v1::ListDeadLettersResponse> {
-        answer(self.letters(request.into_inner()).await)
+        let request = request.into_inner();
+        self.ensure_route(request.filter.as_ref().map_or("", |filter| &filter.route)).await?;
+        answer(self.letters(request).await)
     }
 
     async fn get_dead_letter(
@@ -172,7 +178,9 @@ impl v1::operator_server::Operator for Operator {
         &self,
         request: Request<v1::CountDeadLettersRequest>,
     ) -> Answer<v1::CountDeadLettersResponse> {
-        let query = letters::query(request.into_inner().filter.unwrap_or_default())?;
+        let filter = request.into_inner().filter.unwrap_or_default();
+        self.ensure_route(&filter.route).await?;
+        let query = letters::query(filter)?;
         let counted = self.count_letters(&query).await;
         let (count, up_to) = counted.map_err(|error| crate::failure::queue(&error))?;
         Ok(Response::new(v1::CountDeadLettersResponse { count, up_to }))
@@ -186,6 +194,8 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<Self::RedriveDeadLettersStream> {
         let v1::RedriveDeadLettersRequest { selection, to } = request.get_ref().clone();
         let selection = letters::selection(selection)?;
+        self.ensure_route(selection.route()).await?;
+        self.ensure_route(&to).await?;
         let what = json!({ "selection": described(&selection), "to": to });
         let begun = self.begin(&request, "RedriveDeadLetters", what).await?;
         let change = Change::Redrive { to: deliveries::set(to) };
@@ -200,6 +210,7 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::DiscardDeadLettersRequest>,
     ) -> Answer<Self::DiscardDeadLettersStream> {
         let selection = letters::selection(request.get_ref().selection.clone())?;
+        self.ensure_route(selection.route()).await?;
         let what = json!({ "selection": described(&selection) });
         let begun = self.begin(&request, "DiscardDeadLetters", what).await?;
         let wrap = |tally| v1::DiscardDeadLettersResponse { tally: Some(tally) };

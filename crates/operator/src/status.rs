@@ -1,79 +1,182 @@
 //! Is it well?
 
-use queue::UNROUTED;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use event_model::Timestamp;
+use futures::future::join_all;
+use queue::processes::{ProcessSeen, processes};
+use queue::{
+    AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth, UNROUTED,
+    marks,
+};
+use settings::{QueueSettings, Tree};
+use telemetry::alerts::Urgency;
 use tonic::Status;
 use wire::v1;
 
-use crate::{Operator, failure, pages};
+use crate::status_lines::{Known, StatusLine, lines};
+use crate::{Operator, failure, pages, silence};
 
-/// From so many events on that nobody has looked at, a route is behind.
-const FAR_BEHIND: u64 = 10_000;
+/// Attempts of so long say whether a route fails.
+const LATELY: Duration = Duration::from_mins(15);
+
+/// So many of them are looked at, and so many failed ones in a row are a failing route.
+const LOOKED_AT: usize = 20;
+const FAILS_AFTER: usize = 3;
 
 impl Operator {
     pub(crate) async fn status(&self) -> Result<v1::GetStatusResponse, Status> {
-        let failed = |error: queue::QueueError| failure::queue(&error);
-        let (stores, routes) = (self.stores(), self.routes().await?);
+        let tree = self.settings()?;
+        let (known, held) = self.known(&tree).await?;
+        let (now, later): (Vec<_>, Vec<_>) =
+            lines(&known).into_iter().partition(|line| line.alert.urgency == Urgency::Now);
+        let problems = now.iter().chain(&later).map(|line| line.text.clone());
+        Ok(v1::GetStatusResponse {
+            well: now.is_empty(),
+            problems: problems.collect(),
+            now: now.iter().map(described).collect(),
+            later: later.iter().map(described).collect(),
+            processes: known.processes.iter().map(|seen| process(seen, known.now)).collect(),
+            servers: known.health.iter().flat_map(|health| &health.servers).map(server).collect(),
+            routes: self.describe(&known.routes, &known.listed.clone().unwrap_or_default()),
+            dead_letters: known.dead_letters,
+            unrouted: known.unrouted,
+            quarantined: known.quarantined,
+            refused: known.refused,
+            refused_bytes: held,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    /// Everything that the lines are made of, and the bytes of what was refused.
+    async fn known(&self, tree: &Tree) -> Result<(Known, u64), Status> {
+        let failed = |error: QueueError| failure::queue(&error);
+        let (stores, now) = (self.stores(), self.0.clock.now());
+        let routes = stores.routes().await.map_err(failed)?;
         let letters = stores.dead_letters().count().await.map_err(failed)?;
         let (unrouted, dead): (Vec<_>, Vec<_>) =
             letters.into_iter().partition(|(route, _)| route == UNROUTED);
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
         let quarantined = stores.quarantine().list(0, pages::MAX_PAGE).await.map_err(failed)?.len() as u64;
-        // A cluster of before has no place for them: that is said, and hides nothing else.
-        let refused = stores.refused().count().await;
-        let mut status = v1::GetStatusResponse {
+        // A cluster of before has no place for some of them: that hides nothing else.
+        let refused = stores.refused().count().await.unwrap_or_default();
+        let known = Known {
+            now,
+            listed: listed(tree)?,
+            failing: failing(stores, &routes, now).await.map_err(failed)?,
+            processes: processes(stores.marks()).await.unwrap_or_default(),
+            spools: marks::spools(stores.marks()).await.unwrap_or_default(),
+            health: health(stores, &routes, tree).await,
+            silent: silence::silent(stores.marks(), now).await,
             dead_letters: sum(dead),
             unrouted: sum(unrouted),
             quarantined,
-            refused: refused.as_ref().map_or(0, |count| count.webhooks),
-            refused_bytes: refused.as_ref().map_or(0, |count| count.bytes),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            refused: refused.webhooks,
             routes,
-            ..v1::GetStatusResponse::default()
         };
-        status.problems = problems(&status, &self.listed()?.into_iter().collect::<Vec<_>>());
-        if let Err(error) = refused {
-            status
-                .problems
-                .push(format!("refused webhooks are not held: {}", failure::queue(&error).message()));
-        }
-        status.well = status.problems.is_empty();
-        Ok(status)
+        Ok((known, refused.bytes))
     }
 }
 
-fn problems(status: &v1::GetStatusResponse, listed: &[String]) -> Vec<String> {
-    let mut problems = Vec::new();
-    let routes = || status.routes.iter().filter(|route| route.name != UNROUTED);
-    for route in routes().filter(|route| route.listed && route.working.is_empty() && !route.paused) {
-        problems.push(format!("route {}: nobody runs it", route.name));
-    }
-    for name in listed.iter().filter(|name| !status.routes.iter().any(|route| route.name == **name)) {
-        problems.push(format!("route {name}: it is in the settings, and has never run"));
-    }
-    for route in routes().filter(|route| route.working.iter().any(|working| working.breaker != "closed")) {
-        problems.push(format!("route {} {}", route.name, route.summary));
-    }
-    for route in routes().filter(|route| route.paused) {
-        problems.push(format!("route {}: paused, with {} event(s) not looked at", route.name, route.behind));
-    }
-    for route in routes().filter(|route| !route.paused && route.listed && route.behind >= FAR_BEHIND) {
-        problems.push(format!("route {}: {} events behind", route.name, route.behind));
-    }
-    for route in routes().filter(|route| !route.listed) {
-        problems.push(format!(
-            "route {}: no longer in the settings, and its position keeps events from being removed: `routes forget` gives it up",
-            route.name
-        ));
-    }
-    for (count, what, command) in [
-        (status.dead_letters, "dead letter(s)", "dead-letters"),
-        (status.quarantined, "genuine webhook(s) that are not events", "quarantine"),
-        (status.refused, "refused webhook(s) of listed accounts", "refused"),
-        (status.unrouted, "event(s) that no route matched", "unrouted"),
-    ] {
-        if count > 0 {
-            problems.push(format!("{count} {what}: `fluent-webhooks {command} list`"));
+/// The routes of the settings; nothing where they have none: then those of others count.
+fn listed(tree: &Tree) -> Result<Option<HashSet<String>>, Status> {
+    let routes = tree.routes(None).map_err(|error| failure::settings(&error.into()))?;
+    let names: HashSet<_> = routes.0.into_iter().map(|route| route.name).collect();
+    Ok(Some(names).filter(|names| !names.is_empty()))
+}
+
+/// Routes of which no attempt went well lately, and how many did not: of those that have
+/// something to show for it.
+async fn failing(
+    stores: &dyn Stores,
+    routes: &[RouteState],
+    now: Timestamp,
+) -> Result<BTreeMap<String, usize>, QueueError> {
+    let suspects = routes.iter().filter(|route| {
+        route.name != UNROUTED
+            && !route.paused
+            && (route.waiting > 0 || route.in_flight > 0 || route.dead > 0)
+    });
+    let counted = join_all(suspects.map(async |route| {
+        let since = now.checked_sub(LATELY).ok();
+        let query = AttemptQuery {
+            route: Some(route.name.clone()),
+            since,
+            limit: LOOKED_AT,
+            ..AttemptQuery::default()
+        };
+        let attempts = stores.history().attempts(query).await?.attempts;
+        let outcomes = || attempts.iter().map(|attempt| attempt.step.record.outcome);
+        let failed = outcomes().filter(|outcome| is_failure(*outcome)).count();
+        let went_well = outcomes().any(|outcome| outcome == Outcome::Done);
+        let fails = failed >= FAILS_AFTER && !went_well;
+        Ok(fails.then(|| (route.name.clone(), failed)))
+    }));
+    counted.await.into_iter().filter_map(Result::transpose).collect()
+}
+
+fn is_failure(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::Done | Outcome::Unrouted | Outcome::Died | Outcome::Returned)
+}
+
+/// How servers and room do, with the limits that only the settings know.
+pub(crate) async fn health(
+    stores: &dyn Stores,
+    routes: &[RouteState],
+    tree: &Tree,
+) -> Result<StoresHealth, QueueError> {
+    let mut health = stores.health().await?;
+    let limit = match tree.queue() {
+        Ok(QueueSettings::Embedded(settings)) => Some(settings.retention.bytes.0),
+        _ => None,
+    };
+    // What the slowest route has still to settle.
+    let unsettled = routes.iter().map(|route| share(route.behind + route.in_flight, route.kept));
+    let unsettled = unsettled.fold(0.0, f64::max);
+    for usage in &mut health.usage {
+        usage.limit = usage.limit.or(limit);
+        if usage.has_settled {
+            usage.used = (usage.used as f64 * unsettled) as u64;
         }
     }
-    problems
+    Ok(health)
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    (part as f64 / whole.max(1) as f64).min(1.0)
+}
+
+fn described(line: &StatusLine) -> v1::StatusLine {
+    let (alert, runbook) = (line.alert.name.to_owned(), line.alert.runbook());
+    v1::StatusLine { alert, text: line.text.clone(), runbook }
+}
+
+pub(crate) fn process(seen: &ProcessSeen, now: Timestamp) -> v1::Process {
+    let report = &seen.report;
+    let state = match () {
+        () if report.is_closed => "closed",
+        () if seen.is_gone(now) => "gone",
+        () if report.is_ready => "running",
+        () => "not-ready",
+    };
+    v1::Process {
+        id: seen.id.clone(),
+        kind: report.kind.clone(),
+        host: report.host.clone(),
+        pid: report.pid,
+        version: report.version.clone(),
+        started_at: Some(grpc::timestamp(report.started_at)),
+        seen_at: Some(grpc::timestamp(seen.seen_at)),
+        state: state.to_owned(),
+    }
+}
+
+fn server(server: &ServerHealth) -> v1::Server {
+    let state = match server.state {
+        ServerState::Well => "well",
+        ServerState::Behind(_) => "behind",
+        ServerState::Gone => "gone",
+    };
+    v1::Server { name: server.name.clone(), state: state.to_owned() }
 }

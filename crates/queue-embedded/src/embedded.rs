@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
     Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Quarantine, QueueError,
-    Receipt, RefusedHold, Replayed, Route, RouteState, Stores,
+    Receipt, RefusedHold, Replayed, Route, RouteState, Stores, StoresHealth,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -237,6 +237,10 @@ impl Stores for Embedded {
 
     fn marks(&self) -> &dyn Marks {
         &self.beside
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
+        self.beside.health()
     }
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {

@@ -58,6 +58,7 @@ impl JetStream {
             instance: fastrand::u64(..),
             joined: Mutex::default(),
             index: options.index.clone(),
+            servers: options.servers.clone(),
             link,
         });
         let watching = Arc::clone(&shared.standing);

@@ -33,6 +33,8 @@ impl fmt::Display for Origin {
 /// What every consumer, delivery and store of one queue has in common.
 pub(crate) struct Shared {
     pub(crate) link: Link,
+    /// The addresses of the settings.
+    pub(crate) servers: Vec<String>,
     pub(crate) publisher: Publisher,
     pub(crate) attempts: Attempts,
     pub(crate) standing: Arc<Standing>,

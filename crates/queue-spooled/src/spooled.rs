@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Either, select};
 use queue::{
     Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Published,
     Quarantine, Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, SpoolStanding,
-    Standing, Stores,
+    Standing, Stores, StoresHealth,
 };
 use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
@@ -260,6 +260,10 @@ impl Stores for Spooled {
 
     fn marks(&self) -> &dyn Marks {
         self.queue.stores().marks()
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
+        self.queue.stores().health()
     }
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {

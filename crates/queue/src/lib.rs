@@ -15,9 +15,11 @@
 mod attempts;
 mod delivery;
 mod error;
+mod health;
 mod index;
 mod letters;
 pub mod marks;
+pub mod processes;
 mod refused;
 mod route;
 mod standing;
@@ -41,9 +43,10 @@ pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
 };
 pub use crate::error::{BoxError, QueueError};
+pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
 pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
-pub use crate::marks::{MARKED_FOR, Marks, SpoolMark, Twin};
+pub use crate::marks::{MARKED_FOR, MarkEntry, Marks, SpoolMark, Twin};
 pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::standing::{SpoolStanding, Standing};

@@ -36,13 +36,24 @@ pub trait Marks: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<bool, QueueError>>;
 
     /// Every mark whose name begins with `<word>.`, in order of their names.
-    fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>>;
+    fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>>;
 
     /// Forgets one. One that is not there is forgotten already.
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 }
 
 const _: fn(&dyn Marks) = |_| {};
+
+/// A mark as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MarkEntry {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub value: Bytes,
+    /// When it was set, by the store's clock.
+    pub set_at: Timestamp,
+}
 
 /// What a spool says of itself, every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +83,8 @@ pub async fn set_spool(marks: &dyn Marks, id: &str, mark: &SpoolMark) -> Result<
 
 /// Every spool that has said something, by its id.
 pub async fn spools(marks: &dyn Marks) -> Result<Vec<(String, SpoolMark)>, QueueError> {
-    let all = marks.list(SPOOL).await?;
-    let read = |(name, value): (String, Bytes)| {
+    let all = marks.entries(SPOOL).await?;
+    let read = |MarkEntry { name, value, .. }: MarkEntry| {
         let mark = serde_json::from_slice(&value)
             .map_err(|error| QueueError::unavailable("reading how a spool stands", error))?;
         let id = name.strip_prefix("spool.").unwrap_or(&name);

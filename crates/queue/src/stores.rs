@@ -9,7 +9,8 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 
 use crate::{
-    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, QueueError, RefusedHold, Working,
+    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, QueueError, RefusedHold,
+    StoresHealth, Working,
 };
 
 /// The stores of one queue. An adapter also opens them alone, beside a running
@@ -33,6 +34,9 @@ pub trait Stores: fmt::Debug + Send + Sync {
     /// Publishes an event as [`EventQueue::publish`](crate::EventQueue::publish) does, for
     /// who holds the stores alone. Says whether it was there before.
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>>;
+
+    /// How servers and room behind these stores do, as far as it can be seen from here.
+    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>>;
 
     /// Every route that has a position here, also those no longer in settings.
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>>;

@@ -1,3 +1,6 @@
+//! What a program's end says to who started it.
+
+use std::fmt;
 use std::process::ExitCode;
 
 use settings::SettingsError;
@@ -5,13 +8,30 @@ use telemetry::Chain;
 
 /// Something failed.
 pub const FAILED: u8 = 1;
+/// It is not well: somebody is needed now.
+pub const NEEDED: u8 = 3;
 /// The settings are wrong: `EX_CONFIG` of sysexits.h.
 pub const SETTINGS: u8 = 78;
+
+/// The end of a command that has said all there is to say: somebody is needed now.
+#[derive(Debug)]
+pub struct SomebodyIsNeeded;
+
+impl fmt::Display for SomebodyIsNeeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("somebody is needed now")
+    }
+}
+
+impl std::error::Error for SomebodyIsNeeded {}
 
 /// The exit code for a result; says on standard error what went wrong.
 #[expect(clippy::print_stderr, reason = "the last words of a command")]
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
+    if error.is::<SomebodyIsNeeded>() {
+        return ExitCode::from(NEEDED);
+    }
     eprintln!("error: {}", Chain(&*error));
     match error.downcast_ref::<SettingsError>() {
         Some(_) => ExitCode::from(SETTINGS),

@@ -9,7 +9,8 @@ use settings::{OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, Tree};
 use telemetry::{Collector, Options, Protocol, Sampling};
 
 use crate::pages::{Page, Pages};
-use crate::{Readiness, Shutdown, gauges};
+use crate::presence::{AddToReport, Presence, ReportSources};
+use crate::{HasStores, Readiness, Shutdown, gauges, host_name};
 
 /// What the settings say of it.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Observed {
     metrics: Option<SocketAddr>,
     drain_after: Duration,
     telemetry: TelemetrySettings,
+    sources: ReportSources,
 }
 
 impl Observed {
@@ -28,6 +30,7 @@ impl Observed {
             metrics: tree.metrics()?,
             drain_after: tree.drain_after()?,
             telemetry: tree.telemetry()?,
+            sources: ReportSources::read(tree),
         })
     }
 
@@ -50,6 +53,19 @@ impl Observed {
         }
         shutdown.spawn_detached(gauges::show_process(readiness.clone()));
         Ok(readiness)
+    }
+
+    /// Says how this process does, where all others can read it, from now on. `kind` is what
+    /// it does; `add` adds what it alone knows.
+    pub fn report(
+        &self,
+        kind: &str,
+        stores: impl HasStores + 'static,
+        readiness: &Readiness,
+        add: Option<AddToReport>,
+        shutdown: &Shutdown,
+    ) -> Presence {
+        Presence::start(kind, self.sources.clone(), Box::new(stores), readiness.clone(), add, shutdown)
     }
 
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {
@@ -109,6 +125,5 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Tells the processes of a service apart.
 fn instance() -> String {
-    let host = rustix::system::uname();
-    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+    format!("{}:{}", host_name(), std::process::id())
 }

@@ -12,7 +12,7 @@ use settings::Tree;
 use telemetry::{Chain, Format};
 use tokio::time::{sleep, timeout};
 
-use crate::{Readiness, Shutdown, gauges};
+use crate::{Presence, Readiness, Shutdown, gauges};
 
 /// How soon readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
@@ -120,9 +120,12 @@ pub async fn until_stopped(
     Ok(())
 }
 
-/// Ends what is in flight, then the queue it settles with.
-pub async fn wind_down(queue: &dyn EventQueue, shutdown: &Shutdown) {
+/// Ends what is in flight, says so, and closes the queue it settled with.
+pub async fn wind_down(queue: &dyn EventQueue, presence: Option<&Presence>, shutdown: &Shutdown) {
     shutdown.finish().await;
+    if let Some(presence) = presence {
+        presence.close().await;
+    }
     // What it holds is durable, and comes again by its lease.
     if timeout(shutdown.remaining(), queue.close()).await.is_err() {
         tracing::warn!("the queue was not closed in time: what is given back late comes by its lease");

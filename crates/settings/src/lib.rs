@@ -47,6 +47,7 @@ pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettin
 pub use crate::reconcile_settings::ReconcileSettings;
 pub use crate::routes::{RetrySettings, RouteSettings, Routes, ThenSettings};
 pub use crate::schema::schema;
+pub use crate::section::nearest;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};
 pub use crate::telemetry_settings::{
     OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, TracesSettings,

@@ -114,7 +114,12 @@ fn unknown(key: &str, known: &[&str]) -> String {
 }
 
 /// The name that was likely meant: at most a third of the letters apart.
-pub(crate) fn nearest<'n>(key: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+///
+/// ```
+/// assert_eq!(settings::nearest("ordres", ["orders", "pickup"].into_iter()), Some("orders"));
+/// assert_eq!(settings::nearest("nope", ["orders", "pickup"].into_iter()), None);
+/// ```
+pub fn nearest<'n>(key: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let apart = known.map(|name| (strsim::damerau_levenshtein(key, name), name)).min()?;
     (apart.0 <= (key.len() / 3).max(1)).then_some(apart.1)
 }

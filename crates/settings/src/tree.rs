@@ -84,6 +84,11 @@ impl Tree {
         Ok(tree)
     }
 
+    /// The file it was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The folder that relative paths in the settings are relative to.
     pub fn folder(&self) -> PathBuf {
         match self.file.parent() {

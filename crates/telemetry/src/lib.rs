@@ -21,6 +21,7 @@ mod span;
 mod export;
 mod start;
 
+pub mod alerts;
 pub mod metrics;
 
 pub use opentelemetry::{KeyValue as Attribute, StringValue as Label};

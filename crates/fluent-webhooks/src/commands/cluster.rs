@@ -1,6 +1,7 @@
 use adapters::cluster::{Cluster, Report, StreamReport, StreamState};
 use anyhow::bail;
 use clap::Subcommand;
+use queue::{ServerState, StoresHealth};
 use serde_json::{Value, json};
 use settings::QueueSettings;
 
@@ -24,10 +25,21 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         Command::Init => cluster.init().await?,
         Command::Check => cluster.check().await?,
     };
+    let health = cluster.health().await?;
     if common.json {
-        output::json(&as_json(&report))?
+        output::json(&as_json(&report, &health))?
     } else {
-        describe(&report)
+        describe(&report, &health)
+    }
+    let gone: Vec<_> = health
+        .servers
+        .iter()
+        .filter(|server| server.state == ServerState::Gone)
+        .map(|server| &*server.name)
+        .collect();
+    // Streams can be made with a server gone.
+    if matches!(command, Command::Check) && report.is_good() && !gone.is_empty() {
+        bail!("the streams are as they are to be, and {} does not answer", gone.join(", "));
     }
     if !report.is_good() {
         bail!("the cluster is not what it is to be: {report}");
@@ -35,7 +47,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn describe(report: &Report) {
+fn describe(report: &Report, health: &StoresHealth) {
     output::line(format!("NATS {}\n", report.server));
     let rows = report.streams.iter().map(|stream| {
         let (state, more) = in_words(stream);
@@ -44,6 +56,12 @@ fn describe(report: &Report) {
         vec![stream.name.to_owned(), state.to_owned(), messages, size, stream.purpose.to_owned(), more]
     });
     output::table(&["stream", "state", "messages", "size", "for", "differs"], rows.collect(), "no streams");
+    output::line("");
+    let rows = health.servers.iter().map(|server| {
+        let (state, more) = server_in_words(&server.state);
+        vec![server.name.clone(), state.to_owned(), more]
+    });
+    output::table(&["server", "state", ""], rows.collect(), "no servers");
 }
 
 fn in_words(stream: &StreamReport) -> (&'static str, String) {
@@ -59,10 +77,24 @@ fn in_words(stream: &StreamReport) -> (&'static str, String) {
     }
 }
 
-fn as_json(report: &Report) -> Value {
+fn server_in_words(state: &ServerState) -> (&'static str, String) {
+    match state {
+        ServerState::Well => ("well", String::new()),
+        ServerState::Gone => ("gone", "it does not answer".to_owned()),
+        ServerState::Behind(streams) => {
+            ("behind", format!("degraded: its copy of {} is not complete", streams.join(", ")))
+        }
+    }
+}
+
+fn as_json(report: &Report, health: &StoresHealth) -> Value {
+    let servers = health.servers.iter().map(|server| {
+        let (state, more) = server_in_words(&server.state);
+        json!({ "name": server.name, "state": state, "detail": more })
+    });
     let streams = report.streams.iter().map(|stream| {
         let (state, differs) = in_words(stream);
         json!({"name": stream.name, "state": state, "messages": stream.messages, "bytes": stream.bytes, "differs": differs})
     });
-    json!({"server": report.server, "good": report.is_good(), "streams": streams.collect::<Vec<_>>()})
+    json!({"server": report.server, "good": report.is_good(), "streams": streams.collect::<Vec<_>>(), "servers": servers.collect::<Vec<_>>()})
 }

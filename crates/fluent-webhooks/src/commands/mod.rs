@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod letters;
 pub(crate) mod logins;
 pub(crate) mod operate;
+pub(crate) mod processes;
 pub(crate) mod quarantine;
 pub(crate) mod reconcile;
 pub(crate) mod reconciler;

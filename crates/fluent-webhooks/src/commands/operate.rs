@@ -49,11 +49,13 @@ impl Plan {
         let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
         shutdown.spawn_detached(service::show_routes(operator.clone(), None));
+        let presence = self.observed.report("operator", operator.clone(), &readiness, None, shutdown);
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
             () = stage::be_ready(&readiness, async || operator.is_well().await) => {}
         }
         readiness.set(false);
+        presence.close().await;
         Ok(())
     }
 }

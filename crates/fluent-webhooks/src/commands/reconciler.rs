@@ -41,6 +41,7 @@ impl Plan {
         let stores: Arc<dyn Stores> = stores?.into();
         let apis = dispatcher::fluent_accounts(&self.tree, Arc::clone(&stores))?;
         self.reconciling.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let presence = self.observed.report("reconciler", Arc::clone(&stores), &readiness, None, shutdown);
         let is_well = async || stores.history().complete_since().await.is_ok();
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
@@ -48,6 +49,7 @@ impl Plan {
             () = stage::be_ready(&readiness, is_well) => {}
         }
         readiness.set(false);
+        presence.close().await;
         Ok(())
     }
 }

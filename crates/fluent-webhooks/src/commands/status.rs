@@ -1,36 +1,90 @@
 //! Is it well?
 
+use anyhow::bail;
 use owo_colors::OwoColorize;
-use serde_json::json;
-use service::Shutdown;
+use serde_json::{Value, json};
+use service::{Shutdown, SomebodyIsNeeded};
 use wire::v1;
 
 use crate::api;
 use crate::cli::Common;
 use crate::commands::routes;
-use crate::output;
+use crate::{output, when};
 
-pub(crate) async fn run(common: Common, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(common: Common, strict: bool, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let status = output::answered(api.get_status(v1::GetStatusRequest {}).await)?;
     if common.json {
-        return output::json(&json!({
-            "well": status.well,
-            "problems": status.problems,
-            "routes": status.routes.iter().map(routes::describe).collect::<Vec<_>>(),
-            "deadLetters": status.dead_letters,
-            "unrouted": status.unrouted,
-            "quarantined": status.quarantined,
-            "refused": status.refused,
-            "refusedBytes": status.refused_bytes,
-            "version": status.version,
-        }));
+        output::json(&as_json(&status))?;
+    } else {
+        describe(&common, &status)?;
     }
+    let is_needed = !status.now.is_empty() || strict && !status.later.is_empty();
+    if is_needed { bail!(SomebodyIsNeeded) } else { Ok(()) }
+}
+
+fn as_json(status: &v1::GetStatusResponse) -> Value {
+    let line =
+        |line: &v1::StatusLine| json!({ "alert": line.alert, "text": line.text, "runbook": line.runbook });
+    let process = |process: &v1::Process| {
+        json!({
+            "id": process.id,
+            "kind": process.kind,
+            "host": process.host,
+            "pid": process.pid,
+            "version": process.version,
+            "startedAt": when::json(process.started_at.as_ref()),
+            "seenAt": when::json(process.seen_at.as_ref()),
+            "state": process.state,
+        })
+    };
+    let server = |server: &v1::Server| json!({ "name": server.name, "state": server.state });
+    json!({
+        "well": status.well,
+        "now": status.now.iter().map(line).collect::<Vec<_>>(),
+        "later": status.later.iter().map(line).collect::<Vec<_>>(),
+        "problems": status.problems,
+        "routes": status.routes.iter().map(routes::describe).collect::<Vec<_>>(),
+        "processes": status.processes.iter().map(process).collect::<Vec<_>>(),
+        "servers": status.servers.iter().map(server).collect::<Vec<_>>(),
+        "deadLetters": status.dead_letters,
+        "unrouted": status.unrouted,
+        "quarantined": status.quarantined,
+        "refused": status.refused,
+        "refusedBytes": status.refused_bytes,
+        "version": status.version,
+    })
+}
+
+fn describe(common: &Common, status: &v1::GetStatusResponse) -> anyhow::Result<()> {
     match status.well {
         true => output::line(format!("{}", "well".green().bold())),
-        false => output::line(format!("{}", "needs somebody".red().bold())),
+        false => output::line(format!("{}", "needs somebody now".red().bold())),
     }
-    status.problems.iter().for_each(|problem| output::line(format!("  {problem}")));
+    lines(&status.now);
+    if !status.later.is_empty() {
+        output::line(format!("\n{}", "when you have time".yellow().bold()));
+        lines(&status.later);
+    }
     output::line("");
-    routes::list(&common, &status.routes)
+    routes::list(common, &status.routes)?;
+    let rows = status.processes.iter().filter(|process| process.state != "closed").map(|process| {
+        vec![
+            process.kind.clone(),
+            format!("{}:{}", output::plain(&process.host), process.pid),
+            process.state.clone(),
+            process.version.clone(),
+        ]
+    });
+    output::line("");
+    output::table(&["process", "where", "state", "version"], rows.collect(), "no process is at work");
+    Ok(())
+}
+
+/// Each with the page that says what to do.
+fn lines(lines: &[v1::StatusLine]) {
+    for line in lines {
+        output::line(format!("  {}", output::plain(&line.text)));
+        output::line(format!("    {}", format!("see {}", line.runbook).dimmed()));
+    }
 }

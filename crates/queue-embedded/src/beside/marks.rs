@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use event_model::Bytes;
 use futures::future::BoxFuture;
-use queue::{MARKED_FOR, Marks, QueueError};
+use queue::{MARKED_FOR, MarkEntry, Marks, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::beside::{Beside, writing};
 use crate::file::failure::reading;
+use crate::file::rows::from_nanos;
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS marks (
@@ -52,9 +53,9 @@ impl Marks for Beside {
         })
     }
 
-    fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>> {
+    fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>> {
         let word = word.to_owned();
-        self.read(move |sql| list(sql, &word).map_err(reading))
+        self.read(move |sql| entries(sql, &word).map_err(reading))
     }
 
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -105,14 +106,18 @@ fn nanoseconds(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn list(sql: &Connection, word: &str) -> rusqlite::Result<Vec<(String, Bytes)>> {
+fn entries(sql: &Connection, word: &str) -> rusqlite::Result<Vec<MarkEntry>> {
     if !is_there(sql)? {
         return Ok(Vec::new());
     }
     // What begins with `<word>.` is before `<word>/`.
     sql.prepare_cached(
-        "SELECT name, value FROM marks WHERE name > ?1 || '.' AND name < ?1 || '/' ORDER BY name",
+        "SELECT name, value, at FROM marks WHERE name > ?1 || '.' AND name < ?1 || '/' ORDER BY name",
     )?
-    .query_map([word], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?.into())))?
+    .query_map([word], |row| {
+        let value: Vec<u8> = row.get(1)?;
+        let set_at = from_nanos(row.get(2)?).unwrap_or_default();
+        Ok(MarkEntry { name: row.get(0)?, value: value.into(), set_at })
+    })?
     .collect()
 }

@@ -16,8 +16,8 @@ use event_model::{Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Holding, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores,
-    Working,
+    DeadLetters, History, Holding, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState,
+    StoreUsage, Stores, StoresHealth, Working,
 };
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -25,6 +25,7 @@ use crate::file::failure::{Failure, reading};
 use crate::file::rows::{from_nanos, signed, unsigned};
 use crate::file::schema::{FORMAT, WORKING, connect, connect_to_read, meta, small_cache};
 use crate::shared::lock;
+use crate::writing::retention::settled_up_to;
 
 /// The stores of a queue file, opened beside whoever serves it.
 ///
@@ -142,6 +143,23 @@ pub(crate) fn writing(error: rusqlite::Error) -> QueueError {
     }
 }
 
+/// About so many bytes of bodies are kept that some route has not settled: their share of
+/// all, by positions. A sum would read them all.
+fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
+    let of_pages = |pragma: &str| sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
+    let used = (of_pages("page_count")? - of_pages("freelist_count")?) * of_pages("page_size")?;
+    let (first, last): (Option<i64>, Option<i64>) = sql.query_row(
+        "SELECT (SELECT min(position) FROM bodies), (SELECT max(position) FROM bodies)",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let Some((first, last)) = first.zip(last) else { return Ok(0) };
+    let settled = signed(settled_up_to(sql)?);
+    let (all, open) = (unsigned(last - first + 1), unsigned((last - settled.max(first - 1)).max(0)));
+    let share = u128::from(unsigned(used)) * u128::from(open) / u128::from(all.max(1));
+    Ok(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
 impl Stores for Beside {
     fn dead_letters(&self) -> &dyn DeadLetters {
         self
@@ -157,6 +175,18 @@ impl Stores for Beside {
 
     fn marks(&self) -> &dyn Marks {
         self
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
+        self.read(|sql| {
+            let usage = vec![StoreUsage {
+                name: "the queue".to_owned(),
+                used: unsettled_bytes(sql).map_err(reading)?,
+                limit: None,
+                has_settled: false,
+            }];
+            Ok(StoresHealth { servers: Vec::new(), usage })
+        })
     }
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {

@@ -136,7 +136,7 @@ fn before(now: i64, age: Duration) -> i64 {
 
 /// The newest position that every route has finished with; routes that are no
 /// longer in settings count until they are forgotten.
-fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
+pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
     let (cursor, oldest): (Option<i64>, Option<i64>) = sql
         .prepare_cached(
             "SELECT min(r.cursor), min((SELECT min(d.position) FROM deliveries d WHERE d.route = r.id)) FROM routes r",

@@ -2,9 +2,9 @@
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
-use event_model::Bytes;
+use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
-use queue::{Marks, QueueError};
+use queue::{MarkEntry, Marks, QueueError};
 use serde_json::json;
 
 use crate::api;
@@ -49,14 +49,19 @@ impl Marks for Beside {
         })
     }
 
-    fn list<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, QueueError>> {
+    fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>> {
         Box::pin(async move {
             let subjects = api::subjects(&self.0.link, MARKS, &mark(&format!("{word}.>"))).await;
             let mut found = Vec::new();
             for (subject, _) in subjects.map_err(|error| error.of(READING))? {
-                let name = marked(&subject);
-                if let Some(value) = self.get(name).await? {
-                    found.push((name.to_owned(), value));
+                let message = api::last_message(&self.0.link, MARKS, &subject).await;
+                if let Some(message) = message.map_err(|error| error.of(READING))? {
+                    let set_at = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos());
+                    found.push(MarkEntry {
+                        name: marked(&subject).to_owned(),
+                        value: message.payload,
+                        set_at: set_at.unwrap_or_default(),
+                    });
                 }
             }
             found.sort();

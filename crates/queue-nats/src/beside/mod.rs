@@ -1,6 +1,7 @@
 //! What is kept beside the events, for people: each in a stream of its own.
 
 mod attempts;
+pub(crate) mod health;
 pub(crate) mod history;
 mod indexing;
 pub(crate) mod letters;
@@ -15,7 +16,10 @@ use std::sync::Arc;
 
 use event_model::Event;
 use futures::future::BoxFuture;
-use queue::{DeadLetters, History, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores};
+use queue::{
+    DeadLetters, History, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores,
+    StoresHealth,
+};
 
 use crate::shared::Shared;
 
@@ -38,6 +42,10 @@ impl Stores for Beside {
 
     fn marks(&self) -> &dyn Marks {
         self
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
+        Box::pin(health::health(&self.0.link, &self.0.servers))
     }
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {

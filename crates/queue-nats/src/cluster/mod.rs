@@ -8,11 +8,13 @@ mod layout;
 use std::fmt;
 
 use async_nats::jetstream::stream::{Config, Info};
-use queue::QueueError;
+use queue::{QueueError, StoresHealth};
 
 pub use crate::cluster::drift::Drift;
+pub(crate) use crate::cluster::layout::STREAMS;
 
 use crate::api;
+use crate::beside::health::health;
 use crate::connect::{Link, REQUEST, connect, connected};
 use crate::names::EVENTS;
 use crate::options::{Layout, Options};
@@ -108,6 +110,8 @@ impl fmt::Display for Report {
 pub struct Cluster {
     link: Link,
     layout: Layout,
+    /// The addresses of the settings.
+    servers: Vec<String>,
 }
 
 impl Cluster {
@@ -115,7 +119,12 @@ impl Cluster {
     pub async fn connect(options: &Options) -> Result<Self, QueueError> {
         let link = connect(options).await?;
         connected(&link, REQUEST * 3, &options.servers).await?;
-        Ok(Self { link, layout: options.layout })
+        Ok(Self { link, layout: options.layout, servers: options.servers.clone() })
+    }
+
+    /// How the servers do that the settings name, and those that keep the streams.
+    pub async fn health(&self) -> Result<StoresHealth, QueueError> {
+        health(&self.link, &self.servers).await
     }
 
     /// Compares.
@@ -174,7 +183,7 @@ pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<
 /// Compares every stream with what it is to be.
 pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueError> {
     let mut streams = Vec::new();
-    for (name, purpose) in layout::STREAMS {
+    for (name, purpose) in STREAMS {
         let wanted = layout::config(name, layout);
         let (state, messages, bytes) = match api::stream_info(link, name).await {
             Ok(info) => {

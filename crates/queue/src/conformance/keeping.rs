@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use event_model::{Algorithm, Event, Origin, Proof, Stored};
+use event_model::{Algorithm, Clock, Event, Origin, Proof, Stored, SystemClock};
 
 use super::samples::{
     admit, consumer, event, finish, nothing, old_event, one, publish, reference, route, settle,
@@ -135,7 +135,7 @@ pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&*queue, &["a"]).await;
     let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
-    settle(one(&mut *r).await, Verdict::Again(std::time::Duration::ZERO)).await;
+    settle(one(&mut *r).await, Verdict::Again(Duration::ZERO)).await;
     settle(one(&mut *r).await, Verdict::Done).await;
     settle(one(&mut *s).await, Verdict::Dead(DeadReason::Exhausted)).await;
 
@@ -205,7 +205,7 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
         let delivery = one(&mut *r).await;
         let verdict = match reference {
             "dead" => Verdict::Dead(DeadReason::Permanent),
-            "waiting" => Verdict::Again(std::time::Duration::from_hours(1)),
+            "waiting" => Verdict::Again(Duration::from_hours(1)),
             _ => Verdict::Done,
         };
         settle(delivery, verdict).await;
@@ -258,15 +258,19 @@ pub(super) async fn a_mark_is_found_by_its_name(harness: &dyn Harness) {
     let queue = harness.open().await;
     let marks = queue.stores().marks();
     assert_eq!(marks.get("spool.a").await.expect("get"), None);
-    assert_eq!(marks.list("spool").await.expect("list"), []);
+    assert_eq!(marks.entries("spool").await.expect("entries"), []);
     for (name, value) in [("spool.b", "1"), ("spool.a", "2"), ("spools.c", "3"), ("spool.b", "4")] {
         marks.set(name, value.into()).await.expect("set");
     }
     let queue = harness.crash(queue).await;
     let marks = queue.stores().marks();
     assert_eq!(marks.get("spool.b").await.expect("get"), Some("4".into()));
-    let expected = [("spool.a".to_owned(), "2".into()), ("spool.b".to_owned(), "4".into())];
-    assert_eq!(marks.list("spool").await.expect("list"), expected);
+    let entries = marks.entries("spool").await.expect("entries");
+    let found: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), &entry.value[..])).collect();
+    assert_eq!(found, [("spool.a", &b"2"[..]), ("spool.b", b"4")]);
+    let now = SystemClock.now();
+    let ages = entries.iter().map(|entry| now.duration_since(entry.set_at).as_secs().abs());
+    assert!(ages.max() < Some(30), "when it was set is known: {entries:?}");
     marks.unset("spool.b").await.expect("unset");
     marks.unset("spool.b").await.expect("unset again");
     assert_eq!(marks.get("spool.b").await.expect("get"), None);

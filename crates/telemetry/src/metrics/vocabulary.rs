@@ -63,6 +63,11 @@ vocabulary! {
     FORWARDED: Counter<0> = "fluent.spool.forwarded", "{event}", [],
         "Events that reached the queue after they were answered for, by way of the spool.";
 
+    QUEUE_SERVERS: Gauge<1> = "fluent.queue.servers", "{server}", ["state"],
+        "Servers of the queue that are `well`, `behind` or `gone`. Shown by `fluent-operator`.";
+    QUEUE_USAGE: Gauge<1> = "fluent.queue.usage", "1", ["store"],
+        "How full a store is of what nothing may remove yet. Shown by `serve` and `fluent-operator`.";
+
     ROUTE_BEHIND: Gauge<1> = "fluent.route.behind", "{event}", ["route"],
         "Events that the route has not looked at yet.";
     ROUTE_WAITING: Gauge<1> = "fluent.route.waiting", "{delivery}", ["route"],
@@ -94,6 +99,13 @@ vocabulary! {
         "Deliveries given up, and kept as dead letters.";
     UNSETTLED: Counter<1> = "fluent.attempts.unsettled", "{attempt}", ["route"],
         "Attempts whose end could not be recorded: their events come again.";
+
+    DISK_USAGE: Gauge<1> = "fluent.disk.usage", "1", ["path"],
+        "How full the disk is that the process writes to.";
+    CERTIFICATE_ENDS: Gauge<1> = "fluent.certificate.ends", "s", ["file"],
+        "When a certificate of the process ends, in seconds since 1970.";
+    SILENT: Gauge<2> = "fluent.webhooks.silent", "{event}", ["environment", "account"],
+        "Kinds of events that came on each of the last seven days at this time, and do not come today: `status` names them.";
 
     MEMORY: Gauge<0> = "process.memory.usage", "By", [],
         "Memory of the process that is in use.";

@@ -911,10 +911,10 @@ pub mod subscriptions_server {
 pub struct GetStatusRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatusResponse {
-    /// Nothing needs a person.
+    /// Nobody is needed now.
     #[prost(bool, tag = "1")]
     pub well: bool,
-    /// What does, the worst first, each in one line.
+    /// What somebody should look at, now or later, the worst first, each in one line.
     #[prost(string, repeated, tag = "2")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "3")]
@@ -935,6 +935,62 @@ pub struct GetStatusResponse {
     /// Of the server that answers.
     #[prost(string, tag = "9")]
     pub version: ::prost::alloc::string::String,
+    /// What somebody is needed for now, also at night.
+    #[prost(message, repeated, tag = "10")]
+    pub now: ::prost::alloc::vec::Vec<StatusLine>,
+    /// What can wait until there is time.
+    #[prost(message, repeated, tag = "11")]
+    pub later: ::prost::alloc::vec::Vec<StatusLine>,
+    /// Every process that has said how it does.
+    #[prost(message, repeated, tag = "12")]
+    pub processes: ::prost::alloc::vec::Vec<Process>,
+    /// The servers behind the queue.
+    #[prost(message, repeated, tag = "13")]
+    pub servers: ::prost::alloc::vec::Vec<Server>,
+}
+/// Something that somebody should look at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusLine {
+    /// The name of its alert, and of its page in the runbook.
+    #[prost(string, tag = "1")]
+    pub alert: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Its page, from the top of the repository.
+    #[prost(string, tag = "3")]
+    pub runbook: ::prost::alloc::string::String,
+}
+/// A process of the product, as it describes itself every 15 s.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Process {
+    /// What `processes forget` takes.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// gateway, dispatcher, serve, operator or reconciler.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub pid: u32,
+    #[prost(string, tag = "5")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub started_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "7")]
+    pub seen_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// running, not-ready, closed, or gone: it ended without saying so.
+    #[prost(string, tag = "8")]
+    pub state: ::prost::alloc::string::String,
+}
+/// A server behind the queue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Server {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// well, behind or gone.
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
 }
 /// Where a route stands.
 #[derive(Clone, PartialEq, ::prost::Message)]

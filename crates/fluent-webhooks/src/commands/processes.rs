@@ -1,0 +1,83 @@
+//! The processes of the product: who is at work, and who is gone for good.
+
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use clap::Subcommand;
+use event_model::{Clock, SystemClock};
+use operator::Audit;
+use queue::processes::{ProcessSeen, forget_process, processes};
+use serde_json::json;
+
+use crate::cli::Common;
+use crate::{api, open, output};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Every process that has said how it does, and when it last did
+    List,
+    /// Give up a process that will not come back: `status` names it no more
+    Forget {
+        /// Its id, as `list` shows it
+        id: String,
+    },
+}
+
+pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
+    if common.server.is_given() {
+        bail!(
+            "this works on the queue of these settings, and not at a server: leave out --server; `status --server` shows them too"
+        );
+    }
+    let stores = open::stores(&common.config).await?;
+    let known = processes(stores.marks()).await?;
+    match command {
+        Command::List => list(&common, &known),
+        Command::Forget { id } => {
+            if !known.iter().any(|process| process.id == id) {
+                bail!("no process is called {id}: see `processes list`");
+            }
+            let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
+            let begun = audit.begin(&api::whoami(), "ForgetProcess", json!({ "id": id })).await;
+            let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
+            forget_process(stores.marks(), &id).await?;
+            begun.end(1, 0, "done").await;
+            output::done(&common, "forgotten", 1)
+        }
+    }
+}
+
+fn list(common: &Common, known: &[ProcessSeen]) -> anyhow::Result<()> {
+    let now = SystemClock.now();
+    if common.json {
+        let one = |seen: &ProcessSeen| json!({ "id": seen.id, "state": state(seen, now), "seenAt": seen.seen_at.to_string(), "report": seen.report });
+        return output::json(&known.iter().map(one).collect::<Vec<_>>());
+    }
+    let row = |seen: &ProcessSeen| {
+        let report = &seen.report;
+        vec![
+            seen.id.clone(),
+            report.kind.clone(),
+            format!("{}:{}", output::plain(&report.host), report.pid),
+            state(seen, now).to_owned(),
+            output::time(seen.seen_at),
+            report.version.clone(),
+        ]
+    };
+    let rows = known.iter().map(row).collect();
+    output::table(
+        &["process", "kind", "where", "state", "last said", "version"],
+        rows,
+        "no process has said anything",
+    );
+    Ok(())
+}
+
+fn state(seen: &ProcessSeen, now: event_model::Timestamp) -> &'static str {
+    match () {
+        () if seen.report.is_closed => "ended",
+        () if seen.is_gone(now) => "gone",
+        () if seen.report.is_ready => "at work",
+        () => "not ready",
+    }
+}

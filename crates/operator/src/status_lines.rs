@@ -1,0 +1,566 @@
+//! What somebody should look at: a pure function of what is known, in the words of the table
+//! of alerts.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use event_model::Timestamp;
+use queue::processes::ProcessSeen;
+use queue::{BreakerState, QueueError, RouteState, ServerState, SpoolMark, StoresHealth, UNROUTED};
+use telemetry::alerts::{self, Alert};
+
+/// An event that waits for longer is late.
+const LATE: Duration = Duration::from_mins(15);
+
+/// Deliveries that wait for a retry of a route that is late for one of them alone.
+const FEW: u64 = 10;
+
+/// A certificate that ends sooner is named.
+const ENDS_SOON: Duration = Duration::from_hours(14 * 24);
+
+/// A spool that is not drained for so long waits.
+const SPOOL_WAITS: Duration = Duration::from_mins(5);
+
+/// So long a process may begin without being ready.
+const BEGINS_WITHIN: Duration = Duration::from_mins(1);
+
+/// A process that is gone is named for so long; `processes forget` ends that sooner.
+const REMEMBERED: Duration = Duration::from_hours(24);
+
+/// Genuine webhooks that were refused need somebody for so long.
+const REFUSED_LATELY: Duration = Duration::from_hours(24);
+
+/// From this share on, a store fills.
+const FILLS: f64 = 0.7;
+
+/// And a disk.
+const DISK_FILLS: f64 = 0.9;
+
+/// What is known.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) now: Timestamp,
+    /// The routes of the settings of this process; nothing where they have none.
+    pub(crate) listed: Option<HashSet<String>>,
+    pub(crate) routes: Vec<RouteState>,
+    /// Routes of which no attempt went well lately, and how many did not.
+    pub(crate) failing: BTreeMap<String, usize>,
+    pub(crate) processes: Vec<ProcessSeen>,
+    pub(crate) spools: Vec<(String, SpoolMark)>,
+    pub(crate) health: Result<StoresHealth, QueueError>,
+    /// Kinds of events that do not come any more: account, environment, name, the last.
+    pub(crate) silent: Vec<SilentEvent>,
+    pub(crate) dead_letters: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) refused: u64,
+    pub(crate) unrouted: u64,
+}
+
+/// A kind of event that came on each of the last days at this time, and does not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SilentEvent {
+    pub(crate) account: String,
+    pub(crate) environment: String,
+    pub(crate) name: String,
+    pub(crate) last_at: Timestamp,
+}
+
+/// One line of `status`.
+#[derive(Debug)]
+pub(crate) struct StatusLine {
+    pub(crate) alert: &'static Alert,
+    pub(crate) text: String,
+}
+
+/// The lines, in the order of the table.
+pub(crate) fn lines(known: &Known) -> Vec<StatusLine> {
+    let mut lines = Lines { known, lines: Vec::new() };
+    lines.of_processes();
+    lines.of_refused_accounts();
+    lines.of_routes();
+    lines.of_machinery();
+    lines.of_what_waits_for_people();
+    let mut lines = lines.lines;
+    let place = |line: &StatusLine| alerts::all().iter().position(|alert| alert.name == line.alert.name);
+    lines.sort_by_key(place);
+    lines
+}
+
+struct Lines<'k> {
+    known: &'k Known,
+    lines: Vec<StatusLine>,
+}
+
+impl Lines<'_> {
+    fn say(&mut self, alert: &'static Alert, text: String) {
+        self.lines.push(StatusLine { alert, text });
+    }
+
+    fn ago(&self, then: Timestamp) -> String {
+        format!("{} ago", in_words(since(then, self.known.now)))
+    }
+
+    fn of_processes(&mut self) {
+        let now = self.known.now;
+        for process in &self.known.processes {
+            let report = &process.report;
+            let who = format!("{} on {} (process {})", report.kind, report.host, report.pid);
+            if process.is_gone(now) && since(process.seen_at, now) < REMEMBERED {
+                let seen = self.ago(process.seen_at);
+                let id = &process.id;
+                self.say(
+                    &alerts::PROCESS_GONE,
+                    format!("{who}: heard of {seen}, and it did not say that it ends; gone for good: `processes forget {id}`"),
+                );
+            }
+            if !process.is_running(now) {
+                continue;
+            }
+            if !report.is_ready && since(report.started_at, now) > BEGINS_WITHIN {
+                self.say(&alerts::NOT_READY, format!("{who}: it says that it can't do its work"));
+            }
+            for disk in report.disks.iter().filter(|disk| share(disk.used, disk.total) > DISK_FILLS) {
+                let full = percent(share(disk.used, disk.total));
+                self.say(&alerts::DISK_FILLS, format!("{who}: the disk at {} is {full} full", disk.path));
+            }
+            for end in &report.certificates {
+                let left = since(now, end.ends_at);
+                if end.ends_at <= now {
+                    self.say(
+                        &alerts::CERTIFICATE_ENDS,
+                        format!("{who}: the certificate {} has ended", end.file),
+                    );
+                } else if left < ENDS_SOON {
+                    let text = format!("{who}: the certificate {} ends in {}", end.file, in_words(left));
+                    self.say(&alerts::CERTIFICATE_ENDS, text);
+                }
+            }
+            for login in report.logins.iter().filter(|login| login.rests_until > now) {
+                let (account, environment) = (&login.account, &login.environment);
+                let left = in_words(since(now, login.rests_until));
+                self.say(
+                    &alerts::LOGIN_REFUSED,
+                    format!("account {account} ({environment}): Fluent refused its login twice; nobody tries it for {left}, or until its secret changes"),
+                );
+            }
+        }
+        let accepts = |process: &&ProcessSeen| matches!(&*process.report.kind, "gateway" | "serve");
+        if !self.known.processes.iter().filter(accepts).any(|process| process.is_running(now)) {
+            self.say(
+                &alerts::NOBODY_SERVES,
+                "no gateway, and no `serve`, is at work on this queue: webhooks are lost".to_owned(),
+            );
+        }
+    }
+
+    fn of_refused_accounts(&mut self) {
+        let mut counted: BTreeMap<_, (u64, Timestamp, Option<&String>)> = BTreeMap::new();
+        let all = self.known.processes.iter().flat_map(|process| &process.report.refused);
+        for refused in all.filter(|refused| since(refused.last_at, self.known.now) < REFUSED_LATELY) {
+            let whose = (&refused.account, &refused.environment, &refused.reason);
+            let entry = counted.entry(whose).or_insert((0, refused.last_at, None));
+            *entry = (entry.0 + refused.count, entry.1.max(refused.last_at), refused.nearest.as_ref());
+        }
+        for ((account, environment, reason), (count, last_at, nearest)) in counted {
+            let hint = match (&**reason, nearest) {
+                ("unknown-account", Some(nearest)) => {
+                    format!("; `{nearest}` is listed: is it spelled as Fluent does?")
+                }
+                ("unknown-account", None) => "; it is not listed".to_owned(),
+                ("unknown-retailer", _) => "; its `retailers` do not have theirs".to_owned(),
+                _ => "; it is listed for another region or environment".to_owned(),
+            };
+            let last = self.ago(last_at);
+            self.say(
+                &alerts::GENUINE_REFUSED,
+                format!("{count} genuine webhook(s) of account `{account}` ({environment}) were refused, the last {last}{hint}"),
+            );
+        }
+    }
+
+    fn of_routes(&mut self) {
+        let known = self.known;
+        let routes = || known.routes.iter().filter(|route| route.name != UNROUTED);
+        for route in routes() {
+            self.of_route(route);
+        }
+        for name in known.listed.iter().flatten() {
+            if !routes().any(|route| route.name == *name) {
+                let text = format!("route {name}: it is in the settings, and has never run");
+                self.say(&alerts::ROUTE_NOT_RUN, text);
+            }
+        }
+    }
+
+    fn of_route(&mut self, route: &RouteState) {
+        let (name, now) = (&route.name, self.known.now);
+        if route.paused {
+            let text = format!("route {name}: paused, with {} event(s) not looked at", route.behind);
+            return self.say(&alerts::ROUTE_PAUSED, text);
+        }
+        let is_wanted = self.is_wanted(name);
+        if route.working.is_empty() && is_wanted != Some(false) {
+            let waits = route.behind + route.waiting;
+            let text = format!("route {name}: nobody runs it, and {waits} event(s) wait");
+            self.say(&alerts::ROUTE_NOT_RUN, text);
+        } else if route.working.is_empty() {
+            self.say(
+                &alerts::ROUTE_FORGOTTEN,
+                format!("route {name}: no settings have it any more, and its position keeps events from being removed: `routes forget {name}` gives it up"),
+            );
+        }
+        if let Some(failed) = self.known.failing.get(name) {
+            let text = format!(
+                "route {name}: the last {failed} attempt(s) failed, and none of 15 minutes went well: `deliveries --route {name}`"
+            );
+            self.say(&alerts::ROUTE_FAILS, text);
+        }
+        let is_open = |breaker: &BreakerState| *breaker != BreakerState::Closed;
+        if route.working.iter().any(|working| is_open(&working.breaker)) {
+            let text = format!(
+                "route {name}: its destination fails and is left alone; `routes resume {name}` asks at once"
+            );
+            self.say(&alerts::BREAKER_OPEN, text);
+        }
+        let late = route.oldest.filter(|oldest| since(*oldest, now) > LATE);
+        if let Some(oldest) = late.filter(|_| route.behind > 0 || route.waiting > FEW) {
+            let text = format!(
+                "route {name}: its oldest event came {}, {} are behind it and {} wait for a retry",
+                self.ago(oldest),
+                route.behind,
+                route.waiting
+            );
+            self.say(&alerts::ROUTE_LATE, text);
+        }
+    }
+
+    /// Whether somebody's settings have it; nothing where nobody's settings have any.
+    fn is_wanted(&self, route: &str) -> Option<bool> {
+        let of_others = self.known.processes.iter().filter(|process| !process.report.is_closed);
+        let mut others = of_others.flat_map(|process| &process.report.routes).peekable();
+        if self.known.listed.is_none() && others.peek().is_none() {
+            return None;
+        }
+        let is_listed = self.known.listed.as_ref().is_some_and(|listed| listed.contains(route));
+        Some(is_listed || others.any(|other| other == route))
+    }
+
+    fn of_machinery(&mut self) {
+        let known = self.known;
+        match &known.health {
+            Err(error) => {
+                self.say(
+                    &alerts::QUEUE_AWAY,
+                    format!("the queue's servers can't be asked: {}", telemetry::Chain(error)),
+                );
+            }
+            Ok(health) => {
+                for server in &health.servers {
+                    match &server.state {
+                        ServerState::Well => {}
+                        ServerState::Gone => {
+                            self.say(
+                                &alerts::SERVER_GONE,
+                                format!("server {}: it does not answer", server.name),
+                            );
+                        }
+                        ServerState::Behind(streams) => {
+                            let text = format!(
+                                "server {}: its copy of {} is not complete",
+                                server.name,
+                                streams.join(", ")
+                            );
+                            self.say(&alerts::SERVER_BEHIND, text);
+                        }
+                    }
+                }
+                for usage in &health.usage {
+                    if let Some(share) = usage.share().filter(|share| *share > FILLS) {
+                        let text = format!(
+                            "{} is {} full of what nothing may remove yet",
+                            usage.name,
+                            percent(share)
+                        );
+                        self.say(&alerts::QUEUE_FILLS, text);
+                    }
+                }
+            }
+        }
+        for (id, spool) in known.spools.iter().filter(|(_, spool)| !spool.is_closed) {
+            if since(spool.drained_to, known.now) > SPOOL_WAITS {
+                let text = format!(
+                    "the spool of {} ({id}): what came since {:.0} may still be in it",
+                    spool.host, spool.drained_to
+                );
+                self.say(&alerts::SPOOL_WAITS, text);
+            }
+        }
+    }
+
+    fn of_what_waits_for_people(&mut self) {
+        let known = self.known;
+        for silent in &known.silent {
+            let SilentEvent { account, environment, name, last_at } = silent;
+            let last = self.ago(*last_at);
+            self.say(
+                &alerts::SILENCE,
+                format!("`{name}` of {account} ({environment}) came on each of the last seven days at this time, and not today; the last one {last}"),
+            );
+        }
+        for (alert, count, what, command) in [
+            (&alerts::DEAD_LETTERS, known.dead_letters, "dead letter(s)", "dead-letters"),
+            (&alerts::QUARANTINED, known.quarantined, "genuine webhook(s) that are not events", "quarantine"),
+            (&alerts::REFUSED_HELD, known.refused, "refused webhook(s) are held", "refused"),
+            (&alerts::UNROUTED, known.unrouted, "event(s) that no route matched", "unrouted"),
+        ] {
+            if count > 0 {
+                self.say(alert, format!("{count} {what}: `fluent-webhooks {command} list`"));
+            }
+        }
+    }
+}
+
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+fn share(used: u64, total: u64) -> f64 {
+    used as f64 / total.max(1) as f64
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// A time to the unit that matters.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, RefusedAccount, RestingLogin};
+    use queue::{ServerHealth, StoreUsage, Working};
+    use telemetry::alerts::Urgency;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
+    }
+
+    fn process(kind: &str, seen: i64, change: impl FnOnce(&mut ProcessReport)) -> ProcessSeen {
+        let mut report = ProcessReport {
+            kind: kind.to_owned(),
+            host: "h".to_owned(),
+            started_at: at(-9_000),
+            is_ready: true,
+            ..ProcessReport::default()
+        };
+        change(&mut report);
+        ProcessSeen { id: format!("{kind}.1"), report, seen_at: at(seen) }
+    }
+
+    fn working(breaker: BreakerState) -> Vec<Working> {
+        vec![Working { route: "r".to_owned(), process: "h:1".to_owned(), breaker, throttled: false }]
+    }
+
+    fn route(name: &str, change: impl FnOnce(&mut RouteState)) -> RouteState {
+        let mut route = RouteState {
+            name: name.to_owned(),
+            position: 9,
+            behind: 0,
+            kept: 9,
+            waiting: 0,
+            in_flight: 0,
+            oldest: None,
+            dead: 0,
+            paused: false,
+            filter: None,
+            working: working(BreakerState::Closed),
+        };
+        change(&mut route);
+        route
+    }
+
+    fn well() -> Known {
+        Known {
+            now: at(0),
+            listed: None,
+            routes: vec![route("r", |_| {}), route(UNROUTED, |route| route.working.clear())],
+            failing: BTreeMap::new(),
+            processes: vec![
+                process("gateway", -5, |_| {}),
+                process("dispatcher", -5, |report| report.routes.push("r".to_owned())),
+                process("operator", -500, |report| report.is_closed = true),
+            ],
+            spools: Vec::new(),
+            health: Ok(StoresHealth::default()),
+            silent: Vec::new(),
+            dead_letters: 0,
+            quarantined: 0,
+            refused: 0,
+            unrouted: 0,
+        }
+    }
+
+    fn names(known: &Known) -> Vec<&'static str> {
+        lines(known).iter().map(|line| line.alert.name).collect()
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Known), expected: &[&str], words: &str) {
+        let mut known = well();
+        change(&mut known);
+        let lines = lines(&known);
+        let found: Vec<_> = lines.iter().map(|line| line.alert.name).collect();
+        assert_eq!(found, expected, "{lines:?}");
+        let text: String = lines.into_iter().map(|line| line.text).collect();
+        assert!(text.contains(words), "{text}");
+    }
+
+    #[test]
+    fn a_cluster_whose_operator_has_no_routes_is_well() {
+        assert!(names(&well()).is_empty(), "{:?}", lines(&well()));
+    }
+
+    #[test]
+    fn a_route_is_of_others_of_nobody_or_not_wanted_any_more() {
+        let nobody = |known: &mut Known| known.routes[0].working.clear();
+        check(nobody, &["FluentRouteNotRun"], "route r: nobody runs it");
+        let forgotten = |known: &mut Known| {
+            known.routes.push(route("old", |route| route.working.clear()));
+        };
+        check(forgotten, &["FluentRouteForgotten"], "routes forget old");
+        let nobody_has_any = |known: &mut Known| {
+            known.processes[1].report.routes.clear();
+            known.routes[0].working.clear();
+        };
+        check(nobody_has_any, &["FluentRouteNotRun"], "nobody runs it");
+        let listed = |known: &mut Known| known.listed = Some(["r", "new"].map(str::to_owned).into());
+        check(listed, &["FluentRouteNotRun"], "route new: it is in the settings, and has never run");
+    }
+
+    #[test]
+    fn a_route_is_late_by_age_but_not_for_one_event_that_waits() {
+        let old = Some(at(-960));
+        check(|known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 1), &[], "");
+        check(
+            |known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 11),
+            &["FluentRouteLate"],
+            "16 min ago",
+        );
+        check(|known| (known.routes[0].oldest, known.routes[0].behind) = (old, 1), &["FluentRouteLate"], "");
+        let paused = |known: &mut Known| {
+            (known.routes[0].oldest, known.routes[0].behind, known.routes[0].paused) = (old, 1, true);
+        };
+        check(paused, &["FluentRoutePaused"], "paused, with 1 event");
+    }
+
+    #[test]
+    fn who_is_gone_is_named_until_it_is_forgotten_or_a_day_has_passed() {
+        check(|known| known.processes[1].seen_at = at(-59), &[], "");
+        check(|known| known.processes[1].seen_at = at(-200), &["FluentProcessGone"], "dispatcher on h");
+        check(|known| known.processes[1].seen_at = at(-90_000), &[], "");
+        check(
+            |known| known.processes[0].seen_at = at(-200),
+            &["FluentProcessGone", "FluentNobodyServes"],
+            "",
+        );
+    }
+
+    /// Whatever is wrong is said, in the words of the table.
+    #[test]
+    fn each_alert_of_the_table_that_status_sees_has_its_line() {
+        let everything = Known {
+            listed: Some(["r", "new"].map(str::to_owned).into()),
+            routes: vec![
+                route("r", |route| {
+                    (route.oldest, route.behind) = (Some(at(-5_000)), 5);
+                    route.working = working(BreakerState::HalfOpen);
+                }),
+                route("paused", |route| route.paused = true),
+                route("old", |route| route.working.clear()),
+            ],
+            failing: [("r".to_owned(), 7)].into(),
+            processes: vec![
+                process("gateway", -300, |_| {}),
+                process("dispatcher", -5, |report| {
+                    report.is_ready = false;
+                    report.disks = vec![DiskUsage { path: "/data".to_owned(), used: 95, total: 100 }];
+                    report.certificates =
+                        vec![CertificateEnd { file: "c.pem".to_owned(), ends_at: at(3 * 86_400) }];
+                    report.logins = vec![RestingLogin {
+                        account: "ACME".to_owned(),
+                        environment: "sandbox".to_owned(),
+                        rests_until: at(900),
+                    }];
+                    report.refused = vec![RefusedAccount {
+                        account: "acme".to_owned(),
+                        environment: "sandbox".to_owned(),
+                        reason: "unknown-account".to_owned(),
+                        nearest: Some("ACME".to_owned()),
+                        count: 3,
+                        last_at: at(-60),
+                    }];
+                }),
+            ],
+            spools: vec![(
+                "s".to_owned(),
+                SpoolMark { host: "h".to_owned(), drained_to: at(-900), is_closed: false },
+            )],
+            health: Ok(StoresHealth {
+                servers: vec![
+                    ServerHealth { name: "n1".to_owned(), state: ServerState::Gone },
+                    ServerHealth { name: "n2".to_owned(), state: ServerState::Behind(vec!["E".to_owned()]) },
+                ],
+                usage: vec![StoreUsage {
+                    name: "E".to_owned(),
+                    used: 8,
+                    limit: Some(10),
+                    has_settled: false,
+                }],
+            }),
+            silent: vec![SilentEvent {
+                account: "ACME".to_owned(),
+                environment: "sandbox".to_owned(),
+                name: "OrderBooked".to_owned(),
+                last_at: at(-90_000),
+            }],
+            dead_letters: 1,
+            quarantined: 1,
+            refused: 1,
+            unrouted: 1,
+            ..well()
+        };
+        let mut found = names(&everything);
+        let away = Known { health: Err(QueueError::unavailable("asking", "gone")), ..well() };
+        assert_eq!(names(&away), ["FluentQueueAway"]);
+        found.extend(names(&away));
+        let expected = alerts::all().into_iter().filter(|alert| alert.is_in_status);
+        for alert in expected {
+            assert!(found.contains(&alert.name), "{} has no line", alert.name);
+        }
+        for name in &found {
+            let alert = alerts::all().into_iter().find(|alert| alert.name == *name).expect("in the table");
+            assert!(alert.is_in_status, "{name} has a line, and the table does not know it");
+        }
+        let said: String = lines(&everything).into_iter().map(|line| line.text).collect();
+        for words in [
+            "3 genuine webhook(s) of account `acme` (sandbox) were refused, the last 60 s ago; `ACME` is listed",
+            "the disk at /data is 95 % full",
+            "the certificate c.pem ends in 3 days",
+            "E is 80 % full",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let first = lines(&everything).into_iter().map(|line| line.alert.urgency).next();
+        assert_eq!(first, Some(Urgency::Now));
+    }
+}

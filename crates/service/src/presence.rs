@@ -1,0 +1,186 @@
+//! What this process says of itself, again and again, where all others can read it: that it
+//! is there, how full its disks are, when its certificates end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Clock, SystemClock, Timestamp, token};
+use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, set_process};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use settings::{QueueSettings, Tree};
+use sha2::{Digest, Sha256};
+use telemetry::{Chain, metrics};
+use tokio::time::{sleep, timeout};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::{HasStores, Readiness, Shutdown};
+
+/// How long the last report may take: the webhook port is shut meanwhile.
+const LAST_WITHIN: Duration = Duration::from_millis(200);
+
+/// Adds what one kind of process alone knows.
+pub type AddToReport = Arc<dyn Fn(&mut ProcessReport) + Send + Sync>;
+
+/// What is looked at for every report.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportSources {
+    config: PathBuf,
+    routes: Vec<String>,
+    disks: Vec<PathBuf>,
+    certificates: Vec<PathBuf>,
+}
+
+impl ReportSources {
+    /// By the settings; what other processes alone need may be missing in them.
+    pub(crate) fn read(tree: &Tree) -> Self {
+        let queue = tree.queue().ok();
+        let spool = queue.as_ref().and_then(|queue| tree.spool(queue).ok().flatten());
+        let file = match &queue {
+            Some(QueueSettings::Embedded(settings)) => Some(settings.path.clone()),
+            _ => None,
+        };
+        let webhook = tree.gateway().ok().and_then(|gateway| gateway.tls);
+        let operator = tree.operator().ok().flatten().and_then(|operator| operator.tls);
+        let servers = match queue {
+            Some(QueueSettings::JetStream(settings)) => settings.tls.and_then(|tls| tls.certificate),
+            _ => None,
+        };
+        let of_operator = operator.map(|tls| tls.certificate);
+        let certificates = [webhook.map(|tls| tls.certificate), of_operator, servers];
+        let routes = tree.routes(None).map(|routes| routes.0).unwrap_or_default();
+        Self {
+            config: tree.file().to_owned(),
+            routes: routes.into_iter().map(|route| route.name).collect(),
+            disks: [file, spool.map(|spool| spool.path)].into_iter().flatten().collect(),
+            certificates: certificates.into_iter().flatten().collect(),
+        }
+    }
+}
+
+/// Says how this process does, until it is closed.
+#[derive(Clone)]
+pub struct Presence(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    started_at: Timestamp,
+    kind: String,
+    sources: ReportSources,
+    readiness: Readiness,
+    stores: Box<dyn HasStores>,
+    add: Option<AddToReport>,
+}
+
+impl std::fmt::Debug for Presence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Presence").field("id", &self.0.id).finish_non_exhaustive()
+    }
+}
+
+impl Presence {
+    pub(crate) fn start(
+        kind: &str,
+        sources: ReportSources,
+        stores: Box<dyn HasStores>,
+        readiness: Readiness,
+        add: Option<AddToReport>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        // One that is started anew with the same settings on the same host is the same.
+        let config = std::fs::canonicalize(&sources.config).unwrap_or_else(|_| sources.config.clone());
+        let place = format!("{}\0{}", host_name(), config.display());
+        let id = format!("{}.{}", token(Some(kind)), hex::encode(&Sha256::digest(place)[..6]));
+        let (kind, started_at) = (kind.to_owned(), SystemClock.now());
+        let presence = Self(Arc::new(Inner { id, started_at, kind, sources, readiness, stores, add }));
+        let (reporting, draining) = (presence.clone(), shutdown.closing());
+        shutdown.spawn_detached(async move {
+            draining.run_until_cancelled(reporting.run()).await;
+        });
+        presence
+    }
+
+    async fn run(&self) {
+        let mut was_said = true;
+        loop {
+            let said = self.say(false).await;
+            if let Err(error) = &said
+                && was_said
+            {
+                // Once for each time it begins to fail: the queue being away is said elsewhere.
+                tracing::warn!(error = %Chain(error), "nobody can see that this process is here: `status` will call it gone");
+            }
+            was_said = said.is_ok();
+            // The first time it may not be ready yet.
+            let wait = if self.0.readiness.get() { REPORTED_EVERY } else { Duration::from_secs(2) };
+            sleep(wait).await;
+        }
+    }
+
+    /// Says that it ends as it was told to.
+    pub async fn close(&self) {
+        let _ = timeout(LAST_WITHIN, self.say(true)).await;
+    }
+
+    async fn say(&self, is_closed: bool) -> Result<(), queue::QueueError> {
+        let inner = Arc::clone(&self.0);
+        let report = tokio::task::spawn_blocking(move || inner.report(is_closed)).await;
+        let report = report.map_err(|error| queue::QueueError::unavailable("reporting", error))?;
+        set_process(self.0.stores.stores().marks(), &self.0.id, &report).await
+    }
+}
+
+impl Inner {
+    fn report(&self, is_closed: bool) -> ProcessReport {
+        let mut report = ProcessReport {
+            kind: self.kind.clone(),
+            host: host_name(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            is_ready: self.readiness.get(),
+            is_closed,
+            routes: self.sources.routes.clone(),
+            disks: self.sources.disks.iter().filter_map(|path| disk_usage(path)).collect(),
+            certificates: self.sources.certificates.iter().filter_map(|file| certificate_end(file)).collect(),
+            ..ProcessReport::default()
+        };
+        for disk in &report.disks {
+            metrics::DISK_USAGE.set(disk.used as f64 / disk.total.max(1) as f64, [disk.path.clone().into()]);
+        }
+        for end in &report.certificates {
+            metrics::CERTIFICATE_ENDS.set(end.ends_at.as_second() as f64, [end.file.clone().into()]);
+        }
+        if let Some(add) = &self.add {
+            add(&mut report);
+        }
+        report
+    }
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// How full the disk is that holds `path`.
+fn disk_usage(path: &Path) -> Option<DiskUsage> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = rustix::fs::statvfs(folder).ok()?;
+    let total = found.f_blocks.checked_mul(found.f_frsize)?;
+    // What only root may use is used.
+    let free = found.f_bavail.checked_mul(found.f_frsize)?;
+    Some(DiskUsage { path: folder.display().to_string(), used: total.saturating_sub(free), total })
+}
+
+/// When the first certificate of a PEM file ends.
+fn certificate_end(file: &Path) -> Option<CertificateEnd> {
+    let pem = std::fs::read(file).ok()?;
+    let ends = CertificateDer::pem_slice_iter(&pem).filter_map(|certificate| {
+        let certificate = certificate.ok()?;
+        let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+        Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+    });
+    Some(CertificateEnd { file: file.display().to_string(), ends_at: ends.min()? })
+}

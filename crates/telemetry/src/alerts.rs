@@ -1,0 +1,555 @@
+//! When somebody should look: one table for alerts, for the lines of `status` and for the
+//! pages of the runbook.
+//!
+//! `config/observe/alerts.yml` and the index of `docs/runbook` are made from it:
+//! `UPDATE_EXPECT=1 cargo test -p telemetry`.
+
+use std::fmt::Write;
+
+/// How soon somebody should look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Somebody is needed now, also at night: a page.
+    Now,
+    /// When there is time: a ticket.
+    Later,
+}
+
+impl Urgency {
+    /// The label `severity` of an alert.
+    pub fn severity(self) -> &'static str {
+        match self {
+            Self::Now => "page",
+            Self::Later => "ticket",
+        }
+    }
+}
+
+/// Something that somebody should look at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// The name of the alert and of its page in the runbook.
+    pub name: &'static str,
+    /// How soon.
+    pub urgency: Urgency,
+    /// What it says, as the title of its page.
+    pub title: &'static str,
+    /// How Prometheus sees it; nothing where only `status` does.
+    pub rule: Option<Rule>,
+    /// Whether `status` sees it too.
+    pub is_in_status: bool,
+}
+
+/// How Prometheus sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its group in the file.
+    pub group: &'static str,
+    /// Why it is as it is, where that needs words.
+    pub comment: &'static str,
+    /// In PromQL.
+    pub expression: &'static str,
+    /// For how long it must hold before it fires.
+    pub holds_for: Option<&'static str>,
+    /// What the alert says.
+    pub summary: &'static str,
+}
+
+impl Alert {
+    /// Its page, from the top of the repository.
+    pub fn runbook(&self) -> String {
+        format!("docs/runbook/{}.md", self.name)
+    }
+}
+
+macro_rules! alerts {
+    ($($name:ident: $alert:expr,)*) => {
+        $(
+            #[doc = concat!("See its page of the runbook: `", stringify!($name), "`.")]
+            pub static $name: Alert = $alert;
+        )*
+
+        /// All of them, in the order of the file.
+        pub fn all() -> Vec<&'static Alert> {
+            vec![$(&$name),*]
+        }
+    };
+}
+
+alerts! {
+    NOT_READY: Alert {
+        name: "FluentNotReady",
+        urgency: Urgency::Now,
+        title: "A process is not ready",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "",
+            expression: "fluent_ready == 0",
+            holds_for: Some("1m"),
+            summary: "{{ $labels.instance }} can't do its work",
+        }),
+        is_in_status: true,
+    },
+    PROCESS_GONE: Alert {
+        name: "FluentProcessGone",
+        urgency: Urgency::Now,
+        title: "A process does not answer",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "",
+            expression: r#"up{job="fluent-webhooks"} == 0"#,
+            holds_for: Some("1m"),
+            summary: "{{ $labels.instance }} does not answer",
+        }),
+        is_in_status: true,
+    },
+    NOT_ACCEPTING: Alert {
+        name: "FluentNotAccepting",
+        urgency: Urgency::Now,
+        title: "Webhooks are turned away with 503",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "Fluent repeats a request five times, then the event is lost to us.",
+            expression: r#"sum by (instance) (increase(fluent_webhooks_refused_total{reason=~"unavailable|busy|connections"}[5m])) > 0"#,
+            holds_for: None,
+            summary: "{{ $labels.instance }} turns requests away with 503",
+        }),
+        is_in_status: false,
+    },
+    SLOW_TO_DURABLE: Alert {
+        name: "FluentSlowToDurable",
+        urgency: Urgency::Now,
+        title: "Events take long to become durable",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "Fluent gives up after 14 s.",
+            expression: "histogram_quantile(0.99, sum by (instance, le) (rate(fluent_webhooks_durable_duration_seconds_bucket[5m]))) > 2",
+            holds_for: Some("5m"),
+            summary: "{{ $labels.instance }} takes {{ $value | humanizeDuration }} to make an event durable",
+        }),
+        is_in_status: false,
+    },
+    SIGNATURES_FAIL: Alert {
+        name: "FluentSignaturesFail",
+        urgency: Urgency::Now,
+        title: "Many signatures are refused",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "",
+            expression: r#"sum(rate(fluent_webhooks_refused_total{reason=~"signature-.*"}[10m]))
+  > 0.05 * (
+    sum(rate(fluent_webhooks_refused_total{reason=~"signature-.*"}[10m]))
+    + (sum(rate(fluent_webhooks_accepted_total[10m])) or vector(0))
+  )"#,
+            holds_for: Some("10m"),
+            summary: "more than 5 % of what comes is refused for its signature",
+        }),
+        is_in_status: false,
+    },
+    WEBHOOKS_MISSING: Alert {
+        name: "FluentWebhooksMissing",
+        urgency: Urgency::Later,
+        title: "Fluent logged webhooks that never came",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "What comes is well, and something does not come.",
+            expression: "sum by (environment, account) (increase(fluent_reconcile_missing_total[1h])) > 0",
+            holds_for: None,
+            summary: "{{ $value | humanize }} webhooks of {{ $labels.account }} ({{ $labels.environment }}) never came, and were found in Fluent's log",
+        }),
+        is_in_status: false,
+    },
+    NOT_COMPARED: Alert {
+        name: "FluentNotCompared",
+        urgency: Urgency::Later,
+        title: "Nobody knows whether something is missing",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "",
+            expression: "max by (environment, account) (fluent_reconcile_behind_seconds) > 7200",
+            holds_for: Some("30m"),
+            summary: "{{ $value | humanizeDuration }} of Fluent's log of {{ $labels.account }} ({{ $labels.environment }}) is not compared with what came",
+        }),
+        is_in_status: false,
+    },
+    QUARANTINED: Alert {
+        name: "FluentQuarantined",
+        urgency: Urgency::Later,
+        title: "Genuine webhooks that are not events",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "",
+            expression: "sum by (reason) (increase(fluent_webhooks_quarantined_total[15m])) > 0",
+            holds_for: None,
+            summary: "genuine webhooks that are not events ({{ $labels.reason }}) wait for a person",
+        }),
+        is_in_status: true,
+    },
+    SILENCE: Alert {
+        name: "FluentSilence",
+        urgency: Urgency::Later,
+        title: "Webhooks that come every day do not come",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "",
+            expression: r#"max by (environment, account) (fluent_webhooks_silent) > 0
+  or (
+    (sum(increase(fluent_webhooks_accepted_total[1h])) or vector(0)) == 0
+    and sum(increase(fluent_webhooks_accepted_total[1h] offset 1d)) > 0
+  )"#,
+            holds_for: Some("10m"),
+            summary: "webhooks that came on each of the last days at this time do not come: `fluent-webhooks status` names them",
+        }),
+        is_in_status: true,
+    },
+    GENUINE_REFUSED: Alert {
+        name: "FluentGenuineRefused",
+        urgency: Urgency::Now,
+        title: "Genuine webhooks are refused",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "Their signature is Fluent's: an account, a retailer or an environment is missing in the settings.",
+            expression: r#"sum by (reason) (increase(fluent_webhooks_refused_total{reason=~"wrong-key|unknown-account|unknown-retailer"}[15m])) > 0"#,
+            holds_for: None,
+            summary: "{{ $value | humanize }} genuine webhooks were refused ({{ $labels.reason }}): `fluent-webhooks status` names their accounts",
+        }),
+        is_in_status: true,
+    },
+    QUEUE_AWAY: Alert {
+        name: "FluentQueueAway",
+        urgency: Urgency::Now,
+        title: "The queue can't be reached",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: "fluent_queue_reachable == 0",
+            holds_for: Some("1m"),
+            summary: "{{ $labels.instance }} can't reach the queue, or the queue is full",
+        }),
+        is_in_status: true,
+    },
+    SPOOL_WAITS: Alert {
+        name: "FluentSpoolWaits",
+        urgency: Urgency::Now,
+        title: "Events wait in a gateway's spool",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: "fluent_spool_oldest_age_seconds > 300",
+            holds_for: None,
+            summary: "the oldest event in the spool of {{ $labels.instance }} has waited for {{ $value | humanizeDuration }}",
+        }),
+        is_in_status: true,
+    },
+    ROUTE_LATE: Alert {
+        name: "FluentRouteLate",
+        urgency: Urgency::Now,
+        title: "A route is late",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "One event that waits for its next attempt, or was sent again by a person, is not it.",
+            expression: r#"max by (route) (fluent_route_oldest_age_seconds{route!="unrouted"}) > 900
+  and on (route) (max by (route) (fluent_route_behind) > 0 or max by (route) (fluent_route_waiting) > 10)
+  unless on (route) max by (route) (fluent_route_paused) == 1"#,
+            holds_for: Some("5m"),
+            summary: "the oldest event of route {{ $labels.route }} has waited for {{ $value | humanizeDuration }}",
+        }),
+        is_in_status: true,
+    },
+    ROUTE_PAUSED: Alert {
+        name: "FluentRoutePaused",
+        urgency: Urgency::Later,
+        title: "A route has been paused for long",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: "max by (route) (fluent_route_paused) == 1",
+            holds_for: Some("4h"),
+            summary: "route {{ $labels.route }} has been paused for four hours",
+        }),
+        is_in_status: true,
+    },
+    QUEUE_FILLS: Alert {
+        name: "FluentQueueFills",
+        urgency: Urgency::Now,
+        title: "The queue fills",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: "max by (store) (fluent_queue_usage_ratio) > 0.7",
+            holds_for: Some("5m"),
+            summary: "{{ $labels.store }} is {{ $value | humanizePercentage }} full of what nothing may remove yet",
+        }),
+        is_in_status: true,
+    },
+    SERVER_GONE: Alert {
+        name: "FluentServerGone",
+        urgency: Urgency::Now,
+        title: "A server of the queue is gone",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: r#"max(fluent_queue_servers{state="gone"}) > 0"#,
+            holds_for: Some("2m"),
+            summary: "{{ $value }} of the queue's servers do not answer: `fluent-webhooks status` names them",
+        }),
+        is_in_status: true,
+    },
+    SERVER_BEHIND: Alert {
+        name: "FluentServerBehind",
+        urgency: Urgency::Later,
+        title: "A server of the queue is behind",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: r#"max(fluent_queue_servers{state="behind"}) > 0"#,
+            holds_for: Some("15m"),
+            summary: "{{ $value }} of the queue's servers do not have all that they should: another one must not fail now",
+        }),
+        is_in_status: true,
+    },
+    BREAKER_OPEN: Alert {
+        name: "FluentBreakerOpen",
+        urgency: Urgency::Later,
+        title: "A destination is left alone",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "1 while it is asked once, which it is again and again.",
+            expression: "max by (route) (fluent_route_breaker) > 0",
+            holds_for: Some("10m"),
+            summary: "the destination of route {{ $labels.route }} is left alone, since it fails",
+        }),
+        is_in_status: true,
+    },
+    DEAD_LETTERS: Alert {
+        name: "FluentDeadLetters",
+        urgency: Urgency::Later,
+        title: "Dead letters wait for a person",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "1 while it is asked once, which it is again and again.",
+            expression: r#"max by (route) (fluent_route_dead_letters{route!="unrouted"}) > 0"#,
+            holds_for: None,
+            summary: "{{ $value }} dead letters of route {{ $labels.route }} wait for a person",
+        }),
+        is_in_status: true,
+    },
+    UNROUTED: Alert {
+        name: "FluentUnrouted",
+        urgency: Urgency::Later,
+        title: "Events matched no route",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "",
+            expression: r#"sum(increase(fluent_dead_letters_total{route="unrouted"}[1h])) > 0"#,
+            holds_for: None,
+            summary: "{{ $value | humanize }} events of the last hour matched no route",
+        }),
+        is_in_status: true,
+    },
+    UNSETTLED: Alert {
+        name: "FluentUnsettled",
+        urgency: Urgency::Later,
+        title: "Ends of attempts can't be recorded",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "",
+            expression: "sum by (route) (rate(fluent_attempts_unsettled_total[10m])) > 0",
+            holds_for: Some("10m"),
+            summary: "the ends of attempts of route {{ $labels.route }} can't be recorded: their events come again",
+        }),
+        is_in_status: false,
+    },
+    ROUTE_NOT_RUN: Alert {
+        name: "FluentRouteNotRun",
+        urgency: Urgency::Now,
+        title: "Nobody runs a route",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "A route that is paused needs nobody.",
+            expression: r#"max by (route) (fluent_route_processes{route!="unrouted"}) == 0
+  and on (route) (max by (route) (fluent_route_behind) > 0 or max by (route) (fluent_route_waiting) > 0)
+  unless on (route) max by (route) (fluent_route_paused) == 1"#,
+            holds_for: Some("5m"),
+            summary: "route {{ $labels.route }} has events to deliver, and no process runs it",
+        }),
+        is_in_status: true,
+    },
+    ROUTE_FAILS: Alert {
+        name: "FluentRouteFails",
+        urgency: Urgency::Now,
+        title: "A route fails",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "Nothing of it went well for a quarter of an hour.",
+            expression: r#"sum by (route) (increase(fluent_attempts_total{outcome!~"done|unrouted|returned"}[15m])) >= 3
+  unless on (route) sum by (route) (increase(fluent_attempts_total{outcome="done"}[15m])) > 0"#,
+            holds_for: Some("5m"),
+            summary: "every attempt of route {{ $labels.route }} fails",
+        }),
+        is_in_status: true,
+    },
+    LOGIN_REFUSED: Alert {
+        name: "FluentLoginRefused",
+        urgency: Urgency::Now,
+        title: "Fluent refuses a login",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "",
+            expression: "max by (environment, account) (fluent_api_login_rests_until_seconds) > time()",
+            holds_for: None,
+            summary: "Fluent refused the login of {{ $labels.account }} ({{ $labels.environment }}) twice: nobody tries it until its secret changes, or for 16 minutes",
+        }),
+        is_in_status: true,
+    },
+    RESTARTS: Alert {
+        name: "FluentRestarts",
+        urgency: Urgency::Later,
+        title: "A process begins anew again and again",
+        rule: Some(Rule {
+            group: "processes",
+            comment: "",
+            expression: "changes(fluent_process_started_seconds[30m]) > 2",
+            holds_for: None,
+            summary: "{{ $labels.instance }} began {{ $value }} times anew in half an hour",
+        }),
+        is_in_status: false,
+    },
+    MEMORY: Alert {
+        name: "FluentMemory",
+        urgency: Urgency::Later,
+        title: "A process uses nearly all its memory",
+        rule: Some(Rule {
+            group: "processes",
+            comment: "docker-compose.yml and the how-to give each service 256 MiB.",
+            expression: r#"process_memory_usage_bytes{job="fluent-webhooks"} > 220 * 1024 * 1024"#,
+            holds_for: Some("10m"),
+            summary: "{{ $labels.instance }} uses {{ $value | humanize1024 }}B of its 256 MiB",
+        }),
+        is_in_status: false,
+    },
+    TELEMETRY_LOST: Alert {
+        name: "FluentTelemetryLost",
+        urgency: Urgency::Later,
+        title: "Traces are lost",
+        rule: Some(Rule {
+            group: "processes",
+            comment: "",
+            expression: r#"sum by (instance) (increase(fluent_telemetry_exports_failed_total[15m])) > 0
+  or sum by (instance) (increase(otel_sdk_processor_span_processed_total{error_type!=""}[15m])) > 0"#,
+            holds_for: Some("15m"),
+            summary: "traces of {{ $labels.instance }} are lost: the collector is away or too slow",
+        }),
+        is_in_status: false,
+    },
+    DISK_FILLS: Alert {
+        name: "FluentDiskFills",
+        urgency: Urgency::Now,
+        title: "A disk fills",
+        rule: Some(Rule {
+            group: "processes",
+            comment: "",
+            expression: "fluent_disk_usage_ratio > 0.9",
+            holds_for: Some("5m"),
+            summary: "the disk of {{ $labels.instance }} at {{ $labels.path }} is {{ $value | humanizePercentage }} full",
+        }),
+        is_in_status: true,
+    },
+    CERTIFICATE_ENDS: Alert {
+        name: "FluentCertificateEnds",
+        urgency: Urgency::Now,
+        title: "A certificate ends soon",
+        rule: Some(Rule {
+            group: "processes",
+            comment: "A fortnight is a holiday and the days around it.",
+            expression: "fluent_certificate_ends_seconds - time() < 14 * 86400",
+            holds_for: Some("1h"),
+            summary: "the certificate {{ $labels.file }} of {{ $labels.instance }} ends in {{ $value | humanizeDuration }}",
+        }),
+        is_in_status: true,
+    },
+    ROUTE_FORGOTTEN: Alert {
+        name: "FluentRouteForgotten",
+        urgency: Urgency::Later,
+        title: "A route is no longer in the settings",
+        rule: None,
+        is_in_status: true,
+    },
+    REFUSED_HELD: Alert {
+        name: "FluentRefusedHeld",
+        urgency: Urgency::Later,
+        title: "Refused webhooks are held",
+        rule: None,
+        is_in_status: true,
+    },
+    NOBODY_SERVES: Alert {
+        name: "FluentNobodyServes",
+        urgency: Urgency::Now,
+        title: "Nobody accepts webhooks",
+        rule: None,
+        is_in_status: true,
+    },
+}
+
+const HEAD: &str = "\
+# When somebody should look. Each alert has a page in docs/runbook that says what it
+# means, what to look at, and what to do. `page` is for the night, `ticket` for the
+# morning. Made from the table in crates/telemetry/src/alerts.rs, tested by
+# alerts.test.yml and against the real services.
+# Counters of which one event is enough begin at 0, or `increase` would not see it.
+
+groups:
+";
+
+/// The alerts as Prometheus reads them: `config/observe/alerts.yml`.
+pub fn prometheus_rules() -> String {
+    let (mut text, mut group) = (HEAD.to_owned(), "");
+    for (alert, rule) in all().into_iter().filter_map(|alert| Some((alert, alert.rule.as_ref()?))) {
+        if rule.group != group {
+            let gap = if group.is_empty() { "" } else { "\n" };
+            let _ = write!(text, "{gap}  - name: {}\n    rules:\n", rule.group);
+            group = rule.group;
+        } else {
+            text.push('\n');
+        }
+        if !rule.comment.is_empty() {
+            let _ = writeln!(text, "      # {}", rule.comment);
+        }
+        let _ = writeln!(text, "      - alert: {}", alert.name);
+        match rule.expression.contains('\n') {
+            false => drop(writeln!(text, "        expr: {}", rule.expression)),
+            true => {
+                text.push_str("        expr: |\n");
+                for line in rule.expression.lines() {
+                    let _ = writeln!(text, "          {line}");
+                }
+            }
+        }
+        if let Some(holds_for) = rule.holds_for {
+            let _ = writeln!(text, "        for: {holds_for}");
+        }
+        let (severity, summary, page) = (alert.urgency.severity(), rule.summary, alert.runbook());
+        let _ = writeln!(text, "        labels: {{ severity: {severity} }}");
+        let _ = writeln!(text, "        annotations:\n          summary: \"{summary}\"");
+        let _ = writeln!(text, "          runbook: {page}");
+    }
+    text
+}
+
+/// The table of the runbook's index.
+pub fn runbook_table() -> String {
+    let mut text = "| page | says | urgent | alert | `status` |\n|---|---|---|---|---|\n".to_owned();
+    for alert in all() {
+        let urgent = if alert.urgency == Urgency::Now { "now" } else { "when you have time" };
+        let tick = |is: bool| if is { "yes" } else { "" };
+        let _ = writeln!(
+            text,
+            "| [{0}]({0}.md) | {1} | {urgent} | {2} | {3} |",
+            alert.name,
+            alert.title,
+            tick(alert.rule.is_some()),
+            tick(alert.is_in_status)
+        );
+    }
+    text
+}
