@@ -80,7 +80,7 @@ impl Plan {
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins when accepting is sure to, and not after it.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
-        let refused = gateway::start(&self.gateway, queue, shutdown).await?;
+        let refused = gateway::start(&self.gateway, &self.config, queue, shutdown).await?;
         let resting = sharing.resting.clone();
         let add: AddToReport = Arc::new(move |report| {
             refused(report);
@@ -93,6 +93,7 @@ impl Plan {
             door.serve(routes, readiness.clone(), shutdown)?;
         }
         shutdown.spawn_detached(service::show_routes(Arc::clone(queue), None));
+        shutdown.spawn_detached(self.operator_of(queue, shutdown)?.watch_machinery());
         dispatching.start(shutdown);
         self.reconcile(queue, sharing.apis, shutdown);
         service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await

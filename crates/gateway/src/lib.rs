@@ -19,6 +19,7 @@ mod connection;
 mod holding;
 mod listen;
 mod refused_accounts;
+mod seen;
 mod stage;
 mod watch;
 
@@ -34,6 +35,7 @@ pub use crate::bounds::Bounds;
 pub use crate::holding::Holding;
 pub use crate::listen::serve;
 pub use crate::refused_accounts::RefusedAccounts;
+pub use crate::seen::SeenHere;
 pub use crate::stage::{main, ports, start};
 
 /// What receiving a webhook needs.
@@ -57,6 +59,8 @@ pub struct Ports {
     pub holding: Holding,
     /// Whose genuine webhooks were refused.
     pub refused: RefusedAccounts,
+    /// Which kinds of events came when.
+    pub seen: SeenHere,
 }
 
 /// The gateway's HTTP interface: one endpoint, and 404 for everything else.

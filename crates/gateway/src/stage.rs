@@ -1,6 +1,7 @@
 //! The gateway as a stage: from settings to a listening service.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::{Bounds, Holding, Ports, RefusedAccounts, router, serve, watch};
+use crate::{Bounds, Holding, Ports, RefusedAccounts, SeenHere, router, serve, watch};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
 #[derive(Debug, Parser)]
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
 
 /// Everything the settings say, read before anything is opened.
 struct Plan {
+    config: PathBuf,
     gateway: Gateway,
     queue: QueueSettings,
     spool: Option<SpoolSettings>,
@@ -55,7 +57,7 @@ impl Plan {
         let (gateway, queue) = (tree.gateway()?, tree.queue()?);
         let spool = tree.spool(&queue)?;
         let observed = Observed::read(&tree)?;
-        Ok(Self { gateway, queue, spool, observed })
+        Ok(Self { config: tree.file().to_owned(), gateway, queue, spool, observed })
     }
 
     async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -74,7 +76,7 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
-        let refused = start(&self.gateway, queue, shutdown).await?;
+        let refused = start(&self.gateway, &self.config, queue, shutdown).await?;
         let report = self.observed.report("gateway", Arc::clone(queue), &readiness, Some(refused), shutdown);
         *presence = Some(report);
         service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
@@ -84,6 +86,7 @@ impl Plan {
 /// Listens for webhooks; says what is to be added to this process's reports.
 pub async fn start(
     settings: &Gateway,
+    config: &Path,
     queue: &Arc<dyn EventQueue>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
@@ -102,6 +105,7 @@ pub async fn start(
     let mut ports = ports(settings, Arc::clone(queue));
     ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
     let refused = ports.refused.clone();
+    ports.seen.keep(service::process_id("gateway", config), Arc::clone(queue), shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, shutdown.clone()));
@@ -138,5 +142,6 @@ pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
         malformed: settings.malformed,
         holding: Holding::nothing(),
         refused: RefusedAccounts::new(settings.accounts.clone()),
+        seen: SeenHere::default(),
     }
 }

@@ -40,6 +40,7 @@ async fn start(bounds: Bounds) -> Gateway {
         malformed: OnMalformed::Quarantine,
         holding: gateway::Holding::nothing(),
         refused: gateway::RefusedAccounts::new(Accounts::default()),
+        seen: gateway::SeenHere::default(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -27,6 +27,7 @@ mod status_lines;
 mod audit;
 mod failure;
 mod finding;
+mod machinery;
 mod pages;
 mod tally;
 

@@ -97,6 +97,7 @@ impl v1::operator_server::Operator for Operator {
     async fn pause_route(&self, request: Request<v1::PauseRouteRequest>) -> Answer<v1::PauseRouteResponse> {
         let route = request.get_ref().route.clone();
         let work = async { self.pause(&route, true).await.map(|()| v1::PauseRouteResponse {}) };
+        self.ensure_route(&route).await?;
         self.change(&request, "PauseRoute", json!({ "route": route }), work).await
     }
 
@@ -106,6 +107,7 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::ResumeRouteResponse> {
         let route = request.get_ref().route.clone();
         let work = async { self.pause(&route, false).await.map(|()| v1::ResumeRouteResponse {}) };
+        self.ensure_route(&route).await?;
         self.change(&request, "ResumeRoute", json!({ "route": route }), work).await
     }
 
@@ -288,6 +290,7 @@ impl v1::operator_server::Operator for Operator {
     type ReplayStream = Tallies<v1::ReplayResponse>;
 
     async fn replay(&self, request: Request<v1::ReplayRequest>) -> Answer<Self::ReplayStream> {
+        self.ensure_route(&request.get_ref().route).await?;
         let asked = request.get_ref().clone();
         let (dry_run, what) = (asked.dry_run, replayed(&asked));
         let plan = self.plan(asked)?;

@@ -1,10 +1,36 @@
-//! Kinds of events that came every day at this time, and do not come today.
+//! Kinds of events that came on each of the last seven days at this time, and do not come
+//! today.
 
-use event_model::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+use event_model::{Clock, SystemClock, Timestamp};
 use queue::Marks;
+use queue::seen::seen_by_all;
+use telemetry::metrics;
 
-use crate::status_lines::SilentEvent;
+use crate::status_lines::{SilentEvent, plain};
 
-pub(crate) async fn silent(_marks: &dyn Marks, _now: Timestamp) -> Vec<SilentEvent> {
-    Vec::new()
+/// Those of now. What can't be read says nothing.
+pub(crate) async fn silent(marks: &dyn Marks, now: Timestamp) -> Vec<SilentEvent> {
+    let seen = seen_by_all(marks).await.unwrap_or_default();
+    let silent = seen.silent(now).into_iter().map(|(kind, last_at)| SilentEvent {
+        account: kind.account,
+        environment: kind.environment,
+        name: plain(&kind.name),
+        last_at,
+    });
+    silent.collect()
+}
+
+/// Shows how many there are, by account; one that has none any more is shown as such.
+pub(crate) async fn show(marks: &dyn Marks, shown: &mut BTreeSet<(String, String)>) {
+    let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
+    for SilentEvent { environment, account, .. } in silent(marks, SystemClock.now()).await {
+        *counts.entry((environment, account)).or_default() += 1;
+    }
+    shown.extend(counts.keys().cloned());
+    for whose in shown.iter() {
+        let count = counts.get(whose).copied().unwrap_or_default();
+        metrics::SILENT.set(f64::from(count), [whose.0.clone().into(), whose.1.clone().into()]);
+    }
 }

@@ -51,32 +51,45 @@ impl Operator {
 
     /// Everything that the lines are made of, and the bytes of what was refused.
     async fn known(&self, tree: &Tree) -> Result<(Known, u64), Status> {
-        let failed = |error: QueueError| failure::queue(&error);
         let (stores, now) = (self.stores(), self.0.clock.now());
-        let routes = stores.routes().await.map_err(failed)?;
-        let letters = stores.dead_letters().count().await.map_err(failed)?;
+        // While servers fail some of it can't be read: the rest is said all the same.
+        let mut unreadable = None;
+        let routes = readable(stores.routes().await, &mut unreadable);
+        let letters = readable(stores.dead_letters().count().await, &mut unreadable);
         let (unrouted, dead): (Vec<_>, Vec<_>) =
             letters.into_iter().partition(|(route, _)| route == UNROUTED);
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
-        let quarantined = stores.quarantine().list(0, pages::MAX_PAGE).await.map_err(failed)?.len() as u64;
+        let quarantined = readable(stores.quarantine().list(0, pages::MAX_PAGE).await, &mut unreadable);
         // A cluster of before has no place for some of them: that hides nothing else.
         let refused = stores.refused().count().await.unwrap_or_default();
         let known = Known {
             now,
             listed: listed(tree)?,
-            failing: failing(stores, &routes, now).await.map_err(failed)?,
+            failing: readable(failing(stores, &routes, now).await, &mut unreadable),
             processes: processes(stores.marks()).await.unwrap_or_default(),
             spools: marks::spools(stores.marks()).await.unwrap_or_default(),
             health: health(stores, &routes, tree).await,
             silent: silence::silent(stores.marks(), now).await,
             dead_letters: sum(dead),
             unrouted: sum(unrouted),
-            quarantined,
+            quarantined: quarantined.len() as u64,
             refused: refused.webhooks,
             routes,
+            unreadable,
         };
-        Ok((known, refused.bytes))
+        match (&known.unreadable, &known.health) {
+            (Some(error), Err(_)) => Err(failure::queue(error)),
+            _ => Ok((known, refused.bytes)),
+        }
     }
+}
+
+/// What was read, or nothing and why not.
+fn readable<T: Default>(read: Result<T, QueueError>, unreadable: &mut Option<QueueError>) -> T {
+    read.unwrap_or_else(|error| {
+        unreadable.get_or_insert(error);
+        T::default()
+    })
 }
 
 /// The routes of the settings; nothing where they have none: then those of others count.

@@ -54,6 +54,8 @@ pub(crate) struct Known {
     pub(crate) quarantined: u64,
     pub(crate) refused: u64,
     pub(crate) unrouted: u64,
+    /// Why some of this could not be read, and is missing.
+    pub(crate) unreadable: Option<QueueError>,
 }
 
 /// A kind of event that came on each of the last days at this time, and does not come.
@@ -184,7 +186,7 @@ impl Lines<'_> {
         for route in routes() {
             self.of_route(route);
         }
-        for name in known.listed.iter().flatten() {
+        for name in known.listed.iter().flatten().filter(|_| known.unreadable.is_none()) {
             if !routes().any(|route| route.name == *name) {
                 let text = format!("route {name}: it is in the settings, and has never run");
                 self.say(&alerts::ROUTE_NOT_RUN, text);
@@ -247,6 +249,13 @@ impl Lines<'_> {
 
     fn of_machinery(&mut self) {
         let known = self.known;
+        if let Some(error) = &known.unreadable {
+            let text = format!(
+                "some of what the queue keeps can't be read now, and is missing here: {}",
+                telemetry::Chain(error)
+            );
+            self.say(&alerts::QUEUE_AWAY, text);
+        }
         match &known.health {
             Err(error) => {
                 self.say(
@@ -318,6 +327,16 @@ impl Lines<'_> {
             }
         }
     }
+}
+
+/// A name that Fluent's rules chose, without what a terminal would obey, and not too long.
+pub(crate) fn plain(name: &str) -> String {
+    let replaced = name.chars().map(|letter| match letter {
+        ' ' => letter,
+        _ if letter.is_alphanumeric() || letter.is_ascii_graphic() => letter,
+        _ => char::REPLACEMENT_CHARACTER,
+    });
+    replaced.take(64).collect()
 }
 
 fn since(then: Timestamp, now: Timestamp) -> Duration {
@@ -407,6 +426,7 @@ mod tests {
             quarantined: 0,
             refused: 0,
             unrouted: 0,
+            unreadable: None,
         }
     }
 

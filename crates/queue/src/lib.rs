@@ -22,6 +22,7 @@ pub mod marks;
 pub mod processes;
 mod refused;
 mod route;
+pub mod seen;
 mod standing;
 mod stores;
 mod working;

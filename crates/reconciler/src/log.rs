@@ -254,7 +254,7 @@ mod tests {
 
     /// The last hour.
     fn hour() -> Window {
-        let until = event_model::Clock::now(&event_model::SystemClock);
+        let until = SystemClock.now();
         Window { from: crate::window::earlier(until, Duration::from_hours(1)), until }
     }
 

@@ -23,7 +23,7 @@ pub use crate::exit::{FAILED, NEEDED, SETTINGS, SomebodyIsNeeded, code};
 pub use crate::gauges::{HasStores, show_routes};
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;
-pub use crate::presence::{AddToReport, Presence, host_name};
+pub use crate::presence::{AddToReport, Presence, host_name, process_id};
 pub use crate::shutdown::{Shutdown, StopTimes};
 pub use crate::socket::inherited_listener;
 pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};

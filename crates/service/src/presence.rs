@@ -88,10 +88,7 @@ impl Presence {
         add: Option<AddToReport>,
         shutdown: &Shutdown,
     ) -> Self {
-        // One that is started anew with the same settings on the same host is the same.
-        let config = std::fs::canonicalize(&sources.config).unwrap_or_else(|_| sources.config.clone());
-        let place = format!("{}\0{}", host_name(), config.display());
-        let id = format!("{}.{}", token(Some(kind)), hex::encode(&Sha256::digest(place)[..6]));
+        let id = format!("{}.{}", token(Some(kind)), process_id(kind, &sources.config));
         let (kind, started_at) = (kind.to_owned(), SystemClock.now());
         let presence = Self(Arc::new(Inner { id, started_at, kind, sources, readiness, stores, add }));
         let (reporting, draining) = (presence.clone(), shutdown.closing());
@@ -157,6 +154,14 @@ impl Inner {
         }
         report
     }
+}
+
+/// Names a process among those of its kind: one that is started anew with the same settings
+/// on the same host is the same.
+pub fn process_id(kind: &str, config: &Path) -> String {
+    let config = std::fs::canonicalize(config).unwrap_or_else(|_| config.to_owned());
+    let place = format!("{kind}\0{}\0{}", host_name(), config.display());
+    hex::encode(&Sha256::digest(place)[..6])
 }
 
 /// The name of this machine.

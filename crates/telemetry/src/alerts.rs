@@ -77,6 +77,13 @@ macro_rules! alerts {
 }
 
 alerts! {
+    NOBODY_SERVES: Alert {
+        name: "FluentNobodyServes",
+        urgency: Urgency::Now,
+        title: "Nobody accepts webhooks",
+        rule: None,
+        is_in_status: true,
+    },
     NOT_READY: Alert {
         name: "FluentNotReady",
         urgency: Urgency::Now,
@@ -479,13 +486,6 @@ alerts! {
         name: "FluentRefusedHeld",
         urgency: Urgency::Later,
         title: "Refused webhooks are held",
-        rule: None,
-        is_in_status: true,
-    },
-    NOBODY_SERVES: Alert {
-        name: "FluentNobodyServes",
-        urgency: Urgency::Now,
-        title: "Nobody accepts webhooks",
         rule: None,
         is_in_status: true,
     },

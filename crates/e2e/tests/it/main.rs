@@ -26,5 +26,6 @@ mod policies;
 mod privacy;
 mod samples;
 mod settings;
+mod status;
 mod stopping;
 mod tls;

@@ -49,6 +49,7 @@ impl Plan {
         let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
         shutdown.spawn_detached(service::show_routes(operator.clone(), None));
+        shutdown.spawn_detached(operator.clone().watch_machinery());
         let presence = self.observed.report("operator", operator.clone(), &readiness, None, shutdown);
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}

@@ -104,6 +104,7 @@ async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
             malformed: OnMalformed::Quarantine,
             holding: gateway::Holding::nothing(),
             refused: gateway::RefusedAccounts::new(Accounts::default()),
+            seen: gateway::SeenHere::default(),
         };
         let router = gateway::router(ports, &bounds);
         let shutdown = Shutdown::manual(Duration::from_secs(1));

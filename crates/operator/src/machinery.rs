@@ -1,0 +1,46 @@
+//! How the machinery behind the queue does, shown as metrics for as long as the process lives.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use queue::{ServerState, StoresHealth};
+use telemetry::metrics;
+use tokio::time::sleep;
+
+use crate::{Operator, silence, status};
+
+/// How often it is looked at: it costs the servers a question for each stream.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+impl Operator {
+    /// Shows how servers, room and what comes every day do, again and again.
+    pub async fn watch_machinery(self) {
+        let mut silent = BTreeSet::new();
+        loop {
+            if let Ok(health) = self.machinery().await {
+                show(&health);
+            }
+            silence::show(self.stores().marks(), &mut silent).await;
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn machinery(&self) -> anyhow::Result<StoresHealth> {
+        let (routes, tree) = (self.stores().routes().await?, self.settings()?);
+        Ok(status::health(self.stores(), &routes, &tree).await?)
+    }
+}
+
+fn show(health: &StoresHealth) {
+    let count = |is: fn(&ServerState) -> bool| {
+        health.servers.iter().filter(|server| is(&server.state)).count() as f64
+    };
+    metrics::QUEUE_SERVERS.set(count(|state| *state == ServerState::Well), ["well".into()]);
+    metrics::QUEUE_SERVERS.set(count(|state| matches!(state, ServerState::Behind(_))), ["behind".into()]);
+    metrics::QUEUE_SERVERS.set(count(|state| *state == ServerState::Gone), ["gone".into()]);
+    for usage in &health.usage {
+        if let Some(share) = usage.share() {
+            metrics::QUEUE_USAGE.set(share, [usage.name.clone().into()]);
+        }
+    }
+}

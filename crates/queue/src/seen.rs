@@ -1,0 +1,249 @@
+//! In which hours which kinds of events came: what came every day at this time, and does not
+//! come today, is missed by somebody.
+//!
+//! Each process that accepts webhooks keeps a record of its own, and writes it down as a mark;
+//! together they say what came.
+
+use std::collections::BTreeMap;
+
+use event_model::{Bytes, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{MarkEntry, Marks, QueueError};
+
+/// Hours that are remembered: eight days.
+const HOURS: i64 = 192;
+
+/// Days on each of which it must have come.
+const DAYS: i64 = 7;
+
+/// Most kinds of events that one process remembers: Fluent's rules choose their names.
+pub const MOST_KINDS: usize = 500;
+
+/// Hours without any event, after which what came at other times of each day is missed too.
+const AT_LEAST_DAILY: i64 = 25;
+
+/// A kind of event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventKind {
+    /// The account's environment.
+    pub environment: String,
+    /// The account.
+    pub account: String,
+    /// The event's name.
+    pub name: String,
+}
+
+/// In which of the last hours something came: a bit for each, the lowest of the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hours {
+    /// The newest, since 1970.
+    newest: i64,
+    bits: [u64; 3],
+}
+
+impl Hours {
+    fn has(&self, hour: i64) -> bool {
+        let back = self.newest - hour;
+        (0..HOURS).contains(&back) && self.bits[(back / 64) as usize] >> (back % 64) & 1 == 1
+    }
+
+    fn set(&mut self, hour: i64) {
+        if hour > self.newest {
+            *self = self.moved_to(hour);
+        }
+        let back = self.newest - hour;
+        if (0..HOURS).contains(&back) {
+            self.bits[(back / 64) as usize] |= 1 << (back % 64);
+        }
+    }
+
+    /// The same, seen from another newest hour.
+    fn moved_to(&self, newest: i64) -> Self {
+        let mut moved = Self { newest, bits: [0; 3] };
+        let still_there = newest.saturating_sub(HOURS)..=self.newest;
+        for hour in still_there.filter(|hour| self.has(*hour)) {
+            let back = newest - hour;
+            if (0..HOURS).contains(&back) {
+                moved.bits[(back / 64) as usize] |= 1 << (back % 64);
+            }
+        }
+        moved
+    }
+
+    fn merged(self, other: Self) -> Self {
+        let newest = self.newest.max(other.newest);
+        let (mut one, other) = (self.moved_to(newest), other.moved_to(newest));
+        for (bits, more) in one.bits.iter_mut().zip(other.bits) {
+            *bits |= more;
+        }
+        one
+    }
+
+    /// Whether it came on each of the seven days (UTC) before, and now does not: neither in the hour
+    /// in which it came on each of them, nor for more than a day.
+    fn is_silent(&self, now: i64) -> bool {
+        let today = now.div_euclid(24) * 24;
+        let came_on = |day: i64| (0..24).any(|hour| self.has(today - day * 24 + hour));
+        if !(1..=DAYS).all(came_on) {
+            return false;
+        }
+        // The last whole hour, and the one that runs.
+        let last = now - 1;
+        let came_now = self.has(last) || self.has(now);
+        let came_then = |day: i64| self.has(last - day * 24);
+        let is_missed_now = !came_now && (1..=DAYS).all(came_then);
+        is_missed_now || (0..AT_LEAST_DAILY).all(|back| !self.has(now - back))
+    }
+}
+
+/// What one process has seen, or several together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SeenEvents {
+    kinds: Vec<(EventKind, Hours, Timestamp)>,
+    #[serde(skip)]
+    index: BTreeMap<EventKind, usize>,
+}
+
+impl SeenEvents {
+    /// An event of this kind came. Those beyond the limit are not remembered.
+    pub fn note(&mut self, environment: &str, account: &str, name: &str, at: Timestamp) {
+        let (environment, account, name) = (environment.to_owned(), account.to_owned(), name.to_owned());
+        let kind = EventKind { environment, account, name };
+        let mut hours = Hours { newest: hour(at), bits: [0; 3] };
+        hours.set(hour(at));
+        self.add(kind, hours, at);
+    }
+
+    fn add(&mut self, kind: EventKind, hours: Hours, last_at: Timestamp) {
+        if let Some(index) = self.index.get(&kind) {
+            let (_, known, last) = &mut self.kinds[*index];
+            (*known, *last) = (known.merged(hours), (*last).max(last_at));
+        } else if self.kinds.len() < MOST_KINDS {
+            self.index.insert(kind.clone(), self.kinds.len());
+            self.kinds.push((kind, hours, last_at));
+        }
+    }
+
+    /// Adds what another process has seen, or the one before this.
+    pub fn merge(&mut self, other: Self) {
+        for (kind, hours, last_at) in other.kinds {
+            self.add(kind, hours, last_at);
+        }
+    }
+
+    /// What came on each of the seven days before, and does not come now; and when the last came.
+    pub fn silent(&self, now: Timestamp) -> Vec<(EventKind, Timestamp)> {
+        let silent = self.kinds.iter().filter(|(_, hours, _)| hours.is_silent(hour(now)));
+        silent.map(|(kind, _, last_at)| (kind.clone(), *last_at)).collect()
+    }
+}
+
+fn hour(at: Timestamp) -> i64 {
+    at.as_second().div_euclid(3600)
+}
+
+/// Writes down what the process of this id has seen.
+pub async fn set_seen(marks: &dyn Marks, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
+    let value: Bytes = serde_json::to_vec(seen).unwrap_or_default().into();
+    marks.set(&format!("seen.{id}"), value).await
+}
+
+/// What the process of this id has written down.
+pub async fn seen_by(marks: &dyn Marks, id: &str) -> Result<SeenEvents, QueueError> {
+    Ok(marks.get(&format!("seen.{id}")).await?.map(|value| read(&value)).unwrap_or_default())
+}
+
+/// What all of them have seen together.
+pub async fn seen_by_all(marks: &dyn Marks) -> Result<SeenEvents, QueueError> {
+    let mut all = SeenEvents::default();
+    for MarkEntry { value, .. } in marks.entries("seen").await? {
+        all.merge(read(&value));
+    }
+    Ok(all)
+}
+
+/// What another version wrote, and can't be read, is as good as nothing.
+fn read(value: &[u8]) -> SeenEvents {
+    let mut whole = SeenEvents::default();
+    whole.merge(serde_json::from_slice(value).unwrap_or_default());
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(day: i64, hour: i64) -> Timestamp {
+        Timestamp::from_second((20_000 + day) * 86_400 + hour * 3600 + 600).expect("a time")
+    }
+
+    /// What came at these hours of each day from the first on, and what is missed then.
+    #[track_caller]
+    fn check(hours: &[i64], days: i64, now: (i64, i64), expected: bool) {
+        let mut seen = SeenEvents::default();
+        for day in 0..days {
+            for hour in hours {
+                seen.note("sandbox", "ACME", "E", at(day, *hour));
+            }
+        }
+        let silent = seen.silent(at(now.0, now.1));
+        assert_eq!(silent.len(), usize::from(expected), "{hours:?} on {days} days, at {now:?}");
+    }
+
+    #[test]
+    fn what_comes_each_night_is_missed_in_the_morning_and_not_before() {
+        check(&[2], 7, (7, 1), false);
+        check(&[2], 7, (7, 2), false);
+        check(&[2], 7, (7, 3), true);
+        check(&[2], 8, (7, 3), false);
+    }
+
+    #[test]
+    fn what_comes_all_day_is_missed_after_an_hour() {
+        let all: Vec<i64> = (0..24).collect();
+        check(&all, 7, (6, 23), false);
+        check(&all, 7, (7, 0), false);
+        check(&all, 7, (7, 1), true);
+    }
+
+    #[test]
+    fn what_did_not_come_on_each_day_is_not_missed() {
+        check(&[2], 6, (7, 3), false);
+        check(&[2], 7, (9, 3), false);
+        let mut seen = SeenEvents::default();
+        for (day, hour) in [(0, 1), (1, 22), (2, 9), (3, 4), (4, 17), (5, 12), (6, 8)] {
+            seen.note("sandbox", "ACME", "E", at(day, hour));
+        }
+        assert!(seen.silent(at(7, 7)).is_empty(), "now and then, once a day");
+        assert_eq!(seen.silent(at(7, 10)).len(), 1, "for more than a day");
+    }
+
+    #[test]
+    fn processes_together_have_seen_what_each_did_and_a_restart_forgets_nothing() {
+        let (mut one, mut other) = (SeenEvents::default(), SeenEvents::default());
+        for day in 0..7 {
+            let seen = if day % 2 == 0 { &mut one } else { &mut other };
+            seen.note("sandbox", "ACME", "E", at(day, 2));
+        }
+        let written = serde_json::to_vec(&other).expect("JSON");
+        one.merge(read(&written));
+        assert_eq!(one.silent(at(7, 3)).len(), 1);
+        one.note("sandbox", "ACME", "E", at(7, 2));
+        assert!(one.silent(at(7, 3)).is_empty());
+        // A clock that jumps ahead and back leaves what it has.
+        one.note("sandbox", "ACME", "E", at(400, 2));
+        one.note("sandbox", "ACME", "E", at(8, 2));
+        assert!(one.silent(at(8, 3)).is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut seen = SeenEvents::default();
+        for number in 0..MOST_KINDS * 2 {
+            seen.note("sandbox", "ACME", &format!("E{number}"), at(0, 0));
+        }
+        assert_eq!(seen.kinds.len(), MOST_KINDS);
+    }
+}
