@@ -14,7 +14,7 @@ const TRACEPARENT: &str = "traceparent";
 
 /// Counters of which the first event is to wake somebody: `increase` needs one before.
 pub(crate) fn begin_counters() {
-    for reason in ["unavailable", "busy", "connections"] {
+    for reason in ["unavailable", "busy", "connections", "wrong-key", "unknown-account", "unknown-retailer"] {
         metrics::REFUSED.add(0, [reason.into()]);
     }
     for reason in Malformed::CODES {

@@ -9,6 +9,9 @@ use wire::v1;
 
 use crate::{Operator, failure};
 
+/// What is said of a route that nothing keeps from delivering.
+pub(crate) const DELIVERING: &str = "delivering";
+
 /// Most names that an error lists.
 const SHOWN: usize = 20;
 
@@ -119,7 +122,7 @@ fn summary(route: &RouteState) -> String {
         (.., Some(until)) => format!("fails: left alone until {until:.3}{}", of(open.len())),
         _ if half_open > 0 => format!("fails: asking again{}", of(half_open)),
         _ if throttled > 0 => format!("held to its rate{}", of(throttled)),
-        _ => "delivering".to_owned(),
+        _ => DELIVERING.to_owned(),
     }
 }
 

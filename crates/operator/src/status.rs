@@ -15,6 +15,7 @@ use telemetry::alerts::Urgency;
 use tonic::Status;
 use wire::v1;
 
+use crate::routes::DELIVERING;
 use crate::status_lines::{Known, StatusLine, lines};
 use crate::{Operator, failure, pages, silence};
 
@@ -39,7 +40,7 @@ impl Operator {
             later: later.iter().map(described).collect(),
             processes: known.processes.iter().map(|seen| process(seen, known.now)).collect(),
             servers: known.health.iter().flat_map(|health| &health.servers).map(server).collect(),
-            routes: self.describe(&known.routes, &known.listed.clone().unwrap_or_default()),
+            routes: self.routes_of(&known),
             dead_letters: known.dead_letters,
             unrouted: known.unrouted,
             quarantined: known.quarantined,
@@ -47,6 +48,16 @@ impl Operator {
             refused_bytes: held,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
+    }
+
+    fn routes_of(&self, known: &Known) -> Vec<v1::Route> {
+        let mut routes = self.describe(&known.routes, &known.listed.clone().unwrap_or_default());
+        for route in routes.iter_mut().filter(|route| known.failing.contains_key(&route.name)) {
+            if route.summary == DELIVERING {
+                "every attempt fails".clone_into(&mut route.summary);
+            }
+        }
+        routes
     }
 
     /// Everything that the lines are made of, and the bytes of what was refused.

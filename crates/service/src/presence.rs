@@ -17,6 +17,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{HasStores, Readiness, Shutdown};
 
+/// When one that was not ready says more.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long the last report may take: the webhook port is shut meanwhile.
 const LAST_WITHIN: Duration = Duration::from_millis(200);
 
@@ -101,6 +104,7 @@ impl Presence {
     async fn run(&self) {
         let mut was_said = true;
         loop {
+            let was_ready = self.0.readiness.get();
             let said = self.say(false).await;
             if let Err(error) = &said
                 && was_said
@@ -110,7 +114,7 @@ impl Presence {
             }
             was_said = said.is_ok();
             // The first time it may not be ready yet.
-            let wait = if self.0.readiness.get() { REPORTED_EVERY } else { Duration::from_secs(2) };
+            let wait = if was_ready { REPORTED_EVERY } else { SOON };
             sleep(wait).await;
         }
     }
@@ -176,6 +180,7 @@ fn disk_usage(path: &Path) -> Option<DiskUsage> {
     let total = found.f_blocks.checked_mul(found.f_frsize)?;
     // What only root may use is used.
     let free = found.f_bavail.checked_mul(found.f_frsize)?;
+    let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     Some(DiskUsage { path: folder.display().to_string(), used: total.saturating_sub(free), total })
 }
 

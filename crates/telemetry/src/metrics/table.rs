@@ -10,6 +10,7 @@ impl Metric {
         name.push_str(match self.unit {
             "s" => "_seconds",
             "By" => "_bytes",
+            "1" => "_ratio",
             _ => "",
         });
         if self.shape == Shape::Counter {
