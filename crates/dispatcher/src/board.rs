@@ -29,7 +29,9 @@ impl Board {
     /// What to show to others.
     pub(crate) fn look(&self, clock: Arc<dyn Clock>) -> Look {
         let (board, process) = (self.clone(), process());
-        Look::new(move || {
+        let closing = self.clone();
+        let close = move |route: &str| closing.close_breaker(route);
+        let now = move || {
             let entries = board.0.lock().unwrap_or_else(PoisonError::into_inner);
             let said = entries.iter().map(|entry| Working {
                 route: entry.route.clone(),
@@ -38,7 +40,14 @@ impl Board {
                 throttled: entry.throttled.load(Ordering::Relaxed),
             });
             said.collect()
-        })
+        };
+        Look::new(now, close)
+    }
+
+    /// Asks a route's destination at once: a person says that it is mended.
+    fn close_breaker(&self, route: &str) {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|entry| entry.route == route).for_each(|entry| entry.breaker.close());
     }
 }
 

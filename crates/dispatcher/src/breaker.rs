@@ -79,6 +79,15 @@ impl Breaker {
         }
     }
 
+    /// Asks again at once, as if nothing had failed: a person says so.
+    pub(crate) fn close(&self) {
+        let before = std::mem::replace(&mut *self.state(), CLOSED);
+        if !matches!(before, State::Closed { .. }) {
+            tracing::warn!(route = self.route, "a person resumes the route: its destination is asked again");
+        }
+        self.changed.notify_waiters();
+    }
+
     /// Waits until something may be asked for, and says how much of `wanted`.
     /// Cancel-safe.
     pub(crate) async fn ready(&self, wanted: usize) -> usize {
@@ -284,6 +293,22 @@ mod tests {
         assert_eq!(breaker.ready(5).await, 1);
         drop(Begun::on(&breaker));
         assert_eq!(breaker.ready(5).await, 1, "its lease was lost: nobody knows");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_person_closes_it_and_a_probe_that_was_out_says_nothing_more() {
+        let breaker = breaker(1, 100, 100);
+        Begun::on(&breaker).ended(true);
+        let waiting = Arc::clone(&breaker);
+        let began = Instant::now();
+        let (ready, ()) = tokio::join!(waiting.ready(5), async { breaker.close() });
+        assert_eq!((ready, began.elapsed().as_secs()), (5, 0));
+        Begun::on(&breaker).ended(true);
+        assert_eq!(breaker.ready(5).await, 1);
+        let probe = Begun::on(&breaker);
+        breaker.close();
+        drop(probe);
+        assert_eq!(breaker.ready(5).await, 5);
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,11 +50,14 @@ pub trait LoginLedger: fmt::Debug + Send + Sync {
     }
 }
 
+/// A record and its version.
+type Versioned = (Vec<u8>, u64);
+
 /// A ledger of one process, for as long as it lives: for tests, and for processes that
 /// have no queue to keep one in.
 #[derive(Clone)]
 pub struct MemoryLedger {
-    records: Arc<Mutex<HashMap<String, (Vec<u8>, u64)>>>,
+    records: Arc<Mutex<HashMap<String, Versioned>>>,
     now: fn() -> Timestamp,
 }
 

@@ -84,12 +84,12 @@ enum Command {
         #[command(subcommand)]
         command: commands::processes::Command,
     },
-    /// Attempts that have ended, the newest first
+    /// Attempts that have ended, the newest first; `retry` tries one event now
     Deliveries {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
-        args: commands::deliveries::ListArgs,
+        args: commands::deliveries::Args,
     },
     /// Show attempts as they end, until told to stop
     Tail {
@@ -219,7 +219,7 @@ impl Cli {
                 service::run(|_| commands::processes::run(common, command))
             }
             Command::Deliveries { common, args } => {
-                asked(|shutdown| commands::deliveries::list(common, args, shutdown))
+                asked(|shutdown| commands::deliveries::run(common, args, shutdown))
             }
             Command::Tail { common, filter } => {
                 service::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))

@@ -27,6 +27,13 @@ fn print(text: fmt::Arguments<'_>) {
     }
 }
 
+/// Writes bytes as they are, for `verify --body -` and the like.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
 /// Prints pretty JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     print(format_args!("{}", serde_json::to_string_pretty(value)?));

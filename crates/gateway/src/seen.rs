@@ -1,21 +1,18 @@
-//! Remembers in which hours which kinds of events came, also over a restart.
+//! Remembers in which hours which kinds of events came, for whoever misses one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use event_model::Event;
+use event_model::{Clock, Event, SystemClock};
 use queue::EventQueue;
-use queue::seen::{SeenEvents, seen_by, set_seen};
+use queue::seen::{SeenEvents, set_seen};
 use service::Shutdown;
 use telemetry::Chain;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// How often it is written down: a crash forgets no more than that.
+/// How often it is written down: a crash forgets no more than that, and a crash loop
+/// leaves nothing behind.
 const WRITTEN_EVERY: Duration = Duration::from_mins(1);
-
-/// How long to wait for what was written down before, and to try again where it can't be read.
-const READ_WITHIN: Duration = Duration::from_secs(5);
-const AGAIN: Duration = Duration::from_secs(30);
 
 /// What this process has seen. Clones are of the same.
 #[derive(Clone, Debug, Default)]
@@ -28,35 +25,29 @@ impl SeenHere {
         seen.note(event.environment().as_str(), event.account(), event.name(), event.received_at());
     }
 
-    /// Writes it down again and again, under this id.
-    pub(crate) fn keep(&self, id: String, queue: Arc<dyn EventQueue>, shutdown: &Shutdown) {
+    /// Writes it down again and again, as what this process has seen since now.
+    pub(crate) fn keep(&self, process: &str, queue: Arc<dyn EventQueue>, shutdown: &Shutdown) {
+        let id = format!("{process}.{}", SystemClock.now().as_second());
         let (seen, closing) = (self.clone(), shutdown.closing());
         shutdown.spawn_detached(async move {
-            closing.run_until_cancelled(seen.keep_up(&id, &*queue)).await;
+            closing.run_until_cancelled(seen.write(&id, &*queue)).await;
         });
     }
 
-    async fn keep_up(&self, id: &str, queue: &dyn EventQueue) {
-        // What was before must not be overwritten by what is not known yet.
-        let before = loop {
-            match timeout(READ_WITHIN, seen_by(queue.stores().marks(), id)).await {
-                Ok(Ok(before)) => break before,
-                _ => sleep(AGAIN).await,
-            }
-        };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).merge(before);
+    async fn write(&self, id: &str, queue: &dyn EventQueue) {
         let mut written = SeenEvents::default();
         loop {
+            sleep(WRITTEN_EVERY).await;
             let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if now != written {
-                match set_seen(queue.stores().marks(), id, &now).await {
-                    Ok(()) => written = now,
-                    Err(error) => {
-                        tracing::debug!(error = %Chain(&error), "in which hours events came is not written down");
-                    }
+            if now == written {
+                continue;
+            }
+            match set_seen(queue.stores().marks(), id, &now).await {
+                Ok(()) => written = now,
+                Err(error) => {
+                    tracing::debug!(error = %Chain(&error), "in which hours events came is not written down");
                 }
             }
-            sleep(WRITTEN_EVERY).await;
         }
     }
 }

@@ -105,7 +105,7 @@ pub async fn start(
     let mut ports = ports(settings, Arc::clone(queue));
     ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
     let refused = ports.refused.clone();
-    ports.seen.keep(service::process_id("gateway", config), Arc::clone(queue), shutdown);
+    ports.seen.keep(&service::process_id("gateway", config), Arc::clone(queue), shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, shutdown.clone()));

@@ -35,13 +35,15 @@ enum Needs {
 }
 
 /// Every method of the contract.
-const METHODS: [(&str, Needs); 24] = [
+const METHODS: [(&str, Needs); 26] = [
     ("Dispatcher/Dispatch", Needs::Dispatch),
     ("Subscriptions/Subscribe", Needs::SomeRoute),
     ("Operator/GetStatus", Needs::Read),
     ("Operator/ListRoutes", Needs::Read),
     ("Operator/PauseRoute", Needs::Operate),
     ("Operator/ResumeRoute", Needs::Operate),
+    ("Operator/RetryDelivery", Needs::Operate),
+    ("Operator/GetEventBody", Needs::Operate),
     ("Operator/ForgetRoute", Needs::Admin),
     ("Operator/ListDeliveries", Needs::Read),
     ("Operator/WatchDeliveries", Needs::Read),

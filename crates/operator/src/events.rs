@@ -1,6 +1,6 @@
 //! One entity's story.
 
-use queue::{EventStory, StoryState, StoryStep};
+use queue::{EventStory, QueueError, StoryState, StoryStep};
 use tonic::Status;
 use wire::v1;
 
@@ -18,6 +18,80 @@ impl Operator {
         let found = self.stores().history().find(&request.reference, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
         Ok(v1::ShowEventsResponse { stories: found.iter().map(story).collect() })
+    }
+}
+
+impl Operator {
+    /// The body of the newest event that this names.
+    pub(crate) async fn event_body(&self, reference: &str) -> Result<v1::GetEventBodyResponse, Status> {
+        let found = self.stores().history().event(reference).await;
+        let found = found.map_err(|error| failure::queue(&error))?;
+        let event = found.ok_or_else(|| none(reference))?;
+        Ok(v1::GetEventBodyResponse { event_id: event.id().to_string(), body: event.body().to_vec() })
+    }
+
+    /// Makes what waits of one event due now, on one route or on all.
+    pub(crate) async fn retry_now(
+        &self,
+        reference: &str,
+        route: &str,
+    ) -> Result<v1::RetryDeliveryResponse, Status> {
+        let failed = |error: QueueError| failure::queue(&error);
+        let stories = self.stores().history().find(reference, 2).await.map_err(failed)?;
+        let story = match &stories[..] {
+            [] => return Err(none(reference)),
+            [story] => story,
+            _ => {
+                let why = "it names several events: expected the id of one (`events show` lists them)";
+                return Err(Status::failed_precondition(format!("event {reference}: {why}")));
+            }
+        };
+        let waits: Vec<&str> = story.states.iter().filter_map(|state| waiting_on(state, route)).collect();
+        if waits.is_empty() {
+            let stands: Vec<_> = story.states.iter().filter_map(in_words).collect();
+            let stands =
+                if stands.is_empty() { "no route has come to it".to_owned() } else { stands.join(", ") };
+            return Err(Status::failed_precondition(format!("nothing of it waits for a retry: {stands}")));
+        }
+        let states = self.stores().routes().await.map_err(failed)?;
+        let is_paused = |name: &&str| states.iter().any(|state| state.name == **name && state.paused);
+        if let Some(paused) = waits.iter().find(|name| is_paused(name)) {
+            let why = format!("route {paused} is paused: `routes resume {paused}` first");
+            return Err(Status::failed_precondition(why));
+        }
+        let mut routes = Vec::new();
+        for name in waits {
+            if self.stores().retry_now(name, story.id).await.map_err(failed)? > 0 {
+                routes.push(name.to_owned());
+            }
+        }
+        Ok(v1::RetryDeliveryResponse { event_id: story.id.to_string(), routes })
+    }
+}
+
+fn none(reference: &str) -> Status {
+    Status::not_found(format!(
+        "no event of `{reference}` is kept; was it refused, or is it older than the retention?"
+    ))
+}
+
+/// The route on which it waits, if that is asked for.
+fn waiting_on<'s>(state: &'s StoryState, wanted: &str) -> Option<&'s str> {
+    match state {
+        StoryState::Waiting { route, .. } if wanted.is_empty() || route == wanted => Some(route),
+        _ => None,
+    }
+}
+
+fn in_words(state: &StoryState) -> Option<String> {
+    match state {
+        StoryState::Done { route } => Some(format!("{route} is done with it")),
+        StoryState::InFlight { route } => Some(format!("{route} is attempting it")),
+        StoryState::Waiting { route, .. } => Some(format!("{route} waits")),
+        StoryState::Dead { route, letter, .. } => {
+            Some(format!("dead letter {letter} of {route} (`dead-letters redrive {letter}`)"))
+        }
+        _ => None,
     }
 }
 

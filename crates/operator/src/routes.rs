@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use std::time::Duration;
+
 use event_model::Timestamp;
-use queue::{BreakerState, RouteState, UNROUTED, Working};
+use queue::{BreakerState, Pause, RouteState, UNROUTED, Working};
 use tonic::Status;
 use wire::v1;
 
@@ -11,6 +13,12 @@ use crate::{Operator, failure};
 
 /// What is said of a route that nothing keeps from delivering.
 pub(crate) const DELIVERING: &str = "delivering";
+
+/// Most bytes of the reason of a pause.
+const LONGEST_REASON: usize = 256;
+
+/// Longest pause that ends by itself.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24 * 366);
 
 /// Most names that an error lists.
 const SHOWN: usize = 20;
@@ -60,8 +68,40 @@ impl Operator {
         Ok(routes.0.into_iter().map(|route| route.name).collect())
     }
 
-    pub(crate) async fn pause(&self, route: &str, paused: bool) -> Result<(), Status> {
-        self.stores().set_paused(route, paused).await.map_err(|error| failure::queue(&error))
+    pub(crate) async fn pause(&self, route: &str, pause: &Pause) -> Result<(), Status> {
+        self.stores().set_paused(route, Some(pause)).await.map_err(|error| failure::queue(&error))
+    }
+
+    /// What was asked for, by whom.
+    pub(crate) fn pause_of(&self, request: &v1::PauseRouteRequest, by: &str) -> Result<Pause, Status> {
+        let wrong = |why: &str| Status::invalid_argument(why.to_owned());
+        if request.reason.len() > LONGEST_REASON {
+            return Err(wrong("reason: expected at most 256 bytes"));
+        }
+        let lasts = match &request.lasts {
+            None => None,
+            Some(lasts) => {
+                let lasts =
+                    grpc::duration_of(lasts).filter(|lasts| !lasts.is_zero() && *lasts <= LONGEST_PAUSE);
+                Some(lasts.ok_or_else(|| wrong("lasts: expected a time of up to a year"))?)
+            }
+        };
+        let until = lasts.and_then(|lasts| self.0.clock.now().saturating_add(lasts).ok());
+        let reason = Some(request.reason.clone()).filter(|reason| !reason.is_empty());
+        Ok(Pause { until, reason, by: Some(by.to_owned()) })
+    }
+
+    pub(crate) async fn resume(&self, route: &str) -> Result<v1::ResumeRouteResponse, Status> {
+        let failed = |error: queue::QueueError| failure::queue(&error);
+        let states = self.stores().routes().await.map_err(failed)?;
+        let state = states.into_iter().find(|state| state.name == route);
+        self.stores().set_paused(route, None).await.map_err(failed)?;
+        self.stores().close_breakers(route).await.map_err(failed)?;
+        let is_open = |working: &&Working| working.breaker != BreakerState::Closed;
+        Ok(v1::ResumeRouteResponse {
+            was_paused: state.as_ref().is_some_and(|state| state.paused),
+            breakers: state.map_or(0, |state| state.working.iter().filter(is_open).count() as u32),
+        })
     }
 
     pub(crate) async fn forget(&self, route: &str) -> Result<(), Status> {
@@ -89,7 +129,25 @@ fn route(state: &RouteState, listed: &HashSet<String>) -> v1::Route {
         listed: listed.contains(&state.name),
         working: state.working.iter().map(working).collect(),
         summary: summary(state),
+        pause: state.pause.as_ref().map(pause),
     }
+}
+
+fn pause(pause: &Pause) -> v1::Pause {
+    v1::Pause {
+        until: pause.until.map(grpc::timestamp),
+        reason: pause.reason.clone().unwrap_or_default(),
+        by: pause.by.clone().unwrap_or_default(),
+    }
+}
+
+/// A pause in words: `paused by ops until 2026-11-28T12:00:00Z: a deploy`.
+pub(crate) fn paused_in_words(pause: Option<&Pause>) -> String {
+    let Some(pause) = pause else { return "paused".to_owned() };
+    let by = pause.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let until = pause.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+    let reason = pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("paused{by}{until}{reason}")
 }
 
 fn working(working: &Working) -> v1::Working {
@@ -116,7 +174,7 @@ fn summary(route: &RouteState) -> String {
     let half_open = route.working.iter().filter(|working| working.breaker == BreakerState::HalfOpen).count();
     let throttled = route.working.iter().filter(|working| working.throttled).count();
     match (route.paused, route.working.is_empty(), open.iter().min()) {
-        (true, ..) => "paused".to_owned(),
+        (true, ..) => paused_in_words(route.pause.as_ref()),
         _ if route.name == UNROUTED => "keeps what no other route matches".to_owned(),
         (_, true, _) => "nobody runs it".to_owned(),
         (.., Some(until)) => format!("fails: left alone until {until:.3}{}", of(open.len())),

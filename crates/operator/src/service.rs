@@ -96,9 +96,12 @@ impl v1::operator_server::Operator for Operator {
 
     async fn pause_route(&self, request: Request<v1::PauseRouteRequest>) -> Answer<v1::PauseRouteResponse> {
         let route = request.get_ref().route.clone();
-        let work = async { self.pause(&route, true).await.map(|()| v1::PauseRouteResponse {}) };
+        let pause = self.pause_of(request.get_ref(), &Caller::of(request.extensions())?.name)?;
+        let work = async { self.pause(&route, &pause).await.map(|()| v1::PauseRouteResponse {}) };
         self.ensure_route(&route).await?;
-        self.change(&request, "PauseRoute", json!({ "route": route }), work).await
+        let until = pause.until.map(|until| until.to_string());
+        let what = json!({ "route": route, "until": until, "reason": pause.reason });
+        self.change(&request, "PauseRoute", what, work).await
     }
 
     async fn resume_route(
@@ -106,7 +109,7 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::ResumeRouteRequest>,
     ) -> Answer<v1::ResumeRouteResponse> {
         let route = request.get_ref().route.clone();
-        let work = async { self.pause(&route, false).await.map(|()| v1::ResumeRouteResponse {}) };
+        let work = self.resume(&route);
         self.ensure_route(&route).await?;
         self.change(&request, "ResumeRoute", json!({ "route": route }), work).await
     }
@@ -151,6 +154,24 @@ impl v1::operator_server::Operator for Operator {
             let _ = to.send(Err(last)).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+
+    async fn retry_delivery(
+        &self,
+        request: Request<v1::RetryDeliveryRequest>,
+    ) -> Answer<v1::RetryDeliveryResponse> {
+        let v1::RetryDeliveryRequest { event, route } = request.get_ref().clone();
+        self.ensure_route(&route).await?;
+        let what = json!({ "event": event, "route": route });
+        self.change(&request, "RetryDelivery", what, self.retry_now(&event, &route)).await
+    }
+
+    async fn get_event_body(
+        &self,
+        request: Request<v1::GetEventBodyRequest>,
+    ) -> Answer<v1::GetEventBodyResponse> {
+        let event = request.get_ref().event.clone();
+        self.change(&request, "GetEventBody", json!({ "event": event }), self.event_body(&event)).await
     }
 
     async fn show_events(&self, request: Request<v1::ShowEventsRequest>) -> Answer<v1::ShowEventsResponse> {

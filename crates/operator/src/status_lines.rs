@@ -9,6 +9,8 @@ use queue::processes::ProcessSeen;
 use queue::{BreakerState, QueueError, RouteState, ServerState, SpoolMark, StoresHealth, UNROUTED};
 use telemetry::alerts::{self, Alert};
 
+use crate::routes::paused_in_words;
+
 /// An event that waits for longer is late.
 const LATE: Duration = Duration::from_mins(15);
 
@@ -197,7 +199,8 @@ impl Lines<'_> {
     fn of_route(&mut self, route: &RouteState) {
         let (name, now) = (&route.name, self.known.now);
         if route.paused {
-            let text = format!("route {name}: paused, with {} event(s) not looked at", route.behind);
+            let pause = paused_in_words(route.pause.as_ref());
+            let text = format!("route {name}: {pause}, with {} event(s) not looked at", route.behind);
             return self.say(&alerts::ROUTE_PAUSED, text);
         }
         let is_wanted = self.is_wanted(name);
@@ -401,6 +404,7 @@ mod tests {
             oldest: None,
             dead: 0,
             paused: false,
+            pause: None,
             filter: None,
             working: working(BreakerState::Closed),
         };

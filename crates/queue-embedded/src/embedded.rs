@@ -10,7 +10,7 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Quarantine, QueueError,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Pause, Quarantine, QueueError,
     Receipt, RefusedHold, Replayed, Route, RouteState, Stores, StoresHealth,
 };
 use rusqlite::Connection;
@@ -260,8 +260,20 @@ impl Stores for Embedded {
         self.beside.forget(route)
     }
 
-    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
-        self.beside.set_paused(route, paused)
+    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.beside.retry_now(route, event)
+    }
+
+    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.beside.close_breakers(route)
+    }
+
+    fn set_paused<'a>(
+        &'a self,
+        route: &'a str,
+        pause: Option<&'a Pause>,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.beside.set_paused(route, pause)
     }
 
     fn refused(&self) -> &dyn RefusedHold {

@@ -14,13 +14,14 @@ use crate::shared::lock;
 const INDEXING: &str = "working with the index of events";
 
 /// Another number makes an index of another format begin anew.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS logs (log TEXT PRIMARY KEY, life TEXT NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID;
 -- Read through as a whole: a million rows are some 40 MB.
 CREATE TABLE IF NOT EXISTS events (
-    position INTEGER PRIMARY KEY, prefix INTEGER NOT NULL, entity INTEGER, root INTEGER, id BLOB NOT NULL
+    position INTEGER PRIMARY KEY, prefix INTEGER NOT NULL, entity INTEGER, root INTEGER, fluent INTEGER,
+    id BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS attempts (
     position INTEGER NOT NULL, line INTEGER NOT NULL, prefix INTEGER NOT NULL, data BLOB NOT NULL,
@@ -136,11 +137,13 @@ impl HistoryIndex for Index {
     fn add_events(&self, events: &[IndexedEvent], last: u64) -> Result<(), QueueError> {
         self.write(|sql| {
             let mut insert =
-                sql.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5)")?;
+                sql.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for event in events {
-                let refs = [&event.entity, &event.root].map(|text| text.as_deref().map(digest));
+                let refs =
+                    [&event.entity, &event.root, &event.fluent].map(|text| text.as_deref().map(digest));
                 let id = event.id.as_bytes();
-                insert.execute(params![signed(event.position), prefix(&event.id), refs[0], refs[1], id])?;
+                let position = signed(event.position);
+                insert.execute(params![position, prefix(&event.id), refs[0], refs[1], refs[2], id])?;
             }
             note(sql, Log::Events, last)
         })
@@ -171,7 +174,7 @@ impl HistoryIndex for Index {
         self.read(|sql| {
             sql.prepare_cached(
                 "SELECT position, id FROM events
-                 WHERE entity = ?1 OR root = ?1 OR prefix BETWEEN ?2 AND ?3
+                 WHERE entity = ?1 OR root = ?1 OR fluent = ?1 OR prefix BETWEEN ?2 AND ?3
                  ORDER BY position DESC LIMIT ?4",
             )?
             .query_map(params![digest(reference), from, to, limit], |row| {
@@ -200,7 +203,13 @@ mod tests {
 
     fn event(position: u64, entity: &str, root: Option<&str>) -> IndexedEvent {
         let id = EventId::of(Environment::Sandbox, &position.to_be_bytes());
-        IndexedEvent { position, id, entity: Some(entity.to_owned()), root: root.map(str::to_owned) }
+        IndexedEvent {
+            position,
+            id,
+            entity: Some(entity.to_owned()),
+            root: root.map(str::to_owned),
+            fluent: Some(format!("own-{position}")),
+        }
     }
 
     #[test]
@@ -219,6 +228,7 @@ mod tests {
         };
         assert_eq!((at("HD_1"), at("F_1"), at("HD_3")), (vec![2, 1], vec![1], vec![]));
         assert_eq!(at(&events[2].id.to_string()[..8]), [3]);
+        assert_eq!(at("own-2"), [2], "Fluent's own id");
         let attempt =
             |position, line: &[u8]| IndexedAttempt { position, id: events[1].id, line: line.into() };
         index.begin(Log::Attempts, "b").unwrap();

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use event_model::{Event, EventId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, encode_header_value};
 
 use crate::names::{
-    HEADER_ALGORITHM, HEADER_ID, HEADER_KEY, HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT, HEADER_SIGNATURE,
-    HEADER_TIME, HEADER_TRACE,
+    HEADER_ALGORITHM, HEADER_FLUENT_ID, HEADER_ID, HEADER_KEY, HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT,
+    HEADER_SIGNATURE, HEADER_TIME, HEADER_TRACE,
 };
 
 /// What keeps a stored message from being an event.
@@ -38,6 +38,10 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     }
     if let Some(root) = root(event).filter(|root| root.len() <= MAX_HEADER_VALUE) {
         set(HEADER_ROOT, root);
+    }
+    let fluent = event.fields().fluent_event_id.as_deref().map(encode_header_value);
+    if let Some(fluent) = fluent.filter(|fluent| fluent.len() <= MAX_HEADER_VALUE) {
+        set(HEADER_FLUENT_ID, fluent.into_owned());
     }
     if stored.refed {
         set(HEADER_REFED, "true".to_owned());

@@ -43,6 +43,9 @@ pub(crate) fn marked(subject: &str) -> &str {
 /// Where dispatchers are asked how their routes stand. No stream has it.
 pub(crate) const WORKING: &str = "fluent.working";
 
+/// Begins a wish on [`WORKING`] that a route's destination be asked at once.
+pub(crate) const ASK_AGAIN: &str = "ask-again ";
+
 /// Where they answer the question with this number. A subject of its own, and not
 /// whatever a question asks for: a right to answer anywhere is a right to publish.
 pub(crate) fn said(question: u64) -> String {
@@ -79,6 +82,8 @@ pub(crate) const HEADER_SIGNATURE: &str = "fluent-signature";
 pub(crate) const HEADER_ORIGIN: &str = "fluent-origin";
 /// `entityType/entityRef` of the root entity, where there is one.
 pub(crate) const HEADER_ROOT: &str = "fluent-root";
+/// Fluent's own id of the event.
+pub(crate) const HEADER_FLUENT_ID: &str = "fluent-event-id";
 /// Says that the queue had lost it before.
 pub(crate) const HEADER_REFED: &str = "fluent-refed";
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::connect::Link;
 use crate::failure::failed;
-use crate::names::{WORKING, said};
+use crate::names::{ASK_AGAIN, WORKING, said};
 use crate::shared::Shared;
 
 /// How long to listen: who does not say anything by then is not there.
@@ -26,7 +26,12 @@ pub(crate) async fn answer(shared: Arc<Shared>, look: Look) {
             return tracing::error!("nobody can see how this process's routes stand");
         };
         while let Some(question) = asked.next().await {
-            let number = std::str::from_utf8(&question.payload).ok().and_then(|text| text.parse().ok());
+            let text = std::str::from_utf8(&question.payload).unwrap_or_default();
+            if let Some(route) = text.strip_prefix(ASK_AGAIN) {
+                look.close_breaker(route);
+                continue;
+            }
+            let number = text.parse().ok();
             let Some(number) = number else { continue };
             let answer = serde_json::to_vec(&look.now()).unwrap_or_default();
             let _ = link.client.publish(said(number), answer.into()).await;

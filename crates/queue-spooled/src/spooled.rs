@@ -9,7 +9,7 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Published,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Pause, Published,
     Quarantine, Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, SpoolStanding,
     Standing, Stores, StoresHealth,
 };
@@ -278,8 +278,20 @@ impl Stores for Spooled {
         self.queue.stores().forget(route)
     }
 
-    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
-        self.queue.stores().set_paused(route, paused)
+    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.queue.stores().retry_now(route, event)
+    }
+
+    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.stores().close_breakers(route)
+    }
+
+    fn set_paused<'a>(
+        &'a self,
+        route: &'a str,
+        pause: Option<&'a Pause>,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.stores().set_paused(route, pause)
     }
 
     fn refused(&self) -> &dyn RefusedHold {

@@ -33,6 +33,8 @@ pub struct IndexedEvent {
     pub entity: Option<String>,
     /// Its root entity's ref, where that is another.
     pub root: Option<String>,
+    /// Fluent's own id of it.
+    pub fluent: Option<String>,
 }
 
 /// An attempt, as an index has it.
@@ -66,7 +68,7 @@ pub trait HistoryIndex: fmt::Debug + Send + Sync {
     /// Forgets what is before `first`: the queue has removed it.
     fn trim(&self, log: Log, first: u64) -> Result<(), QueueError>;
 
-    /// The newest events whose entity ref, root entity ref, id or its beginning is
+    /// The newest events whose entity ref, root entity ref, Fluent's id, id or its beginning is
     /// `reference`, newest first. Perhaps others too: whoever asks compares.
     fn find(&self, reference: &str, limit: usize) -> Result<Vec<(u64, EventId)>, QueueError>;
 

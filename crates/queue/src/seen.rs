@@ -1,8 +1,8 @@
 //! In which hours which kinds of events came: what came every day at this time, and does not
 //! come today, is missed by somebody.
 //!
-//! Each process that accepts webhooks keeps a record of its own, and writes it down as a mark;
-//! together they say what came.
+//! Each process that accepts webhooks keeps a record of its own, and writes it down as a mark,
+//! another one after each start: it need not read what others know. Together they say what came.
 
 use std::collections::BTreeMap;
 
@@ -126,7 +126,7 @@ impl SeenEvents {
         }
     }
 
-    /// Adds what another process has seen, or the one before this.
+    /// Adds what another process has seen.
     pub fn merge(&mut self, other: Self) {
         for (kind, hours, last_at) in other.kinds {
             self.add(kind, hours, last_at);
@@ -148,11 +148,6 @@ fn hour(at: Timestamp) -> i64 {
 pub async fn set_seen(marks: &dyn Marks, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(seen).unwrap_or_default().into();
     marks.set(&format!("seen.{id}"), value).await
-}
-
-/// What the process of this id has written down.
-pub async fn seen_by(marks: &dyn Marks, id: &str) -> Result<SeenEvents, QueueError> {
-    Ok(marks.get(&format!("seen.{id}")).await?.map(|value| read(&value)).unwrap_or_default())
 }
 
 /// What all of them have seen together.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use event_model::{Bytes, Event, EventId, KeyName, Origin, Proof, Timestamp};
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, QueueError, RefusedHold,
@@ -44,10 +44,21 @@ pub trait Stores: fmt::Debug + Send + Sync {
     /// Gives up a route's position and what it had still to deliver.
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Holds a route's deliveries back, in every process and over restarts, or
-    /// lets them go again: within [`PAUSES_WITHIN`] of the answer. What is in
-    /// flight ends as it would.
-    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>>;
+    /// Holds a route's deliveries back, in every process and over restarts, until the
+    /// pause ends or somebody lets them go again (`None`): within [`PAUSES_WITHIN`] of
+    /// the answer. What is in flight ends as it would.
+    fn set_paused<'a>(
+        &'a self,
+        route: &'a str,
+        pause: Option<&'a Pause>,
+    ) -> BoxFuture<'a, Result<(), QueueError>>;
+
+    /// Makes what waits of an event on a route due now; says how many deliveries that were.
+    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>>;
+
+    /// Tells every process that runs a route to ask its destination at once, whatever its
+    /// breaker says: within [`PAUSES_WITHIN`] of the answer.
+    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Hands events that were received before to `route` once more, with fresh
     /// attempts; says of each what became of that. What the route is done with, or has
@@ -59,6 +70,18 @@ pub trait Stores: fmt::Debug + Send + Sync {
         events: &'a [(u64, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>>;
+}
+
+/// Why, and for how long, a route's deliveries are held back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pause {
+    /// When it ends by itself; nothing where somebody has to end it.
+    pub until: Option<Timestamp>,
+    /// In a person's words.
+    pub reason: Option<String>,
+    /// Who.
+    pub by: Option<String>,
 }
 
 /// What became of an event that was to be replayed.
@@ -104,6 +127,8 @@ pub struct RouteState {
     pub dead: u64,
     /// Whether a person holds its deliveries back.
     pub paused: bool,
+    /// Until when, why, and who: as far as it was said.
+    pub pause: Option<Pause>,
     /// The [digest](crate::Filter::digest) of what it matched when it last ran.
     pub filter: Option<String>,
     /// What each process that runs it says; none where nobody does.
@@ -178,13 +203,16 @@ pub struct ReceivedPage {
 
 /// What happened to events, for its stated time.
 pub trait History: fmt::Debug + Send + Sync {
-    /// The newest events whose entity ref, root entity ref, event id or its
-    /// beginning is `reference`, newest first.
+    /// The newest events whose entity ref, root entity ref, Fluent's own event id, or
+    /// whose id or its beginning is `reference`, newest first.
     fn find<'a>(
         &'a self,
         reference: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
+
+    /// The newest event that `reference` names, as [`History::find`] takes it, whole.
+    fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>>;
 
     /// Attempts that have ended, the newest first.
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>>;

@@ -33,19 +33,30 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// Says how every route of this process stands, now.
+/// Says how every route of this process stands, now, and hears what is asked of them.
 #[derive(Clone)]
-pub struct Look(Arc<dyn Fn() -> Vec<Working> + Send + Sync>);
+pub struct Look {
+    now: Arc<dyn Fn() -> Vec<Working> + Send + Sync>,
+    close_breaker: Arc<dyn Fn(&str) + Send + Sync>,
+}
 
 impl Look {
-    /// Must not block: it is called by whoever serves the queue.
-    pub fn new(look: impl Fn() -> Vec<Working> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(look))
+    /// Neither may block: they are called by whoever serves the queue.
+    pub fn new(
+        now: impl Fn() -> Vec<Working> + Send + Sync + 'static,
+        close_breaker: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
+        Self { now: Arc::new(now), close_breaker: Arc::new(close_breaker) }
     }
 
     /// How they stand now.
     pub fn now(&self) -> Vec<Working> {
-        (self.0)()
+        (self.now)()
+    }
+
+    /// A person wants this route's destination to be asked at once.
+    pub fn close_breaker(&self, route: &str) {
+        (self.close_breaker)(route);
     }
 }
 

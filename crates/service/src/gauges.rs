@@ -123,6 +123,7 @@ fn forgotten(name: &str) -> RouteState {
         in_flight: 0,
         dead: 0,
         paused: false,
+        pause: None,
         filter: None,
         working: Vec::new(),
     }

@@ -15,6 +15,7 @@ const NAMES: &str = "LISTEN_FDNAMES";
 ///
 /// # Errors
 /// If several were passed and none has that name, or it is no listening TCP socket.
+#[expect(clippy::disallowed_methods, reason = "what systemd passes is read here, once")]
 pub fn inherited_listener(name: &str) -> anyhow::Result<Option<TcpListener>> {
     let mut passed = ListenFd::from_env();
     if passed.len() == 0 {

@@ -21,6 +21,7 @@ mod grpc;
 mod http;
 mod matching;
 mod observed;
+mod one_event;
 mod poison;
 mod policies;
 mod privacy;

@@ -13,6 +13,53 @@ use crate::output;
 use crate::when::{self, When};
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Try now what waits of an event for its next attempt
+    Retry {
+        /// The event's id or its first 8 digits, Fluent's own id, or a ref of one event
+        event: String,
+        /// Only on this route; left out, on all on which it waits
+        #[arg(long)]
+        route: Option<String>,
+    },
+}
+
+pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+    match args.command {
+        None => list(common, args.list, shutdown).await,
+        Some(Command::Retry { event, route }) => retry(common, event, route, shutdown).await,
+    }
+}
+
+async fn retry(
+    common: Common,
+    event: String,
+    route: Option<String>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut api = api::open(&common, true, &shutdown).await?;
+    let request = v1::RetryDeliveryRequest { event, route: route.unwrap_or_default() };
+    let retried = output::answered(api.retry_delivery(request).await)?;
+    if common.json {
+        return output::json(&json!({ "id": retried.event_id, "routes": retried.routes }));
+    }
+    match retried.routes.is_empty() {
+        true => output::line("it became due by itself meanwhile"),
+        false => output::line(format!("due now on {}", retried.routes.join(", "))),
+    }
+    Ok(())
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     filter: Filter,
@@ -61,7 +108,7 @@ impl Filter {
     }
 }
 
-pub(crate) async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let filter = v1::AttemptFilter {
         since: when::wire(args.since),

@@ -13,11 +13,18 @@ use crate::{api, open, output, when};
 pub(crate) enum Command {
     /// One entity's story: its events, every attempt, where each stands
     Show {
-        /// An entityRef, a rootEntityRef, or an event's id or its first 8 digits
+        /// An entityRef, a rootEntityRef, Fluent's own event id, or ours or its first 8 digits
         reference: String,
         /// At most so many events, the newest first
         #[arg(long, default_value_t = 20)]
         limit: u32,
+    },
+    /// The body of an event exactly as it was received; that it was read is in the audit
+    /// log
+    Body {
+        /// An event's id or its first 8 digits, Fluent's own id, or a ref, of which the
+        /// newest is meant
+        event: String,
     },
     /// Bring this machine's index of a cluster's events up to date, so that `show`
     /// answers at once
@@ -34,6 +41,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {
     match command {
         Command::Show { reference, limit } => show(common, reference, limit, &shutdown).await,
+        Command::Body { event } => body(common, event, &shutdown).await,
         Command::Index { follow } => index(common, follow, &shutdown).await,
     }
 }
@@ -60,6 +68,16 @@ async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Res
         }
     }
     Ok(())
+}
+
+async fn body(common: Common, event: String, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut api = api::open(&common, true, shutdown).await?;
+    let found = output::answered(api.get_event_body(v1::GetEventBodyRequest { event }).await)?;
+    if common.json {
+        let body = String::from_utf8_lossy(&found.body);
+        return output::json(&json!({ "id": found.event_id, "body": body }));
+    }
+    output::bytes(&found.body)
 }
 
 async fn show(common: Common, reference: String, limit: u32, shutdown: &Shutdown) -> anyhow::Result<()> {

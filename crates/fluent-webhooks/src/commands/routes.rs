@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use event_model::Environment;
 use owo_colors::OwoColorize;
@@ -27,8 +28,15 @@ pub(crate) enum Command {
     Pause {
         /// Its name
         route: String,
+        /// Resume it by itself after this time: 30m, 2h, 3d
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        lasts: Option<Duration>,
+        /// Why, for whoever sees it paused
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
-    /// Let a paused route deliver again
+    /// Let a paused route deliver again, and ask a destination at once that its breaker
+    /// leaves alone
     Resume {
         /// Its name
         route: String,
@@ -50,13 +58,15 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
     let mut api = api::open(&common, false, &shutdown).await?;
     match command {
         Command::Test { .. } => Ok(()),
-        Command::Pause { route } => {
-            output::answered(api.pause_route(v1::PauseRouteRequest { route }).await)?;
+        Command::Pause { route, lasts, reason } => {
+            let (lasts, reason) = (lasts.map(grpc::duration), reason.unwrap_or_default());
+            output::answered(api.pause_route(v1::PauseRouteRequest { route, lasts, reason }).await)?;
             output::done(&common, "paused", 1)
         }
         Command::Resume { route } => {
-            output::answered(api.resume_route(v1::ResumeRouteRequest { route }).await)?;
-            output::done(&common, "resumed", 1)
+            let request = v1::ResumeRouteRequest { route: route.clone() };
+            let resumed = output::answered(api.resume_route(request).await)?;
+            tell_resumed(&common, &route, &resumed)
         }
         Command::List => {
             let routes = output::answered(api.list_routes(v1::ListRoutesRequest {}).await)?.routes;
@@ -68,6 +78,25 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
             output::done(&common, "forgotten", 1)
         }
     }
+}
+
+fn tell_resumed(common: &Common, route: &str, resumed: &v1::ResumeRouteResponse) -> anyhow::Result<()> {
+    let v1::ResumeRouteResponse { was_paused, breakers } = resumed;
+    if common.json {
+        return output::json(&json!({
+            "resumed": u32::from(*was_paused),
+            "wasPaused": was_paused,
+            "breakersClosed": breakers,
+        }));
+    }
+    let paused = if *was_paused { "it was paused, and delivers again" } else { "it was not paused" };
+    let breaker = match breakers {
+        0 => String::new(),
+        1 => "; its breaker was open, and its destination is asked at once".to_owned(),
+        many => format!("; its breaker was open in {many} processes, and its destination is asked at once"),
+    };
+    output::line(format!("route {route}: {paused}{breaker}"));
+    Ok(())
 }
 
 pub(crate) fn list(common: &Common, routes: &[v1::Route]) -> anyhow::Result<()> {
@@ -92,7 +121,9 @@ pub(crate) fn list(common: &Common, routes: &[v1::Route]) -> anyhow::Result<()> 
 fn coloured(summary: &str) -> String {
     match summary {
         "delivering" => summary.green().to_string(),
-        "paused" | "nobody runs it" => summary.yellow().to_string(),
+        "nobody runs it" => summary.yellow().to_string(),
+        paused if paused.starts_with("paused") => output::plain(paused).yellow().to_string(),
+        "every attempt fails" => summary.red().to_string(),
         fails if fails.starts_with("fails") => fails.red().to_string(),
         other => other.to_owned(),
     }
@@ -107,9 +138,18 @@ pub(crate) fn describe(route: &v1::Route) -> Value {
         "in-flight": route.in_flight,
         "dead": route.dead_letters,
         "paused": route.paused,
+        "pause": route.pause.as_ref().map(pause),
         "listed": route.listed,
         "working": route.working.iter().map(|working| working_of(&route.name, working)).collect::<Vec<_>>(),
         "summary": route.summary,
+    })
+}
+
+fn pause(pause: &v1::Pause) -> Value {
+    json!({
+        "until": when::json(pause.until.as_ref()),
+        "reason": output::or_null(&pause.reason),
+        "by": output::or_null(&pause.by),
     })
 }
 

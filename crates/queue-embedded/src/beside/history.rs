@@ -26,6 +26,14 @@ impl History for Beside {
         self.read(move |sql| find(sql, &reference, limit).map_err(reading))
     }
 
+    fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
+        let reference = reference.to_owned();
+        self.read(move |sql| {
+            let found = find_events(sql, &reference, 1).map_err(reading)?;
+            Ok(found.into_iter().next().map(|(_, event)| event))
+        })
+    }
+
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
         self.read(move |sql| attempts::list(sql, &query).map_err(reading))
     }
@@ -46,15 +54,24 @@ impl History for Beside {
 }
 
 fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {
+    let found = find_events(sql, reference, limit)?;
+    found.into_iter().map(|(position, event)| story(sql, position, &event)).collect()
+}
+
+/// The newest events of this reference, with their positions.
+fn find_events(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<(i64, Event)>> {
     let range = prefixes(reference);
     let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
     let text = format!(
         "SELECT e.position, {EVENT} FROM (
             SELECT e.position FROM (
-                SELECT position FROM refs WHERE entity = ?4 OR root = ?4
-                UNION SELECT position FROM events WHERE prefix BETWEEN ?2 AND ?3
+                SELECT position, max(fluent) AS fluent FROM (
+                    SELECT position, coalesce(fluent = ?4, 0) AS fluent FROM refs
+                    WHERE entity = ?4 OR root = ?4 OR fluent = ?4
+                    UNION ALL SELECT position, 0 FROM events WHERE prefix BETWEEN ?2 AND ?3
+                ) GROUP BY position
             ) found CROSS JOIN events e USING (position)
-            WHERE (e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3)
+            WHERE (e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3 OR found.fluent)
               AND EXISTS (SELECT 1 FROM bodies b WHERE b.position = e.position)
             ORDER BY e.position DESC LIMIT ?5
          ) newest CROSS JOIN events e USING (position) JOIN bodies b USING (position)
@@ -63,13 +80,13 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare(&text)?;
     let mut rows = statement.query(params![reference, from, to, digest(reference), limit])?;
-    let mut stories = Vec::new();
+    let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         if let Ok(event) = event(row, 1)? {
-            stories.push(story(sql, row.get(0)?, &event)?);
+            found.push((row.get(0)?, event));
         }
     }
-    Ok(stories)
+    Ok(found)
 }
 
 fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<EventStory> {

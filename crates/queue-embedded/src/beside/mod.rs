@@ -16,14 +16,14 @@ use event_model::{Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Holding, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState,
+    DeadLetters, History, Holding, Marks, Pause, Quarantine, QueueError, RefusedHold, Replayed, RouteState,
     StoreUsage, Stores, StoresHealth, Working,
 };
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::file::failure::{Failure, reading};
-use crate::file::rows::{from_nanos, signed, unsigned};
-use crate::file::schema::{FORMAT, WORKING, connect, connect_to_read, meta, small_cache};
+use crate::file::rows::{from_nanos, prefix, signed, unsigned};
+use crate::file::schema::{FORMAT, WORKING, connect, connect_to_read, meta, pause_of, set_meta, small_cache};
 use crate::shared::lock;
 use crate::writing::retention::settled_up_to;
 
@@ -202,9 +202,34 @@ impl Stores for Beside {
         self.write(move |sql, _| forget(sql, &route))
     }
 
-    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
+    fn set_paused<'a>(
+        &'a self,
+        route: &'a str,
+        pause: Option<&'a Pause>,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        let (route, pause) = (route.to_owned(), pause.cloned());
+        self.write(move |sql, _| set_paused(sql, &route, pause.as_ref()))
+    }
+
+    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
         let route = route.to_owned();
-        self.write(move |sql, _| set_paused(sql, &route, paused))
+        self.write(move |sql, now| {
+            let id = id_of(sql, &route)?;
+            let made_due = sql.execute(
+                "UPDATE deliveries SET at = ?3 WHERE route = ?1 AND in_flight = 0 AND at > ?3
+                 AND position IN (SELECT position FROM events WHERE prefix = ?4 AND id = ?2)",
+                params![id, event.as_bytes(), now, prefix(&event)],
+            );
+            made_due.map(|count| count as u64).map_err(writing)
+        })
+    }
+
+    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        let route = route.to_owned();
+        self.write(move |sql, now| {
+            id_of(sql, &route)?;
+            set_meta(sql, &format!("ask again: {route}"), now).map_err(writing)
+        })
     }
 
     fn refused(&self) -> &dyn RefusedHold {
@@ -231,6 +256,7 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     let mut working: Vec<Working> =
         said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
     working.retain(|working| is_alive(&working.process));
+    let now = sqlite_now(sql)?;
     sql.prepare(
         "SELECT r.name, r.cursor,
             (SELECT count(*) FROM events e WHERE e.position > r.cursor),
@@ -238,7 +264,6 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
             (SELECT count(*) FROM dead_letters l WHERE l.route = r.name),
             (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
-            EXISTS (SELECT 1 FROM meta m WHERE m.key = 'paused: ' || r.name),
             (SELECT count(*) FROM bodies),
             (SELECT min(received_at) FROM (
                 SELECT received_at FROM events WHERE position =
@@ -252,6 +277,7 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     .query_map([], |row| {
         let number = |column| row.get(column).map(unsigned);
         let name: String = row.get(0)?;
+        let pause = pause_of(sql, &name, now)?;
         Ok(RouteState {
             working: working.iter().filter(|working| working.route == name).cloned().collect(),
             name,
@@ -261,9 +287,10 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
             in_flight: number(4)?,
             dead: number(5)?,
             filter: row.get(6)?,
-            paused: row.get(7)?,
-            kept: number(8)?,
-            oldest: row.get::<_, Option<i64>>(9)?.and_then(from_nanos),
+            paused: pause.is_some(),
+            pause,
+            kept: number(7)?,
+            oldest: row.get::<_, Option<i64>>(8)?.and_then(from_nanos),
         })
     })?
     .collect()
@@ -277,13 +304,14 @@ fn is_alive(process: &str) -> bool {
     host != ours.trim() || Path::new("/proc").join(pid).exists()
 }
 
-fn set_paused(sql: &Connection, route: &str, paused: bool) -> Result<(), QueueError> {
+fn set_paused(sql: &Connection, route: &str, pause: Option<&Pause>) -> Result<(), QueueError> {
     id_of(sql, route)?;
-    let text = match paused {
-        true => "INSERT OR REPLACE INTO meta (key, value) VALUES ('paused: ' || ?1, 1)",
-        false => "DELETE FROM meta WHERE key = 'paused: ' || ?1",
+    let key = format!("paused: {route}");
+    let changed = match pause {
+        Some(pause) => set_meta(sql, &key, serde_json::to_string(pause).unwrap_or_default()),
+        None => sql.execute("DELETE FROM meta WHERE key = ?1", [&key]).map(drop),
     };
-    sql.execute(text, [route]).map_err(writing).map(drop)
+    changed.map_err(writing)
 }
 
 fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
@@ -297,7 +325,10 @@ fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
 fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
     let id = id_of(sql, route)?;
     sql.execute("DELETE FROM deliveries WHERE route = ?1", [id]).map_err(writing)?;
-    sql.execute("DELETE FROM meta WHERE key IN ('filter of ' || ?1, 'paused: ' || ?1)", [route])
-        .map_err(writing)?;
+    sql.execute(
+        "DELETE FROM meta WHERE key IN ('filter of ' || ?1, 'paused: ' || ?1, 'ask again: ' || ?1)",
+        [route],
+    )
+    .map_err(writing)?;
     sql.execute("DELETE FROM routes WHERE id = ?1", [id]).map_err(writing).map(drop)
 }

@@ -5,6 +5,8 @@ use event_model::Event;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
+use crate::file::rows::{EVENT, event};
+
 /// What stands for an entity's ref: as many bytes as are compared at once.
 pub(crate) fn digest(reference: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(reference).into();
@@ -24,7 +26,8 @@ pub(crate) fn prefixes(reference: &str) -> Option<(i64, i64)> {
 
 pub(crate) fn insert(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<()> {
     let fields = event.fields();
-    insert_texts(sql, position, fields.entity_ref.as_deref(), fields.root_entity_ref.as_deref())
+    let (entity, root) = (fields.entity_ref.as_deref(), fields.root_entity_ref.as_deref());
+    insert_texts(sql, position, entity, root, fields.fluent_event_id.as_deref())
 }
 
 fn insert_texts(
@@ -32,11 +35,14 @@ fn insert_texts(
     position: i64,
     entity: Option<&str>,
     root: Option<&str>,
+    fluent: Option<&str>,
 ) -> rusqlite::Result<()> {
     let root = root.filter(|root| entity != Some(root));
-    sql.prepare_cached("INSERT OR REPLACE INTO refs (position, entity, root) VALUES (?1, ?2, ?3)")?
-        .execute(params![position, entity.map(digest), root.map(digest)])
-        .map(drop)
+    sql.prepare_cached(
+        "INSERT OR REPLACE INTO refs (position, entity, root, fluent) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![position, entity.map(digest), root.map(digest), fluent.map(digest)])
+    .map(drop)
 }
 
 pub(crate) fn remove(sql: &Connection, position: i64) -> rusqlite::Result<()> {
@@ -51,11 +57,30 @@ pub(crate) fn make(sql: &Connection) -> rusqlite::Result<()> {
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let (entity, root): (Option<String>, Option<String>) = (row.get(1)?, row.get(2)?);
-        insert_texts(sql, row.get(0)?, entity.as_deref(), root.as_deref())?;
+        insert_texts(sql, row.get(0)?, entity.as_deref(), root.as_deref(), None)?;
     }
     Ok(())
 }
 
-/// `entity` and `root` are digests; `root` only where it is another.
+/// Adds Fluent's own ids, which are in the bodies alone, to a table without them.
+pub(crate) fn add_fluent_ids(sql: &Connection) -> rusqlite::Result<()> {
+    if !sql.column_exists(None, "refs", "fluent")? {
+        sql.execute_batch("ALTER TABLE refs ADD COLUMN fluent INTEGER")?;
+    }
+    let text = format!(
+        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position) ORDER BY e.position"
+    );
+    let mut rows = sql.prepare(&text)?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        // What is damaged is dealt with when it is delivered.
+        if let Ok(event) = event(row, 1)? {
+            insert(sql, row.get(0)?, &event)?;
+        }
+    }
+    Ok(())
+}
+
+/// All are digests; `root` only where it is another, `fluent` of Fluent's own event id.
 pub(crate) const TABLE: &str =
-    "CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER);";
+    "CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, fluent INTEGER);";

@@ -1,11 +1,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use queue::Pause;
 use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::file::refs;
-use crate::file::rows::unsigned;
+use crate::file::rows::{nanos, unsigned};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 4;
@@ -46,7 +48,7 @@ CREATE TABLE events (
 CREATE INDEX events_by_prefix ON events (prefix);
 
 -- What events are looked up by: digests of refs (file/refs.rs).
-CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER);
+CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, fluent INTEGER);
 
 -- Apart from the rest, so that searching does not read them, and so that they
 -- can go before the ids do.
@@ -133,6 +135,7 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     if !sql.table_exists(None, "refs")? {
         refs::make(sql)?;
     }
+    refs::add_fluent_ids(sql)?;
     if !sql.column_exists(None, "deliveries", "asks_match")? {
         sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asks_match INTEGER NOT NULL DEFAULT 0")?;
     }
@@ -206,11 +209,26 @@ pub(crate) fn prepare(connection: &mut Connection, kind: &Kind) -> rusqlite::Res
     Ok(kind.format)
 }
 
-/// Whether a person holds a route's deliveries back.
-pub(crate) fn is_paused(connection: &Connection, route: &str) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'paused: ' || ?1)")?
-        .query_row([route], |row| row.get(0))
+/// Why a person holds a route's deliveries back; nothing where nobody does, or did so up to
+/// a time that has passed.
+pub(crate) fn pause_of(connection: &Connection, route: &str, now: i64) -> rusqlite::Result<Option<Pause>> {
+    let found: Option<Value> = meta(connection, &format!("paused: {route}"))?;
+    let pause = found.map(|value| match value {
+        Value::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
+        // As an earlier version writes it.
+        _ => Pause::default(),
+    });
+    Ok(pause.filter(|pause| paused_until(pause) > now))
+}
+
+/// When a pause ends, in Unix nanoseconds; the end of time where somebody has to end it.
+pub(crate) fn paused_until(pause: &Pause) -> i64 {
+    pause.until.map_or(i64::MAX, nanos)
+}
+
+/// When somebody last wanted a route's destination to be asked at once.
+pub(crate) fn asked_again(connection: &Connection, route: &str) -> rusqlite::Result<i64> {
+    Ok(meta(connection, &format!("ask again: {route}"))?.unwrap_or_default())
 }
 
 /// A value of the table `meta`.

@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use crate::beside::quarantined::SetAside;
 use crate::file::failure::Failure;
 use crate::file::rows::{EVENT, event, signed, unsigned};
-use crate::file::schema::is_paused;
+use crate::file::schema::{asked_again, pause_of, paused_until};
 use crate::reading::route::{Ready, Retry, RouteBuffer};
 use crate::shared::{Shared, lock};
 use crate::writing::claim::SkipAhead;
@@ -62,6 +62,7 @@ impl Feeder {
         self.heed_other_writers()?;
         let routes: Vec<_> = lock(&self.shared.routes).clone();
         for route in &routes {
+            route.resume_if_due(self.shared.now());
             if let Err(error) = self.reload(route).and_then(|()| self.feed_retries(route)) {
                 self.note(&error);
                 route.waits_until(self.shared.now() + SECOND);
@@ -124,12 +125,20 @@ impl Feeder {
         if !self.shared.others_wrote.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        let (now, mut asked) = (self.shared.now(), Vec::new());
         let heed = |route: &Arc<RouteBuffer>| {
             route.waits_until(i64::MIN);
-            route.set_paused(is_paused(&self.sql, &route.name)?);
+            let pause = pause_of(&self.sql, &route.name, now)?;
+            route.set_paused_until(pause.as_ref().map_or(0, paused_until));
+            if route.is_asked_again(asked_again(&self.sql, &route.name)?) {
+                asked.push(route.name.clone());
+            }
             Ok(())
         };
         let heeded = lock(&self.shared.routes).iter().try_for_each(heed);
+        if let Some(look) = lock(&self.shared.look).clone() {
+            asked.iter().for_each(|route| look.close_breaker(route));
+        }
         if heeded.is_err() {
             // Nobody may write again for a long time.
             self.shared.others_wrote.store(true, Ordering::Release);

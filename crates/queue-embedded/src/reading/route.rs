@@ -1,5 +1,5 @@
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,10 @@ pub(crate) struct RouteBuffer {
     pub(crate) lease: Duration,
     pub(crate) filled: Notify,
     /// A person holds its deliveries back.
-    paused: AtomicBool,
+    /// Unix nanoseconds; 0 while it is not paused.
+    paused_until: AtomicI64,
+    /// The last wish to ask its destination at once that was heard.
+    asked_again: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -97,17 +100,33 @@ impl RouteBuffer {
             filter,
             lease,
             filled: Notify::new(),
-            paused: AtomicBool::new(false),
+            paused_until: AtomicI64::new(0),
+            asked_again: AtomicI64::new(0),
             state: Mutex::new(state),
         }
     }
 
     /// What is ready stays so while it is paused.
-    pub(crate) fn set_paused(&self, paused: bool) {
-        if self.paused.swap(paused, Ordering::AcqRel) != paused {
+    pub(crate) fn set_paused_until(&self, until: i64) {
+        let before = self.paused_until.swap(until, Ordering::AcqRel);
+        if (before == 0) != (until == 0) {
+            let paused = until != 0;
             tracing::warn!(route = self.name, paused, "the route was paused, or goes on");
             self.filled.notify_waiters();
         }
+    }
+
+    /// Ends a pause whose time has passed.
+    pub(crate) fn resume_if_due(&self, now: i64) {
+        let until = self.paused_until.load(Ordering::Acquire);
+        if until != 0 && until <= now {
+            self.set_paused_until(0);
+        }
+    }
+
+    /// Whether this wish to ask the destination at once is a new one.
+    pub(crate) fn is_asked_again(&self, at: i64) -> bool {
+        self.asked_again.swap(at, Ordering::AcqRel) < at
     }
 
     /// Takes at most `permits`. `hand_over` runs while nobody else can take,
@@ -115,7 +134,7 @@ impl RouteBuffer {
     pub(crate) fn take(&self, permits: usize, hand_over: impl FnOnce(Taken)) -> bool {
         let mut state = lock(&self.state);
         let count = permits.min(state.ready.len());
-        if count == 0 || state.stale || self.paused.load(Ordering::Acquire) {
+        if count == 0 || state.stale || self.paused_until.load(Ordering::Acquire) != 0 {
             return false;
         }
         let picks: Vec<Ready> = state.ready.drain(..count).collect();

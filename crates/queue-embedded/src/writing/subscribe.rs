@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use crate::file::rows::{signed, unsigned};
-use crate::file::schema::{is_paused, set_meta};
+use crate::file::schema::{asked_again, pause_of, paused_until, set_meta};
 use crate::reading::route::RouteBuffer;
 use crate::shared::{Shared, lock};
 use crate::writing::writer::{Job, Store};
@@ -17,14 +17,15 @@ pub(crate) struct Subscribe {
     route: Option<Route>,
     shared: Arc<Shared>,
     found: (i64, u64),
-    is_paused: bool,
+    paused_until: i64,
+    asked_again: i64,
     reply: oneshot::Sender<Reply>,
 }
 
 impl Subscribe {
     pub(crate) fn new(route: Route, shared: Arc<Shared>) -> (Self, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
-        (Self { route: Some(route), shared, found: (0, 0), is_paused: false, reply }, answer)
+        (Self { route: Some(route), shared, found: (0, 0), paused_until: 0, asked_again: 0, reply }, answer)
     }
 }
 
@@ -35,7 +36,9 @@ impl Job for Subscribe {
             Some(found) => found,
             None => create(store, route)?,
         };
-        self.is_paused = is_paused(store.sql, &route.name)?;
+        let pause = pause_of(store.sql, &route.name, store.now)?;
+        self.paused_until = pause.as_ref().map_or(0, paused_until);
+        self.asked_again = asked_again(store.sql, &route.name)?;
         set_meta(store.sql, &format!("filter of {}", route.name), route.filter.digest())
     }
 
@@ -48,7 +51,9 @@ impl Job for Subscribe {
                 return Arc::clone(known);
             }
             let buffer = Arc::new(RouteBuffer::new(id, route, cursor));
-            buffer.set_paused(self.is_paused);
+            buffer.set_paused_until(self.paused_until);
+            // What was wished before has nobody to hear it.
+            buffer.is_asked_again(self.asked_again);
             routes.push(Arc::clone(&buffer));
             buffer
         });

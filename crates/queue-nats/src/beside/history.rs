@@ -22,7 +22,9 @@ use crate::beside::indexing::catch_up;
 use crate::beside::routes::routes;
 use crate::beside::scan::{Scan, Stored};
 use crate::message::{self, text};
-use crate::names::{ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_ID, HEADER_ROOT};
+use crate::names::{
+    ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT,
+};
 
 /// Shortest beginning of an id that is taken for one.
 const MIN_ID: usize = 8;
@@ -41,10 +43,26 @@ impl History for Beside {
             let routes = routes(&self.0.link, EVENTS).await?;
             let mut stories = Vec::new();
             for (position, id) in found.into_iter().rev() {
-                let Some(event) = self.event(position, reference).await? else { continue };
+                let Some(event) = self.event_at(position, reference).await? else { continue };
                 stories.push(story(&event, position, lines.remove(&id).unwrap_or_default(), &routes));
             }
             Ok(stories)
+        })
+    }
+
+    fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
+        Box::pin(async move {
+            let found = match &self.0.index {
+                Some(index) => {
+                    catch_up(&self.0.link, index).await?;
+                    index.find(reference, 1)?.first().map(|(position, _)| *position)
+                }
+                None => self.positions(reference, 1).await?.first().map(|(position, _)| *position),
+            };
+            match found {
+                Some(position) => self.event_at(position, reference).await,
+                None => Ok(None),
+            }
         })
     }
 
@@ -159,7 +177,7 @@ impl Beside {
     }
 
     /// The event at `position`, if `reference` names it.
-    async fn event(&self, position: u64, reference: &str) -> Result<Option<Event>, QueueError> {
+    async fn event_at(&self, position: u64, reference: &str) -> Result<Option<Event>, QueueError> {
         let found = api::get_message(&self.0.link, EVENTS, &json!({ "seq": position })).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
         let named = found.filter(|message| is_named(&message.headers, reference));
@@ -177,7 +195,9 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
     let is_id = reference.len() >= MIN_ID
         && text(headers, HEADER_ID)
             .is_some_and(|id: &str| id.parse::<EventId>().is_ok() && id.starts_with(reference));
-    is_id || is_entity("ce-subject") || is_entity(HEADER_ROOT)
+    let is_fluents = text(headers, HEADER_FLUENT_ID)
+        .is_some_and(|id| percent_decode_str(id).decode_utf8_lossy() == reference);
+    is_id || is_fluents || is_entity("ce-subject") || is_entity(HEADER_ROOT)
 }
 
 fn story(event: &Event, position: u64, mut lines: Vec<Line>, routes: &[Info]) -> EventStory {

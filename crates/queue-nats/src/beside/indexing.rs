@@ -11,7 +11,9 @@ use crate::attempts::Line;
 use crate::beside::scan::{Scan, Stored};
 use crate::connect::Link;
 use crate::message::text;
-use crate::names::{ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_ID, HEADER_ROOT};
+use crate::names::{
+    ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT,
+};
 
 /// Rows written to the index at once.
 const TOGETHER: usize = 8192;
@@ -93,7 +95,9 @@ fn event(stored: &Stored) -> Option<IndexedEvent> {
     };
     let entity = reference("ce-subject");
     let root = reference(HEADER_ROOT).filter(|root| Some(root) != entity.as_ref());
-    Some(IndexedEvent { position: stored.sequence, id, entity, root })
+    let fluent = text(&stored.headers, HEADER_FLUENT_ID);
+    let fluent = fluent.map(|id| percent_decode_str(id).decode_utf8_lossy().into_owned());
+    Some(IndexedEvent { position: stored.sequence, id, entity, root, fluent })
 }
 
 fn attempts(stored: &Stored) -> Vec<IndexedAttempt> {

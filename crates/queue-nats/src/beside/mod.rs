@@ -14,13 +14,15 @@ mod scan;
 
 use std::sync::Arc;
 
-use event_model::Event;
+use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Marks, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores,
+    DeadLetters, History, Marks, Pause, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores,
     StoresHealth,
 };
 
+use crate::failure::failed;
+use crate::names::{ASK_AGAIN, WORKING};
 use crate::shared::Shared;
 
 /// The stores of one cluster.
@@ -63,8 +65,29 @@ impl Stores for Beside {
         Box::pin(routes::forget(&self.0, route))
     }
 
-    fn set_paused<'a>(&'a self, route: &'a str, paused: bool) -> BoxFuture<'a, Result<(), QueueError>> {
-        Box::pin(routes::set_paused(&self.0, route, paused))
+    fn set_paused<'a>(
+        &'a self,
+        route: &'a str,
+        pause: Option<&'a Pause>,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            routes::set_paused(&self.0, route, pause).await?;
+            // What the servers have no place for.
+            let value = pause.and_then(|pause| serde_json::to_vec(pause).ok()).unwrap_or_default();
+            self.set(&routes::pause_mark(route), value.into()).await
+        })
+    }
+
+    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+        Box::pin(routes::retry_now(&self.0, route, event))
+    }
+
+    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        Box::pin(async move {
+            let wish = format!("{ASK_AGAIN}{route}");
+            let asked = self.0.link.client.publish(WORKING, wish.into()).await;
+            asked.map_err(failed("asking dispatchers to ask a destination"))
+        })
     }
 
     fn refused(&self) -> &dyn RefusedHold {

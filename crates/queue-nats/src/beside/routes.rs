@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::consumer::Info;
-use event_model::Timestamp;
-use queue::{DeadLetters, QueueError, RouteState};
+use event_model::{EventId, Timestamp};
+use queue::{DeadLetters, Marks, Pause, QueueError, RouteState};
 use serde_json::json;
 
 use crate::api;
@@ -24,15 +26,14 @@ pub(crate) async fn routes(link: &Link, stream: &str) -> Result<Vec<Info>, Queue
 }
 
 /// Where every route stands.
-pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
+pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
     let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(LOOKING))?;
     let (last, kept) = (info.state.last_sequence, info.state.messages);
     let events = routes(link, EVENTS).await?;
     let retries: BTreeMap<String, Info> =
         routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
-    let dead: BTreeMap<String, u64> =
-        Beside(std::sync::Arc::clone(shared)).count().await?.into_iter().collect();
+    let dead: BTreeMap<String, u64> = Beside(Arc::clone(shared)).count().await?.into_iter().collect();
     let working = working::ask(link).await?;
     let mut states = Vec::new();
     for info in events {
@@ -43,6 +44,8 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
             retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
         let position = looked_at(&info, last);
         let oldest = oldest(link, &info, retries.get(&name), last, !wait.is_empty()).await?;
+        let paused = info.paused || retries.get(&name).is_some_and(|retries| retries.paused);
+        let pause = if paused { Some(pause_of(shared, &name).await?) } else { None };
         states.push(RouteState {
             position,
             oldest,
@@ -51,7 +54,8 @@ pub(crate) async fn states(shared: &std::sync::Arc<Shared>) -> Result<Vec<RouteS
             waiting: wait.len() as u64 + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
             dead: dead.get(&name).copied().unwrap_or(0),
-            paused: info.paused || retries.get(&name).is_some_and(|retries| retries.paused),
+            paused,
+            pause,
             filter: info.config.metadata.get(FILTER).cloned(),
             working: working.iter().filter(|working| working.route == name).cloned().collect(),
             name,
@@ -110,8 +114,13 @@ pub(crate) fn settled(info: &Info, last: u64) -> u64 {
 const UNTIL_RESUMED: Duration = Duration::from_hours(24 * 365 * 10);
 
 /// Holds a route's deliveries back on the server, or lets them go.
-pub(crate) async fn set_paused(shared: &Shared, route: &str, paused: bool) -> Result<(), QueueError> {
-    let until = paused.then(|| shared.after(UNTIL_RESUMED).to_string());
+pub(crate) async fn set_paused(
+    shared: &Shared,
+    route: &str,
+    pause: Option<&Pause>,
+) -> Result<(), QueueError> {
+    let paused = pause.is_some();
+    let until = pause.map(|pause| pause.until.unwrap_or_else(|| shared.after(UNTIL_RESUMED)).to_string());
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
     // Half-way, nothing new is begun, and it is still shown as paused.
     let order = if paused { [EVENTS, RETRIES] } else { [RETRIES, EVENTS] };
@@ -123,6 +132,35 @@ pub(crate) async fn set_paused(shared: &Shared, route: &str, paused: bool) -> Re
         }
     }
     Ok(())
+}
+
+/// The mark with what the servers don't keep of a pause.
+pub(crate) fn pause_mark(route: &str) -> String {
+    format!("pause.{route}")
+}
+
+async fn pause_of(shared: &Arc<Shared>, route: &str) -> Result<Pause, QueueError> {
+    let said = Marks::get(&Beside(Arc::clone(shared)), &pause_mark(route)).await?;
+    Ok(said.and_then(|said| serde_json::from_slice(&said).ok()).unwrap_or_default())
+}
+
+/// Makes what waits of an event due now. What became due meanwhile is left alone: it is
+/// being attempted, or will be.
+pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> Result<u64, QueueError> {
+    const MAKING: &str = "making a delivery due";
+    let filter = waiting(route, &format!("{event}.*"));
+    let waits = api::subjects(&shared.link, RETRIES, &filter).await.map_err(|error| error.of(MAKING))?;
+    let mut made_due = 0;
+    for (subject, _) in waits {
+        let found = api::last_message(&shared.link, RETRIES, &subject).await;
+        let Some(message) = found.map_err(|error| error.of(MAKING))? else { continue };
+        let mut headers = message.headers;
+        headers.insert("Nats-Schedule", format!("@at {}", shared.clock.now()));
+        headers.insert(NATS_MESSAGE_ID, format!("{subject}/now/{}", message.sequence));
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, message.sequence.to_string());
+        made_due += u64::from(shared.publisher.put_if(subject, headers, message.payload).await?);
+    }
+    Ok(made_due)
 }
 
 /// Gives up a route's position, and what it had still to deliver.

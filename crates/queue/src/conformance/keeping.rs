@@ -1,3 +1,4 @@
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event_model::{Algorithm, Clock, Event, Origin, Proof, Stored, SystemClock};
@@ -7,8 +8,8 @@ use super::samples::{
 };
 use super::{Harness, LEASE, PATIENCE, QUIET};
 use crate::{
-    BreakerState, DeadQuery, DeadReason, EventQueue, Filter, Look, Outcome, PAUSES_WITHIN, Quarantined,
-    QueueError, Route, Start, StoryState, Terms, UNROUTED, Verdict, Working,
+    BreakerState, DeadQuery, DeadReason, EventQueue, Filter, Look, Outcome, PAUSES_WITHIN, Pause,
+    Quarantined, QueueError, Route, Start, StoryState, Terms, UNROUTED, Verdict, Working,
 };
 
 async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
@@ -168,8 +169,11 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     let queue = harness.open().await;
     let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
     let stores = queue.stores();
-    assert!(matches!(stores.set_paused("nowhere", true).await, Err(QueueError::NotFound(_))));
-    stores.set_paused("r", true).await.expect("pause");
+    assert!(matches!(
+        stores.set_paused("nowhere", Some(&Pause::default())).await,
+        Err(QueueError::NotFound(_))
+    ));
+    stores.set_paused("r", Some(&Pause::default())).await.expect("pause");
     let paused = async || {
         let states = queue.stores().routes().await.expect("routes");
         states.into_iter().filter(|state| state.paused).map(|state| state.name).collect::<Vec<_>>()
@@ -185,7 +189,7 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     // Somebody asks already, as a dispatcher does.
     let resume = async {
         tokio::time::sleep(QUIET).await;
-        queue.stores().set_paused("r", false).await.expect("resume");
+        queue.stores().set_paused("r", None).await.expect("resume");
     };
     let (delivery, ()) = tokio::join!(one(&mut *r), resume);
     assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "holding burns no attempts");
@@ -241,17 +245,79 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
         throttled: true,
     };
     let showing = said.clone();
-    queue.show(Look::new(move || vec![showing.clone()]));
+    let wishes = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&wishes);
+    let hear = move |route: &str| heard.lock().expect("a lock").push(route.to_owned());
+    queue.show(Look::new(move || vec![showing.clone()], hear));
     let began = std::time::Instant::now();
     loop {
         let routes = queue.stores().routes().await.expect("routes");
         let found = routes.into_iter().find(|route| route.name == "r").expect("r is known").working;
         if found == [said.clone()] {
-            return;
+            break;
         }
         assert!(began.elapsed() < PATIENCE, "{found:?}");
         tokio::time::sleep(QUIET).await;
     }
+    for wished in 1..=2 {
+        queue.stores().close_breakers("r").await.expect("close breakers");
+        tokio::time::sleep(PAUSES_WITHIN).await;
+        assert_eq!(*wishes.lock().expect("a lock"), vec!["r"; wished], "each wish is heard once");
+    }
+}
+
+pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&*queue, "r").await;
+    let until = SystemClock.now().checked_add(PAUSES_WITHIN * 2).expect("a time");
+    let (reason, by) = (Some("a \"deploy\"".to_owned()), Some("ops".to_owned()));
+    let pause = Pause { until: Some(until), reason, by };
+    queue.stores().set_paused("r", Some(&pause)).await.expect("pause");
+    let state = async || queue.stores().routes().await.expect("routes").remove(0);
+    let found = state().await;
+    assert_eq!((found.paused, found.pause), (true, Some(pause)));
+    tokio::time::sleep(PAUSES_WITHIN).await;
+    publish(&*queue, &["a"]).await;
+    let delivery = one(&mut *r).await;
+    assert!(SystemClock.now() >= until, "not before its end");
+    settle(delivery, Verdict::Done).await;
+    let found = state().await;
+    assert_eq!((found.paused, found.pause), (false, None));
+}
+
+pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a", "b"]).await;
+    let mut r = consumer(&*queue, "r").await;
+    for _ in 0..2 {
+        settle(one(&mut *r).await, Verdict::Again(Duration::from_hours(1))).await;
+    }
+    nothing(&mut *r, "both wait").await;
+    let (stores, a) = (queue.stores(), event("E", "a").id());
+    assert!(!matches!(stores.retry_now("nowhere", a).await, Ok(1..)), "of a route that there is not");
+    assert_eq!(stores.retry_now("r", a).await.expect("retry"), 1);
+    let again = one(&mut *r).await;
+    assert_eq!((reference(&again).as_str(), again.attempt, again.deaths), ("a", 2, 0));
+    assert_eq!(stores.retry_now("r", a).await.expect("retry"), 0, "it is being attempted");
+    settle(again, Verdict::Done).await;
+    nothing(&mut *r, "the other waits still").await;
+    assert_eq!(stores.retry_now("r", a).await.expect("retry"), 0, "it is done");
+}
+
+pub(super) async fn an_event_is_found_by_fluents_own_id_too(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a", "b"]).await;
+    let a = event("E", "a");
+    let own = a.fields().fluent_event_id.clone().expect("Fluent's id");
+    let history = queue.stores().history();
+    for reference in [own.as_str(), "a", &a.id().to_string(), &a.id().to_string()[..8]] {
+        let found = history.find(reference, 5).await.expect("find");
+        assert_eq!(found.iter().map(|story| story.id).collect::<Vec<_>>(), [a.id()], "{reference}");
+        let whole = history.event(reference).await.expect("event").expect("it is kept");
+        assert_eq!(whole.body(), a.body(), "{reference}");
+    }
+    assert!(history.find("nobody's", 5).await.expect("find").is_empty());
+    assert!(history.event("nobody's").await.expect("event").is_none());
 }
 
 pub(super) async fn a_mark_is_found_by_its_name(harness: &dyn Harness) {

@@ -1022,6 +1022,20 @@ pub struct Route {
     /// All of this in a few words.
     #[prost(string, tag = "10")]
     pub summary: ::prost::alloc::string::String,
+    /// Paused: until when, why, and by whom, as far as that was said.
+    #[prost(message, optional, tag = "11")]
+    pub pause: ::core::option::Option<Pause>,
+}
+/// Why a route's deliveries are held back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pause {
+    /// When it ends by itself; left out, somebody has to end it.
+    #[prost(message, optional, tag = "1")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
 }
 /// What one process says of a route that it runs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1051,6 +1065,12 @@ pub struct ListRoutesResponse {
 pub struct PauseRouteRequest {
     #[prost(string, tag = "1")]
     pub route: ::prost::alloc::string::String,
+    /// After this it resumes by itself; left out, somebody has to resume it.
+    #[prost(message, optional, tag = "2")]
+    pub lasts: ::core::option::Option<::prost_types::Duration>,
+    /// Why, for others: at most 256 bytes.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PauseRouteResponse {}
@@ -1060,7 +1080,47 @@ pub struct ResumeRouteRequest {
     pub route: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ResumeRouteResponse {}
+pub struct ResumeRouteResponse {
+    /// It was paused, and is not any more.
+    #[prost(bool, tag = "1")]
+    pub was_paused: bool,
+    /// So many processes left its destination alone, and ask it at once.
+    #[prost(uint32, tag = "2")]
+    pub breakers: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetryDeliveryRequest {
+    /// An id or its first 8 digits, Fluent's own id, or a ref of one event.
+    #[prost(string, tag = "1")]
+    pub event: ::prost::alloc::string::String,
+    /// Only on this route; left out, on all on which it waits.
+    #[prost(string, tag = "2")]
+    pub route: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetryDeliveryResponse {
+    /// The event's id.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// The routes on which it is due now.
+    #[prost(string, repeated, tag = "2")]
+    pub routes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEventBodyRequest {
+    /// An id or its first 8 digits, Fluent's own id, or a ref, of which the newest is meant.
+    #[prost(string, tag = "1")]
+    pub event: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEventBodyResponse {
+    /// The event's id.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// Exactly the bytes that were signed.
+    #[prost(bytes = "vec", tag = "2")]
+    pub body: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetRouteRequest {
     /// Take it out of the settings first.
@@ -1704,7 +1764,7 @@ pub mod operator_client {
             self.inner.unary(req, path, codec).await
         }
         /// Holds a route's deliveries back, in every process, within 2 s, until it is
-        /// resumed. Role: operate.
+        /// resumed, or for a time. Role: operate.
         pub async fn pause_route(
             &mut self,
             request: impl tonic::IntoRequest<super::PauseRouteRequest>,
@@ -1729,7 +1789,8 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("fluent.webhooks.v1.Operator", "PauseRoute"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lets a paused route deliver again. Role: operate.
+        /// Lets a paused route deliver again, and asks a destination at once that a breaker
+        /// leaves alone. Role: operate.
         pub async fn resume_route(
             &mut self,
             request: impl tonic::IntoRequest<super::ResumeRouteRequest>,
@@ -1832,6 +1893,58 @@ pub mod operator_client {
                     GrpcMethod::new("fluent.webhooks.v1.Operator", "WatchDeliveries"),
                 );
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Makes what waits of an event for a retry due now. A route that is paused takes
+        /// none. Role: operate.
+        pub async fn retry_delivery(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetryDeliveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetryDeliveryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Operator/RetryDelivery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Operator", "RetryDelivery"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The body of an event as it was received, which may hold personal data; that it was
+        /// read is in the audit log. Role: operate.
+        pub async fn get_event_body(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEventBodyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventBodyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fluent.webhooks.v1.Operator/GetEventBody",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fluent.webhooks.v1.Operator", "GetEventBody"));
+            self.inner.unary(req, path, codec).await
         }
         /// Events by a ref or an id, with every attempt, and where each stands; the
         /// newest first. Role: read.
@@ -2268,7 +2381,7 @@ pub mod operator_server {
             tonic::Status,
         >;
         /// Holds a route's deliveries back, in every process, within 2 s, until it is
-        /// resumed. Role: operate.
+        /// resumed, or for a time. Role: operate.
         async fn pause_route(
             &self,
             request: tonic::Request<super::PauseRouteRequest>,
@@ -2276,7 +2389,8 @@ pub mod operator_server {
             tonic::Response<super::PauseRouteResponse>,
             tonic::Status,
         >;
-        /// Lets a paused route deliver again. Role: operate.
+        /// Lets a paused route deliver again, and asks a destination at once that a breaker
+        /// leaves alone. Role: operate.
         async fn resume_route(
             &self,
             request: tonic::Request<super::ResumeRouteRequest>,
@@ -2312,6 +2426,24 @@ pub mod operator_server {
             request: tonic::Request<super::WatchDeliveriesRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::WatchDeliveriesStream>,
+            tonic::Status,
+        >;
+        /// Makes what waits of an event for a retry due now. A route that is paused takes
+        /// none. Role: operate.
+        async fn retry_delivery(
+            &self,
+            request: tonic::Request<super::RetryDeliveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetryDeliveryResponse>,
+            tonic::Status,
+        >;
+        /// The body of an event as it was received, which may hold personal data; that it was
+        /// read is in the audit log. Role: operate.
+        async fn get_event_body(
+            &self,
+            request: tonic::Request<super::GetEventBodyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventBodyResponse>,
             tonic::Status,
         >;
         /// Events by a ref or an id, with every attempt, and where each stands; the
@@ -2861,6 +2993,96 @@ pub mod operator_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Operator/RetryDelivery" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetryDeliverySvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::UnaryService<super::RetryDeliveryRequest>
+                    for RetryDeliverySvc<T> {
+                        type Response = super::RetryDeliveryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetryDeliveryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::retry_delivery(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetryDeliverySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fluent.webhooks.v1.Operator/GetEventBody" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEventBodySvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::UnaryService<super::GetEventBodyRequest>
+                    for GetEventBodySvc<T> {
+                        type Response = super::GetEventBodyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEventBodyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::get_event_body(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEventBodySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -158,7 +158,8 @@ async fn what_can_not_be_written_down_is_not_done() {
     // A folder where the log should be.
     let audit = pipeline.folder.path().join("data/audit.jsonl");
     std::fs::create_dir_all(&audit).unwrap();
-    let paused = api.pause_route(v1::PauseRouteRequest { route: "all".to_owned() }).await;
+    let paused =
+        api.pause_route(v1::PauseRouteRequest { route: "all".to_owned(), ..Default::default() }).await;
     let said = paused.unwrap_err().message().to_owned();
     assert!(said.contains("nothing was done") && said.contains("operator.audit"), "{said}");
     assert_eq!(pipeline.json(&["routes", "list"])[0]["paused"], false);

@@ -102,7 +102,7 @@ async fn each_role_may_call_what_the_contract_says_and_nothing_else() {
     let (_pipeline, grpc) = start(folder.path());
     let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
     let methods = documented();
-    assert_eq!(methods.len(), 23, "{methods:?}");
+    assert_eq!(methods.len(), 25, "{methods:?}");
     for (method, needed) in &methods {
         assert!(["read", "operate", "admin", "dispatch"].contains(&needed.as_str()), "{method}: {needed}");
         for role in ROLES {
