@@ -113,7 +113,7 @@ impl Plan {
         let opened = adapters::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
         let mut presence = None;
         let result = self.serve(registry, &opened.queue, clock, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.queue, presence.as_ref(), &shutdown).await;
+        service::wind_down(&*opened.queue, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 

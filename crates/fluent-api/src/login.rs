@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -242,9 +243,21 @@ impl Inner {
                     false => Err(ApiError::Server { status: status.as_u16(), code: None }),
                 }
             }
-            status => Err(ApiError::Login { status: status.as_u16() }),
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
+                Err(ApiError::Login { status: answer.status().as_u16() })
+            }
+            StatusCode::FORBIDDEN if is_json(&answer) => {
+                Err(ApiError::Login { status: StatusCode::FORBIDDEN.as_u16() })
+            }
+            // A page of somebody's in between, a wrong address: nobody looked at the password.
+            status => Err(ApiError::Server { status: status.as_u16(), code: None }),
         }
     }
+}
+
+fn is_json(answer: &Response) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("json"))
 }
 
 /// What an answer says of the password.

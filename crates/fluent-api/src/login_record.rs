@@ -93,7 +93,9 @@ impl LoginRecord {
         let under_way: usize = self.secrets.iter().map(|secret| secret.under_way(now)).sum();
         let at_once = if secret.is_known_good() { AT_ONCE } else { 1 };
         let left = MOST_FAILED.saturating_sub(secret.recent_failures(now).len());
-        if under_way < at_once.min(left) { Decision::Try } else { Decision::Wait }
+        let failed: usize = self.secrets.iter().map(|secret| secret.recent_failures(now).len()).sum();
+        let left_of_all = MOST_FAILED_OF_ALL.saturating_sub(failed);
+        if under_way < at_once.min(left).min(left_of_all) { Decision::Try } else { Decision::Wait }
     }
 
     /// The tries of all secrets are used up.
@@ -107,6 +109,9 @@ impl LoginRecord {
     /// Writes down that a try begins, which takes at most so long.
     pub(crate) fn begin(&mut self, fingerprint: &str, id: &str, now: Timestamp, takes: Duration) {
         let until = now.saturating_add(takes).unwrap_or(Timestamp::MAX);
+        // What nobody ended so long ago counts no more.
+        let is_young = |other: &Try| now.duration_since(other.since) < signed(REST);
+        self.secrets.iter_mut().for_each(|secret| secret.trying.retain(is_young));
         self.secret(fingerprint, now).trying.push(Try { id: id.to_owned(), since: now, until });
     }
 
@@ -254,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn tries_at_once_of_a_good_secret_stay_below_fluents_limit_too() {
+        let mut record = LoginRecord::new(String::new());
+        tried(&mut record, "good", 0, TryResult::Accepted);
+        for (second, secret) in [(1, "b"), (2, "b"), (3, "c")] {
+            tried(&mut record, secret, second, TryResult::Refused);
+        }
+        record.begin("good", "1", at(4), TAKES);
+        assert_eq!(
+            record.decide("good", at(4)),
+            Decision::Wait,
+            "three have failed, and this may be the fourth"
+        );
+    }
+
+    #[test]
     fn one_tries_while_it_is_not_known_to_be_good_and_two_at_once_after() {
         let mut record = LoginRecord::new(String::new());
         record.begin("a", "1", at(0), TAKES);
@@ -315,6 +335,11 @@ mod tests {
         let mut record = LoginRecord::new(String::new());
         for number in 0..100 {
             tried(&mut record, &number.to_string(), number * 2000, TryResult::Refused);
+        }
+        // And what dies while it tries, again and again.
+        for number in 200..300 {
+            assert_eq!(record.decide("dies", at(number * 2000)), Decision::Try);
+            record.begin("dies", &number.to_string(), at(number * 2000), TAKES);
         }
         assert!(serde_json::to_vec(&record).unwrap().len() < 2000);
     }

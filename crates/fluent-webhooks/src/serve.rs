@@ -57,7 +57,7 @@ impl Plan {
         self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut presence = None;
         let result = self.stages(registry, &opened.queue, clock, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.queue, presence.as_ref(), &shutdown).await;
+        service::wind_down(&*opened.queue, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 

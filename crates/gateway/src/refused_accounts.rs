@@ -39,7 +39,7 @@ impl RefusedAccounts {
         Self { accounts: Arc::new(accounts), seen: Arc::default() }
     }
 
-    /// Remembers whose this genuine body is, and says so in the log the first time.
+    /// Remembers whose this genuine body is; the log has that there is one, the first time.
     pub(crate) fn note(&self, body: &[u8], environment: Environment, reason: &'static str, at: Timestamp) {
         let (name, nearest) = match self.accounts.claim(body) {
             AccountClaim::Listed(name) => (name, None),
@@ -65,12 +65,12 @@ impl RefusedAccounts {
         if known.len() >= MOST_NAMES {
             return;
         }
+        // Its name is out of a stranger's body: `status` shows it, to whom it may.
         tracing::error!(
-            account = shown,
             environment = environment.as_str(),
             reason,
             nearest,
-            "genuine webhooks of this account are refused: is it listed as Fluent spells it?"
+            "genuine webhooks of an account are refused: `fluent-webhooks status` names it as Fluent spells it"
         );
         let environment = environment.as_str().to_owned();
         let refused = RefusedAccount {

@@ -8,11 +8,14 @@ use queue::EventQueue;
 use queue::seen::{SeenEvents, set_seen};
 use service::Shutdown;
 use telemetry::Chain;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How often it is written down: a crash forgets no more than that, and a crash loop
 /// leaves nothing behind.
 const WRITTEN_EVERY: Duration = Duration::from_mins(1);
+
+/// How long the last word may take: the port is shut meanwhile.
+const LAST_WITHIN: Duration = Duration::from_millis(200);
 
 /// What this process has seen. Clones are of the same.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +32,13 @@ impl SeenHere {
     pub(crate) fn keep(&self, process: &str, queue: Arc<dyn EventQueue>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
         let (seen, closing) = (self.clone(), shutdown.closing());
-        shutdown.spawn_detached(async move {
+        shutdown.spawn_intake(async move {
             closing.run_until_cancelled(seen.write(&id, &*queue)).await;
+            // What came in the last minute, too: it may be all of a night's.
+            let last = seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if last != SeenEvents::default() {
+                let _ = timeout(LAST_WITHIN, set_seen(queue.stores().marks(), &id, &last)).await;
+            }
         });
     }
 

@@ -65,7 +65,7 @@ impl Plan {
         let opened = adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
         let mut presence = None;
         let result = self.serve(&opened.queue, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.queue, presence.as_ref(), &shutdown).await;
+        service::wind_down(&*opened.queue, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 

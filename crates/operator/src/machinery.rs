@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use queue::seen::forget_old_seen;
 use queue::{ServerState, StoresHealth};
 use telemetry::metrics;
 use tokio::time::sleep;
@@ -21,6 +22,8 @@ impl Operator {
                 show(&health);
             }
             silence::show(self.stores().marks(), &mut silent).await;
+            // What can't be forgotten now is the next time.
+            let _ = forget_old_seen(self.stores().marks()).await;
             sleep(LOOK_EVERY).await;
         }
     }

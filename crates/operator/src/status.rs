@@ -26,6 +26,9 @@ const LATELY: Duration = Duration::from_mins(15);
 const LOOKED_AT: usize = 20;
 const FAILS_AFTER: usize = 3;
 
+/// Pages of the history that are looked through for one that went well.
+const PAGES: usize = 20;
+
 impl Operator {
     pub(crate) async fn status(&self) -> Result<v1::GetStatusResponse, Status> {
         let tree = self.settings()?;
@@ -73,12 +76,16 @@ impl Operator {
         let quarantined = readable(stores.quarantine().list(0, pages::MAX_PAGE).await, &mut unreadable);
         // A cluster of before has no place for some of them: that hides nothing else.
         let refused = stores.refused().count().await.unwrap_or_default();
+        let found = processes(stores.marks()).await;
+        // Who is gone is seen by the clock that stamped what it said.
+        let now = stores.marks().now().await.unwrap_or(now);
         let known = Known {
             now,
             listed: listed(tree)?,
             failing: readable(failing(stores, &routes, now).await, &mut unreadable),
-            processes: processes(stores.marks()).await.unwrap_or_default(),
-            spools: marks::spools(stores.marks()).await.unwrap_or_default(),
+            are_processes_unread: found.is_err(),
+            processes: readable(found, &mut unreadable),
+            spools: readable(marks::spools(stores.marks()).await, &mut unreadable),
             health: health(stores, &routes, tree).await,
             silent: silence::silent(stores.marks(), now).await,
             dead_letters: sum(dead),
@@ -134,10 +141,38 @@ async fn failing(
         let outcomes = || attempts.iter().map(|attempt| attempt.step.record.outcome);
         let failed = outcomes().filter(|outcome| is_failure(*outcome)).count();
         let went_well = outcomes().any(|outcome| outcome == Outcome::Done);
-        let fails = failed >= FAILS_AFTER && !went_well;
+        let fails = failed >= FAILS_AFTER && !went_well && !went_well_lately(stores, route, since).await?;
         Ok(fails.then(|| (route.name.clone(), failed)))
     }));
     counted.await.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// Whether any attempt of the time went well: the newest may be a hiccup of a busy route.
+async fn went_well_lately(
+    stores: &dyn Stores,
+    route: &RouteState,
+    since: Option<Timestamp>,
+) -> Result<bool, QueueError> {
+    let mut before = None;
+    for _ in 0..PAGES {
+        let query = AttemptQuery {
+            route: Some(route.name.clone()),
+            outcome: Some(Outcome::Done),
+            since,
+            before,
+            limit: 1,
+            ..AttemptQuery::default()
+        };
+        let page = stores.history().attempts(query).await?;
+        if !page.attempts.is_empty() {
+            return Ok(true);
+        }
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    Ok(false)
 }
 
 fn is_failure(outcome: Outcome) -> bool {

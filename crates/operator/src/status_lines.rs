@@ -56,6 +56,8 @@ pub(crate) struct Known {
     pub(crate) quarantined: u64,
     pub(crate) refused: u64,
     pub(crate) unrouted: u64,
+    /// What processes say of themselves could not be read.
+    pub(crate) are_processes_unread: bool,
     /// Why some of this could not be read, and is missing.
     pub(crate) unreadable: Option<QueueError>,
 }
@@ -120,7 +122,7 @@ impl Lines<'_> {
             if !process.is_running(now) {
                 continue;
             }
-            if !report.is_ready && since(report.started_at, now) > BEGINS_WITHIN {
+            if !report.is_ready && !report.is_stopping && since(report.started_at, now) > BEGINS_WITHIN {
                 self.say(&alerts::NOT_READY, format!("{who}: it says that it can't do its work"));
             }
             for disk in report.disks.iter().filter(|disk| share(disk.used, disk.total) > DISK_FILLS) {
@@ -149,7 +151,8 @@ impl Lines<'_> {
             }
         }
         let accepts = |process: &&ProcessSeen| matches!(&*process.report.kind, "gateway" | "serve");
-        if !self.known.processes.iter().filter(accepts).any(|process| process.is_running(now)) {
+        let is_known = !self.known.are_processes_unread;
+        if is_known && !self.known.processes.iter().filter(accepts).any(|process| process.is_running(now)) {
             self.say(
                 &alerts::NOBODY_SERVES,
                 "no gateway, and no `serve`, is at work on this queue: webhooks are lost".to_owned(),
@@ -159,7 +162,9 @@ impl Lines<'_> {
 
     fn of_refused_accounts(&mut self) {
         let mut counted: BTreeMap<_, (u64, Timestamp, Option<&String>)> = BTreeMap::new();
-        let all = self.known.processes.iter().flat_map(|process| &process.report.refused);
+        // Of one that has ended they may be mended: the next webhook tells.
+        let open = self.known.processes.iter().filter(|process| !process.report.is_closed);
+        let all = open.flat_map(|process| &process.report.refused);
         for refused in all.filter(|refused| since(refused.last_at, self.known.now) < REFUSED_LATELY) {
             let whose = (&refused.account, &refused.environment, &refused.reason);
             let entry = counted.entry(whose).or_insert((0, refused.last_at, None));
@@ -241,7 +246,10 @@ impl Lines<'_> {
 
     /// Whether somebody's settings have it; nothing where nobody's settings have any.
     fn is_wanted(&self, route: &str) -> Option<bool> {
-        let of_others = self.known.processes.iter().filter(|process| !process.report.is_closed);
+        // One that is stopped or gone comes back, perhaps; after a day its word counts no more.
+        let now = self.known.now;
+        let of_others =
+            self.known.processes.iter().filter(|process| since(process.seen_at, now) < REMEMBERED);
         let mut others = of_others.flat_map(|process| &process.report.routes).peekable();
         if self.known.listed.is_none() && others.peek().is_none() {
             return None;
@@ -430,6 +438,7 @@ mod tests {
             quarantined: 0,
             refused: 0,
             unrouted: 0,
+            are_processes_unread: false,
             unreadable: None,
         }
     }
@@ -462,6 +471,11 @@ mod tests {
             known.routes.push(route("old", |route| route.working.clear()));
         };
         check(forgotten, &["FluentRouteForgotten"], "routes forget old");
+        let restarting = |known: &mut Known| {
+            known.routes[0].working.clear();
+            known.processes[1].report.is_closed = true;
+        };
+        check(restarting, &["FluentRouteNotRun"], "nobody runs it");
         let nobody_has_any = |known: &mut Known| {
             known.processes[1].report.routes.clear();
             known.routes[0].working.clear();

@@ -77,6 +77,11 @@ impl Standing {
         !self.are_retries_full.load(Ordering::Relaxed)
     }
 
+    /// Bytes of deliveries that may wait.
+    pub(crate) fn waiting_limit(&self) -> u64 {
+        self.layout.bytes
+    }
+
     /// Looks at what waits. Gateways may not, and need not.
     pub(crate) async fn look_at_retries(&self) {
         let Ok(info) = api::stream_info(&self.link, RETRIES).await else { return };

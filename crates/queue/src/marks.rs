@@ -38,6 +38,9 @@ pub trait Marks: fmt::Debug + Send + Sync {
     /// Every mark whose name begins with `<word>.`, in order of their names.
     fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>>;
 
+    /// The time by which marks are stamped.
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>>;
+
     /// Forgets one. One that is not there is forgotten already.
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 }

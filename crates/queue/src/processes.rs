@@ -30,6 +30,8 @@ pub struct ProcessReport {
     pub started_at: Timestamp,
     /// Whether it can do its work.
     pub is_ready: bool,
+    /// It was told to end, and does.
+    pub is_stopping: bool,
     /// It ended as it was told to: nothing is wrong.
     pub is_closed: bool,
     /// The routes of its settings.

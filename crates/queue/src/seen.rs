@@ -4,7 +4,8 @@
 //! Each process that accepts webhooks keeps a record of its own, and writes it down as a mark,
 //! another one after each start: it need not read what others know. Together they say what came.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use event_model::{Bytes, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -99,16 +100,35 @@ impl Hours {
 }
 
 /// What one process has seen, or several together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SeenEvents {
     kinds: Vec<(EventKind, Hours, Timestamp)>,
+    /// Where a kind is, by its digest.
     #[serde(skip)]
-    index: BTreeMap<EventKind, usize>,
+    index: HashMap<u64, usize>,
+    /// With a secret of the process: nobody can choose names of one digest.
+    #[serde(skip)]
+    hashing: RandomState,
+}
+
+impl PartialEq for SeenEvents {
+    fn eq(&self, other: &Self) -> bool {
+        self.kinds == other.kinds
+    }
 }
 
 impl SeenEvents {
     /// An event of this kind came. Those beyond the limit are not remembered.
     pub fn note(&mut self, environment: &str, account: &str, name: &str, at: Timestamp) {
+        // Every event pays for this: a digest in place of three texts.
+        let digest = self.digest(environment, account, name);
+        if let Some((_, hours, last_at)) =
+            self.index.get(&digest).and_then(|index| self.kinds.get_mut(*index))
+        {
+            hours.set(hour(at));
+            *last_at = (*last_at).max(at);
+            return;
+        }
         let (environment, account, name) = (environment.to_owned(), account.to_owned(), name.to_owned());
         let kind = EventKind { environment, account, name };
         let mut hours = Hours { newest: hour(at), bits: [0; 3] };
@@ -116,12 +136,17 @@ impl SeenEvents {
         self.add(kind, hours, at);
     }
 
+    fn digest(&self, environment: &str, account: &str, name: &str) -> u64 {
+        self.hashing.hash_one((environment, account, name))
+    }
+
     fn add(&mut self, kind: EventKind, hours: Hours, last_at: Timestamp) {
-        if let Some(index) = self.index.get(&kind) {
-            let (_, known, last) = &mut self.kinds[*index];
+        let digest = self.digest(&kind.environment, &kind.account, &kind.name);
+        let known = self.index.get(&digest).and_then(|index| self.kinds.get_mut(*index));
+        if let Some((_, known, last)) = known {
             (*known, *last) = (known.merged(hours), (*last).max(last_at));
         } else if self.kinds.len() < MOST_KINDS {
-            self.index.insert(kind.clone(), self.kinds.len());
+            self.index.insert(digest, self.kinds.len());
             self.kinds.push((kind, hours, last_at));
         }
     }
@@ -148,6 +173,17 @@ fn hour(at: Timestamp) -> i64 {
 pub async fn set_seen(marks: &dyn Marks, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(seen).unwrap_or_default().into();
     marks.set(&format!("seen.{id}"), value).await
+}
+
+/// Forgets what was written down so long ago that it says nothing any more.
+pub async fn forget_old_seen(marks: &dyn Marks) -> Result<(), QueueError> {
+    let now = marks.now().await?;
+    for entry in marks.entries("seen").await? {
+        if now.duration_since(entry.set_at).as_hours() > HOURS {
+            marks.unset(&entry.name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What all of them have seen together.

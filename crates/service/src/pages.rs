@@ -47,6 +47,11 @@ impl Readiness {
         metrics::READY.set(f64::from(u8::from(self.get())), []);
     }
 
+    /// Whether the process was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.not_ready.is_cancelled()
+    }
+
     /// Whether it was said, and still holds.
     pub fn get(&self) -> bool {
         self.is_ready.load(Ordering::Acquire) && !self.not_ready.is_cancelled()

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
@@ -74,6 +75,8 @@ struct Inner {
     readiness: Readiness,
     stores: Box<dyn HasStores>,
     add: Option<AddToReport>,
+    /// It has said its last: nothing may overwrite that.
+    is_closed: AtomicBool,
 }
 
 impl std::fmt::Debug for Presence {
@@ -93,7 +96,16 @@ impl Presence {
     ) -> Self {
         let id = format!("{}.{}", token(Some(kind)), process_id(kind, &sources.config));
         let (kind, started_at) = (kind.to_owned(), SystemClock.now());
-        let presence = Self(Arc::new(Inner { id, started_at, kind, sources, readiness, stores, add }));
+        let presence = Self(Arc::new(Inner {
+            id,
+            started_at,
+            kind,
+            sources,
+            readiness,
+            stores,
+            add,
+            is_closed: AtomicBool::new(false),
+        }));
         let (reporting, draining) = (presence.clone(), shutdown.closing());
         shutdown.spawn_detached(async move {
             draining.run_until_cancelled(reporting.run()).await;
@@ -105,7 +117,7 @@ impl Presence {
         let mut was_said = true;
         loop {
             let was_ready = self.0.readiness.get();
-            let said = self.say(false).await;
+            let said = self.say().await;
             if let Err(error) = &said
                 && was_said
             {
@@ -121,19 +133,20 @@ impl Presence {
 
     /// Says that it ends as it was told to.
     pub async fn close(&self) {
-        let _ = timeout(LAST_WITHIN, self.say(true)).await;
+        self.0.is_closed.store(true, Ordering::Release);
+        let _ = timeout(LAST_WITHIN, self.say()).await;
     }
 
-    async fn say(&self, is_closed: bool) -> Result<(), queue::QueueError> {
+    async fn say(&self) -> Result<(), queue::QueueError> {
         let inner = Arc::clone(&self.0);
-        let report = tokio::task::spawn_blocking(move || inner.report(is_closed)).await;
+        let report = tokio::task::spawn_blocking(move || inner.report()).await;
         let report = report.map_err(|error| queue::QueueError::unavailable("reporting", error))?;
         set_process(self.0.stores.stores().marks(), &self.0.id, &report).await
     }
 }
 
 impl Inner {
-    fn report(&self, is_closed: bool) -> ProcessReport {
+    fn report(&self) -> ProcessReport {
         let mut report = ProcessReport {
             kind: self.kind.clone(),
             host: host_name(),
@@ -141,7 +154,8 @@ impl Inner {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             is_ready: self.readiness.get(),
-            is_closed,
+            is_stopping: self.readiness.is_stopping(),
+            is_closed: self.is_closed.load(Ordering::Acquire),
             routes: self.sources.routes.clone(),
             disks: self.sources.disks.iter().filter_map(|path| disk_usage(path)).collect(),
             certificates: self.sources.certificates.iter().filter_map(|file| certificate_end(file)).collect(),

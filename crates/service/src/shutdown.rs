@@ -30,7 +30,7 @@ pub struct StopTimes {
     /// For what did not, to notice the hard stop and give back what it holds.
     pub give_back: Duration,
     /// For the last requests once the port is shut. With a socket that outlives the
-    /// process they may take all that is left of `total`.
+    /// process they get two seconds.
     pub last_requests: Duration,
     /// For everything: nothing is waited for beyond it.
     pub total: Duration,
@@ -67,6 +67,10 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 /// From shutting the port to the end: the last requests, closing the queue, and what is
 /// done on exit. Whoever connects meanwhile is refused.
 const SHUT_FOR: Duration = Duration::from_millis(900);
+
+/// With a socket that outlives us the last requests may take so long: what comes meanwhile
+/// waits in it, for them and for the next process to start.
+const NOBODY_ACCEPTS: Duration = Duration::from_secs(2);
 
 /// Tells tasks when to stop, and knows when they have. Clones are of one process.
 #[derive(Clone, Debug)]
@@ -238,7 +242,7 @@ impl Shutdown {
         self.flush().await;
         self.closing.cancel();
         let last_requests = match self.does_socket_outlive_us() {
-            true => self.remaining().saturating_sub(SHUT_FOR / 2),
+            true => self.remaining().saturating_sub(SHUT_FOR / 2).min(NOBODY_ACCEPTS),
             false => {
                 let _ = self.shared.shut_since.set(Instant::now());
                 self.times.last_requests

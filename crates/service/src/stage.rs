@@ -120,10 +120,16 @@ pub async fn until_stopped(
     Ok(())
 }
 
-/// Ends what is in flight, says so, and closes the queue it settled with.
-pub async fn wind_down(queue: &dyn EventQueue, presence: Option<&Presence>, shutdown: &Shutdown) {
+/// Ends what is in flight, says so, and closes the queue it settled with. One that `failed`
+/// says nothing: it is missed.
+pub async fn wind_down(
+    queue: &dyn EventQueue,
+    presence: Option<&Presence>,
+    failed: bool,
+    shutdown: &Shutdown,
+) {
     shutdown.finish().await;
-    if let Some(presence) = presence {
+    if let Some(presence) = presence.filter(|_| !failed) {
         presence.close().await;
     }
     // What it holds is durable, and comes again by its lease.

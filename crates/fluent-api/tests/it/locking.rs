@@ -105,6 +105,12 @@ async fn a_failure_of_fluent_is_no_failed_login_and_single_sign_on_is_understood
         let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
         assert!(matches!(failed, ApiError::Server { status: 503, .. }), "{failed}");
     }
+    // Maintenance, a wall in between, an address that is none.
+    for status in [302, 403, 404, 405, 500] {
+        fluent.behave(|behaviour| behaviour.fail_logins_with = Some(status));
+        let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
+        assert!(matches!(failed, ApiError::Server { .. }), "{status}: {failed}");
+    }
     fluent.behave(|behaviour| behaviour.fail_logins_with = None);
     ask(&process(&fluent, &password, &ledger)).await.unwrap();
 

@@ -56,6 +56,7 @@ impl Plan {
             () = stage::be_ready(&readiness, async || operator.is_well().await) => {}
         }
         readiness.set(false);
+        shutdown.finish().await;
         presence.close().await;
         Ok(())
     }

@@ -49,6 +49,7 @@ impl Plan {
             () = stage::be_ready(&readiness, is_well) => {}
         }
         readiness.set(false);
+        shutdown.finish().await;
         presence.close().await;
         Ok(())
     }

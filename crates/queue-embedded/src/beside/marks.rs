@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use event_model::Bytes;
+use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
 use queue::{MARKED_FOR, MarkEntry, Marks, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::beside::{Beside, writing};
+use crate::beside::{Beside, sqlite_now, writing};
 use crate::file::failure::reading;
 use crate::file::rows::from_nanos;
 
@@ -56,6 +56,14 @@ impl Marks for Beside {
     fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>> {
         let word = word.to_owned();
         self.read(move |sql| entries(sql, &word).map_err(reading))
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+        let stamped = self.now;
+        self.read(move |sql| {
+            let now = stamped.map_or_else(|| sqlite_now(sql).map_err(reading), Ok)?;
+            Ok(from_nanos(now).unwrap_or_default())
+        })
     }
 
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {

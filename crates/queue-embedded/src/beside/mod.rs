@@ -123,7 +123,7 @@ impl Beside {
     }
 }
 
-fn sqlite_now(sql: &Connection) -> rusqlite::Result<i64> {
+pub(crate) fn sqlite_now(sql: &Connection) -> rusqlite::Result<i64> {
     sql.query_row("SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) * 1000000", [], |row| row.get(0))
 }
 

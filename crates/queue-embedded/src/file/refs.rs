@@ -5,8 +5,6 @@ use event_model::Event;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
-use crate::file::rows::{EVENT, event};
-
 /// What stands for an entity's ref: as many bytes as are compared at once.
 pub(crate) fn digest(reference: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(reference).into();
@@ -62,23 +60,13 @@ pub(crate) fn make(sql: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Adds Fluent's own ids, which are in the bodies alone, to a table without them.
-pub(crate) fn add_fluent_ids(sql: &Connection) -> rusqlite::Result<()> {
-    if !sql.column_exists(None, "refs", "fluent")? {
-        sql.execute_batch("ALTER TABLE refs ADD COLUMN fluent INTEGER")?;
+/// Makes room for Fluent's own ids. Those of events that are there already are in their
+/// bodies alone: to read them all would shut the port for too long.
+pub(crate) fn make_room_for_fluent_ids(sql: &Connection) -> rusqlite::Result<()> {
+    match sql.column_exists(None, "refs", "fluent")? {
+        true => Ok(()),
+        false => sql.execute_batch("ALTER TABLE refs ADD COLUMN fluent INTEGER"),
     }
-    let text = format!(
-        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position) ORDER BY e.position"
-    );
-    let mut rows = sql.prepare(&text)?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        // What is damaged is dealt with when it is delivered.
-        if let Ok(event) = event(row, 1)? {
-            insert(sql, row.get(0)?, &event)?;
-        }
-    }
-    Ok(())
 }
 
 /// All are digests; `root` only where it is another, `fluent` of Fluent's own event id.

@@ -135,7 +135,7 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     if !sql.table_exists(None, "refs")? {
         refs::make(sql)?;
     }
-    refs::add_fluent_ids(sql)?;
+    refs::make_room_for_fluent_ids(sql)?;
     if !sql.column_exists(None, "deliveries", "asks_match")? {
         sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asks_match INTEGER NOT NULL DEFAULT 0")?;
     }

@@ -126,7 +126,7 @@ impl RouteBuffer {
 
     /// Whether this wish to ask the destination at once is a new one.
     pub(crate) fn is_asked_again(&self, at: i64) -> bool {
-        self.asked_again.swap(at, Ordering::AcqRel) < at
+        self.asked_again.swap(at, Ordering::AcqRel) != at && at != 0
     }
 
     /// Takes at most `permits`. `hand_over` runs while nobody else can take,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
+use async_nats::jetstream::stream::DiscardPolicy;
 use futures::future::join_all;
 use queue::{QueueError, ServerHealth, ServerState, StoreUsage, StoresHealth};
 use tokio::io::AsyncReadExt;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use crate::api;
 use crate::cluster::STREAMS;
 use crate::connect::Link;
-use crate::names::EVENTS;
+use crate::names::{EVENTS, RETRIES};
 
 /// How long a server may take to greet.
 const GREETS_WITHIN: Duration = Duration::from_secs(2);
@@ -25,10 +26,14 @@ const PORT: u16 = 4222;
 /// What every server says first.
 const GREETING: &[u8] = b"INFO";
 
-/// Servers and streams as they are now.
-pub(crate) async fn health(link: &Link, addresses: &[String]) -> Result<StoresHealth, QueueError> {
+/// Servers and streams as they are now. Deliveries that wait have this limit of ours, since the server has none for them.
+pub(crate) async fn health(
+    link: &Link,
+    addresses: &[String],
+    waiting_limit: u64,
+) -> Result<StoresHealth, QueueError> {
     let greeted = join_all(addresses.iter().map(async |address| (address.clone(), greets(address).await)));
-    let (greeted, streams) = tokio::join!(greeted, streams(link));
+    let (greeted, streams) = tokio::join!(greeted, streams(link, waiting_limit));
     let (copies, usage) = streams?;
     let addresses = greeted.into_iter().map(|(name, greets)| {
         let state = if greets { ServerState::Well } else { ServerState::Gone };
@@ -38,7 +43,10 @@ pub(crate) async fn health(link: &Link, addresses: &[String]) -> Result<StoresHe
 }
 
 /// The copies of the streams, by the server that keeps them, and how full each stream is.
-async fn streams(link: &Link) -> Result<(Vec<ServerHealth>, Vec<StoreUsage>), QueueError> {
+async fn streams(
+    link: &Link,
+    waiting_limit: u64,
+) -> Result<(Vec<ServerHealth>, Vec<StoreUsage>), QueueError> {
     let (mut copies, mut usage): (BTreeMap<String, ServerState>, _) = (BTreeMap::new(), Vec::new());
     for (stream, _) in STREAMS {
         let info = match api::stream_info(link, stream).await {
@@ -47,8 +55,13 @@ async fn streams(link: &Link) -> Result<(Vec<ServerHealth>, Vec<StoreUsage>), Qu
             Err(error) => return Err(error.of("looking at the streams")),
         };
         let limit = u64::try_from(info.config.max_bytes).ok().filter(|limit| *limit > 0);
+        let limit = if stream == RETRIES { Some(waiting_limit) } else { limit };
+        // Where the oldest make room, being full is how it is to be.
+        let makes_room = info.config.discard == DiscardPolicy::Old && stream != RETRIES;
         let has_settled = stream == EVENTS;
-        usage.push(StoreUsage { name: stream.to_owned(), used: info.state.bytes, limit, has_settled });
+        if !makes_room {
+            usage.push(StoreUsage { name: stream.to_owned(), used: info.state.bytes, limit, has_settled });
+        }
         let Some(cluster) = info.cluster else { continue };
         if let Some(leader) = cluster.leader {
             copies.entry(leader).or_insert(ServerState::Well);

@@ -5,6 +5,7 @@ use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
 use queue::{MarkEntry, Marks, QueueError};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::api;
@@ -66,6 +67,18 @@ impl Marks for Beside {
             }
             found.sort();
             Ok(found)
+        })
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+        #[derive(Deserialize)]
+        struct Info {
+            ts: Timestamp,
+        }
+        Box::pin(async move {
+            let info: Result<Info, _> =
+                api::ask(&self.0.link, &format!("STREAM.INFO.{MARKS}"), &json!({})).await;
+            info.map(|info| info.ts).map_err(|error| error.of("asking for the servers' time"))
         })
     }
 

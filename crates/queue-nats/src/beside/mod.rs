@@ -47,7 +47,8 @@ impl Stores for Beside {
     }
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
-        Box::pin(health::health(&self.0.link, &self.0.servers))
+        let waiting_limit = self.0.standing.waiting_limit();
+        Box::pin(health::health(&self.0.link, &self.0.servers, waiting_limit))
     }
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
@@ -84,9 +85,12 @@ impl Stores for Beside {
 
     fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
+            const ASKING: &str = "asking dispatchers to ask a destination";
             let wish = format!("{ASK_AGAIN}{route}");
-            let asked = self.0.link.client.publish(WORKING, wish.into()).await;
-            asked.map_err(failed("asking dispatchers to ask a destination"))
+            let link = &self.0.link;
+            link.wait().await.map_err(|error| QueueError::unavailable(ASKING, error))?;
+            link.client.publish(WORKING, wish.into()).await.map_err(failed(ASKING))?;
+            link.client.flush().await.map_err(failed(ASKING))
         })
     }
 

@@ -124,7 +124,7 @@ impl Cluster {
 
     /// How the servers do that the settings name, and those that keep the streams.
     pub async fn health(&self) -> Result<StoresHealth, QueueError> {
-        health(&self.link, &self.servers).await
+        health(&self.link, &self.servers, self.layout.bytes).await
     }
 
     /// Compares.

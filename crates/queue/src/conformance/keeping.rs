@@ -334,7 +334,8 @@ pub(super) async fn a_mark_is_found_by_its_name(harness: &dyn Harness) {
     let entries = marks.entries("spool").await.expect("entries");
     let found: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), &entry.value[..])).collect();
     assert_eq!(found, [("spool.a", &b"2"[..]), ("spool.b", b"4")]);
-    let now = SystemClock.now();
+    let now = marks.now().await.expect("now");
+    assert!(SystemClock.now().duration_since(now).as_secs().abs() < 30, "{now}");
     let ages = entries.iter().map(|entry| now.duration_since(entry.set_at).as_secs().abs());
     assert!(ages.max() < Some(30), "when it was set is known: {entries:?}");
     marks.unset("spool.b").await.expect("unset");
