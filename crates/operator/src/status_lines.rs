@@ -508,7 +508,7 @@ mod tests {
         check(|known| known.processes[1].seen_at = at(-90_000), &[], "");
         check(
             |known| known.processes[0].seen_at = at(-200),
-            &["FluentProcessGone", "FluentNobodyServes"],
+            &["FluentNobodyServes", "FluentProcessGone"],
             "",
         );
     }
