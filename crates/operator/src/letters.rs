@@ -29,6 +29,14 @@ impl Selection {
             Self::All(query) => query.route.as_deref().unwrap_or_default(),
         }
     }
+
+    /// The account that it names, or nothing.
+    pub(crate) fn account(&self) -> &str {
+        match self {
+            Self::Ids(_) => "",
+            Self::All(query) => query.account.as_deref().unwrap_or_default(),
+        }
+    }
 }
 
 /// What is done to each.

@@ -28,6 +28,7 @@ mod audit;
 mod failure;
 mod finding;
 mod machinery;
+mod names;
 mod pages;
 mod tally;
 

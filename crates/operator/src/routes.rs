@@ -1,6 +1,6 @@
 //! Where routes stand, in numbers and in words.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use std::time::Duration;
 
@@ -20,9 +20,6 @@ const LONGEST_REASON: usize = 256;
 /// Longest pause that ends by itself.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24 * 366);
 
-/// Most names that an error lists.
-const SHOWN: usize = 20;
-
 impl Operator {
     pub(crate) async fn routes(&self) -> Result<Vec<v1::Route>, Status> {
         let listed = self.listed()?;
@@ -32,33 +29,6 @@ impl Operator {
 
     pub(crate) fn describe(&self, states: &[RouteState], listed: &HashSet<String>) -> Vec<v1::Route> {
         states.iter().map(|state| route(state, listed)).collect()
-    }
-
-    /// An error with the nearest name where no settings, no queue and no letter know a route
-    /// of this name: an answer of nothing would be believed.
-    pub(crate) async fn ensure_route(&self, name: &str) -> Result<(), Status> {
-        if name.is_empty() || name == UNROUTED {
-            return Ok(());
-        }
-        let failed = |error: queue::QueueError| failure::queue(&error);
-        let stores = self.stores();
-        let mut known: BTreeSet<String> = self.listed()?.into_iter().collect();
-        known.extend(stores.routes().await.map_err(failed)?.into_iter().map(|route| route.name));
-        known
-            .extend(stores.dead_letters().count().await.map_err(failed)?.into_iter().map(|(route, _)| route));
-        let processes = queue::processes::processes(stores.marks()).await.unwrap_or_default();
-        known.extend(processes.into_iter().flat_map(|process| process.report.routes));
-        known.remove(UNROUTED);
-        if known.contains(name) {
-            return Ok(());
-        }
-        let nearest = settings::nearest(name, known.iter().map(String::as_str));
-        let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-        let names: Vec<_> = known.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-        let names = if names.is_empty() { "there is none yet".to_owned() } else { names.join(", ") };
-        Err(Status::not_found(
-            format!("there is no route `{name}`{hint} Known routes: {names}").replace("` Known", "`. Known"),
-        ))
     }
 
     /// The routes of the settings.

@@ -120,6 +120,7 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::ForgetRouteResponse> {
         let route = request.get_ref().route.clone();
         let work = async { self.forget(&route).await.map(|()| v1::ForgetRouteResponse {}) };
+        self.ensure_route(&route).await?;
         self.change(&request, "ForgetRoute", json!({ "route": route }), work).await
     }
 
@@ -128,7 +129,9 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::ListDeliveriesRequest>,
     ) -> Answer<v1::ListDeliveriesResponse> {
         let request = request.into_inner();
-        self.ensure_route(request.filter.as_ref().map_or("", |filter| &filter.route)).await?;
+        let filter = request.filter.clone().unwrap_or_default();
+        self.ensure_route(&filter.route).await?;
+        self.ensure_account(&filter.account).await?;
         answer(self.deliveries(request).await)
     }
 
@@ -141,6 +144,7 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<Self::WatchDeliveriesStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
         self.ensure_route(&filter.route).await?;
+        self.ensure_account(&filter.account).await?;
         let query = deliveries::query(filter)?;
         let (to, told) = mpsc::channel(1);
         let (operator, draining) = (self.clone(), self.0.shutdown.draining());
@@ -183,7 +187,9 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Answer<v1::ListDeadLettersResponse> {
         let request = request.into_inner();
-        self.ensure_route(request.filter.as_ref().map_or("", |filter| &filter.route)).await?;
+        let filter = request.filter.clone().unwrap_or_default();
+        self.ensure_route(&filter.route).await?;
+        self.ensure_account(&filter.account).await?;
         answer(self.letters(request).await)
     }
 
@@ -203,6 +209,7 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<v1::CountDeadLettersResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
         self.ensure_route(&filter.route).await?;
+        self.ensure_account(&filter.account).await?;
         let query = letters::query(filter)?;
         let counted = self.count_letters(&query).await;
         let (count, up_to) = counted.map_err(|error| crate::failure::queue(&error))?;
@@ -218,6 +225,7 @@ impl v1::operator_server::Operator for Operator {
         let v1::RedriveDeadLettersRequest { selection, to } = request.get_ref().clone();
         let selection = letters::selection(selection)?;
         self.ensure_route(selection.route()).await?;
+        self.ensure_account(selection.account()).await?;
         self.ensure_route(&to).await?;
         let what = json!({ "selection": described(&selection), "to": to });
         let begun = self.begin(&request, "RedriveDeadLetters", what).await?;
@@ -234,6 +242,7 @@ impl v1::operator_server::Operator for Operator {
     ) -> Answer<Self::DiscardDeadLettersStream> {
         let selection = letters::selection(request.get_ref().selection.clone())?;
         self.ensure_route(selection.route()).await?;
+        self.ensure_account(selection.account()).await?;
         let what = json!({ "selection": described(&selection) });
         let begun = self.begin(&request, "DiscardDeadLetters", what).await?;
         let wrap = |tally| v1::DiscardDeadLettersResponse { tally: Some(tally) };
@@ -311,8 +320,9 @@ impl v1::operator_server::Operator for Operator {
     type ReplayStream = Tallies<v1::ReplayResponse>;
 
     async fn replay(&self, request: Request<v1::ReplayRequest>) -> Answer<Self::ReplayStream> {
-        self.ensure_route(&request.get_ref().route).await?;
         let asked = request.get_ref().clone();
+        self.ensure_route(&asked.route).await?;
+        self.ensure_account(&asked.account).await?;
         let (dry_run, what) = (asked.dry_run, replayed(&asked));
         let plan = self.plan(asked)?;
         let begun = match dry_run {

@@ -158,6 +158,11 @@ impl SeenEvents {
         }
     }
 
+    /// The accounts of which something came, not each once.
+    pub fn accounts(&self) -> impl Iterator<Item = &str> {
+        self.kinds.iter().map(|(kind, ..)| kind.account.as_str())
+    }
+
     /// What came on each of the seven days before, and does not come now; and when the last came.
     pub fn silent(&self, now: Timestamp) -> Vec<(EventKind, Timestamp)> {
         let silent = self.kinds.iter().filter(|(_, hours, _)| hours.is_silent(hour(now)));

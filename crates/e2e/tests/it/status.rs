@@ -94,13 +94,27 @@ async fn a_name_that_does_not_exist_is_an_error_with_the_nearest() {
         vec!["replay", "--route", "ordres", "--from", "1h", "--yes"],
         vec!["routes", "pause", "ordres"],
         vec!["routes", "resume", "ordres"],
+        vec!["routes", "forget", "ordres", "--yes"],
     ] {
         let said = pipeline.command(&args);
         assert_eq!(said.status.code(), Some(1), "{args:?}: {said:?}");
         let words = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(words.contains("`ordres`") && words.contains("did you mean `orders`"), "{args:?}: {words}");
     }
+    for args in [
+        vec!["dead-letters", "list", "--account", "acme"],
+        vec!["dead-letters", "discard", "--all", "--yes", "--account", "acme"],
+        vec!["deliveries", "--account", "acme"],
+        vec!["tail", "--account", "acme"],
+        vec!["replay", "--route", "orders", "--account", "acme", "--from", "1h", "--yes"],
+    ] {
+        let said = pipeline.command(&args);
+        assert_eq!(said.status.code(), Some(1), "{args:?}: {said:?}");
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(words.contains("`acme`") && words.contains("did you mean `ACME`"), "{args:?}: {words}");
+    }
     assert!(pipeline.command(&["dead-letters", "list", "--route", "orders"]).status.success());
+    assert!(pipeline.command(&["dead-letters", "list", "--account", "ACME"]).status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

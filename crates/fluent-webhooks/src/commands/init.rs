@@ -91,8 +91,18 @@ mod tests {
         // The first is read beside `schema`, the second below.
         assert_eq!(
             files(""),
-            ["application.schema.json", "application.yml", "cluster", "integrations", "nats", "observe"]
+            [
+                "application.schema.json",
+                "application.yml",
+                "cluster",
+                "integrations",
+                "nats",
+                "observe",
+                "systemd"
+            ]
         );
+        // Read by e2e's tests of stops.
+        assert_eq!(files("systemd"), ["fluent-webhooks.service", "fluent-webhooks.socket"]);
         // Read below; the load balancer's by the load balancer.
         assert_eq!(
             files("cluster"),
