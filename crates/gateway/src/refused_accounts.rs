@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use event_model::{AccountClaim, Accounts, Environment, Timestamp};
 use queue::processes::{ProcessReport, RefusedAccount};
 
-/// Most names that are remembered: another tenant of Fluent's chooses them.
+/// Most names that are remembered, of strangers and of those like a listed one: another
+/// tenant of Fluent's chooses them, and must not take the room of ours.
 const MOST_NAMES: usize = 100;
 
 /// Most characters of a name that are shown.
@@ -31,7 +32,8 @@ struct Seen {
     known: Mutex<BTreeMap<Whose, RefusedAccount>>,
 }
 
-type Whose = (String, Environment, &'static str);
+/// Whether it is listed, or nearly; its name, where it is, and why it was refused.
+type Whose = (bool, String, Environment, &'static str);
 
 impl RefusedAccounts {
     /// Nobody yet.
@@ -41,28 +43,28 @@ impl RefusedAccounts {
 
     /// Remembers whose this genuine body is; the log has that there is one, the first time.
     pub(crate) fn note(&self, body: &[u8], environment: Environment, reason: &'static str, at: Timestamp) {
-        let (name, nearest) = match self.accounts.claim(body) {
-            AccountClaim::Listed(name) => (name, None),
+        let (is_ours, name, nearest) = match self.accounts.claim(body) {
+            AccountClaim::Listed(name) => (true, name, None),
             AccountClaim::Alike { name, listed } => {
                 self.seen.unlisted.fetch_add(1, Ordering::Relaxed);
-                (name, Some(listed))
+                (true, name, Some(listed))
             }
             AccountClaim::Unlisted(name) => {
                 self.seen.unlisted.fetch_add(1, Ordering::Relaxed);
                 let Some(name) = name else { return };
                 let nearest = self.nearest(&name);
-                (name, nearest)
+                (false, name, nearest)
             }
         };
         let shown = shown(&name);
         let mut known = self.seen.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let whose = (shown.clone(), environment, reason);
+        let whose = (is_ours, shown.clone(), environment, reason);
         if let Some(refused) = known.get_mut(&whose) {
             refused.count += 1;
             refused.last_at = at;
             return;
         }
-        if known.len() >= MOST_NAMES {
+        if known.keys().filter(|(ours, ..)| *ours == is_ours).count() >= MOST_NAMES {
             return;
         }
         // Its name is out of a stranger's body: `status` shows it, to whom it may.
@@ -157,6 +159,8 @@ mod tests {
         }
         let many = report(&refused);
         assert_eq!((many.refused.len(), many.refused_count), (MOST_NAMES, 500));
+        note(&refused, "acme");
+        assert!(report(&refused).refused.iter().any(|one| one.account == "acme"), "ours has room of its own");
         assert_eq!(shown("a\u{202e}b\u{200b}\u{1b}[31m").as_str(), "a\\u{202e}b\\u{200b}\\u{1b}[31m");
         assert_eq!(shown(&"x".repeat(500)).chars().count(), MOST_CHARACTERS);
         assert_eq!(shown("Größe & Söhne"), "Größe & Söhne");

@@ -106,9 +106,9 @@ impl Presence {
             add,
             is_closed: AtomicBool::new(false),
         }));
-        let (reporting, draining) = (presence.clone(), shutdown.closing());
+        let (reporting, closing) = (presence.clone(), shutdown.closing());
         shutdown.spawn_detached(async move {
-            draining.run_until_cancelled(reporting.run()).await;
+            closing.run_until_cancelled(reporting.run()).await;
         });
         presence
     }

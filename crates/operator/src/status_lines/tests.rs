@@ -1,0 +1,217 @@
+use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, RefusedAccount, RestingLogin};
+use queue::{ServerHealth, StoreUsage, Working};
+use telemetry::alerts::Urgency;
+
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
+}
+
+fn process(kind: &str, seen: i64, change: impl FnOnce(&mut ProcessReport)) -> ProcessSeen {
+    let mut report = ProcessReport {
+        kind: kind.to_owned(),
+        host: "h".to_owned(),
+        started_at: at(-9_000),
+        is_ready: true,
+        ..ProcessReport::default()
+    };
+    change(&mut report);
+    ProcessSeen { id: format!("{kind}.1"), report, seen_at: at(seen) }
+}
+
+fn working(breaker: BreakerState) -> Vec<Working> {
+    vec![Working { route: "r".to_owned(), process: "h:1".to_owned(), breaker, throttled: false }]
+}
+
+fn route(name: &str, change: impl FnOnce(&mut RouteState)) -> RouteState {
+    let mut route = RouteState {
+        name: name.to_owned(),
+        position: 9,
+        behind: 0,
+        kept: 9,
+        waiting: 0,
+        in_flight: 0,
+        oldest: None,
+        dead: 0,
+        paused: false,
+        pause: None,
+        filter: None,
+        working: working(BreakerState::Closed),
+    };
+    change(&mut route);
+    route
+}
+
+fn well() -> Known {
+    Known {
+        now: at(0),
+        listed: None,
+        routes: vec![route("r", |_| {}), route(UNROUTED, |route| route.working.clear())],
+        failing: BTreeMap::new(),
+        processes: vec![
+            process("gateway", -5, |_| {}),
+            process("dispatcher", -5, |report| report.routes.push("r".to_owned())),
+            process("operator", -500, |report| report.is_closed = true),
+        ],
+        spools: Vec::new(),
+        health: Ok(StoresHealth::default()),
+        silent: Vec::new(),
+        dead_letters: 0,
+        quarantined: 0,
+        refused: 0,
+        unrouted: 0,
+        are_processes_unread: false,
+        unreadable: None,
+    }
+}
+
+fn names(known: &Known) -> Vec<&'static str> {
+    lines(known).iter().map(|line| line.alert.name).collect()
+}
+
+#[track_caller]
+fn check(change: impl FnOnce(&mut Known), expected: &[&str], words: &str) {
+    let mut known = well();
+    change(&mut known);
+    let lines = lines(&known);
+    let found: Vec<_> = lines.iter().map(|line| line.alert.name).collect();
+    assert_eq!(found, expected, "{lines:?}");
+    let text: String = lines.into_iter().map(|line| line.text).collect();
+    assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn a_cluster_whose_operator_has_no_routes_is_well() {
+    assert!(names(&well()).is_empty(), "{:?}", lines(&well()));
+}
+
+#[test]
+fn a_route_is_of_others_of_nobody_or_not_wanted_any_more() {
+    let nobody = |known: &mut Known| known.routes[0].working.clear();
+    check(nobody, &["FluentRouteNotRun"], "route r: nobody runs it");
+    let forgotten = |known: &mut Known| {
+        known.routes.push(route("old", |route| route.working.clear()));
+    };
+    check(forgotten, &["FluentRouteForgotten"], "routes forget old");
+    let restarting = |known: &mut Known| {
+        known.routes[0].working.clear();
+        known.processes[1].report.is_closed = true;
+    };
+    check(restarting, &["FluentRouteNotRun"], "nobody runs it");
+    let nobody_has_any = |known: &mut Known| {
+        known.processes[1].report.routes.clear();
+        known.routes[0].working.clear();
+    };
+    check(nobody_has_any, &["FluentRouteNotRun"], "nobody runs it");
+    let listed = |known: &mut Known| known.listed = Some(["r", "new"].map(str::to_owned).into());
+    check(listed, &["FluentRouteNotRun"], "route new: it is in the settings, and has never run");
+}
+
+#[test]
+fn a_route_is_late_by_age_but_not_for_one_event_that_waits() {
+    let old = Some(at(-960));
+    check(|known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 1), &[], "");
+    check(
+        |known| (known.routes[0].oldest, known.routes[0].waiting) = (old, 11),
+        &["FluentRouteLate"],
+        "16 min ago",
+    );
+    check(|known| (known.routes[0].oldest, known.routes[0].behind) = (old, 1), &["FluentRouteLate"], "");
+    let paused = |known: &mut Known| {
+        (known.routes[0].oldest, known.routes[0].behind, known.routes[0].paused) = (old, 1, true);
+    };
+    check(paused, &["FluentRoutePaused"], "paused, with 1 event");
+}
+
+#[test]
+fn who_is_gone_is_named_until_it_is_forgotten_or_a_day_has_passed() {
+    check(|known| known.processes[1].seen_at = at(-59), &[], "");
+    check(|known| known.processes[1].seen_at = at(-200), &["FluentProcessGone"], "dispatcher on h");
+    check(|known| known.processes[1].seen_at = at(-90_000), &[], "");
+    check(|known| known.processes[0].seen_at = at(-200), &["FluentNobodyServes", "FluentProcessGone"], "");
+}
+
+/// Whatever is wrong is said, in the words of the table.
+#[test]
+fn each_alert_of_the_table_that_status_sees_has_its_line() {
+    let everything = Known {
+        listed: Some(["r", "new"].map(str::to_owned).into()),
+        routes: vec![
+            route("r", |route| {
+                (route.oldest, route.behind) = (Some(at(-5_000)), 5);
+                route.working = working(BreakerState::HalfOpen);
+            }),
+            route("paused", |route| route.paused = true),
+            route("old", |route| route.working.clear()),
+        ],
+        failing: [("r".to_owned(), 7)].into(),
+        processes: vec![
+            process("gateway", -300, |_| {}),
+            process("dispatcher", -5, |report| {
+                report.is_ready = false;
+                report.disks = vec![DiskUsage { path: "/data".to_owned(), used: 95, total: 100 }];
+                report.certificates =
+                    vec![CertificateEnd { file: "c.pem".to_owned(), ends_at: at(3 * 86_400) }];
+                report.logins = vec![RestingLogin {
+                    account: "ACME".to_owned(),
+                    environment: "sandbox".to_owned(),
+                    rests_until: at(900),
+                }];
+                report.refused = vec![RefusedAccount {
+                    account: "acme".to_owned(),
+                    environment: "sandbox".to_owned(),
+                    reason: "unknown-account".to_owned(),
+                    nearest: Some("ACME".to_owned()),
+                    count: 3,
+                    last_at: at(-60),
+                }];
+            }),
+        ],
+        spools: vec![(
+            "s".to_owned(),
+            SpoolMark { host: "h".to_owned(), drained_to: at(-900), is_closed: false },
+        )],
+        health: Ok(StoresHealth {
+            servers: vec![
+                ServerHealth { name: "n1".to_owned(), state: ServerState::Gone },
+                ServerHealth { name: "n2".to_owned(), state: ServerState::Behind(vec!["E".to_owned()]) },
+            ],
+            usage: vec![StoreUsage { name: "E".to_owned(), used: 8, limit: Some(10), has_settled: false }],
+        }),
+        silent: vec![SilentEvent {
+            account: "ACME".to_owned(),
+            environment: "sandbox".to_owned(),
+            name: "OrderBooked".to_owned(),
+            last_at: at(-90_000),
+        }],
+        dead_letters: 1,
+        quarantined: 1,
+        refused: 1,
+        unrouted: 1,
+        ..well()
+    };
+    let mut found = names(&everything);
+    let away = Known { health: Err(QueueError::unavailable("asking", "gone")), ..well() };
+    assert_eq!(names(&away), ["FluentQueueAway"]);
+    found.extend(names(&away));
+    let expected = alerts::all().into_iter().filter(|alert| alert.is_in_status);
+    for alert in expected {
+        assert!(found.contains(&alert.name), "{} has no line", alert.name);
+    }
+    for name in &found {
+        let alert = alerts::all().into_iter().find(|alert| alert.name == *name).expect("in the table");
+        assert!(alert.is_in_status, "{name} has a line, and the table does not know it");
+    }
+    let said: String = lines(&everything).into_iter().map(|line| line.text).collect();
+    for words in [
+        "3 genuine webhook(s) of account `acme` (sandbox) were refused, the last 60 s ago; `ACME` is listed",
+        "the disk at /data is 95 % full",
+        "the certificate c.pem ends in 3 days",
+        "E is 80 % full",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let first = lines(&everything).into_iter().map(|line| line.alert.urgency).next();
+    assert_eq!(first, Some(Urgency::Now));
+}

@@ -1,0 +1,130 @@
+//! When somebody should look: one table for alerts, for the lines of `status` and for the
+//! pages of the runbook.
+//!
+//! `config/observe/alerts.yml` and the index of `docs/runbook` are made from it:
+//! `UPDATE_EXPECT=1 cargo test -p telemetry`.
+
+mod table;
+
+use std::fmt::Write;
+
+pub use table::*;
+
+/// How soon somebody should look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Somebody is needed now, also at night: a page.
+    Now,
+    /// When there is time: a ticket.
+    Later,
+}
+
+impl Urgency {
+    /// The label `severity` of an alert.
+    pub fn severity(self) -> &'static str {
+        match self {
+            Self::Now => "page",
+            Self::Later => "ticket",
+        }
+    }
+}
+
+/// Something that somebody should look at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// The name of the alert and of its page in the runbook.
+    pub name: &'static str,
+    /// How soon.
+    pub urgency: Urgency,
+    /// What it says, as the title of its page.
+    pub title: &'static str,
+    /// How Prometheus sees it; nothing where only `status` does.
+    pub rule: Option<Rule>,
+    /// Whether `status` sees it too.
+    pub is_in_status: bool,
+}
+
+/// How Prometheus sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its group in the file.
+    pub group: &'static str,
+    /// Why it is as it is, where that needs words.
+    pub comment: &'static str,
+    /// In PromQL.
+    pub expression: &'static str,
+    /// For how long it must hold before it fires.
+    pub holds_for: Option<&'static str>,
+    /// What the alert says.
+    pub summary: &'static str,
+}
+
+impl Alert {
+    /// Its page, from the top of the repository.
+    pub fn runbook(&self) -> String {
+        format!("docs/runbook/{}.md", self.name)
+    }
+}
+
+const HEAD: &str = "\
+# When somebody should look. Each alert has a page in docs/runbook that says what it
+# means, what to look at, and what to do. `page` is for the night, `ticket` for the
+# morning. Made from the table in crates/telemetry/src/alerts/table.rs, tested by
+# alerts.test.yml and against the real services.
+# Counters of which one event is enough begin at 0, or `increase` would not see it.
+
+groups:
+";
+
+/// The alerts as Prometheus reads them: `config/observe/alerts.yml`.
+pub fn prometheus_rules() -> String {
+    let (mut text, mut group) = (HEAD.to_owned(), "");
+    for (alert, rule) in all().into_iter().filter_map(|alert| Some((alert, alert.rule.as_ref()?))) {
+        if rule.group != group {
+            let gap = if group.is_empty() { "" } else { "\n" };
+            let _ = write!(text, "{gap}  - name: {}\n    rules:\n", rule.group);
+            group = rule.group;
+        } else {
+            text.push('\n');
+        }
+        if !rule.comment.is_empty() {
+            let _ = writeln!(text, "      # {}", rule.comment);
+        }
+        let _ = writeln!(text, "      - alert: {}", alert.name);
+        match rule.expression.contains('\n') {
+            false => drop(writeln!(text, "        expr: {}", rule.expression)),
+            true => {
+                text.push_str("        expr: |\n");
+                for line in rule.expression.lines() {
+                    let _ = writeln!(text, "          {line}");
+                }
+            }
+        }
+        if let Some(holds_for) = rule.holds_for {
+            let _ = writeln!(text, "        for: {holds_for}");
+        }
+        let (severity, summary, page) = (alert.urgency.severity(), rule.summary, alert.runbook());
+        let _ = writeln!(text, "        labels: {{ severity: {severity} }}");
+        let _ = writeln!(text, "        annotations:\n          summary: \"{summary}\"");
+        let _ = writeln!(text, "          runbook: {page}");
+    }
+    text
+}
+
+/// The table of the runbook's index.
+pub fn runbook_table() -> String {
+    let mut text = "| page | says | urgent | alert | `status` |\n|---|---|---|---|---|\n".to_owned();
+    for alert in all() {
+        let urgent = if alert.urgency == Urgency::Now { "now" } else { "when you have time" };
+        let tick = |is: bool| if is { "yes" } else { "" };
+        let _ = writeln!(
+            text,
+            "| [{0}]({0}.md) | {1} | {urgent} | {2} | {3} |",
+            alert.name,
+            alert.title,
+            tick(alert.rule.is_some()),
+            tick(alert.is_in_status)
+        );
+    }
+    text
+}
