@@ -4,14 +4,18 @@ mod batch;
 mod pulse;
 mod waves;
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 use event_model::Event;
 use futures::future::join_all;
 use queue::{Published, QueueError, Receipt};
+use tokio::time::{Instant, sleep};
 
 use crate::connect::{Link, REQUEST};
 use crate::failure::{code, failed};
@@ -20,6 +24,13 @@ use crate::publishing::pulse::Pulse;
 use crate::publishing::waves::waves;
 
 const PUBLISHING: &str = "publishing to NATS";
+
+/// How long to try again where the server knows nobody who stores a subject, and how
+/// soon. A stream has nobody while its leader changes, and for moments after it was made:
+/// not every server of a cluster has heard of it then. Nothing was stored, so trying
+/// again can't store twice.
+const NO_RESPONDERS_FOR: Duration = REQUEST;
+const NO_RESPONDERS_RETRY: Duration = Duration::from_millis(50);
 
 /// Where a message was stored.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +60,7 @@ impl Publisher {
     ) -> Result<Placed, QueueError> {
         self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let begun = self.pulse.begin();
-        let message = PublishMessage::build().headers(headers).payload(body);
-        let publish = async { self.link.jetstream.send_publish(subject, message).await?.await };
+        let publish = self.send(subject, headers, body);
         // Waiting for a place among those in flight has no deadline of its own.
         let Ok(answer) = tokio::time::timeout(REQUEST * 2, publish).await else {
             self.pulse.missed(begun).await;
@@ -67,6 +77,29 @@ impl Publisher {
                     self.pulse.missed(begun).await;
                 }
                 Err(failed(PUBLISHING)(error))
+            }
+        }
+    }
+
+    /// Sends one message, and again while nobody is there to store it.
+    async fn send(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<PublishAck, PublishError> {
+        let began = Instant::now();
+        loop {
+            let message = PublishMessage::build().headers(headers.clone()).payload(body.clone());
+            let answer = async { self.link.jetstream.send_publish(subject.clone(), message).await?.await };
+            match answer.await {
+                Err(error)
+                    if error.kind() == PublishErrorKind::StreamNotFound
+                        && began.elapsed() < NO_RESPONDERS_FOR =>
+                {
+                    sleep(NO_RESPONDERS_RETRY).await;
+                }
+                answer => return answer,
             }
         }
     }
@@ -104,9 +137,7 @@ impl Publisher {
         body: Bytes,
     ) -> Result<Result<(), PublishError>, QueueError> {
         self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
-        let message = PublishMessage::build().headers(headers).payload(body);
-        let publish = async { self.link.jetstream.send_publish(subject, message).await?.await };
-        let answer = tokio::time::timeout(REQUEST * 2, publish).await;
+        let answer = tokio::time::timeout(REQUEST * 2, self.send(subject, headers, body)).await;
         let answer = answer.map_err(|_| QueueError::unavailable(PUBLISHING, "no answer in time"))?;
         Ok(answer.map(drop))
     }

@@ -9,4 +9,5 @@ mod indexed;
 mod joining;
 mod probing;
 mod proxy;
+mod publishing;
 mod waiting;

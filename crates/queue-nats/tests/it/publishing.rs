@@ -1,0 +1,41 @@
+//! Publishing while the stream is not there for a moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::SystemClock;
+use queue::conformance::event;
+use queue::{EventQueue, QueueError};
+use queue_nats::cluster::Cluster;
+use queue_nats::{JetStream, Options};
+
+/// In a cluster a server may not know yet who stores what a moment ago was made, and
+/// nobody does while a leader is chosen: the same answer as that of a stream that is
+/// made a little later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_stores_for_a_moment_is_published_when_somebody_does() {
+    let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    options.layout.bytes = 64 << 20;
+    let cluster = Cluster::connect(&options).await.unwrap();
+    assert!(cluster.init().await.unwrap().is_good());
+    let queue: Arc<dyn EventQueue> =
+        Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap());
+    let before = queue.publish(event("E", "before")).await.unwrap();
+
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
+    let make_again = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(cluster.init().await.unwrap().is_good());
+    };
+    let (published, ()) = tokio::join!(queue.publish(event("E", "a")), make_again);
+    let receipt = published.unwrap();
+    assert_eq!((receipt.duplicate, receipt.position, before.position), (false, 1, 1));
+
+    // For good: said, and in time.
+    jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
+    let refused = queue.publish(event("E", "b")).await.unwrap_err();
+    assert!(matches!(refused, QueueError::Unavailable { .. }), "{refused:?}");
+    queue.close().await;
+}
