@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
-use queue::{QueueError, REMOVED_AFTER, UNROUTED};
+use queue::{QueueError, UNROUTED};
 use serde_json::json;
 
 use crate::api;
-use crate::beside::routes::{routes, settled};
+use crate::beside::routes::{progress, routes};
 use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, dead};
 use crate::shared::Shared;
 
@@ -22,40 +22,59 @@ const CROWDED: u64 = 80;
 /// more than a person would look at.
 const MAX_UNROUTED: u64 = 100_000;
 
+/// What is kept for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    /// What is older goes once it is settled.
+    pub(crate) age: Duration,
+    /// The same where the stream is crowded.
+    pub(crate) crowded_age: Duration,
+    /// How often it is looked at.
+    pub(crate) every: Duration,
+}
+
 /// Cleans again and again until the queue closes. Any number of dispatchers may
 /// do so: what one removed, the next does not find.
-pub(crate) async fn run(shared: Arc<Shared>, age: Duration, every: Duration) {
+pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
     let closing = shared.closing.clone();
     let clean = async {
         loop {
-            if let Err(error) = clean(&shared, age).await {
+            if let Err(error) = clean(&shared, &retention).await {
                 tracing::warn!(%error, "settled events were not removed, this time");
             }
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(retention.every).await;
         }
     };
     closing.run_until_cancelled(clean).await;
 }
 
-async fn clean(shared: &Shared, age: Duration) -> Result<(), QueueError> {
+async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
     let link = &shared.link;
     shared.standing.look_at_retries().await;
     let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(CLEANING))?;
     let last = info.state.last_sequence;
     let routes = routes(link, EVENTS).await?;
     // Nobody has joined yet: nothing is settled.
-    let Some(floor) = routes.iter().map(|route| settled(route, last)).min() else { return Ok(()) };
-    let old = first_younger(shared, EVENTS, EVENTS_SUBJECT, age).await?;
+    if routes.is_empty() {
+        return Ok(());
+    }
+    let old = first_younger(shared, EVENTS, EVENTS_SUBJECT, retention.age).await?;
     // A gateway may not yet have read the youngest back, however crowded it is.
-    let spooled = first_younger(shared, EVENTS, EVENTS_SUBJECT, REMOVED_AFTER).await?;
-    let end = old.max(crowded_out(&info).min(spooled)).min(floor + 1);
+    let spooled = first_younger(shared, EVENTS, EVENTS_SUBJECT, retention.crowded_age).await?;
+    let mut end = old.max(crowded_out(&info).min(spooled));
+    for route in &routes {
+        if end <= info.state.first_sequence {
+            break;
+        }
+        end = end.min(progress(link, route, last).await?.settled + 1);
+    }
     if end > info.state.first_sequence {
         let purged =
             api::purge(link, EVENTS, json!({ "seq": end })).await.map_err(|error| error.of(CLEANING))?;
         tracing::debug!(purged, "removed what every route has settled");
     }
     let unrouted = dead(UNROUTED);
-    let old = first_younger(shared, DEAD, &unrouted, age).await?;
+    let old = first_younger(shared, DEAD, &unrouted, retention.age).await?;
     // A purge up to nothing in particular is a purge of everything.
     if old > 1 {
         let aged = json!({ "filter": unrouted, "seq": old });

@@ -16,6 +16,7 @@ use crate::attempts::Attempts;
 use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{Feed, NatsConsumer, Taking, join, probe};
+use crate::janitor::Retention;
 use crate::message::text;
 use crate::names::{EVENTS, HEADER_ID};
 use crate::options::Options;
@@ -91,8 +92,12 @@ impl JetStream {
         patiently(|| join(&self.shared.link, &route, None)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
-            let (age, every) = (self.options.retention_age, self.options.janitor_every);
-            self.shared.tasks.spawn(janitor::run(Arc::clone(&self.shared), age, every));
+            let retention = Retention {
+                age: self.options.retention_age,
+                crowded_age: self.options.crowded_age,
+                every: self.options.janitor_every,
+            };
+            self.shared.tasks.spawn(janitor::run(Arc::clone(&self.shared), retention));
         }
         let taking = Taking {
             shared: Arc::clone(&self.shared),

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::HistoryIndex;
+use queue::{HistoryIndex, REMOVED_AFTER};
 
 /// Which servers, who we are there, and what the streams are to be.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct Options {
     /// Settled events older than this go. Not less than the dedup window: the
     /// server knows the ids of stored messages only.
     pub retention_age: Duration,
+    /// The least age at which a settled event goes where its stream is crowded: younger
+    /// ones a spool may have to read back.
+    pub crowded_age: Duration,
     /// How often the janitor looks.
     pub janitor_every: Duration,
     /// Where events and attempts are looked up. Without one, streams are read through.
@@ -86,6 +89,7 @@ impl Options {
                 history: Duration::from_hours(7 * 24),
             },
             retention_age: Duration::from_hours(7 * 24),
+            crowded_age: REMOVED_AFTER,
             janitor_every: Duration::from_secs(30),
             index: None,
         }

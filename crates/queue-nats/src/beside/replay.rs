@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::Info;
 use event_model::{Event, EventId, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
 use queue::{HistoryIndex, PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, Replayed};
@@ -13,7 +12,7 @@ use crate::api;
 use crate::attempts::{Line, Then};
 use crate::beside::Beside;
 use crate::beside::indexing::catch_up;
-use crate::beside::routes::settled;
+use crate::beside::routes::progress;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
@@ -95,8 +94,9 @@ impl Beside {
         };
         catch_up(&self.0.link, index).await?;
         let oldest = self.oldest_attempt().await?;
+        let settled = progress(&self.0.link, &info, u64::MAX).await?.settled;
         let one = |(position, event): &'_ (u64, Event)| {
-            self.replay_one(&info, index, *position, event.clone(), again, oldest).boxed()
+            self.replay_one((&info.name, settled), index, *position, event.clone(), again, oldest).boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
         let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
@@ -113,19 +113,19 @@ impl Beside {
 
     async fn replay_one(
         &self,
-        route: &Info,
+        (route, settled): (&str, u64),
         index: &Arc<dyn HistoryIndex>,
         position: u64,
         event: Event,
         again: bool,
         oldest: Option<Timestamp>,
     ) -> Result<Replayed, QueueError> {
-        let lines = lines(index, event.id(), &route.name)?;
+        let lines = lines(index, event.id(), route)?;
         let last = lines.iter().max_by_key(|line| (line.redrive, line.attempt, line.started_at));
         let is_done = lines.iter().any(|line| line.then == Then::Done);
         match last.map(|line| &line.then) {
             Some(Then::Waiting { .. } | Then::Back) => return Ok(Replayed::Ahead),
-            None if position > settled(route, u64::MAX) => return Ok(Replayed::Ahead),
+            None if position > settled => return Ok(Replayed::Ahead),
             Some(Then::Dead { .. }) if !again => return Ok(Replayed::Dead),
             _ if is_done && !again => return Ok(Replayed::Done),
             // Settled before the oldest attempt that is remembered: it may be done.
@@ -136,7 +136,7 @@ impl Beside {
         }
         let redrive = lines.iter().map(|line| line.redrive).max().unwrap_or(0) + 1;
         let fresh = Past { redrive, ..Past::none(position) };
-        self.0.requeue(&event, &fresh, &route.name, "replay").await?;
+        self.0.requeue(&event, &fresh, route, "replay").await?;
         Ok(Replayed::HandedOver)
     }
 }

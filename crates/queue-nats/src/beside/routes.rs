@@ -13,7 +13,7 @@ use crate::beside::Beside;
 use crate::connect::Link;
 use crate::consuming::FILTER;
 use crate::message;
-use crate::names::{EVENTS, HEADER_TIME, RETRIES, due, waiting};
+use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_TIME, RETRIES, due, waiting};
 use crate::shared::Shared;
 use crate::working;
 
@@ -42,8 +42,9 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
             api::subjects(link, RETRIES, &waiting(&name, ">")).await.map_err(|error| error.of(LOOKING))?;
         let (redelivered, due) =
             retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
-        let position = looked_at(&info, last);
-        let oldest = oldest(link, &info, retries.get(&name), last, !wait.is_empty()).await?;
+        let progress = progress(link, &info, last).await?;
+        let position = progress.sent;
+        let oldest = oldest(link, &info, &progress, retries.get(&name), last, !wait.is_empty()).await?;
         let paused = info.paused || retries.get(&name).is_some_and(|retries| retries.paused);
         let pause = if paused { Some(pause_of(shared, &name).await?) } else { None };
         states.push(RouteState {
@@ -70,11 +71,12 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
 async fn oldest(
     link: &Link,
     info: &Info,
+    progress: &Progress,
     retries: Option<&Info>,
     last: u64,
     waits: bool,
 ) -> Result<Option<Timestamp>, QueueError> {
-    let from = settled(info, last) + 1;
+    let from = progress.settled + 1;
     let unsettled = json!({ "seq": from, "next_by_subj": ">" });
     let waiting = json!({ "seq": 1, "next_by_subj": waiting(&info.name, ">") });
     // Due, and not settled: nobody fetches it while the destination is left alone.
@@ -95,19 +97,49 @@ async fn oldest(
     Ok(oldest)
 }
 
-/// Up to where a route has everything behind it. With a filter, what it was not
-/// sent because it does not match counts too.
-pub(crate) fn looked_at(info: &Info, last: u64) -> u64 {
-    if info.num_pending == 0 { last } else { info.delivered.stream_sequence }
+/// How far a route is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// It was sent everything up to here that it matches.
+    pub(crate) sent: u64,
+    /// It has settled everything up to here that it matches.
+    pub(crate) settled: u64,
 }
 
-/// Up to where a route has settled everything. `last` was read before `info`.
-pub(crate) fn settled(info: &Info, last: u64) -> u64 {
-    match (info.num_ack_pending, info.num_pending) {
-        (0, 0) => last,
-        (0, _) => info.delivered.stream_sequence,
-        _ => info.ack_floor.stream_sequence,
+/// How far a route is in a stream that ended at `last` before `info` was read.
+pub(crate) async fn progress(link: &Link, info: &Info, last: u64) -> Result<Progress, QueueError> {
+    let delivered = info.delivered.stream_sequence;
+    // What comes after the last delivery and does not match is behind the route too.
+    let sent = if info.num_pending == 0 { sent_all(link, info, last).await? } else { delivered };
+    let settled = if info.num_ack_pending == 0 { sent } else { info.ack_floor.stream_sequence };
+    Ok(Progress { sent, settled })
+}
+
+/// Up to where a route was sent everything, if the server counts nothing that it has
+/// still to get. That is asked for, and not believed: servers up to 2.15.1 count nothing
+/// where a consumer's subjects were taken away (`docs/nats-server-fault.md`), and what
+/// they count decides what is removed for good.
+async fn sent_all(link: &Link, info: &Info, last: u64) -> Result<u64, QueueError> {
+    let delivered = info.delivered.stream_sequence;
+    let mut first = None;
+    for subject in filter_subjects(info) {
+        if delivered >= last {
+            break;
+        }
+        let request = json!({ "seq": delivered + 1, "next_by_subj": subject });
+        let found = api::get_message(link, EVENTS, &request).await.map_err(|error| error.of(LOOKING))?;
+        first = [first, found.map(|found| found.sequence)].into_iter().flatten().min();
     }
+    Ok(first.map_or(last, |first| last.min(first - 1)).max(delivered))
+}
+
+/// The subjects that a consumer gets.
+fn filter_subjects(info: &Info) -> Vec<&str> {
+    let config = &info.config;
+    let several = config.filter_subjects.iter().map(String::as_str);
+    let one = Some(config.filter_subject.as_str()).filter(|subject| !subject.is_empty());
+    let subjects: Vec<&str> = several.chain(one).collect();
+    if subjects.is_empty() { vec![EVENTS_SUBJECT] } else { subjects }
 }
 
 /// What "until somebody resumes it" is to the server, which wants a time.

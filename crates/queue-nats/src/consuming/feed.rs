@@ -218,8 +218,10 @@ impl Feed {
 
     /// Takes the route back when the version that was to take over is gone.
     async fn take_back(&mut self, info: &Info) {
-        let is_taken = info.num_waiting > 0 || info.num_ack_pending > 0;
-        self.abandoned = if self.is_superseded && !is_taken { self.abandoned + 1 } else { 0 };
+        // What a version holds that was killed stays unsettled as long as nobody asks: it
+        // says nothing of who is there.
+        let is_asked = info.num_waiting > 0;
+        self.abandoned = if self.is_superseded && !is_asked { self.abandoned + 1 } else { 0 };
         if self.abandoned >= ABANDONED && self.is_nobody_there(info).await {
             tracing::warn!(
                 route = self.route.name,

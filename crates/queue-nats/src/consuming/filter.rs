@@ -3,16 +3,19 @@
 use event_model::token;
 use queue::{Filter, Terms};
 
+use crate::names::EVENTS_SUBJECT;
+
 /// Most subjects of one consumer: many are slow on the server.
 const MAX_SUBJECTS: usize = 16;
 
 /// The subjects that hold everything the filter wants, and perhaps more: what
-/// is not in a subject is matched here. None for everything: the server compares
-/// each message with a subject, though all match it, and not without one.
+/// is not in a subject is matched here. Never none, also where the filter wants
+/// everything: a server up to 2.15.1 that takes a consumer's subjects away neither
+/// wakes it nor counts what it has still to get (`docs/nats-server-fault.md`).
 pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
     let Terms { event, environment, account, retailer, entity_type, .. } = &filter.matching;
     if [event, environment, account, retailer, entity_type].iter().all(|wanted| wanted.is_empty()) {
-        return Vec::new();
+        return vec![EVENTS_SUBJECT.to_owned()];
     }
     let mut subjects = vec!["fluent.events".to_owned()];
     for wanted in [environment, account, retailer, entity_type, event] {
@@ -40,8 +43,8 @@ mod tests {
     }
 
     #[test]
-    fn everything_needs_no_subject() {
-        assert!(subjects(&Filter::default()).is_empty());
+    fn everything_is_a_subject_too() {
+        assert_eq!(subjects(&Filter::default()), ["fluent.events.>"]);
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
         return Err(QueueError::unavailable("asking NATS", "not connected"));
     }
     for stream in [RETRIES, ATTEMPTS] {
-        api::stream_info(&shared.link, stream).await.map_err(|error| error.of("asking NATS about a stream"))?;
+        api::stream_info(&shared.link, stream)
+            .await
+            .map_err(|error| error.of("asking NATS about a stream"))?;
     }
     for routes in shared.routes().chunks(AT_ONCE) {
         try_join_all(routes.iter().map(|route| can_work(shared, route))).await?;

@@ -22,18 +22,18 @@ pub(crate) async fn world() -> (Servers, Options) {
     (servers, options)
 }
 
-async fn open(options: &Options) -> Arc<dyn EventQueue> {
+pub(crate) async fn open(options: &Options) -> Arc<dyn EventQueue> {
     Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap())
 }
 
 /// The route `r`, for events of these names, or for all.
-fn route(names: &[&str]) -> Route {
+pub(crate) fn route(names: &[&str]) -> Route {
     let event = names.iter().map(|name| (*name).to_owned()).collect();
     let filter = Filter::from(Terms { event, ..Terms::default() });
     Route { name: "r".to_owned(), filter, start: Start::Now, lease: Duration::from_secs(5) }
 }
 
-async fn done(delivery: Delivery) -> String {
+pub(crate) fn settlement(verdict: Verdict) -> Settlement {
     let attempt = Attempt {
         started_at: Timestamp::UNIX_EPOCH,
         took: Duration::ZERO,
@@ -41,13 +41,17 @@ async fn done(delivery: Delivery) -> String {
         status: None,
         detail: None,
     };
+    Settlement { verdict, attempt }
+}
+
+async fn done(delivery: Delivery) -> String {
     let name = delivery.event.name().to_owned();
-    delivery.ticket.settle(Settlement { verdict: Verdict::Done, attempt }).await.unwrap();
+    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
     name
 }
 
 /// The names of the next `count` different events.
-async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet<String> {
+pub(crate) async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     while seen.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(30), consumer.next(8)).await;
@@ -58,7 +62,7 @@ async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet<String> {
     seen
 }
 
-fn set(names: &[&str]) -> BTreeSet<String> {
+pub(crate) fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
