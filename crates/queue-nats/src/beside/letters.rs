@@ -133,6 +133,7 @@ impl Beside {
         let past = Past::read(&message.headers).map_err(|_| none())?;
         let stored = Stored {
             sequence: id,
+            pending: 0,
             subject: message.subject.to_string(),
             headers: message.headers,
             body: message.payload,

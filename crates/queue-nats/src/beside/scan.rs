@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::{HeaderMap, Message, StatusCode};
+use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use event_model::Timestamp;
 use futures::StreamExt;
@@ -24,10 +24,17 @@ const BATCH_OF_HEADERS: u64 = 8192;
 /// The server forgets the consumer when nobody has asked for so long.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 
-/// In a cluster a consumer may be made before every server knows where it is: how often
-/// it is asked again, and how soon.
-const UNKNOWN: u32 = 40;
+/// How often in a row a request may bring nothing although there is more, and how soon it
+/// is asked again: in a cluster a consumer may be made before every server knows where it is.
+const IN_VAIN: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// Longest time that reading a stream may take. 10 GiB of events are read in less where
+/// a server sends 40 MB/s; whoever asks has long given up by then.
+const WHOLE: Duration = Duration::from_mins(5);
+
+/// How the server ends a request that it can't fill, and says that nobody hears it.
+const ENDS: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::TIMEOUT, StatusCode::NO_RESPONDERS];
 
 /// Which messages.
 #[derive(Clone, Debug)]
@@ -45,51 +52,73 @@ pub(crate) struct Scan {
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) sequence: u64,
+    /// How many come after it.
+    pub(crate) pending: u64,
     pub(crate) subject: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 impl Scan {
-    /// Every message there is now, in order, to `each`, until it says stop. The last one
-    /// that it got.
+    /// Every message there is now and still is when its turn comes, in order, to `each`,
+    /// until it says stop. The last one that it got.
     pub(crate) async fn each(
         &self,
         link: &Link,
-        mut each: impl FnMut(Stored) -> bool,
+        each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
         let name = format!("scan-{:016x}", fastrand::u64(..));
-        let info = api::put_scan(link, self.stream, &name, &self.config(&name), self.since).await;
+        let read = timeout(WHOLE, self.read(link, &name, each)).await;
+        // Otherwise the server forgets it by itself.
+        let _ = api::delete_consumer(link, self.stream, &name).await;
+        read.unwrap_or_else(|_| Err(QueueError::unavailable(READING, "it took too long")))
+    }
+
+    async fn read(
+        &self,
+        link: &Link,
+        name: &str,
+        mut each: impl FnMut(Stored) -> bool,
+    ) -> Result<u64, QueueError> {
+        let info = api::put_scan(link, self.stream, name, &self.config(name), self.since).await;
         let mut left = info.map_err(|error| error.of(READING))?.num_pending;
-        let inbox = link.client.new_inbox();
-        let mut answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{name}", self.stream);
-        let (mut unknown, mut last) = (0, 0);
-        'reading: while left > 0 {
+        let mut requests = Requests::open(link, self.stream, name).await?;
+        let (mut last, mut in_vain) = (0, 0);
+        while left > 0 {
             let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
-            let request = json!({ "batch": batch, "expires": 2_000_000_000_u64 }).to_string();
-            let asked = link.client.publish_with_reply(subject.clone(), inbox.clone(), request.into()).await;
-            asked.map_err(failed(READING))?;
-            for _ in 0..batch {
-                let answer = timeout(REQUEST, answers.next()).await;
-                let message = answer
-                    .ok()
-                    .flatten()
-                    .ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
-                if message.status == Some(StatusCode::NO_RESPONDERS) && unknown < UNKNOWN {
-                    unknown += 1;
-                    sleep(AGAIN).await;
-                    continue 'reading;
-                }
-                let Some(stored) = stored(message)? else { continue 'reading };
-                (left, last) = (left - 1, stored.sequence);
+            requests.ask(batch).await?;
+            let mut came = 0;
+            while came < batch {
+                let Some(stored) = requests.next().await? else { break };
+                came += 1;
+                last = stored.sequence;
+                // What others remove meanwhile is not waited for; what others add is not read.
+                left = (left - 1).min(stored.pending);
                 if !each(stored) {
-                    break 'reading;
+                    return Ok(last);
                 }
             }
+            if came > 0 {
+                in_vain = 0;
+                continue;
+            }
+            in_vain += 1;
+            if in_vain > IN_VAIN {
+                return Err(QueueError::unavailable(READING, "the server has more and does not send it"));
+            }
+            left = left.min(self.pending(link, name).await?);
+            sleep(AGAIN).await;
         }
-        let _ = api::delete_consumer(link, self.stream, &name).await;
         Ok(last)
+    }
+
+    /// What the server has still to send. One that does not know the consumer yet says nothing.
+    async fn pending(&self, link: &Link, name: &str) -> Result<u64, QueueError> {
+        match api::consumer_info(link, self.stream, name).await {
+            Ok(info) => Ok(info.num_pending),
+            Err(error) if error.is_missing() => Ok(u64::MAX),
+            Err(error) => Err(error.of(READING)),
+        }
     }
 
     fn config(&self, name: &str) -> pull::Config {
@@ -107,21 +136,53 @@ impl Scan {
     }
 }
 
-/// `None` at the end of a request.
-fn stored(message: Message) -> Result<Option<Stored>, QueueError> {
-    match message.status {
-        None | Some(StatusCode::OK) => {}
-        Some(StatusCode::TIMEOUT) => return Ok(None),
-        Some(status) => return Err(QueueError::unavailable(READING, format!("the server said {status}"))),
+/// Asks a consumer for messages, some at a time.
+struct Requests<'l> {
+    link: &'l Link,
+    subject: String,
+    inbox: String,
+    answers: Subscriber,
+}
+
+impl<'l> Requests<'l> {
+    async fn open(link: &'l Link, stream: &str, consumer: &str) -> Result<Self, QueueError> {
+        let inbox = link.client.new_inbox();
+        let answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        Ok(Self { link, subject, inbox, answers })
     }
+
+    /// Asks for as many as `batch`: what is not there now is not waited for.
+    async fn ask(&self, batch: u64) -> Result<(), QueueError> {
+        let request = json!({ "batch": batch, "no_wait": true }).to_string();
+        let (subject, inbox) = (self.subject.clone(), self.inbox.clone());
+        let asked = self.link.client.publish_with_reply(subject, inbox, request.into()).await;
+        asked.map_err(failed(READING))
+    }
+
+    /// The next message, or `None` where the request ended before it was filled.
+    async fn next(&mut self) -> Result<Option<Stored>, QueueError> {
+        let answer = timeout(REQUEST, self.answers.next()).await.ok().flatten();
+        let answer = answer.ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
+        match answer.status {
+            None | Some(StatusCode::OK) => Ok(Some(stored(answer))),
+            Some(status) if ENDS.contains(&status) => Ok(None),
+            Some(status) => Err(QueueError::unavailable(READING, format!("the server said {status}"))),
+        }
+    }
+}
+
+fn stored(message: Message) -> Stored {
     let reply = message.reply.as_ref().map(async_nats::Subject::as_str).unwrap_or_default();
     let tokens: Vec<&str> = reply.split('.').collect();
+    // As in ADR-15: the sequence in the stream, in the consumer, the time, what is left.
     let at = if tokens.len() >= 11 { 7 } else { 5 };
-    let sequence = tokens.get(at).and_then(|token| token.parse().ok()).unwrap_or(0);
-    Ok(Some(Stored {
-        sequence,
+    let number = |at: usize| tokens.get(at).and_then(|token| token.parse().ok());
+    Stored {
+        sequence: number(at).unwrap_or(0),
+        pending: number(at + 3).unwrap_or(u64::MAX),
         subject: message.subject.to_string(),
         headers: message.headers.unwrap_or_default(),
         body: message.payload,
-    }))
+    }
 }

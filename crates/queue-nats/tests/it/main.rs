@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod batches;
+mod changed_match;
 mod cluster;
 mod conformance;
 mod full;
@@ -10,4 +11,5 @@ mod joining;
 mod probing;
 mod proxy;
 mod publishing;
+mod reading;
 mod waiting;

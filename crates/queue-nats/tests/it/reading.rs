@@ -1,0 +1,104 @@
+//! Reading streams through while others change them: every answer comes, and in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use event_model::SystemClock;
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{AttemptQuery, DeadQuery, DeadReason, EventQueue, Verdict};
+use queue_nats::JetStream;
+use tokio::time::timeout;
+
+use crate::joining::{route, settlement, world};
+
+/// Longer than any of these takes on a busy machine.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+async fn raw(servers: &Servers) -> Context {
+    async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap())
+}
+
+/// Removes messages of `stream` from both ends, again and again, while `reading` runs.
+async fn while_removing<T>(
+    servers: &Servers,
+    stream: &str,
+    count: u64,
+    reading: impl Future<Output = T>,
+) -> T {
+    let stream = raw(servers).await.get_stream(stream).await.unwrap();
+    let removing = async {
+        for number in 1..count / 3 {
+            let _ = stream.delete_message(count - number).await;
+            let _ = stream.delete_message(number).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        read = timeout(IN_TIME, reading) => read.expect("an answer in time"),
+        () = removing => unreachable!("it never ends"),
+    }
+}
+
+async fn filled() -> (Servers, Arc<JetStream>, u64) {
+    const COUNT: u64 = 3_000;
+    let (servers, options) = world().await;
+    let queue = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let events: Vec<_> = (0..COUNT).map(|number| event("E", &number.to_string())).collect();
+    assert!(queue.publish_all(&events).await.error.is_none());
+    let mut consumer =
+        queue.subscribe(queue::Route { start: queue::Start::Beginning, ..route(&[]) }).await.unwrap();
+    let mut settled = 0;
+    while settled < COUNT {
+        let deliveries = consumer.next(512).await.unwrap();
+        let settling = deliveries.into_iter().map(|delivery| async {
+            delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
+        });
+        settled += futures::future::join_all(settling).await.len() as u64;
+    }
+    (servers, queue, COUNT)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_listed_while_somebody_discards_them() {
+    let (servers, queue, count) = filled().await;
+    let query = DeadQuery { limit: 10_000, ..DeadQuery::default() };
+    let list = async { queue.stores().dead_letters().list(query).await.unwrap() };
+    let letters = while_removing(&servers, "FLUENT_DEAD", count, list).await;
+    assert!(letters.len() as u64 > count / 3, "those that nobody discards: {}", letters.len());
+    assert!(letters.windows(2).all(|pair| pair[0].id < pair[1].id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_read_while_events_and_attempts_are_removed() {
+    let (servers, queue, count) = filled().await;
+    let history = queue.stores().history();
+    let find = async { history.find("no-such-order", 10).await.unwrap() };
+    assert!(while_removing(&servers, "FLUENT_EVENTS", count, find).await.is_empty());
+    let query = AttemptQuery { limit: 10_000, ..AttemptQuery::default() };
+    let attempts = async { history.attempts(query).await.unwrap() };
+    while_removing(&servers, "FLUENT_ATTEMPTS", 10, attempts).await;
+    // All of it at once, as retention does.
+    let stream = raw(&servers).await.get_stream("FLUENT_EVENTS").await.unwrap();
+    let (found, purged) =
+        tokio::join!(timeout(IN_TIME, history.find("no-such-order", 10)), stream.purge().into_future());
+    purged.unwrap();
+    assert!(found.expect("an answer in time").unwrap().is_empty());
+}
+
+/// A stream that is gone in the middle is said, and not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_deleted_while_it_is_read_is_an_error_in_time() {
+    let (servers, queue, _) = filled().await;
+    let query = DeadQuery { limit: 10_000, ..DeadQuery::default() };
+    let jetstream = raw(&servers).await;
+    let (listed, deleted) = tokio::join!(
+        timeout(IN_TIME, queue.stores().dead_letters().list(query.clone())),
+        jetstream.delete_stream("FLUENT_DEAD")
+    );
+    deleted.unwrap();
+    drop(listed.expect("an answer in time"));
+    let after = timeout(IN_TIME, queue.stores().dead_letters().list(query)).await.expect("an answer in time");
+    assert!(after.is_err());
+}
