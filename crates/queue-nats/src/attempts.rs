@@ -1,6 +1,8 @@
 //! What happened in every attempt. Attempts that end at the same time are
 //! written together: one message for all, one answer for all who wait.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -9,6 +11,7 @@ use event_model::Timestamp;
 use queue::{About, Attempt, DeadReason, EndedAttempt, Outcome, QueueError, StoryStep};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
 use crate::names::ATTEMPTS_LOG;
 use crate::publishing::Publisher;
@@ -92,35 +95,90 @@ impl Line {
     }
 }
 
-type Answer = oneshot::Sender<Result<(), QueueError>>;
+/// Says that a line is written.
+type Answer = oneshot::Sender<()>;
+
+/// How long a settlement waits for the history: it is in a stream of its own, which may be
+/// gone for longer. After the first that waited so long none does, until it is written again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How soon to write again what could not be written.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The way into the log.
 #[derive(Clone, Debug)]
-pub(crate) struct Attempts(mpsc::Sender<(Line, Answer)>);
+pub(crate) struct Attempts {
+    lines: mpsc::Sender<(Line, Answer)>,
+    outage: Arc<Outage>,
+}
+
+/// Whether the log can't be written, and how many lines that cost.
+#[derive(Debug, Default)]
+struct Outage {
+    is_known: AtomicBool,
+    missing: AtomicU64,
+}
+
+impl Outage {
+    fn begin(&self) {
+        if !self.is_known.swap(true, Ordering::Relaxed) {
+            tracing::error!("the history can't be written: deliveries go on without waiting for it");
+        }
+    }
+
+    fn end(&self) {
+        if self.is_known.swap(false, Ordering::Relaxed) {
+            let missing = self.missing.swap(0, Ordering::Relaxed);
+            tracing::warn!(missing, "the history is written again: so many attempts are missing in it");
+        }
+    }
+}
 
 impl Attempts {
     /// Begins to write. The task ends when the last handle is dropped.
     #[expect(clippy::disallowed_methods, reason = "it ends when its senders are dropped")]
     pub(crate) fn start(publisher: Publisher) -> Self {
-        let (sender, inbox) = mpsc::channel(WAITING);
-        tokio::spawn(run(inbox, publisher));
-        Self(sender)
+        let (lines, inbox) = mpsc::channel(WAITING);
+        let outage = Arc::new(Outage::default());
+        tokio::spawn(run(inbox, publisher, Arc::clone(&outage)));
+        Self { lines, outage }
     }
 
-    /// Writes one attempt, with whatever else ends now.
-    pub(crate) async fn record(&self, line: Line) -> Result<(), QueueError> {
+    /// Writes one attempt, with whatever else ends now, and waits for that. A history that
+    /// can't be written stops nothing: then it is written later, as far as there is room.
+    pub(crate) async fn record(&self, line: Line) {
         let (answer, answered) = oneshot::channel();
-        self.0.send((line, answer)).await.map_err(|_| QueueError::Closed)?;
-        answered.await.unwrap_or(Err(QueueError::Closed))
+        if self.outage.is_known.load(Ordering::Relaxed) {
+            if self.lines.try_send((line, answer)).is_err() {
+                self.outage.missing.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        let written = async {
+            if self.lines.send((line, answer)).await.is_ok() {
+                let _ = answered.await;
+            }
+        };
+        if timeout(PATIENCE, written).await.is_err() {
+            self.outage.begin();
+        }
     }
 }
 
-async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher) {
+async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher, outage: Arc<Outage>) {
     let mut group = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut group, GROUP).await > 0 {
-        let written = write(&publisher, &group).await;
+        while let Err(error) = write(&publisher, &group).await {
+            tracing::debug!(%error, "the history is not written, this time");
+            if inbox.is_closed() {
+                let missing = group.len() + inbox.len();
+                return tracing::error!(missing, "attempts are missing in the history: it can't be written");
+            }
+            sleep(AGAIN).await;
+        }
+        outage.end();
         for (_, answer) in group.drain(..) {
-            let _ = answer.send(written.as_ref().map_err(QueueError::again).copied());
+            let _ = answer.send(());
         }
     }
 }
@@ -134,5 +192,5 @@ async fn write(publisher: &Publisher, group: &[(Line, Answer)]) -> Result<(), Qu
     }
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-    publisher.put(ATTEMPTS_LOG.to_owned(), headers, body.into()).await.map(drop)
+    publisher.put_aside(ATTEMPTS_LOG.to_owned(), headers, body.into()).await
 }

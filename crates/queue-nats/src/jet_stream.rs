@@ -15,7 +15,7 @@ use crate::api;
 use crate::attempts::Attempts;
 use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
-use crate::consuming::{Feed, NatsConsumer, Taking, join, probe};
+use crate::consuming::{Feed, InFlight, NatsConsumer, Taking, join, probe};
 use crate::janitor::Retention;
 use crate::message::text;
 use crate::names::{EVENTS, HEADER_ID};
@@ -53,6 +53,7 @@ impl JetStream {
             attempts: Attempts::start(publisher.clone()),
             publisher,
             standing,
+            inflight: InFlight::default(),
             clock,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -89,6 +90,8 @@ impl JetStream {
 
     async fn join(&self, route: Route) -> Result<Box<dyn Consumer>, QueueError> {
         patiently(|| self.check()).await?;
+        // Marks of attempts name it.
+        self.shared.standing.epoch().await?;
         patiently(|| join(&self.shared.link, &route, None)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
@@ -104,6 +107,7 @@ impl JetStream {
             route: route.name.as_str().into(),
             filter: route.filter.clone(),
             lease: route.lease,
+            blocked: Arc::default(),
         };
         let (wants, asked) = mpsc::channel(1);
         let feed = Feed::open(taking, route, asked).await?;

@@ -11,6 +11,8 @@ pub(crate) const DEAD: &str = "FLUENT_DEAD";
 pub(crate) const QUARANTINE: &str = "FLUENT_QUARANTINE";
 /// What happened in every attempt.
 pub(crate) const ATTEMPTS: &str = "FLUENT_ATTEMPTS";
+/// Attempts that began, in memory.
+pub(crate) const INFLIGHT: &str = "FLUENT_INFLIGHT";
 /// Webhooks that were refused, and may have been refused wrongly.
 pub(crate) const REFUSED: &str = "FLUENT_REFUSED";
 /// Small facts that are found by their names.
@@ -21,6 +23,7 @@ pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
 pub(crate) const DEAD_SUBJECT: &str = "fluent.dead.>";
 pub(crate) const QUARANTINE_SUBJECT: &str = "fluent.quarantine.>";
 pub(crate) const ATTEMPTS_SUBJECT: &str = "fluent.attempts.>";
+pub(crate) const INFLIGHT_SUBJECT: &str = "fluent.inflight.>";
 pub(crate) const REFUSED_SUBJECT: &str = "fluent.refused.>";
 pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
 
@@ -71,6 +74,11 @@ pub(crate) fn dead(route: &str) -> String {
 /// attempted alone.
 pub(crate) fn alone(route: &str, stream: &str, sequence: u64) -> String {
     format!("fluent.attempts.alone.{route}.{stream}.{sequence}")
+}
+
+/// Where it is marked that an attempt of message `sequence` of `stream` began.
+pub(crate) fn inflight(route: &str, stream: &str, sequence: u64) -> String {
+    format!("fluent.inflight.{route}.{stream}.{sequence}")
 }
 
 pub(crate) const HEADER_ID: &str = "ce-id";

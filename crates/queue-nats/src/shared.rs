@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::Link;
-use crate::consuming::Past;
+use crate::consuming::{InFlight, Past};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::standing::Standing;
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) publisher: Publisher,
     pub(crate) attempts: Attempts,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) inflight: InFlight,
     pub(crate) clock: Arc<dyn Clock>,
     /// What closing waits for.
     pub(crate) tasks: TaskTracker,

@@ -63,7 +63,8 @@ impl Standing {
         Ok(self.look().await?.epoch)
     }
 
-    fn known_epoch(&self) -> Option<String> {
+    /// The life of the stream, as far as it was looked at.
+    pub(crate) fn known_epoch(&self) -> Option<String> {
         self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -204,7 +204,14 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
         Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
         Err(error) => return Err(error.of(FORGETTING)),
     };
-    if info.num_waiting > 0 || info.num_ack_pending > 0 || shared.has_joined(route) {
+    // What nobody has settled may be what a process that is gone held.
+    let is_held = async || {
+        let working = working::ask(link).await?;
+        Ok::<_, QueueError>(working.iter().any(|working| working.route == route))
+    };
+    let is_in_use =
+        info.num_waiting > 0 || shared.has_joined(route) || (info.num_ack_pending > 0 && is_held().await?);
+    if is_in_use {
         let why = "it is in use: take it out of the settings first";
         return Err(QueueError::unavailable(FORGETTING, why));
     }

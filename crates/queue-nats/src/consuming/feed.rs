@@ -2,6 +2,7 @@
 //! keeps alive what waits to be taken, and gives back the rest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
@@ -9,23 +10,39 @@ use async_nats::jetstream::consumer::Info;
 use async_nats::{Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures::FutureExt;
-use queue::{Delivery, QueueError, Route};
+use queue::{QueueError, Route};
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
 use crate::consuming::join::{FILTER, is_joined_as, join};
 use crate::consuming::source::{Came, Source};
-use crate::consuming::take::{Taken, Taking, Took};
+use crate::consuming::take::{LookedUp, Taken, Taking, Took};
 use crate::failure::failed;
 use crate::names::{EVENTS, RETRIES};
 
 /// Deliveries handed out together, at most.
 const BATCH: usize = 512;
 
+/// Redeliveries that are looked up at once; more wait for that.
+const LOOKUPS: usize = 64;
+
+/// What was fetched and nobody has asked for since so long goes back to the server, with
+/// what was asked there: another process may want it. A breaker may have opened here, a
+/// subscriber may have left, or every place may be taken.
+const UNWANTED_FOR: Duration = Duration::from_secs(2);
+
+/// How old the news may be that a route is not paused, for what is handed out.
+const UNPAUSED_FOR: Duration = Duration::from_secs(1);
+
 /// Ticks without anybody who takes events after which a match is given up.
 const ABANDONED: u32 = 3;
+
+/// Longest wait for anything: ticks come sooner.
+const UNTIL_TICK: Duration = Duration::from_mins(1);
 
 /// How often the server must say that a consumer is gone, and how long between.
 const LOOKS: u32 = 4;
@@ -33,13 +50,22 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Feeds one consumer.
 pub(crate) struct Feed {
-    taking: Taking,
+    taking: Arc<Taking>,
     route: Route,
     wants: mpsc::Receiver<Want>,
     want: Option<Want>,
     events: Source,
     retries: Source,
     waiting: VecDeque<Taken>,
+    /// Redeliveries that are being looked up, and those that wait for that.
+    lookups: JoinSet<LookedUp>,
+    redelivered: VecDeque<Taken>,
+    /// Ends the lookups.
+    looking: CancellationToken,
+    /// Since when nobody asks.
+    unwanted: Option<Instant>,
+    /// When the server last said that the route is not paused.
+    unpaused: Instant,
     /// Messages that the route does not match.
     not_for_us: Vec<Subject>,
     /// Another dispatcher has joined the route with another match since.
@@ -59,7 +85,11 @@ enum Step {
     Wanted(Option<Want>),
     Event(Came),
     Retry(Came),
+    LookedUp(LookedUp),
     Tick,
+    /// Something is overdue: nobody asks for long, or a request is silent.
+    Due,
+    Changed,
     Connected,
     Close,
 }
@@ -78,13 +108,18 @@ impl Feed {
         let presence = link.client.subscribe(here).await.map_err(failed("showing that a route is served"))?;
         Ok(Self {
             _presence: presence,
-            taking,
+            taking: Arc::new(taking),
             route,
             wants,
             want: None,
             events,
             retries,
             waiting: VecDeque::new(),
+            lookups: JoinSet::new(),
+            redelivered: VecDeque::new(),
+            looking: CancellationToken::new(),
+            unwanted: None,
+            unpaused: Instant::now(),
             not_for_us: Vec::new(),
             is_superseded: false,
             abandoned: 0,
@@ -104,14 +139,17 @@ impl Feed {
         let mut connected = self.link().connected;
         connected.mark_unchanged();
         loop {
-            self.hand_out();
+            self.hand_out().await;
             self.ask().await;
             match self.step(&mut ticks, &mut connected).await {
                 Step::Wanted(Some(want)) => self.want = Some(want),
                 Step::Wanted(None) | Step::Close => break,
                 Step::Event(came) => self.came(EVENTS, came).await,
                 Step::Retry(came) => self.came(RETRIES, came).await,
+                Step::LookedUp(LookedUp::Delivery(taken)) => self.waiting.push_back(taken),
+                Step::LookedUp(_) | Step::Changed => {}
                 Step::Tick => self.tick().await,
+                Step::Due => self.overdue().await,
                 Step::Connected => self.reset().await,
             }
         }
@@ -124,39 +162,124 @@ impl Feed {
         connected: &mut tokio::sync::watch::Receiver<u64>,
     ) -> Step {
         let closing = self.taking.shared.closing.clone();
+        let due = self.due();
+        let blocked = Arc::clone(&self.taking.blocked);
+        let unwanted = async {
+            match &mut self.want {
+                Some(want) => want.answer.closed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = closing.cancelled() => Step::Close,
             want = self.wants.recv() => Step::Wanted(want),
+            () = unwanted => {
+                self.want = None;
+                Step::Changed
+            }
             Ok(()) = connected.changed() => Step::Connected,
             _ = ticks.tick() => Step::Tick,
+            () = sleep_until(due) => Step::Due,
+            () = blocked.changed() => Step::Changed,
+            Some(Ok(looked_up)) = self.lookups.join_next() => Step::LookedUp(looked_up),
             came = self.retries.next() => Step::Retry(came),
             came = self.events.next() => Step::Event(came),
         }
     }
 
+    /// When something is to be done though nothing comes.
+    fn due(&self) -> Instant {
+        let holds = !self.waiting.is_empty() || self.events.has_asked() || self.retries.has_asked();
+        let unwanted = self.unwanted.filter(|_| holds).map(|since| since + self.unwanted_for());
+        let again = self.is_wanted().then(|| self.events.not_before().max(self.retries.not_before()));
+        let again = again.filter(|at| *at > Instant::now());
+        let due = [unwanted, again, self.events.silent_at(), self.retries.silent_at()];
+        due.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + UNTIL_TICK)
+    }
+
+    fn unwanted_for(&self) -> Duration {
+        UNWANTED_FOR.min(self.route.lease)
+    }
+
+    async fn overdue(&mut self) {
+        if self.unwanted.is_some_and(|since| since.elapsed() >= self.unwanted_for()) {
+            self.give_back().await;
+        }
+        let now = Instant::now();
+        let is_silent = |source: &Source| source.silent_at().is_some_and(|at| at <= now);
+        if is_silent(&self.events) || is_silent(&self.retries) {
+            tracing::debug!(route = self.route.name, "nothing is heard of what was asked: asking again");
+            self.reset().await;
+        }
+    }
+
+    /// Whether somebody waits for deliveries, and could settle them.
+    fn is_wanted(&self) -> bool {
+        self.want.as_ref().is_some_and(|want| !want.answer.is_closed()) && !self.taking.blocked.is_blocked()
+    }
+
     /// Answers whoever waits, if there is something to answer with.
-    fn hand_out(&mut self) {
+    async fn hand_out(&mut self) {
         self.waiting.retain(|taken| !taken.is_lost());
-        if self.waiting.is_empty() || self.want.as_ref().is_none_or(|want| want.answer.is_closed()) {
+        if !self.is_wanted() {
+            self.unwanted.get_or_insert_with(Instant::now);
+            return;
+        }
+        self.unwanted = None;
+        if self.waiting.is_empty() || !self.is_surely_unpaused().await {
             return;
         }
         let Some(want) = self.want.take() else { return };
         let count = want.permits.min(self.waiting.len()).min(BATCH);
-        let deliveries: Vec<Delivery> =
-            self.waiting.drain(..count).map(|taken| self.taking.deliver(taken)).collect();
-        // If nobody listens any more, dropping them gives them back.
-        let _ = want.answer.send(Ok(deliveries));
+        let taken: Vec<Taken> = self.waiting.drain(..count).collect();
+        let handing_out = Arc::clone(&self.taking).hand_out(taken, want.answer);
+        self.taking.shared.tasks.spawn(handing_out);
+    }
+
+    /// Whether what waits here may be handed out. The server sends nothing of a paused
+    /// route: what came just now shows that it is not.
+    async fn is_surely_unpaused(&mut self) -> bool {
+        let is_news = |at: Instant| at.elapsed() < UNPAUSED_FOR;
+        if is_news(self.unpaused) || self.waiting.iter().all(|taken| is_news(taken.since)) {
+            return true;
+        }
+        let asked = Instant::now();
+        match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
+            Ok(info) if info.paused => {
+                self.give_back().await;
+                false
+            }
+            Ok(_) => {
+                self.unpaused = asked;
+                true
+            }
+            // Asked again with the next step; what waits is kept meanwhile.
+            Err(_) => false,
+        }
     }
 
     async fn ask(&mut self) {
-        let Some(want) = self.want.as_ref().filter(|want| !want.answer.is_closed()) else { return };
-        let wanted = want.permits.min(BATCH).saturating_sub(self.waiting.len());
+        self.look_up();
+        let Some(want) = self.want.as_ref().filter(|_| self.is_wanted()) else { return };
+        let in_hand = self.waiting.len() + self.lookups.len() + self.redelivered.len();
+        let wanted = want.permits.min(BATCH).saturating_sub(in_hand);
         let link = self.link();
         let events = (!self.is_superseded).then_some(&mut self.events);
         for source in [Some(&mut self.retries), events].into_iter().flatten() {
             if let Err(error) = source.ask(&link, wanted).await {
                 tracing::debug!(route = self.route.name, %error, "deliveries can't be asked for now");
+            }
+        }
+    }
+
+    /// Begins to look up what was sent before, as much as may be looked up at once.
+    fn look_up(&mut self) {
+        while self.lookups.len() < LOOKUPS {
+            let Some(taken) = self.redelivered.pop_front() else { return };
+            if !taken.is_lost() {
+                let looking = Arc::clone(&self.taking).look_up(taken, self.looking.clone());
+                self.lookups.spawn(looking);
             }
         }
     }
@@ -180,6 +303,7 @@ impl Feed {
     async fn take(&mut self, stream: &'static str, message: Message) {
         match self.taking.take(stream, message).await {
             Took::Delivery(taken) => self.waiting.push_back(*taken),
+            Took::Redelivery(taken) => self.redelivered.push_back(*taken),
             Took::NotForUs(reply) => self.not_for_us.push(reply),
             Took::Nothing => {}
         }
@@ -286,18 +410,18 @@ impl Feed {
         if !self.link().is_connected() {
             return;
         }
-        for taken in &mut self.waiting {
-            self.taking.keep(taken).await;
+        for taken in self.waiting.iter_mut().chain(&mut self.redelivered) {
+            if let Some(until) = self.taking.keep(taken).await {
+                taken.kept(until);
+            }
         }
-        if self.events.is_silent() || self.retries.is_silent() {
-            tracing::debug!(route = self.route.name, "nothing is heard of what was asked: asking again");
-            self.reset().await;
-        }
-        let life = self.taking.shared.standing.life();
+        let (life, asked) = (self.taking.shared.standing.life(), Instant::now());
         match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
             Ok(info) => {
                 if info.paused {
                     self.give_back().await;
+                } else {
+                    self.unpaused = asked;
                 }
                 (self.settled, self.life) = (Some(info.ack_floor.stream_sequence), life);
                 self.look_who_joined(&info);
@@ -315,6 +439,7 @@ impl Feed {
             for message in rest {
                 match self.taking.take(stream, message).await {
                     Took::Delivery(taken) => self.waiting.push_back(*taken),
+                    Took::Redelivery(taken) => self.redelivered.push_back(*taken),
                     Took::NotForUs(reply) => self.not_for_us.push(reply),
                     Took::Nothing => {}
                 }
@@ -327,6 +452,14 @@ impl Feed {
         if let Some(want) = self.want.take() {
             let _ = want.answer.send(Err(QueueError::Closed));
         }
+        self.looking.cancel();
+        while let Some(looked_up) = self.lookups.join_next().await {
+            match looked_up {
+                Ok(LookedUp::Delivery(taken)) => self.waiting.push_back(taken),
+                Ok(LookedUp::Unknown(taken)) => self.redelivered.push_back(taken),
+                Ok(LookedUp::Nothing) | Err(_) => {}
+            }
+        }
         let (retries, events) = tokio::join!(self.retries.wind_down(), self.events.wind_down());
         for (stream, rest) in [(RETRIES, retries), (EVENTS, events)] {
             for message in rest {
@@ -334,13 +467,30 @@ impl Feed {
             }
         }
         self.dismiss().await;
-        self.give_back().await;
+        // Of what was sent before it is not known what became of it.
+        for taken in self.redelivered.drain(..) {
+            self.taking.give_back(taken.into_reply()).await;
+        }
+        let back = self.waiting.drain(..).map(|taken| self.taking.give_up(taken).run());
+        futures::future::join_all(back).await;
     }
 
-    /// What nobody has taken goes back.
+    /// Gives back what nobody has taken, and gives up what was asked for long.
     async fn give_back(&mut self) {
-        let back = self.waiting.drain(..).map(|taken| self.taking.give_back(taken).run());
-        futures::future::join_all(back).await;
+        let held = self.waiting.drain(..).chain(self.redelivered.drain(..)).map(Taken::into_reply);
+        let mut replies: Vec<Subject> = held.chain(self.not_for_us.drain(..)).collect();
+        let link = self.link();
+        for source in [&mut self.retries, &mut self.events] {
+            if source.has_asked() && !source.is_brief() {
+                let mut rest = source.wind_down().await;
+                rest.extend(source.reset(&link).await.unwrap_or_default());
+                replies.extend(rest.into_iter().filter_map(|message| message.reply));
+            }
+        }
+        for reply in replies {
+            self.taking.give_back(reply).await;
+        }
+        self.unwanted = None;
     }
 }
 

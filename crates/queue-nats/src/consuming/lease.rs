@@ -1,32 +1,77 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::Subject;
 use event_model::Event;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{About, Attempt, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
+use queue::{About, Attempt, BoxError, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::attempts::{Line, Then};
 use crate::consuming::alone::Place;
+use crate::consuming::inflight::{AttemptState, Mark};
 use crate::consuming::past::Past;
 use crate::shared::{Origin, Shared};
 
-/// How long to try to settle while the servers choose a leader. The lease is
-/// kept meanwhile: given up, the event would be delivered twice.
-const SETTLE_WITHIN: Duration = Duration::from_secs(45);
-
-/// How long of that to insist on the history: it is in another stream, which may
-/// be gone for longer.
-const RECORD_WITHIN: Duration = Duration::from_secs(15);
-
-/// How soon to try again.
+/// How soon to try again to settle while the servers choose a leader, or a stream is full.
+/// It is tried for as long as the lease can be kept: the attempt was made, and given up it
+/// would be made again.
 const AGAIN: Duration = Duration::from_millis(250);
+
+/// Longest wait between tries, where a lease allows so much.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
 
 /// How long to try to give a delivery back; after that its lease does.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// What gives a message back to the server, for whoever asks next.
+pub(crate) const GIVE_BACK: &str = "-NAK";
+
+/// How often the mark of an attempt is renewed: marks make room for newer ones.
+const MARK_AGAIN: Duration = Duration::from_secs(15);
+
+/// Counts the settlements of a route that wait for room in a store. While there are any,
+/// the route asks for nothing: what it got it could not settle.
+#[derive(Debug, Default)]
+pub(crate) struct Blocked {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+impl Blocked {
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until this may have changed.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn begin(self: &Arc<Self>, route: &str) -> Blocking {
+        if self.count.fetch_add(1, Ordering::AcqRel) == 0 {
+            tracing::error!(
+                route,
+                "there is no room to settle a delivery: the route asks for no more until there is"
+            );
+        }
+        Blocking(Arc::clone(self))
+    }
+}
+
+/// One settlement that waits, until it is dropped.
+struct Blocking(Arc<Blocked>);
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_one();
+    }
+}
 
 /// One message that was handed out.
 pub(crate) struct NatsLease {
@@ -42,6 +87,14 @@ pub(crate) struct NatsLease {
     /// Of the stream: in another one, the same sequence is another message.
     pub(crate) life: u64,
     pub(crate) is_over: bool,
+    /// Whether it ran with nothing beside it, at any time.
+    pub(crate) was_alone: bool,
+    /// Whether the attempt has ended, settled or not.
+    pub(crate) has_ended: bool,
+    /// When it was marked that the attempt began, or lives.
+    pub(crate) marked: Instant,
+    /// Held by settlements of the route for which there is no room.
+    pub(crate) blocked: Arc<Blocked>,
 }
 
 impl fmt::Debug for NatsLease {
@@ -74,25 +127,30 @@ impl NatsLease {
         let sent = self.shared.link.say(self.reply.clone(), "+WPI").await;
         sent.map_err(|error| QueueError::unavailable("saying that an attempt is alive", error))?;
         self.until = end(self.lease);
+        if self.marked.elapsed() >= MARK_AGAIN && !self.has_ended {
+            self.marked = Instant::now();
+            let mark = Mark::new(&self.shared, &self.event, &self.past, AttemptState::Began);
+            self.shared.inflight.write(&self.shared, &self.route, &[(self.origin, mark)]).await;
+        }
         Ok(())
     }
 
-    async fn settle_once(&self, settlement: &Settlement, must_record: bool) -> Result<(), QueueError> {
-        let (event, past, route) = (&*self.event, &self.past, &*self.route);
+    async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
+        let (event, route) = (&*self.event, &*self.route);
         let then = match settlement.verdict {
             Verdict::Done => Then::Done,
             Verdict::Again(wait) => {
                 let due = self.shared.after(wait);
-                self.shared.schedule(event, past, route, due, self.origin).await?;
+                self.shared.schedule(event, &self.goes_on(), route, due, self.origin).await?;
                 Then::Waiting { due }
             }
             Verdict::Dead(reason) => {
                 let detail = settlement.attempt.detail.as_deref();
-                let letter = self.shared.bury(event, past, route, reason, detail).await?;
+                let letter = self.shared.bury(event, &self.past, route, reason, detail).await?;
                 Then::Dead { letter, reason }
             }
         };
-        self.record(&settlement.attempt, then, must_record).await?;
+        self.record(&settlement.attempt, then).await;
         if settlement.verdict == Verdict::Done {
             // Lost, it means once more: no reason to wait for every answer.
             let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
@@ -101,16 +159,20 @@ impl NatsLease {
         self.shared.acknowledge(&self.reply).await
     }
 
-    /// History that can't be written must not stop a delivery for long.
-    async fn record(&self, attempt: &Attempt, then: Then, must: bool) -> Result<(), QueueError> {
-        let written = self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then));
-        match written.await {
-            Err(error) if !must || matches!(error, QueueError::Full) => {
-                tracing::error!(route = &*self.route, %error, "an attempt is missing in the history");
-                Ok(())
-            }
-            written => written,
-        }
+    async fn mark_alone(&self, is_alone: bool) -> Result<(), QueueError> {
+        let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
+        place.mark(&self.shared, self.past.attempts, is_alone).await
+    }
+
+    /// What is known before the next attempt. What survived alone is a suspect no longer.
+    fn goes_on(&self) -> Past {
+        let deaths = if self.was_alone { 0 } else { self.past.deaths };
+        Past { deaths, ..self.past }
+    }
+
+    /// History that can't be written does not stop a delivery for long.
+    async fn record(&self, attempt: &Attempt, then: Then) {
+        self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then)).await;
     }
 }
 
@@ -137,19 +199,23 @@ pub(crate) fn line(event: &Event, route: &str, past: &Past, attempt: &Attempt, t
 impl Lease for NatsLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
-            self.check()?;
-            let began = Instant::now();
+            self.has_ended = true;
+            let mut again = AGAIN;
+            let mut blocking = None;
             loop {
-                let must_record = began.elapsed() < RECORD_WITHIN;
-                match self.settle_once(&settlement, must_record).await {
-                    Err(QueueError::Full | QueueError::Unavailable { .. })
-                        if began.elapsed() < SETTLE_WITHIN =>
+                self.check()?;
+                match self.settle_once(&settlement).await {
+                    Err(error @ (QueueError::Full | QueueError::Unavailable { .. }))
+                        if !self.shared.closing.is_cancelled() =>
                     {
-                        sleep(AGAIN).await;
+                        if matches!(error, QueueError::Full) && blocking.is_none() {
+                            blocking = Some(self.blocked.begin(&self.route));
+                        }
+                        sleep(again).await;
+                        again = (again * 2).min(AGAIN_AT_MOST).min(self.lease / 3);
                         // In vain while there is no connection; then the lease ends.
-                        match self.renew().await {
-                            Err(QueueError::LeaseLost) => return Err(QueueError::LeaseLost),
-                            _ => self.check()?,
+                        if let Err(QueueError::LeaseLost) = self.renew().await {
+                            return Err(QueueError::LeaseLost);
                         }
                     }
                     settled => {
@@ -169,15 +235,14 @@ impl Lease for NatsLease {
     fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             self.check()?;
-            let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
-            place.mark(&self.shared, self.past.attempts, is_alone).await
+            self.was_alone |= is_alone;
+            self.mark_alone(is_alone).await
         }
         .boxed()
     }
 }
 
-/// Gives the delivery back at once: by its lease alone it would come later, and
-/// look as if the process had died.
+/// Gives the delivery back at once: by its lease alone it would come later.
 impl Drop for NatsLease {
     fn drop(&mut self) {
         if self.check().is_err() || tokio::runtime::Handle::try_current().is_err() {
@@ -190,13 +255,14 @@ impl Drop for NatsLease {
             reply: self.reply.clone(),
             event: Arc::clone(&self.event),
             past: self.past,
-            was_handed_out: true,
+            attempt: Some(if self.has_ended { AttemptState::Ended } else { AttemptState::Returned }),
+            was_alone: self.was_alone,
         };
         self.shared.tasks.spawn(back.run());
     }
 }
 
-/// A delivery on its way back.
+/// A delivery on its way back, from a process or a route that stops.
 pub(crate) struct GivenBack {
     pub(crate) shared: Arc<Shared>,
     pub(crate) route: Arc<str>,
@@ -204,8 +270,9 @@ pub(crate) struct GivenBack {
     pub(crate) reply: Subject,
     pub(crate) event: Arc<Event>,
     pub(crate) past: Past,
-    /// Whether somebody had it in hand, and `past` counts that as an attempt.
-    pub(crate) was_handed_out: bool,
+    /// What became of the attempt that `past` counts; nothing if nobody had it in hand.
+    pub(crate) attempt: Option<AttemptState>,
+    pub(crate) was_alone: bool,
 }
 
 impl GivenBack {
@@ -215,16 +282,40 @@ impl GivenBack {
         }
     }
 
-    async fn give_back(&self) -> Result<(), QueueError> {
-        let why = format!("back/{}", self.origin);
-        let next = if self.was_handed_out { self.past.without_last_attempt() } else { self.past };
-        self.shared.requeue(&self.event, &next, &self.route, &why).await?;
-        if self.was_handed_out {
+    async fn give_back(&self) -> Result<(), BoxError> {
+        match self.shared.standing.has_room_to_wait() {
+            true => self.requeue().await?,
+            false => self.reject().await?,
+        }
+        if self.attempt == Some(AttemptState::Returned) {
             let attempt = ended(&self.shared, Outcome::Returned);
             let line = line(&self.event, &self.route, &self.past, &attempt, Then::Back);
-            let _ = self.shared.attempts.record(line).await;
+            self.shared.attempts.record(line).await;
         }
+        Ok(())
+    }
+
+    /// Puts it where it is taken up at once: nothing of it is in flight then.
+    async fn requeue(&self) -> Result<(), QueueError> {
+        let why = format!("back/{}", self.origin);
+        let returned = self.attempt == Some(AttemptState::Returned);
+        let next = if returned { self.past.without_last_attempt() } else { self.past };
+        self.shared.requeue(&self.event, &next, &self.route, &why).await?;
         self.shared.acknowledge(&self.reply).await
+    }
+
+    /// Where there is no room for it: lets the server send it to somebody else. First what
+    /// became of the attempt, so that nobody takes it for a death.
+    async fn reject(&self) -> Result<(), BoxError> {
+        if self.was_alone {
+            let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
+            place.mark(&self.shared, self.past.attempts, false).await?;
+        }
+        if let Some(state) = self.attempt {
+            let mark = Mark::new(&self.shared, &self.event, &self.past, state);
+            self.shared.inflight.write(&self.shared, &self.route, &[(self.origin, mark)]).await;
+        }
+        self.shared.link.say(self.reply.clone(), GIVE_BACK).await
     }
 }
 
@@ -245,8 +336,6 @@ pub(crate) async fn bury_crashed(
     let letter = shared.bury(event, past, route, DeadReason::Crash, Some(WHY)).await?;
     let attempt = ended(shared, Outcome::Died);
     let then = Then::Dead { letter, reason: DeadReason::Crash };
-    if let Err(error) = shared.attempts.record(line(event, route, past, &attempt, then)).await {
-        tracing::error!(route, %error, "an attempt is missing in the history");
-    }
+    shared.attempts.record(line(event, route, past, &attempt, then)).await;
     shared.acknowledge(reply).await
 }

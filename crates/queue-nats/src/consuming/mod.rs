@@ -5,6 +5,7 @@ mod alone;
 mod consumer;
 mod feed;
 mod filter;
+mod inflight;
 mod join;
 mod lease;
 mod past;
@@ -14,6 +15,7 @@ mod take;
 
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::feed::Feed;
+pub(crate) use crate::consuming::inflight::InFlight;
 pub(crate) use crate::consuming::join::{FILTER, join};
 pub(crate) use crate::consuming::past::Past;
 pub(crate) use crate::consuming::probe::probe;

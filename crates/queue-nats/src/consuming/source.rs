@@ -12,13 +12,25 @@ use tokio::time::Instant;
 use crate::connect::Link;
 use crate::failure::failed;
 
-/// How long the server keeps a request. There is no way to take one back, and
-/// what is sent to nobody counts as an attempt that died: so stopping waits for
-/// the last request's end, and that must be soon.
-const EXPIRES: Duration = Duration::from_secs(1);
+/// How long the server keeps a request of a route that has something to do. There is no
+/// way to take one back: stopping waits for its end.
+const BRIEF: Duration = Duration::from_secs(1);
 
-/// After so much silence a request is not believed to be there any more.
-const SILENCE: Duration = Duration::from_secs(3);
+/// How long it keeps one of a route for which nothing comes: asking again costs the
+/// servers something in every process and route. Each that ends empty doubles it up to
+/// here. Such a request is given up by listening no more; what is sent in that moment
+/// comes by its lease.
+const LONG: Duration = Duration::from_secs(30);
+
+/// How often the server says that a long request is still there.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// After so much silence beyond what was promised a request is not believed to be there
+/// any more: it was lost with a leader.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long what is on its way may take, after nothing is asked for any more.
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Tells how many messages of a request will not come.
 const PENDING: &str = "Nats-Pending-Messages";
@@ -43,6 +55,9 @@ pub(crate) struct Source {
     inbox: Subject,
     /// Messages asked for that have not come.
     outstanding: usize,
+    /// How long the server keeps the next request, and kept the last.
+    expires: Duration,
+    asked_for: Duration,
     heard: Instant,
     /// Not asked again before this: whatever refused would refuse again.
     not_before: Instant,
@@ -52,7 +67,17 @@ impl Source {
     pub(crate) async fn open(link: &Link, stream: &'static str, consumer: &str) -> Result<Self, QueueError> {
         let (inbox, answers) = listen(link).await?;
         let (consumer, now) = (consumer.to_owned(), Instant::now());
-        Ok(Self { stream, consumer, answers, inbox, outstanding: 0, heard: now, not_before: now })
+        Ok(Self {
+            stream,
+            consumer,
+            answers,
+            inbox,
+            outstanding: 0,
+            expires: BRIEF,
+            asked_for: BRIEF,
+            heard: now,
+            not_before: now,
+        })
     }
 
     /// Sees to it that about `wanted` messages are on their way. Small top-ups
@@ -62,10 +87,10 @@ impl Source {
             return Ok(());
         }
         let batch = wanted - self.outstanding;
-        let request = json!({
-            "batch": batch,
-            "expires": u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX),
-        });
+        let mut request = json!({ "batch": batch, "expires": nanos(self.expires) });
+        if self.expires >= HEARTBEAT * 2 {
+            request["idle_heartbeat"] = nanos(HEARTBEAT).into();
+        }
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.consumer);
         let sent = link.client.publish_with_reply(subject, self.inbox.clone(), request.to_string().into());
         sent.await.map_err(failed("asking for deliveries"))?;
@@ -73,6 +98,7 @@ impl Source {
             self.heard = Instant::now();
         }
         self.outstanding += batch;
+        self.asked_for = self.expires;
         Ok(())
     }
 
@@ -90,6 +116,7 @@ impl Source {
         match message.status {
             None | Some(StatusCode::OK) => {
                 self.outstanding = self.outstanding.saturating_sub(1);
+                self.expires = BRIEF;
                 Came::Message(message)
             }
             Some(StatusCode::IDLE_HEARTBEAT) => Came::Nothing,
@@ -103,6 +130,7 @@ impl Source {
         let pending: Option<usize> = pending.and_then(|pending| pending.as_str().parse().ok());
         self.outstanding = self.outstanding.saturating_sub(pending.unwrap_or(self.outstanding));
         if status == StatusCode::TIMEOUT {
+            self.expires = (self.expires * 2).min(LONG);
             return Came::Nothing;
         }
         let why = message.description.as_deref().unwrap_or_default();
@@ -112,9 +140,25 @@ impl Source {
         if is_deleted { Came::Deleted } else { Came::Nothing }
     }
 
-    /// Whether it should have been heard of.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.outstanding > 0 && self.heard.elapsed() > SILENCE
+    /// When it should have been heard of, if anything was asked.
+    pub(crate) fn silent_at(&self) -> Option<Instant> {
+        let promised = if self.asked_for >= HEARTBEAT * 2 { HEARTBEAT * 2 } else { self.asked_for };
+        (self.outstanding > 0).then(|| self.heard + promised + SILENCE)
+    }
+
+    /// Whether what was asked ends by itself soon.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.asked_for <= BRIEF
+    }
+
+    /// Whether anything was asked that may still come.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.outstanding > 0
+    }
+
+    /// When it may be asked again.
+    pub(crate) fn not_before(&self) -> Instant {
+        self.not_before
     }
 
     /// Begins anew, on another inbox: what was asked before finds nobody.
@@ -134,18 +178,35 @@ impl Source {
         Ok(rest)
     }
 
-    /// Waits for the end of what was asked, and returns what came of it.
+    /// Waits for the end of what was asked, or gives it up by listening no more: the server
+    /// sends to nobody who does not listen. Returns what came of it. After that, nothing
+    /// comes until [`Source::reset`].
     pub(crate) async fn wind_down(&mut self) -> Vec<Message> {
         let mut rest = Vec::new();
-        while self.outstanding > 0 {
-            match tokio::time::timeout(SILENCE, self.next()).await {
+        while self.outstanding > 0 && self.is_brief() {
+            match tokio::time::timeout(BRIEF + SILENCE, self.next()).await {
                 Ok(Came::Message(message)) => rest.push(message),
                 Ok(_) => {}
-                Err(_) => break,
+                Err(_) => return rest,
             }
+        }
+        if self.outstanding > 0 && self.answers.drain().await.is_ok() {
+            let draining = async {
+                while let Some(message) = self.answers.next().await {
+                    if matches!(message.status, None | Some(StatusCode::OK)) {
+                        rest.push(message);
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(DRAINED_WITHIN, draining).await;
+            self.outstanding = 0;
         }
         rest
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 async fn listen(link: &Link) -> Result<(Subject, Subscriber), QueueError> {

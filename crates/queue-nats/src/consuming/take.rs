@@ -6,24 +6,34 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message, Subject};
 use event_model::Event;
 use queue::{Delivery, Filter, Outcome, QueueError, Ticket};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Then;
 use crate::beside::quarantined::keep_damaged;
 use crate::consuming::alone::Place;
-use crate::consuming::lease::{GivenBack, NatsLease, bury_crashed, end, ended, line};
+use crate::consuming::inflight::{AttemptState, Mark};
+use crate::consuming::lease::{Blocked, GIVE_BACK, GivenBack, NatsLease, bury_crashed, end, ended, line};
 use crate::consuming::past::Past;
 use crate::message;
 use crate::names::EVENTS;
 use crate::shared::{Origin, Shared};
 
+/// How soon what became of an attempt is looked up again, where it can't be read.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Where deliveries go.
+pub(crate) type Answer = oneshot::Sender<Result<Vec<Delivery>, QueueError>>;
+
 /// A route, as its consumer needs it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Taking {
     pub(crate) shared: Arc<Shared>,
     pub(crate) route: Arc<str>,
     pub(crate) filter: Filter,
     pub(crate) lease: Duration,
+    pub(crate) blocked: Arc<Blocked>,
 }
 
 /// A message that makes sense, and is held for this route.
@@ -34,6 +44,8 @@ pub(crate) struct Taken {
     /// This attempt not included.
     past: Past,
     until: Instant,
+    /// When the server last had the route unpaused, as far as this message shows.
+    pub(crate) since: Instant,
     /// Of the stream when it was taken.
     life: u64,
 }
@@ -42,6 +54,8 @@ pub(crate) struct Taken {
 pub(crate) enum Took {
     /// It is to be delivered.
     Delivery(Box<Taken>),
+    /// The server has sent it before: what became of that is to be looked up.
+    Redelivery(Box<Taken>),
     /// The route does not match it; to be settled by this word.
     NotForUs(Subject),
     /// It was dealt with.
@@ -68,63 +82,111 @@ impl Taking {
             return Took::NotForUs(reply);
         }
         let origin = Origin { stream, sequence };
-        let mut taken = Taken { origin, reply, event: Arc::new(event), past, until, life };
-        if delivered > 1 {
-            match self.died(&mut taken, delivered - 1).await {
-                Ok(true) => return Took::Nothing,
-                Ok(false) => {}
-                // It may be what a process died of: not handed out on a guess.
-                Err(error) => {
-                    tracing::warn!(route = &*self.route, %error, "what became of an attempt can't be read: it comes again after its lease");
-                    return Took::Nothing;
-                }
-            }
-        }
-        Took::Delivery(Box::new(taken))
+        let (event, since) = (Arc::new(event), Instant::now());
+        let taken = Box::new(Taken { origin, reply, event, past, until, since, life });
+        if delivered > 1 { Took::Redelivery(taken) } else { Took::Delivery(taken) }
     }
 
-    /// The server sent it before, and nobody settled it: a process died, or hung
-    /// for longer than its lease. Says whether it was buried.
-    async fn died(&self, taken: &mut Taken, deaths: u32) -> Result<bool, QueueError> {
-        taken.past.attempts += deaths;
-        taken.past.deaths += deaths;
-        let lease = self.lease.saturating_mul(deaths);
-        let began = self.shared.clock.now().saturating_sub(lease).ok();
-        taken.past.first_attempt_at = taken.past.first_attempt_at.or(began);
-        let (shared, event, past) = (&self.shared, &taken.event, &taken.past);
+    /// Finds out what became of a message that was sent before, and keeps it meanwhile:
+    /// what can't be read may be what a process died of, and is not handed out on a guess.
+    /// `None` where it was dealt with, or lost.
+    pub(crate) async fn look_up(self: Arc<Self>, mut taken: Taken, until: CancellationToken) -> LookedUp {
+        let mut ticks = interval(self.lease / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut has_said = false;
+        loop {
+            let mut kept_until = taken.until;
+            let died = {
+                let mut looking = std::pin::pin!(self.died(&taken));
+                loop {
+                    tokio::select! {
+                        died = &mut looking => break Some(died),
+                        _ = ticks.tick() => kept_until = self.keep(&taken).await.unwrap_or(kept_until),
+                        () = until.cancelled() => break None,
+                    }
+                }
+            };
+            taken.until = kept_until;
+            let Some(died) = died else { return LookedUp::Unknown(taken) };
+            match died {
+                Ok(Fate::Goes(past)) => {
+                    taken.past = past;
+                    return LookedUp::Delivery(taken);
+                }
+                Ok(Fate::Buried) => return LookedUp::Nothing,
+                Err(error) if !has_said => {
+                    tracing::warn!(route = &*self.route, %error, "what became of an attempt can't be read: it waits for that");
+                    has_said = true;
+                }
+                Err(_) => {}
+            }
+            if taken.is_lost() {
+                return LookedUp::Nothing;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// The server sent it before, and nobody settled it. If an attempt of it began in a
+    /// process that was not heard of again, that process died, or hung for longer than
+    /// its lease.
+    async fn died(&self, taken: &Taken) -> Result<Fate, QueueError> {
+        let (shared, event) = (&self.shared, &taken.event);
+        let mark = Mark::read(shared, &self.route, taken.origin, event).await?;
+        let past = mark.as_ref().map_or(taken.past, |mark| mark.goes_on(taken.past, shared));
         let place = Place { route: &self.route, origin: taken.origin, event: event.id() };
         if place.is_marked(shared).await? {
             tracing::error!(route = &*self.route, event.id = %event.id(), "an event was alone in flight when the process died: it is a dead letter now");
-            bury_crashed(shared, event, past, &self.route, &taken.reply).await?;
-            return Ok(true);
+            bury_crashed(shared, event, &past, &self.route, &taken.reply).await?;
+            return Ok(Fate::Buried);
         }
-        let attempt = ended(shared, Outcome::Died);
-        let line = line(event, &self.route, past, &attempt, Then::Back);
-        if let Err(error) = shared.attempts.record(line).await {
-            tracing::warn!(route = &*self.route, %error, "an attempt is missing in the history");
+        if mark.is_some_and(|mark| mark.is_death(shared)) {
+            let attempt = ended(shared, Outcome::Died);
+            shared.attempts.record(line(event, &self.route, &past, &attempt, Then::Back)).await;
         }
-        Ok(false)
+        Ok(Fate::Goes(past))
     }
 
-    /// Hands it out.
-    pub(crate) fn deliver(&self, taken: Taken) -> Delivery {
-        let Taken { origin, reply, event, mut past, until, life } = taken;
+    /// Hands out what was taken, once it is marked that its attempts begin: a process that
+    /// dies of one is to be known for it.
+    pub(crate) async fn hand_out(self: Arc<Self>, taken: Vec<Taken>, answer: Answer) {
+        let deliveries: Vec<Delivery> = taken.iter().map(|taken| self.deliver(taken)).collect();
+        let began = |(taken, delivery): (&Taken, &Delivery)| {
+            let past = Past {
+                attempts: delivery.attempt,
+                first_attempt_at: Some(delivery.first_attempt_at),
+                ..taken.past
+            };
+            (taken.origin, Mark::new(&self.shared, &taken.event, &past, AttemptState::Began))
+        };
+        let marks: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
+        self.shared.inflight.write(&self.shared, &self.route, &marks).await;
+        // If nobody listens any more, dropping them gives them back.
+        let _ = answer.send(Ok(deliveries));
+    }
+
+    fn deliver(&self, taken: &Taken) -> Delivery {
+        let mut past = taken.past;
         past.attempts += 1;
         let first = *past.first_attempt_at.get_or_insert_with(|| self.shared.clock.now());
         let ticket = Ticket::new(NatsLease {
             shared: Arc::clone(&self.shared),
             route: Arc::clone(&self.route),
-            origin,
-            reply,
-            event: Arc::clone(&event),
+            origin: taken.origin,
+            reply: taken.reply.clone(),
+            event: Arc::clone(&taken.event),
             past,
             lease: self.lease,
-            until,
-            life,
+            until: taken.until,
+            life: taken.life,
             is_over: false,
+            was_alone: false,
+            has_ended: false,
+            marked: Instant::now(),
+            blocked: Arc::clone(&self.blocked),
         });
         Delivery {
-            event,
+            event: Arc::clone(&taken.event),
             position: past.position,
             redrive: past.redrive,
             attempt: past.attempts,
@@ -135,15 +197,14 @@ impl Taking {
         }
     }
 
-    /// Says that what waits here is alive.
-    pub(crate) async fn keep(&self, taken: &mut Taken) {
-        if self.shared.link.say(taken.reply.clone(), "+WPI").await.is_ok() {
-            taken.until = end(self.lease);
-        }
+    /// Says that what waits here is alive; until when, if it could be said.
+    pub(crate) async fn keep(&self, taken: &Taken) -> Option<Instant> {
+        self.shared.link.say(taken.reply.clone(), "+WPI").await.ok()?;
+        Some(end(self.lease))
     }
 
-    /// Gives back what nobody took.
-    pub(crate) fn give_back(&self, taken: Taken) -> GivenBack {
+    /// Gives back what was handed to nobody, for good.
+    pub(crate) fn give_up(&self, taken: Taken) -> GivenBack {
         GivenBack {
             shared: Arc::clone(&self.shared),
             route: Arc::clone(&self.route),
@@ -151,15 +212,49 @@ impl Taking {
             reply: taken.reply,
             event: taken.event,
             past: taken.past,
-            was_handed_out: false,
+            attempt: None,
+            was_alone: false,
         }
     }
+
+    /// Lets the server send what was handed to nobody to whoever asks next.
+    pub(crate) async fn give_back(&self, reply: Subject) {
+        if self.shared.link.say(reply, GIVE_BACK).await.is_err() {
+            tracing::debug!(route = &*self.route, "a message was not given back: it comes by its lease");
+        }
+    }
+}
+
+/// What became of a delivery that was sent before.
+enum Fate {
+    /// It goes on, with this behind it.
+    Goes(Past),
+    /// It was alone when its process died.
+    Buried,
+}
+
+/// What came of looking a redelivery up.
+pub(crate) enum LookedUp {
+    /// It is to be delivered.
+    Delivery(Taken),
+    /// There was no time to find out.
+    Unknown(Taken),
+    /// It was dealt with.
+    Nothing,
 }
 
 impl Taken {
     /// Whether somebody else may have it by now.
     pub(crate) fn is_lost(&self) -> bool {
         Instant::now() >= self.until
+    }
+
+    pub(crate) fn kept(&mut self, until: Instant) {
+        self.until = until;
+    }
+
+    pub(crate) fn into_reply(self) -> Subject {
+        self.reply
     }
 }
 

@@ -142,6 +142,19 @@ impl Publisher {
         Ok(answer.map(drop))
     }
 
+    /// Stores small messages of one stream, without ids. The answer to the last one is that
+    /// to all: a server takes a connection's messages in order.
+    pub(crate) async fn put_together(&self, mut messages: Vec<(String, Bytes)>) -> Result<(), QueueError> {
+        let Some((subject, body)) = messages.pop() else { return Ok(()) };
+        self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
+        for (subject, body) in messages {
+            self.link.client.publish(subject, body).await.map_err(failed(PUBLISHING))?;
+        }
+        let message = PublishMessage::build().payload(body);
+        let answer = async { self.link.jetstream.send_publish(subject, message).await?.await };
+        answer.await.map(drop).map_err(failed(PUBLISHING))
+    }
+
     /// Stores events, an entity's in this order: many in batches, few as plain
     /// messages. Decision 0009 says why.
     pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> Published {

@@ -5,6 +5,7 @@ mod batches;
 mod changed_match;
 mod cluster;
 mod conformance;
+mod deaths;
 mod full;
 mod indexed;
 mod joining;

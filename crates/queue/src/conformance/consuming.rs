@@ -187,6 +187,23 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
     nothing(&mut *consumer, "the rest waits for an hour").await;
 }
 
+/// The first one's request may be on its way when it stops asking: its subscriber left, or
+/// its breaker opened.
+pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let (mut first, mut second) = (consumer(&*queue, "r").await, consumer(&*queue, "r").await);
+    assert!(timeout(LEASE / 3, first.next(4)).await.is_err(), "there is nothing");
+    publish(&*queue, &["a", "b"]).await;
+    let began = Instant::now();
+    for _ in 0..2 {
+        let delivery = one(&mut *second).await;
+        assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "nobody attempted it");
+        settle(delivery, Verdict::Done).await;
+    }
+    let took = began.elapsed();
+    assert!(took < LEASE * 3, "the first kept them for {took:?}");
+}
+
 pub(super) async fn a_cancelled_next_loses_nothing(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut consumer = consumer(&*queue, "r").await;

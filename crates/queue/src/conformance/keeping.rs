@@ -266,6 +266,20 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
     }
 }
 
+pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&*queue, "r").await;
+    assert!(tokio::time::timeout(LEASE / 3, r.next(4)).await.is_err(), "there is nothing");
+    publish(&*queue, &["a", "b", "c", "d"]).await;
+    let first = one(&mut *r).await;
+    settle(first, Verdict::Done).await;
+    queue.stores().set_paused("r", Some(&Pause::default())).await.expect("pause");
+    tokio::time::sleep(PAUSES_WITHIN).await;
+    nothing(&mut *r, "it is paused").await;
+    queue.stores().set_paused("r", None).await.expect("resume");
+    assert_eq!(finish(&mut *r, 3).await, ["b", "c", "d"]);
+}
+
 pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&*queue, "r").await;

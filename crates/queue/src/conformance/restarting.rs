@@ -58,6 +58,43 @@ pub(super) async fn what_is_accompanied_again_is_not_blamed(harness: &dyn Harnes
     assert_eq!(finish(&mut *consumer(&*queue, "r").await, 1).await, ["slow"]);
 }
 
+pub(super) async fn what_survived_alone_is_a_suspect_no_longer(harness: &dyn Harness) {
+    let mut queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    for _ in 0..2 {
+        let held = one(&mut *consumer(&*queue, "r").await).await;
+        queue = harness.crash(queue).await;
+        drop(held);
+    }
+    let mut r = consumer(&*queue, "r").await;
+    let mut suspect = one(&mut *r).await;
+    assert_eq!((suspect.attempt, suspect.deaths), (3, 2));
+    // Beside others it proves nothing.
+    settle(suspect, Verdict::Again(Duration::ZERO)).await;
+    suspect = one(&mut *r).await;
+    assert_eq!((suspect.attempt, suspect.deaths), (4, 2));
+    suspect.ticket.alone().await.expect("alone");
+    settle(suspect, Verdict::Again(Duration::ZERO)).await;
+    let cleared = one(&mut *r).await;
+    assert_eq!((cleared.attempt, cleared.deaths), (5, 0));
+    settle(cleared, Verdict::Done).await;
+}
+
+pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let mut given = one(&mut *consumer(&*queue, "r").await).await;
+    given.ticket.alone().await.expect("alone");
+    drop(given);
+    let held = one(&mut *consumer(&*queue, "r").await).await;
+    assert_eq!((held.attempt, held.deaths), (1, 0));
+    let queue = harness.crash(queue).await;
+    drop(held);
+    let again = one(&mut *consumer(&*queue, "r").await).await;
+    assert_eq!((again.attempt, again.deaths), (2, 1), "it was not alone when the process died");
+    settle(again, Verdict::Done).await;
+}
+
 pub(super) async fn a_route_removed_and_back_goes_on(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&*queue, &["a"]).await;

@@ -1,0 +1,150 @@
+//! The mark of an attempt that began. The server counts how often it sent a message, and
+//! much of that is nobody's attempt: what was on its way when a connection broke, what was
+//! refused or given back. With the mark, a process's death is counted for what it was
+//! really attempting.
+//!
+//! Marks lie in a stream in memory: lost with all servers at once, they cost the count of a
+//! death, and no delivery. What ran alone is marked durably (`alone.rs`).
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use event_model::{Event, Timestamp};
+use queue::QueueError;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout};
+
+use crate::api;
+use crate::consuming::past::Past;
+use crate::names::{INFLIGHT, inflight};
+use crate::shared::{Origin, Shared};
+
+/// How long handing out waits for its marks. A stream that can't be written must not stop
+/// deliveries: they go on unmarked, and a death of theirs is not counted.
+const MARKED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long, after marks could not be written, nobody waits for them.
+const NOT_WAITED_FOR: Duration = Duration::from_secs(10);
+
+/// What is written of an attempt. Its stream is read by this crate alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// In another life of the stream, the same sequence is another event.
+    event: String,
+    epoch: String,
+    /// The process.
+    instance: u64,
+    /// This attempt included.
+    attempts: u32,
+    /// Before this attempt.
+    deaths: u32,
+    first_attempt_at: Timestamp,
+    state: AttemptState,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AttemptState {
+    /// It began. Whoever reads this of another process's attempt reads of a death.
+    Began,
+    /// It was cut off, and is none.
+    Returned,
+    /// It ended, and could not be settled.
+    Ended,
+}
+
+impl Mark {
+    /// The mark of `past`'s last attempt, by this process.
+    pub(crate) fn new(shared: &Shared, event: &Event, past: &Past, state: AttemptState) -> Self {
+        Self {
+            event: event.id().to_string(),
+            epoch: shared.standing.known_epoch().unwrap_or_default(),
+            instance: shared.instance,
+            attempts: past.attempts,
+            deaths: past.deaths,
+            first_attempt_at: past.first_attempt_at.unwrap_or_else(|| shared.clock.now()),
+            state,
+        }
+    }
+
+    /// What was last marked of message `origin` on `route`.
+    pub(crate) async fn read(
+        shared: &Shared,
+        route: &str,
+        origin: Origin,
+        event: &Event,
+    ) -> Result<Option<Self>, QueueError> {
+        let subject = inflight(route, origin.stream, origin.sequence);
+        let found = match api::last_message(&shared.link, INFLIGHT, &subject).await {
+            // With the stream, all that it knew is gone.
+            Err(error) if error.is_missing() => None,
+            found => found.map_err(|error| error.of("looking for the mark of an attempt"))?,
+        };
+        let epoch = shared.standing.epoch().await?;
+        let mark = found.and_then(|found| serde_json::from_slice::<Self>(&found.payload).ok());
+        Ok(mark.filter(|mark| mark.event == event.id().to_string() && mark.epoch == epoch))
+    }
+
+    /// Whether the attempt's process died of it, or hung: it was never heard of again.
+    /// That of this process has not, whatever became of its lease.
+    pub(crate) fn is_death(&self, shared: &Shared) -> bool {
+        self.state == AttemptState::Began && self.instance != shared.instance
+    }
+
+    /// What is known before the next attempt.
+    pub(crate) fn goes_on(&self, past: Past, shared: &Shared) -> Past {
+        let attempts = match self.state {
+            AttemptState::Returned => self.attempts.saturating_sub(1),
+            AttemptState::Began | AttemptState::Ended => self.attempts,
+        };
+        let deaths = self.deaths + u32::from(self.is_death(shared));
+        let first_attempt_at = Some(self.first_attempt_at).filter(|_| attempts > 0);
+        Past { attempts, deaths, first_attempt_at, ..past }
+    }
+
+    fn message(&self, route: &str, origin: Origin) -> (String, Bytes) {
+        // Of strings and numbers there is always a form in JSON.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        (inflight(route, origin.stream, origin.sequence), body.into())
+    }
+}
+
+/// Writes marks.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    failed_at: Mutex<Option<Instant>>,
+}
+
+impl InFlight {
+    /// Writes marks of one route, and waits for that as long as it may.
+    pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: &[(Origin, Mark)]) {
+        let messages: Vec<_> = marks.iter().map(|(origin, mark)| mark.message(route, *origin)).collect();
+        let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
+        let written = timeout(within, shared.publisher.put_together(messages)).await;
+        let error = match written {
+            Ok(Ok(())) => return self.note(None),
+            Ok(Err(error)) => error.to_string(),
+            // Sent, or not: nobody knows, and nobody waits for it now.
+            Err(_) if within.is_zero() => return,
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::error!(
+            route,
+            error,
+            "it can't be marked that attempts begin: if they kill a process, that is not counted"
+        );
+        self.note(Some(Instant::now()));
+    }
+
+    fn is_failing(&self) -> bool {
+        let failed = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < NOT_WAITED_FOR)
+    }
+
+    fn note(&self, failed_at: Option<Instant>) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = failed_at;
+    }
+}
