@@ -60,6 +60,22 @@ pub(crate) async fn stream_info(link: &Link, stream: &str) -> Result<stream::Inf
     ask(link, &format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
+/// The same, and when the server said so, by its own clock.
+pub(crate) async fn stream_info_at(
+    link: &Link,
+    stream: &str,
+) -> Result<(stream::Info, Option<Timestamp>), ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        ts: Option<Timestamp>,
+        #[serde(flatten)]
+        info: stream::Info,
+    }
+    let answer: Answer = ask(link, &format!("STREAM.INFO.{stream}"), &json!({})).await?;
+    Ok((answer.info, answer.ts))
+}
+
 /// How many messages each subject that matches `filter` has.
 pub(crate) async fn subjects(
     link: &Link,

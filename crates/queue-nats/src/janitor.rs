@@ -94,7 +94,8 @@ async fn first_younger(
     age: Duration,
 ) -> Result<u64, QueueError> {
     let info = api::stream_info(&shared.link, stream).await.map_err(|error| error.of(CLEANING))?;
-    let oldest_kept = shared.clock.now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
+    let oldest_kept =
+        shared.standing.servers_now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
     let (mut low, mut high) = (info.state.first_sequence, info.state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -48,7 +48,7 @@ impl JetStream {
     pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         let link = connect(&options).await?;
         let publisher = Publisher::new(link.clone());
-        let standing = Arc::new(Standing::new(link.clone(), options.layout));
+        let standing = Arc::new(Standing::new(link.clone(), options.layout, Arc::clone(&clock)));
         let shared = Arc::new(Shared {
             attempts: Attempts::start(publisher.clone()),
             publisher,
@@ -211,6 +211,12 @@ impl EventQueue for JetStream {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
         probe(&self.shared).boxed()
+    }
+
+    fn standing(&self) -> BoxFuture<'_, queue::Standing> {
+        let clock_ahead_ms = self.shared.standing.clock_ahead_ms();
+        let is_reachable = self.has_room();
+        std::future::ready(queue::Standing { is_reachable, clock_ahead_ms, spool: None }).boxed()
     }
 
     fn show(&self, look: Look) {

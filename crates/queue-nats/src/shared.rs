@@ -134,7 +134,7 @@ impl Shared {
     ) -> Result<u64, QueueError> {
         let mut headers = past.headers(event, route);
         headers.insert(HEADER_REASON, reason.as_str());
-        headers.insert(HEADER_BURIED, self.clock.now().to_string());
+        headers.insert(HEADER_BURIED, self.standing.servers_now().to_string());
         if let Some(detail) = detail {
             headers.insert(HEADER_DETAIL, encode_header_value(detail).as_ref());
         }
@@ -143,8 +143,8 @@ impl Shared {
         Ok(placed.sequence)
     }
 
-    /// Now, and so much later.
+    /// So much later than now, by the servers' clock.
     pub(crate) fn after(&self, wait: Duration) -> Timestamp {
-        self.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX)
+        self.standing.servers_now().saturating_add(wait).unwrap_or(Timestamp::MAX)
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
+use event_model::{Clock, Timestamp};
 use queue::{Horizon, QueueError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiError};
@@ -18,8 +20,23 @@ use crate::options::Layout;
 /// How soon a stream that is full, gone or made anew is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// An answer within this time says what the servers' clock is, to half of it.
+const PROMPT: Duration = Duration::from_millis(500);
+
+/// Clocks that are further apart than this are an alarm: FluentClockSkew.
+const SKEWED: Duration = Duration::from_secs(2);
+
 /// From here on it is said that the stream fills.
 const FILLING: f64 = 0.7;
+
+/// What a server said about the time.
+#[derive(Clone, Copy, Debug)]
+struct ServersClock {
+    said: Timestamp,
+    heard: Instant,
+    /// By so many nanoseconds it is ahead of our clock.
+    ahead: i64,
+}
 
 /// What is known of the stream of events.
 #[derive(Debug)]
@@ -34,10 +51,13 @@ pub(crate) struct Standing {
     /// Bytes of deliveries that wait, which the server does not bound.
     are_retries_full: AtomicBool,
     layout: Layout,
+    clock: Arc<dyn Clock>,
+    /// Nothing before it was read.
+    servers_clock: Mutex<Option<ServersClock>>,
 }
 
 impl Standing {
-    pub(crate) fn new(link: Link, layout: Layout) -> Self {
+    pub(crate) fn new(link: Link, layout: Layout, clock: Arc<dyn Clock>) -> Self {
         Self {
             link,
             epoch: Mutex::default(),
@@ -47,7 +67,51 @@ impl Standing {
             life: AtomicU64::new(0),
             are_retries_full: AtomicBool::new(false),
             layout,
+            clock,
+            servers_clock: Mutex::default(),
         }
+    }
+
+    /// What the servers' clock says now: what is kept, waits or ends there goes by it. Ours
+    /// may be set meanwhile.
+    pub(crate) fn servers_now(&self) -> Timestamp {
+        let read = self.servers_clock();
+        let now = read.and_then(|clock| clock.said.checked_add(clock.heard.elapsed()).ok());
+        now.unwrap_or_else(|| self.clock.now())
+    }
+
+    /// What the servers' clock says when ours says `at`.
+    pub(crate) fn servers_time(&self, at: Timestamp) -> Timestamp {
+        let ahead = self.servers_clock().map_or(0, |clock| clock.ahead);
+        Timestamp::from_nanosecond(at.as_nanosecond() + i128::from(ahead)).unwrap_or(at)
+    }
+
+    /// By how much our clock is ahead of the servers'.
+    pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
+        self.servers_clock().map(|clock| -clock.ahead / 1_000_000)
+    }
+
+    fn servers_clock(&self) -> Option<ServersClock> {
+        *self.servers_clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream of events, and with it what the servers' clock says.
+    async fn stream(&self) -> Result<Info, ApiError> {
+        let (asked, began) = (self.clock.now(), Instant::now());
+        let (info, at) = api::stream_info_at(&self.link, EVENTS).await?;
+        let took = began.elapsed();
+        // An answer that took long says little about when it was written.
+        if took <= PROMPT
+            && let Some(at) = at
+        {
+            let heard = began + took / 2;
+            let ours = asked.as_nanosecond() + i128::try_from(took.as_nanos() / 2).unwrap_or(0);
+            let ahead = i64::try_from(at.as_nanosecond() - ours).unwrap_or_default();
+            let read = ServersClock { said: at, heard, ahead };
+            let known = self.servers_clock.lock().unwrap_or_else(PoisonError::into_inner).replace(read);
+            say_skew(known.map(|known| known.ahead), ahead);
+        }
+        Ok(info)
     }
 
     /// Changes when the stream is made anew.
@@ -98,7 +162,7 @@ impl Standing {
 
     /// Looks now.
     pub(crate) async fn look(&self) -> Result<Horizon, QueueError> {
-        match api::stream_info(&self.link, EVENTS).await {
+        match self.stream().await {
             Ok(info) => Ok(self.seen(&info)),
             Err(error) => {
                 self.is_there.store(false, Ordering::Relaxed);
@@ -144,7 +208,7 @@ impl Standing {
     pub(crate) async fn watch(self: Arc<Self>, closing: CancellationToken) {
         let (mut was_missing, mut said) = (false, None);
         loop {
-            let looked = api::stream_info(&self.link, EVENTS).await;
+            let looked = self.stream().await;
             let is_missing = matches!(&looked, Err(error) if error.is_missing());
             self.is_there.store(looked.is_ok(), Ordering::Relaxed);
             match &looked {
@@ -167,6 +231,22 @@ impl Standing {
                 return;
             }
         }
+    }
+}
+
+/// Says once that the clocks are apart, and once that they are not any more.
+fn say_skew(known: Option<i64>, ahead: i64) {
+    let is_skewed = |ahead: i64| Duration::from_nanos(ahead.unsigned_abs()) > SKEWED;
+    let ahead_ms = ahead / 1_000_000;
+    match (known.is_some_and(is_skewed), is_skewed(ahead)) {
+        (false, true) => {
+            tracing::error!(
+                ahead_ms,
+                "the clock of the NATS servers is apart from ours: what waits goes by theirs"
+            )
+        }
+        (true, false) => tracing::info!(ahead_ms, "the clock of the NATS servers and ours agree again"),
+        _ => {}
     }
 }
 

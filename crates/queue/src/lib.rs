@@ -113,7 +113,7 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
 
     /// How it does, for who watches it: asked every few seconds.
     fn standing(&self) -> BoxFuture<'_, Standing> {
-        let standing = Standing { is_reachable: self.has_room(), spool: None };
+        let standing = Standing { is_reachable: self.has_room(), ..Standing::default() };
         Box::pin(std::future::ready(standing))
     }
 

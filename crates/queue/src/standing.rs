@@ -5,6 +5,10 @@ use event_model::Timestamp;
 pub struct Standing {
     /// Whether the queue itself takes events now, whoever else does.
     pub is_reachable: bool,
+    /// By how many milliseconds the clock of this process is ahead of the queue's servers;
+    /// behind them where it is negative. Unknown where the queue has no clock of its own,
+    /// or was not heard of.
+    pub clock_ahead_ms: Option<i64>,
     /// The spool before it, if there is one.
     pub spool: Option<SpoolStanding>,
 }

@@ -39,6 +39,9 @@ pub(crate) async fn show_queue(queue: Arc<dyn EventQueue>) {
 
 fn show_standing(standing: &Standing, now: Timestamp) {
     metrics::QUEUE_REACHABLE.set(number(standing.is_reachable), []);
+    if let Some(ahead) = standing.clock_ahead_ms {
+        metrics::CLOCK_SKEW.set(ahead as f64 / 1e3, []);
+    }
     let Some(spool) = standing.spool else { return };
     metrics::SPOOL_EVENTS.set(spool.unsent as f64, []);
     metrics::SPOOL_BYTES.set(spool.bytes as f64, []);

@@ -152,7 +152,10 @@ pub(crate) async fn set_paused(
     pause: Option<&Pause>,
 ) -> Result<(), QueueError> {
     let paused = pause.is_some();
-    let until = pause.map(|pause| pause.until.unwrap_or_else(|| shared.after(UNTIL_RESUMED)).to_string());
+    let until = pause.map(|pause| match pause.until {
+        Some(until) => shared.standing.servers_time(until).to_string(),
+        None => shared.after(UNTIL_RESUMED).to_string(),
+    });
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
     // Half-way, nothing new is begun, and it is still shown as paused.
     let order = if paused { [EVENTS, RETRIES] } else { [RETRIES, EVENTS] };
@@ -187,7 +190,7 @@ pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> R
         let found = api::last_message(&shared.link, RETRIES, &subject).await;
         let Some(message) = found.map_err(|error| error.of(MAKING))? else { continue };
         let mut headers = message.headers;
-        headers.insert("Nats-Schedule", format!("@at {}", shared.clock.now()));
+        headers.insert("Nats-Schedule", format!("@at {}", shared.standing.servers_now()));
         headers.insert(NATS_MESSAGE_ID, format!("{subject}/now/{}", message.sequence));
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, message.sequence.to_string());
         made_due += u64::from(shared.publisher.put_if(subject, headers, message.payload).await?);

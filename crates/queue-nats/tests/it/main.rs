@@ -3,6 +3,7 @@
 
 mod batches;
 mod changed_match;
+mod clocks;
 mod cluster;
 mod conformance;
 mod deaths;

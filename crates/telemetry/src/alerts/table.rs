@@ -255,6 +255,19 @@ alerts! {
         }),
         is_in_status: true,
     },
+    CLOCK_SKEW: Alert {
+        name: "FluentClockSkew",
+        urgency: Urgency::Later,
+        title: "A clock is wrong",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "",
+            expression: "max by (instance) (abs(fluent_queue_clock_skew_seconds)) > 2",
+            holds_for: Some("5m"),
+            summary: "the clock of {{ $labels.instance }} is {{ $value | humanizeDuration }} apart from that of the queue's servers",
+        }),
+        is_in_status: false,
+    },
     BREAKER_OPEN: Alert {
         name: "FluentBreakerOpen",
         urgency: Urgency::Later,

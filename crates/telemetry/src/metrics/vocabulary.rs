@@ -53,6 +53,8 @@ vocabulary! {
         "1 while this process can do its work: make an event durable, or deliver one.";
     QUEUE_REACHABLE: Gauge<0> = "fluent.queue.reachable", "{state}", [],
         "1 while the queue itself answers, 0 while a spool or nobody stands in for it.";
+    CLOCK_SKEW: Gauge<0> = "fluent.queue.clock.skew", "s", [],
+        "How far this process's clock is ahead of the queue's servers; negative where it is behind.";
     SPOOL_EVENTS: Gauge<0> = "fluent.spool.events", "{event}", [],
         "Events in this gateway's spool that the queue does not have yet.";
     SPOOL_AGE: Gauge<0> = "fluent.spool.oldest.age", "s", [],
