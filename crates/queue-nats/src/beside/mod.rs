@@ -21,6 +21,7 @@ use queue::{
     StoresHealth,
 };
 
+pub(crate) use crate::beside::scan::{Scan, Stored};
 use crate::failure::failed;
 use crate::names::{ASK_AGAIN, WORKING};
 use crate::shared::Shared;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
+use crate::consuming::floor::Floor;
 use crate::consuming::join::{FILTER, is_joined_as, join};
 use crate::consuming::source::{Came, Source};
 use crate::consuming::take::{LookedUp, Taken, Taking, Took};
@@ -77,6 +78,7 @@ pub(crate) struct Feed {
     _presence: Subscriber,
     /// Everything up to here is settled, as far as the server has said.
     settled: Option<u64>,
+    floor: Floor,
     /// In which life of the stream that was.
     life: u64,
 }
@@ -124,6 +126,7 @@ impl Feed {
             is_superseded: false,
             abandoned: 0,
             settled: None,
+            floor: Floor::default(),
             life,
         })
     }
@@ -424,6 +427,7 @@ impl Feed {
                     self.unpaused = asked;
                 }
                 (self.settled, self.life) = (Some(info.ack_floor.stream_sequence), life);
+                self.note_floor(info.ack_floor.stream_sequence, false).await;
                 self.look_who_joined(&info);
                 self.take_back(&info).await;
             }
@@ -446,6 +450,11 @@ impl Feed {
             }
         }
         self.dismiss().await;
+    }
+
+    async fn note_floor(&mut self, settled: u64, is_last: bool) {
+        let shared = Arc::clone(&self.taking.shared);
+        self.floor.note(&shared, &self.route.name, settled, is_last).await;
     }
 
     async fn wind_down(mut self) {
@@ -473,6 +482,11 @@ impl Feed {
         }
         let back = self.waiting.drain(..).map(|taken| self.taking.give_up(taken).run());
         futures::future::join_all(back).await;
+        if self.link().is_connected()
+            && let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await
+        {
+            self.note_floor(info.ack_floor.stream_sequence, true).await;
+        }
     }
 
     /// Gives back what nobody has taken, and gives up what was asked for long.

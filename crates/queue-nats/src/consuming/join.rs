@@ -6,12 +6,22 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
 use queue::{QueueError, Route, Start};
 
 use crate::api;
+use crate::beside::{Scan, Stored};
 use crate::connect::Link;
 use crate::consuming::filter::subjects;
-use crate::names::{EVENTS, RETRIES};
+use crate::consuming::floor;
+use crate::message;
+use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_REFED, RETRIES};
 
 /// Most deliveries of one route in flight, over all dispatchers.
 const MAX_IN_FLIGHT: i64 = 20_000;
+
+/// How long after a stream was made it is looked for what spools gave again: they do so as
+/// soon as it is there, and dispatchers start soon after.
+const GIVEN_AGAIN_FOR: Duration = Duration::from_hours(24);
+
+/// Among how many of its first events.
+const MOST_LOOKED_AT: u32 = 100_000;
 
 const JOINING: &str = "joining a route";
 
@@ -32,18 +42,43 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
         Err(error) if error.is_missing() => false,
         Err(error) => return Err(error.of(JOINING)),
     };
-    let start = match (resume, route.start) {
-        (None, _) if was_seen => DeliverPolicy::All,
-        (Some(position), _) => DeliverPolicy::ByStartSequence { start_sequence: position + 1 },
-        (None, Start::Now) => DeliverPolicy::New,
-        (None, Start::Beginning) => DeliverPolicy::All,
+    let start = async || match (resume, route.start) {
+        (Some(position), _) => Ok(behind(position)),
+        (None, _) if was_seen => Ok(floor::read(link, &route.name).await?.map_or(DeliverPolicy::All, behind)),
+        (None, Start::Now) if !is_given_again(link).await? => Ok(DeliverPolicy::New),
+        (None, Start::Now | Start::Beginning) => Ok(DeliverPolicy::All),
     };
     let events = put(link, EVENTS, wanted, start).await?;
     let due = crate::names::due(&route.name, ">");
     let mut wanted = config(&route.name, vec![due], route.lease);
     wanted.pause_until = events.config.pause_until;
-    put(link, RETRIES, wanted, DeliverPolicy::All).await?;
+    put(link, RETRIES, wanted, async || Ok(DeliverPolicy::All)).await?;
     Ok(())
+}
+
+fn behind(position: u64) -> DeliverPolicy {
+    DeliverPolicy::ByStartSequence { start_sequence: position + 1 }
+}
+
+/// Whether the stream of events was made anew a short while ago, after it was lost, and
+/// gets again what spools still have. A route that is not known there was known before:
+/// "from now on" would leave out what was answered for.
+async fn is_given_again(link: &Link) -> Result<bool, QueueError> {
+    let (info, now) = api::stream_info_at(link, EVENTS).await.map_err(|error| error.of(JOINING))?;
+    let age = now.map(|now| now.as_nanosecond() - info.created.unix_timestamp_nanos());
+    if age.is_none_or(|age| age > i128::try_from(GIVEN_AGAIN_FOR.as_nanos()).unwrap_or(i128::MAX)) {
+        return Ok(false);
+    }
+    let subject = EVENTS_SUBJECT.to_owned();
+    let scan = Scan { stream: EVENTS, subject, from: 1, since: None, headers_only: true };
+    let (mut looked_at, mut is_given_again) = (0, false);
+    let look = |stored: Stored| {
+        looked_at += 1;
+        is_given_again = message::text(&stored.headers, HEADER_REFED).is_some();
+        !is_given_again && looked_at < MOST_LOOKED_AT
+    };
+    scan.each(link, look).await?;
+    Ok(is_given_again)
 }
 
 /// Where a consumer says with which match it was joined.
@@ -74,7 +109,7 @@ async fn put(
     link: &Link,
     stream: &'static str,
     mut wanted: pull::Config,
-    start: DeliverPolicy,
+    start: impl AsyncFnOnce() -> Result<DeliverPolicy, QueueError>,
 ) -> Result<Info, QueueError> {
     let name = wanted.durable_name.clone().unwrap_or_default();
     let info = match api::consumer_info(link, stream, &name).await {
@@ -89,7 +124,7 @@ async fn put(
             }
         }
         Err(error) if error.is_missing() => {
-            wanted.deliver_policy = start;
+            wanted.deliver_policy = start().await?;
             api::put_consumer(link, stream, &name, &wanted).await
         }
         Err(error) => Err(error),

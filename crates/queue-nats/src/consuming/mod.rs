@@ -5,6 +5,7 @@ mod alone;
 mod consumer;
 mod feed;
 mod filter;
+mod floor;
 mod inflight;
 mod join;
 mod lease;

@@ -10,6 +10,7 @@ mod deaths;
 mod full;
 mod indexed;
 mod joining;
+mod lost_positions;
 mod probing;
 mod proxy;
 mod publishing;

@@ -1,0 +1,114 @@
+//! A route whose place on the server was lost while nobody ran goes on where it was, and
+//! misses nothing that is given again.
+
+use std::time::Duration;
+
+use queue::conformance::event;
+use queue::{Consumer, Route, Start, Verdict};
+use queue_nats::cluster::Cluster;
+use tokio::time::timeout;
+
+use crate::joining::{names, open, route, set, settlement, world};
+
+const STREAMS: [&str; 8] = [
+    "FLUENT_EVENTS",
+    "FLUENT_RETRIES",
+    "FLUENT_DEAD",
+    "FLUENT_QUARANTINE",
+    "FLUENT_ATTEMPTS",
+    "FLUENT_INFLIGHT",
+    "FLUENT_REFUSED",
+    "FLUENT_MARKS",
+];
+
+async fn settle(consumer: &mut dyn Consumer, count: usize) {
+    let mut settled = 0;
+    while settled < count {
+        for delivery in timeout(Duration::from_secs(20), consumer.next(64)).await.unwrap().unwrap() {
+            delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+            settled += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_deleted_while_nobody_runs_goes_on_where_its_route_was() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let from_the_start = Route { start: Start::Beginning, ..route(&[]) };
+    let mut consumer = queue.subscribe(from_the_start.clone()).await.unwrap();
+    let events: Vec<_> = (0..200).map(|number| event("E", &number.to_string())).collect();
+    assert!(queue.publish_all(&events).await.error.is_none());
+    settle(&mut *consumer, 200).await;
+    drop(consumer);
+    queue.close().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    jetstream.get_stream("FLUENT_EVENTS").await.unwrap().delete_consumer("r").await.unwrap();
+
+    let queue = open(&options).await;
+    queue.publish(event("MISSED", "m")).await.unwrap();
+    let mut consumer = queue.subscribe(from_the_start).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["MISSED"]), "the first that comes");
+    queue.close().await;
+}
+
+/// Another life of the stream: what was noted in the one before says nothing about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_made_anew_while_nobody_runs_is_delivered_from_its_beginning() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    for name in ["A", "B"] {
+        queue.publish(event(name, "a")).await.unwrap();
+    }
+    settle(&mut *consumer, 2).await;
+    drop(consumer);
+    queue.close().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let queue = open(&options).await;
+    for name in ["C", "D", "E"] {
+        queue.publish(event(name, "c")).await.unwrap();
+    }
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    assert_eq!(names(&mut *consumer, 3).await, set(&["C", "D", "E"]));
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_spools_give_again_after_a_total_loss_is_not_before_now() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("A", "a")).await.unwrap();
+    settle(&mut *consumer, 1).await;
+    drop(consumer);
+    queue.close().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    for stream in STREAMS {
+        jetstream.delete_stream(stream).await.unwrap();
+    }
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let spool = open(&options).await;
+    for name in ["B", "C"] {
+        spool.publish_again(event(name, "b").refed()).await.unwrap();
+    }
+    // A dispatcher that starts only now, and whose route is known nowhere.
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    assert_eq!(names(&mut *consumer, 2).await, set(&["B", "C"]));
+    queue.close().await;
+}
+
+/// Where nothing was lost, "from now on" is from now on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_route_begins_now_in_a_new_stream_too() {
+    let (_servers, options) = world().await;
+    let queue = open(&options).await;
+    queue.publish(event("BEFORE", "b")).await.unwrap();
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("AFTER", "a")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["AFTER"]));
+    queue.close().await;
+}
