@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::api;
 use crate::beside::routes::{progress, routes};
+use crate::duties;
 use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, dead};
 use crate::shared::Shared;
 
@@ -17,6 +18,9 @@ const CLEANING: &str = "removing what is settled";
 
 /// Above this share of the stream's bytes, settled events go before their age.
 const CROWDED: u64 = 80;
+
+/// Above this share of the dead letters' bytes, unrouted events go before their time.
+const LETTERS_CROWDED: u64 = 50;
 
 /// Most unrouted events kept: they go with their events' age, or when there are
 /// more than a person would look at.
@@ -33,8 +37,8 @@ pub(crate) struct Retention {
     pub(crate) every: Duration,
 }
 
-/// Cleans again and again until the queue closes. Any number of dispatchers may
-/// do so: what one removed, the next does not find.
+/// Cleans again and again until the queue closes. One dispatcher of all does so at a time;
+/// if two did, what one removed the next would not find.
 pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
     let closing = shared.closing.clone();
     let clean = async {
@@ -51,6 +55,9 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
 async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
     let link = &shared.link;
     shared.standing.look_at_retries().await;
+    if !duties::is_due(shared, duties::RETENTION, retention.every).await {
+        return Ok(());
+    }
     let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(CLEANING))?;
     let last = info.state.last_sequence;
     let routes = routes(link, EVENTS).await?;
@@ -74,15 +81,37 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
         tracing::debug!(purged, "removed what every route has settled");
     }
     let unrouted = dead(UNROUTED);
+    let crowded = crowded_letters(shared, &unrouted).await?;
     let old = first_younger(shared, DEAD, &unrouted, retention.age).await?;
     // A purge up to nothing in particular is a purge of everything.
     if old > 1 {
         let aged = json!({ "filter": unrouted, "seq": old });
         api::purge(link, DEAD, aged).await.map_err(|error| error.of(CLEANING))?;
     }
-    let many = json!({ "filter": unrouted, "keep": MAX_UNROUTED });
+    let many = json!({ "filter": unrouted, "keep": crowded.unwrap_or(MAX_UNROUTED) });
     api::purge(link, DEAD, many).await.map_err(|error| error.of(CLEANING))?;
     Ok(())
+}
+
+/// How many unrouted events may stay where they take the room of dead letters: half of
+/// those there are, each time, until no more than half of the stream is taken. One that is
+/// full takes no dead letter, and then a delivery can't be settled.
+async fn crowded_letters(shared: &Shared, unrouted: &str) -> Result<Option<u64>, QueueError> {
+    let info = api::stream_info(&shared.link, DEAD).await.map_err(|error| error.of(CLEANING))?;
+    let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
+    if info.state.bytes <= limit / 100 * LETTERS_CROWDED {
+        return Ok(None);
+    }
+    let counted = api::subjects(&shared.link, DEAD, unrouted).await.map_err(|error| error.of(CLEANING))?;
+    let count: u64 = counted.iter().map(|(_, count)| count).sum();
+    if count > 0 {
+        tracing::warn!(
+            removed = count - count / 2,
+            "unrouted events take the room of dead letters: the oldest go"
+        );
+    }
+    // A purge that keeps none keeps all: one stays.
+    Ok((count > 0).then_some((count / 2).max(1)))
 }
 
 /// The sequence of the first message that is not yet `age` old: found by halves,

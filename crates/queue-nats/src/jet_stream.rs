@@ -15,7 +15,7 @@ use crate::api;
 use crate::attempts::Attempts;
 use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
-use crate::consuming::{Feed, InFlight, NatsConsumer, Taking, join, probe};
+use crate::consuming::{Feed, InFlight, NatsConsumer, Probing, Taking, join, probe};
 use crate::janitor::Retention;
 use crate::message::text;
 use crate::names::{EVENTS, HEADER_ID};
@@ -54,6 +54,7 @@ impl JetStream {
             publisher,
             standing,
             inflight: InFlight::default(),
+            probing: Probing::default(),
             clock,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

@@ -30,6 +30,7 @@ mod working;
 
 mod api;
 mod connect;
+mod duties;
 mod failure;
 mod message;
 mod names;

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::Link;
-use crate::consuming::{InFlight, Past};
+use crate::consuming::{InFlight, Past, Probing};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::standing::Standing;
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) attempts: Attempts,
     pub(crate) standing: Arc<Standing>,
     pub(crate) inflight: InFlight,
+    pub(crate) probing: Probing,
     pub(crate) clock: Arc<dyn Clock>,
     /// What closing waits for.
     pub(crate) tasks: TaskTracker,
@@ -117,6 +118,9 @@ impl Shared {
         route: &str,
         why: &str,
     ) -> Result<(), QueueError> {
+        if !self.standing.has_room_to_wait() {
+            return Err(QueueError::Full);
+        }
         let delivery = past.delivery(event);
         let mut headers = past.headers(event, route);
         headers.insert(NATS_MESSAGE_ID, format!("{delivery}/{route}/{}/{why}", past.attempts));

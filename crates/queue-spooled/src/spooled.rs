@@ -275,6 +275,10 @@ impl Stores for Spooled {
         self.queue.stores().routes()
     }
 
+    fn recent_routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        self.queue.stores().recent_routes()
+    }
+
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         self.queue.stores().forget(route)
     }

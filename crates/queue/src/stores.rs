@@ -41,6 +41,12 @@ pub trait Stores: fmt::Debug + Send + Sync {
     /// Every route that has a position here, also those no longer in settings.
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>>;
 
+    /// The same as anybody saw it within the last few seconds: for who looks again and again
+    /// in many processes, where each look costs the queue a few questions for each route.
+    fn recent_routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        self.routes()
+    }
+
     /// Gives up a route's position and what it had still to deliver.
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
@@ -105,7 +111,7 @@ pub const PAUSES_WITHIN: Duration = Duration::from_secs(2);
 const _: fn(&dyn Stores) = |_| {};
 
 /// Where a route stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RouteState {
     /// Its name.

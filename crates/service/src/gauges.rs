@@ -87,7 +87,7 @@ impl HasStores for Arc<dyn Stores> {
 pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
     let (mut has_failed, mut shown) = (false, HashSet::new());
     loop {
-        match held.stores().routes().await {
+        match held.stores().recent_routes().await {
             Ok(routes) => {
                 let is_ours =
                     |route: &&RouteState| named.as_ref().is_none_or(|named| named.contains(&route.name));

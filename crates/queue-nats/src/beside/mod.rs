@@ -63,6 +63,10 @@ impl Stores for Beside {
         Box::pin(routes::states(&self.0))
     }
 
+    fn recent_routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        Box::pin(async move { routes::recent_states(&self.0).await })
+    }
+
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(routes::forget(&self.0, route))
     }

@@ -6,12 +6,14 @@ use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::consumer::Info;
 use event_model::{EventId, Timestamp};
 use queue::{DeadLetters, Marks, Pause, QueueError, RouteState};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::api;
 use crate::beside::Beside;
 use crate::connect::Link;
 use crate::consuming::FILTER;
+use crate::duties;
 use crate::message;
 use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_TIME, RETRIES, due, waiting};
 use crate::shared::Shared;
@@ -65,6 +67,52 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
     states.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(states)
 }
+
+/// How every route stood a moment ago, as one process of all saw it: who looks for its
+/// metrics again and again need not be right to the second.
+pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
+    let marks = Beside(Arc::clone(shared));
+    let found = Marks::get(&marks, SNAPSHOT).await.ok().flatten();
+    let found = found.and_then(|found| serde_json::from_slice::<Snapshot>(&found).ok());
+    let age = |snapshot: &Snapshot| {
+        Duration::try_from(shared.standing.servers_now().duration_since(snapshot.at))
+            .unwrap_or(Duration::ZERO)
+    };
+    if let Some(fresh) = found.as_ref().filter(|snapshot| age(snapshot) < FRESH) {
+        return Ok(fresh.states.clone());
+    }
+    let is_ours = duties::is_due(shared, duties::ROUTES, FRESH).await;
+    if let Some(usable) = found.filter(|snapshot| !is_ours && age(snapshot) < USABLE) {
+        return Ok(usable.states);
+    }
+    let states = states(shared).await?;
+    let snapshot = Snapshot { at: shared.standing.servers_now(), states };
+    let body = serde_json::to_vec(&snapshot).unwrap_or_default();
+    if is_ours && body.len() <= MOST_SHARED {
+        // Not shared, it is looked at again.
+        let _ = Marks::set(&marks, SNAPSHOT, body.into()).await;
+    }
+    Ok(snapshot.states)
+}
+
+/// What one process saw, for the others.
+#[derive(Debug, Serialize, Deserialize)]
+struct Snapshot {
+    /// By the servers' clock.
+    at: Timestamp,
+    states: Vec<RouteState>,
+}
+
+/// The mark with it.
+const SNAPSHOT: &str = "routes";
+
+/// How old it may be before somebody looks again, and before everybody does.
+const FRESH: Duration = Duration::from_secs(14);
+const USABLE: Duration = Duration::from_secs(45);
+
+/// Most bytes of it: those of a hundred routes in twenty processes. Where there are more,
+/// everybody looks.
+const MOST_SHARED: usize = 512 << 10;
 
 /// When the oldest event came in that a route has still to deliver: of what it has not
 /// settled, of what waits and of what is due, the first of each.

@@ -88,11 +88,11 @@ impl Scan {
             let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
             requests.ask(batch).await?;
             let mut came = 0;
-            while came < batch {
+            // What others remove meanwhile is not waited for; what others add is not read.
+            while came < batch && left > 0 {
                 let Some(stored) = requests.next().await? else { break };
                 came += 1;
                 last = stored.sequence;
-                // What others remove meanwhile is not waited for; what others add is not read.
                 left = (left - 1).min(stored.pending);
                 if !each(stored) {
                     return Ok(last);

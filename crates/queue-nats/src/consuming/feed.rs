@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
 use crate::consuming::floor::Floor;
-use crate::consuming::join::{FILTER, is_joined_as, join};
+use crate::consuming::join::{JOINED_FOR, is_joined_as, join, joined_as};
 use crate::consuming::source::{Came, Source};
 use crate::consuming::take::{LookedUp, Taken, Taking, Took};
 use crate::failure::failed;
@@ -41,6 +41,9 @@ const UNPAUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Ticks without anybody who takes events after which a match is given up.
 const ABANDONED: u32 = 3;
+
+/// The server is asked where a consumer stands in each of so many ticks without a message.
+const QUIET_TICKS: u32 = 3;
 
 /// Longest wait for anything: ticks come sooner.
 const UNTIL_TICK: Duration = Duration::from_mins(1);
@@ -71,8 +74,13 @@ pub(crate) struct Feed {
     not_for_us: Vec<Subject>,
     /// Another dispatcher has joined the route with another match since.
     is_superseded: bool,
+    /// When it was asked who joined last.
+    joined_known: Option<Instant>,
     /// For how many ticks nobody has taken anything with that match.
     abandoned: u32,
+    /// Whether anything came since the last tick, and for how many nothing did.
+    has_come: bool,
+    quiet_ticks: u32,
     /// Shows others that somebody with our match is here, also while nothing is
     /// asked for: its destination may be left alone for a while.
     _presence: Subscriber,
@@ -124,7 +132,10 @@ impl Feed {
             unpaused: Instant::now(),
             not_for_us: Vec::new(),
             is_superseded: false,
+            joined_known: None,
             abandoned: 0,
+            has_come: true,
+            quiet_ticks: 0,
             settled: None,
             floor: Floor::default(),
             life,
@@ -304,6 +315,7 @@ impl Feed {
     }
 
     async fn take(&mut self, stream: &'static str, message: Message) {
+        self.has_come = true;
         match self.taking.take(stream, message).await {
             Took::Delivery(taken) => self.waiting.push_back(*taken),
             Took::Redelivery(taken) => self.redelivered.push_back(*taken),
@@ -318,11 +330,15 @@ impl Feed {
         if self.not_for_us.is_empty() {
             return;
         }
-        // Unanswered, it is asked again with the next messages; their leases last.
-        let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await else {
-            return;
-        };
-        self.look_who_joined(&info);
+        if self.joined_known.is_none_or(|at| at.elapsed() >= JOINED_FOR) {
+            let asked = Instant::now();
+            // Unanswered, it is asked again with the next messages; their leases last.
+            let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await else {
+                return;
+            };
+            self.joined_known = Some(asked);
+            self.look_who_joined(&info);
+        }
         let word = if !self.is_superseded { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
         for reply in self.not_for_us.drain(..) {
             let _ = self.taking.shared.link.say(reply, word).await;
@@ -362,7 +378,7 @@ impl Feed {
 
     /// Whether no process has joined with the match that the route has now.
     async fn is_nobody_there(&self, info: &Info) -> bool {
-        let Some(digest) = info.config.metadata.get(FILTER) else { return true };
+        let Some(digest) = joined_as(info) else { return true };
         let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
         // Whoever is there says nothing; only the server says that nobody is.
         let asked = link.client.request(there, Bytes::new()).await;
@@ -417,6 +433,12 @@ impl Feed {
             if let Some(until) = self.taking.keep(taken).await {
                 taken.kept(until);
             }
+        }
+        // A route for which nothing comes is looked at now and then.
+        self.quiet_ticks = if self.has_come { 0 } else { self.quiet_ticks + 1 };
+        self.has_come = false;
+        if !self.is_superseded && !self.quiet_ticks.is_multiple_of(QUIET_TICKS) {
+            return;
         }
         let (life, asked) = (self.taking.shared.standing.life(), Instant::now());
         match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {

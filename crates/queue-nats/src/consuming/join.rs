@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, Info, pull};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, Info, pull};
 use queue::{QueueError, Route, Start};
+use tokio::time::sleep;
 
-use crate::api;
+use crate::api::{self, ApiError};
 use crate::beside::{Scan, Stored};
 use crate::connect::Link;
 use crate::consuming::filter::subjects;
@@ -84,9 +85,41 @@ async fn is_given_again(link: &Link) -> Result<bool, QueueError> {
 /// Where a consumer says with which match it was joined.
 pub(crate) const FILTER: &str = "fluent-filter";
 
+/// Where it says with which match somebody is about to join: those who serve it with
+/// another are to hear of that before they settle anything by theirs.
+const JOINING_AS: &str = "fluent-filter-next";
+
+/// For how long who serves a route may believe that nobody has joined it since it asked.
+pub(crate) const JOINED_FOR: Duration = Duration::from_secs(1);
+
+/// How long who joins with another match waits for that.
+const HEARD_WITHIN: Duration = Duration::from_millis(1500);
+
+/// The match with which the last has joined, or is about to.
+pub(crate) fn joined_as(info: &Info) -> Option<&String> {
+    info.config.metadata.get(JOINING_AS).or_else(|| info.config.metadata.get(FILTER))
+}
+
 /// Whether the last to join did so with this match.
 pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
-    info.config.metadata.get(FILTER) == Some(&route.filter.digest())
+    joined_as(info) == Some(&route.filter.digest())
+}
+
+/// Says that the match of a route that others serve is about to change, and waits until
+/// they have heard.
+async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(), ApiError> {
+    let next = wanted.metadata.get(FILTER);
+    let is_served = info.num_waiting > 0 || info.num_ack_pending > 0;
+    let is_joined = info.config.metadata.get(FILTER) == next;
+    let (Some(next), true) = (next, is_served && !is_joined) else { return Ok(()) };
+    let mut announced =
+        pull::Config::try_from_consumer_config(info.config.clone()).map_err(ApiError::NoAnswer)?;
+    announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
+    if joined_as(info) != Some(next) {
+        api::put_consumer(link, EVENTS, &info.name, &announced).await?;
+    }
+    sleep(HEARD_WITHIN).await;
+    Ok(())
 }
 
 fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Config {
@@ -120,6 +153,7 @@ async fn put(
             if differs(&wanted, &info).is_none() {
                 Ok(info)
             } else {
+                announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
                 api::put_consumer(link, stream, &name, &wanted).await
             }
         }
@@ -152,7 +186,11 @@ fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
     asked.sort_unstable();
     [
         ("filter_subjects", filters == asked),
-        ("metadata", found.metadata.get(FILTER) == wanted.metadata.get(FILTER)),
+        (
+            "metadata",
+            found.metadata.get(FILTER) == wanted.metadata.get(FILTER)
+                && !found.metadata.contains_key(JOINING_AS),
+        ),
         ("ack_policy", found.ack_policy == wanted.ack_policy),
         ("ack_wait", found.ack_wait == wanted.ack_wait),
         ("max_deliver", found.max_deliver == wanted.max_deliver),

@@ -19,5 +19,5 @@ pub(crate) use crate::consuming::feed::Feed;
 pub(crate) use crate::consuming::inflight::InFlight;
 pub(crate) use crate::consuming::join::{FILTER, join};
 pub(crate) use crate::consuming::past::Past;
-pub(crate) use crate::consuming::probe::probe;
+pub(crate) use crate::consuming::probe::{Probing, probe};
 pub(crate) use crate::consuming::take::Taking;

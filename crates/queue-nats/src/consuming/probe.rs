@@ -1,12 +1,14 @@
 //! Whether deliveries can be fetched and settled now, tried out.
 
-use futures::future::try_join_all;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::future::join_all;
 use queue::{BoxError, QueueError};
 use tokio::time::timeout;
 
-use crate::api;
 use crate::connect::REQUEST;
-use crate::names::{ATTEMPTS, EVENTS, RETRIES};
+use crate::names::{EVENTS, RETRIES};
 use crate::shared::Shared;
 
 /// Routes that are asked for at once: a process may run a hundred.
@@ -24,21 +26,70 @@ const REFUSED: u16 = 400;
 /// 0 is not answered.
 const NO_MESSAGE: &str = "1.4611686018427387904.0.0.0";
 
-/// An error unless every consumer of the routes that are joined here hears requests
-/// and acknowledgements, and what settling writes to is there.
+/// Which routes are asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Probing(Mutex<Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    /// Every route was asked about once.
+    has_begun: bool,
+    /// Whose turn it was last.
+    last: String,
+    /// Those that could not work when they were last asked about.
+    failing: BTreeSet<String>,
+}
+
+impl Probing {
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All at first, then one in turn, and those that could not work: every question of
+    /// every process costs the servers something.
+    fn next(&self, all: &[String]) -> BTreeSet<String> {
+        let mut turns = self.turns();
+        if !turns.has_begun {
+            return all.iter().cloned().collect();
+        }
+        let behind = all.iter().find(|route| **route > turns.last);
+        let turn = behind.or_else(|| all.first()).cloned();
+        turns.last.clone_from(turn.as_ref().unwrap_or(&String::new()));
+        let failing = turns.failing.iter().filter(|route| all.contains(route)).cloned();
+        failing.chain(turn).collect()
+    }
+
+    fn asked(&self, route: &str, works: bool) {
+        let mut turns = self.turns();
+        match works {
+            true => turns.failing.remove(route),
+            false => turns.failing.insert(route.to_owned()),
+        };
+    }
+
+    fn has_begun(&self) {
+        self.turns().has_begun = true;
+    }
+}
+
+/// An error unless consumers of the routes that are joined here hear requests and
+/// acknowledgements: one route in turn is asked about, and those that did not.
 pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
     if !shared.link.is_connected() {
         return Err(QueueError::unavailable("asking NATS", "not connected"));
     }
-    for stream in [RETRIES, ATTEMPTS] {
-        api::stream_info(&shared.link, stream)
-            .await
-            .map_err(|error| error.of("asking NATS about a stream"))?;
+    let routes: Vec<String> = shared.probing.next(&shared.routes()).into_iter().collect();
+    let mut probed = Ok(());
+    for routes in routes.chunks(AT_ONCE) {
+        for (route, works) in
+            join_all(routes.iter().map(async |route| (route, can_work(shared, route).await))).await
+        {
+            shared.probing.asked(route, works.is_ok());
+            probed = probed.and(works);
+        }
     }
-    for routes in shared.routes().chunks(AT_ONCE) {
-        try_join_all(routes.iter().map(|route| can_work(shared, route))).await?;
-    }
-    Ok(())
+    shared.probing.has_begun();
+    probed
 }
 
 async fn can_work(shared: &Shared, route: &str) -> Result<(), QueueError> {
