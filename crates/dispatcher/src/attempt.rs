@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::breaker::{Begun, Breaker};
 use crate::explain::{Reader, explain, record};
 use crate::gate::{Gate, Pass, is_certain};
-use crate::hold::hold;
+use crate::heartbeat::Heartbeat;
 use crate::policy::{Circumstances, Ended, Skip, verdict};
 use crate::then::Then;
 use crate::twins::Twins;
@@ -40,6 +40,8 @@ pub(crate) struct Attempting {
     pub(crate) gate: Gate,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long a delivery may be held without a sign of life.
+    pub(crate) lease: Duration,
     pub(crate) hard_stop: CancellationToken,
 }
 
@@ -54,7 +56,8 @@ impl Attempting {
             Ok(_) => {}
         }
         let deaths = delivery.deaths;
-        let permitted = hold(&mut delivery.ticket, self.gate.enter(deaths));
+        let mut heartbeat = Heartbeat::new(self.lease);
+        let permitted = heartbeat.during(&mut delivery.ticket, self.gate.enter(deaths));
         let Some(Some(mut pass)) = self.hard_stop.run_until_cancelled(permitted).await else { return };
         if pass.is_alone() {
             tracing::warn!(event.id = %delivery.event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
@@ -72,7 +75,7 @@ impl Attempting {
         let attempt = pin!(self.whole(&event, cx, twins, now));
         let ended = tokio::select! {
             biased;
-            ended = run(attempt, &mut delivery.ticket, &mut pass, deaths) => ended,
+            ended = run(attempt, &mut delivery.ticket, &mut heartbeat, &mut pass, deaths) => ended,
             () = self.hard_stop.cancelled() => None,
         };
         // Lost or interrupted: dropping the delivery gives it back.
@@ -176,17 +179,18 @@ impl Attempting {
 async fn run<T>(
     mut attempt: Pin<&mut impl Future<Output = T>>,
     ticket: &mut Ticket,
+    heartbeat: &mut Heartbeat,
     pass: &mut Pass,
     deaths: u32,
 ) -> Option<T> {
     if pass.is_alone() && !is_certain(deaths) {
-        match hold(ticket, timeout(ALONE_FOR, attempt.as_mut())).await? {
+        match heartbeat.during(ticket, timeout(ALONE_FOR, attempt.as_mut())).await? {
             Ok(ended) => return Some(ended),
             Err(_) if ticket.accompanied().await.is_ok() => pass.let_others_in(),
             Err(_) => {}
         }
     }
-    hold(ticket, attempt).await
+    heartbeat.during(ticket, attempt).await
 }
 
 pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &str) {
@@ -210,4 +214,43 @@ pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &s
 fn since(then: Timestamp, now: Timestamp) -> Duration {
     // A clock that was set back must not look like a long time.
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeLease, LEASE, Scripted, attempting};
+
+    async fn attempt(attempting: &Attempting, lease: &FakeLease, deaths: u32) {
+        let begun = Begun::on(&attempting.breaker);
+        attempting.run(lease.delivery("a", deaths), begun).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_lease_is_silent_for_more_than_a_third_of_it() {
+        for (waits, takes) in [(3, 9), (9, 12), (119, 9), (200, 25)] {
+            let (gate, lease) = (Gate::default(), FakeLease::default());
+            let dispatcher = Scripted::done_after(Duration::from_secs(takes));
+            let attempting = attempting(dispatcher, &gate, &CancellationToken::new());
+            let beside = gate.enter(0).await;
+            let leaves = async {
+                sleep(Duration::from_secs(waits)).await;
+                drop(beside);
+            };
+            tokio::join!(attempt(&attempting, &lease, 2), leaves);
+            assert_eq!(lease.fate(|fate| fate.settled.len()), 1, "after {waits} s, in {takes} s");
+            let silence = lease.longest_silence();
+            assert!(silence <= LEASE / 3 + Duration::from_millis(10), "{silence:?} after {waits} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
+        let (gate, lease) = (Gate::default(), FakeLease::default());
+        let dispatcher = Scripted::done_after(LEASE * 7);
+        let attempting = attempting(dispatcher, &gate, &CancellationToken::new());
+        attempt(&attempting, &lease, 0).await;
+        assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
+        assert!(!lease.fate(|fate| fate.is_given_back));
+    }
 }

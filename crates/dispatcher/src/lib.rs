@@ -20,7 +20,7 @@ mod breaker;
 mod capacity;
 mod explain;
 mod gate;
-mod hold;
+mod heartbeat;
 mod login_ledger;
 mod pace;
 mod remote;
@@ -28,6 +28,8 @@ mod route;
 mod selection;
 mod sharing;
 mod stage;
+#[cfg(test)]
+mod testing;
 mod then;
 mod twins;
 mod unrouted;
@@ -39,6 +41,7 @@ pub mod policy;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use dispatch::{AnyDispatcher, BoxError, Dispatcher, OpenContext, Registry, Shared};
@@ -64,7 +67,7 @@ use crate::twins::Twins;
 
 /// How long a delivery may be held without a sign of progress. Attempts say
 /// that they are alive three times as often.
-pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(30);
 
 /// Every route of the settings, opened and ready to run.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub(crate) struct OpenRoute {
     pub(crate) opened: Opened,
     pub(crate) twins: Option<Twins>,
     pub(crate) consumer: Box<dyn Consumer>,
+    /// How long its deliveries may be held without a sign of life.
+    pub(crate) lease: Duration,
 }
 
 /// What a route delivers with.
@@ -158,6 +163,20 @@ pub async fn open(
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
     let opened = open_dispatchers(routes, selection, folder, shared, registry).await?;
+    join_routes(routes, selection, opened, queue, clock, LEASE).await
+}
+
+/// Joins every selected route, to deliver with what is open already. The lease is a
+/// parameter so that a test need not wait for half a minute.
+#[doc(hidden)]
+pub async fn join_routes(
+    routes: &Routes,
+    selection: &Selection,
+    opened: Vec<Opened>,
+    queue: &Arc<dyn EventQueue>,
+    clock: Arc<dyn Clock>,
+    lease: Duration,
+) -> anyhow::Result<Dispatching> {
     let selected = routes.0.iter().filter(|route| selection.has(&route.name));
     let mut open = Vec::new();
     for (settings, opened) in selected.cloned().zip(opened) {
@@ -165,16 +184,17 @@ pub async fn open(
             name: settings.name.clone(),
             filter: settings.terms.clone().into(),
             start: settings.start,
-            lease: LEASE,
+            lease,
         };
         let consumer =
             queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
         let twins = Twins::of(&settings, queue);
-        open.push(OpenRoute { settings, opened, twins, consumer });
+        open.push(OpenRoute { settings, opened, twins, consumer, lease });
     }
     // Joined by everybody, so that what no route matches is kept from the start;
     // taken only where it is selected.
-    let unrouted = unrouted::subscribe(routes, &**queue).await.context("joining the reserved route")?;
+    let unrouted =
+        unrouted::subscribe(routes, &**queue, lease).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     let board = Board::default();
     queue.show(board.look(Arc::clone(&clock)));

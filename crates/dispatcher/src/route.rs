@@ -30,7 +30,7 @@ pub(crate) async fn run(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
-    let OpenRoute { settings, opened, twins, mut consumer } = route;
+    let OpenRoute { settings, opened, twins, mut consumer, lease } = route;
     let Opened { dispatcher, enrichment, then } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
@@ -48,6 +48,7 @@ pub(crate) async fn run(
         gate,
         breaker,
         clock,
+        lease,
         hard_stop: shutdown.hard_stop(),
     });
     let draining = shutdown.draining();

@@ -15,7 +15,7 @@ use telemetry::{Chain, metrics};
 use tokio::time::sleep;
 
 use crate::attempt::settle;
-use crate::{LEASE, everything_else};
+use crate::everything_else;
 
 /// Events settled together.
 const BATCH: usize = 64;
@@ -26,9 +26,10 @@ const REST: Duration = Duration::from_secs(1);
 pub(crate) async fn subscribe(
     routes: &Routes,
     queue: &dyn EventQueue,
+    lease: Duration,
 ) -> Result<Box<dyn Consumer>, QueueError> {
     let filter = everything_else(routes);
-    queue.subscribe(Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE }).await
+    queue.subscribe(Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease }).await
 }
 
 pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, shutdown: Shutdown) {

@@ -1,0 +1,211 @@
+//! What this crate's tests stand on: a dispatcher that does as it is told, a lease that
+//! notes what happens to it, and a queue that hands out what a test puts into it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dispatch::{
+    AnyDispatcher, BoxError, CancellationToken, Context, DispatchError, Dispatcher, Done, OpenContext,
+};
+use event_model::{Clock, Event, Timestamp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::conformance::event;
+use queue::{Delivery, Lease, QueueError, Settlement, Start, Terms, Ticket};
+use settings::{RetrySettings, RouteSettings};
+use tokio::time::{Instant, sleep};
+
+use crate::attempt::Attempting;
+use crate::breaker::Breaker;
+use crate::gate::Gate;
+use crate::then::Then;
+
+/// The lease that these tests hold deliveries by.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+/// What became of one delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    /// When it was handed out, every sign that it is alive since, and when it was settled.
+    pub(crate) signs: Vec<Instant>,
+    pub(crate) settled: Vec<Settlement>,
+    /// Whether it is said to run alone, as often as that was said.
+    pub(crate) alone: Vec<bool>,
+    pub(crate) is_given_back: bool,
+}
+
+/// A lease that is lost when nothing is heard for as long as it lasts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeLease {
+    fate: Arc<Mutex<Fate>>,
+    /// How long the queue takes to settle.
+    pub(crate) settles_in: Duration,
+    /// Whether it can't settle at all.
+    pub(crate) is_away: bool,
+}
+
+impl FakeLease {
+    pub(crate) fn fate<T>(&self, look: impl FnOnce(&mut Fate) -> T) -> T {
+        look(&mut self.fate.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A delivery that is held by it from now on.
+    pub(crate) fn delivery(&self, reference: &str, deaths: u32) -> Delivery {
+        self.fate(|fate| fate.signs.push(Instant::now()));
+        Delivery {
+            event: Arc::new(event("E", reference)),
+            position: 1,
+            redrive: 0,
+            attempt: deaths + 1,
+            first_attempt_at: TestClock.now(),
+            deaths,
+            asks_match: false,
+            ticket: Ticket::new(Held(self.clone())),
+        }
+    }
+
+    /// The longest time in which nothing was heard of it, up to its settlement.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        self.fate(|fate| fate.signs.windows(2).map(|signs| signs[1] - signs[0]).max().unwrap_or_default())
+    }
+
+    fn check(&self) -> Result<(), QueueError> {
+        let is_over = self.fate(|fate| fate.signs.last().is_none_or(|last| last.elapsed() >= LEASE));
+        if is_over { Err(QueueError::LeaseLost) } else { Ok(()) }
+    }
+}
+
+#[derive(Debug)]
+struct Held(FakeLease);
+
+impl Lease for Held {
+    fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
+        async move {
+            sleep(self.0.settles_in).await;
+            self.0.check()?;
+            if self.0.is_away {
+                return Err(QueueError::unavailable("settling", "the queue is away"));
+            }
+            self.0.fate(|fate| {
+                fate.signs.push(Instant::now());
+                fate.settled.push(settlement);
+            });
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        let said = self.0.check();
+        self.0.fate(|fate| fate.signs.extend(said.is_ok().then(Instant::now)));
+        futures::future::ready(said).boxed()
+    }
+
+    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.0.fate(|fate| fate.alone.push(is_alone));
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fate(|fate| fate.is_given_back = fate.settled.is_empty());
+    }
+}
+
+/// How a [`Scripted`] dispatcher answers an event.
+type Answer = dyn Fn(&Event) -> BoxFuture<'static, Result<Done, DispatchError>> + Send + Sync;
+
+/// Answers as a test says.
+pub(crate) struct Scripted(Box<Answer>);
+
+impl Scripted {
+    pub(crate) fn new<F>(answer: impl Fn(&Event) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Done, DispatchError>> + Send + 'static,
+    {
+        Self(Box::new(move |event| answer(event).boxed()))
+    }
+
+    /// Takes every event, after this time.
+    pub(crate) fn done_after(time: Duration) -> Self {
+        Self::new(move |_| async move {
+            sleep(time).await;
+            Ok(Done::default())
+        })
+    }
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripted(..)")
+    }
+}
+
+impl Dispatcher for Scripted {
+    const KIND: &'static str = "scripted";
+    type Settings = serde_json::Value;
+
+    async fn open(_: serde_json::Value, _: &OpenContext) -> Result<Self, BoxError> {
+        Err("a test makes it".into())
+    }
+
+    async fn dispatch(&self, event: &Event, _: &Context) -> Result<Done, DispatchError> {
+        (self.0)(event).await
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_hours(2)
+    }
+}
+
+/// The clock of the runtime, which a test may stop and turn.
+#[derive(Debug)]
+pub(crate) struct TestClock;
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        let began = *BEGAN.get_or_init(Instant::now);
+        let since = Instant::now().saturating_duration_since(began);
+        Timestamp::from_second(1_790_000_000).unwrap_or_default().saturating_add(since).unwrap_or_default()
+    }
+}
+
+/// A route for everything.
+pub(crate) fn route(name: &str) -> RouteSettings {
+    RouteSettings {
+        name: name.to_owned(),
+        terms: Terms::default(),
+        start: Start::Beginning,
+        concurrency: 16,
+        retry: RetrySettings::default(),
+        rate: None,
+        breaker: None,
+        enrich: None,
+        confirm: None,
+        on_success: None,
+        on_dead_letter: None,
+        dispatcher: Scripted::KIND.to_owned(),
+        table: serde_json::json!({}),
+    }
+}
+
+/// Attempts with this dispatcher, side by side with those of `gate`.
+pub(crate) fn attempting(dispatcher: Scripted, gate: &Gate, hard_stop: &CancellationToken) -> Attempting {
+    let settings = route("r");
+    let breaker = Arc::new(Breaker::new("r", settings.breaker));
+    Attempting {
+        settings,
+        dispatcher: AnyDispatcher::of(dispatcher),
+        enrichment: None,
+        then: Then::default(),
+        twins: None,
+        gate: gate.clone(),
+        breaker,
+        clock: Arc::new(TestClock),
+        lease: LEASE,
+        hard_stop: hard_stop.clone(),
+    }
+}
