@@ -10,12 +10,12 @@ use event_model::{Clock, Origin, Timestamp};
 use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
 use settings::RouteSettings;
 use telemetry::{Chain, Span, metrics};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 
 use crate::breaker::{Begun, Breaker};
 use crate::explain::{Reader, explain, record};
-use crate::gate::{Gate, Pass, is_certain};
 use crate::heartbeat::Heartbeat;
+use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
 use crate::policy::{Circumstances, Ended, Skip, verdict};
 use crate::then::Then;
 use crate::twins::Twins;
@@ -26,8 +26,9 @@ use crate::watch::{self, About, Watch};
 const SETTLE_TRIES: u32 = 5;
 const SETTLE_AGAIN: Duration = Duration::from_millis(300);
 
-/// How long a suspect runs alone.
-const ALONE_FOR: Duration = Duration::from_secs(5);
+/// How long settling may take once the process has to stop. A queue that is well settles in
+/// less; giving back what it did not settle takes time, too.
+const SETTLE_AT_HARD_STOP: Duration = Duration::from_millis(200);
 
 /// What every attempt of a route needs.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Attempting {
     pub(crate) enrichment: Option<Enrichment>,
     pub(crate) then: Then,
     pub(crate) twins: Option<Twins>,
-    pub(crate) gate: Gate,
+    pub(crate) isolation: Isolation,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
     /// How long a delivery may be held without a sign of life.
@@ -55,16 +56,47 @@ impl Attempting {
             }
             Ok(_) => {}
         }
-        let deaths = delivery.deaths;
         let mut heartbeat = Heartbeat::new(self.lease);
-        let permitted = heartbeat.during(&mut delivery.ticket, self.gate.enter(deaths));
-        let Some(Some(mut pass)) = self.hard_stop.run_until_cancelled(permitted).await else { return };
-        if pass.is_alone() {
-            tracing::warn!(event.id = %delivery.event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
-            if delivery.ticket.alone().await.is_err() {
-                return;
+        let permitted = self.hard_stop.run_until_cancelled(self.permit(&mut delivery, &mut heartbeat)).await;
+        match permitted.flatten() {
+            Some(Ok(permit)) => self.attempt(delivery, watch, begun, heartbeat, permit).await,
+            Some(Err(NotProvenAlone)) => {
+                let crashes = delivery.deaths;
+                let why = format!(
+                    "the process died {crashes} times while this event was attempted; not proven alone"
+                );
+                self.bury(delivery, watch, DeadReason::Crash, why).await;
             }
+            // Lost, or the process stops: dropping the delivery gives it back.
+            None => {}
         }
+    }
+
+    /// Waits for the right to run it. `None` if its lease was lost, or that it runs alone
+    /// could not be recorded.
+    async fn permit(
+        &self,
+        delivery: &mut Delivery,
+        heartbeat: &mut Heartbeat,
+    ) -> Option<Result<RunPermit, NotProvenAlone>> {
+        let Delivery { event, ticket, deaths, .. } = delivery;
+        let permitted = heartbeat.during(ticket, self.isolation.enter(*deaths)).await?;
+        let Ok(permit) = permitted else { return Some(permitted) };
+        if let Some(until) = permit.exclusive_until() {
+            tracing::warn!(event.id = %event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
+            timeout_at(until, ticket.alone()).await.ok()?.ok()?;
+        }
+        Some(Ok(permit))
+    }
+
+    async fn attempt(
+        &self,
+        mut delivery: Delivery,
+        watch: Watch,
+        begun: Begun,
+        mut heartbeat: Heartbeat,
+        mut permit: RunPermit,
+    ) {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let span = watch.attempt();
         let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
@@ -75,7 +107,7 @@ impl Attempting {
         let attempt = pin!(self.whole(&event, cx, twins, now));
         let ended = tokio::select! {
             biased;
-            ended = run(attempt, &mut delivery.ticket, &mut heartbeat, &mut pass, deaths) => ended,
+            ended = run(attempt, &mut delivery.ticket, &mut heartbeat, &mut permit) => ended,
             () = self.hard_stop.cancelled() => None,
         };
         // Lost or interrupted: dropping the delivery gives it back.
@@ -90,7 +122,7 @@ impl Attempting {
         let attempt = record(&ended, started_at, began.elapsed());
         self.settle(delivery, watch, span, (&ended, at), attempt).await;
         // A suspect is cleared by its settlement, not before.
-        drop(pass);
+        drop(permit);
     }
 
     fn context(&self, delivery: &Delivery, span: &Span, started_at: Timestamp) -> Context {
@@ -128,7 +160,7 @@ impl Attempting {
     async fn end(&self, delivery: Delivery, watch: Watch, settlement: Settlement, now: Timestamp) {
         let (route, about, verdict) = (&self.settings.name, About::of(&delivery), settlement.verdict);
         about.count(route, &settlement.attempt, verdict, now);
-        settle(delivery.ticket, settlement, route).await;
+        settle(delivery.ticket, settlement, route, &self.hard_stop).await;
         watch.settled(route, &about, verdict);
     }
 
@@ -173,27 +205,50 @@ impl Attempting {
     }
 }
 
-/// Runs an attempt. One that runs alone does so for a while only: what kills the
-/// process mostly does it soon, and what hangs must not hold up every route. What
-/// died too often stays alone to its end.
+/// Runs an attempt. One that runs alone does so for a while only: what kills the process
+/// mostly does so soon, and what hangs must not hold up every route.
 async fn run<T>(
     mut attempt: Pin<&mut impl Future<Output = T>>,
     ticket: &mut Ticket,
     heartbeat: &mut Heartbeat,
-    pass: &mut Pass,
-    deaths: u32,
+    permit: &mut RunPermit,
 ) -> Option<T> {
-    if pass.is_alone() && !is_certain(deaths) {
-        match heartbeat.during(ticket, timeout(ALONE_FOR, attempt.as_mut())).await? {
-            Ok(ended) => return Some(ended),
-            Err(_) if ticket.accompanied().await.is_ok() => pass.let_others_in(),
-            Err(_) => {}
+    if let Some(until) = permit.exclusive_until() {
+        if let Ok(ended) = heartbeat.during(ticket, timeout_at(until, attempt.as_mut())).await? {
+            return Some(ended);
         }
+        // Recorded first: if another one kills the process now, this one must not be blamed.
+        if let Err(error) = ticket.accompanied().await {
+            tracing::warn!(error = %Chain(&error), "others run beside a suspect, and that could not be recorded");
+        }
+        permit.let_others_in();
     }
     heartbeat.during(ticket, attempt).await
 }
 
-pub(crate) async fn settle(mut ticket: Ticket, settlement: Settlement, route: &str) {
+/// Settles, and tries again for a while. Where the process has to stop the delivery is given
+/// back instead: a queue that does not answer must not make it look as if it had died.
+pub(crate) async fn settle(
+    ticket: Ticket,
+    settlement: Settlement,
+    route: &str,
+    hard_stop: &CancellationToken,
+) {
+    let stopped = async {
+        hard_stop.cancelled().await;
+        sleep(SETTLE_AT_HARD_STOP).await;
+    };
+    tokio::select! {
+        biased;
+        () = settle_unhurried(ticket, settlement, route) => {}
+        () = stopped => {
+            metrics::UNSETTLED.add(1, [route.to_owned().into()]);
+            tracing::warn!(route, "not settled before the process stops: the delivery is given back");
+        }
+    }
+}
+
+async fn settle_unhurried(mut ticket: Ticket, settlement: Settlement, route: &str) {
     for _ in 0..SETTLE_TRIES {
         match ticket.settle(settlement.clone()).await {
             Ok(()) => return,
@@ -217,40 +272,4 @@ fn since(then: Timestamp, now: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{FakeLease, LEASE, Scripted, attempting};
-
-    async fn attempt(attempting: &Attempting, lease: &FakeLease, deaths: u32) {
-        let begun = Begun::on(&attempting.breaker);
-        attempting.run(lease.delivery("a", deaths), begun).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_lease_is_silent_for_more_than_a_third_of_it() {
-        for (waits, takes) in [(3, 9), (9, 12), (119, 9), (200, 25)] {
-            let (gate, lease) = (Gate::default(), FakeLease::default());
-            let dispatcher = Scripted::done_after(Duration::from_secs(takes));
-            let attempting = attempting(dispatcher, &gate, &CancellationToken::new());
-            let beside = gate.enter(0).await;
-            let leaves = async {
-                sleep(Duration::from_secs(waits)).await;
-                drop(beside);
-            };
-            tokio::join!(attempt(&attempting, &lease, 2), leaves);
-            assert_eq!(lease.fate(|fate| fate.settled.len()), 1, "after {waits} s, in {takes} s");
-            let silence = lease.longest_silence();
-            assert!(silence <= LEASE / 3 + Duration::from_millis(10), "{silence:?} after {waits} s");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
-        let (gate, lease) = (Gate::default(), FakeLease::default());
-        let dispatcher = Scripted::done_after(LEASE * 7);
-        let attempting = attempting(dispatcher, &gate, &CancellationToken::new());
-        attempt(&attempting, &lease, 0).await;
-        assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
-        assert!(!lease.fate(|fate| fate.is_given_back));
-    }
-}
+mod tests;

@@ -19,8 +19,8 @@ mod board;
 mod breaker;
 mod capacity;
 mod explain;
-mod gate;
 mod heartbeat;
+mod isolation;
 mod login_ledger;
 mod pace;
 mod remote;
@@ -61,7 +61,7 @@ pub use crate::sharing::Sharing;
 pub use crate::stage::{main, registry};
 
 use crate::board::Board;
-use crate::gate::Gate;
+use crate::isolation::Isolation;
 use crate::then::Then;
 use crate::twins::Twins;
 
@@ -210,10 +210,10 @@ impl Dispatching {
 
     /// Starts every route. Each runs until draining begins or the queue closes.
     pub fn start(self, shutdown: &Shutdown) {
-        let gate = Gate::default();
+        let isolation = Isolation::default();
         for route in self.routes {
-            let (gate, board, clock) = (gate.clone(), self.board.clone(), Arc::clone(&self.clock));
-            shutdown.spawn(route::run(route, gate, board, clock, shutdown.clone()));
+            let (isolation, board, clock) = (isolation.clone(), self.board.clone(), Arc::clone(&self.clock));
+            shutdown.spawn(route::run(route, isolation, board, clock, shutdown.clone()));
         }
         if let Some(unrouted) = self.unrouted {
             // The first one is to wake somebody: `increase` needs one before.

@@ -14,7 +14,7 @@ use crate::attempt::Attempting;
 use crate::board::{Board, Entry};
 use crate::breaker::{Begun, Breaker};
 use crate::capacity::Capacity;
-use crate::gate::Gate;
+use crate::isolation::Isolation;
 use crate::pace::Pace;
 use crate::{OpenRoute, Opened};
 
@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_secs(1);
 /// in flight and closes the dispatcher.
 pub(crate) async fn run(
     route: OpenRoute,
-    gate: Gate,
+    isolation: Isolation,
     board: Board,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
@@ -45,7 +45,7 @@ pub(crate) async fn run(
         enrichment,
         then: then.clone(),
         twins,
-        gate,
+        isolation,
         breaker,
         clock,
         lease,

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::attempt::Attempting;
 use crate::breaker::Breaker;
-use crate::gate::Gate;
+use crate::isolation::Isolation;
 use crate::then::Then;
 
 /// The lease that these tests hold deliveries by.
@@ -38,7 +38,7 @@ pub(crate) struct Fate {
 /// A lease that is lost when nothing is heard for as long as it lasts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeLease {
-    fate: Arc<Mutex<Fate>>,
+    pub(crate) fate: Arc<Mutex<Fate>>,
     /// How long the queue takes to settle.
     pub(crate) settles_in: Duration,
     /// Whether it can't settle at all.
@@ -192,8 +192,12 @@ pub(crate) fn route(name: &str) -> RouteSettings {
     }
 }
 
-/// Attempts with this dispatcher, side by side with those of `gate`.
-pub(crate) fn attempting(dispatcher: Scripted, gate: &Gate, hard_stop: &CancellationToken) -> Attempting {
+/// Attempts with this dispatcher, side by side with those of `isolation`.
+pub(crate) fn attempting(
+    dispatcher: Scripted,
+    isolation: &Isolation,
+    hard_stop: &CancellationToken,
+) -> Attempting {
     let settings = route("r");
     let breaker = Arc::new(Breaker::new("r", settings.breaker));
     Attempting {
@@ -202,7 +206,7 @@ pub(crate) fn attempting(dispatcher: Scripted, gate: &Gate, hard_stop: &Cancella
         enrichment: None,
         then: Then::default(),
         twins: None,
-        gate: gate.clone(),
+        isolation: isolation.clone(),
         breaker,
         clock: Arc::new(TestClock),
         lease: LEASE,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dispatch::CancellationToken;
 use event_model::Clock;
 use queue::{
     Attempt, Consumer, DeadReason, Delivery, EventQueue, Outcome, QueueError, Route, Settlement, Start,
@@ -33,10 +34,10 @@ pub(crate) async fn subscribe(
 }
 
 pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, shutdown: Shutdown) {
-    let draining = shutdown.draining();
+    let (draining, hard_stop) = (shutdown.draining(), shutdown.hard_stop());
     while let Some(next) = draining.run_until_cancelled(consumer.next(BATCH)).await {
         match next {
-            Ok(deliveries) => keep(deliveries, &*clock).await,
+            Ok(deliveries) => keep(deliveries, &*clock, &hard_stop).await,
             Err(QueueError::Closed | QueueError::Failed(_)) => return,
             Err(error) => {
                 tracing::error!(route = UNROUTED, error = %Chain(&error), "no deliveries");
@@ -46,7 +47,7 @@ pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, 
     }
 }
 
-async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock) {
+async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock, hard_stop: &CancellationToken) {
     let settled = deliveries.into_iter().map(|delivery| {
         tracing::warn!(event.id = %delivery.event.id(), event.name = delivery.event.name(), "no route matches: kept as unrouted");
         let attempt = Attempt {
@@ -58,7 +59,7 @@ async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock) {
         };
         metrics::DEAD_LETTERS.add(1, [UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
         let settlement = Settlement { verdict: Verdict::Dead(DeadReason::Unrouted), attempt };
-        settle(delivery.ticket, settlement, UNROUTED)
+        settle(delivery.ticket, settlement, UNROUTED, hard_stop)
     });
     futures::future::join_all(settled).await;
 }

@@ -1,0 +1,113 @@
+//! Attempts with a lease that notes what becomes of it.
+
+use super::*;
+use crate::testing::{FakeLease, LEASE, Scripted, attempting};
+
+async fn attempt(attempting: &Attempting, lease: &FakeLease, deaths: u32) {
+    let begun = Begun::on(&attempting.breaker);
+    attempting.run(lease.delivery("a", deaths), begun).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lease_is_silent_for_more_than_a_third_of_it() {
+    for (waits, takes) in [(3, 9), (9, 12), (119, 9), (200, 25)] {
+        let (isolation, lease) = (Isolation::default(), FakeLease::default());
+        let dispatcher = Scripted::done_after(Duration::from_secs(takes));
+        let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
+        let beside = isolation.enter(0).await;
+        let leaves = async {
+            sleep(Duration::from_secs(waits)).await;
+            drop(beside);
+        };
+        tokio::join!(attempt(&attempting, &lease, 2), leaves);
+        assert_eq!(lease.fate(|fate| fate.settled.len()), 1, "after {waits} s, in {takes} s");
+        let silence = lease.longest_silence();
+        assert!(silence <= LEASE / 3 + Duration::from_millis(10), "{silence:?} after {waits} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
+    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let dispatcher = Scripted::new(|_| async { panic!("it is not to be attempted") });
+    let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
+    let _handler = isolation.enter(0).await;
+    attempt(&attempting, &lease, 5).await;
+    let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
+    assert_eq!(settled.verdict, Verdict::Dead(DeadReason::Crash));
+    let why = "the process died 5 times while this event was attempted; not proven alone";
+    assert_eq!(settled.attempt.detail.as_deref(), Some(why));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_run_alone_in_time_is() {
+    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
+    let handler = isolation.enter(0).await;
+    let ends = async {
+        sleep(Duration::from_secs(90)).await;
+        drop(handler);
+    };
+    tokio::join!(attempt(&attempting, &lease, 5), ends);
+    let (verdict, alone) = lease.fate(|fate| (fate.settled[0].verdict, fate.alone.clone()));
+    assert_eq!((verdict, alone), (Verdict::Done, vec![true]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
+    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let dispatcher = Scripted::done_after(Duration::from_mins(10));
+    let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
+    let others = async {
+        sleep(Duration::from_secs(1)).await;
+        drop(isolation.enter(0).await);
+        assert_eq!(lease.fate(|fate| fate.alone.clone()), [true, false], "recorded before");
+    };
+    tokio::join!(attempt(&attempting, &lease, 2), others);
+    assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
+}
+
+/// How long it takes to end once the process has to stop, a second after the beginning.
+async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> Duration {
+    let (isolation, hard_stop) = (beside.unwrap_or_default(), CancellationToken::new());
+    let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &hard_stop);
+    let stop = async {
+        sleep(Duration::from_secs(1)).await;
+        hard_stop.cancel();
+        tokio::time::Instant::now()
+    };
+    let ((), since) = tokio::join!(attempt(&attempting, lease, deaths), stop);
+    since.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_run_is_given_back_when_the_process_has_to_stop() {
+    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let _handler = isolation.enter(0).await;
+    let took = stops_in(&lease, Some(isolation.clone()), 2).await;
+    assert!(lease.fate(|fate| fate.is_given_back) && took < Duration::from_millis(10), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_settled_is_given_back_when_the_process_has_to_stop() {
+    let slow = FakeLease { settles_in: Duration::from_secs(20), ..FakeLease::default() };
+    let away = FakeLease { settles_in: Duration::from_secs(3), is_away: true, ..FakeLease::default() };
+    for lease in [slow, away] {
+        let took = stops_in(&lease, None, 0).await;
+        assert!(lease.fate(|fate| fate.is_given_back));
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+    let soon = FakeLease { settles_in: Duration::from_millis(1_100), ..FakeLease::default() };
+    stops_in(&soon, None, 0).await;
+    assert_eq!(soon.fate(|fate| fate.settled.len()), 1, "it was being settled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
+    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let dispatcher = Scripted::done_after(LEASE * 7);
+    let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
+    attempt(&attempting, &lease, 0).await;
+    assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
+    assert!(!lease.fate(|fate| fate.is_given_back));
+}
