@@ -100,8 +100,8 @@ impl Attempting {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let span = watch.attempt();
         let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
-        let (first, number) = (delivery.first_attempt_at, delivery.attempt);
-        let now = || self.circumstances(first, number);
+        let Delivery { first_attempt_at, attempt, asked, .. } = delivery;
+        let now = || self.circumstances(first_attempt_at, attempt, asked);
         let is_sent_again = delivery.redrive > 0 && event.origin() == Origin::Webhook;
         let twins = self.twins.as_ref().filter(|_| !is_sent_again);
         let attempt = pin!(self.whole(&event, cx, twins, now));
@@ -137,9 +137,9 @@ impl Attempting {
         cx
     }
 
-    fn circumstances(&self, first_attempt_at: Timestamp, attempt: u32) -> Circumstances {
+    fn circumstances(&self, first_attempt_at: Timestamp, attempt: u32, asked: u32) -> Circumstances {
         let elapsed = since(first_attempt_at, self.clock.now());
-        Circumstances { attempt, elapsed, chance: fastrand::f64() }
+        Circumstances { attempt, asked, elapsed, chance: fastrand::f64() }
     }
 
     async fn settle(
@@ -152,9 +152,10 @@ impl Attempting {
     ) {
         let now = self.clock.now();
         let verdict = verdict(ended, at, &self.settings.retry);
+        let asked = ended.has_asked();
         self.log(&delivery, &watch, ended, verdict, attempt.took);
         watch::attempted(span, &self.settings.dispatcher, delivery.attempt, &attempt, verdict);
-        self.end(delivery, watch, Settlement { verdict, attempt }, now).await;
+        self.end(delivery, watch, Settlement { verdict, asked, attempt }, now).await;
     }
 
     async fn end(&self, delivery: Delivery, watch: Watch, settlement: Settlement, now: Timestamp) {
@@ -171,7 +172,8 @@ impl Attempting {
         let (started_at, detail) = (self.clock.now(), Some(why));
         let attempt =
             Attempt { started_at, took: Duration::ZERO, outcome: Outcome::Permanent, status: None, detail };
-        self.end(delivery, watch, Settlement { verdict: Verdict::Dead(reason), attempt }, started_at).await;
+        let settlement = Settlement { verdict: Verdict::Dead(reason), asked: false, attempt };
+        self.end(delivery, watch, settlement, started_at).await;
     }
 
     /// Without an attempt: it need not be delivered.
@@ -179,7 +181,8 @@ impl Attempting {
         let (started_at, ended) = (self.clock.now(), Ended::Skipped(why));
         let attempt = record(&ended, started_at, Duration::ZERO);
         self.log(&delivery, &watch, &ended, Verdict::Done, Duration::ZERO);
-        self.end(delivery, watch, Settlement { verdict: Verdict::Done, attempt }, started_at).await;
+        let settlement = Settlement { verdict: Verdict::Done, asked: false, attempt };
+        self.end(delivery, watch, settlement, started_at).await;
     }
 
     fn log(&self, delivery: &Delivery, watch: &Watch, ended: &Ended, verdict: Verdict, took: Duration) {

@@ -10,6 +10,9 @@ use settings::RetrySettings;
 /// Longest wait that a destination may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
+/// How much longer at most than it asks for, as a share.
+const MAX_RETRY_AFTER_JITTER: f64 = 0.1;
+
 /// What happened in an attempt.
 #[derive(Debug)]
 pub enum Ended {
@@ -62,6 +65,14 @@ impl Ended {
         }
     }
 
+    /// Whether the destination was asked: only such attempts use up `attempts`.
+    pub(crate) fn has_asked(&self) -> bool {
+        !matches!(
+            self,
+            Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped(_)
+        )
+    }
+
     /// Whether it holds though the process stops: anything else may come of being cut off
     /// by the stop, and is no attempt.
     pub(crate) fn is_final(&self) -> bool {
@@ -79,6 +90,8 @@ impl Ended {
 pub struct Circumstances {
     /// Number of this attempt, from 1.
     pub attempt: u32,
+    /// Attempts before this one in which the destination was asked.
+    pub asked: u32,
     /// Time since the first attempt began.
     pub elapsed: Duration,
     /// Chance, in 0.0..1.0.
@@ -107,14 +120,23 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
         }
         _ if is_exhausted(at, retry) => Verdict::Dead(DeadReason::Exhausted),
         Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
-            again(at, retry, (*asked).min(MAX_RETRY_AFTER))
+            again(at, retry, no_sooner_than(*asked, at, retry))
         }
         _ => again(at, retry, backoff(at, retry)),
     }
 }
 
 fn is_exhausted(at: Circumstances, retry: &RetrySettings) -> bool {
-    at.elapsed >= retry.budget.0 || retry.attempts.is_some_and(|attempts| at.attempt >= attempts)
+    at.elapsed >= retry.budget.0 || retry.attempts.is_some_and(|attempts| at.asked + 1 >= attempts)
+}
+
+/// As long as the destination asks for, or as long as without its advice if that is longer:
+/// one that always says `1` must not be asked every second for days. A little longer, so
+/// that what was told the same does not return together.
+fn no_sooner_than(asked: Duration, at: Circumstances, retry: &RetrySettings) -> Duration {
+    let backoff = backoff(at, retry);
+    let wait = asked.min(MAX_RETRY_AFTER).max(backoff);
+    wait.mul_f64(1.0 + MAX_RETRY_AFTER_JITTER * at.chance).min(MAX_RETRY_AFTER.max(backoff))
 }
 
 /// Waits, but not past the end of the budget: there is one last attempt at it.
@@ -153,9 +175,14 @@ mod tests {
         }))
     }
 
+    /// The destination was asked at every attempt.
+    fn at(attempt: u32, elapsed: u64) -> Circumstances {
+        Circumstances { attempt, asked: attempt - 1, elapsed: Duration::from_secs(elapsed), chance: 1.0 }
+    }
+
     #[track_caller]
     fn check(ended: &Ended, attempt: u32, elapsed: u64, chance: f64, expected: Verdict) {
-        let at = Circumstances { attempt, elapsed: Duration::from_secs(elapsed), chance };
+        let at = Circumstances { chance, ..at(attempt, elapsed) };
         assert_eq!(verdict(ended, at, &RETRY), expected);
     }
 
@@ -174,7 +201,7 @@ mod tests {
     fn what_was_cut_off_comes_again_however_often_until_the_time_is_up() {
         let cut = Ended::Answered(Err(DispatchError::interrupted("testing", "x")));
         let once = RetrySettings { attempts: Some(1), ..RETRY };
-        let at = |elapsed| Circumstances { attempt: 7, elapsed: Duration::from_secs(elapsed), chance: 1.0 };
+        let at = |elapsed| at(7, elapsed);
         assert_eq!(verdict(&cut, at(5), &once), Verdict::Again(Duration::from_secs(1)));
         assert_eq!(verdict(&cut, at(3600), &once), Verdict::Dead(DeadReason::Exhausted));
     }
@@ -182,7 +209,7 @@ mod tests {
     #[test]
     fn what_fluent_does_not_show_yet_uses_up_time_and_no_attempts() {
         let once = RetrySettings { attempts: Some(1), ..RETRY };
-        let at = |elapsed| Circumstances { attempt: 3, elapsed: Duration::from_secs(elapsed), chance: 1.0 };
+        let at = |elapsed| at(3, elapsed);
         let missing = Ended::NotAsked(DispatchError::transient("testing", "x"));
         assert_eq!(missing.is_failure(), None, "it says nothing of the destination");
         assert_eq!(verdict(&missing, at(5), &once), after(8));
@@ -204,19 +231,52 @@ mod tests {
     }
 
     #[test]
-    fn a_destinations_advice_is_honoured_within_reason() {
-        check(&transient(Some(30)), 1, 0, 0.5, after(30));
-        check(&transient(Some(0)), 1, 0, 0.5, after(1));
+    fn a_destination_is_left_alone_for_as_long_as_it_asks_and_a_little_longer() {
+        check(&transient(Some(30)), 1, 0, 0.0, after(30));
+        check(&transient(Some(30)), 1, 0, 1.0, after(33));
         // Not past the budget: one last attempt at its end.
         check(&transient(Some(999_999)), 1, 600, 0.5, after(3000));
+    }
+
+    #[test]
+    fn a_destination_that_asks_for_little_gets_no_more_attempts_for_it() {
+        check(&transient(Some(0)), 1, 0, 0.0, after(1));
+        check(&transient(Some(1)), 6, 0, 0.0, after(1));
+        let Verdict::Again(wait) = verdict(&transient(Some(1)), at(6, 0), &RETRY) else { panic!() };
+        assert!(wait >= Duration::from_mins(1), "the waits double all the same: {wait:?}");
+    }
+
+    #[test]
+    fn nobody_may_ask_for_more_than_a_day() {
+        let three_days = RetrySettings { budget: Time(Duration::from_hours(72)), ..RETRY };
+        for (asked, expected) in [(999_999, 24 * 3600), (23 * 3600, 24 * 3600), (3600, 3960)] {
+            assert_eq!(verdict(&transient(Some(asked)), at(1, 0), &three_days), after(expected));
+        }
     }
 
     #[test]
     fn time_and_attempts_run_out() {
         check(&transient(None), 5, 3600, 0.0, Verdict::Dead(DeadReason::Exhausted));
         let retry = RetrySettings { attempts: Some(3), ..RETRY };
-        let at = |attempt| Circumstances { attempt, elapsed: Duration::ZERO, chance: 0.0 };
-        assert_eq!(verdict(&Ended::TimedOut, at(2), &retry), after(1));
-        assert_eq!(verdict(&Ended::TimedOut, at(3), &retry), Verdict::Dead(DeadReason::Exhausted));
+        for ended in [transient(None), Ended::TimedOut, Ended::Panicked] {
+            assert_eq!(verdict(&ended, Circumstances { chance: 0.0, ..at(2, 0) }, &retry), after(1));
+            assert_eq!(verdict(&ended, at(3, 0), &retry), Verdict::Dead(DeadReason::Exhausted));
+        }
+    }
+
+    #[test]
+    fn only_attempts_that_asked_the_destination_are_counted() {
+        let once = RetrySettings { attempts: Some(1), ..RETRY };
+        // Deploys, crashes, a subscriber that went: nobody was asked.
+        let first = Circumstances { asked: 0, ..at(40, 5) };
+        for ended in [
+            Ended::Answered(Err(DispatchError::interrupted("testing", "x"))),
+            Ended::NotAsked(DispatchError::transient("testing", "x")),
+        ] {
+            assert!(!ended.has_asked() && matches!(verdict(&ended, first, &once), Verdict::Again(_)));
+        }
+        let twice = RetrySettings { attempts: Some(2), ..RETRY };
+        assert!(matches!(verdict(&transient(None), first, &twice), Verdict::Again(_)));
+        assert_eq!(verdict(&transient(None), first, &once), Verdict::Dead(DeadReason::Exhausted));
     }
 }

@@ -60,6 +60,7 @@ impl FakeLease {
             attempt: deaths + 1,
             first_attempt_at: TestClock.now(),
             deaths,
+            asked: 0,
             asks_match: false,
             ticket: Ticket::new(Held(self.clone())),
         }

@@ -58,7 +58,7 @@ async fn keep(deliveries: Vec<Delivery>, clock: &dyn Clock, hard_stop: &Cancella
             detail: None,
         };
         metrics::DEAD_LETTERS.add(1, [UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
-        let settlement = Settlement { verdict: Verdict::Dead(DeadReason::Unrouted), attempt };
+        let settlement = Settlement { verdict: Verdict::Dead(DeadReason::Unrouted), asked: false, attempt };
         settle(delivery.ticket, settlement, UNROUTED, hard_stop)
     });
     futures::future::join_all(settled).await;

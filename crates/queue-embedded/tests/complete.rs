@@ -65,7 +65,7 @@ async fn what_is_removed_is_no_longer_known() {
             status: None,
             detail: None,
         };
-        delivery.ticket.settle(Settlement { verdict: Verdict::Done, attempt }).await.unwrap();
+        delivery.ticket.settle(Settlement { verdict: Verdict::Done, asked: true, attempt }).await.unwrap();
     }
     assert_eq!((kept(&queue).await, since(&queue).await), (3, at(1000)));
 

@@ -53,13 +53,14 @@ async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
         status: None,
         detail: None,
     };
-    delivery.ticket.settle(Settlement { verdict: Verdict::Done, attempt }).await.unwrap();
+    delivery.ticket.settle(Settlement { verdict: Verdict::Done, asked: true, attempt }).await.unwrap();
     drop(consumer);
     queue.close().await;
     drop(queue);
     let sql = rusqlite::Connection::open(&path).unwrap();
     let before = "DROP TABLE refused; DROP INDEX attempts_by_end;
                   ALTER TABLE deliveries DROP COLUMN asks_match;
+                  ALTER TABLE deliveries DROP COLUMN asked;
                   UPDATE meta SET value = 2 WHERE key = 'format';";
     sql.execute_batch(before).unwrap();
     drop(sql);

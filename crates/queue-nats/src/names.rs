@@ -99,6 +99,8 @@ pub(crate) const HEADER_ROUTE: &str = "fluent-route";
 pub(crate) const HEADER_POSITION: &str = "fluent-position";
 pub(crate) const HEADER_ATTEMPTS: &str = "fluent-attempts";
 pub(crate) const HEADER_DEATHS: &str = "fluent-deaths";
+/// How many attempts asked the destination.
+pub(crate) const HEADER_ASKED: &str = "fluent-asked";
 pub(crate) const HEADER_ASKS_MATCH: &str = "fluent-asks-match";
 pub(crate) const HEADER_FIRST: &str = "fluent-first-attempt";
 pub(crate) const HEADER_REDRIVE: &str = "fluent-redrive";

@@ -22,6 +22,9 @@ pub struct Delivery {
     pub redrive: u32,
     /// 1 for the first attempt.
     pub attempt: u32,
+    /// Attempts so far in which the destination was asked. Those that a stop or a crash cut
+    /// off are not among them: nobody knows whether they asked.
+    pub asked: u32,
     /// When the first attempt began.
     pub first_attempt_at: Timestamp,
     /// How often the process died while this delivery was being attempted.
@@ -48,6 +51,9 @@ impl Delivery {
 pub struct Settlement {
     /// What happens to the delivery.
     pub verdict: Verdict,
+    /// Whether this attempt asked the destination: the queue counts those in
+    /// [`Delivery::asked`].
+    pub asked: bool,
     /// What is remembered of the attempt.
     pub attempt: Attempt,
 }

@@ -90,7 +90,8 @@ pub struct RetrySettings {
     /// After this long it is a dead letter.
     #[serde(rename = "for")]
     pub budget: Time,
-    /// After so many attempts it is a dead letter; left out, only time counts.
+    /// After so many attempts that asked the destination it is a dead letter; left out, only
+    /// time counts.
     pub attempts: Option<u32>,
 }
 

@@ -10,7 +10,7 @@ use crate::file::refs;
 use crate::file::rows::{nanos, unsigned};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 4;
+pub(crate) const FORMAT: i64 = 5;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -72,6 +72,7 @@ CREATE TABLE deliveries (
     deaths INTEGER NOT NULL DEFAULT 0,
     alone INTEGER NOT NULL DEFAULT 0,
     asks_match INTEGER NOT NULL DEFAULT 0,
+    asked INTEGER NOT NULL DEFAULT 0,   -- attempts that asked the destination
     PRIMARY KEY (route, position, redrive)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (route, at) WHERE in_flight = 0;
@@ -138,6 +139,9 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     refs::make_room_for_fluent_ids(sql)?;
     if !sql.column_exists(None, "deliveries", "asks_match")? {
         sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asks_match INTEGER NOT NULL DEFAULT 0")?;
+    }
+    if !sql.column_exists(None, "deliveries", "asked")? {
+        sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asked INTEGER NOT NULL DEFAULT 0")?;
     }
     sql.execute_batch(SINCE_3)
 }

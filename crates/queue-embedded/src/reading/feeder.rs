@@ -182,7 +182,7 @@ impl Feeder {
     /// What is due, and whether there may be more.
     fn due(&self, route: &RouteBuffer, now: i64, limit: usize) -> rusqlite::Result<(Vec<Ready>, bool)> {
         let sql = format!(
-            "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, d.asks_match, {EVENT}
+            "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, d.asks_match, d.asked, {EVENT}
              FROM deliveries d JOIN events e USING (position) JOIN bodies b USING (position)
              WHERE d.route = ?1 AND d.in_flight = 0 AND d.at <= ?2 ORDER BY d.at LIMIT ?3"
         );
@@ -192,7 +192,7 @@ impl Feeder {
         while let Some(row) = rows.next()? {
             count += 1;
             let position = unsigned(row.get(0)?);
-            match event(row, 6)? {
+            match event(row, 7)? {
                 Ok(event) => {
                     bytes += event.body().len();
                     due.push(Ready { position, event: Arc::new(event), retry: Some(retry(row)?) });
@@ -294,5 +294,6 @@ fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
         first_at: row.get(3)?,
         deaths: row.get(4)?,
         asks_match: row.get(5)?,
+        asked: row.get(6)?,
     })
 }

@@ -44,6 +44,8 @@ pub(crate) struct Retry {
     pub(crate) first_at: i64,
     pub(crate) deaths: u32,
     pub(crate) asks_match: bool,
+    /// Attempts that asked the destination.
+    pub(crate) asked: u32,
 }
 
 #[derive(Debug)]

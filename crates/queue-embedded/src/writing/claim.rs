@@ -126,6 +126,7 @@ fn hand_out(shared: &Arc<Shared>, route: &Arc<RouteBuffer>, pick: Ready, now: i6
         first_attempt_at: from_nanos(first_at).unwrap_or(Timestamp::UNIX_EPOCH),
         deaths: retry.map_or(0, |retry| retry.deaths),
         asks_match: retry.is_some_and(|retry| retry.asks_match),
+        asked: retry.map_or(0, |retry| retry.asked),
         ticket: Ticket::new(EmbeddedLease::new(Arc::clone(shared), key, attempt)),
     }
 }

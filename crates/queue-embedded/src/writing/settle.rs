@@ -134,7 +134,7 @@ impl Job for Settle {
             Change::Alone(is_alone) => return mark_alone(store, self.key, *is_alone),
             Change::GiveBack(counts) => {
                 record(store, self.key, self.attempt, &row.returned(store.now))?;
-                self.due = Some(wait(store, self.key, Duration::ZERO)?);
+                self.due = Some(wait(store, self.key, Duration::ZERO, false)?);
                 if *counts == Counts::No {
                     uncount(store, self.key)?;
                 }
@@ -143,7 +143,7 @@ impl Job for Settle {
                 record(store, self.key, self.attempt, &settlement.attempt)?;
                 match settlement.verdict {
                     Verdict::Done => remove(store, self.key)?,
-                    Verdict::Again(after) => self.due = Some(wait(store, self.key, after)?),
+                    Verdict::Again(after) => self.due = Some(wait(store, self.key, after, settlement.asked)?),
                     Verdict::Dead(reason) => {
                         bury(store, self.key, self.attempt, reason, settlement.attempt.detail.as_deref())?;
                         remove(store, self.key)?;
@@ -244,17 +244,18 @@ fn mark_alone(store: &Store<'_>, key: LeaseKey, is_alone: bool) -> rusqlite::Res
         .map(drop)
 }
 
-fn wait(store: &Store<'_>, key: LeaseKey, after: Duration) -> rusqlite::Result<i64> {
+fn wait(store: &Store<'_>, key: LeaseKey, after: Duration, asked: bool) -> rusqlite::Result<i64> {
     let after = i64::try_from(after.as_nanos()).unwrap_or(i64::MAX);
     let due = store.now.saturating_add(after);
     store
         .sql
         .prepare_cached(
             // What survived alone is a suspect no longer.
-            "UPDATE deliveries SET in_flight = 0, deaths = iif(alone, 0, deaths), alone = 0, at = ?4
+            "UPDATE deliveries SET in_flight = 0, deaths = iif(alone, 0, deaths), alone = 0, at = ?4,
+                asked = asked + ?5
              WHERE route = ?1 AND position = ?2 AND redrive = ?3",
         )?
-        .execute(params![key.route, signed(key.position), key.redrive, due])?;
+        .execute(params![key.route, signed(key.position), key.redrive, due, asked])?;
     Ok(due)
 }
 

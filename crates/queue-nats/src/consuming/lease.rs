@@ -141,7 +141,7 @@ impl NatsLease {
             Verdict::Done => Then::Done,
             Verdict::Again(wait) => {
                 let due = self.shared.after(wait);
-                self.shared.schedule(event, &self.goes_on(), route, due, self.origin).await?;
+                self.shared.schedule(event, &self.goes_on(settlement), route, due, self.origin).await?;
                 Then::Waiting { due }
             }
             Verdict::Dead(reason) => {
@@ -165,9 +165,10 @@ impl NatsLease {
     }
 
     /// What is known before the next attempt. What survived alone is a suspect no longer.
-    fn goes_on(&self) -> Past {
+    fn goes_on(&self, settlement: &Settlement) -> Past {
         let deaths = if self.was_alone { 0 } else { self.past.deaths };
-        Past { deaths, ..self.past }
+        let asked = self.past.asked + u32::from(settlement.asked);
+        Past { deaths, asked, ..self.past }
     }
 
     /// History that can't be written does not stop a delivery for long.

@@ -7,8 +7,8 @@ use event_model::{Event, Timestamp};
 
 use crate::message::{self, NotAnEvent, parsed, text};
 use crate::names::{
-    HEADER_ASKS_MATCH, HEADER_ATTEMPTS, HEADER_DEATHS, HEADER_FIRST, HEADER_POSITION, HEADER_REDRIVE,
-    HEADER_ROUTE,
+    HEADER_ASKED, HEADER_ASKS_MATCH, HEADER_ATTEMPTS, HEADER_DEATHS, HEADER_FIRST, HEADER_POSITION,
+    HEADER_REDRIVE, HEADER_ROUTE,
 };
 
 /// The history of a delivery.
@@ -22,6 +22,8 @@ pub(crate) struct Past {
     pub(crate) attempts: u32,
     /// Of these, how many ended with the process.
     pub(crate) deaths: u32,
+    /// Of these, how many asked the destination.
+    pub(crate) asked: u32,
     /// When the first began.
     pub(crate) first_attempt_at: Option<Timestamp>,
     /// Whether the route's match is asked again.
@@ -31,7 +33,15 @@ pub(crate) struct Past {
 impl Past {
     /// That of an event that nobody has attempted.
     pub(crate) fn none(position: u64) -> Self {
-        Self { position, redrive: 0, attempts: 0, deaths: 0, first_attempt_at: None, asks_match: false }
+        Self {
+            position,
+            redrive: 0,
+            attempts: 0,
+            deaths: 0,
+            asked: 0,
+            first_attempt_at: None,
+            asks_match: false,
+        }
     }
 
     /// That of a message in the stream of retries.
@@ -41,6 +51,7 @@ impl Past {
             redrive: parsed(headers, HEADER_REDRIVE)?,
             attempts: parsed(headers, HEADER_ATTEMPTS)?,
             deaths: parsed(headers, HEADER_DEATHS)?,
+            asked: parsed(headers, HEADER_ASKED)?,
             first_attempt_at: text(headers, HEADER_FIRST).and_then(|time| time.parse().ok()),
             asks_match: headers.get(HEADER_ASKS_MATCH).is_some(),
         })
@@ -54,6 +65,7 @@ impl Past {
         headers.insert(HEADER_REDRIVE, self.redrive.to_string());
         headers.insert(HEADER_ATTEMPTS, self.attempts.to_string());
         headers.insert(HEADER_DEATHS, self.deaths.to_string());
+        headers.insert(HEADER_ASKED, self.asked.to_string());
         if self.asks_match {
             headers.insert(HEADER_ASKS_MATCH, "1");
         }

@@ -193,6 +193,7 @@ impl Taking {
             first_attempt_at: first,
             deaths: past.deaths,
             asks_match: past.asks_match,
+            asked: past.asked,
             ticket,
         }
     }

@@ -44,7 +44,7 @@ async fn history(queue: &dyn EventQueue, count: usize) {
             let (started_at, took) = (Timestamp::UNIX_EPOCH, std::time::Duration::from_millis(7));
             let attempt = Attempt { started_at, took, outcome, status: Some(200), detail: None };
             let verdict = if is_dead { Verdict::Dead(DeadReason::Permanent) } else { Verdict::Done };
-            delivery.ticket.settle(Settlement { verdict, attempt }).await.unwrap();
+            delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await.unwrap();
             settled += 1;
         }
     }

@@ -41,7 +41,7 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
         status: None,
         detail: None,
     };
-    Settlement { verdict, attempt }
+    Settlement { verdict, asked: true, attempt }
 }
 
 async fn done(delivery: Delivery) -> String {
@@ -195,5 +195,5 @@ fn dead() -> Settlement {
         status: Some(422),
         detail: None,
     };
-    Settlement { verdict: Verdict::Dead(DeadReason::Permanent), attempt }
+    Settlement { verdict: Verdict::Dead(DeadReason::Permanent), asked: true, attempt }
 }

@@ -18,9 +18,9 @@ async fn settle(deliveries: Vec<Delivery>, verdict: Verdict) {
         status: None,
         detail: None,
     };
-    let settled = deliveries
-        .into_iter()
-        .map(|delivery| delivery.ticket.settle(Settlement { verdict, attempt: attempt.clone() }));
+    let settled = deliveries.into_iter().map(|delivery| {
+        delivery.ticket.settle(Settlement { verdict, asked: true, attempt: attempt.clone() })
+    });
     futures::future::try_join_all(settled).await.unwrap();
 }
 

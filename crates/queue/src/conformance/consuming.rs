@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
 use super::{Harness, LEASE};
-use crate::{Condition, Holding, QueueError, Start, Terms, Verdict};
+use crate::{Condition, DeadQuery, DeadReason, Holding, QueueError, Settlement, Start, Terms, Verdict};
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -173,6 +173,34 @@ pub(super) async fn a_retry_comes_no_sooner_than_asked(harness: &dyn Harness) {
     assert!(asked.elapsed() >= WAIT, "came after {:?}", asked.elapsed());
     assert_eq!((again.attempt, again.first_attempt_at), (2, first_at));
     settle(again, Verdict::Done).await;
+}
+
+pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let mut before = consumer(&*queue, "r").await;
+    let again = |asked| Settlement { asked, ..settlement(Verdict::Again(Duration::ZERO)) };
+    drop(one(&mut *before).await);
+    for (asked, expected) in [(true, 0), (false, 1), (true, 1)] {
+        let delivery = one(&mut *before).await;
+        assert_eq!(delivery.asked, expected);
+        delivery.ticket.settle(again(asked)).await.expect("settle");
+    }
+    let in_flight = one(&mut *before).await;
+    assert_eq!((in_flight.attempt, in_flight.asked), (4, 2), "what was given back is no attempt");
+    let queue = harness.crash(queue).await;
+    drop(in_flight);
+    let mut after = consumer(&*queue, "r").await;
+    let last = one(&mut *after).await;
+    assert_eq!((last.attempt, last.deaths, last.asked), (5, 1, 2), "what died did not end");
+    settle(last, Verdict::Dead(DeadReason::Exhausted)).await;
+    let letters = queue.stores().dead_letters();
+    let query = DeadQuery { limit: 1, ..DeadQuery::default() };
+    let letter = letters.list(query).await.expect("list").remove(0);
+    assert!(letters.redrive(&[letter.id], None).await.iter().all(Result::is_ok));
+    let redriven = one(&mut *after).await;
+    assert_eq!((redriven.redrive, redriven.asked), (1, 0), "a redrive begins anew");
+    settle(redriven, Verdict::Done).await;
 }
 
 pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {

@@ -66,6 +66,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         consuming::an_expired_lease_goes_to_somebody_else,
         consuming::progress_keeps_a_lease,
         consuming::a_retry_comes_no_sooner_than_asked,
+        consuming::only_attempts_that_asked_the_destination_are_counted_as_such,
         consuming::waiting_retries_delay_nothing,
         consuming::a_cancelled_next_loses_nothing,
         consuming::what_nobody_asks_for_any_more_goes_to_somebody_else,

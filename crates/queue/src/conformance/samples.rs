@@ -107,7 +107,7 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
         status: Some(503),
         detail: Some("as the check wants it".to_owned()),
     };
-    Settlement { verdict, attempt }
+    Settlement { verdict, asked: true, attempt }
 }
 
 pub(crate) async fn settle(delivery: Delivery, verdict: Verdict) {

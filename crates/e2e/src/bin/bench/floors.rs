@@ -95,5 +95,5 @@ fn settlement() -> Settlement {
         status: None,
         detail: None,
     };
-    Settlement { verdict: Verdict::Done, attempt }
+    Settlement { verdict: Verdict::Done, asked: true, attempt }
 }

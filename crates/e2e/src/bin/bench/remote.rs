@@ -275,7 +275,11 @@ async fn bury(queue: &dyn EventQueue, count: usize) -> anyhow::Result<()> {
             let started_at = delivery.first_attempt_at;
             let (outcome, took) = (Outcome::Permanent, Duration::from_millis(1));
             let attempt = Attempt { started_at, took, outcome, status: None, detail: None };
-            delivery.ticket.settle(Settlement { verdict: Verdict::Dead(DeadReason::Permanent), attempt })
+            delivery.ticket.settle(Settlement {
+                verdict: Verdict::Dead(DeadReason::Permanent),
+                asked: true,
+                attempt,
+            })
         });
         futures::future::try_join_all(settled).await?;
     }
