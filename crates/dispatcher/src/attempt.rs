@@ -104,7 +104,7 @@ impl Attempting {
         let now = || self.circumstances(first_attempt_at, attempt, asked);
         let is_sent_again = delivery.redrive > 0 && event.origin() == Origin::Webhook;
         let twins = self.twins.as_ref().filter(|_| !is_sent_again);
-        let attempt = pin!(self.whole(&event, cx, twins, now));
+        let attempt = pin!(self.whole(&event, cx, twins, begun, now));
         let ended = tokio::select! {
             biased;
             ended = run(attempt, &mut delivery.ticket, &mut heartbeat, &mut permit) => ended,
@@ -114,10 +114,6 @@ impl Attempting {
         let Some((ended, at)) = ended else { return };
         if self.hard_stop.is_cancelled() && !ended.is_final() {
             return;
-        }
-        match ended.is_failure() {
-            Some(failed) => begun.ended(failed),
-            None => drop(begun),
         }
         let attempt = record(&ended, started_at, began.elapsed());
         self.settle(delivery, watch, span, (&ended, at), attempt).await;
@@ -139,7 +135,8 @@ impl Attempting {
 
     fn circumstances(&self, first_attempt_at: Timestamp, attempt: u32, asked: u32) -> Circumstances {
         let elapsed = since(first_attempt_at, self.clock.now());
-        Circumstances { attempt, asked, elapsed, chance: fastrand::f64() }
+        let is_breaker_open = self.breaker.is_open();
+        Circumstances { attempt, asked, elapsed, is_breaker_open, chance: fastrand::f64() }
     }
 
     async fn settle(

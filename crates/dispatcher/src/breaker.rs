@@ -1,18 +1,21 @@
 //! Leaves a destination alone that fails, and asks now and then whether it is
 //! back. What is not asked for stays in the queue and burns no attempt.
 //!
+//! It is the destination that fails when different events do. One event that fails
+//! however often it is tried says nothing of the others, and must not hold them up.
+//!
 //! ```text
-//! closed ──fails often──▶ open ──rested──▶ probing ──one attempt ends well──▶ closed
+//! closed ──events fail──▶ open ──rested──▶ probing ──one attempt ends well──▶ closed
 //!                          ▲                  │
 //!                          └──it fails: rest longer
 //! ```
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use event_model::{Clock, Timestamp};
+use event_model::{Clock, EventId, Timestamp};
 use queue::BreakerState;
 use settings::BreakerSettings;
 use tokio::sync::Notify;
@@ -29,11 +32,8 @@ pub(crate) struct Breaker {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    Closed {
-        failures_in_a_row: u32,
-        /// Whether each of the last attempts failed.
-        last: VecDeque<bool>,
-    },
+    /// With the attempts that ended lately.
+    Closed(VecDeque<EndedAttempt>),
     Open {
         until: Instant,
         rest: Duration,
@@ -45,7 +45,14 @@ enum State {
     },
 }
 
-const CLOSED: State = State::Closed { failures_in_a_row: 0, last: VecDeque::new() };
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EndedAttempt {
+    event: EventId,
+    at: Instant,
+    failed: bool,
+}
+
+const CLOSED: State = State::Closed(VecDeque::new());
 
 /// What may be asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +75,7 @@ impl Breaker {
     /// How it stands, for people.
     pub(crate) fn standing(&self, clock: &dyn Clock) -> BreakerState {
         match *self.state() {
-            State::Closed { .. } => BreakerState::Closed,
+            State::Closed(_) => BreakerState::Closed,
             State::Open { until, .. } => {
                 let left = until.saturating_duration_since(Instant::now());
                 let until = clock.now().saturating_add(left).unwrap_or(Timestamp::MAX);
@@ -82,10 +89,15 @@ impl Breaker {
     /// Asks again at once, as if nothing had failed: a person says so.
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *self.state(), CLOSED);
-        if !matches!(before, State::Closed { .. }) {
+        if !matches!(before, State::Closed(_)) {
             tracing::warn!(route = self.route, "a person resumes the route: its destination is asked again");
         }
         self.changed.notify_waiters();
+    }
+
+    /// Whether the destination is left alone, or asked one event at a time.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(*self.state(), State::Closed(_))
     }
 
     /// Waits until something may be asked for, and says how much of `wanted`.
@@ -141,12 +153,13 @@ impl Breaker {
     }
 
     /// An attempt ended, well or not.
-    fn ended(&self, failed: bool, is_probe: bool) {
+    fn ended(&self, event: EventId, failed: bool, is_probe: bool) {
         let Some(settings) = &self.settings else { return };
+        let ended = EndedAttempt { event, at: Instant::now(), failed };
         let mut state = self.state();
         let before = std::mem::replace(&mut *state, CLOSED);
-        let was_open = !matches!(before, State::Closed { .. });
-        *state = after(before, failed, is_probe, settings, Instant::now());
+        let was_open = !matches!(before, State::Closed(_));
+        *state = after(before, ended, is_probe, settings);
         self.say(was_open, &state);
         self.changed.notify_waiters();
     }
@@ -158,7 +171,7 @@ impl Breaker {
                 tracing::error!(route, rest = ?rest, "the destination fails: it is left alone, events wait in the queue");
             }
             State::Open { rest, .. } => tracing::warn!(route, rest = ?rest, "the destination still fails"),
-            State::Closed { .. } if was_open => tracing::info!(route, "the destination is back"),
+            State::Closed(_) if was_open => tracing::info!(route, "the destination is back"),
             _ => {}
         }
     }
@@ -169,19 +182,21 @@ impl Breaker {
 #[derive(Debug)]
 pub(crate) struct Begun {
     breaker: Arc<Breaker>,
+    event: EventId,
     is_probe: bool,
     is_ended: Cell<bool>,
 }
 
 impl Begun {
-    pub(crate) fn on(breaker: &Arc<Breaker>) -> Self {
-        Self { breaker: Arc::clone(breaker), is_probe: breaker.begin(), is_ended: Cell::new(false) }
+    pub(crate) fn on(breaker: &Arc<Breaker>, event: EventId) -> Self {
+        let is_probe = breaker.begin();
+        Self { breaker: Arc::clone(breaker), event, is_probe, is_ended: Cell::new(false) }
     }
 
     /// It ended, well or not.
     pub(crate) fn ended(self, failed: bool) {
         self.is_ended.set(true);
-        self.breaker.ended(failed, self.is_probe);
+        self.breaker.ended(self.event, failed, self.is_probe);
     }
 }
 
@@ -194,73 +209,92 @@ impl Drop for Begun {
 }
 
 /// The state after an attempt.
-fn after(state: State, failed: bool, is_probe: bool, settings: &BreakerSettings, now: Instant) -> State {
+fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSettings) -> State {
     match state {
-        State::Closed { failures_in_a_row, mut last } => {
-            let failures_in_a_row = if failed { failures_in_a_row + 1 } else { 0 };
-            last.push_back(failed);
-            while last.len() > settings.of.get() as usize {
-                last.pop_front();
+        State::Closed(mut last) => {
+            last.push_back(ended);
+            forget(&mut last, ended.at, settings);
+            if !ended.failed || !is_destination_failing(&last, settings) {
+                return State::Closed(last);
             }
             let rest = settings.rest.0;
-            match failures_in_a_row >= settings.failures.get() || is_over_share(&last, settings) {
-                true => State::Open { until: now + rest, rest },
-                false => State::Closed { failures_in_a_row, last },
-            }
+            State::Open { until: ended.at + rest, rest }
         }
         // Attempts that began before it opened say nothing new when they fail.
-        State::Open { .. } if failed => state,
-        State::Probing { .. } if failed && !is_probe => state,
-        State::Probing { rest, .. } if failed => {
+        State::Open { .. } if ended.failed => state,
+        State::Probing { .. } if ended.failed && !is_probe => state,
+        State::Probing { rest, .. } if ended.failed => {
             let rest = (rest * 2).min(settings.longest_rest.0);
-            State::Open { until: now + rest, rest }
+            State::Open { until: ended.at + rest, rest }
         }
         State::Open { .. } | State::Probing { .. } => CLOSED,
     }
 }
 
-fn is_over_share(last: &VecDeque<bool>, settings: &BreakerSettings) -> bool {
-    let failures = last.iter().filter(|failed| **failed).count();
-    last.len() == settings.of.get() as usize && failures * 100 >= last.len() * settings.percent.get() as usize
+/// Forgets what is too long ago to count.
+fn forget(last: &mut VecDeque<EndedAttempt>, now: Instant, settings: &BreakerSettings) {
+    let is_old = |ended: &EndedAttempt| now.duration_since(ended.at) > settings.window.0;
+    while last.len() > settings.of.get() as usize || last.front().is_some_and(is_old) {
+        last.pop_front();
+    }
+}
+
+/// Whether enough different events failed, and enough of all that were attempted. An event
+/// counts once, as its last attempt ended.
+fn is_destination_failing(last: &VecDeque<EndedAttempt>, settings: &BreakerSettings) -> bool {
+    let by_event: HashMap<EventId, bool> = last.iter().map(|ended| (ended.event, ended.failed)).collect();
+    let failed = by_event.values().filter(|failed| **failed).count();
+    failed >= settings.failures.get() as usize
+        && failed * 100 >= by_event.len() * settings.percent.get() as usize
 }
 
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
+    use event_model::Environment;
     use settings::Time;
 
     use super::*;
 
-    fn breaker(failures: u32, percent: u32, of: u32) -> Arc<Breaker> {
-        let number = |number| NonZeroU32::new(number).unwrap();
-        let settings = BreakerSettings {
-            failures: number(failures),
-            percent: number(percent),
-            of: number(of),
+    fn with(change: impl FnOnce(&mut BreakerSettings)) -> Arc<Breaker> {
+        let mut settings = BreakerSettings {
             rest: Time(Duration::from_secs(10)),
             longest_rest: Time(Duration::from_secs(30)),
+            ..BreakerSettings::default()
         };
+        change(&mut settings);
         Arc::new(Breaker::new("r", Some(settings)))
     }
 
-    fn is_open(breaker: &Breaker) -> bool {
-        matches!(*breaker.state(), State::Open { .. })
+    fn number(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).unwrap()
+    }
+
+    fn event(number: u32) -> EventId {
+        EventId::of(Environment::Sandbox, &number.to_be_bytes())
+    }
+
+    fn begin(breaker: &Arc<Breaker>, number: u32) -> Begun {
+        Begun::on(breaker, event(number))
+    }
+
+    /// One attempt of each of these events.
+    fn fail(breaker: &Arc<Breaker>, events: std::ops::Range<u32>) {
+        events.for_each(|number| begin(breaker, number).ended(true));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_open_it_and_one_attempt_at_a_time_asks() {
-        let breaker = breaker(3, 100, 100);
-        for failed in [true, true, false, true, true] {
-            Begun::on(&breaker).ended(failed);
-        }
-        assert_eq!(breaker.ready(5).await, 5, "not in a row");
-        Begun::on(&breaker).ended(true);
+    async fn five_failing_events_open_it_and_one_attempt_at_a_time_asks() {
+        let breaker = with(|_| {});
+        fail(&breaker, 0..4);
+        assert_eq!(breaker.ready(5).await, 5, "too few to say");
+        fail(&breaker, 4..5);
         for rest in [10, 20, 30, 30] {
             let began = Instant::now();
             assert_eq!(breaker.ready(5).await, 1);
             assert_eq!(began.elapsed().as_secs(), rest);
-            let (probe, late) = (Begun::on(&breaker), Begun::on(&breaker));
+            let (probe, late) = (begin(&breaker, 7), begin(&breaker, 8));
             late.ended(true);
             assert_eq!(
                 breaker.look(Instant::now()),
@@ -270,42 +304,73 @@ mod tests {
             probe.ended(true);
         }
         assert_eq!(breaker.ready(5).await, 1);
-        Begun::on(&breaker).ended(false);
+        begin(&breaker, 9).ended(false);
         assert_eq!(breaker.ready(5).await, 5);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_share_of_the_last_attempts_opens_it() {
-        let breaker = breaker(100, 50, 4);
-        for failed in [true, false, false, true] {
-            assert!(!is_open(&breaker), "too few to say");
-            Begun::on(&breaker).ended(failed);
+    async fn one_event_that_fails_for_ever_never_opens_it() {
+        let breaker = with(|_| {});
+        for attempt in 0..1000 {
+            fail(&breaker, 0..1);
+            assert!(!breaker.is_open(), "after {attempt} attempts of one event");
+            tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert!(is_open(&breaker));
-        Begun::on(&breaker).ended(false);
-        assert!(!is_open(&breaker), "one that was still on its way came through");
+        for _ in 0..100 {
+            fail(&breaker, 0..4);
+        }
+        assert!(!breaker.is_open(), "four are not five");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_of_the_events_opens_it() {
+        let breaker = with(|settings| settings.percent = number(50));
+        (100..106).for_each(|number| begin(&breaker, number).ended(false));
+        fail(&breaker, 0..5);
+        assert!(!breaker.is_open(), "five of eleven");
+        fail(&breaker, 5..6);
+        assert!(breaker.is_open(), "six of twelve");
+        begin(&breaker, 100).ended(false);
+        assert!(!breaker.is_open(), "one that was still on its way came through");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_long_ago_does_not_count() {
+        let breaker = with(|settings| settings.window = Time(Duration::from_mins(1)));
+        for number in 0..50 {
+            fail(&breaker, number..number + 1);
+            assert!(!breaker.is_open(), "event {number}, one in twenty seconds");
+            tokio::time::advance(Duration::from_secs(20)).await;
+        }
+        let breaker = with(|settings| (settings.of, settings.percent) = (number(6), number(100)));
+        fail(&breaker, 0..4);
+        (100..105).for_each(|number| begin(&breaker, number).ended(false));
+        fail(&breaker, 4..8);
+        assert!(!breaker.is_open(), "of the last six, two came through");
+        fail(&breaker, 8..10);
+        assert!(breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_without_an_end_is_followed_by_another() {
-        let breaker = breaker(1, 100, 100);
-        Begun::on(&breaker).ended(true);
+        let breaker = with(|_| {});
+        fail(&breaker, 0..5);
         assert_eq!(breaker.ready(5).await, 1);
-        drop(Begun::on(&breaker));
+        drop(begin(&breaker, 5));
         assert_eq!(breaker.ready(5).await, 1, "its lease was lost: nobody knows");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_person_closes_it_and_a_probe_that_was_out_says_nothing_more() {
-        let breaker = breaker(1, 100, 100);
-        Begun::on(&breaker).ended(true);
+        let breaker = with(|_| {});
+        fail(&breaker, 0..5);
         let waiting = Arc::clone(&breaker);
         let began = Instant::now();
         let (ready, ()) = tokio::join!(waiting.ready(5), async { breaker.close() });
         assert_eq!((ready, began.elapsed().as_secs()), (5, 0));
-        Begun::on(&breaker).ended(true);
+        fail(&breaker, 0..5);
         assert_eq!(breaker.ready(5).await, 1);
-        let probe = Begun::on(&breaker);
+        let probe = begin(&breaker, 5);
         breaker.close();
         drop(probe);
         assert_eq!(breaker.ready(5).await, 5);
@@ -314,9 +379,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_settings_it_never_opens() {
         let breaker = Arc::new(Breaker::new("r", None));
-        for _ in 0..1000 {
-            Begun::on(&breaker).ended(true);
-        }
+        fail(&breaker, 0..1000);
         assert_eq!(breaker.ready(5).await, 5);
     }
 }

@@ -54,10 +54,12 @@ impl Skip {
 
 impl Ended {
     /// Whether the destination failed; `None` where that is not known. One that will
-    /// never take an event is well.
+    /// never take an event is well, and so is one that has no such thing (404) or has it in
+    /// another state (409): that is about this event.
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotTold(_) => Some(false),
+            Self::Answered(Err(DispatchError::Transient { status: Some(404 | 409), .. })) => Some(false),
             Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped(_) => {
                 None
             }
@@ -94,6 +96,9 @@ pub struct Circumstances {
     pub asked: u32,
     /// Time since the first attempt began.
     pub elapsed: Duration,
+    /// The route's breaker leaves the destination alone, or this attempt asked whether it
+    /// is back.
+    pub is_breaker_open: bool,
     /// Chance, in 0.0..1.0.
     pub chance: f64,
 }
@@ -118,7 +123,8 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
             };
             again(at, retry, asked.min(MAX_RETRY_AFTER).max(backoff(at, retry)))
         }
-        _ if is_exhausted(at, retry) => Verdict::Dead(DeadReason::Exhausted),
+        // While nothing is asked of a destination, nothing is given up for its failures.
+        _ if is_exhausted(at, retry) && !at.is_breaker_open => Verdict::Dead(DeadReason::Exhausted),
         Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
             again(at, retry, no_sooner_than(*asked, at, retry))
         }
@@ -139,8 +145,12 @@ fn no_sooner_than(asked: Duration, at: Circumstances, retry: &RetrySettings) -> 
     wait.mul_f64(1.0 + MAX_RETRY_AFTER_JITTER * at.chance).min(MAX_RETRY_AFTER.max(backoff))
 }
 
-/// Waits, but not past the end of the budget: there is one last attempt at it.
+/// Waits, but not past the end of the budget: there is one last attempt at it. What is past
+/// it waits in any case, so that it is not the first to be asked for each time.
 fn again(at: Circumstances, retry: &RetrySettings, wait: Duration) -> Verdict {
+    if at.elapsed >= retry.budget.0 {
+        return Verdict::Again(wait.max(retry.first.0));
+    }
     let left = retry.budget.0.saturating_sub(at.elapsed);
     Verdict::Again(wait.max(retry.first.0).min(left.max(retry.first.0)))
 }
@@ -177,7 +187,8 @@ mod tests {
 
     /// The destination was asked at every attempt.
     fn at(attempt: u32, elapsed: u64) -> Circumstances {
-        Circumstances { attempt, asked: attempt - 1, elapsed: Duration::from_secs(elapsed), chance: 1.0 }
+        let elapsed = Duration::from_secs(elapsed);
+        Circumstances { attempt, asked: attempt - 1, elapsed, is_breaker_open: false, chance: 1.0 }
     }
 
     #[track_caller]
@@ -278,5 +289,45 @@ mod tests {
         let twice = RetrySettings { attempts: Some(2), ..RETRY };
         assert!(matches!(verdict(&transient(None), first, &twice), Verdict::Again(_)));
         assert_eq!(verdict(&transient(None), first, &once), Verdict::Dead(DeadReason::Exhausted));
+    }
+
+    #[test]
+    fn nothing_is_given_up_while_the_breaker_is_open() {
+        let retry = RetrySettings { attempts: Some(3), ..RETRY };
+        for ended in [
+            transient(None),
+            transient(Some(1)),
+            Ended::TimedOut,
+            Ended::Answered(Err(DispatchError::interrupted("testing", "x"))),
+            Ended::NotAsked(DispatchError::transient("testing", "x")),
+        ] {
+            for at in [at(7, 5), at(9, 3600), at(9, 99_999)] {
+                let open = Circumstances { is_breaker_open: true, ..at };
+                assert!(matches!(verdict(&ended, open, &retry), Verdict::Again(_)), "{ended:?}");
+            }
+            assert_eq!(verdict(&ended, at(9, 3600), &retry), Verdict::Dead(DeadReason::Exhausted));
+        }
+        let open = Circumstances { is_breaker_open: true, ..at(9, 99_999) };
+        assert_eq!(verdict(&transient(None), open, &retry), after(60), "others are asked for first");
+        let permanent = Ended::Answered(Err(DispatchError::permanent("testing", "x")));
+        assert_eq!(verdict(&permanent, open, &retry), Verdict::Dead(DeadReason::Permanent));
+    }
+
+    #[test]
+    fn what_is_about_one_event_is_no_failure_of_the_destination() {
+        let status = |status| {
+            let (action, source) = ("testing", "x".into());
+            Ended::Answered(Err(DispatchError::Transient {
+                action,
+                retry_after: None,
+                status: Some(status),
+                source,
+            }))
+        };
+        for (code, failed) in [(404, false), (409, false), (401, true), (403, true), (429, true), (500, true)]
+        {
+            assert_eq!(status(code).is_failure(), Some(failed), "{code}");
+        }
+        assert_eq!((Ended::TimedOut.is_failure(), Ended::Panicked.is_failure()), (Some(true), Some(true)));
     }
 }

@@ -103,10 +103,14 @@ fn start(
     shutdown: &Shutdown,
 ) {
     for (delivery, place) in deliveries.into_iter().zip(places) {
-        let (attempting, begun) = (Arc::clone(attempting), Begun::on(&attempting.breaker));
+        let begun = Begun::on(&attempting.breaker, delivery.event.id());
+        let attempting = Arc::clone(attempting);
         shutdown.spawn(async move {
             attempting.run(delivery, begun).await;
             drop(place);
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! notes what happens to it, and a queue that hands out what a test puts into it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch::{
@@ -10,11 +10,12 @@ use dispatch::{
 };
 use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use queue::conformance::event;
-use queue::{Delivery, Lease, QueueError, Settlement, Start, Terms, Ticket};
-use settings::{RetrySettings, RouteSettings};
-use tokio::time::{Instant, sleep};
+use queue::{Consumer, Delivery, Lease, QueueError, Settlement, Start, Terms, Ticket, Verdict};
+use settings::{BreakerSettings, RetrySettings, RouteSettings};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::attempt::Attempting;
 use crate::breaker::Breaker;
@@ -47,7 +48,7 @@ pub(crate) struct FakeLease {
 
 impl FakeLease {
     pub(crate) fn fate<T>(&self, look: impl FnOnce(&mut Fate) -> T) -> T {
-        look(&mut self.fate.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut lock(&self.fate))
     }
 
     /// A delivery that is held by it from now on.
@@ -77,6 +78,131 @@ impl FakeLease {
     }
 }
 
+/// Deliveries of one route in memory: what is settled `Again` comes again in its time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeQueue(Arc<InMemory>);
+
+#[derive(Debug, Default)]
+struct InMemory {
+    waiting: Mutex<Vec<Waiting>>,
+    /// What was done or became a dead letter, by its ref, and when.
+    ended: Mutex<Vec<(String, Verdict, Instant)>>,
+    changed: Notify,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    event: Arc<Event>,
+    due: Instant,
+    attempt: u32,
+    asked: u32,
+    first_attempt_at: Timestamp,
+}
+
+impl FakeQueue {
+    pub(crate) fn publish(&self, reference: &str) {
+        let first_attempt_at = TestClock.now();
+        let event = Arc::new(event("E", reference));
+        self.put(Waiting { event, due: Instant::now(), attempt: 1, asked: 0, first_attempt_at });
+    }
+
+    pub(crate) fn ended(&self) -> Vec<(String, Verdict, Instant)> {
+        lock(&self.0.ended).clone()
+    }
+
+    fn put(&self, waiting: Waiting) {
+        lock(&self.0.waiting).push(waiting);
+        self.0.changed.notify_waiters();
+    }
+
+    fn take(&self, permits: usize) -> Vec<Waiting> {
+        let mut waiting = lock(&self.0.waiting);
+        waiting.sort_by_key(|waiting| waiting.due);
+        let due = waiting.iter().take_while(|waiting| waiting.due <= Instant::now()).count();
+        waiting.drain(..due.min(permits)).collect()
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        lock(&self.0.waiting).iter().map(|waiting| waiting.due).min()
+    }
+
+    fn hand_out(&self, waiting: Waiting) -> Delivery {
+        Delivery {
+            event: Arc::clone(&waiting.event),
+            position: 1,
+            redrive: 0,
+            attempt: waiting.attempt,
+            asked: waiting.asked,
+            first_attempt_at: waiting.first_attempt_at,
+            deaths: 0,
+            asks_match: false,
+            ticket: Ticket::new(InMemoryLease { queue: self.clone(), waiting: Some(waiting) }),
+        }
+    }
+}
+
+impl Consumer for FakeQueue {
+    fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        async move {
+            loop {
+                let changed = self.0.changed.notified();
+                let taken = self.take(permits);
+                if !taken.is_empty() {
+                    return Ok(taken.into_iter().map(|waiting| self.hand_out(waiting)).collect());
+                }
+                match self.next_due() {
+                    Some(due) => drop(timeout_at(due, changed).await),
+                    None => changed.await,
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+#[derive(Debug)]
+struct InMemoryLease {
+    queue: FakeQueue,
+    waiting: Option<Waiting>,
+}
+
+impl Lease for InMemoryLease {
+    fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
+        if let Some(waiting) = self.waiting.take() {
+            let now = Instant::now();
+            match settlement.verdict {
+                Verdict::Again(wait) => self.queue.put(Waiting {
+                    due: now + wait,
+                    attempt: waiting.attempt + 1,
+                    asked: waiting.asked + u32::from(settlement.asked),
+                    ..waiting
+                }),
+                verdict => {
+                    let reference = waiting.event.fields().entity_ref.clone().unwrap_or_default();
+                    lock(&self.queue.0.ended).push((reference, verdict, now));
+                }
+            }
+        }
+        ready(Ok(())).boxed()
+    }
+
+    fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn alone(&mut self, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        ready(Ok(())).boxed()
+    }
+}
+
+impl Drop for InMemoryLease {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            self.queue.put(waiting);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Held(FakeLease);
 
@@ -100,12 +226,12 @@ impl Lease for Held {
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>> {
         let said = self.0.check();
         self.0.fate(|fate| fate.signs.extend(said.is_ok().then(Instant::now)));
-        futures::future::ready(said).boxed()
+        ready(said).boxed()
     }
 
     fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         self.0.fate(|fate| fate.alone.push(is_alone));
-        futures::future::ready(Ok(())).boxed()
+        ready(Ok(())).boxed()
     }
 }
 
@@ -174,6 +300,10 @@ impl Clock for TestClock {
     }
 }
 
+fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A route for everything.
 pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
@@ -183,7 +313,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         concurrency: 16,
         retry: RetrySettings::default(),
         rate: None,
-        breaker: None,
+        breaker: Some(BreakerSettings::default()),
         enrich: None,
         confirm: None,
         on_success: None,

@@ -11,6 +11,7 @@ use queue::Verdict;
 use tokio::time::timeout;
 
 use crate::attempt::Attempting;
+use crate::breaker::Begun;
 use crate::explain::without_excerpt;
 use crate::policy::{Circumstances, Ended, Skip, verdict};
 use crate::then::tell;
@@ -25,6 +26,7 @@ impl Attempting {
         event: &Event,
         mut cx: Context,
         twins: Option<&Twins>,
+        begun: Begun,
         now: impl Fn() -> Circumstances,
     ) -> (Ended, Circumstances) {
         cx.keep = self.then.on_success.is_some().then(Keep::default);
@@ -42,6 +44,11 @@ impl Attempting {
             (Ended::Answered(Ok(done)), Some(whom)) => self.told(whom, event, &cx, done).await,
             (ended, _) => ended,
         };
+        // Told first: whether it leaves the destination alone now is part of the decision.
+        match ended.is_failure() {
+            Some(failed) => begun.ended(failed),
+            None => drop(begun),
+        }
         let at = now();
         self.given_up(event, &cx, at, &ended).await;
         (ended, at)

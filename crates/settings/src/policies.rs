@@ -1,11 +1,13 @@
 //! How much, and when not: `rate:` and `breaker:` of a route.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
 use crate::values::Time;
 
@@ -24,13 +26,15 @@ pub struct RateSettings {
 }
 
 /// `breaker:` of a route: when its destination is left alone, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerSettings {
-    /// It opens after so many failures in a row,
+    /// It opens when so many different events failed,
     pub failures: NonZeroU32,
-    /// or when this share of the last attempts failed, in percent,
+    /// and this share of all events that were attempted, in percent,
     pub percent: NonZeroU32,
-    /// which is counted over so many.
+    /// within this time
+    pub window: Time,
+    /// and among so many of the last attempts.
     pub of: NonZeroU32,
     /// How long it stays open before one attempt is made.
     pub rest: Time,
@@ -42,12 +46,95 @@ impl Default for BreakerSettings {
     fn default() -> Self {
         let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         Self {
-            failures: number(10),
+            failures: number(5),
             percent: number(50),
+            window: Time(Duration::from_mins(5)),
             of: number(50),
-            rest: Time(Duration::from_secs(10)),
-            longest_rest: Time(Duration::from_mins(5)),
+            rest: Time(Duration::from_secs(1)),
+            longest_rest: Time(Duration::from_secs(30)),
         }
+    }
+}
+
+/// `breaker:` as it is written.
+#[derive(Debug, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum BreakerListed {
+    /// `off`: failures are never a reason to leave the destination alone.
+    Off(Off),
+    On(BreakerTable),
+}
+
+#[derive(Debug, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Off {
+    Off,
+}
+
+/// What differs from the usual values.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct BreakerTable {
+    /// It opens when so many different events failed: from 2, usually 5,
+    failures: Option<NonZeroU32>,
+    /// and this share of all events that were attempted, in percent: usually 50,
+    percent: Option<NonZeroU32>,
+    /// within this time: usually 5m,
+    window: Option<Time>,
+    /// and among so many of the last attempts: usually 50.
+    of: Option<NonZeroU32>,
+    /// How long it stays open before one attempt is made: usually 1s.
+    rest: Option<Time>,
+    /// It doubles with each attempt that fails, up to this: usually 30s.
+    longest_rest: Option<Time>,
+}
+
+impl BreakerListed {
+    /// The settings of a route: nothing written means the usual values, `off` none.
+    pub(crate) fn settings(written: Option<Self>) -> Result<Option<BreakerSettings>, &'static str> {
+        match written {
+            Some(Self::Off(Off::Off)) => Ok(None),
+            Some(Self::On(table)) => table.settings().map(Some),
+            None => Ok(Some(BreakerSettings::default())),
+        }
+    }
+}
+
+impl BreakerTable {
+    fn settings(self) -> Result<BreakerSettings, &'static str> {
+        let usual = BreakerSettings::default();
+        let rest = self.rest.unwrap_or(usual.rest);
+        let longest_rest = self.longest_rest.unwrap_or(usual.longest_rest);
+        let settings = BreakerSettings {
+            failures: self.failures.unwrap_or(usual.failures),
+            percent: self.percent.unwrap_or(usual.percent),
+            window: self.window.unwrap_or(usual.window),
+            of: self.of.unwrap_or(usual.of),
+            rest,
+            longest_rest: if longest_rest < rest { rest } else { longest_rest },
+        };
+        settings.check().map(|()| settings)
+    }
+}
+
+impl BreakerSettings {
+    fn check(&self) -> Result<(), &'static str> {
+        // One event that fails for ever must not hold up the others.
+        if self.failures.get() < 2 || self.failures > self.of {
+            return Err(
+                "expected `failures` from 2, and not above `of`: so many different events have to fail",
+            );
+        }
+        if self.percent.get() > 100 || self.of.get() > 10_000 {
+            return Err("expected `percent` from 1 to 100, `of` at most 10000");
+        }
+        if self.window.0.is_zero() || self.window.0 > LONGEST {
+            return Err("expected `window` above 0 and at most 1h");
+        }
+        if self.rest.0.is_zero() || self.longest_rest.0 > LONGEST {
+            return Err("expected `rest` above 0, and both rests at most 1h");
+        }
+        Ok(())
     }
 }
 
@@ -69,34 +156,83 @@ impl<'de> Deserialize<'de> for RateSettings {
     }
 }
 
-impl<'de> Deserialize<'de> for BreakerSettings {
+impl<'de> Deserialize<'de> for BreakerListed {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Default, Deserialize)]
-        #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-        struct Table {
-            failures: Option<NonZeroU32>,
-            percent: Option<NonZeroU32>,
-            of: Option<NonZeroU32>,
-            rest: Option<Time>,
-            longest_rest: Option<Time>,
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = BreakerListed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, or a table such as { failures: 5, rest: 1s }")
+            }
+
+            fn visit_str<E: Error>(self, written: &str) -> Result<Self::Value, E> {
+                match written {
+                    "off" => Ok(BreakerListed::Off(Off::Off)),
+                    _ => Err(E::invalid_value(Unexpected::Str(written), &self)),
+                }
+            }
+
+            /// What `off` means to older readers of YAML.
+            fn visit_bool<E: Error>(self, is_on: bool) -> Result<Self::Value, E> {
+                Ok(if is_on {
+                    BreakerListed::On(BreakerTable::default())
+                } else {
+                    BreakerListed::Off(Off::Off)
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+                BreakerTable::deserialize(MapAccessDeserializer::new(table)).map(BreakerListed::On)
+            }
         }
-        let Table { failures, percent, of, rest, longest_rest } = Table::deserialize(from)?;
-        let usual = Self::default();
-        let rest = rest.unwrap_or(usual.rest);
-        let longest_rest = longest_rest.unwrap_or(usual.longest_rest);
-        let settings = Self {
-            failures: failures.unwrap_or(usual.failures),
-            percent: percent.unwrap_or(usual.percent),
-            of: of.unwrap_or(usual.of),
-            rest,
-            longest_rest: if longest_rest < rest { rest } else { longest_rest },
-        };
-        if settings.percent.get() > 100 || settings.of.get() > 10_000 {
-            return Err(Error::custom("expected `percent` from 1 to 100, `of` at most 10000"));
+
+        from.deserialize_any(Written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Tree;
+
+    fn breaker(written: &str) -> Result<Option<BreakerSettings>, String> {
+        let yaml = format!(
+            "fluent-connect:\n  accounts: []\n  routes:\n    - {{ name: r, match: {{}}, dispatcher: log{written} }}\n"
+        );
+        let tree = Tree::parse(Path::new("application.yml"), &yaml, []).map_err(|error| error.to_string())?;
+        let routes = tree.routes(None).map_err(|error| error.to_string())?;
+        Ok(routes.0[0].breaker)
+    }
+
+    #[test]
+    fn every_route_has_a_breaker_that_is_not_turned_off() {
+        let usual = Ok(Some(BreakerSettings::default()));
+        for written in ["", ", breaker: {}", ", breaker: ", ", breaker: true"] {
+            assert_eq!(breaker(written), usual, "{written}");
         }
-        if rest.0.is_zero() || settings.longest_rest.0 > LONGEST {
-            return Err(Error::custom("expected `rest` above 0, and both rests at most 1h"));
+        for written in [", breaker: off", ", breaker: \"off\"", ", breaker: false"] {
+            assert_eq!(breaker(written), Ok(None), "{written}");
         }
-        Ok(settings)
+        let longest_rest = Time(Duration::from_secs(7));
+        let some = BreakerSettings { longest_rest, ..BreakerSettings::default() };
+        assert_eq!(breaker(", breaker: { longest-rest: 7s }"), Ok(Some(some)));
+    }
+
+    #[test]
+    fn one_event_never_opens_it_whatever_is_written() {
+        for (written, expected) in [
+            (", breaker: { failures: 1 }", "from 2"),
+            (", breaker: { failures: 5, of: 4 }", "not above `of`"),
+            (", breaker: { window: 2h }", "`window`"),
+            (", breaker: often", "`off`"),
+            (", breaker: { failurs: 3 }", "did you mean `failures`"),
+        ] {
+            let said = breaker(written).unwrap_err();
+            assert!(said.contains(expected) && said.contains("application.yml:4"), "{said}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::error::SettingsError;
 use crate::fluent_settings::{Confirm, EnrichSettings};
 use crate::matching::MatchSettings;
-use crate::policies::{BreakerSettings, RateSettings};
+use crate::policies::{BreakerListed, BreakerSettings, RateSettings};
 use crate::section::{nearest, shortened};
 use crate::tree::Tree;
 use crate::values::Time;
@@ -45,7 +45,7 @@ pub struct RouteSettings {
     pub retry: RetrySettings,
     /// How many attempts may begin, in this process.
     pub rate: Option<RateSettings>,
-    /// When its destination is left alone, by this process.
+    /// When its destination is left alone, by this process; nothing for never.
     pub breaker: Option<BreakerSettings>,
     /// What it asks Fluent about each event.
     pub enrich: Option<EnrichSettings>,
@@ -133,8 +133,8 @@ pub(crate) struct Listed {
     retry: RetrySettings,
     /// At most so many attempts in each process; left out, no bound.
     rate: Option<RateSettings>,
-    /// Leaves a destination alone that fails; `{}` for the usual values.
-    breaker: Option<BreakerSettings>,
+    /// Leaves a destination alone that fails: left out, with the usual values; `off`, never.
+    breaker: Option<BreakerListed>,
     /// Asks Fluent's API about each event, and hands the answer on with it.
     enrich: Option<EnrichSettings>,
     /// `fluent`: only what Fluent's API confirms is delivered.
@@ -254,6 +254,7 @@ impl Tree {
                 "expected first above 0 and not above ceiling, and attempts, if given, from 1",
             ));
         }
+        let breaker = BreakerListed::settings(breaker).map_err(|why| self.invalid(&at("breaker"), why))?;
         let start = match start {
             StartSettings::Now => Start::Now,
             StartSettings::Beginning => Start::Beginning,

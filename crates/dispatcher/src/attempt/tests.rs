@@ -4,8 +4,9 @@ use super::*;
 use crate::testing::{FakeLease, LEASE, Scripted, attempting};
 
 async fn attempt(attempting: &Attempting, lease: &FakeLease, deaths: u32) {
-    let begun = Begun::on(&attempting.breaker);
-    attempting.run(lease.delivery("a", deaths), begun).await;
+    let delivery = lease.delivery("a", deaths);
+    let begun = Begun::on(&attempting.breaker, delivery.event.id());
+    attempting.run(delivery, begun).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,7 +87,9 @@ async fn a_resumed_route_asks_a_destination_at_once_that_its_breaker_left_alone(
     let breaker = "breaker: { failures: 3, rest: 30m, longest-rest: 1h }";
     let retry = "retry: { first: 100ms, ceiling: 200ms, for: 1h }";
     let pipeline = Pipeline::start(&sink.route("all", &format!("match: {{}}, {retry}, {breaker}")));
-    pipeline.accept(&signed("E", "BREAKS")).await;
+    for reference in ["BREAKS", "TOO", "AND_THIS"] {
+        pipeline.accept(&signed("E", reference)).await;
+    }
     let is_open = || pipeline.json(&["routes", "list"]).to_string().contains("\"open\"");
     until("its breaker is open", is_open).await;
     is_mended.store(true, Ordering::Relaxed);
@@ -137,7 +139,7 @@ async fn on_a_cluster_it_is_the_same() {
     let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
     let patience = Duration::from_secs(60);
     let (waits, breaks) = (signed("WAITS", "C_1"), signed("BREAKS", "C_2"));
-    for sent in [&waits, &breaks] {
+    for sent in [&waits, &breaks, &signed("BREAKS", "C_3")] {
         assert_eq!(sender.send(sent).await.answer.unwrap().status, 200);
     }
     let show = |reference: &str| deployment.json(&["events", "show", reference]).to_string();

@@ -56,6 +56,33 @@ async fn a_breaker_leaves_a_failing_destination_alone_and_burns_no_attempts() {
     assert_eq!(pipeline.json(&["dead-letters", "list"]), json!([]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_event_that_fails_for_ever_delays_no_other() {
+    let sink = Sink::answering(|request, _| {
+        let is_poison = String::from_utf8_lossy(&request.body).contains("POISON");
+        status(if is_poison { 503 } else { 200 })
+    })
+    .await;
+    let retry = "retry: { first: 50ms, ceiling: 100ms, for: 1h }";
+    let pipeline = Pipeline::start(&sink.route("all", &format!("match: {{}}, {retry}")));
+    pipeline.accept(&signed("E", "POISON")).await;
+    for number in 0..5 {
+        let tried = sink.len();
+        until("it was tried ten times more", || sink.len() >= tried + 10).await;
+        let began = Instant::now();
+        let reference = format!("GOOD_{number}");
+        pipeline.accept(&signed("E", &reference)).await;
+        let is_there = || {
+            sink.requests().iter().any(|sent| {
+                sent.body.as_ref().windows(reference.len()).any(|part| part == reference.as_bytes())
+            })
+        };
+        until("the other is there", is_there).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    assert!(!pipeline.log().contains("left alone"), "{}", pipeline.log());
+}
+
 fn state(found: &Value, route: &str) -> bool {
     let routes = found.as_array().unwrap();
     routes.iter().find(|state| state["name"] == route).unwrap()["paused"].as_bool().unwrap()

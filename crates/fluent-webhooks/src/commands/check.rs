@@ -171,7 +171,7 @@ fn by(route: &RouteSettings) -> String {
 /// What may hold a route's attempts back, in each process.
 fn limits(route: &RouteSettings) -> String {
     let rate = route.rate.map(|rate| format!("{} in {:?}, {} at once", rate.events, rate.per.0, rate.burst));
-    let breaker = route.breaker.map(|breaker| format!("breaker after {} failures", breaker.failures));
+    let breaker = route.breaker.map(|breaker| format!("breaker after {} failed events", breaker.failures));
     let limits: Vec<String> = rate.into_iter().chain(breaker).collect();
     if limits.is_empty() { "none".to_owned() } else { limits.join("; ") }
 }

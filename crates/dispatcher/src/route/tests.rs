@@ -1,0 +1,98 @@
+//! A whole route over a queue in memory, with the clock turned by hand.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use dispatch::{AnyDispatcher, DispatchError, Done};
+use queue::{Consumer, Verdict};
+use settings::{RetrySettings, RouteSettings, Time};
+use tokio::time::Instant;
+
+use super::*;
+use crate::testing::{FakeQueue, LEASE, Scripted, TestClock, route};
+use crate::then::Then;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn start_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> Shutdown {
+    let shutdown = Shutdown::manual(SECOND);
+    let opened =
+        Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: Then::default() };
+    let route = OpenRoute { settings, opened, twins: None, consumer: Box::new(consumer), lease: LEASE };
+    let (isolation, board) = (Isolation::default(), Board::default());
+    shutdown.spawn(run(route, isolation, board, Arc::new(TestClock), shutdown.clone()));
+    shutdown
+}
+
+fn unavailable() -> DispatchError {
+    DispatchError::Transient { action: "testing", retry_after: None, status: Some(503), source: "x".into() }
+}
+
+/// When the event of this ref was done.
+fn done_at(queue: &FakeQueue, reference: &str) -> Option<Instant> {
+    let is_it =
+        |(ended, verdict, _): &&(String, Verdict, Instant)| ended == reference && *verdict == Verdict::Done;
+    queue.ended().iter().find(is_it).map(|(_, _, at)| *at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
+    let queue = FakeQueue::default();
+    let dispatcher = Scripted::new(|event| {
+        let is_poison = event.fields().entity_ref.as_deref() == Some("poison");
+        async move { if is_poison { Err(unavailable()) } else { Ok(Done::default()) } }
+    });
+    let quick = RetrySettings { ceiling: Time(SECOND), ..RetrySettings::default() };
+    start_route(RouteSettings { retry: quick, ..route("r") }, queue.clone(), dispatcher);
+    queue.publish("poison");
+    for number in 0..120 {
+        sleep(30 * SECOND).await;
+        let published = Instant::now();
+        queue.publish(&number.to_string());
+        sleep(SECOND).await;
+        let done = done_at(&queue, &number.to_string()).expect("it is done at once");
+        assert!(done - published < SECOND / 10, "{:?}", done - published);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
+    const CONCURRENCY: usize = 4;
+    let (queue, begun) = (FakeQueue::default(), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&begun);
+    let dispatcher = Scripted::new(move |_| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            sleep(SECOND / 10 + SECOND / 100 * number).await;
+            Err(unavailable())
+        }
+    });
+    (0..100).for_each(|number| queue.publish(&number.to_string()));
+    let shutdown = start_route(RouteSettings { concurrency: CONCURRENCY, ..route("r") }, queue, dispatcher);
+    // It opens with the fifth failure, a quarter of a second after the beginning.
+    sleep(SECOND).await;
+    let first = begun.load(Ordering::Relaxed);
+    assert!(first <= 5 + CONCURRENCY as u32, "{first}");
+    sleep(9 * SECOND).await;
+    let probes = begun.load(Ordering::Relaxed) - first;
+    assert!((1..=3).contains(&probes), "one after each rest of 1, 2 and 4 s: {probes}");
+    shutdown.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_while_a_destination_is_left_alone() {
+    let (queue, is_back) = (FakeQueue::default(), Arc::new(AtomicBool::new(false)));
+    let back = Arc::clone(&is_back);
+    let dispatcher = Scripted::new(move |_| {
+        let is_back = back.load(Ordering::Relaxed);
+        async move { if is_back { Ok(Done::default()) } else { Err(unavailable()) } }
+    });
+    let retry = RetrySettings { attempts: Some(3), budget: Time(60 * SECOND), ..RetrySettings::default() };
+    start_route(RouteSettings { retry, ..route("r") }, queue.clone(), dispatcher);
+    (0..20).for_each(|number| queue.publish(&number.to_string()));
+    sleep(6 * 3600 * SECOND).await;
+    assert_eq!(queue.ended(), [], "it is away for six hours, longer than any budget");
+    is_back.store(true, Ordering::Relaxed);
+    sleep(2 * 3600 * SECOND).await;
+    assert!(queue.ended().iter().all(|(_, verdict, _)| *verdict == Verdict::Done));
+    assert_eq!(queue.ended().len(), 20);
+}
