@@ -213,12 +213,14 @@ impl Dispatching {
         let isolation = Isolation::default();
         for route in self.routes {
             let (isolation, board, clock) = (isolation.clone(), self.board.clone(), Arc::clone(&self.clock));
-            shutdown.spawn(route::run(route, isolation, board, clock, shutdown.clone()));
+            let name = format!("the task of route {}", route.settings.name);
+            shutdown.spawn_critical(name, route::run(route, isolation, board, clock, shutdown.clone()));
         }
         if let Some(unrouted) = self.unrouted {
             // The first one is to wake somebody: `increase` needs one before.
             metrics::DEAD_LETTERS.add(0, [queue::UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
-            shutdown.spawn(unrouted::run(unrouted, self.clock, shutdown.clone()));
+            let name = format!("the task of route {}", queue::UNROUTED);
+            shutdown.spawn_critical(name, unrouted::run(unrouted, self.clock, shutdown.clone()));
         }
     }
 }

@@ -160,6 +160,22 @@ impl Consumer for FakeQueue {
     }
 }
 
+/// What a consumer does when it is asked for deliveries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BrokenConsumer {
+    Panics,
+    IsClosed,
+}
+
+impl Consumer for BrokenConsumer {
+    fn next(&mut self, _: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        match self {
+            Self::Panics => panic!("a fault of the queue's"),
+            Self::IsClosed => ready(Err(QueueError::Closed)).boxed(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct InMemoryLease {
     queue: FakeQueue,

@@ -79,6 +79,7 @@ pub struct Shutdown {
     draining: CancellationToken,
     hard_stop: CancellationToken,
     closing: CancellationToken,
+    has_task_ended: CancellationToken,
     tasks: TaskTracker,
     intake: TaskTracker,
     times: StopTimes,
@@ -92,6 +93,8 @@ struct Shared {
     shut_since: OnceLock<Instant>,
     is_finished: AtomicBool,
     outlives_us: AtomicBool,
+    /// The first task that the process is there for and that ended on its own.
+    ended: OnceLock<String>,
     flushes: Mutex<Vec<Flush>>,
     on_exit: Mutex<Vec<OnExit>>,
 }
@@ -125,6 +128,7 @@ impl Shutdown {
             draining: CancellationToken::new(),
             hard_stop: CancellationToken::new(),
             closing: CancellationToken::new(),
+            has_task_ended: CancellationToken::new(),
             tasks: TaskTracker::new(),
             intake: TaskTracker::new(),
             times,
@@ -213,6 +217,23 @@ impl Shutdown {
         self.tasks.spawn(task);
     }
 
+    /// The same of a task that the process is there for. If it ends, by a panic too, before
+    /// anybody asked for a stop, [`Shutdown::critical_task_ended`] says so: a process must
+    /// not look well with a part of it dead.
+    pub fn spawn_critical(&self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        let critical = CriticalTask { name: name.into(), shutdown: self.clone() };
+        self.spawn(async move {
+            let _critical = critical;
+            task.await;
+        });
+    }
+
+    /// Waits until a critical task ends though nobody asked for a stop, and says which.
+    pub async fn critical_task_ended(&self) -> String {
+        self.has_task_ended.cancelled().await;
+        self.shared.ended.get().cloned().unwrap_or_default()
+    }
+
     /// Something that [`Shutdown::finish`] waits for, until it is dropped.
     pub fn working(&self) -> TaskTrackerToken {
         self.tasks.token()
@@ -290,6 +311,22 @@ impl Shutdown {
             Some(shut_for) if self.times.shuts_a_port => left.min(SHUT_FOR.saturating_sub(shut_for)),
             _ => left,
         }
+    }
+}
+
+/// Notes the end of a critical task, however it comes.
+struct CriticalTask {
+    name: String,
+    shutdown: Shutdown,
+}
+
+impl Drop for CriticalTask {
+    fn drop(&mut self) {
+        if self.shutdown.draining.is_cancelled() {
+            return;
+        }
+        let _ = self.shutdown.shared.ended.set(std::mem::take(&mut self.name));
+        self.shutdown.has_task_ended.cancel();
     }
 }
 

@@ -94,7 +94,8 @@ pub fn tree(config: &Path) -> anyhow::Result<Tree> {
     Ok(Tree::load(config, environment)?)
 }
 
-/// Runs until draining begins, or until the queue can't be trusted any more.
+/// Runs until draining begins, until the queue can't be trusted any more, or until a task
+/// ends that the process is there for.
 pub async fn until_stopped(
     queue: &Arc<dyn EventQueue>,
     work: Work,
@@ -111,10 +112,16 @@ pub async fn until_stopped(
     shutdown.spawn_detached(gauges::show_queue(Arc::clone(queue)));
     let draining = shutdown.draining();
     tokio::select! {
+        // The end of the queue is the cause of a task's end, and says more.
+        biased;
         () = draining.cancelled() => tracing::info!("stopping: what is in flight is finished first, and webhooks are accepted until then"),
         why = queue.failed() => {
             readiness.set(false);
             bail!("the queue can't be trusted any more ({why}); restart to begin a new file, then `fluent-webhooks salvage` the old one");
+        }
+        task = shutdown.critical_task_ended() => {
+            readiness.set(false);
+            bail!("{task} ended, and nobody asked this process to stop: it ends, so that it is started anew (the log says why)");
         }
     }
     Ok(())

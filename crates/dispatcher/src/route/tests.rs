@@ -1,26 +1,41 @@
 //! A whole route over a queue in memory, with the clock turned by hand.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dispatch::{AnyDispatcher, DispatchError, Done};
 use queue::{Consumer, Verdict};
-use settings::{RetrySettings, RouteSettings, Time};
-use tokio::time::Instant;
+use service::{Readiness, Work};
+use settings::{RetrySettings, RouteSettings, Time, Tree};
+use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::testing::{FakeQueue, LEASE, Scripted, TestClock, route};
+use crate::Dispatching;
+use crate::testing::{BrokenConsumer, FakeQueue, LEASE, Scripted, TestClock, route};
 use crate::then::Then;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn start_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> Shutdown {
-    let shutdown = Shutdown::manual(SECOND);
+fn open_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> OpenRoute {
     let opened =
         Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: Then::default() };
-    let route = OpenRoute { settings, opened, twins: None, consumer: Box::new(consumer), lease: LEASE };
-    let (isolation, board) = (Isolation::default(), Board::default());
-    shutdown.spawn(run(route, isolation, board, Arc::new(TestClock), shutdown.clone()));
+    OpenRoute { settings, opened, twins: None, consumer: Box::new(consumer), lease: LEASE }
+}
+
+fn start(route: OpenRoute) -> Shutdown {
+    let shutdown = Shutdown::manual(SECOND);
+    let dispatching = Dispatching {
+        routes: vec![route],
+        unrouted: None,
+        board: Board::default(),
+        clock: Arc::new(TestClock),
+    };
+    dispatching.start(&shutdown);
     shutdown
+}
+
+fn start_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> Shutdown {
+    start(open_route(settings, consumer, dispatcher))
 }
 
 fn unavailable() -> DispatchError {
@@ -95,4 +110,34 @@ async fn nothing_is_given_up_while_a_destination_is_left_alone() {
     sleep(2 * 3600 * SECOND).await;
     assert!(queue.ended().iter().all(|(_, verdict, _)| *verdict == Verdict::Done));
     assert_eq!(queue.ended().len(), 20);
+}
+
+#[tokio::test]
+async fn a_route_that_ends_ends_the_process_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}",
+        folder.path().join("q.db").display()
+    );
+    let tree = Tree::parse(Path::new("application.yml"), &yaml, []).unwrap();
+    let queue = adapters::open(&tree.queue().unwrap(), "test", Arc::new(TestClock)).await.unwrap().queue;
+    for broken in [BrokenConsumer::Panics, BrokenConsumer::IsClosed] {
+        let shutdown = start_route(route("r"), broken, Scripted::done_after(SECOND));
+        let readiness = Readiness::new(&shutdown);
+        let stopped = service::until_stopped(&queue, Work::Delivering, &readiness, &shutdown);
+        let ended = timeout(10 * SECOND, stopped).await.expect("the process ends");
+        let said = ended.expect_err("with an error").to_string();
+        assert!(said.contains("the task of route r ended"), "{broken:?}: {said}");
+        assert!(!readiness.get(), "{broken:?}");
+        shutdown.finish().await;
+    }
+    queue.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_ends_with_its_process_is_no_error() {
+    let shutdown = start_route(route("r"), FakeQueue::default(), Scripted::done_after(SECOND));
+    sleep(SECOND).await;
+    shutdown.finish().await;
+    assert!(timeout(SECOND, shutdown.critical_task_ended()).await.is_err());
 }
