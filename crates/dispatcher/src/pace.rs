@@ -1,16 +1,11 @@
 //! How many attempts may begin now: a route's rate, in this process.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use settings::RateSettings;
-
-/// Attempts that are asked for together, in time: little enough that asking for
-/// some that then do not come costs the route nothing.
-const TOGETHER: Duration = Duration::from_millis(50);
+use tokio::time::{Instant, sleep_until};
 
 /// Says that attempts are held back, until it is dropped.
 struct Held<'h>(&'h AtomicBool);
@@ -28,32 +23,52 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Gives out the right to begin attempts.
+/// Says how many attempts may begin.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    limiter: Option<DefaultDirectRateLimiter>,
-    /// Most rights taken at once.
-    together: usize,
-    /// Rights that were taken and not used.
-    left: usize,
+    bucket: Option<Bucket>,
     /// Whether an attempt waits for its right.
     throttled: Arc<AtomicBool>,
 }
 
+/// A token bucket. Tokens go when attempts begin, not when deliveries are asked for: those
+/// taken in advance, for deliveries that do not come, would pile up beside the burst.
+#[derive(Debug)]
+struct Bucket {
+    /// How long it takes for one more token to come.
+    each: Duration,
+    burst: u32,
+    /// When it has all its tokens again, if none is taken.
+    full_at: Instant,
+}
+
+impl Bucket {
+    fn new(rate: RateSettings) -> Self {
+        let each = rate.per.0 / rate.events.get();
+        Self { each, burst: rate.burst.get(), full_at: Instant::now() }
+    }
+
+    /// When there is at least one token.
+    fn next_at(&self) -> Instant {
+        let to_fill_from_one = self.each * (self.burst - 1);
+        self.full_at.checked_sub(to_fill_from_one).unwrap_or(self.full_at)
+    }
+
+    fn tokens(&self, now: Instant) -> usize {
+        let missing = self.full_at.saturating_duration_since(now);
+        let missing = missing.as_nanos().div_ceil(self.each.as_nanos());
+        usize::try_from(u128::from(self.burst).saturating_sub(missing)).unwrap_or(usize::MAX)
+    }
+
+    fn take(&mut self, count: usize, now: Instant) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.full_at = self.full_at.max(now) + self.each.saturating_mul(count);
+    }
+}
+
 impl Pace {
     pub(crate) fn new(rate: Option<RateSettings>) -> Self {
-        let quota = rate.and_then(|rate| {
-            let quota = Quota::with_period(rate.per.0 / rate.events.get())?;
-            Some(quota.allow_burst(rate.burst))
-        });
-        let each = rate.map_or(Duration::ZERO, |rate| rate.per.0 / rate.events.get());
-        let together = TOGETHER.as_nanos().checked_div(each.as_nanos()).unwrap_or(u128::MAX);
-        Self {
-            limiter: quota.map(RateLimiter::direct),
-            together: usize::try_from(together).unwrap_or(usize::MAX).max(1),
-            left: 0,
-            throttled: Arc::default(),
-        }
+        Self { bucket: rate.map(Bucket::new), throttled: Arc::default() }
     }
 
     /// Says whether attempts are held back, to whoever looks.
@@ -61,27 +76,25 @@ impl Pace {
         Arc::clone(&self.throttled)
     }
 
-    /// Waits for at least one right, and says how many of `wanted` there are now.
-    /// Cancel-safe: what it took is kept.
-    pub(crate) async fn ready(&mut self, wanted: usize) -> usize {
-        let Some(limiter) = &self.limiter else { return wanted };
-        if self.left == 0 {
-            if limiter.check().is_err() {
-                let _held = Held::back(&self.throttled);
-                limiter.until_ready().await;
-            }
-            self.left = 1;
+    /// Waits until an attempt may begin, and says how many of `wanted` may. Cancel-safe:
+    /// nothing is taken before [`Pace::used`].
+    pub(crate) async fn ready(&self, wanted: usize) -> usize {
+        let Some(bucket) = &self.bucket else { return wanted };
+        let next_at = bucket.next_at();
+        if next_at > Instant::now() {
+            let _held = Held::back(&self.throttled);
+            sleep_until(next_at).await;
         }
-        while self.left < wanted.min(self.together)
-            && limiter.check_n(NonZeroU32::MIN).is_ok_and(|ok| ok.is_ok())
-        {
-            self.left += 1;
-        }
-        self.left.min(wanted)
+        bucket.tokens(Instant::now()).min(wanted)
     }
 
-    /// So many attempts began.
+    /// So many attempts began: no more than were ready.
     pub(crate) fn used(&mut self, count: usize) {
-        self.left = self.left.saturating_sub(count);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(count, Instant::now());
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;
