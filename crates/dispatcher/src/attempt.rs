@@ -84,7 +84,8 @@ impl Attempting {
         let Ok(permit) = permitted else { return Some(permitted) };
         if let Some(until) = permit.exclusive_until() {
             tracing::warn!(event.id = %event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
-            timeout_at(until, ticket.alone()).await.ok()?.ok()?;
+            let recorded = heartbeat.record(ticket, async |ticket| ticket.alone().await);
+            timeout_at(until, recorded).await.ok()?.ok()?;
         }
         Some(Ok(permit))
     }
@@ -99,26 +100,38 @@ impl Attempting {
     ) {
         let (started_at, began) = (self.clock.now(), Instant::now());
         let span = watch.attempt();
-        let (cx, event) = (self.context(&delivery, &span, started_at), Arc::clone(&delivery.event));
-        let Delivery { first_attempt_at, attempt, asked, .. } = delivery;
-        let now = || self.circumstances(first_attempt_at, attempt, asked);
-        let is_sent_again = delivery.redrive > 0 && event.origin() == Origin::Webhook;
-        let twins = self.twins.as_ref().filter(|_| !is_sent_again);
-        let attempt = pin!(self.whole(&event, cx, twins, begun, now));
-        let ended = tokio::select! {
-            biased;
-            ended = run(attempt, &mut delivery.ticket, &mut heartbeat, &mut permit) => ended,
-            () = self.hard_stop.cancelled() => None,
-        };
+        let cx = self.context(&delivery, &span, started_at);
+        let ended = self.result(&mut delivery, cx, begun, &mut heartbeat, &mut permit).await;
         // Lost or interrupted: dropping the delivery gives it back.
         let Some((ended, at)) = ended else { return };
-        if self.hard_stop.is_cancelled() && !ended.is_final() {
-            return;
-        }
         let attempt = record(&ended, started_at, began.elapsed());
         self.settle(delivery, watch, span, (&ended, at), attempt).await;
         // A suspect is cleared by its settlement, not before.
         drop(permit);
+    }
+
+    /// How the attempt ended, and what its verdict rests on. `None` if its lease was lost, or
+    /// if the process had to stop: then nobody knows whether the stop made it fail.
+    async fn result(
+        &self,
+        delivery: &mut Delivery,
+        cx: Context,
+        begun: Begun,
+        heartbeat: &mut Heartbeat,
+        permit: &mut RunPermit,
+    ) -> Option<(Ended, Circumstances)> {
+        let Delivery { event, ticket, redrive, first_attempt_at, attempt, asked, .. } = delivery;
+        let is_sent_again = *redrive > 0 && event.origin() == Origin::Webhook;
+        let twins = self.twins.as_ref().filter(|_| !is_sent_again);
+        let now = || self.circumstances(*first_attempt_at, *attempt, *asked);
+        let attempting = pin!(self.whole(event, cx, twins, begun, now));
+        let running = run(attempting, ticket, heartbeat, permit);
+        let ended = tokio::select! {
+            biased;
+            ended = running => ended,
+            () = self.hard_stop.cancelled() => None,
+        };
+        ended.filter(|(ended, _)| ended.is_final() || !self.hard_stop.is_cancelled())
     }
 
     fn context(&self, delivery: &Delivery, span: &Span, started_at: Timestamp) -> Context {
@@ -218,7 +231,7 @@ async fn run<T>(
             return Some(ended);
         }
         // Recorded first: if another one kills the process now, this one must not be blamed.
-        if let Err(error) = ticket.accompanied().await {
+        if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.accompanied().await).await {
             tracing::warn!(error = %Chain(&error), "others run beside a suspect, and that could not be recorded");
         }
         permit.let_others_in();

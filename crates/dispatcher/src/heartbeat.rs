@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use queue::{QueueError, Ticket};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// The signs of life of one delivery, three to a lease.
 ///
@@ -11,13 +11,17 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// to count anew, several short ones would add up to more than a lease. The first sign is
 /// due at once, because nobody knows for how long the delivery lay in the queue's hands.
 #[derive(Debug)]
-pub(crate) struct Heartbeat(Interval);
+pub(crate) struct Heartbeat {
+    ticks: Interval,
+    longest_silence: Duration,
+}
 
 impl Heartbeat {
     pub(crate) fn new(lease: Duration) -> Self {
-        let mut ticks = interval(lease / 3);
+        let longest_silence = lease / 3;
+        let mut ticks = interval(longest_silence);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self(ticks)
+        Self { ticks, longest_silence }
     }
 
     /// Runs `work` while telling the queue that the delivery is alive.
@@ -35,12 +39,27 @@ impl Heartbeat {
                 // Work that is done at once needs no sign.
                 biased;
                 done = &mut work => return Some(done),
-                _ = self.0.tick() => {
+                _ = self.ticks.tick() => {
                     if let Err(QueueError::LeaseLost) = ticket.progress().await {
                         return None;
                     }
                 }
             }
+        }
+    }
+
+    /// Has the queue record something of the delivery, which can't be told meanwhile that it
+    /// is alive: so it is told before, and recording has until the next sign is due.
+    pub(crate) async fn record(
+        &mut self,
+        ticket: &mut Ticket,
+        record: impl AsyncFnOnce(&mut Ticket) -> Result<(), QueueError>,
+    ) -> Result<(), QueueError> {
+        ticket.progress().await?;
+        self.ticks.reset();
+        match timeout(self.longest_silence, record(ticket)).await {
+            Ok(recorded) => recorded,
+            Err(elapsed) => Err(QueueError::unavailable("recording whether an attempt runs alone", elapsed)),
         }
     }
 }

@@ -116,24 +116,24 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
             again(at, retry, Duration::ZERO)
         }
         // Nor is this: Fluent may be slow to show what it tells.
-        Ended::NotAsked(error) if at.elapsed < retry.budget.0 => {
-            let asked = match error {
-                DispatchError::Transient { retry_after, .. } => retry_after.unwrap_or_default(),
-                _ => Duration::ZERO,
-            };
-            again(at, retry, asked.min(MAX_RETRY_AFTER).max(backoff(at, retry)))
-        }
+        Ended::NotAsked(error) if at.elapsed < retry.budget.0 => again(at, retry, wait(error, at, retry)),
         // While nothing is asked of a destination, nothing is given up for its failures.
         _ if is_exhausted(at, retry) && !at.is_breaker_open => Verdict::Dead(DeadReason::Exhausted),
-        Ended::Answered(Err(DispatchError::Transient { retry_after: Some(asked), .. })) => {
-            again(at, retry, no_sooner_than(*asked, at, retry))
-        }
+        Ended::Answered(Err(error)) => again(at, retry, wait(error, at, retry)),
         _ => again(at, retry, backoff(at, retry)),
     }
 }
 
 fn is_exhausted(at: Circumstances, retry: &RetrySettings) -> bool {
     at.elapsed >= retry.budget.0 || retry.attempts.is_some_and(|attempts| at.asked + 1 >= attempts)
+}
+
+/// How long to wait for what failed like this.
+fn wait(error: &DispatchError, at: Circumstances, retry: &RetrySettings) -> Duration {
+    match error {
+        DispatchError::Transient { retry_after: Some(asked), .. } => no_sooner_than(*asked, at, retry),
+        _ => backoff(at, retry),
+    }
 }
 
 /// As long as the destination asks for, or as long as without its advice if that is longer:

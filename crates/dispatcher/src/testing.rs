@@ -42,6 +42,8 @@ pub(crate) struct FakeLease {
     pub(crate) fate: Arc<Mutex<Fate>>,
     /// How long the queue takes to settle.
     pub(crate) settles_in: Duration,
+    /// How long it takes to record that an attempt runs alone.
+    pub(crate) records_in: Duration,
     /// Whether it can't settle at all.
     pub(crate) is_away: bool,
 }
@@ -246,8 +248,12 @@ impl Lease for Held {
     }
 
     fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.0.fate(|fate| fate.alone.push(is_alone));
-        ready(Ok(())).boxed()
+        async move {
+            sleep(self.0.records_in).await;
+            self.0.fate(|fate| fate.alone.push(is_alone));
+            Ok(())
+        }
+        .boxed()
     }
 }
 

@@ -11,8 +11,9 @@ async fn attempt(attempting: &Attempting, lease: &FakeLease, deaths: u32) {
 
 #[tokio::test(start_paused = true)]
 async fn no_lease_is_silent_for_more_than_a_third_of_it() {
-    for (waits, takes) in [(3, 9), (9, 12), (119, 9), (200, 25)] {
-        let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    for (waits, records, takes) in [(3, 0, 9), (9, 0, 12), (9, 4, 25), (119, 0, 9), (200, 0, 25)] {
+        let isolation = Isolation::default();
+        let lease = FakeLease { records_in: Duration::from_secs(records), ..FakeLease::default() };
         let dispatcher = Scripted::done_after(Duration::from_secs(takes));
         let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
         let beside = isolation.enter(0).await;
@@ -25,6 +26,16 @@ async fn no_lease_is_silent_for_more_than_a_third_of_it() {
         let silence = lease.longest_silence();
         assert!(silence <= LEASE / 3 + Duration::from_millis(10), "{silence:?} after {waits} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_recorded_as_alone_in_time_is_not_attempted() {
+    let isolation = Isolation::default();
+    let lease = FakeLease { records_in: Duration::from_mins(1), ..FakeLease::default() };
+    let dispatcher = Scripted::new(|_| async { panic!("it is not to be attempted") });
+    attempt(&attempting(dispatcher, &isolation, &CancellationToken::new()), &lease, 5).await;
+    assert!(lease.fate(|fate| fate.is_given_back));
+    assert!(lease.longest_silence() <= LEASE / 3);
 }
 
 #[tokio::test(start_paused = true)]

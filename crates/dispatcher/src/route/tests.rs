@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dispatch::{AnyDispatcher, DispatchError, Done};
-use queue::{Consumer, Verdict};
+use event_model::SystemClock;
+use queue::{Consumer, EventQueue, Verdict};
 use service::{Readiness, Work};
-use settings::{RetrySettings, RouteSettings, Time, Tree};
+use settings::{RetrySettings, RouteSettings, Routes, Time, Tree};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::Dispatching;
 use crate::testing::{BrokenConsumer, FakeQueue, LEASE, Scripted, TestClock, route};
 use crate::then::Then;
+use crate::{Dispatching, Selection, join_routes};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -115,12 +116,7 @@ async fn nothing_is_given_up_while_a_destination_is_left_alone() {
 #[tokio::test]
 async fn a_route_that_ends_ends_the_process_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let yaml = format!(
-        "fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}",
-        folder.path().join("q.db").display()
-    );
-    let tree = Tree::parse(Path::new("application.yml"), &yaml, []).unwrap();
-    let queue = adapters::open(&tree.queue().unwrap(), "test", Arc::new(TestClock)).await.unwrap().queue;
+    let queue = embedded(folder.path()).await;
     for broken in [BrokenConsumer::Panics, BrokenConsumer::IsClosed] {
         let shutdown = start_route(route("r"), broken, Scripted::done_after(SECOND));
         let readiness = Readiness::new(&shutdown);
@@ -140,4 +136,49 @@ async fn a_route_that_ends_with_its_process_is_no_error() {
     sleep(SECOND).await;
     shutdown.finish().await;
     assert!(timeout(SECOND, shutdown.critical_task_ended()).await.is_err());
+}
+
+/// The embedded queue in this folder, whose clock is the machine's.
+async fn embedded(folder: &Path) -> Arc<dyn EventQueue> {
+    let path = folder.join("queue.db");
+    let yaml = format!("fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}", path.display());
+    let tree = Tree::parse(Path::new("application.yml"), &yaml, []).unwrap();
+    adapters::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap().queue
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = embedded(folder.path()).await;
+    queue.publish(queue::conformance::event("E", "slow")).await.unwrap();
+    let count = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&count);
+    let dispatcher = Scripted::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async {
+            sleep(SECOND * 2).await;
+            Ok(Done::default())
+        }
+    });
+    let opened = open_route(route("r"), FakeQueue::default(), dispatcher).opened;
+    let (routes, selection) = (Routes(vec![route("r")]), Selection::everything());
+    let clock = Arc::new(SystemClock);
+    let joined = join_routes(&routes, &selection, vec![opened], &queue, clock, SECOND / 2).await.unwrap();
+    let shutdown = Shutdown::manual(SECOND);
+    joined.start(&shutdown);
+    let is_done = async || {
+        let stories = queue.stores().history().find("slow", 1).await.unwrap();
+        stories.iter().any(|story| story.steps.iter().any(|step| format!("{step:?}").contains("Done")))
+    };
+    let done = async {
+        while !is_done().await {
+            sleep(SECOND / 10).await;
+        }
+    };
+    timeout(10 * SECOND, done).await.expect("it is done");
+    // Long enough for a lost lease to be seen.
+    sleep(SECOND).await;
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    shutdown.finish().await;
+    queue.close().await;
 }
