@@ -48,6 +48,7 @@ use dispatch::{AnyDispatcher, BoxError, Dispatcher, OpenContext, Registry, Share
 use dispatch_grpc::Remote;
 use enrichment::Enrichment;
 use event_model::Clock;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use queue::{Consumer, DeadReason, EventQueue, Filter, Route};
 use service::Shutdown;
 use settings::{RouteSettings, Routes, Tree};
@@ -68,6 +69,9 @@ use crate::twins::Twins;
 /// How long a delivery may be held without a sign of progress. Attempts say
 /// that they are alive three times as often.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// Routes that are joined at the same time.
+const JOINED_TOGETHER: usize = 16;
 
 /// Every route of the settings, opened and ready to run.
 #[derive(Debug)]
@@ -178,8 +182,8 @@ pub async fn join_routes(
     lease: Duration,
 ) -> anyhow::Result<Dispatching> {
     let selected = routes.0.iter().filter(|route| selection.has(&route.name));
-    let mut open = Vec::new();
-    for (settings, opened) in selected.cloned().zip(opened) {
+    // Together: a route whose match changes takes a moment to join.
+    let joining = selected.cloned().zip(opened).map(async |(settings, opened)| {
         let route = Route {
             name: settings.name.clone(),
             filter: settings.terms.clone().into(),
@@ -189,8 +193,9 @@ pub async fn join_routes(
         let consumer =
             queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
         let twins = Twins::of(&settings, queue);
-        open.push(OpenRoute { settings, opened, twins, consumer, lease });
-    }
+        anyhow::Ok(OpenRoute { settings, opened, twins, consumer, lease })
+    });
+    let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
     // Joined by everybody, so that what no route matches is kept from the start;
     // taken only where it is selected.
     let unrouted =

@@ -78,6 +78,8 @@ pub(crate) async fn run(
             }
         }
     }
+    // What was fetched and not begun is for others, however long what is in flight takes.
+    drop(consumer);
     // Every place free again: nothing is in flight.
     let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
     let _ = free.acquire_many(all).await;
