@@ -15,4 +15,5 @@ mod probing;
 mod proxy;
 mod publishing;
 mod reading;
+mod room;
 mod waiting;

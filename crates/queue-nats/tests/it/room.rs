@@ -1,0 +1,164 @@
+//! No room, or nobody to write to: the settlement waits, and not the effect again.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use bytes::Bytes;
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{DeadQuery, DeadReason, QueueError, Route, Start, Verdict};
+use queue_nats::cluster::Cluster;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::joining::{names, open, route, set, settlement, world};
+
+const IN_TIME: Duration = Duration::from_secs(30);
+
+async fn raw(servers: &Servers) -> Context {
+    async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap())
+}
+
+/// Publishes to subjects below `subject` until the stream takes no more, or has `most` bytes.
+async fn fill(jetstream: &Context, stream: &str, subject: &str, most: u64) {
+    let (large, small) = (Bytes::from(vec![b'x'; 400_000]), Bytes::from(vec![b'x'; 500]));
+    for body in [large, small] {
+        for number in 0..2_000 {
+            let subject = format!("{subject}.{}.{number}", body.len());
+            let Ok(sent) = jetstream.publish(subject, body.clone()).await else { return };
+            if sent.await.is_err() {
+                break;
+            }
+            let stream = jetstream.get_stream(stream).await.unwrap();
+            if stream.cached_info().state.bytes > most {
+                return;
+            }
+        }
+    }
+}
+
+/// A delivery that is settled while there is no room is attempted once, holds its route
+/// back, and is settled when there is.
+async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Verdict) {
+    let (servers, mut options) = world().await;
+    options.layout.bytes = 4 << 20;
+    options.janitor_every = Duration::from_millis(100);
+    Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    let queue = open(&options).await;
+    let brief = Route { lease: Duration::from_secs(3), start: Start::Beginning, ..route(&[]) };
+    let mut consumer = queue.subscribe(brief).await.unwrap();
+    let jetstream = raw(&servers).await;
+    fill(&jetstream, stream, filling, 4 << 20).await;
+    // Until it is noticed.
+    sleep(Duration::from_secs(1)).await;
+    queue.publish(event("FIRST", "a")).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(4)).await.unwrap().unwrap().remove(0);
+    #[expect(clippy::disallowed_methods, reason = "it is awaited")]
+    let settling = tokio::spawn(delivery.ticket.settle(settlement(verdict)));
+    sleep(Duration::from_secs(1)).await;
+    queue.publish(event("SECOND", "b")).await.unwrap();
+    // Three leases.
+    let came = timeout(Duration::from_secs(9), consumer.next(4)).await;
+    assert!(came.is_err(), "{stream} is full: {came:?}");
+    assert!(!settling.is_finished());
+
+    jetstream.get_stream(stream).await.unwrap().purge().filter(format!("{filling}.>")).await.unwrap();
+    timeout(IN_TIME, settling).await.expect("settled in time").unwrap().unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["SECOND"]), "{stream} has room");
+    match verdict {
+        Verdict::Dead(_) => {
+            let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+            assert_eq!(queue.stores().dead_letters().list(query).await.unwrap().len(), 1);
+        }
+        _ => {
+            let states = queue.stores().routes().await.unwrap();
+            assert_eq!(states[0].waiting, 1, "{states:?}");
+        }
+    }
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_for_it_a_settlement_waits_and_its_route_asks_for_no_more() {
+    tokio::join!(
+        waits_for_room("FLUENT_DEAD", "fluent.dead.junk", Verdict::Dead(DeadReason::Permanent)),
+        waits_for_room(
+            "FLUENT_RETRIES",
+            "fluent.retries.waiting.junk",
+            Verdict::Again(Duration::from_hours(1))
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
+    let (servers, mut options) = world().await;
+    options.layout.bytes = 4 << 20;
+    options.janitor_every = Duration::from_millis(100);
+    Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
+    fill(&raw(&servers).await, "FLUENT_RETRIES", "fluent.retries.waiting.junk", 4 << 20).await;
+    sleep(Duration::from_secs(1)).await;
+    let letters = queue.stores().dead_letters();
+    let letter = letters.list(DeadQuery { limit: 1, ..DeadQuery::default() }).await.unwrap().remove(0);
+    let answers = letters.redrive(&[letter.id], None).await;
+    assert!(matches!(answers[..], [Err(QueueError::Full)]), "{answers:?}");
+    assert_eq!(letters.list(DeadQuery { limit: 9, ..DeadQuery::default() }).await.unwrap().len(), 1);
+    queue.close().await;
+}
+
+/// The first settlement waits for its history for a while, and those after it do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_cannot_be_written_delays_deliveries_once() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(Route { lease: Duration::from_secs(30), ..route(&[]) }).await.unwrap();
+    raw(&servers).await.delete_stream("FLUENT_ATTEMPTS").await.unwrap();
+    let mut took = Vec::new();
+    for number in 0..6 {
+        queue.publish(event("E", &number.to_string())).await.unwrap();
+        let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+        let began = Instant::now();
+        delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        took.push(began.elapsed());
+    }
+    assert!(took[1..].iter().all(|took| *took < Duration::from_secs(1)), "{took:?}");
+    assert!(took[0] < Duration::from_secs(20), "{took:?}");
+
+    // What was to be written is, as soon as it can be.
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let began = Instant::now();
+    loop {
+        let page = queue.stores().history().attempts(queue::AttemptQuery { limit: 10, ..Default::default() });
+        if page.await.unwrap().attempts.len() == 6 {
+            break;
+        }
+        assert!(began.elapsed() < IN_TIME, "attempts are missing");
+        sleep(Duration::from_millis(100)).await;
+    }
+    queue.close().await;
+}
+
+/// In another life of the stream, the same sequence is another message.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_settled_into_another_life_of_the_stream() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(Route { lease: IN_TIME, ..route(&[]) }).await.unwrap();
+    queue.publish(event("BEFORE", "a")).await.unwrap();
+    let held = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    raw(&servers).await.delete_stream("FLUENT_EVENTS").await.unwrap();
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    queue.publish(event("AFTER", "a")).await.unwrap();
+    let after = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    assert_eq!((after.event.name(), after.position), ("AFTER", held.position));
+    let late = held.ticket.settle(settlement(Verdict::Done)).await.expect_err("its stream is gone");
+    assert!(matches!(late.source, QueueError::LeaseLost), "{late:?}");
+    drop(late);
+    let letter = after.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await;
+    letter.expect("it is still to be settled");
+    queue.close().await;
+}
