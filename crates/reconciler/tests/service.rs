@@ -119,6 +119,7 @@ impl Here {
         let route = RouteSettings {
             name: "r".to_owned(),
             terms: Terms { origin, ..Terms::default() },
+            repeated: Vec::new(),
             start: Start::Now,
             concurrency: 1,
             retry: RetrySettings::default(),
