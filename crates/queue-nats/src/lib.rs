@@ -31,6 +31,7 @@ mod working;
 mod api;
 mod connect;
 mod failure;
+mod holding;
 mod message;
 mod names;
 

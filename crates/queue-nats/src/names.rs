@@ -27,6 +27,9 @@ pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
 /// Where groups of attempts are written.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
 
+/// Where bodies in quarantine are.
+pub(crate) const QUARANTINE_BODIES: &str = "fluent.quarantine.bodies";
+
 /// Where refused webhooks are held.
 pub(crate) const REFUSED_WEBHOOKS: &str = "fluent.refused.webhooks";
 

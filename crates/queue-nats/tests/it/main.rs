@@ -1,6 +1,7 @@
 //! The queue against real servers.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admitting;
 mod batches;
 mod cluster;
 mod conformance;
