@@ -70,6 +70,15 @@ pub(crate) fn dead(route: &str) -> String {
     format!("fluent.dead.{route}")
 }
 
+/// Where all of them are, and nothing else.
+pub(crate) const DEAD_LETTERS: &str = "fluent.dead.*";
+
+/// Where a replay takes its number, which is a place among the dead letters. It is no letter,
+/// and does not stay.
+pub(crate) fn replay(route: &str) -> String {
+    format!("fluent.dead.replays.{route}")
+}
+
 /// Where it is written that a delivery, message `sequence` of `stream`, is
 /// attempted alone.
 pub(crate) fn alone(route: &str, stream: &str, sequence: u64) -> String {

@@ -42,6 +42,7 @@ pub use condition::{Condition, Misread, Undecided};
 pub use crate::attempts::{About, AttemptPage, AttemptQuery, EndedAttempt};
 pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
+    redrive_number,
 };
 pub use crate::error::{BoxError, QueueError};
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};

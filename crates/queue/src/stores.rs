@@ -268,7 +268,7 @@ fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S
 pub struct StoryStep {
     /// The route.
     pub route: String,
-    /// Number of the redrive, 0 for none.
+    /// Number of the redrive or replay, 0 for none.
     pub redrive: u32,
     /// Number of the attempt.
     pub attempt: u32,

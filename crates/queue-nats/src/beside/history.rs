@@ -16,7 +16,7 @@ use queue::{
 use serde_json::json;
 
 use crate::api;
-use crate::attempts::{Line, Then};
+use crate::attempts::{Line, Then, last_word};
 use crate::beside::Beside;
 use crate::beside::indexing::catch_up;
 use crate::beside::routes::routes;
@@ -226,8 +226,7 @@ fn story(event: &Event, position: u64, mut lines: Vec<Line>, routes: &[Info]) ->
 /// The last word about an event on a route.
 fn state(info: &Info, position: u64, lines: &[Line]) -> StoryState {
     let route = info.name.clone();
-    let of_route = lines.iter().filter(|line| line.route == route);
-    let last = of_route.max_by_key(|line| (line.redrive, line.attempt, line.started_at));
+    let last = last_word(lines.iter().filter(|line| line.route == route));
     match last.map(|line| &line.then) {
         Some(Then::Done) => StoryState::Done { route },
         Some(Then::Waiting { due }) => StoryState::Waiting { route, due: *due },

@@ -3,23 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::Info;
-use event_model::{Event, EventId, Timestamp};
+use event_model::{Bytes, Event, EventId, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
-use queue::{HistoryIndex, PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, Replayed};
+use queue::{HistoryIndex, PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, Replayed, redrive_number};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::api;
-use crate::attempts::{Line, Then};
+use crate::attempts::{Line, Then, last_word};
 use crate::beside::Beside;
 use crate::beside::indexing::catch_up;
 use crate::beside::routes::settled;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
-use crate::names::{ATTEMPTS, EVENTS, EVENTS_SUBJECT, HEADER_TIME};
+use crate::names::{ATTEMPTS, DEAD, EVENTS, EVENTS_SUBJECT, HEADER_TIME, replay};
+use crate::shared::Shared;
 
 const REPLAYING: &str = "replaying";
+const NUMBERING: &str = "numbering the replay: may this user publish to fluent.dead.replays.>?";
 const LOOKING: &str = "looking through what was received";
 
 /// How far clocks may be apart.
@@ -94,9 +99,10 @@ impl Beside {
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
         catch_up(&self.0.link, index).await?;
-        let oldest = self.oldest_attempt().await?;
+        let plan =
+            Plan { route: &info, again, oldest: self.oldest_attempt().await?, number: OnceCell::new() };
         let one = |(position, event): &'_ (u64, Event)| {
-            self.replay_one(&info, index, *position, event.clone(), again, oldest).boxed()
+            self.replay_one(&plan, index, *position, event.clone()).boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
         let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
@@ -113,15 +119,14 @@ impl Beside {
 
     async fn replay_one(
         &self,
-        route: &Info,
+        plan: &Plan<'_>,
         index: &Arc<dyn HistoryIndex>,
         position: u64,
         event: Event,
-        again: bool,
-        oldest: Option<Timestamp>,
     ) -> Result<Replayed, QueueError> {
+        let Plan { route, again, oldest, .. } = *plan;
         let lines = lines(index, event.id(), &route.name)?;
-        let last = lines.iter().max_by_key(|line| (line.redrive, line.attempt, line.started_at));
+        let last = last_word(lines.iter());
         let is_done = lines.iter().any(|line| line.then == Then::Done);
         match last.map(|line| &line.then) {
             Some(Then::Waiting { .. } | Then::Back) => return Ok(Replayed::Ahead),
@@ -134,10 +139,41 @@ impl Beside {
             }
             _ => {}
         }
-        let redrive = lines.iter().map(|line| line.redrive).max().unwrap_or(0) + 1;
+        let known = lines.iter().map(|line| line.redrive).max().unwrap_or(0);
+        let redrive = plan.number(&self.0).await?.max(known.saturating_add(1));
         let fresh = Past { redrive, ..Past::none(position) };
         self.0.requeue(&event, &fresh, &route.name, "replay").await?;
         Ok(Replayed::HandedOver)
+    }
+}
+
+/// One replay, to one route.
+struct Plan<'r> {
+    route: &'r Info,
+    again: bool,
+    /// Since when attempts are remembered, where older ones are forgotten.
+    oldest: Option<Timestamp>,
+    number: OnceCell<u32>,
+}
+
+impl Plan<'_> {
+    /// Its number, taken when it hands the first event over.
+    async fn number(&self, shared: &Shared) -> Result<u32, QueueError> {
+        self.number.get_or_try_init(|| self.take_number(shared)).await.copied()
+    }
+
+    /// History forgets how often an event was sent again; a place in a stream is given once.
+    async fn take_number(&self, shared: &Shared) -> Result<u32, QueueError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+        let placed = shared.publisher.put(replay(&self.route.name), headers, Bytes::new()).await;
+        let placed = placed.map_err(|error| match error {
+            QueueError::Unavailable { .. } => QueueError::unavailable(NUMBERING, error),
+            other => other,
+        })?;
+        // If it stays, nobody takes it for a letter.
+        let _ = api::delete_message(&shared.link, DEAD, placed.sequence).await;
+        Ok(redrive_number(placed.sequence))
     }
 }
 
