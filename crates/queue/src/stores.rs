@@ -61,9 +61,9 @@ pub trait Stores: fmt::Debug + Send + Sync {
     fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Hands events that were received before to `route` once more, with fresh
-    /// attempts; says of each what became of that. What the route is done with, or has
-    /// as a dead letter, is left out, but for `again`; what it has still before it
-    /// always is.
+    /// attempts; says of each what became of that. What the route is done with, has as a
+    /// dead letter, or had before the history begins, is left out, but for `again`; what it
+    /// has still before it always is.
     fn replay<'a>(
         &'a self,
         route: &'a str,
@@ -97,6 +97,8 @@ pub enum Replayed {
     Dead,
     /// It is no longer kept.
     Gone,
+    /// What became of it there is no longer kept: it may be done, or have been left out.
+    Unknown,
 }
 
 /// How soon a pause holds for deliveries that are asked for.
@@ -253,6 +255,9 @@ pub struct EventStory {
     pub origin: Origin,
     /// The trace to look for.
     pub trace_id: Option<String>,
+    /// Where it came before the history of attempts begins: since when that is kept. What
+    /// happened to it before is in none of its steps.
+    pub history_since: Option<Timestamp>,
     /// What each route made of it, in order of time.
     pub steps: Vec<StoryStep>,
     /// Where it stands, by route.
@@ -310,6 +315,11 @@ pub enum StoryState {
     },
     /// The route has not come to it yet, or does not match it.
     NotReached {
+        /// The route.
+        route: String,
+    },
+    /// The route has come to it, and what became of it is no longer kept.
+    Unknown {
         /// The route.
         route: String,
     },

@@ -1,6 +1,7 @@
 //! What is kept beside the events, for people: each in a stream of its own.
 
 mod attempts;
+mod forgotten;
 pub(crate) mod health;
 pub(crate) mod history;
 mod indexing;

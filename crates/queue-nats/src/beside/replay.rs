@@ -15,12 +15,13 @@ use tokio::sync::OnceCell;
 use crate::api;
 use crate::attempts::{Line, Then, last_word};
 use crate::beside::Beside;
+use crate::beside::forgotten::{Forgotten, on_its_way};
 use crate::beside::indexing::catch_up;
 use crate::beside::routes::settled;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
-use crate::names::{ATTEMPTS, DEAD, EVENTS, EVENTS_SUBJECT, HEADER_TIME, replay};
+use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, HEADER_TIME, replay};
 use crate::shared::Shared;
 
 const REPLAYING: &str = "replaying";
@@ -99,22 +100,18 @@ impl Beside {
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
         catch_up(&self.0.link, index).await?;
-        let plan =
-            Plan { route: &info, again, oldest: self.oldest_attempt().await?, number: OnceCell::new() };
+        let plan = Plan {
+            route: &info,
+            again,
+            forgotten: Forgotten::look(&self.0.link).await?,
+            number: OnceCell::new(),
+        };
         let one = |(position, event): &'_ (u64, Event)| {
             self.replay_one(&plan, index, *position, event.clone()).boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
         let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
         replayed.into_iter().collect()
-    }
-
-    /// Since when attempts are remembered, where older ones are forgotten.
-    async fn oldest_attempt(&self) -> Result<Option<Timestamp>, QueueError> {
-        let state =
-            api::stream_info(&self.0.link, ATTEMPTS).await.map_err(|error| error.of(REPLAYING))?.state;
-        let first = Timestamp::from_nanosecond(state.first_timestamp.unix_timestamp_nanos()).ok();
-        Ok(first.filter(|_| state.first_sequence > 1))
     }
 
     async fn replay_one(
@@ -124,7 +121,7 @@ impl Beside {
         position: u64,
         event: Event,
     ) -> Result<Replayed, QueueError> {
-        let Plan { route, again, oldest, .. } = *plan;
+        let Plan { route, again, forgotten, .. } = *plan;
         let lines = lines(index, event.id(), &route.name)?;
         let last = last_word(lines.iter());
         let is_done = lines.iter().any(|line| line.then == Then::Done);
@@ -133,9 +130,13 @@ impl Beside {
             None if position > settled(route, u64::MAX) => return Ok(Replayed::Ahead),
             Some(Then::Dead { .. }) if !again => return Ok(Replayed::Dead),
             _ if is_done && !again => return Ok(Replayed::Done),
-            // Settled before the oldest attempt that is remembered: it may be done.
-            None if !again && oldest.is_some_and(|oldest| event.received_at() < oldest) => {
-                return Ok(Replayed::Done);
+            None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
+                if on_its_way(&self.0.link, event.id()).await?.contains_key(&route.name) {
+                    return Ok(Replayed::Ahead);
+                }
+                if !again {
+                    return Ok(Replayed::Unknown);
+                }
             }
             _ => {}
         }
@@ -151,8 +152,7 @@ impl Beside {
 struct Plan<'r> {
     route: &'r Info,
     again: bool,
-    /// Since when attempts are remembered, where older ones are forgotten.
-    oldest: Option<Timestamp>,
+    forgotten: Option<Forgotten>,
     number: OnceCell<u32>,
 }
 

@@ -5,6 +5,7 @@ mod admitting;
 mod batches;
 mod cluster;
 mod conformance;
+mod forgetting;
 mod full;
 mod indexed;
 mod joining;
