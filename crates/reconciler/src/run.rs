@@ -86,7 +86,7 @@ impl<'a> Reconciler<'a> {
         tally: &mut Tally,
         observer: &mut dyn Observer,
     ) -> Result<(), ReconcileError> {
-        is_drained(self.stores, window).await?;
+        is_drained(self.stores.marks(), window).await?;
         let unknown = |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
         let (name, environment) = (&account.name, account.environment);
         let client: &Client = self.apis.of(name, environment.as_str()).ok_or_else(|| unknown("login"))?;
