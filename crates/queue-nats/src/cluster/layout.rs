@@ -6,25 +6,26 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::names::{
     ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, MARKS, MARKS_SUBJECT, QUARANTINE,
-    QUARANTINE_SUBJECT, REFUSED, REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
+    QUARANTINE_SUBJECT, RECONCILED, RECONCILED_SUBJECT, REFUSED, REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
 };
 use crate::options::Layout;
 
 /// Every stream and what it is for.
-pub(crate) const STREAMS: [(&str, &str); 7] = [
+pub(crate) const STREAMS: [(&str, &str); 8] = [
     (EVENTS, "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
     (QUARANTINE, "genuine bodies that are not events"),
     (ATTEMPTS, "what happened in every attempt"),
     (REFUSED, "webhooks that were refused, and may have been refused wrongly"),
-    (MARKS, "small facts by name: what was reconciled, how far spools are drained"),
+    (MARKS, "small facts by name: how far spools are drained, who runs"),
+    (RECONCILED, "which events were reconciled, and which of them routes have delivered"),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
 pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
 
-/// Room for a few hundred thousand reconciled events, at most.
+/// Room for a few hundred thousand reconciled events, at most; the other marks are far fewer.
 const MARKS_BYTES: u64 = 256 << 20;
 
 /// How long the same retry, dead letter or group of attempts is known: longer
@@ -79,8 +80,8 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
             max_age: REFUSED_FOR,
             ..base
         },
-        MARKS => Config {
-            subjects: vec![MARKS_SUBJECT.to_owned()],
+        MARKS | RECONCILED => Config {
+            subjects: vec![if name == MARKS { MARKS_SUBJECT } else { RECONCILED_SUBJECT }.to_owned()],
             max_messages_per_subject: 1,
             // None makes room for others: without its mark, a late webhook is delivered too.
             max_bytes: signed((layout.bytes / 20).min(MARKS_BYTES)),

@@ -9,6 +9,7 @@ mod forgetting;
 mod full;
 mod indexed;
 mod joining;
+mod marks;
 mod probing;
 mod proxy;
 mod waiting;
