@@ -109,6 +109,8 @@ pub(crate) const HEADER_ORIGIN: &str = "fluent-origin";
 pub(crate) const HEADER_ROOT: &str = "fluent-root";
 /// Fluent's own id of the event.
 pub(crate) const HEADER_FLUENT_ID: &str = "fluent-event-id";
+/// What Fluent knows the event by, in its log too: a digest of account, id and name.
+pub(crate) const HEADER_LOG_KEY: &str = "fluent-log-key";
 /// Says that the queue had lost it before.
 pub(crate) const HEADER_REFED: &str = "fluent-refed";
 

@@ -53,8 +53,8 @@ pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, 
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::standing::{SpoolStanding, Standing};
 pub use crate::stores::{
-    EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedPage, ReceivedQuery,
-    Replayed, RouteState, Stores, StoryState, StoryStep,
+    EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
+    ReceivedQuery, Replayed, RouteState, Stores, StoryState, StoryStep,
 };
 pub use crate::working::{BreakerState, Look, Working};
 

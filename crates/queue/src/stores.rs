@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use event_model::{Bytes, Event, EventId, KeyName, Origin, Proof, Timestamp};
+use event_model::{Bytes, Event, EventId, FluentKey, KeyName, Origin, Proof, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -203,6 +203,15 @@ pub struct ReceivedPage {
     pub next: Option<u64>,
 }
 
+/// The same, as [`ReceivedPage`] has it, of what Fluent knows events by alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceivedKeys {
+    /// With their positions, which rise.
+    pub keys: Vec<(u64, FluentKey)>,
+    /// The position to go on from; `None` at the end.
+    pub next: Option<u64>,
+}
+
 /// What happened to events, for its stated time.
 pub trait History: fmt::Debug + Send + Sync {
     /// The newest events whose entity ref, root entity ref, Fluent's own event id, or
@@ -222,6 +231,16 @@ pub trait History: fmt::Debug + Send + Sync {
     /// Events that are kept and were received in a time, from after a position, in
     /// order of their positions; and the position to go on from, or none at the end.
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>>;
+
+    /// The same of what Fluent knows them by: a queue that need not read bodies for that reads
+    /// none.
+    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+        Box::pin(async move {
+            let ReceivedPage { events, next } = self.received(query).await?;
+            let keys = events.into_iter().map(|(position, event)| (position, event.fluent_key()));
+            Ok(ReceivedKeys { keys: keys.collect(), next })
+        })
+    }
 
     /// Every event that came at this time or later is kept: what is not here never came.
     /// Before it, nobody knows.

@@ -10,8 +10,8 @@ use event_model::{Event, EventId, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
-    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, QueueError, ReceivedPage, ReceivedQuery,
-    StoryState, StoryStep,
+    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, QueueError, ReceivedKeys, ReceivedPage,
+    ReceivedQuery, StoryState, StoryStep,
 };
 use serde_json::json;
 
@@ -78,6 +78,10 @@ impl History for Beside {
 
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
         Box::pin(async move { self.received_in(&query).await })
+    }
+
+    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+        Box::pin(async move { self.received_keys_in(&query).await })
     }
 
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {

@@ -6,9 +6,11 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::Info;
-use event_model::{Bytes, Event, EventId, Timestamp};
+use event_model::{Bytes, Event, EventId, FluentKey, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
-use queue::{HistoryIndex, PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, Replayed, redrive_number};
+use queue::{
+    HistoryIndex, PAGE_BYTES, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, Replayed, redrive_number,
+};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -21,7 +23,7 @@ use crate::beside::routes::settled;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
-use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, HEADER_TIME, replay};
+use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, replay};
 use crate::shared::Shared;
 
 const REPLAYING: &str = "replaying";
@@ -34,23 +36,56 @@ const CLOCKS_APART: Duration = Duration::from_mins(5);
 /// Events that are handed over at once.
 const TOGETHER: usize = 64;
 
+/// Positions, and what Fluent knows the event by; and where to go on.
+type Places = (Vec<(u64, Option<FluentKey>)>, Option<u64>);
+
 impl Beside {
-    /// What was received in a time was stored then or later; when, only its headers
-    /// say.
     pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
+        let (found, next) = self.places_of_received(query).await?;
+        let (mut page, mut bytes) = (ReceivedPage { next, ..ReceivedPage::default() }, 0);
+        for some in found.chunks(TOGETHER) {
+            let events = self.all_at(some.iter().map(|(position, _)| *position)).await?;
+            bytes += events.iter().map(|(_, event)| event.body().len()).sum::<usize>();
+            page.events.extend(events);
+            if bytes >= PAGE_BYTES {
+                page.next = some.last().map(|(position, _)| *position);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Out of headers; bodies are read of those alone that an earlier version has stored.
+    pub(crate) async fn received_keys_in(&self, query: &ReceivedQuery) -> Result<ReceivedKeys, QueueError> {
+        let (found, next) = self.places_of_received(query).await?;
+        let mut keys = Vec::with_capacity(found.len());
+        for some in found.chunks(TOGETHER) {
+            let unnamed = some.iter().filter(|(_, key)| key.is_none()).map(|(position, _)| *position);
+            let read = self.all_at(unnamed).await?;
+            keys.extend(some.iter().filter_map(|(position, key)| Some((*position, (*key)?))));
+            keys.extend(read.into_iter().map(|(position, event)| (position, event.fluent_key())));
+        }
+        keys.sort_unstable_by_key(|(position, _)| *position);
+        Ok(ReceivedKeys { keys, next })
+    }
+
+    /// Where what was received in a time is, with what Fluent knows it by, as far as headers
+    /// say that; and where to go on. It was stored then or later; when it was received, only
+    /// its headers say.
+    async fn places_of_received(&self, query: &ReceivedQuery) -> Result<Places, QueueError> {
         // The gateways' clocks may be ahead of the servers'.
         let since = query.from.checked_sub(CLOCKS_APART).unwrap_or(query.from);
         let since = (query.after == 0).then_some(since);
         let subject = EVENTS_SUBJECT.to_owned();
         let scan = Scan { stream: EVENTS, subject, from: query.after + 1, since, headers_only: true };
         let before = api::stream_info(&self.0.link, EVENTS).await.map_err(|error| error.of(LOOKING))?.state;
-        let (mut positions, mut is_stopped) = (Vec::new(), false);
+        let (mut found, mut is_stopped) = (Vec::new(), false);
         let look = |stored: Stored| {
             let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
             if at.is_some_and(|at| at >= query.from && at < query.until) {
-                positions.push(stored.sequence);
+                found.push((stored.sequence, parsed(&stored.headers, HEADER_LOG_KEY).ok()));
             }
-            is_stopped = positions.len() >= query.limit;
+            is_stopped = found.len() >= query.limit;
             !is_stopped
         };
         let last = scan.each(&self.0.link, look).await?;
@@ -61,23 +96,15 @@ impl Beside {
         if has_more && !is_stopped && !is_past {
             return Err(QueueError::unavailable(LOOKING, "the server that was asked is behind the others"));
         }
-        let mut page = ReceivedPage {
-            next: positions.last().copied().filter(|_| positions.len() == query.limit),
-            ..ReceivedPage::default()
-        };
-        let mut bytes = 0;
-        for some in positions.chunks(TOGETHER) {
-            let read: Vec<_> = some.iter().map(|position| self.at(*position).boxed()).collect();
-            let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
-            let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
-            bytes += events.iter().flatten().map(|(_, event)| event.body().len()).sum::<usize>();
-            page.events.extend(events.into_iter().flatten());
-            if bytes >= PAGE_BYTES {
-                page.next = some.last().copied();
-                break;
-            }
-        }
-        Ok(page)
+        let next = found.last().map(|(position, _)| *position).filter(|_| found.len() == query.limit);
+        Ok((found, next))
+    }
+
+    async fn all_at(&self, positions: impl Iterator<Item = u64>) -> Result<Vec<(u64, Event)>, QueueError> {
+        let read: Vec<_> = positions.map(|position| self.at(position).boxed()).collect();
+        let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
+        let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
+        Ok(events.into_iter().flatten().collect())
     }
 
     async fn at(&self, position: u64) -> Result<Option<(u64, Event)>, QueueError> {

@@ -12,4 +12,5 @@ mod joining;
 mod marks;
 mod probing;
 mod proxy;
+mod received;
 mod waiting;

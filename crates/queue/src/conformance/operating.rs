@@ -118,6 +118,16 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     assert!(received(later, Timestamp::MAX).await.is_empty(), "received before that");
     let events = received(Timestamp::UNIX_EPOCH, later).await;
     assert_eq!(events.len(), 3);
+    let first = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: later, after: 0, limit: 2 };
+    let rest = ReceivedQuery { after: events[1].0, ..first };
+    let mut keys = Vec::new();
+    for (query, next) in [(first, Some(events[1].0)), (rest, None)] {
+        let page = stores.history().received_keys(query).await.expect("keys");
+        assert_eq!(page.next, next);
+        keys.extend(page.keys);
+    }
+    let expected = events.iter().map(|(position, event)| (*position, event.fluent_key()));
+    assert_eq!(keys, expected.collect::<Vec<_>>());
     assert!(stores.replay("nowhere", &events, false).await.is_err());
     let replayed = stores.replay("r", &events, false).await.expect("replay");
     assert_eq!(replayed, [Replayed::Done, Replayed::Done, Replayed::Ahead]);
