@@ -7,7 +7,7 @@ use queue::{ReceivedQuery, Stores};
 
 use crate::error::ReconcileError;
 
-/// Most events of a stretch that are held: a few dozen bytes each.
+/// Most events that are held, should an hour have so many: a few dozen bytes each.
 const MOST: usize = 2_000_000;
 
 /// How many keys are read at once.

@@ -15,7 +15,8 @@ pub(crate) const SKEW: Duration = Duration::from_mins(10);
 /// Fluent tries to send for 14 s; then the event is in a spool, if it ever will be.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is held against what came at once: of an hour, keys of a few bytes each.
+/// What is read of Fluent's log before it is asked whether that is enough: of an hour, keys of a
+/// few bytes each.
 const STRETCH: Duration = Duration::from_hours(1);
 
 /// What Fluent is asked for at once: a few pages of its log.
