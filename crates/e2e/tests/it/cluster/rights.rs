@@ -96,6 +96,16 @@ async fn nobody_may_more_than_they_need() {
     // What a gateway asks only when it reads back.
     let read_back = "$JS.API.STREAM.MSG.GET.FLUENT_EVENTS";
     assert!(is_answered(&deployment, "gateway", read_back, "{\"seq\":1}").await, "{read_back}");
+    // What a gateway asks only of a malformed body that it is told is there, and an operator
+    // only when it replays.
+    let looks = "$JS.API.STREAM.MSG.GET.FLUENT_QUARANTINE";
+    for (user, subject, body) in
+        [("gateway", looks, "{\"seq\":1}"), ("operator", "fluent.dead.replays.all", "")]
+    {
+        assert!(is_answered(&deployment, user, subject, body).await, "{user} may {subject}");
+    }
+    let letters = deployment.json(&["dead-letters", "list"]);
+    assert_eq!(letters.as_array().map(Vec::len), Some(1), "a replay's number is no letter: {letters}");
     // What a service was refused, it says: nothing was, in a run with every part.
     let services = deployment.gateways.iter().chain(&deployment.dispatchers);
     for service in services {
