@@ -148,30 +148,39 @@ impl Beside {
         position: u64,
         event: Event,
     ) -> Result<Replayed, QueueError> {
-        let Plan { route, again, forgotten, .. } = *plan;
-        let lines = lines(index, event.id(), &route.name)?;
-        let last = last_word(lines.iter());
-        let is_done = lines.iter().any(|line| line.then == Then::Done);
-        match last.map(|line| &line.then) {
-            Some(Then::Waiting { .. } | Then::Back) => return Ok(Replayed::Ahead),
-            None if position > settled(route, u64::MAX) => return Ok(Replayed::Ahead),
-            Some(Then::Dead { .. }) if !again => return Ok(Replayed::Dead),
-            _ if is_done && !again => return Ok(Replayed::Done),
-            None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
-                if on_its_way(&self.0.link, event.id()).await?.contains_key(&route.name) {
-                    return Ok(Replayed::Ahead);
-                }
-                if !again {
-                    return Ok(Replayed::Unknown);
-                }
-            }
-            _ => {}
+        let lines = lines(index, event.id(), &plan.route.name)?;
+        if let Some(left_out) = self.left_out(plan, &lines, position, event.id()).await? {
+            return Ok(left_out);
         }
         let known = lines.iter().map(|line| line.redrive).max().unwrap_or(0);
         let redrive = plan.number(&self.0).await?.max(known.saturating_add(1));
         let fresh = Past { redrive, ..Past::none(position) };
-        self.0.requeue(&event, &fresh, &route.name, "replay").await?;
+        self.0.requeue(&event, &fresh, &plan.route.name, "replay").await?;
         Ok(Replayed::HandedOver)
+    }
+
+    /// Why an event is not handed over; nothing where it is.
+    async fn left_out(
+        &self,
+        plan: &Plan<'_>,
+        lines: &[Line],
+        position: u64,
+        id: EventId,
+    ) -> Result<Option<Replayed>, QueueError> {
+        let Plan { route, again, forgotten, .. } = *plan;
+        let is_done = lines.iter().any(|line| line.then == Then::Done);
+        Ok(match last_word(lines.iter()).map(|line| &line.then) {
+            Some(Then::Waiting { .. } | Then::Back) => Some(Replayed::Ahead),
+            None if position > settled(route, u64::MAX) => Some(Replayed::Ahead),
+            Some(Then::Dead { .. }) if !again => Some(Replayed::Dead),
+            _ if is_done && !again => Some(Replayed::Done),
+            None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
+                let on_its_way = on_its_way(&self.0.link, id).await?;
+                let is_ahead = on_its_way.contains_key(&route.name);
+                is_ahead.then_some(Replayed::Ahead).or((!again).then_some(Replayed::Unknown))
+            }
+            _ => None,
+        })
     }
 }
 
