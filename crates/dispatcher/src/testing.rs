@@ -329,6 +329,7 @@ fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A route for everything.
 pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
+        repeated: Vec::new(),
         name: name.to_owned(),
         terms: Terms::default(),
         start: Start::Beginning,

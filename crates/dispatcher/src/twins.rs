@@ -3,15 +3,23 @@
 //! that takes both has the effect once. A webhook that a person sends again is meant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dispatch::DispatchError;
 use event_model::{Event, Origin};
-use queue::EventQueue;
 use queue::marks::{set_delivered, twin};
+use queue::{EventQueue, QueueError};
 use settings::RouteSettings;
 use telemetry::Chain;
+use tokio::time::{Instant, sleep};
 
 use crate::policy::{Ended, Skip};
+
+/// How soon it is tried again to note what was delivered, at first and at most, and how long
+/// altogether: the delivery holds a place meanwhile.
+const NOTE_AGAIN: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const NOTE_WITHIN: Duration = Duration::from_mins(10);
 
 /// What a route knows of events that were told twice.
 #[derive(Debug)]
@@ -42,11 +50,59 @@ impl Twins {
         }
     }
 
-    /// The destination has the event: it needs no other like it.
+    /// The destination has the event: it needs no other like it. The settlement waits until that
+    /// is noted, since without it the other would be an effect too.
     pub(crate) async fn delivered(&self, event: &Event) {
         let marks = self.queue.stores().marks();
-        if let Err(error) = set_delivered(marks, event.fluent_key(), &self.route, event.id()).await {
-            tracing::warn!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another like it would be delivered too");
+        let note = || set_delivered(marks, event.fluent_key(), &self.route, event.id());
+        if let Err(error) = patiently(note).await {
+            tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another like it would be delivered too");
         }
+    }
+}
+
+/// Tries again and again, while whoever calls keeps the delivery.
+async fn patiently<F>(note: impl Fn() -> F) -> Result<(), QueueError>
+where
+    F: Future<Output = Result<(), QueueError>>,
+{
+    let (began, mut wait) = (Instant::now(), NOTE_AGAIN);
+    loop {
+        match note().await {
+            Err(error) if began.elapsed() + wait < NOTE_WITHIN => {
+                tracing::warn!(error = %Chain(&error), "delivered, and not noted yet: it is settled when it is");
+                sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            noted => return noted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_delivered_is_noted_when_there_is_room_again() {
+        let began = Instant::now();
+        let is_full = || began.elapsed() < Duration::from_mins(2);
+        let full = || ready(if is_full() { Err(QueueError::Full) } else { Ok(()) });
+        assert!(patiently(full).await.is_ok());
+        assert!(began.elapsed() < Duration::from_mins(2) + LONGEST_WAIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_not_held_for_ever() {
+        let (began, tries) = (Instant::now(), AtomicU32::new(0));
+        let full = || {
+            tries.fetch_add(1, Ordering::Relaxed);
+            ready(Err(QueueError::Full))
+        };
+        assert!(patiently(full).await.is_err());
+        assert!(began.elapsed() <= NOTE_WITHIN && tries.load(Ordering::Relaxed) < 40);
     }
 }

@@ -76,6 +76,21 @@ impl fmt::Debug for FluentKey {
     }
 }
 
+/// Not what Fluent knows an event by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what Fluent knows an event by has 32 hexadecimal digits")]
+pub struct InvalidFluentKey;
+
+impl FromStr for FluentKey {
+    type Err = InvalidFluentKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut half = [0; 16];
+        hex::decode_to_slice(text, &mut half).map_err(|_| InvalidFluentKey)?;
+        Ok(Self(half))
+    }
+}
+
 /// Not an event's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event's id has 64 hexadecimal digits")]
@@ -99,6 +114,8 @@ mod tests {
         // printf 'sandbox\0ACME\0e-1\0OrderStatusChange' | sha256sum | cut -c1-32
         let key = FluentKey::of(Environment::Sandbox, "ACME", "e-1", "OrderStatusChange");
         assert_eq!(key.to_string(), "75b1a8bb37ea51b28a1fec905af5cfad");
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!("75b1a8bb".parse::<FluentKey>(), Err(InvalidFluentKey));
         assert_ne!(key, FluentKey::of(Environment::Production, "ACME", "e-1", "OrderStatusChange"));
     }
 }

@@ -32,7 +32,7 @@ pub use crate::clock::{Clock, FixedClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{Damaged, Event, Refusal, Stored};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
-pub use crate::id::{EventId, FluentKey, InvalidEventId};
+pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
 pub use crate::inbound::{Headers, Inbound};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;

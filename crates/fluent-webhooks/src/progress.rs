@@ -48,7 +48,7 @@ pub(crate) async fn follow<T: Tells>(
         if last.total > 0 {
             bar.set_length(last.total);
         }
-        bar.set_position(last.done + last.failed + last.skipped);
+        bar.set_position(last.done + last.failed + last.skipped + last.unknown);
     }
     bar.finish_and_clear();
     Ok(last)
@@ -71,9 +71,13 @@ pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
 /// Says how it ended; an error where something could not be dealt with.
 pub(crate) fn ended(common: &Common, tally: &v1::Tally, what: &str, hint: &str) -> anyhow::Result<()> {
     if common.json {
-        output::json(&serde_json::json!({
+        let mut ended = serde_json::json!({
             what: tally.done, "failed": tally.failed, "skipped": tally.skipped,
-        }))?;
+        });
+        if tally.unknown > 0 {
+            ended["unknown"] = tally.unknown.into();
+        }
+        output::json(&ended)?;
     } else {
         let skipped = if tally.skipped > 0 { format!(", {} left out", tally.skipped) } else { String::new() };
         output::line(format!("{} {what}{skipped}{hint}", tally.done));

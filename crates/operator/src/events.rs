@@ -91,6 +91,7 @@ fn in_words(state: &StoryState) -> Option<String> {
         StoryState::Dead { route, letter, .. } => {
             Some(format!("dead letter {letter} of {route} (`dead-letters redrive {letter}`)"))
         }
+        StoryState::Unknown { route } => Some(format!("what became of it on {route} is no longer kept")),
         _ => None,
     }
 }
@@ -111,6 +112,7 @@ fn story(story: &EventStory) -> v1::EventStory {
         received_at: Some(grpc::timestamp(story.received_at)),
         origin: story.origin.to_string(),
         trace_id: story.trace_id.clone().unwrap_or_default(),
+        history_since: story.history_since.map(grpc::timestamp),
         attempts: attempts.collect(),
         outcomes: story.states.iter().map(outcome).collect(),
     }
@@ -142,6 +144,7 @@ fn outcome(state: &StoryState) -> v1::RouteOutcome {
         StoryState::Done { route } => stands(route, "done"),
         StoryState::InFlight { route } => stands(route, "in-flight"),
         StoryState::NotReached { route } => stands(route, "not-reached"),
+        StoryState::Unknown { route } => stands(route, "unknown"),
         StoryState::Waiting { route, due } => {
             v1::RouteOutcome { due: Some(grpc::timestamp(*due)), ..stands(route, "waiting") }
         }

@@ -81,9 +81,13 @@ impl Operator {
                 true => vec![Replayed::HandedOver; taken.len()],
                 false => self.stores().replay(&plan.route, &taken, plan.again).await?,
             };
-            let handed_over = replayed.iter().filter(|it| **it == Replayed::HandedOver).count();
-            teller.tally.done += handed_over as u64;
-            teller.tally.skipped += (replayed.len() - handed_over) as u64;
+            for became in replayed {
+                match became {
+                    Replayed::HandedOver => teller.tally.done += 1,
+                    Replayed::Unknown => teller.tally.unknown += 1,
+                    _ => teller.tally.skipped += 1,
+                }
+            }
             teller.tell().await?;
         }
         Ok(())

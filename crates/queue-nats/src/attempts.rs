@@ -1,6 +1,7 @@
 //! What happened in every attempt. Attempts that end at the same time are
 //! written together: one message for all, one answer for all who wait.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -93,6 +94,21 @@ impl Line {
             detail: self.detail.clone(),
         }
     }
+}
+
+/// The last word about an event on a route: that of a delivery that is still on its way, or
+/// else the newest. A letter that is redriven late has a lower number than a replay before it.
+pub(crate) fn last_word<'l>(lines: impl Iterator<Item = &'l Line>) -> Option<&'l Line> {
+    let mut last: BTreeMap<u32, &Line> = BTreeMap::new();
+    for line in lines {
+        let known = last.entry(line.redrive).or_insert(line);
+        if (line.attempt, line.started_at) >= (known.attempt, known.started_at) {
+            *known = line;
+        }
+    }
+    let is_open = |line: &&&Line| matches!(line.then, Then::Waiting { .. } | Then::Back);
+    let open = last.values().rev().find(is_open);
+    open.or_else(|| last.values().max_by_key(|line| (line.started_at, line.redrive))).copied()
 }
 
 /// Says that a line is written.
@@ -193,4 +209,42 @@ async fn write(publisher: &Publisher, group: &[(Line, Answer)]) -> Result<(), Qu
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
     publisher.put_aside(ATTEMPTS_LOG.to_owned(), headers, body.into()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(redrive: u32, attempt: u32, second: i64, then: Then) -> Line {
+        Line {
+            event: String::new(),
+            route: "r".to_owned(),
+            redrive,
+            attempt,
+            started_at: Timestamp::from_second(second).unwrap(),
+            took_ns: 0,
+            outcome: Outcome::Done,
+            status: None,
+            detail: None,
+            name: String::new(),
+            account: String::new(),
+            entity: None,
+            root_ref: None,
+            then,
+        }
+    }
+
+    #[test]
+    fn a_letter_that_is_redriven_after_a_replay_has_the_last_word() {
+        let due = Timestamp::UNIX_EPOCH;
+        let mut lines = vec![line(0, 1, 1, Then::Dead { letter: 1, reason: DeadReason::Exhausted })];
+        let said = |lines: &[Line]| last_word(lines.iter()).map(|line| line.then.clone());
+        lines.push(line(2, 1, 2, Then::Done));
+        assert_eq!(said(&lines), Some(Then::Done));
+        lines.push(line(1, 1, 3, Then::Waiting { due }));
+        assert_eq!(said(&lines), Some(Then::Waiting { due }));
+        lines.push(line(1, 2, 4, Then::Dead { letter: 3, reason: DeadReason::Permanent }));
+        assert_eq!(said(&lines), Some(Then::Dead { letter: 3, reason: DeadReason::Permanent }));
+        assert_eq!(said(&[]), None);
+    }
 }

@@ -7,7 +7,7 @@ use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use event_model::Timestamp;
 
 use crate::api;
-use crate::names::{MARKS, mark};
+use crate::names::mark;
 use crate::shared::Shared;
 
 /// Removes what is settled and old enough.
@@ -20,8 +20,8 @@ pub(crate) const ROUTES: &str = "routes";
 /// and nobody else was quicker to say so. Where that can't be told, everybody does it: twice
 /// is better than never.
 pub(crate) async fn is_due(shared: &Shared, duty: &str, every: Duration) -> bool {
-    let name = mark(&format!("duty.{duty}"));
-    let Ok(found) = api::last_message(&shared.link, MARKS, &name).await else { return true };
+    let (stream, name) = mark(&format!("duty.{duty}"));
+    let Ok(found) = api::last_message(&shared.link, stream, &name).await else { return true };
     let now = shared.standing.servers_now();
     let done = found.as_ref().and_then(|found| std::str::from_utf8(&found.payload).ok()?.parse().ok());
     // A little early: whoever comes each `every` is not to miss every other time.

@@ -6,19 +6,15 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Consumer, EventQueue, Holding, Horizon, Look, Published, QueueError, Receipt, Route, Stores};
-use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api;
 use crate::attempts::Attempts;
 use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
 use crate::consuming::{Feed, InFlight, NatsConsumer, Probing, Taking, join, probe};
 use crate::janitor::Retention;
-use crate::message::text;
-use crate::names::{EVENTS, HEADER_ID};
 use crate::options::Options;
 use crate::publishing::Publisher;
 use crate::shared::Shared;
@@ -115,25 +111,6 @@ impl JetStream {
         self.shared.tasks.spawn(feed.run());
         Ok(Box::new(NatsConsumer(wants)))
     }
-
-    async fn holding(&self, position: u64, id: EventId) -> Result<Holding, QueueError> {
-        const READING_BACK: &str = "reading an event back";
-        let link = &self.shared.link;
-        let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
-        match found.map_err(|error| error.of(READING_BACK))? {
-            Some(message)
-                if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) =>
-            {
-                Ok(Holding::Held)
-            }
-            Some(_) => Ok(Holding::Missing),
-            None => {
-                let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
-                let (first, last) = (info.state.first_sequence, info.state.last_sequence);
-                Ok(if position < first && position <= last { Holding::Removed } else { Holding::Missing })
-            }
-        }
-    }
 }
 
 /// Tries for a while: servers that choose a leader, or have much to do, answer
@@ -159,15 +136,7 @@ impl EventQueue for JetStream {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         async move {
             self.is_open()?;
-            let epoch = self.shared.standing.epoch().await?;
-            let receipt = self.shared.publisher.publish_one(&event, &epoch).await?;
-            // The server knows ids also of messages that it has lost.
-            let is_lost =
-                receipt.duplicate && self.holding(receipt.position, event.id()).await? == Holding::Missing;
-            match is_lost {
-                true => self.shared.publisher.publish_again(&event.refed(), &epoch).await,
-                false => Ok(receipt),
-            }
+            self.shared.publish_unless_held(&event).await
         }
         .boxed()
     }
@@ -187,7 +156,7 @@ impl EventQueue for JetStream {
     }
 
     fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
-        self.holding(position, id).boxed()
+        self.shared.holding(position, id).boxed()
     }
 
     fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {

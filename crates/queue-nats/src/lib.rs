@@ -32,6 +32,7 @@ mod api;
 mod connect;
 mod duties;
 mod failure;
+mod holding;
 mod message;
 mod names;
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use event_model::{Event, EventId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, encode_header_value};
 
 use crate::names::{
-    HEADER_ALGORITHM, HEADER_FLUENT_ID, HEADER_ID, HEADER_KEY, HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT,
-    HEADER_SIGNATURE, HEADER_TIME, HEADER_TRACE,
+    HEADER_ALGORITHM, HEADER_FLUENT_ID, HEADER_ID, HEADER_KEY, HEADER_LOG_KEY, HEADER_ORIGIN, HEADER_REFED,
+    HEADER_ROOT, HEADER_SIGNATURE, HEADER_TIME, HEADER_TRACE,
 };
 
 /// What keeps a stored message from being an event.
@@ -52,6 +52,8 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
 /// The headers of an event that is stored once under `id`.
 pub(crate) fn headers_with_id(event: &Event, id: String) -> HeaderMap {
     let mut headers = headers(event);
+    // Whoever compares Fluent's log with what came reads this of every event.
+    headers.insert(HeaderName::from_static(HEADER_LOG_KEY), event.fluent_key().to_string());
     headers.insert(NATS_MESSAGE_ID, id);
     headers
 }

@@ -17,6 +17,9 @@ pub(crate) const INFLIGHT: &str = "FLUENT_INFLIGHT";
 pub(crate) const REFUSED: &str = "FLUENT_REFUSED";
 /// Small facts that are found by their names.
 pub(crate) const MARKS: &str = "FLUENT_MARKS";
+/// The same of reconciled events, each its own: they are many, and must not fill the room of
+/// the others.
+pub(crate) const RECONCILED: &str = "FLUENT_RECONCILED";
 
 pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
 pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
@@ -26,21 +29,34 @@ pub(crate) const ATTEMPTS_SUBJECT: &str = "fluent.attempts.>";
 pub(crate) const INFLIGHT_SUBJECT: &str = "fluent.inflight.>";
 pub(crate) const REFUSED_SUBJECT: &str = "fluent.refused.>";
 pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
+pub(crate) const RECONCILED_SUBJECT: &str = "fluent.reconciled.>";
 
 /// Where groups of attempts are written.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
 
+/// Where bodies in quarantine are.
+pub(crate) const QUARANTINE_BODIES: &str = "fluent.quarantine.bodies";
+
 /// Where refused webhooks are held.
 pub(crate) const REFUSED_WEBHOOKS: &str = "fluent.refused.webhooks";
 
-/// Where a mark is.
-pub(crate) fn mark(name: &str) -> String {
-    format!("fluent.marks.{name}")
+/// Where a mark is: which stream, and which subject.
+pub(crate) fn mark(name: &str) -> (&'static str, String) {
+    match name.split_once('.') {
+        // `reconciled.<key>` and `delivered.<route>.<key>`.
+        Some(("reconciled", key)) => (RECONCILED, format!("fluent.reconciled.events.{key}")),
+        Some(("delivered", _)) => (RECONCILED, format!("fluent.reconciled.{name}")),
+        _ => (MARKS, format!("fluent.marks.{name}")),
+    }
 }
 
 /// The inverse of [`mark`].
-pub(crate) fn marked(subject: &str) -> &str {
-    subject.strip_prefix("fluent.marks.").unwrap_or(subject)
+pub(crate) fn marked(subject: &str) -> String {
+    if let Some(key) = subject.strip_prefix("fluent.reconciled.events.") {
+        return format!("reconciled.{key}");
+    }
+    let name = subject.strip_prefix("fluent.reconciled.").or_else(|| subject.strip_prefix("fluent.marks."));
+    name.unwrap_or(subject).to_owned()
 }
 
 /// Where dispatchers are asked how their routes stand. No stream has it.
@@ -70,6 +86,15 @@ pub(crate) fn dead(route: &str) -> String {
     format!("fluent.dead.{route}")
 }
 
+/// Where all of them are, and nothing else.
+pub(crate) const DEAD_LETTERS: &str = "fluent.dead.*";
+
+/// Where a replay takes its number, which is a place among the dead letters. It is no letter,
+/// and does not stay.
+pub(crate) fn replay(route: &str) -> String {
+    format!("fluent.dead.replays.{route}")
+}
+
 /// Where it is written that a delivery, message `sequence` of `stream`, is
 /// attempted alone.
 pub(crate) fn alone(route: &str, stream: &str, sequence: u64) -> String {
@@ -92,6 +117,8 @@ pub(crate) const HEADER_ORIGIN: &str = "fluent-origin";
 pub(crate) const HEADER_ROOT: &str = "fluent-root";
 /// Fluent's own id of the event.
 pub(crate) const HEADER_FLUENT_ID: &str = "fluent-event-id";
+/// What Fluent knows the event by, in its log too: a digest of account, id and name.
+pub(crate) const HEADER_LOG_KEY: &str = "fluent-log-key";
 /// Says that the queue had lost it before.
 pub(crate) const HEADER_REFED: &str = "fluent-refed";
 
@@ -114,3 +141,21 @@ pub(crate) const HEADER_DETAIL: &str = "fluent-detail";
 pub(crate) const HEADER_HEADERS: &str = "fluent-headers";
 /// The listed account that its body names.
 pub(crate) const HEADER_ACCOUNT: &str = "fluent-account";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_has_one_place_and_is_called_there_as_it_was() {
+        for (name, stream) in [
+            ("spool.a", MARKS),
+            ("pause.r", MARKS),
+            ("reconciled.k", RECONCILED),
+            ("delivered.r.k", RECONCILED),
+        ] {
+            let (found, subject) = mark(name);
+            assert_eq!((found, marked(&subject).as_str()), (stream, name));
+        }
+    }
+}

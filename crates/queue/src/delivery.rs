@@ -18,7 +18,7 @@ pub struct Delivery {
     pub event: Arc<Event>,
     /// Where the queue keeps it.
     pub position: u64,
-    /// 0, or the number of the redrive that caused it.
+    /// 0, or the [number](redrive_number) of the redrive or replay that caused it.
     pub redrive: u32,
     /// 1 for the first attempt.
     pub attempt: u32,
@@ -34,6 +34,20 @@ pub struct Delivery {
     pub asks_match: bool,
     /// The right to settle it.
     pub ticket: Ticket,
+}
+
+/// The number of a redrive or replay, out of a place among the dead letters that is given once:
+/// that of the letter, or one that the act takes for itself. So no two acts upon an event and a
+/// route have the same number, whatever the history has forgotten. Beyond 32 bits they begin again at 1: two acts upon one event are never so
+/// far apart.
+///
+/// ```
+/// assert_eq!(queue::redrive_number(7), 7);
+/// assert_eq!(queue::redrive_number(u64::from(u32::MAX) + 1), 1);
+/// ```
+pub fn redrive_number(place: u64) -> u32 {
+    let beyond = place.saturating_sub(1) % u64::from(u32::MAX);
+    u32::try_from(beyond + 1).unwrap_or(u32::MAX)
 }
 
 impl Delivery {

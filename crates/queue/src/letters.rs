@@ -24,7 +24,7 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it became one.
     pub at: Timestamp,
-    /// How often it was sent again before.
+    /// The number of the redrive or replay that it came from; 0 for none.
     pub redrive: u32,
 }
 

@@ -42,6 +42,7 @@ pub use condition::{Condition, Misread, Undecided};
 pub use crate::attempts::{About, AttemptPage, AttemptQuery, EndedAttempt};
 pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
+    redrive_number,
 };
 pub use crate::error::{BoxError, QueueError};
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
@@ -52,8 +53,8 @@ pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, 
 pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::standing::{SpoolStanding, Standing};
 pub use crate::stores::{
-    EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedPage, ReceivedQuery,
-    Replayed, RouteState, Stores, StoryState, StoryStep,
+    EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
+    ReceivedQuery, Replayed, RouteState, Stores, StoryState, StoryStep,
 };
 pub use crate::working::{BreakerState, Look, Working};
 

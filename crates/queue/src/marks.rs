@@ -96,6 +96,17 @@ pub async fn spools(marks: &dyn Marks) -> Result<Vec<(String, SpoolMark)>, Queue
     all.into_iter().map(read).collect()
 }
 
+/// Keeps what a spool has said for another [`MARKED_FOR`]. What it says meanwhile, or that
+/// somebody gives it up, stays as it is.
+pub async fn keep_spool(marks: &dyn Marks, id: &str) -> Result<(), QueueError> {
+    let name = format!("{SPOOL}.{id}");
+    if let Some((said, version)) = marks.get_versioned(&name).await? {
+        // Where another was faster, what that one set is kept as long.
+        marks.compare_and_set(&name, said, version).await?;
+    }
+    Ok(())
+}
+
 /// Forgets a spool that will never be opened again.
 pub async fn forget_spool(marks: &dyn Marks, id: &str) -> Result<(), QueueError> {
     marks.unset(&format!("{SPOOL}.{id}")).await

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use event_model::{Bytes, Event, EventId, KeyName, Origin, Proof, Timestamp};
+use event_model::{Bytes, Event, EventId, FluentKey, KeyName, Origin, Proof, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +67,9 @@ pub trait Stores: fmt::Debug + Send + Sync {
     fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Hands events that were received before to `route` once more, with fresh
-    /// attempts; says of each what became of that. What the route is done with, or has
-    /// as a dead letter, is left out, but for `again`; what it has still before it
-    /// always is.
+    /// attempts; says of each what became of that. What the route is done with, has as a
+    /// dead letter, or had before the history begins, is left out, but for `again`; what it
+    /// has still before it always is.
     fn replay<'a>(
         &'a self,
         route: &'a str,
@@ -103,6 +103,8 @@ pub enum Replayed {
     Dead,
     /// It is no longer kept.
     Gone,
+    /// What became of it there is no longer kept: it may be done, or have been left out.
+    Unknown,
 }
 
 /// How soon a pause holds for deliveries that are asked for.
@@ -207,6 +209,15 @@ pub struct ReceivedPage {
     pub next: Option<u64>,
 }
 
+/// The same, as [`ReceivedPage`] has it, of what Fluent knows events by alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceivedKeys {
+    /// With their positions, which rise.
+    pub keys: Vec<(u64, FluentKey)>,
+    /// The position to go on from; `None` at the end.
+    pub next: Option<u64>,
+}
+
 /// What happened to events, for its stated time.
 pub trait History: fmt::Debug + Send + Sync {
     /// The newest events whose entity ref, root entity ref, Fluent's own event id, or
@@ -226,6 +237,16 @@ pub trait History: fmt::Debug + Send + Sync {
     /// Events that are kept and were received in a time, from after a position, in
     /// order of their positions; and the position to go on from, or none at the end.
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>>;
+
+    /// The same of what Fluent knows them by: a queue that need not read bodies for that reads
+    /// none.
+    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+        Box::pin(async move {
+            let ReceivedPage { events, next } = self.received(query).await?;
+            let keys = events.into_iter().map(|(position, event)| (position, event.fluent_key()));
+            Ok(ReceivedKeys { keys: keys.collect(), next })
+        })
+    }
 
     /// Every event that came at this time or later is kept: what is not here never came.
     /// Before it, nobody knows.
@@ -259,6 +280,9 @@ pub struct EventStory {
     pub origin: Origin,
     /// The trace to look for.
     pub trace_id: Option<String>,
+    /// Where it came before the history of attempts begins: since when that is kept. What
+    /// happened to it before is in none of its steps.
+    pub history_since: Option<Timestamp>,
     /// What each route made of it, in order of time.
     pub steps: Vec<StoryStep>,
     /// Where it stands, by route.
@@ -274,7 +298,7 @@ fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S
 pub struct StoryStep {
     /// The route.
     pub route: String,
-    /// Number of the redrive, 0 for none.
+    /// Number of the redrive or replay, 0 for none.
     pub redrive: u32,
     /// Number of the attempt.
     pub attempt: u32,
@@ -316,6 +340,11 @@ pub enum StoryState {
     },
     /// The route has not come to it yet, or does not match it.
     NotReached {
+        /// The route.
+        route: String,
+    },
+    /// The route has come to it, and what became of it is no longer kept.
+    Unknown {
         /// The route.
         route: String,
     },

@@ -4,7 +4,7 @@
 //! ```text
 //! window ─▶ is it known here? are all spools drained?  (window.rs)
 //!    │
-//!    ▼ hour by hour (run.rs)
+//!    ▼ hour by hour, some together (run.rs)
 //! Fluent's log ─▶ keys ─▶ struck out by what came ─▶ the rest, read again ─▶ Missing
 //!    (log.rs)               (received.rs)              (record.rs)             │
 //!                                                                              ▼

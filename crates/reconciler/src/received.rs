@@ -7,11 +7,11 @@ use queue::{ReceivedQuery, Stores};
 
 use crate::error::ReconcileError;
 
-/// Most events of a stretch that are held: a few dozen bytes each.
+/// Most events that are held, should an hour have so many: a few dozen bytes each.
 const MOST: usize = 2_000_000;
 
-/// How many events are read at once.
-const PAGE: usize = 1000;
+/// How many keys are read at once.
+const PAGE: usize = 50_000;
 
 /// What should have come and has not been seen, by the slice of time that it is from.
 #[derive(Debug, Default)]
@@ -63,9 +63,9 @@ impl<'a> Received<'a> {
         while unseen.len() > 0 {
             let query =
                 ReceivedQuery { from: self.since, until: Timestamp::MAX, after: self.position, limit: PAGE };
-            let page = self.stores.history().received(query).await?;
-            for (position, event) in &page.events {
-                unseen.remove(event.fluent_key());
+            let page = self.stores.history().received_keys(query).await?;
+            for (position, key) in &page.keys {
+                unseen.remove(*key);
                 self.position = self.position.max(*position);
             }
             match page.next {

@@ -1,4 +1,5 @@
-//! One comparison: an hour after the other, what should have come is held against what did.
+//! One comparison: hour by hour Fluent's log is read, and what should have come is held against
+//! what did, as many hours at once as fit in memory.
 
 use std::sync::Arc;
 
@@ -14,6 +15,10 @@ use crate::received::{Received, Unseen};
 use crate::record::Asked;
 use crate::report::{Observer, Tally};
 use crate::window::{SKEW, Window, earlier, is_drained};
+
+/// So many events of Fluent's log are enough to hold against what came: a few dozen bytes each,
+/// in memory. An hour is always read to its end.
+const ENOUGH: usize = 200_000;
 
 /// Compares what Fluent logged with what came.
 #[derive(Debug)]
@@ -86,25 +91,44 @@ impl<'a> Reconciler<'a> {
         tally: &mut Tally,
         observer: &mut dyn Observer,
     ) -> Result<(), ReconcileError> {
-        is_drained(self.stores, window).await?;
+        is_drained(self.stores.marks(), window).await?;
         let unknown = |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
         let (name, environment) = (&account.name, account.environment);
         let client: &Client = self.apis.of(name, environment.as_str()).ok_or_else(|| unknown("login"))?;
         let asked = Asked::new(name, environment, self.allowed).ok_or_else(|| unknown("key"))?;
-        for stretch in window.stretches() {
-            self.is_known(stretch, mode).await?;
+        let mut ahead = window.stretches().peekable();
+        while let Some(first) = ahead.peek() {
             let mut comparing = Comparing {
                 account,
                 asked,
                 log: Log { account: name, client },
-                received: Received::new(self.stores, earlier(stretch.from, SKEW)),
+                received: Received::new(self.stores, earlier(first.from, SKEW)),
                 unseen: Unseen::default(),
                 tally: &mut *tally,
                 observer: &mut *observer,
             };
-            self.stretch(&mut comparing, stretch, mode).await?;
+            self.together(&mut comparing, &mut ahead, mode).await?;
         }
         Ok(())
+    }
+
+    /// Compares as many hours as what came is read for at once: what is missing of one has all
+    /// of it read, up to now. Where Fluent stops telling, what it has told is compared still.
+    async fn together(
+        &self,
+        comparing: &mut Comparing<'_>,
+        ahead: &mut impl Iterator<Item = Window>,
+        mode: Mode,
+    ) -> Result<(), ReconcileError> {
+        let (mut slices, mut failed) = (Vec::new(), None);
+        while failed.is_none()
+            && comparing.unseen.len() < ENOUGH
+            && let Some(stretch) = ahead.next()
+        {
+            failed = self.read_stretch(comparing, &mut slices, stretch, mode).await.err();
+        }
+        self.hold_against(comparing, slices, mode).await?;
+        failed.map_or(Ok(()), Err)
     }
 
     async fn is_known(&self, window: Window, mode: Mode) -> Result<(), ReconcileError> {
@@ -113,21 +137,34 @@ impl<'a> Reconciler<'a> {
         if is_known { Ok(()) } else { Err(ReconcileError::Unknown { since }) }
     }
 
-    async fn stretch(
+    /// Reads an hour of Fluent's log, and adds its slices.
+    async fn read_stretch(
         &self,
         comparing: &mut Comparing<'_>,
+        slices: &mut Vec<Window>,
         stretch: Window,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        let slices: Vec<Window> = stretch.slices().collect();
-        for (number, slice) in slices.iter().enumerate() {
-            self.read(comparing, number, *slice).await?;
+        self.is_known(stretch, mode).await?;
+        for slice in stretch.slices() {
+            self.read(comparing, slices.len(), slice).await?;
+            slices.push(slice);
             comparing.observer.read(slice.until);
         }
+        Ok(())
+    }
+
+    async fn hold_against(
+        &self,
+        comparing: &mut Comparing<'_>,
+        slices: Vec<Window>,
+        mode: Mode,
+    ) -> Result<(), ReconcileError> {
+        let Some(first) = slices.first() else { return Ok(()) };
         let logged = comparing.unseen.len();
         comparing.received.strike(&mut comparing.unseen).await?;
         // Some may have been removed while it was read: it would look missing.
-        self.is_known(stretch, mode).await?;
+        self.is_known(*first, mode).await?;
         comparing.tally.received += (logged - comparing.unseen.len()) as u64;
         for (number, slice) in slices.into_iter().enumerate() {
             if comparing.unseen.is_of(number) {

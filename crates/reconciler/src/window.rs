@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use event_model::Timestamp;
-use queue::marks::{set_spool, spools};
-use queue::{SpoolMark, Stores};
+use queue::marks::{keep_spool, spools};
+use queue::{Marks, SpoolMark};
 use serde::Serialize;
 
 use crate::error::ReconcileError;
@@ -15,7 +15,8 @@ pub(crate) const SKEW: Duration = Duration::from_mins(10);
 /// Fluent tries to send for 14 s; then the event is in a spool, if it ever will be.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is held against what came at once: of an hour, keys of a few bytes each.
+/// What is read of Fluent's log before it is asked whether that is enough: of an hour, keys of a
+/// few bytes each.
 const STRETCH: Duration = Duration::from_hours(1);
 
 /// What Fluent is asked for at once: a few pages of its log.
@@ -90,13 +91,13 @@ pub struct Undrained {
 }
 
 /// Refuses a time in which something may have come that can't be seen.
-pub(crate) async fn is_drained(stores: &dyn Stores, window: Window) -> Result<(), ReconcileError> {
-    let (marks, needed) = (stores.marks(), later(window.until, ARRIVES_WITHIN));
+pub(crate) async fn is_drained(marks: &dyn Marks, window: Window) -> Result<(), ReconcileError> {
+    let needed = later(window.until, ARRIVES_WITHIN);
     let all = spools(marks).await?;
     let behind: Vec<_> = all.into_iter().filter(|(_, mark)| !mark.is_drained_to(needed)).collect();
     // Marks are forgotten in time. That one will not come back, only a person can say.
-    for (id, mark) in &behind {
-        set_spool(marks, id, mark).await?;
+    for (id, _) in &behind {
+        keep_spool(marks, id).await?;
     }
     match behind.into_iter().next() {
         None => Ok(()),
@@ -108,7 +109,114 @@ pub(crate) async fn is_drained(stores: &dyn Stores, window: Window) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use event_model::Bytes;
+    use futures::FutureExt;
+    use futures::future::{BoxFuture, ready};
+    use queue::{MarkEntry, QueueError};
+
     use super::*;
+
+    /// A spool that is closed, or given up, just after somebody has read how it stands.
+    #[derive(Debug, Default)]
+    struct Moving {
+        marks: Mutex<BTreeMap<String, (Bytes, u64)>>,
+        then: Option<SpoolMark>,
+    }
+
+    const NAME: &str = "spool.a";
+
+    impl Moving {
+        fn read_as(now: &SpoolMark, then: Option<SpoolMark>) -> Self {
+            let moving = Self { then, ..Self::default() };
+            moving.put(NAME, serde_json::to_vec(now).unwrap().into());
+            moving
+        }
+
+        fn put(&self, name: &str, value: Bytes) {
+            let mut marks = self.marks.lock().unwrap();
+            let version = marks.get(name).map_or(1, |(_, version)| version + 1);
+            marks.insert(name.to_owned(), (value, version));
+        }
+
+        fn stands(&self) -> Option<SpoolMark> {
+            self.marks.lock().unwrap().get(NAME).map(|(value, _)| serde_json::from_slice(value).unwrap())
+        }
+    }
+
+    fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, Result<T, QueueError>> {
+        ready(Ok(value)).boxed()
+    }
+
+    impl Marks for Moving {
+        fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
+            done(self.marks.lock().unwrap().get(name).map(|(value, _)| value.clone()))
+        }
+
+        fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
+            self.put(name, value);
+            done(())
+        }
+
+        fn get_versioned<'a>(
+            &'a self,
+            name: &'a str,
+        ) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
+            done(self.marks.lock().unwrap().get(name).cloned())
+        }
+
+        fn compare_and_set<'a>(
+            &'a self,
+            name: &'a str,
+            value: Bytes,
+            version: u64,
+        ) -> BoxFuture<'a, Result<bool, QueueError>> {
+            let known = self.marks.lock().unwrap().get(name).map_or(0, |(_, version)| *version);
+            if known == version {
+                self.put(name, value);
+            }
+            done(known == version)
+        }
+
+        fn entries<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>> {
+            let marks = self.marks.lock().unwrap().clone();
+            match &self.then {
+                Some(then) => self.put(NAME, serde_json::to_vec(then).unwrap().into()),
+                None => self.marks.lock().unwrap().clear(),
+            }
+            let entry = |(name, (value, _))| MarkEntry { name, value, set_at: Timestamp::UNIX_EPOCH };
+            done(marks.into_iter().map(entry).collect())
+        }
+
+        fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+            done(Timestamp::UNIX_EPOCH)
+        }
+
+        fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+            self.marks.lock().unwrap().remove(name);
+            done(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_is_closed_or_given_up_meanwhile_stays_so() {
+        let behind =
+            SpoolMark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: false };
+        let closed = SpoolMark { is_closed: true, ..behind.clone() };
+        for then in [Some(closed), None] {
+            let marks = Moving::read_as(&behind, then.clone());
+            // It was behind when it was read.
+            let refused = is_drained(&marks, window("08:00:00", "09:00:00")).await;
+            assert!(matches!(refused, Err(ReconcileError::NotDrained(_))), "{refused:?}");
+            assert_eq!(marks.stands(), then);
+        }
+        let marks = Moving::read_as(&behind, Some(behind.clone()));
+        let before = marks.marks.lock().unwrap()[NAME].1;
+        is_drained(&marks, window("08:00:00", "09:00:00")).await.unwrap_err();
+        assert!(marks.marks.lock().unwrap()[NAME].1 > before + 1, "it is not forgotten in time");
+    }
 
     fn window(from: &str, until: &str) -> Window {
         let at = |time| format!("2026-11-25T{time}Z").parse().unwrap();

@@ -5,14 +5,23 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use event_model::{Account, Accounts as Listed, Clock, Environment, FixedClock, SystemClock, Timestamp};
+use event_model::{
+    Account, Accounts as Listed, Clock, Environment, Event, EventId, FixedClock, SystemClock, Timestamp,
+};
 use fluent_api::{Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret};
+use futures::future::BoxFuture;
+use queue::conformance::event;
 use queue::marks::{compared, set_compared};
-use queue::{EventQueue, ReceivedQuery, Start, Stores, Terms};
+use queue::{
+    AttemptPage, AttemptQuery, DeadLetters, EventQueue, EventStory, History, Marks, Pause, Quarantine,
+    QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RefusedHold, Replayed, RouteState, Start, Stores,
+    StoresHealth, Terms,
+};
 use queue_embedded::Embedded;
-use reconciler::Reconciler;
+use reconciler::{Missing, Mode, Observer, Reconciler, Tally, Window};
 use settings::{
     ApiAccount, ApiSettings, ReconcileSettings, RetrySettings, RouteSettings, Routes, SecretFile,
 };
@@ -119,6 +128,7 @@ impl Here {
         let route = RouteSettings {
             name: "r".to_owned(),
             terms: Terms { origin, ..Terms::default() },
+            repeated: Vec::new(),
             start: Start::Now,
             concurrency: 1,
             retry: RetrySettings::default(),
@@ -164,6 +174,137 @@ async fn it_goes_on_where_it_was() {
     assert!(!here.admitted().await.contains(&before), "that was compared by somebody before");
     let now = compared(here.queue.marks(), PLACE).await.unwrap().unwrap();
     assert!(now > ago(3) && now <= ago(2), "{now}");
+}
+
+/// Says how often what came was read from a time on, and not only what came meanwhile.
+#[derive(Debug)]
+struct Counting<'q> {
+    queue: &'q Embedded,
+    passes: AtomicU32,
+}
+
+impl History for Counting<'_> {
+    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+        self.passes.fetch_add(u32::from(query.after == 0), Ordering::Relaxed);
+        self.queue.history().received_keys(query)
+    }
+
+    fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
+        self.queue.history().received(query)
+    }
+
+    fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+        self.queue.history().complete_since()
+    }
+
+    fn find<'a>(
+        &'a self,
+        reference: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+        self.queue.history().find(reference, limit)
+    }
+
+    fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
+        self.queue.history().event(reference)
+    }
+
+    fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
+        self.queue.history().attempts(query)
+    }
+}
+
+impl Stores for Counting<'_> {
+    fn history(&self) -> &dyn History {
+        self
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self.queue.dead_letters()
+    }
+
+    fn quarantine(&self) -> &dyn Quarantine {
+        self.queue.quarantine()
+    }
+
+    fn refused(&self) -> &dyn RefusedHold {
+        self.queue.refused()
+    }
+
+    fn marks(&self) -> &dyn Marks {
+        self.queue.marks()
+    }
+
+    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.queue.admit(event)
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
+        self.queue.health()
+    }
+
+    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
+        Stores::routes(self.queue)
+    }
+
+    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.forget(route)
+    }
+
+    fn set_paused<'a>(
+        &'a self,
+        route: &'a str,
+        pause: Option<&'a Pause>,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.set_paused(route, pause)
+    }
+
+    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
+        self.queue.retry_now(route, event)
+    }
+
+    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.close_breakers(route)
+    }
+
+    fn replay<'a>(
+        &'a self,
+        route: &'a str,
+        events: &'a [(u64, Event)],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
+        self.queue.replay(route, events, again)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Told(Vec<String>);
+
+impl Observer for Told {
+    fn missing(&mut self, missing: Missing) {
+        self.0.push(missing.fluent_event_id);
+    }
+
+    fn read(&mut self, _: Timestamp) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_is_read_once_for_all_hours() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let lost = [110, 70, 40, 10].map(|minutes| lose(&fluent, minutes));
+    // What came: without it, there is nothing to go on from.
+    here.queue.publish(event("F", "came")).await.unwrap();
+    let stores = Counting { queue: &here.queue, passes: AtomicU32::new(0) };
+    let (clock, routes) = (Arc::new(SystemClock), Routes(Vec::new()));
+    let reconciler = Reconciler::new(&stores, &here.settings, &here.apis, &here.listed, &routes, clock);
+    let window = Window { from: ago(119), until: ago(5) };
+    let (mut tally, mut told) = (Tally::default(), Told::default());
+    let account = &here.settings.accounts[0];
+    let compared = reconciler.compare(account, window, Mode::default(), &mut tally, &mut told).await;
+    compared.unwrap();
+    assert_eq!((told.0, tally.logged, tally.missing), (lost.to_vec(), 4, 4));
+    assert_eq!(stores.passes.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

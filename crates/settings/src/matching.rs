@@ -1,5 +1,7 @@
 //! `match:` of a route.
 
+use std::collections::BTreeSet;
+
 use event_model::Environment;
 use queue::{Condition, Terms};
 use schemars::JsonSchema;
@@ -25,10 +27,29 @@ pub(crate) struct MatchSettings {
     when: Option<String>,
 }
 
-/// One value, or a list of them; numbers count as their text.
+/// One value, or a list of them; numbers count as their text, and each text counts once.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(with = "Scalars")]
-struct OneOrMore(Vec<String>);
+struct OneOrMore {
+    values: Vec<String>,
+    /// What was written more than once.
+    repeated: BTreeSet<String>,
+}
+
+impl OneOrMore {
+    /// A value that is listed twice would be two filters of one subject, which a server refuses.
+    fn of(texts: Vec<String>) -> Self {
+        let mut all = Self::default();
+        for text in texts {
+            if all.values.contains(&text) {
+                all.repeated.insert(text);
+            } else {
+                all.values.push(text);
+            }
+        }
+        all
+    }
+}
 
 #[derive(JsonSchema)]
 #[serde(untagged)]
@@ -59,16 +80,35 @@ impl<'de> Deserialize<'de> for OneOrMore {
         };
         let texts: Option<Vec<String>> = values.into_iter().map(text).collect();
         match texts {
-            Some(texts) if !texts.is_empty() => Ok(Self(texts)),
+            Some(texts) if !texts.is_empty() => Ok(Self::of(texts)),
             _ => Err(serde::de::Error::custom("expected a text, or a list of at least one text")),
         }
+    }
+}
+
+impl MatchSettings {
+    /// What is written more than once, as it would be written once: `event: A`.
+    pub(crate) fn repeated(&self) -> Vec<String> {
+        let fields = [
+            ("event", &self.event),
+            ("environment", &self.environment),
+            ("account", &self.account),
+            ("retailer", &self.retailer),
+            ("entity-type", &self.entity_type),
+            ("entity-subtype", &self.entity_subtype),
+            ("entity-status", &self.entity_status),
+        ];
+        let of_field = |(name, field): (&str, &OneOrMore)| -> Vec<_> {
+            field.repeated.iter().map(|value| format!("{name}: {value}")).collect()
+        };
+        fields.into_iter().flat_map(of_field).collect()
     }
 }
 
 impl Tree {
     pub(crate) fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {
         let known = |name: &String| name.parse::<Environment>().is_ok();
-        if !matching.environment.0.iter().all(known) {
+        if !matching.environment.values.iter().all(known) {
             return Err(self.invalid(&[path, &["environment"]].concat(), "expected sandbox or production"));
         }
         let when = matching.when.map(|text| {
@@ -77,13 +117,13 @@ impl Tree {
         });
         Ok(Terms {
             when: when.transpose()?,
-            event: matching.event.0,
-            environment: matching.environment.0,
-            account: matching.account.0,
-            retailer: matching.retailer.0,
-            entity_type: matching.entity_type.0,
-            entity_subtype: matching.entity_subtype.0,
-            entity_status: matching.entity_status.0,
+            event: matching.event.values,
+            environment: matching.environment.values,
+            account: matching.account.values,
+            retailer: matching.retailer.values,
+            entity_type: matching.entity_type.values,
+            entity_subtype: matching.entity_subtype.values,
+            entity_status: matching.entity_status.values,
             origin: Vec::new(),
         })
     }

@@ -165,7 +165,8 @@ impl Tree {
 impl Routes {
     /// What will surprise whoever wrote these routes, in words: for the start, and `check`.
     pub fn warnings(&self) -> Vec<String> {
-        self.0.iter().flat_map(RouteSettings::not_in_the_log).collect()
+        let of_route = |route: &RouteSettings| [route.listed_twice(), route.not_in_the_log()].concat();
+        self.0.iter().flat_map(of_route).collect()
     }
 }
 
@@ -179,6 +180,16 @@ impl RouteSettings {
     fn may_take_reconciled(&self, event: &str) -> bool {
         let names = &self.terms.event;
         self.takes_reconciled() && (names.is_empty() || names.iter().any(|name| name == event))
+    }
+
+    /// What its match lists more than once: perhaps another value was meant.
+    fn listed_twice(&self) -> Vec<String> {
+        if self.repeated.is_empty() {
+            return Vec::new();
+        }
+        let repeated: Vec<_> = self.repeated.iter().map(|value| format!("`{value}`")).collect();
+        let (name, repeated) = (&self.name, repeated.join(", "));
+        vec![format!("`match` of route {name} lists {repeated} more than once: once is enough")]
     }
 
     /// What it looks at that nothing reconciled has, since Fluent's log does not hold it.

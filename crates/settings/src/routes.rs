@@ -37,6 +37,8 @@ pub struct RouteSettings {
     pub name: String,
     /// Which events it gets.
     pub terms: Terms,
+    /// What its `match` lists more than once, such as `event: A`: it counts once.
+    pub repeated: Vec<String>,
     /// Where it begins when it is first seen.
     pub start: Start,
     /// Attempts at once, in this process.
@@ -267,11 +269,18 @@ impl Tree {
         if origins.is_empty() {
             return Err(self.invalid(&at("origins"), "expected webhook, reconciled, or both"));
         }
-        let origin = origins.iter().map(|origin| origin.as_str().to_owned()).collect();
+        let mut origin: Vec<String> = Vec::new();
+        for name in origins.iter().map(|origin| origin.as_str().to_owned()) {
+            if !origin.contains(&name) {
+                origin.push(name);
+            }
+        }
+        let repeated = matching.repeated();
         let terms = Terms { origin, ..self.terms(&at("match"), matching)? };
         Ok(RouteSettings {
             name,
             terms,
+            repeated,
             start,
             concurrency,
             retry,
@@ -353,4 +362,36 @@ fn take_table(route: &mut Value) -> Value {
 fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=64).contains(&name.len()) && name.chars().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use queue::Filter;
+
+    use super::*;
+
+    /// Of the only route with this match.
+    fn route(matching: &str) -> Routes {
+        let text = format!(
+            "fluent-connect:\n  routes:\n  - name: r\n    match: {matching}\n    dispatcher: log\n    log: {{}}\n"
+        );
+        Tree::parse(std::path::Path::new("application.yml"), &text, []).unwrap().routes(None).unwrap()
+    }
+
+    fn digest(routes: &Routes) -> String {
+        Filter::from(routes.0[0].terms.clone()).digest()
+    }
+
+    #[test]
+    fn a_value_that_is_listed_twice_counts_once_and_check_says_so() {
+        let twice = route("{ event: [B, A, B], retailer: [1, '1', 2] }");
+        let once = route("{ event: [B, A], retailer: [1, 2] }");
+        assert_eq!(twice.0[0].terms, once.0[0].terms);
+        assert_eq!(digest(&twice), digest(&once));
+        assert_eq!(once.warnings(), [""; 0]);
+        assert_eq!(
+            twice.warnings(),
+            ["`match` of route r lists `event: B`, `retailer: 1` more than once: once is enough"]
+        );
+    }
 }

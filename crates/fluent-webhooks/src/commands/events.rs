@@ -106,6 +106,7 @@ fn describe(story: &v1::EventStory) -> Value {
         "received-at": when::json(story.received_at.as_ref()),
         "origin": output::or_null(&story.origin),
         "trace-id": output::or_null(&story.trace_id),
+        "history-since": when::json(story.history_since.as_ref()),
         "steps": story.attempts.iter().map(deliveries::step).collect::<Vec<_>>(),
         "states": story.outcomes.iter().map(state).collect::<Vec<_>>(),
     })
@@ -140,6 +141,10 @@ fn tell(story: &v1::EventStory) {
     if !story.trace_id.is_empty() {
         output::line(format!("  trace     {}", story.trace_id));
     }
+    if story.history_since.is_some() {
+        let since = when::text(story.history_since.as_ref());
+        output::line(format!("  history   begins at {since}: what became of it before is not kept"));
+    }
     for step in &story.attempts {
         output::line(format!("  {}", attempt(step)));
     }
@@ -171,6 +176,7 @@ fn stands(outcome: &v1::RouteOutcome) -> String {
         "waiting" => format!("{route}: {} until {}", "waiting".yellow(), when::text(due.as_ref())),
         "dead" => format!("{route}: {} {letter} ({reason})", "dead letter".red()),
         "not-reached" => format!("{route}: not reached yet"),
+        "unknown" => format!("{route}: {}", "unknown".yellow()),
         other => format!("{route}: {other}"),
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Only of this entityRef or rootEntityRef
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
-    /// Also what the route is done with
+    /// Also what the route is done with, or had before its history begins
     #[arg(long)]
     again: bool,
     /// Only count what the route matches
@@ -61,5 +61,15 @@ pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyho
     output::confirm(&question, args.yes)?;
     let answer = api.replay(v1::ReplayRequest { dry_run: false, ..request }).await;
     let replayed = progress::follow(&common, answer, "handing over").await?;
-    progress::ended(&common, &replayed, "replayed", "")
+    progress::ended(&common, &replayed, "replayed", &unknown(replayed.unknown))
+}
+
+/// What was left out because nobody knows whether it is done.
+fn unknown(count: u64) -> String {
+    if count == 0 {
+        return String::new();
+    }
+    format!(
+        ". Of {count} it is no longer known what became of them: they came before the history of attempts begins, and were left out. `--again` hands them over too, and what is done"
+    )
 }

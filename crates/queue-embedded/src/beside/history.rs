@@ -99,6 +99,8 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         received_at: event.received_at(),
         origin: event.origin(),
         trace_id: event.trace().map(|trace| trace.trace_id()),
+        // Attempts are kept as long as their event.
+        history_since: None,
         steps: steps(sql, position)?,
         states: states(sql, position)?,
     })

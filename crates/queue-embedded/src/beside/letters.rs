@@ -1,7 +1,7 @@
 //! Dead letters: reading them, and sending them again.
 
 use futures::future::BoxFuture;
-use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
+use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError, redrive_number};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::beside::{Beside, writing};
@@ -173,7 +173,7 @@ pub(crate) fn known_route(sql: &Connection, route: &str) -> rusqlite::Result<Opt
         .optional()
 }
 
-/// Gives an event to a route once more, under the next number.
+/// Gives an event to a route once more, under a number that neither of them has had.
 pub(crate) fn hand_over(
     sql: &Connection,
     id: i64,
@@ -182,17 +182,38 @@ pub(crate) fn hand_over(
     asks_match: bool,
     now: i64,
 ) -> rusqlite::Result<()> {
-    let number = next_redrive(sql, id, route, position)?;
+    let place = take_place(sql, after_known(sql, id, route, position)?)?;
     sql.prepare_cached(
         "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, asks_match)
          VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?5)",
     )?
-    .execute(params![id, position, number, now, asks_match])
+    .execute(params![id, position, redrive_number(place), now, asks_match])
     .map(drop)
 }
 
-/// The first number that this event has not had on this route.
-fn next_redrive(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<i64> {
+/// Takes a place among the dead letters, from `least` on, that no letter gets: what is counted
+/// in the file itself is not forgotten with the history.
+fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
+    let taken = sql
+        .prepare_cached(
+            "UPDATE sqlite_sequence SET seq = max(seq + 1, ?1) WHERE name = 'dead_letters' RETURNING seq",
+        )?
+        .query_row([least], |row| row.get(0))
+        .optional()?;
+    let place = match taken {
+        Some(place) => place,
+        None => {
+            // There has been no letter yet.
+            sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', ?1)", [least])?;
+            least
+        }
+    };
+    Ok(unsigned(place))
+}
+
+/// Above every number that is known of this event on this route: earlier versions counted, and
+/// may have come further than there were letters.
+fn after_known(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<i64> {
     sql.prepare_cached(
         "SELECT 1 + max(
             coalesce((SELECT max(redrive) FROM attempts WHERE position = ?3 AND route = ?2), 0),

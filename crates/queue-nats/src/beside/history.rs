@@ -10,16 +10,17 @@ use event_model::{Event, EventId, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
-    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, QueueError, ReceivedPage, ReceivedQuery,
-    StoryState, StoryStep,
+    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, QueueError, ReceivedKeys, ReceivedPage,
+    ReceivedQuery, StoryState, StoryStep,
 };
 use serde_json::json;
 
 use crate::api;
-use crate::attempts::{Line, Then};
+use crate::attempts::{Line, Then, last_word};
 use crate::beside::Beside;
+use crate::beside::forgotten::{Forgotten, on_its_way};
 use crate::beside::indexing::catch_up;
-use crate::beside::routes::routes;
+use crate::beside::routes::{routes, settled_as_counted};
 use crate::beside::scan::{Scan, Stored};
 use crate::message::{self, text};
 use crate::names::{
@@ -40,11 +41,16 @@ impl History for Beside {
                 Some(index) => self.looked_up(index, reference, limit).await?,
                 None => self.read_through(reference, limit).await?,
             };
-            let routes = routes(&self.0.link, EVENTS).await?;
+            let standing = Standing {
+                routes: routes(&self.0.link, EVENTS).await?,
+                forgotten: Forgotten::look(&self.0.link).await?,
+            };
             let mut stories = Vec::new();
             for (position, id) in found.into_iter().rev() {
                 let Some(event) = self.event_at(position, reference).await? else { continue };
-                stories.push(story(&event, position, lines.remove(&id).unwrap_or_default(), &routes));
+                let mut story = story(&event, position, lines.remove(&id).unwrap_or_default(), &standing);
+                self.find_on_its_way(&mut story).await?;
+                stories.push(story);
             }
             Ok(stories)
         })
@@ -72,6 +78,10 @@ impl History for Beside {
 
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
         Box::pin(async move { self.received_in(&query).await })
+    }
+
+    fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
+        Box::pin(async move { self.received_keys_in(&query).await })
     }
 
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
@@ -103,6 +113,23 @@ impl History for Beside {
 type Found = (Vec<(u64, String)>, BTreeMap<String, Vec<Line>>);
 
 impl Beside {
+    /// Looks for what the history does not know where else it would be.
+    async fn find_on_its_way(&self, story: &mut EventStory) -> Result<(), QueueError> {
+        let is_unknown = |state: &StoryState| matches!(state, StoryState::Unknown { .. });
+        if !story.states.iter().any(is_unknown) {
+            return Ok(());
+        }
+        let mut found = on_its_way(&self.0.link, story.id).await?;
+        for state in &mut story.states {
+            if let StoryState::Unknown { route } = state
+                && let Some(stands) = found.remove(route.as_str())
+            {
+                *state = stands;
+            }
+        }
+        Ok(())
+    }
+
     async fn looked_up(
         &self,
         index: &Arc<dyn HistoryIndex>,
@@ -200,9 +227,17 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
     is_id || is_fluents || is_entity("ce-subject") || is_entity(HEADER_ROOT)
 }
 
-fn story(event: &Event, position: u64, mut lines: Vec<Line>, routes: &[Info]) -> EventStory {
+/// How the routes stand, and what is no longer known of what they did.
+struct Standing {
+    routes: Vec<Info>,
+    forgotten: Option<Forgotten>,
+}
+
+fn story(event: &Event, position: u64, mut lines: Vec<Line>, standing: &Standing) -> EventStory {
     lines.sort_by_key(|line| (line.started_at, line.attempt));
-    let states = routes.iter().map(|route| state(route, position, &lines)).collect();
+    let forgotten = standing.forgotten.filter(|forgotten| forgotten.has(position));
+    let of_route = |route| state(route, position, &lines, forgotten.is_some());
+    let states = standing.routes.iter().map(of_route).collect();
     let step = |line: Line| StoryStep {
         record: line.attempt(),
         route: line.route,
@@ -218,16 +253,16 @@ fn story(event: &Event, position: u64, mut lines: Vec<Line>, routes: &[Info]) ->
         received_at: event.received_at(),
         origin: event.origin(),
         trace_id: event.trace().map(|trace| trace.trace_id()),
+        history_since: forgotten.map(|forgotten| forgotten.until),
         steps: lines.into_iter().map(step).collect(),
         states,
     }
 }
 
 /// The last word about an event on a route.
-fn state(info: &Info, position: u64, lines: &[Line]) -> StoryState {
+fn state(info: &Info, position: u64, lines: &[Line], is_forgotten: bool) -> StoryState {
     let route = info.name.clone();
-    let of_route = lines.iter().filter(|line| line.route == route);
-    let last = of_route.max_by_key(|line| (line.redrive, line.attempt, line.started_at));
+    let last = last_word(lines.iter().filter(|line| line.route == route));
     match last.map(|line| &line.then) {
         Some(Then::Done) => StoryState::Done { route },
         Some(Then::Waiting { due }) => StoryState::Waiting { route, due: *due },
@@ -236,6 +271,7 @@ fn state(info: &Info, position: u64, lines: &[Line]) -> StoryState {
         None if position <= info.delivered.stream_sequence && position > info.ack_floor.stream_sequence => {
             StoryState::InFlight { route }
         }
+        None if is_forgotten && position <= settled_as_counted(info) => StoryState::Unknown { route },
         None => StoryState::NotReached { route },
     }
 }

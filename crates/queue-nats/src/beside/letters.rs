@@ -6,7 +6,7 @@ use event_model::Timestamp;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use percent_encoding::percent_decode_str;
-use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
+use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError, redrive_number};
 use serde_json::json;
 
 use crate::api;
@@ -15,13 +15,13 @@ use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed, text};
 use crate::names::{
-    DEAD, DEAD_SUBJECT, EVENTS, HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, HEADER_ROUTE, dead,
+    DEAD, DEAD_LETTERS, EVENTS, HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, HEADER_ROUTE, dead,
 };
 
 impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
         Box::pin(async move {
-            let subject = query.route.as_deref().map_or_else(|| DEAD_SUBJECT.to_owned(), dead);
+            let subject = query.route.as_deref().map_or_else(|| DEAD_LETTERS.to_owned(), dead);
             let scan = Scan {
                 stream: DEAD,
                 subject,
@@ -53,7 +53,7 @@ impl DeadLetters for Beside {
 
     fn count(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, QueueError>> {
         Box::pin(async move {
-            let counts = api::subjects(&self.0.link, DEAD, DEAD_SUBJECT).await;
+            let counts = api::subjects(&self.0.link, DEAD, DEAD_LETTERS).await;
             let counts = counts.map_err(|error| error.of("counting dead letters"))?;
             let route = |subject: String| subject.rsplit('.').next().unwrap_or_default().to_owned();
             Ok(counts.into_iter().map(|(subject, count)| (route(subject), count)).collect())
@@ -102,7 +102,9 @@ impl Beside {
         let route = to.unwrap_or(&letter.route);
         self.must_know(route, known).await?;
         let fresh = Past {
-            redrive: letter.redrive + 1,
+            // The letter's own place: handed over twice, it has the same number. A letter of
+            // an earlier life of the stream may have come from a higher one.
+            redrive: redrive_number(id).max(letter.redrive.saturating_add(1)),
             // A person who names another route means it, whatever that matches.
             asks_match: letter.reason == DeadReason::Undecided && route == letter.route,
             ..Past::none(past.position)

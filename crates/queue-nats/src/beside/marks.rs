@@ -17,7 +17,8 @@ const READING: &str = "reading a mark";
 impl Marks for Beside {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
         Box::pin(async move {
-            let found = api::last_message(&self.0.link, MARKS, &mark(name)).await;
+            let (stream, subject) = mark(name);
+            let found = api::last_message(&self.0.link, stream, &subject).await;
             Ok(found.map_err(|error| error.of(READING))?.map(|message| message.payload))
         })
     }
@@ -25,13 +26,14 @@ impl Marks for Beside {
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
             // No id of its own: set twice, it is the same.
-            self.0.publisher.put_aside(mark(name), HeaderMap::new(), value).await
+            self.0.publisher.put_aside(mark(name).1, HeaderMap::new(), value).await
         })
     }
 
     fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
         Box::pin(async move {
-            let found = api::last_message(&self.0.link, MARKS, &mark(name)).await;
+            let (stream, subject) = mark(name);
+            let found = api::last_message(&self.0.link, stream, &subject).await;
             let found = found.map_err(|error| error.of(READING))?;
             Ok(found.map(|message| (message.payload, message.sequence)))
         })
@@ -46,20 +48,21 @@ impl Marks for Beside {
         Box::pin(async move {
             let mut headers = HeaderMap::new();
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, version.to_string());
-            self.0.publisher.put_if(mark(name), headers, value).await
+            self.0.publisher.put_if(mark(name).1, headers, value).await
         })
     }
 
     fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>> {
         Box::pin(async move {
-            let subjects = api::subjects(&self.0.link, MARKS, &mark(&format!("{word}.>"))).await;
+            let (stream, filter) = mark(&format!("{word}.>"));
+            let subjects = api::subjects(&self.0.link, stream, &filter).await;
             let mut found = Vec::new();
             for (subject, _) in subjects.map_err(|error| error.of(READING))? {
-                let message = api::last_message(&self.0.link, MARKS, &subject).await;
+                let message = api::last_message(&self.0.link, stream, &subject).await;
                 if let Some(message) = message.map_err(|error| error.of(READING))? {
                     let set_at = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos());
                     found.push(MarkEntry {
-                        name: marked(&subject).to_owned(),
+                        name: marked(&subject),
                         value: message.payload,
                         set_at: set_at.unwrap_or_default(),
                     });
@@ -84,7 +87,8 @@ impl Marks for Beside {
 
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
-            let purged = api::purge(&self.0.link, MARKS, json!({ "filter": mark(name) })).await;
+            let (stream, subject) = mark(name);
+            let purged = api::purge(&self.0.link, stream, json!({ "filter": subject })).await;
             purged.map_err(|error| error.of("forgetting a mark")).map(drop)
         })
     }

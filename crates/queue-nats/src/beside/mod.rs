@@ -1,6 +1,7 @@
 //! What is kept beside the events, for people: each in a stream of its own.
 
 mod attempts;
+mod forgotten;
 pub(crate) mod health;
 pub(crate) mod history;
 mod indexing;
@@ -54,8 +55,8 @@ impl Stores for Beside {
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
         Box::pin(async move {
-            let epoch = self.0.standing.epoch().await?;
-            Ok(self.0.publisher.publish_one(&event, &epoch).await?.duplicate)
+            let receipt = self.0.publish_unless_held(&event).await?;
+            Ok(receipt.duplicate)
         })
     }
 

@@ -13,7 +13,7 @@ use crate::beside::scan::{Scan, Stored};
 use crate::message::{NotAnEvent, parsed, proof, text};
 use crate::names::{
     HEADER_ALGORITHM, HEADER_KEY, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME, QUARANTINE,
-    QUARANTINE_SUBJECT,
+    QUARANTINE_BODIES, QUARANTINE_SUBJECT,
 };
 use crate::shared::Shared;
 
@@ -61,14 +61,11 @@ impl Quarantine for Beside {
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             self.get(id).await?;
-            let epoch = self.0.standing.epoch().await?;
-            let published = self.0.publisher.publish(std::slice::from_ref(&event), &epoch).await;
-            if let Some(error) = published.error {
-                return Err(error);
-            }
-            // Known, and yet in quarantine: what was stored could not be read.
-            if published.receipts.iter().any(|receipt| receipt.duplicate) {
-                self.0.publisher.publish_again(&event, &epoch).await?;
+            let receipt = self.0.publish_unless_held(&event).await?;
+            // Known, and yet in quarantine: what was stored could not be read, or a release
+            // was cut off before the body was removed.
+            if receipt.duplicate && !self.0.can_read(&receipt, event.id()).await? {
+                self.0.publisher.publish_again(&event, &receipt.epoch).await?;
             }
             self.remove_quarantined(id).await
         })
@@ -89,9 +86,24 @@ impl Beside {
     }
 }
 
+/// A body that the server knows and has lost is kept again, under an id that names the loss.
 async fn keep(shared: &Shared, mut headers: HeaderMap, id: String, body: Bytes) -> Result<(), QueueError> {
-    headers.insert(NATS_MESSAGE_ID, id);
-    shared.publisher.put("fluent.quarantine.bodies".to_owned(), headers, body).await.map(drop)
+    headers.insert(NATS_MESSAGE_ID, id.as_str());
+    loop {
+        let subject = QUARANTINE_BODIES.to_owned();
+        let placed = shared.publisher.put(subject, headers.clone(), body.clone()).await?;
+        if !placed.is_duplicate || !is_lost(shared, placed.sequence).await {
+            return Ok(());
+        }
+        headers.insert(NATS_MESSAGE_ID, format!("{id}/lost/{}", placed.sequence));
+    }
+}
+
+/// Whether a body that the server knows is not there any more: discarded, released, or lost.
+/// Who is not let ask believes the server.
+async fn is_lost(shared: &Shared, sequence: u64) -> bool {
+    let found = api::get_message(&shared.link, QUARANTINE, &json!({ "seq": sequence })).await;
+    matches!(found, Ok(None))
 }
 
 fn headers(body: &Quarantined) -> HeaderMap {

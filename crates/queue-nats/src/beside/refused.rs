@@ -67,13 +67,11 @@ impl RefusedHold for Beside {
         })
     }
 
-    /// Published first, then removed.
+    /// Published first, then removed: what the server knows may be lost, and this the last copy.
     fn admit(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             self.get(id).await?;
-            let epoch = self.0.standing.epoch().await?;
-            let published = self.0.publisher.publish(std::slice::from_ref(&event), &epoch).await;
-            published.error.map_or(Ok(()), Err)?;
+            self.0.publish_unless_held(&event).await?;
             let removed = api::delete_message(&self.0.link, REFUSED, id).await;
             removed.map_err(|error| error.of("removing a refused webhook"))
         })

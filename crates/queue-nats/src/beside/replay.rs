@@ -3,22 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Event, EventId, Timestamp};
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::consumer::Info;
+use event_model::{Bytes, Event, EventId, FluentKey, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
-use queue::{HistoryIndex, PAGE_BYTES, QueueError, ReceivedPage, ReceivedQuery, Replayed};
+use queue::{
+    HistoryIndex, PAGE_BYTES, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, Replayed, redrive_number,
+};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::api;
-use crate::attempts::{Line, Then};
+use crate::attempts::{Line, Then, last_word};
 use crate::beside::Beside;
+use crate::beside::forgotten::{Forgotten, on_its_way};
 use crate::beside::indexing::catch_up;
 use crate::beside::routes::progress;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
-use crate::names::{ATTEMPTS, EVENTS, EVENTS_SUBJECT, HEADER_TIME};
+use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, replay};
+use crate::shared::Shared;
 
 const REPLAYING: &str = "replaying";
+const NUMBERING: &str = "numbering the replay: may this user publish to fluent.dead.replays.>?";
 const LOOKING: &str = "looking through what was received";
 
 /// How far clocks may be apart.
@@ -27,23 +36,56 @@ const CLOCKS_APART: Duration = Duration::from_mins(5);
 /// Events that are handed over at once.
 const TOGETHER: usize = 64;
 
+/// Positions, and what Fluent knows the event by; and where to go on.
+type Places = (Vec<(u64, Option<FluentKey>)>, Option<u64>);
+
 impl Beside {
-    /// What was received in a time was stored then or later; when, only its headers
-    /// say.
     pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
+        let (found, next) = self.places_of_received(query).await?;
+        let (mut page, mut bytes) = (ReceivedPage { next, ..ReceivedPage::default() }, 0);
+        for some in found.chunks(TOGETHER) {
+            let events = self.all_at(some.iter().map(|(position, _)| *position)).await?;
+            bytes += events.iter().map(|(_, event)| event.body().len()).sum::<usize>();
+            page.events.extend(events);
+            if bytes >= PAGE_BYTES {
+                page.next = some.last().map(|(position, _)| *position);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Out of headers; bodies are read of those alone that an earlier version has stored.
+    pub(crate) async fn received_keys_in(&self, query: &ReceivedQuery) -> Result<ReceivedKeys, QueueError> {
+        let (found, next) = self.places_of_received(query).await?;
+        let mut keys = Vec::with_capacity(found.len());
+        for some in found.chunks(TOGETHER) {
+            let unnamed = some.iter().filter(|(_, key)| key.is_none()).map(|(position, _)| *position);
+            let read = self.all_at(unnamed).await?;
+            keys.extend(some.iter().filter_map(|(position, key)| Some((*position, (*key)?))));
+            keys.extend(read.into_iter().map(|(position, event)| (position, event.fluent_key())));
+        }
+        keys.sort_unstable_by_key(|(position, _)| *position);
+        Ok(ReceivedKeys { keys, next })
+    }
+
+    /// Where what was received in a time is, with what Fluent knows it by, as far as headers
+    /// say that; and where to go on. It was stored then or later; when it was received, only
+    /// its headers say.
+    async fn places_of_received(&self, query: &ReceivedQuery) -> Result<Places, QueueError> {
         // The gateways' clocks may be ahead of the servers'.
         let since = query.from.checked_sub(CLOCKS_APART).unwrap_or(query.from);
         let since = (query.after == 0).then_some(since);
         let subject = EVENTS_SUBJECT.to_owned();
         let scan = Scan { stream: EVENTS, subject, from: query.after + 1, since, headers_only: true };
         let before = api::stream_info(&self.0.link, EVENTS).await.map_err(|error| error.of(LOOKING))?.state;
-        let (mut positions, mut is_stopped) = (Vec::new(), false);
+        let (mut found, mut is_stopped) = (Vec::new(), false);
         let look = |stored: Stored| {
             let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
             if at.is_some_and(|at| at >= query.from && at < query.until) {
-                positions.push(stored.sequence);
+                found.push((stored.sequence, parsed(&stored.headers, HEADER_LOG_KEY).ok()));
             }
-            is_stopped = positions.len() >= query.limit;
+            is_stopped = found.len() >= query.limit;
             !is_stopped
         };
         let last = scan.each(&self.0.link, look).await?;
@@ -54,23 +96,15 @@ impl Beside {
         if has_more && !is_stopped && !is_past {
             return Err(QueueError::unavailable(LOOKING, "the server that was asked is behind the others"));
         }
-        let mut page = ReceivedPage {
-            next: positions.last().copied().filter(|_| positions.len() == query.limit),
-            ..ReceivedPage::default()
-        };
-        let mut bytes = 0;
-        for some in positions.chunks(TOGETHER) {
-            let read: Vec<_> = some.iter().map(|position| self.at(*position).boxed()).collect();
-            let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
-            let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
-            bytes += events.iter().flatten().map(|(_, event)| event.body().len()).sum::<usize>();
-            page.events.extend(events.into_iter().flatten());
-            if bytes >= PAGE_BYTES {
-                page.next = some.last().copied();
-                break;
-            }
-        }
-        Ok(page)
+        let next = found.last().map(|(position, _)| *position).filter(|_| found.len() == query.limit);
+        Ok((found, next))
+    }
+
+    async fn all_at(&self, positions: impl Iterator<Item = u64>) -> Result<Vec<(u64, Event)>, QueueError> {
+        let read: Vec<_> = positions.map(|position| self.at(position).boxed()).collect();
+        let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
+        let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
+        Ok(events.into_iter().flatten().collect())
     }
 
     async fn at(&self, position: u64) -> Result<Option<(u64, Event)>, QueueError> {
@@ -93,51 +127,91 @@ impl Beside {
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
         catch_up(&self.0.link, index).await?;
-        let oldest = self.oldest_attempt().await?;
-        let settled = progress(&self.0.link, &info, u64::MAX).await?.settled;
+        let plan = Plan {
+            route: &info,
+            settled: progress(&self.0.link, &info, u64::MAX).await?.settled,
+            again,
+            forgotten: Forgotten::look(&self.0.link).await?,
+            number: OnceCell::new(),
+        };
         let one = |(position, event): &'_ (u64, Event)| {
-            self.replay_one((&info.name, settled), index, *position, event.clone(), again, oldest).boxed()
+            self.replay_one(&plan, index, *position, event.clone()).boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
         let replayed: Vec<_> = stream::iter(each).buffered(TOGETHER).collect().await;
         replayed.into_iter().collect()
     }
 
-    /// Since when attempts are remembered, where older ones are forgotten.
-    async fn oldest_attempt(&self) -> Result<Option<Timestamp>, QueueError> {
-        let state =
-            api::stream_info(&self.0.link, ATTEMPTS).await.map_err(|error| error.of(REPLAYING))?.state;
-        let first = Timestamp::from_nanosecond(state.first_timestamp.unix_timestamp_nanos()).ok();
-        Ok(first.filter(|_| state.first_sequence > 1))
-    }
-
     async fn replay_one(
         &self,
-        (route, settled): (&str, u64),
+        plan: &Plan<'_>,
         index: &Arc<dyn HistoryIndex>,
         position: u64,
         event: Event,
-        again: bool,
-        oldest: Option<Timestamp>,
     ) -> Result<Replayed, QueueError> {
-        let lines = lines(index, event.id(), route)?;
-        let last = lines.iter().max_by_key(|line| (line.redrive, line.attempt, line.started_at));
-        let is_done = lines.iter().any(|line| line.then == Then::Done);
-        match last.map(|line| &line.then) {
-            Some(Then::Waiting { .. } | Then::Back) => return Ok(Replayed::Ahead),
-            None if position > settled => return Ok(Replayed::Ahead),
-            Some(Then::Dead { .. }) if !again => return Ok(Replayed::Dead),
-            _ if is_done && !again => return Ok(Replayed::Done),
-            // Settled before the oldest attempt that is remembered: it may be done.
-            None if !again && oldest.is_some_and(|oldest| event.received_at() < oldest) => {
-                return Ok(Replayed::Done);
-            }
-            _ => {}
+        let lines = lines(index, event.id(), &plan.route.name)?;
+        if let Some(left_out) = self.left_out(plan, &lines, position, event.id()).await? {
+            return Ok(left_out);
         }
-        let redrive = lines.iter().map(|line| line.redrive).max().unwrap_or(0) + 1;
+        let known = lines.iter().map(|line| line.redrive).max().unwrap_or(0);
+        let redrive = plan.number(&self.0).await?.max(known.saturating_add(1));
         let fresh = Past { redrive, ..Past::none(position) };
-        self.0.requeue(&event, &fresh, route, "replay").await?;
+        self.0.requeue(&event, &fresh, &plan.route.name, "replay").await?;
         Ok(Replayed::HandedOver)
+    }
+
+    /// Why an event is not handed over; nothing where it is.
+    async fn left_out(
+        &self,
+        plan: &Plan<'_>,
+        lines: &[Line],
+        position: u64,
+        id: EventId,
+    ) -> Result<Option<Replayed>, QueueError> {
+        let Plan { route, settled, again, forgotten, .. } = *plan;
+        let is_done = lines.iter().any(|line| line.then == Then::Done);
+        Ok(match last_word(lines.iter()).map(|line| &line.then) {
+            Some(Then::Waiting { .. } | Then::Back) => Some(Replayed::Ahead),
+            None if position > settled => Some(Replayed::Ahead),
+            Some(Then::Dead { .. }) if !again => Some(Replayed::Dead),
+            _ if is_done && !again => Some(Replayed::Done),
+            None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {
+                let on_its_way = on_its_way(&self.0.link, id).await?;
+                let is_ahead = on_its_way.contains_key(&route.name);
+                is_ahead.then_some(Replayed::Ahead).or((!again).then_some(Replayed::Unknown))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// One replay, to one route.
+struct Plan<'r> {
+    route: &'r Info,
+    settled: u64,
+    again: bool,
+    forgotten: Option<Forgotten>,
+    number: OnceCell<u32>,
+}
+
+impl Plan<'_> {
+    /// Its number, taken when it hands the first event over.
+    async fn number(&self, shared: &Shared) -> Result<u32, QueueError> {
+        self.number.get_or_try_init(|| self.take_number(shared)).await.copied()
+    }
+
+    /// History forgets how often an event was sent again; a place in a stream is given once.
+    async fn take_number(&self, shared: &Shared) -> Result<u32, QueueError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+        let placed = shared.publisher.put(replay(&self.route.name), headers, Bytes::new()).await;
+        let placed = placed.map_err(|error| match error {
+            QueueError::Unavailable { .. } => QueueError::unavailable(NUMBERING, error),
+            other => other,
+        })?;
+        // If it stays, nobody takes it for a letter.
+        let _ = api::delete_message(&shared.link, DEAD, placed.sequence).await;
+        Ok(redrive_number(placed.sequence))
     }
 }
 

@@ -163,6 +163,15 @@ pub(crate) async fn progress(link: &Link, info: &Info, last: u64) -> Result<Prog
     Ok(Progress { sent, settled })
 }
 
+/// Up to where a route has settled everything, as the server counts it: for what is shown.
+pub(crate) fn settled_as_counted(info: &Info) -> u64 {
+    match (info.num_ack_pending, info.num_pending) {
+        (0, 0) => u64::MAX,
+        (0, _) => info.delivered.stream_sequence,
+        _ => info.ack_floor.stream_sequence,
+    }
+}
+
 /// Up to where a route was sent everything, if the server counts nothing that it has
 /// still to get. That is asked for, and not believed: servers up to 2.15.1 count nothing
 /// where a consumer's subjects were taken away (`docs/nats-server-fault.md`), and what

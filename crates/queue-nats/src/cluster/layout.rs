@@ -6,12 +6,13 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::names::{
     ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, INFLIGHT, INFLIGHT_SUBJECT,
-    MARKS, MARKS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT, REFUSED, REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
+    MARKS, MARKS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT, RECONCILED, RECONCILED_SUBJECT, REFUSED,
+    REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
 };
 use crate::options::Layout;
 
 /// Every stream and what it is for.
-pub(crate) const STREAMS: [(&str, &str); 8] = [
+pub(crate) const STREAMS: [(&str, &str); 9] = [
     (EVENTS, "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
@@ -19,13 +20,14 @@ pub(crate) const STREAMS: [(&str, &str); 8] = [
     (ATTEMPTS, "what happened in every attempt"),
     (INFLIGHT, "attempts that began, in the servers' memory"),
     (REFUSED, "webhooks that were refused, and may have been refused wrongly"),
-    (MARKS, "small facts by name: what was reconciled, how far spools are drained"),
+    (MARKS, "small facts by name: how far spools are drained, who runs"),
+    (RECONCILED, "which events were reconciled, and which of them routes have delivered"),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
 pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
 
-/// Room for a few hundred thousand reconciled events, at most.
+/// Room for a few hundred thousand reconciled events, at most; the other marks are far fewer.
 const MARKS_BYTES: u64 = 256 << 20;
 
 /// Marks of attempts that began, at most: those of a hundred thousand deliveries, 20
@@ -98,8 +100,8 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
             max_age: layout.history,
             ..base
         },
-        MARKS => Config {
-            subjects: vec![MARKS_SUBJECT.to_owned()],
+        MARKS | RECONCILED => Config {
+            subjects: vec![if name == MARKS { MARKS_SUBJECT } else { RECONCILED_SUBJECT }.to_owned()],
             max_messages_per_subject: 1,
             // None makes room for others: without its mark, a late webhook is delivered too.
             max_bytes: signed((layout.bytes / 20).min(MARKS_BYTES)),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::api;
 use crate::connect::Link;
-use crate::names::{EVENTS, MARKS, mark};
+use crate::names::{EVENTS, mark};
 use crate::shared::Shared;
 
 /// How often a floor is noted that moves. What is settled after that comes again.
@@ -34,7 +34,7 @@ impl Floor {
             self.0.is_some_and(|(noted, at)| noted == settled || (!is_last && at.elapsed() < NOTED_EVERY));
         let Some(epoch) = shared.standing.known_epoch().filter(|_| !is_noted) else { return };
         let body = serde_json::to_vec(&Note { epoch, settled }).unwrap_or_default();
-        let noted = shared.publisher.put_aside(name(route), HeaderMap::new(), body.into()).await;
+        let noted = shared.publisher.put_aside(name(route).1, HeaderMap::new(), body.into()).await;
         match noted {
             Ok(()) => self.0 = Some((settled, Instant::now())),
             Err(error) => tracing::debug!(route, %error, "how far a route is was not noted, this time"),
@@ -46,7 +46,8 @@ impl Floor {
 /// stream of events.
 pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<u64>, QueueError> {
     const READING: &str = "reading how far a route was";
-    let found = match api::last_message(link, MARKS, &name(route)).await {
+    let (stream, subject) = name(route);
+    let found = match api::last_message(link, stream, &subject).await {
         Err(error) if error.is_missing() => None,
         found => found.map_err(|error| error.of(READING))?,
     };
@@ -57,6 +58,6 @@ pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<u64>, QueueE
     Ok(is_same.then_some(note.settled).filter(|settled| *settled <= info.state.last_sequence))
 }
 
-fn name(route: &str) -> String {
+fn name(route: &str) -> (&'static str, String) {
     mark(&format!("route.{route}"))
 }

@@ -23,6 +23,7 @@ struct Streams {
     replicas: usize,
     proxies: Mutex<VecDeque<Proxy>>,
     folder: tempfile::TempDir,
+    jetstream: async_nats::jetstream::Context,
 }
 
 impl Streams {
@@ -67,6 +68,13 @@ impl Harness for Streams {
         }
         .boxed()
     }
+
+    fn forget_attempts(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.jetstream.get_stream("FLUENT_ATTEMPTS").await.unwrap().purge().await.unwrap();
+        }
+        .boxed()
+    }
 }
 
 /// New streams for every check: those of the last one are removed.
@@ -83,7 +91,8 @@ async fn fresh(servers: &Cluster, replicas: usize) -> Box<dyn Harness> {
     let report = cluster::Cluster::connect(&options).await.unwrap().init().await.unwrap();
     assert!(report.is_good(), "{report}");
     let ports = servers.servers.iter().map(nats_server::Server::port).collect();
-    Box::new(Streams { ports, replicas, proxies: Mutex::default(), folder: tempfile::tempdir().unwrap() })
+    let folder = tempfile::tempdir().unwrap();
+    Box::new(Streams { ports, replicas, proxies: Mutex::default(), folder, jetstream })
 }
 
 #[tokio::test(flavor = "multi_thread")]

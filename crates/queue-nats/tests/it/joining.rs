@@ -87,6 +87,18 @@ async fn a_consumer_deleted_by_hand_is_made_again_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_match_that_lists_a_value_twice_joins_as_if_it_were_once() {
+    let (_servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(route(&["A", "B", "A"])).await.unwrap();
+    for name in ["A", "C", "B"] {
+        queue.publish(event(name, "a")).await.unwrap();
+    }
+    assert_eq!(names(&mut *consumer, 2).await, set(&["A", "B"]));
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() {
     let (_servers, options) = world().await;
     let (before, after) = (open(&options).await, open(&options).await);

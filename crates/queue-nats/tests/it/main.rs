@@ -1,19 +1,23 @@
 //! The queue against real servers.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admitting;
 mod batches;
 mod changed_match;
 mod clocks;
 mod cluster;
 mod conformance;
 mod deaths;
+mod forgetting;
 mod full;
 mod indexed;
 mod joining;
 mod lost_positions;
+mod marks;
 mod probing;
 mod proxy;
 mod publishing;
 mod reading;
+mod received;
 mod room;
 mod waiting;

@@ -37,8 +37,9 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
     assert!(matches!(answers[..], [Err(QueueError::NotFound(_))]));
 
     let again = one(&mut *r).await;
-    assert_eq!((again.attempt, again.redrive), (1, 1));
-    assert_eq!(again.id("r"), format!("{}/r/1", again.event.id()));
+    assert_eq!(again.attempt, 1);
+    assert_ne!(again.redrive, 0);
+    assert_eq!(again.id("r"), format!("{}/r/{}", again.event.id(), again.redrive));
     settle(again, Verdict::Done).await;
     nothing(&mut *s, "it was redriven to r alone").await;
     assert!(letters(&*queue).await.is_empty());

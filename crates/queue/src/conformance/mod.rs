@@ -31,6 +31,9 @@ pub trait Harness: fmt::Debug {
     /// The store as the next process finds it after this one was killed: what
     /// was in flight is still in flight, nothing was closed.
     fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>>;
+
+    /// Empties the history of attempts, as time and room do.
+    fn forget_attempts(&self) -> BoxFuture<'_, ()>;
 }
 
 /// The lease that the checks ask for.
@@ -90,6 +93,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         operating::dead_letters_are_found_by_what_people_know,
         operating::attempts_are_listed_newest_first_and_page_by_page,
         operating::what_was_received_is_replayed_to_one_route,
+        operating::the_number_of_a_redrive_is_never_given_twice,
         operating::a_refused_webhook_is_held_once_and_admitted,
         restarting::everything_survives_a_crash,
         restarting::a_crash_in_flight_is_counted,

@@ -118,6 +118,16 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     assert!(received(later, Timestamp::MAX).await.is_empty(), "received before that");
     let events = received(Timestamp::UNIX_EPOCH, later).await;
     assert_eq!(events.len(), 3);
+    let first = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: later, after: 0, limit: 2 };
+    let rest = ReceivedQuery { after: events[1].0, ..first };
+    let mut keys = Vec::new();
+    for (query, next) in [(first, Some(events[1].0)), (rest, None)] {
+        let page = stores.history().received_keys(query).await.expect("keys");
+        assert_eq!(page.next, next);
+        keys.extend(page.keys);
+    }
+    let expected = events.iter().map(|(position, event)| (*position, event.fluent_key()));
+    assert_eq!(keys, expected.collect::<Vec<_>>());
     assert!(stores.replay("nowhere", &events, false).await.is_err());
     let replayed = stores.replay("r", &events, false).await.expect("replay");
     assert_eq!(replayed, [Replayed::Done, Replayed::Done, Replayed::Ahead]);
@@ -126,13 +136,50 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     let replayed = stores.replay("late", &events[..1], false).await.expect("replay");
     assert_eq!(replayed, [Replayed::HandedOver]);
     let delivery = one(&mut *late).await;
-    assert_eq!((reference(&delivery).as_str(), delivery.redrive, delivery.attempt), ("a", 1, 1));
+    assert_eq!((reference(&delivery).as_str(), delivery.attempt), ("a", 1));
+    assert_ne!(delivery.redrive, 0);
     settle(delivery, Verdict::Done).await;
 
     let replayed = stores.replay("r", &events, true).await.expect("replay");
     assert_eq!(replayed, [Replayed::HandedOver, Replayed::HandedOver, Replayed::Ahead]);
     assert_eq!(finish(&mut *r, 2).await, ["a", "b"]);
     nothing(&mut *s, "it was replayed to others").await;
+}
+
+pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&*queue, "r").await;
+    publish(&*queue, &["a"]).await;
+    settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
+    let stores = queue.stores();
+    let redrive = async || {
+        let query = DeadQuery { limit: 1, ..DeadQuery::default() };
+        let letter = stores.dead_letters().list(query).await.expect("list").remove(0);
+        stores.dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
+    };
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        redrive().await;
+        let again = one(&mut *r).await;
+        numbers.push(again.redrive);
+        settle(again, Verdict::Dead(DeadReason::Permanent)).await;
+        harness.forget_attempts().await;
+    }
+    let all = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 10 };
+    let events = stores.history().received(all).await.expect("received").events;
+    for _ in 0..2 {
+        let replayed = stores.replay("r", &events, true).await.expect("replay");
+        assert_eq!(replayed, [Replayed::HandedOver]);
+        let again = one(&mut *r).await;
+        numbers.push(again.redrive);
+        settle(again, Verdict::Done).await;
+        harness.forget_attempts().await;
+    }
+    assert!(numbers.is_sorted_by(|before, after| before < after), "they rise: {numbers:?}");
+    redrive().await;
+    let last = one(&mut *r).await;
+    assert!(last.redrive > 0 && !numbers.contains(&last.redrive), "{} of {numbers:?}", last.redrive);
+    settle(last, Verdict::Done).await;
 }
 
 pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Harness) {

@@ -1259,13 +1259,18 @@ pub struct EventStory {
     /// `webhook`, or `reconciled` where it never came.
     #[prost(string, tag = "10")]
     pub origin: ::prost::alloc::string::String,
+    /// Where it came before the history of attempts begins: since when that is kept. What
+    /// happened to it before is not in `attempts`.
+    #[prost(message, optional, tag = "11")]
+    pub history_since: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Where an event stands on one route.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RouteOutcome {
     #[prost(string, tag = "1")]
     pub route: ::prost::alloc::string::String,
-    /// `done`, `in-flight`, `waiting`, `dead`, `not-reached`.
+    /// `done`, `in-flight`, `waiting`, `dead`, `not-reached`, or `unknown`: the route has come to
+    /// it, and what became of it is no longer kept.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
     /// Waiting: not before this.
@@ -1337,7 +1342,7 @@ pub struct DeadLetter {
     pub attempts: u32,
     #[prost(message, optional, tag = "7")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
-    /// How often it was sent again before.
+    /// The number of the redrive or replay that it came from, 0 for none.
     #[prost(uint32, tag = "8")]
     pub redrive: u32,
     #[prost(string, tag = "9")]
@@ -1429,6 +1434,9 @@ pub struct Tally {
     /// Why the first that failed did.
     #[prost(string, tag = "5")]
     pub first_failure: ::prost::alloc::string::String,
+    /// Left out, and not counted as skipped: what became of it is no longer kept.
+    #[prost(uint64, tag = "6")]
+    pub unknown: u64,
 }
 /// A genuine body that is not an event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1592,7 +1600,8 @@ pub struct ReplayRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplayResponse {
-    /// skipped: what the route does not match, is done with, or has still before it.
+    /// skipped: what the route does not match, is done with, or has still before it. unknown:
+    /// what it came to before the history begins; `again` hands that over too.
     #[prost(message, optional, tag = "1")]
     pub tally: ::core::option::Option<Tally>,
 }

@@ -109,6 +109,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
         name: name.to_owned(),
         terms: Terms::default(),
+        repeated: Vec::new(),
         start: Start::Beginning,
         concurrency: CONCURRENCY,
         retry: RetrySettings::default(),

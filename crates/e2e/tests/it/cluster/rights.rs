@@ -64,11 +64,11 @@ async fn nobody_may_more_than_they_need() {
         ("gateway", "$JS.API.STREAM.DELETE.FLUENT_EVENTS", ""),
         ("gateway", "$JS.API.STREAM.MSG.GET.FLUENT_DEAD", "{\"seq\":1}"),
         ("gateway", "fluent.dead.x", "x"),
-        ("gateway", "fluent.marks.reconciled.x", "x"),
+        ("gateway", "fluent.reconciled.events.x", "x"),
         ("gateway", "$JS.API.STREAM.MSG.GET.FLUENT_MARKS", "{\"seq\":1}"),
-        ("dispatcher", "fluent.marks.reconciled.x", "x"),
+        ("dispatcher", "fluent.reconciled.events.x", "x"),
         ("dispatcher", "fluent.marks.spool.x", "x"),
-        ("gateway", "fluent.marks.delivered.r.x", "x"),
+        ("gateway", "fluent.reconciled.delivered.r.x", "x"),
         ("dispatcher", "$JS.API.STREAM.PURGE.FLUENT_MARKS", "{}"),
         ("dispatcher", "fluent.events.sandbox.A._._.E.0", "x"),
         ("dispatcher", "$JS.API.STREAM.DELETE.FLUENT_EVENTS", ""),
@@ -76,6 +76,7 @@ async fn nobody_may_more_than_they_need() {
         ("dispatcher", "$JS.API.STREAM.PURGE.FLUENT_RETRIES", "{}"),
         ("operator", "$JS.API.STREAM.DELETE.FLUENT_EVENTS", ""),
         ("operator", "$JS.API.STREAM.PURGE.FLUENT_EVENTS", "{}"),
+        ("operator", "fluent.dead.r", "x"),
         ("admin", "fluent.events.sandbox.A._._.E.0", "x"),
         ("admin", "$JS.API.STREAM.DELETE.FLUENT_EVENTS", ""),
     ];
@@ -95,6 +96,16 @@ async fn nobody_may_more_than_they_need() {
     // What a gateway asks only when it reads back.
     let read_back = "$JS.API.STREAM.MSG.GET.FLUENT_EVENTS";
     assert!(is_answered(&deployment, "gateway", read_back, "{\"seq\":1}").await, "{read_back}");
+    // What a gateway asks only of a malformed body that it is told is there, and an operator
+    // only when it replays.
+    let looks = "$JS.API.STREAM.MSG.GET.FLUENT_QUARANTINE";
+    for (user, subject, body) in
+        [("gateway", looks, "{\"seq\":1}"), ("operator", "fluent.dead.replays.all", "")]
+    {
+        assert!(is_answered(&deployment, user, subject, body).await, "{user} may {subject}");
+    }
+    let letters = deployment.json(&["dead-letters", "list"]);
+    assert_eq!(letters.as_array().map(Vec::len), Some(1), "a replay's number is no letter: {letters}");
     // What a service was refused, it says: nothing was, in a run with every part.
     let services = deployment.gateways.iter().chain(&deployment.dispatchers);
     for service in services {

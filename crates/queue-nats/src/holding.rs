@@ -1,0 +1,63 @@
+//! Publishing what may be known already: the server knows ids also of messages that it has lost.
+
+use event_model::{Event, EventId};
+use queue::{Holding, QueueError, Receipt};
+use serde_json::json;
+
+use crate::api;
+use crate::message::{self, text};
+use crate::names::{EVENTS, HEADER_ID};
+use crate::shared::Shared;
+
+/// How often what was stored again may have been lost too, until nobody looks any more.
+const LOST_IN_A_ROW: usize = 8;
+
+const READING_BACK: &str = "reading an event back";
+
+impl Shared {
+    /// Stores an event. Where the server says that it has it, it is looked for: a duplicate
+    /// that is nowhere is stored again, and is no duplicate. Its message id then names what was
+    /// lost, so that whoever finds the same loss stores it once.
+    pub(crate) async fn publish_unless_held(&self, event: &Event) -> Result<Receipt, QueueError> {
+        let epoch = self.standing.epoch().await?;
+        let mut receipt = self.publisher.publish_one(event, &epoch).await?;
+        let refed = event.clone().refed();
+        for _ in 0..LOST_IN_A_ROW {
+            if !receipt.duplicate || self.holding(receipt.position, event.id()).await? != Holding::Missing {
+                return Ok(receipt);
+            }
+            let id = format!("{}/lost/{}", event.id(), receipt.position);
+            let headers = message::headers_with_id(&refed, id);
+            let placed = self.publisher.put(event.subject(), headers, event.body().clone()).await?;
+            (receipt.position, receipt.duplicate) = (placed.sequence, placed.is_duplicate);
+        }
+        self.publisher.publish_again(&refed, &epoch).await
+    }
+
+    /// Whether `position` holds `id`.
+    pub(crate) async fn holding(&self, position: u64, id: EventId) -> Result<Holding, QueueError> {
+        let link = &self.link;
+        let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
+        match found.map_err(|error| error.of(READING_BACK))? {
+            Some(message)
+                if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) =>
+            {
+                Ok(Holding::Held)
+            }
+            Some(_) => Ok(Holding::Missing),
+            None => {
+                let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
+                let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+                Ok(if position < first && position <= last { Holding::Removed } else { Holding::Missing })
+            }
+        }
+    }
+
+    /// Whether what is stored there is this event, whole: its id may be on a damaged body.
+    pub(crate) async fn can_read(&self, receipt: &Receipt, id: EventId) -> Result<bool, QueueError> {
+        let found = api::get_message(&self.link, EVENTS, &json!({ "seq": receipt.position })).await;
+        let found = found.map_err(|error| error.of(READING_BACK))?;
+        let event = found.and_then(|message| message::event(&message.headers, message.payload).ok());
+        Ok(event.is_some_and(|event| event.id() == id))
+    }
+}

@@ -1,0 +1,157 @@
+//! A history that has forgotten says so, and claims nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Event, SystemClock, Timestamp};
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{
+    Attempt, Consumer, DeadReason, EventQueue, EventStory, Filter, Outcome, PAUSES_WITHIN, Pause,
+    ReceivedQuery, Replayed, Route, Settlement, Start, StoryState, Verdict,
+};
+use queue_embedded::Index;
+use queue_nats::{JetStream, Options, cluster::Cluster};
+
+struct World {
+    _servers: Servers,
+    _folder: tempfile::TempDir,
+    jetstream: async_nats::jetstream::Context,
+    queue: Arc<dyn EventQueue>,
+    /// Without an index: reads the streams through.
+    plain: Arc<dyn EventQueue>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
+        let mut options = Options::new(servers.urls());
+        options.layout.bytes = 64 << 20;
+        assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+        let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let plain = JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap();
+        options.index = Some(Arc::new(Index::open(&folder.path().join("index.db")).unwrap()));
+        let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+        Self { _servers: servers, _folder: folder, jetstream, queue: Arc::new(queue), plain: Arc::new(plain) }
+    }
+
+    async fn subscribe(&self, name: &str) -> Box<dyn Consumer> {
+        let lease = Duration::from_secs(5);
+        let route =
+            Route { name: name.to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
+        self.queue.subscribe(route).await.unwrap()
+    }
+
+    /// What time and room do to the oldest attempts.
+    async fn forget(&self) {
+        self.jetstream.get_stream("FLUENT_ATTEMPTS").await.unwrap().purge().await.unwrap();
+    }
+
+    /// The same story from the index and without.
+    async fn story(&self, reference: &str) -> EventStory {
+        let find = async |queue: &dyn EventQueue| {
+            queue.stores().history().find(reference, 1).await.unwrap().remove(0)
+        };
+        let (indexed, plain) = (find(&*self.queue).await, find(&*self.plain).await);
+        assert_eq!(indexed.states, plain.states);
+        assert_eq!(indexed.history_since, plain.history_since);
+        indexed
+    }
+
+    async fn received(&self) -> Vec<(u64, Event)> {
+        let all = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 100 };
+        self.queue.stores().history().received(all).await.unwrap().events
+    }
+
+    async fn replay(&self, again: bool) -> Vec<Replayed> {
+        self.queue.stores().replay("r", &self.received().await, again).await.unwrap()
+    }
+}
+
+/// Settles the next delivery, and says which event it was of.
+async fn settle(consumer: &mut dyn Consumer, verdict: Verdict) -> String {
+    let next = tokio::time::timeout(Duration::from_secs(20), consumer.next(1)).await;
+    let delivery = next.expect("nothing came").unwrap().remove(0);
+    let outcome = match verdict {
+        Verdict::Done => Outcome::Done,
+        _ => Outcome::Permanent,
+    };
+    let attempt = Attempt {
+        started_at: Timestamp::UNIX_EPOCH,
+        took: Duration::ZERO,
+        outcome,
+        status: None,
+        detail: None,
+    };
+    let name = delivery.event.name().to_owned();
+    delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await.unwrap();
+    name
+}
+
+fn r() -> String {
+    "r".to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached() {
+    let world = World::start().await;
+    let mut consumer = world.subscribe("r").await;
+    for (name, verdict) in [
+        ("DONE", Verdict::Done),
+        ("DEAD", Verdict::Dead(DeadReason::Permanent)),
+        ("WAITS", Verdict::Again(Duration::from_hours(1))),
+    ] {
+        world.queue.publish(event(name, &name.to_lowercase())).await.unwrap();
+        settle(&mut *consumer, verdict).await;
+    }
+    assert_eq!(world.story("done").await.states, [StoryState::Done { route: r() }]);
+    assert_eq!(world.story("done").await.history_since, None, "all of it is kept");
+    world.forget().await;
+    // The history begins with the first of them.
+    for (name, reference) in [("BEGINS", "begins"), ("NEW", "new")] {
+        world.queue.publish(event(name, reference)).await.unwrap();
+        settle(&mut *consumer, Verdict::Done).await;
+    }
+    // Nobody takes what comes now.
+    world.queue.stores().set_paused("r", Some(&Pause::default())).await.unwrap();
+    tokio::time::sleep(PAUSES_WITHIN).await;
+    world.queue.publish(event("AHEAD", "ahead")).await.unwrap();
+
+    for reference in ["done", "dead"] {
+        let story = world.story(reference).await;
+        assert_eq!(story.states, [StoryState::Unknown { route: r() }], "{reference}");
+        assert!(story.steps.is_empty() && story.history_since.is_some(), "{story:?}");
+    }
+    let waits = world.story("waits").await;
+    assert!(matches!(&waits.states[..], [StoryState::Waiting { .. }]), "{:?}", waits.states);
+    let new = world.story("new").await;
+    assert_eq!((&new.states[..], new.history_since), (&[StoryState::Done { route: r() }][..], None));
+    let ahead = world.story("ahead").await;
+    assert_eq!(ahead.states, [StoryState::NotReached { route: r() }]);
+    let unknown = Replayed::Unknown;
+    assert_eq!(
+        world.replay(false).await,
+        [unknown, unknown, Replayed::Ahead, Replayed::Done, Replayed::Done, Replayed::Ahead]
+    );
+    world.queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_it_again_gets_also_what_is_unknown_but_for_what_is_on_its_way() {
+    let world = World::start().await;
+    let mut consumer = world.subscribe("r").await;
+    world.queue.publish(event("DONE", "done")).await.unwrap();
+    settle(&mut *consumer, Verdict::Done).await;
+    world.queue.publish(event("WAITS", "waits")).await.unwrap();
+    settle(&mut *consumer, Verdict::Again(Duration::from_hours(1))).await;
+    world.forget().await;
+    assert_eq!(world.replay(false).await, [Replayed::Unknown, Replayed::Ahead]);
+    assert_eq!(world.replay(true).await, [Replayed::HandedOver, Replayed::Ahead]);
+    assert_eq!(settle(&mut *consumer, Verdict::Done).await, "DONE");
+    // Received since the history begins, and not for this route when it came: known.
+    world.queue.publish(event("LATE", "late")).await.unwrap();
+    settle(&mut *consumer, Verdict::Done).await;
+    assert_eq!(world.replay(false).await, [Replayed::Done, Replayed::Ahead, Replayed::Done]);
+    world.queue.close().await;
+}

@@ -1,0 +1,75 @@
+//! What came is told by headers: comparing it with Fluent's log reads no bodies.
+
+use std::sync::Arc;
+
+use event_model::{Bytes, FluentKey, SystemClock, Timestamp};
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{EventQueue, ReceivedQuery};
+use queue_nats::{JetStream, Options, cluster::Cluster};
+
+const ALL: ReceivedQuery =
+    ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 1000 };
+
+async fn world() -> (Servers, async_nats::jetstream::Context, Arc<dyn EventQueue>) {
+    let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
+    let mut options = Options::new(servers.urls());
+    options.layout.bytes = 64 << 20;
+    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    (servers, jetstream, Arc::new(queue))
+}
+
+/// Stores the second message once more, at the end and changed.
+async fn stored_anew(
+    jetstream: &async_nats::jetstream::Context,
+    without: &str,
+    body: impl FnOnce(Bytes) -> Bytes,
+) {
+    let stream = jetstream.get_stream("FLUENT_EVENTS").await.unwrap();
+    let second = stream.get_raw_message(2).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, values) in second.headers.iter() {
+        if ![without, "Nats-Msg-Id"].contains(&name.as_ref()) {
+            headers.insert(name.clone(), values[0].clone());
+        }
+    }
+    let body = body(second.payload);
+    jetstream.publish_with_headers(second.subject, headers, body).await.unwrap().await.unwrap();
+    stream.delete_message(2).await.unwrap();
+}
+
+async fn publish(queue: &dyn EventQueue, references: &[&str]) {
+    for reference in references {
+        queue.publish(event("E", reference)).await.unwrap();
+    }
+}
+
+fn key(reference: &str) -> FluentKey {
+    event("E", reference).fluent_key()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_is_read_to_know_what_came() {
+    let (_servers, jetstream, queue) = world().await;
+    publish(&*queue, &["a", "b", "c"]).await;
+    stored_anew(&jetstream, "", |_| "not the body that it was".into()).await;
+    let history = queue.stores().history();
+    let whole = history.received(ALL).await.unwrap().events;
+    assert_eq!(whole.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 3], "one can't be read");
+    let keys = history.received_keys(ALL).await.unwrap();
+    assert_eq!(keys.keys, [(1, key("a")), (3, key("c")), (4, key("b"))]);
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_version_stored_is_read_whole() {
+    let (_servers, jetstream, queue) = world().await;
+    publish(&*queue, &["a", "b", "c"]).await;
+    stored_anew(&jetstream, "fluent-log-key", |body| body).await;
+    publish(&*queue, &["d"]).await;
+    let keys = queue.stores().history().received_keys(ALL).await.unwrap().keys;
+    assert_eq!(keys, [(1, key("a")), (3, key("c")), (4, key("b")), (5, key("d"))]);
+    queue.close().await;
+}
