@@ -76,7 +76,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses to build what a test could end at a named point: an environment or a mistake in a
+/// manifest must not bring that into what is deployed.
+fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
+    let mut tree = cargo(&["tree", "--package", package, "--edges", "normal", "--prefix", "none"]);
+    let tree = tree.args(["--format", "{p} {f}"]).output().context("cargo tree does not run")?;
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    match tree.lines().find(|line| has_fail_points(line)) {
+        Some(line) => bail!("{package} would be built with fail points: {line}"),
+        None if !tree.contains(package) => bail!("cargo tree says nothing of {package}"),
+        None => Ok(()),
+    }
+}
+
+/// Whether a line of `cargo tree` names a package that is built with fail points.
+fn has_fail_points(line: &str) -> bool {
+    line.rsplit(' ').next().is_some_and(|features| features.split(',').any(|feature| feature == "failpoints"))
+}
+
 fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
+    ensure_no_fail_points(package)?;
     println!("Building {program} for release (about five minutes the first time) ...");
     crate::run(&mut cargo(&[
         "build",
@@ -111,4 +130,19 @@ fn image(stage: &str, program: &str) -> anyhow::Result<String> {
     docker.args(args).arg(root().join("Dockerfile"));
     crate::run(docker.arg(&dist))?;
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_deployed_has_no_fail_points() {
+        assert!(has_fail_points("fail v0.5.1 default,failpoints"));
+        assert!(has_fail_points("queue-nats v0.1.0 (crates/queue-nats) failpoints"));
+        assert!(!has_fail_points("fail v0.5.1 default"));
+        for (_, package, _) in STAGES {
+            ensure_no_fail_points(package).unwrap();
+        }
+    }
 }

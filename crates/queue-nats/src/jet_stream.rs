@@ -76,7 +76,7 @@ impl JetStream {
             connected(&self.shared.link, CONNECT_WITHIN, &self.options.servers).await?;
             let report = cluster::check(&self.shared.link, &self.options.layout).await?;
             if report.is_good() {
-                return Ok(());
+                return cluster::make_inflight(&self.shared.link, &self.options.layout).await;
             }
             let why =
                 format!("{report}; `fluent-webhooks cluster check` says more, `cluster init` makes it so");

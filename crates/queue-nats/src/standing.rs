@@ -72,6 +72,11 @@ impl Standing {
         }
     }
 
+    /// What the streams are to be.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// What the servers' clock says now: what is kept, waits or ends there goes by it. Ours
     /// may be set meanwhile.
     pub(crate) fn servers_now(&self) -> Timestamp {

@@ -12,6 +12,7 @@ pub(crate) use e2e::{SANDBOX, ledger, sink};
 
 mod cluster;
 mod commands;
+mod crashing;
 mod delivery;
 mod dying;
 mod faults;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use queue::QueueError;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -119,7 +120,10 @@ impl Writer {
         for job in group {
             job.apply(&mut store)?;
         }
-        transaction.commit()
+        fail_point!("commit.before");
+        transaction.commit()?;
+        fail_point!("commit.after");
+        Ok(())
     }
 
     fn look_after(&mut self, now: Instant) {

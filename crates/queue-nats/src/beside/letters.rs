@@ -3,6 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::HeaderMap;
 use event_model::Timestamp;
+use fail::fail_point;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use percent_encoding::percent_decode_str;
@@ -109,7 +110,9 @@ impl Beside {
             asks_match: letter.reason == DeadReason::Undecided && route == letter.route,
             ..Past::none(past.position)
         };
+        fail_point!("redrive.before");
         self.0.requeue(&letter.event, &fresh, route, "redrive").await?;
+        fail_point!("redrive.after");
         self.remove(id).await
     }
 

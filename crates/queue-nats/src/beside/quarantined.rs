@@ -2,6 +2,7 @@ use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use event_model::{Algorithm, Event, EventId, Proof, Timestamp, encode_header_value};
+use fail::fail_point;
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{Quarantine, Quarantined, QueueError};
@@ -155,7 +156,10 @@ pub(crate) async fn keep_damaged(
         body,
     };
     let id = format!("damaged/{}", EventId::of(damaged.key.environment(), &damaged.body));
+    fail_point!("damaged.before");
     if keep(shared, headers(&damaged), id, damaged.body).await.is_ok() {
+        fail_point!("damaged.after");
         shared.dismiss(reply).await;
+        fail_point!("damaged.dismissed");
     }
 }

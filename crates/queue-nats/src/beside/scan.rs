@@ -68,9 +68,28 @@ impl Scan {
         each: impl FnMut(Stored) -> bool,
     ) -> Result<u64, QueueError> {
         let name = format!("scan-{:016x}", fastrand::u64(..));
-        let read = timeout(WHOLE, self.read(link, &name, each)).await;
+        let read = self.read_in_time(link, &name, each).await;
         // Otherwise the server forgets it by itself.
         let _ = api::delete_consumer(link, self.stream, &name).await;
+        read
+    }
+
+    /// The same for who may not remove consumers: the server forgets this one by itself.
+    pub(crate) async fn each_without_removing(
+        &self,
+        link: &Link,
+        each: impl FnMut(Stored) -> bool,
+    ) -> Result<u64, QueueError> {
+        self.read_in_time(link, &format!("scan-{:016x}", fastrand::u64(..)), each).await
+    }
+
+    async fn read_in_time(
+        &self,
+        link: &Link,
+        name: &str,
+        each: impl FnMut(Stored) -> bool,
+    ) -> Result<u64, QueueError> {
+        let read = timeout(WHOLE, self.read(link, name, each)).await;
         read.unwrap_or_else(|_| Err(QueueError::unavailable(READING, "it took too long")))
     }
 

@@ -32,9 +32,9 @@ const MARKS_BYTES: u64 = 256 << 20;
 
 /// Marks of attempts that began, at most: those of a hundred thousand deliveries, 20
 /// seconds of the fastest dispatchers that were measured. One that takes longer renews
-/// its mark. A server has them in memory.
+/// its mark. A server has them in memory, of which `config/nats` gives it 64 MB.
 const INFLIGHT_MARKS: i64 = 100_000;
-const INFLIGHT_BYTES: u64 = 64 << 20;
+const INFLIGHT_BYTES: u64 = 32 << 20;
 
 /// How long the same retry, dead letter or group of attempts is known: longer
 /// than anybody tries to write it.

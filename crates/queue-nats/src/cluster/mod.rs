@@ -16,7 +16,7 @@ pub(crate) use crate::cluster::layout::STREAMS;
 use crate::api;
 use crate::beside::health::health;
 use crate::connect::{Link, REQUEST, connect, connected};
-use crate::names::EVENTS;
+use crate::names::{EVENTS, INFLIGHT};
 use crate::options::{Layout, Options};
 
 /// The oldest server that understands everything we ask for. Older ones ignore
@@ -75,8 +75,12 @@ impl Report {
 
     /// Whether services can work with it.
     pub fn is_good(&self) -> bool {
-        let good =
-            |stream: &StreamReport| !matches!(stream.state, StreamState::Missing | StreamState::Drifted(_));
+        let good = |stream: &StreamReport| match stream.state {
+            // A server that stands alone forgets it with its restart: whoever delivers makes it.
+            StreamState::Missing => stream.name == INFLIGHT,
+            StreamState::Drifted(_) => false,
+            StreamState::Good | StreamState::Made | StreamState::Changed(_) => true,
+        };
         self.is_supported && !self.is_payload_small() && self.streams.iter().all(good)
     }
 }
@@ -94,7 +98,9 @@ impl fmt::Display for Report {
         }
         for stream in &self.streams {
             match &stream.state {
-                StreamState::Missing => said.push(format!("{} is missing", stream.name)),
+                StreamState::Missing if stream.name != INFLIGHT => {
+                    said.push(format!("{} is missing", stream.name))
+                }
                 StreamState::Drifted(drifts) => {
                     said.extend(drifts.iter().map(|drift| format!("{}: {drift}", stream.name)));
                 }
@@ -151,9 +157,7 @@ impl Cluster {
     }
 
     async fn make(&self, wanted: Config) -> Result<StreamState, QueueError> {
-        let subject = format!("STREAM.CREATE.{}", wanted.name);
-        api::ask::<Info>(&self.link, &subject, &wanted).await.map_err(|error| error.of("making a stream"))?;
-        Ok(StreamState::Made)
+        make(&self.link, &wanted).await.map(|()| StreamState::Made)
     }
 
     async fn change(&self, wanted: Config, drifts: Vec<Drift>) -> Result<StreamState, QueueError> {
@@ -168,6 +172,22 @@ impl Cluster {
             Err(error) => Err(error.of("changing a stream")),
         }
     }
+}
+
+/// Makes the stream of attempts that began, which servers keep in memory: the one stream that
+/// services make, since a server that stands alone forgets it with each restart.
+pub(crate) async fn make_inflight(link: &Link, layout: &Layout) -> Result<(), QueueError> {
+    match api::stream_info(link, INFLIGHT).await {
+        Err(error) if error.is_missing() => make(link, &layout::config(INFLIGHT, layout)).await,
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.of("looking at the streams")),
+    }
+}
+
+async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
+    let subject = format!("STREAM.CREATE.{}", wanted.name);
+    let made = api::ask::<Info>(link, &subject, wanted).await;
+    made.map(drop).map_err(|error| error.of("making a stream"))
 }
 
 /// What of the server and the stream of events is not as it is to be.

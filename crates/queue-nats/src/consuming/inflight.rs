@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use crate::api;
+use crate::cluster::make_inflight;
 use crate::consuming::past::Past;
 use crate::names::{INFLIGHT, inflight};
 use crate::shared::{Origin, Shared};
@@ -123,7 +124,17 @@ impl InFlight {
     pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: &[(Origin, Mark)]) {
         let messages: Vec<_> = marks.iter().map(|(origin, mark)| mark.message(route, *origin)).collect();
         let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
-        let written = timeout(within, shared.publisher.put_together(messages)).await;
+        let writing = async {
+            match shared.publisher.put_together(messages.clone()).await {
+                Ok(()) => Ok(()),
+                // Perhaps its server has started anew, and forgotten it.
+                Err(_) => {
+                    make_inflight(&shared.link, shared.standing.layout()).await?;
+                    shared.publisher.put_together(messages).await
+                }
+            }
+        };
+        let written = timeout(within, writing).await;
         let error = match written {
             Ok(Ok(())) => return self.note(None),
             Ok(Err(error)) => error.to_string(),

@@ -78,7 +78,7 @@ async fn is_given_again(link: &Link) -> Result<bool, QueueError> {
         is_given_again = message::text(&stored.headers, HEADER_REFED).is_some();
         !is_given_again && looked_at < MOST_LOOKED_AT
     };
-    scan.each(link, look).await?;
+    scan.each_without_removing(link, look).await?;
     Ok(is_given_again)
 }
 

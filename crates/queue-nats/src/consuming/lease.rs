@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use event_model::Event;
+use fail::fail_point;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{About, Attempt, BoxError, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::attempts::{Line, Then};
 use crate::consuming::alone::Place;
+use crate::consuming::deadline::Deadline;
 use crate::consuming::inflight::{AttemptState, Mark};
 use crate::consuming::past::Past;
 use crate::shared::{Origin, Shared};
@@ -83,7 +85,7 @@ pub(crate) struct NatsLease {
     /// This attempt included.
     pub(crate) past: Past,
     pub(crate) lease: Duration,
-    pub(crate) until: Instant,
+    pub(crate) until: Deadline,
     /// Of the stream: in another one, the same sequence is another message.
     pub(crate) life: u64,
     pub(crate) is_over: bool,
@@ -106,16 +108,11 @@ impl fmt::Debug for NatsLease {
     }
 }
 
-/// When a lease that begins now ends: a little before the server thinks so.
-pub(crate) fn end(lease: Duration) -> Instant {
-    Instant::now() + lease.mul_f32(0.9)
-}
-
 impl NatsLease {
     /// The server takes late settlements, so it is we who must not make them.
     fn check(&mut self) -> Result<(), QueueError> {
         let is_past = self.life != self.shared.standing.life();
-        if self.is_over || is_past || Instant::now() >= self.until {
+        if self.is_over || is_past || self.until.is_over() {
             self.is_over = true;
             return Err(QueueError::LeaseLost);
         }
@@ -126,7 +123,7 @@ impl NatsLease {
         self.check()?;
         let sent = self.shared.link.say(self.reply.clone(), "+WPI").await;
         sent.map_err(|error| QueueError::unavailable("saying that an attempt is alive", error))?;
-        self.until = end(self.lease);
+        self.until = Deadline::of(self.lease);
         if self.marked.elapsed() >= MARK_AGAIN && !self.has_ended {
             self.marked = Instant::now();
             let mark = Mark::new(&self.shared, &self.event, &self.past, AttemptState::Began);
@@ -141,22 +138,29 @@ impl NatsLease {
             Verdict::Done => Then::Done,
             Verdict::Again(wait) => {
                 let due = self.shared.after(wait);
+                fail_point!("schedule.before");
                 self.shared.schedule(event, &self.goes_on(settlement), route, due, self.origin).await?;
+                fail_point!("schedule.after");
                 Then::Waiting { due }
             }
             Verdict::Dead(reason) => {
                 let detail = settlement.attempt.detail.as_deref();
+                fail_point!("letter.before");
                 let letter = self.shared.bury(event, &self.past, route, reason, detail).await?;
+                fail_point!("letter.after");
                 Then::Dead { letter, reason }
             }
         };
         self.record(&settlement.attempt, then).await;
+        fail_point!("record.after");
         if settlement.verdict == Verdict::Done {
             // Lost, it means once more: no reason to wait for every answer.
             let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
             return said.map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
         }
-        self.shared.acknowledge(&self.reply).await
+        self.shared.acknowledge(&self.reply).await?;
+        fail_point!("acknowledge.after");
+        Ok(())
     }
 
     async fn mark_alone(&self, is_alone: bool) -> Result<(), QueueError> {
@@ -301,8 +305,12 @@ impl GivenBack {
         let why = format!("back/{}", self.origin);
         let returned = self.attempt == Some(AttemptState::Returned);
         let next = if returned { self.past.without_last_attempt() } else { self.past };
+        fail_point!("give-back.before");
         self.shared.requeue(&self.event, &next, &self.route, &why).await?;
-        self.shared.acknowledge(&self.reply).await
+        fail_point!("give-back.after");
+        self.shared.acknowledge(&self.reply).await?;
+        fail_point!("give-back.acknowledged");
+        Ok(())
     }
 
     /// Where there is no room for it: lets the server send it to somebody else. First what

@@ -3,6 +3,7 @@
 
 mod alone;
 mod consumer;
+mod deadline;
 mod feed;
 mod filter;
 mod floor;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subject};
 use event_model::Event;
+use fail::fail_point;
 use queue::{Delivery, Filter, Outcome, QueueError, Ticket};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -13,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::attempts::Then;
 use crate::beside::quarantined::keep_damaged;
 use crate::consuming::alone::Place;
+use crate::consuming::deadline::Deadline;
 use crate::consuming::inflight::{AttemptState, Mark};
-use crate::consuming::lease::{Blocked, GIVE_BACK, GivenBack, NatsLease, bury_crashed, end, ended, line};
+use crate::consuming::lease::{Blocked, GIVE_BACK, GivenBack, NatsLease, bury_crashed, ended, line};
 use crate::consuming::past::Past;
 use crate::message;
 use crate::names::EVENTS;
@@ -43,7 +45,7 @@ pub(crate) struct Taken {
     event: Arc<Event>,
     /// This attempt not included.
     past: Past,
-    until: Instant,
+    until: Deadline,
     /// When the server last had the route unpaused, as far as this message shows.
     pub(crate) since: Instant,
     /// Of the stream when it was taken.
@@ -66,7 +68,7 @@ impl Taking {
     /// Reads `message`. What is not for this route, or not an event any more,
     /// is dealt with here.
     pub(crate) async fn take(&self, stream: &'static str, message: Message) -> Took {
-        let (until, life) = (end(self.lease), self.shared.standing.life());
+        let (until, life) = (Deadline::of(self.lease), self.shared.standing.life());
         let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
         let Some(((delivered, sequence), reply)) = place else { return Took::Nothing };
         let headers = message.headers.unwrap_or_default();
@@ -160,7 +162,9 @@ impl Taking {
             (taken.origin, Mark::new(&self.shared, &taken.event, &past, AttemptState::Began))
         };
         let marks: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
+        fail_point!("mark.before");
         self.shared.inflight.write(&self.shared, &self.route, &marks).await;
+        fail_point!("mark.after");
         // If nobody listens any more, dropping them gives them back.
         let _ = answer.send(Ok(deliveries));
     }
@@ -199,9 +203,9 @@ impl Taking {
     }
 
     /// Says that what waits here is alive; until when, if it could be said.
-    pub(crate) async fn keep(&self, taken: &Taken) -> Option<Instant> {
+    pub(crate) async fn keep(&self, taken: &Taken) -> Option<Deadline> {
         self.shared.link.say(taken.reply.clone(), "+WPI").await.ok()?;
-        Some(end(self.lease))
+        Some(Deadline::of(self.lease))
     }
 
     /// Gives back what was handed to nobody, for good.
@@ -247,10 +251,10 @@ pub(crate) enum LookedUp {
 impl Taken {
     /// Whether somebody else may have it by now.
     pub(crate) fn is_lost(&self) -> bool {
-        Instant::now() >= self.until
+        self.until.is_over()
     }
 
-    pub(crate) fn kept(&mut self, until: Instant) {
+    pub(crate) fn kept(&mut self, until: Deadline) {
         self.until = until;
     }
 

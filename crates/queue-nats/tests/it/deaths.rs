@@ -115,6 +115,27 @@ async fn what_is_looked_up_delays_nothing_that_is_new() {
     queue.close().await;
 }
 
+/// A server that stands alone forgets what is in memory with its restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restarted() {
+    let (mut servers, options) = world().await;
+    let queue = open(&options).await;
+    let brief = Route { lease: Duration::from_secs(2), ..route(&[]) };
+    let mut consumer = queue.subscribe(brief.clone()).await.unwrap();
+    servers.kill_all();
+    servers.start_all().unwrap();
+    timeout(IN_TIME, async { while queue.publish(event("E", "x")).await.is_err() {} }).await.unwrap();
+    let held = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap();
+    assert_eq!((held[0].attempt, held[0].deaths), (1, 0));
+    std::mem::forget((held, consumer, queue));
+    let after = open(&options).await;
+    let mut consumer = after.subscribe(brief).await.unwrap();
+    let again = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    assert_eq!((again.attempt, again.deaths), (2, 1), "the mark was written");
+    again.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    after.close().await;
+}
+
 /// Deliveries go on, and the mark of their attempts is written again when it can be.
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_that_cannot_be_written_delay_deliveries_once_and_stop_none() {

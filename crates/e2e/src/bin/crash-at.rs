@@ -1,0 +1,100 @@
+//! A process that does one thing with a queue and ends in the middle of it, at a fail point,
+//! as a power cut would end it. What it was about to do is lost with it; what the queue
+//! had taken must not be.
+//!
+//! `crash-at STORE ACT POINT`: the store as `file:PATH` or `nats:URL`, what is done with the
+//! first delivery of route `r`, and the point. Ends with code 77 there, and with 0 where the
+//! point is never reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use event_model::{SystemClock, Timestamp};
+use queue::{
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, EventQueue, Filter, Outcome, Route, Settlement,
+    Start, Verdict,
+};
+use tokio::time::timeout;
+
+/// How the process ends at its point.
+const AT_THE_POINT: i32 = 77;
+
+const IN_TIME: Duration = Duration::from_secs(20);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [store, act, point] = &args[..] else { bail!("expected a store, an act and a point") };
+    let queue = open(store).await?;
+    let route = Route {
+        name: "r".to_owned(),
+        filter: Filter::default(),
+        start: Start::Beginning,
+        lease: Duration::from_secs(2),
+    };
+    let mut consumer = queue.subscribe(route).await?;
+    fail::cfg_callback(point.as_str(), || std::process::exit(AT_THE_POINT))
+        .map_err(|error| anyhow::anyhow!("the point can't be set: {error}"))?;
+    if act == "redrive" {
+        redrive(&*queue).await?;
+    } else {
+        let delivery = next(&mut *consumer).await?;
+        settle(delivery, act).await?;
+    }
+    // What is given back, or found damaged, is dealt with beside this task.
+    let _ = timeout(Duration::from_secs(3), consumer.next(1)).await;
+    queue.close().await;
+    Ok(())
+}
+
+async fn open(store: &str) -> anyhow::Result<Arc<dyn EventQueue>> {
+    let clock = Arc::new(SystemClock);
+    match store.split_once(':') {
+        Some(("file", path)) => {
+            Ok(Arc::new(queue_embedded::Embedded::open(queue_embedded::Options::new(path), clock)?))
+        }
+        Some(("nats", url)) => {
+            let mut options = queue_nats::Options::new([url]);
+            options.layout.bytes = 64 << 20;
+            Ok(Arc::new(queue_nats::JetStream::open(options, clock).await?))
+        }
+        _ => bail!("expected file:PATH or nats:URL, not {store}"),
+    }
+}
+
+async fn next(consumer: &mut dyn Consumer) -> anyhow::Result<Delivery> {
+    let deliveries = timeout(IN_TIME, consumer.next(1)).await.context("no delivery")??;
+    deliveries.into_iter().next().context("no delivery")
+}
+
+async fn settle(delivery: Delivery, act: &str) -> anyhow::Result<()> {
+    let verdict = match act {
+        "done" => Verdict::Done,
+        "again" => Verdict::Again(Duration::ZERO),
+        "dead" => Verdict::Dead(DeadReason::Permanent),
+        // Given back.
+        "drop" => {
+            drop(delivery);
+            return Ok(());
+        }
+        other => bail!("`{other}` is nothing that can be done with a delivery"),
+    };
+    let attempt = Attempt {
+        started_at: Timestamp::UNIX_EPOCH,
+        took: Duration::ZERO,
+        outcome: Outcome::Transient,
+        status: None,
+        detail: None,
+    };
+    delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await?;
+    Ok(())
+}
+
+async fn redrive(queue: &dyn EventQueue) -> anyhow::Result<()> {
+    let letters = queue.stores().dead_letters();
+    let listed = letters.list(DeadQuery { limit: 10, ..DeadQuery::default() }).await?;
+    let ids: Vec<u64> = listed.iter().map(|letter| letter.id).collect();
+    letters.redrive(&ids, None).await.into_iter().collect::<Result<(), _>>()?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! A process ends before and after each durable step, and nothing is lost: an event that
+//! was taken is delivered, or is a dead letter, or was settled.
+#![cfg(feature = "failpoints")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{SystemClock, Timestamp};
+use queue::conformance::event;
+use queue::{Attempt, DeadQuery, DeadReason, EventQueue, Filter, Outcome, Route, Settlement, Start, Verdict};
+use tokio::time::{Instant, timeout};
+
+/// How the process ends at its point.
+const AT_THE_POINT: i32 = 77;
+
+const IN_TIME: Duration = Duration::from_secs(30);
+
+const EVENTS: [&str; 3] = ["A", "B", "C"];
+
+fn route() -> Route {
+    let (name, lease) = ("r".to_owned(), Duration::from_secs(2));
+    Route { name, filter: Filter::default(), start: Start::Beginning, lease }
+}
+
+fn settlement(verdict: Verdict) -> Settlement {
+    let attempt = Attempt {
+        started_at: Timestamp::UNIX_EPOCH,
+        took: Duration::ZERO,
+        outcome: Outcome::Done,
+        status: None,
+        detail: None,
+    };
+    Settlement { verdict, asked: true, attempt }
+}
+
+/// Ends a process that does `act` with a delivery of `store` at `point`.
+fn crash(store: &str, act: &str, point: &str) {
+    let status = Command::new(env!("CARGO_BIN_EXE_crash-at")).args([store, act, point]).status().unwrap();
+    assert_eq!(status.code(), Some(AT_THE_POINT), "{act} did not come to {point}: {status}");
+}
+
+async fn letters(queue: &dyn EventQueue) -> BTreeSet<String> {
+    let query = DeadQuery { limit: 100, ..DeadQuery::default() };
+    let letters = queue.stores().dead_letters().list(query).await.unwrap();
+    letters.iter().map(|letter| letter.event.name().to_owned()).collect()
+}
+
+/// Delivers what there is until every event of `wanted` was seen, as a delivery or a letter.
+async fn nothing_is_lost(queue: &dyn EventQueue, wanted: &BTreeSet<String>, why: &str) {
+    let mut consumer = queue.subscribe(route()).await.unwrap();
+    let (began, mut seen) = (Instant::now(), letters(queue).await);
+    while !wanted.is_subset(&seen) {
+        assert!(began.elapsed() < IN_TIME, "{why}: only {seen:?} of {wanted:?} is left");
+        // A letter may be written by whoever finds what was damaged, or died alone.
+        let Ok(next) = timeout(Duration::from_secs(1), consumer.next(8)).await else {
+            seen.extend(letters(queue).await);
+            continue;
+        };
+        for delivery in next.unwrap() {
+            seen.insert(delivery.event.name().to_owned());
+            delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        }
+    }
+}
+
+/// The events of which a crash must leave something: all, but where what was done was to
+/// settle one, and that is done.
+fn wanted(act: &str, point: &str) -> BTreeSet<String> {
+    let is_over = act == "done" && point.ends_with("commit.after");
+    EVENTS.iter().skip(usize::from(is_over)).map(|name| (*name).to_owned()).collect()
+}
+
+async fn prepare(queue: &dyn EventQueue, act: &str) {
+    for name in EVENTS {
+        queue.publish(event(name, "o")).await.unwrap();
+    }
+    if act == "redrive" {
+        let mut consumer = queue.subscribe(route()).await.unwrap();
+        let mut buried = 0;
+        while buried < EVENTS.len() {
+            for delivery in timeout(IN_TIME, consumer.next(8)).await.unwrap().unwrap() {
+                delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
+                buried += 1;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_step_of_a_file_loses_nothing() {
+    for act in ["done", "again", "dead", "drop", "redrive"] {
+        for point in ["commit.before", "commit.after"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("queue.db");
+            let open =
+                || queue_embedded::Embedded::open(queue_embedded::Options::new(&path), Arc::new(SystemClock));
+            let queue = open().unwrap();
+            prepare(&queue, act).await;
+            queue.close().await;
+            drop(queue);
+            crash(&format!("file:{}", path.display()), act, point);
+            let queue = open().unwrap();
+            // Which commit of several it was is not known.
+            let wanted: BTreeSet<_> = wanted(act, point);
+            nothing_is_lost(&queue, &wanted, &format!("{act} at {point}")).await;
+            queue.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_step_on_a_cluster_loses_nothing() {
+    let steps: [(&str, &[&str]); 6] = [
+        ("done", &["mark.before", "mark.after", "record.after"]),
+        ("again", &["schedule.before", "schedule.after", "record.after", "acknowledge.after"]),
+        ("dead", &["letter.before", "letter.after", "record.after", "acknowledge.after"]),
+        ("drop", &["give-back.before", "give-back.after", "give-back.acknowledged"]),
+        ("redrive", &["redrive.before", "redrive.after"]),
+        ("damaged", &["damaged.before", "damaged.after", "damaged.dismissed"]),
+    ];
+    let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let mut options = queue_nats::Options::new(servers.urls());
+    options.layout.bytes = 64 << 20;
+    for (act, point) in steps.iter().flat_map(|(act, points)| points.iter().map(move |point| (*act, *point)))
+    {
+        let cluster = queue_nats::cluster::Cluster::connect(&options).await.unwrap();
+        for stream in ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS", "INFLIGHT", "MARKS"] {
+            let _ = jetstream.delete_stream(format!("FLUENT_{stream}")).await;
+        }
+        assert!(cluster.init().await.unwrap().is_good());
+        let open =
+            async || queue_nats::JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap();
+        let queue = open().await;
+        let is_damaged = act == "damaged";
+        if is_damaged {
+            let subject = event("X", "x").subject();
+            jetstream.publish(subject, "not what it was".into()).await.unwrap().await.unwrap();
+        }
+        prepare(&queue, act).await;
+        queue.close().await;
+        let url = servers.urls().remove(0);
+        crash(&format!("nats:{url}"), if is_damaged { "done" } else { act }, point);
+        let queue = open().await;
+        let skipped = usize::from(is_damaged);
+        let wanted: BTreeSet<_> = EVENTS.iter().skip(skipped).map(|name| (*name).to_owned()).collect();
+        nothing_is_lost(&queue, &wanted, &format!("{act} at {point}")).await;
+        let began = Instant::now();
+        let mut consumer = queue.subscribe(route()).await.unwrap();
+        while is_damaged && queue.stores().quarantine().list(0, 9).await.unwrap().is_empty() {
+            assert!(began.elapsed() < IN_TIME, "what was damaged is lost at {point}");
+            let _ = timeout(Duration::from_millis(200), consumer.next(8)).await;
+        }
+        queue.close().await;
+    }
+}
