@@ -186,7 +186,9 @@ impl EventQueue for JetStream {
     fn standing(&self) -> BoxFuture<'_, queue::Standing> {
         let clock_ahead_ms = self.shared.standing.clock_ahead_ms();
         let is_reachable = self.has_room();
-        std::future::ready(queue::Standing { is_reachable, clock_ahead_ms, spool: None }).boxed()
+        let ids_known_for = self.shared.standing.ids_known_for();
+        let standing = queue::Standing { is_reachable, clock_ahead_ms, ids_known_for, spool: None };
+        std::future::ready(standing).boxed()
     }
 
     fn show(&self, look: Look) {

@@ -54,6 +54,9 @@ pub(crate) struct Standing {
     clock: Arc<dyn Clock>,
     /// Nothing before it was read.
     servers_clock: Mutex<Option<ServersClock>>,
+    /// Nothing before the stream was seen; then when the oldest event came that is still
+    /// there, if older ones were removed.
+    known_since: Mutex<Option<Option<Timestamp>>>,
 }
 
 impl Standing {
@@ -69,6 +72,7 @@ impl Standing {
             layout,
             clock,
             servers_clock: Mutex::default(),
+            known_since: Mutex::default(),
         }
     }
 
@@ -98,6 +102,14 @@ impl Standing {
 
     fn servers_clock(&self) -> Option<ServersClock> {
         *self.servers_clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how many seconds ids are known, as far as the stream of events shows.
+    pub(crate) fn ids_known_for(&self) -> Option<u64> {
+        let known = *self.known_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = self.layout.dedup_window;
+        let age = |since: Timestamp| Duration::try_from(self.servers_now().duration_since(since)).ok();
+        Some(known?.and_then(age).map_or(window, |age| age.min(window)).as_secs())
     }
 
     /// The stream of events, and with it what the servers' clock says.
@@ -187,6 +199,10 @@ impl Standing {
             );
         }
         self.fills(info);
+        let removed_before = (info.state.first_sequence > 1 && info.state.messages > 0)
+            .then(|| Timestamp::from_nanosecond(info.state.first_timestamp.unix_timestamp_nanos()).ok())
+            .flatten();
+        *self.known_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(removed_before);
         self.is_there.store(true, Ordering::Relaxed);
         Horizon { epoch, last: info.state.last_sequence }
     }

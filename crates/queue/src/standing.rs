@@ -9,6 +9,10 @@ pub struct Standing {
     /// behind them where it is negative. Unknown where the queue has no clock of its own,
     /// or was not heard of.
     pub clock_ahead_ms: Option<i64>,
+    /// For how many seconds an id is known, at least: less than it is to be where a stream
+    /// was so crowded that events had to go before their time. Unknown where the queue keeps
+    /// ids apart from events.
+    pub ids_known_for: Option<u64>,
     /// The spool before it, if there is one.
     pub spool: Option<SpoolStanding>,
 }

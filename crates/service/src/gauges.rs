@@ -42,6 +42,9 @@ fn show_standing(standing: &Standing, now: Timestamp) {
     if let Some(ahead) = standing.clock_ahead_ms {
         metrics::CLOCK_SKEW.set(ahead as f64 / 1e3, []);
     }
+    if let Some(known_for) = standing.ids_known_for {
+        metrics::IDS_KNOWN_FOR.set(known_for as f64, []);
+    }
     let Some(spool) = standing.spool else { return };
     metrics::SPOOL_EVENTS.set(spool.unsent as f64, []);
     metrics::SPOOL_BYTES.set(spool.bytes as f64, []);

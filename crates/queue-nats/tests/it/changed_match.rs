@@ -150,6 +150,8 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     let count = crowd(&servers, &*queue, options.layout.bytes).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(stored(&servers).await, (1, count), "spools may still read them back");
+    let full = options.layout.dedup_window.as_secs();
+    assert_eq!(queue.standing().await.ids_known_for, Some(full), "nothing was removed yet");
     queue.close().await;
 
     options.crowded_age = Duration::ZERO;
@@ -167,6 +169,14 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
         }
     }
     removes(&servers, 2).await;
+    // What is left is seconds old, and so is what the servers know.
+    timeout(Duration::from_secs(20), async {
+        while queue.standing().await.ids_known_for.is_none_or(|known| known >= full) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("a shorter window is said");
     queue.close().await;
 }
 

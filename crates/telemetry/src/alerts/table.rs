@@ -268,6 +268,19 @@ alerts! {
         }),
         is_in_status: false,
     },
+    WINDOW_SHORT: Alert {
+        name: "FluentWindowShort",
+        urgency: Urgency::Later,
+        title: "Ids are forgotten too soon",
+        rule: Some(Rule {
+            group: "waiting",
+            comment: "Fluent may send a webhook again within a day.",
+            expression: "min(fluent_queue_ids_known_seconds) < 27 * 3600",
+            holds_for: Some("5m"),
+            summary: "the queue knows ids for {{ $value | humanizeDuration }} only: what comes again later is delivered again",
+        }),
+        is_in_status: false,
+    },
     BREAKER_OPEN: Alert {
         name: "FluentBreakerOpen",
         urgency: Urgency::Later,

@@ -55,6 +55,8 @@ vocabulary! {
         "1 while the queue itself answers, 0 while a spool or nobody stands in for it.";
     CLOCK_SKEW: Gauge<0> = "fluent.queue.clock.skew", "s", [],
         "How far this process's clock is ahead of the queue's servers; negative where it is behind.";
+    IDS_KNOWN_FOR: Gauge<0> = "fluent.queue.ids.known", "s", [],
+        "For how long the queue knows an id, at least: a webhook that comes again later is stored again.";
     SPOOL_EVENTS: Gauge<0> = "fluent.spool.events", "{event}", [],
         "Events in this gateway's spool that the queue does not have yet.";
     SPOOL_AGE: Gauge<0> = "fluent.spool.oldest.age", "s", [],

@@ -19,6 +19,7 @@ mod nats;
 mod reconcile;
 mod remote;
 mod report;
+mod rest;
 mod routes;
 mod stages;
 mod subjects;

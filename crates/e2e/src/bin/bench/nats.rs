@@ -43,6 +43,11 @@ impl Servers {
         })
     }
 
+    /// For who needs no more of them.
+    fn shared(self) -> crate::rest::Server {
+        crate::rest::Server { options: self.options, cluster: self.cluster, _folder: self._folder }
+    }
+
     fn urls(&self) -> String {
         self.cluster.urls().join(",")
     }
@@ -192,6 +197,8 @@ pub(crate) enum Part {
     Filling,
     /// Saying what happened to an order
     History,
+    /// What is asked of a server while nothing comes
+    Rest,
 }
 
 /// Every row of the cluster, or of one part.
@@ -215,6 +222,7 @@ pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report>
                 let publish = |count| servers.publish_together(count).map(drop);
                 crate::history::on_nats(&mut report, &servers.options, publish, 1_000_000 / scale)?;
             }
+            Part::Rest => crate::rest::measure(&mut report, &Servers::start(1, false)?.shared())?,
         }
     }
     Ok(report)

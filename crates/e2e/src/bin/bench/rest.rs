@@ -1,0 +1,88 @@
+//! What dispatchers ask of a server while nothing comes: the servers pay for it day and night.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use event_model::SystemClock;
+use nats_server::Cluster;
+use queue::{EventQueue, Filter, Route, Start};
+use queue_nats::{JetStream, Options};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::report::{Report, Row};
+use crate::stages::runtime;
+
+/// As in a large installation.
+const DISPATCHERS: usize = 20;
+const ROUTES: usize = 20;
+
+/// As `service` and `dispatcher` do it.
+const PROBED_EVERY: Duration = Duration::from_secs(3);
+const SHOWN_EVERY: Duration = Duration::from_secs(15);
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Until what is asked less and less often is asked as seldom as it is going to be.
+const SETTLED_AFTER: Duration = Duration::from_secs(75);
+const MEASURED_FOR: Duration = Duration::from_secs(60);
+
+/// A server, and where its streams are.
+pub(crate) struct Server {
+    pub(crate) options: Options,
+    pub(crate) cluster: Cluster,
+    pub(crate) _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Messages that came in so far: every request is one.
+    fn requests(&self) -> anyhow::Result<u64> {
+        let server = self.cluster.servers.first().context("no server")?;
+        let answer = server.get("/varz")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("the server's answer has no body")?;
+        let answer: serde_json::Value = serde_json::from_str(body)?;
+        answer["in_msgs"].as_u64().context("the server does not count its messages")
+    }
+}
+
+/// Requests a second, as a rate.
+pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()> {
+    let row = runtime()?.block_on(async {
+        let mut working = JoinSet::new();
+        for _ in 0..DISPATCHERS {
+            let queue = JetStream::open(server.options.clone(), Arc::new(SystemClock)).await?;
+            start(Arc::new(queue), &mut working).await?;
+        }
+        sleep(SETTLED_AFTER).await;
+        let (before, began) = (server.requests()?, Instant::now());
+        sleep(MEASURED_FOR).await;
+        let asked = server.requests()? - before;
+        working.shutdown().await;
+        anyhow::Ok(Row::new(usize::try_from(asked)?, began.elapsed(), Duration::ZERO))
+    })?;
+    report.add(&format!("requests of {DISPATCHERS} dispatchers x {ROUTES} routes at rest, R1"), row);
+    Ok(())
+}
+
+/// Does what a dispatcher does that has nothing to deliver.
+async fn start(queue: Arc<dyn EventQueue>, working: &mut JoinSet<()>) -> anyhow::Result<()> {
+    for number in 0..ROUTES {
+        let (name, filter, start) = (format!("route-{number}"), Filter::default(), Start::Now);
+        let mut consumer = queue.subscribe(Route { name, filter, start, lease: LEASE }).await?;
+        working.spawn(async move { while consumer.next(16).await.is_ok() {} });
+    }
+    let (probed, shown) = (Arc::clone(&queue), queue);
+    working.spawn(async move {
+        loop {
+            let _ = probed.probe().await;
+            sleep(PROBED_EVERY).await;
+        }
+    });
+    working.spawn(async move {
+        loop {
+            let _ = shown.stores().recent_routes().await;
+            sleep(SHOWN_EVERY).await;
+        }
+    });
+    Ok(())
+}
