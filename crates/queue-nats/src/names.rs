@@ -101,9 +101,9 @@ pub(crate) fn alone(route: &str, stream: &str, sequence: u64) -> String {
     format!("fluent.attempts.alone.{route}.{stream}.{sequence}")
 }
 
-/// Where it is marked that an attempt of message `sequence` of `stream` began.
-pub(crate) fn inflight(route: &str, stream: &str, sequence: u64) -> String {
-    format!("fluent.inflight.{route}.{stream}.{sequence}")
+/// Where it is marked that attempts of a block of messages of `stream` began.
+pub(crate) fn inflight(route: &str, stream: &str, block: u64) -> String {
+    format!("fluent.inflight.{route}.{stream}.{block}")
 }
 
 pub(crate) const HEADER_ID: &str = "ce-id";

@@ -4,6 +4,7 @@ use queue::{MARKED_FOR, REFUSED_BYTES, REFUSED_FOR};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
+use crate::consuming::OF_BLOCK;
 use crate::names::{
     ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, INFLIGHT, INFLIGHT_SUBJECT,
     MARKS, MARKS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT, RECONCILED, RECONCILED_SUBJECT, REFUSED,
@@ -91,12 +92,11 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
         INFLIGHT => Config {
             subjects: vec![INFLIGHT_SUBJECT.to_owned()],
             storage: StorageType::Memory,
-            max_messages_per_subject: 1,
+            max_messages_per_subject: OF_BLOCK,
             // The oldest make room, long after their attempts have ended.
             discard: DiscardPolicy::Old,
             max_bytes: signed(INFLIGHT_BYTES),
             max_messages: INFLIGHT_MARKS,
-            max_message_size: 4 << 10,
             max_age: layout.history,
             ..base
         },

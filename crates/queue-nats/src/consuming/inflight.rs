@@ -6,6 +6,7 @@
 //! Marks lie in a stream in memory: lost with all servers at once, they cost the count of a
 //! death, and no delivery. What ran alone is marked durably (`alone.rs`).
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use event_model::{Event, Timestamp};
 use queue::QueueError;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::api;
@@ -29,14 +31,34 @@ const MARKED_WITHIN: Duration = Duration::from_secs(2);
 /// How long, after marks could not be written, nobody waits for them.
 const NOT_WAITED_FOR: Duration = Duration::from_secs(10);
 
-/// What is written of an attempt. Its stream is read by this crate alone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Marks of messages that lie next to each other are written together: so many places of a
+/// stream share a subject, since every message costs the server the same.
+const BLOCK: u64 = 64;
+
+/// Most marks that are looked through for one message: the stream keeps no more of a subject.
+pub(crate) const OF_BLOCK: i64 = 256;
+
+/// What is known of an attempt.
+#[derive(Clone, Debug)]
 pub(crate) struct Mark {
-    /// In another life of the stream, the same sequence is another event.
-    event: String,
-    epoch: String,
     /// The process.
     instance: u64,
+    entry: Entry,
+}
+
+/// Marks that one process wrote together. Their stream is read by this crate alone.
+#[derive(Debug, Serialize, Deserialize)]
+struct Group {
+    /// The life of the stream of events: in another, the same sequence is another event.
+    epoch: String,
+    instance: u64,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Entry {
+    sequence: u64,
+    event: String,
     /// This attempt included.
     attempts: u32,
     /// Before this attempt.
@@ -59,16 +81,22 @@ pub(crate) enum AttemptState {
 
 impl Mark {
     /// The mark of `past`'s last attempt, by this process.
-    pub(crate) fn new(shared: &Shared, event: &Event, past: &Past, state: AttemptState) -> Self {
-        Self {
+    pub(crate) fn new(
+        shared: &Shared,
+        origin: Origin,
+        event: &Event,
+        past: &Past,
+        state: AttemptState,
+    ) -> Self {
+        let entry = Entry {
+            sequence: origin.sequence,
             event: event.id().to_string(),
-            epoch: shared.standing.known_epoch().unwrap_or_default(),
-            instance: shared.instance,
             attempts: past.attempts,
             deaths: past.deaths,
             first_attempt_at: past.first_attempt_at.unwrap_or_else(|| shared.clock.now()),
             state,
-        }
+        };
+        Self { instance: shared.instance, entry }
     }
 
     /// What was last marked of message `origin` on `route`.
@@ -78,39 +106,57 @@ impl Mark {
         origin: Origin,
         event: &Event,
     ) -> Result<Option<Self>, QueueError> {
-        let subject = inflight(route, origin.stream, origin.sequence);
-        let found = match api::last_message(&shared.link, INFLIGHT, &subject).await {
-            // With the stream, all that it knew is gone.
-            Err(error) if error.is_missing() => None,
-            found => found.map_err(|error| error.of("looking for the mark of an attempt"))?,
-        };
+        let subject = inflight(route, origin.stream, origin.sequence / BLOCK);
         let epoch = shared.standing.epoch().await?;
-        let mark = found.and_then(|found| serde_json::from_slice::<Self>(&found.payload).ok());
-        Ok(mark.filter(|mark| mark.event == event.id().to_string() && mark.epoch == epoch))
+        let event = event.id().to_string();
+        let (mut last, mut from) = (None, 1);
+        for _ in 0..OF_BLOCK {
+            let request = json!({ "seq": from, "next_by_subj": subject });
+            let found = api::get_message(&shared.link, INFLIGHT, &request).await;
+            let found = found.map_err(|error| error.of("looking for the mark of an attempt"))?;
+            let Some(found) = found else { break };
+            from = found.sequence + 1;
+            let group = serde_json::from_slice::<Group>(&found.payload).ok();
+            let Some(group) = group.filter(|group| group.epoch == epoch) else { continue };
+            let is_it = |entry: &Entry| entry.sequence == origin.sequence && entry.event == event;
+            let entry = group.entries.into_iter().rfind(is_it);
+            last = entry.map(|entry| Self { instance: group.instance, entry }).or(last);
+        }
+        Ok(last)
     }
 
     /// Whether the attempt's process died of it, or hung: it was never heard of again.
     /// That of this process has not, whatever became of its lease.
     pub(crate) fn is_death(&self, shared: &Shared) -> bool {
-        self.state == AttemptState::Began && self.instance != shared.instance
+        self.entry.state == AttemptState::Began && self.instance != shared.instance
     }
 
     /// What is known before the next attempt.
     pub(crate) fn goes_on(&self, past: Past, shared: &Shared) -> Past {
-        let attempts = match self.state {
-            AttemptState::Returned => self.attempts.saturating_sub(1),
-            AttemptState::Began | AttemptState::Ended => self.attempts,
+        let attempts = match self.entry.state {
+            AttemptState::Returned => self.entry.attempts.saturating_sub(1),
+            AttemptState::Began | AttemptState::Ended => self.entry.attempts,
         };
-        let deaths = self.deaths + u32::from(self.is_death(shared));
-        let first_attempt_at = Some(self.first_attempt_at).filter(|_| attempts > 0);
+        let deaths = self.entry.deaths + u32::from(self.is_death(shared));
+        let first_attempt_at = Some(self.entry.first_attempt_at).filter(|_| attempts > 0);
         Past { attempts, deaths, first_attempt_at, ..past }
     }
+}
 
-    fn message(&self, route: &str, origin: Origin) -> (String, Bytes) {
-        // Of strings and numbers there is always a form in JSON.
-        let body = serde_json::to_vec(self).unwrap_or_default();
-        (inflight(route, origin.stream, origin.sequence), body.into())
+/// The messages with these marks, one for each block of a stream.
+fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) -> Vec<(String, Bytes)> {
+    let mut blocks: BTreeMap<(&str, u64), Vec<Entry>> = BTreeMap::new();
+    for (origin, mark) in marks {
+        blocks.entry((origin.stream, origin.sequence / BLOCK)).or_default().push(mark.entry);
     }
+    let epoch = shared.standing.known_epoch().unwrap_or_default();
+    let message = |((stream, block), entries)| {
+        let group = Group { epoch: epoch.clone(), instance: shared.instance, entries };
+        // Of strings and numbers there is always a form in JSON.
+        let body = serde_json::to_vec(&group).unwrap_or_default();
+        (inflight(route, stream, block), Bytes::from(body))
+    };
+    blocks.into_iter().map(message).collect()
 }
 
 /// Writes marks.
@@ -121,8 +167,8 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     /// Writes marks of one route, and waits for that as long as it may.
-    pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: &[(Origin, Mark)]) {
-        let messages: Vec<_> = marks.iter().map(|(origin, mark)| mark.message(route, *origin)).collect();
+    pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) {
+        let messages = messages(shared, route, marks);
         let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
         let writing = async {
             match shared.publisher.put_together(messages.clone()).await {

@@ -126,8 +126,8 @@ impl NatsLease {
         self.until = Deadline::of(self.lease);
         if self.marked.elapsed() >= MARK_AGAIN && !self.has_ended {
             self.marked = Instant::now();
-            let mark = Mark::new(&self.shared, &self.event, &self.past, AttemptState::Began);
-            self.shared.inflight.write(&self.shared, &self.route, &[(self.origin, mark)]).await;
+            let mark = Mark::new(&self.shared, self.origin, &self.event, &self.past, AttemptState::Began);
+            self.shared.inflight.write(&self.shared, &self.route, vec![(self.origin, mark)]).await;
         }
         Ok(())
     }
@@ -321,8 +321,8 @@ impl GivenBack {
             place.mark(&self.shared, self.past.attempts, false).await?;
         }
         if let Some(state) = self.attempt {
-            let mark = Mark::new(&self.shared, &self.event, &self.past, state);
-            self.shared.inflight.write(&self.shared, &self.route, &[(self.origin, mark)]).await;
+            let mark = Mark::new(&self.shared, self.origin, &self.event, &self.past, state);
+            self.shared.inflight.write(&self.shared, &self.route, vec![(self.origin, mark)]).await;
         }
         self.shared.link.say(self.reply.clone(), GIVE_BACK).await
     }

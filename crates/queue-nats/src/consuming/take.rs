@@ -159,11 +159,11 @@ impl Taking {
                 first_attempt_at: Some(delivery.first_attempt_at),
                 ..taken.past
             };
-            (taken.origin, Mark::new(&self.shared, &taken.event, &past, AttemptState::Began))
+            (taken.origin, Mark::new(&self.shared, taken.origin, &taken.event, &past, AttemptState::Began))
         };
         let marks: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
         fail_point!("mark.before");
-        self.shared.inflight.write(&self.shared, &self.route, &marks).await;
+        self.shared.inflight.write(&self.shared, &self.route, marks).await;
         fail_point!("mark.after");
         // If nobody listens any more, dropping them gives them back.
         let _ = answer.send(Ok(deliveries));
