@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use queue::{QueueError, Ticket};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 /// The signs of life of one delivery, three to a lease.
 ///
 /// One delivery has one heartbeat from its handing out to its end: where every wait began
 /// to count anew, several short ones would add up to more than a lease. The first sign is
-/// due at once, because nobody knows for how long the delivery lay in the queue's hands.
+/// due soon: a delivery may have lain in the queue's hands for a quarter of its lease, and
+/// most attempts are over before a sign is worth its message.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     ticks: Interval,
@@ -19,7 +20,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     pub(crate) fn new(lease: Duration) -> Self {
         let longest_silence = lease / 3;
-        let mut ticks = interval(longest_silence);
+        let mut ticks = interval_at(Instant::now() + lease / 12, longest_silence);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { ticks, longest_silence }
     }

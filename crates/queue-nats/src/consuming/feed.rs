@@ -148,7 +148,8 @@ impl Feed {
 
     /// Runs until the consumer is dropped or the queue closes.
     pub(crate) async fn run(mut self) {
-        let mut ticks = interval(self.route.lease / 3);
+        // A quarter: whoever gets a delivery then has a twelfth for its own first sign of life.
+        let mut ticks = interval(self.route.lease / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connected = self.link().connected;
         connected.mark_unchanged();

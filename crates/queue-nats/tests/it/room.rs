@@ -110,6 +110,38 @@ async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
     queue.close().await;
 }
 
+/// Of what no route matched the oldest go where it takes the room of dead letters; of these
+/// none does.
+#[tokio::test(flavor = "multi_thread")]
+async fn unrouted_events_make_room_for_dead_letters() {
+    const BYTES: u64 = 4 << 20;
+    let (servers, mut options) = world().await;
+    options.layout.bytes = BYTES;
+    options.janitor_every = Duration::from_millis(100);
+    Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    let jetstream = raw(&servers).await;
+    let body = Bytes::from(vec![b'x'; 50_000]);
+    for number in 0..60 {
+        let subject = if number < 4 { "fluent.dead.other" } else { "fluent.dead.unrouted" };
+        jetstream.publish(subject, body.clone()).await.unwrap().await.unwrap();
+    }
+    let queue = open(&options).await;
+    let _joined = queue.subscribe(route(&[])).await.unwrap();
+    let began = Instant::now();
+    loop {
+        let stream = jetstream.get_stream("FLUENT_DEAD").await.unwrap();
+        let state = stream.cached_info().state.clone();
+        if state.bytes <= BYTES / 2 {
+            assert_eq!(state.first_sequence, 1, "dead letters stay");
+            assert!(state.messages > 4, "and the newest of the others: {}", state.messages);
+            break;
+        }
+        assert!(began.elapsed() < IN_TIME, "{} bytes", state.bytes);
+        sleep(Duration::from_millis(100)).await;
+    }
+    queue.close().await;
+}
+
 /// The first settlement waits for its history for a while, and those after it do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_cannot_be_written_delays_deliveries_once() {

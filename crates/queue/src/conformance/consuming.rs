@@ -199,7 +199,8 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
     let letter = letters.list(query).await.expect("list").remove(0);
     assert!(letters.redrive(&[letter.id], None).await.iter().all(Result::is_ok));
     let redriven = one(&mut *after).await;
-    assert_eq!((redriven.redrive, redriven.asked), (1, 0), "a redrive begins anew");
+    assert!(redriven.redrive > 0);
+    assert_eq!((redriven.attempt, redriven.asked), (1, 0), "a redrive begins anew");
     settle(redriven, Verdict::Done).await;
 }
 
