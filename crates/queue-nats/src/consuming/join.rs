@@ -105,13 +105,13 @@ pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
     joined_as(info) == Some(&route.filter.digest())
 }
 
-/// Says that the match of a route that others serve is about to change, and waits until
-/// they have heard.
+/// Says that the match of a route is about to change, and waits until whoever serves it has
+/// heard. Also where nobody seems to: who asks for nothing now may ask again at once, and
+/// settle by what it heard a moment ago.
 async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(), ApiError> {
     let next = wanted.metadata.get(FILTER);
-    let is_served = info.num_waiting > 0 || info.num_ack_pending > 0;
     let is_joined = info.config.metadata.get(FILTER) == next;
-    let (Some(next), true) = (next, is_served && !is_joined) else { return Ok(()) };
+    let (Some(next), false) = (next, is_joined) else { return Ok(()) };
     let mut announced =
         pull::Config::try_from_consumer_config(info.config.clone()).map_err(ApiError::NoAnswer)?;
     announced.metadata.insert(JOINING_AS.to_owned(), next.clone());

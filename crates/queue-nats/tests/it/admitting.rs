@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Algorithm, Event, Headers, Proof, SystemClock, Timestamp};
+use event_model::{Algorithm, Event, Headers, Proof, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{
-    Attempt, Consumer, EventQueue, Filter, Outcome, Quarantined, RefusedWebhook, Route, Settlement, Start,
-    Verdict,
-};
-use queue_nats::{JetStream, Options, cluster::Cluster};
+use queue::{Consumer, EventQueue, Filter, Quarantined, RefusedWebhook, Route, Start, Verdict};
+
+use crate::joining::{open, settlement, world};
 
 struct World {
     _servers: Servers,
@@ -20,13 +18,10 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
-        let mut options = Options::new(servers.urls());
-        options.layout.bytes = 64 << 20;
-        assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+        let (servers, options) = world().await;
         let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-        let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
-        Self { _servers: servers, jetstream, queue: Arc::new(queue) }
+        let queue = open(&options).await;
+        Self { _servers: servers, jetstream, queue }
     }
 
     /// Publishes `lost`, which is then in no stream, though the server knows its id. Behind
@@ -53,15 +48,8 @@ impl World {
 async fn next(consumer: &mut dyn Consumer) -> String {
     let next = tokio::time::timeout(Duration::from_secs(20), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);
-    let attempt = Attempt {
-        started_at: Timestamp::UNIX_EPOCH,
-        took: Duration::ZERO,
-        outcome: Outcome::Done,
-        status: None,
-        detail: None,
-    };
     let name = delivery.event.name().to_owned();
-    delivery.ticket.settle(Settlement { verdict: Verdict::Done, asked: true, attempt }).await.unwrap();
+    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
     name
 }
 

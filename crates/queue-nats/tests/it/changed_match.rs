@@ -180,6 +180,67 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     queue.close().await;
 }
 
+/// The version before has just learnt that nobody else has joined, asks for nothing at the
+/// moment, and asks again right after somebody has: it must not settle by what it believes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again() {
+    let (_servers, options) = world().await;
+    let (before, after) = (open(&options).await, open(&options).await);
+    let decided_here = |when: &str| {
+        let when = Some(queue::Condition::parse(when).unwrap());
+        Route { filter: Filter::from(Terms { when, ..Terms::default() }), ..route(&[]) }
+    };
+    let mut these = before.subscribe(decided_here("event.entityRef == 'old'")).await.unwrap();
+    // It asks no more when the one that it asked for comes.
+    assert!(timeout(Duration::from_millis(100), these.next(1)).await.is_err());
+    before.publish(event("FIRST", "1")).await.unwrap();
+    timeout(Duration::from_secs(10), async {
+        loop {
+            let state = state(&*before).await;
+            if (state.position, state.in_flight) == (1, 0) {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("it settles what it does not match");
+    let mut those = after.subscribe(decided_here("event.entityRef != 'old'")).await.unwrap();
+    before.publish(event("SECOND", "2")).await.unwrap();
+    let came = timeout(Duration::from_millis(500), these.next(1)).await;
+    assert!(came.is_err(), "nor is this: {came:?}");
+    assert_eq!(names(&mut *those, 1).await, set(&["SECOND"]));
+    after.close().await;
+    before.close().await;
+}
+
+/// What a person says while a version joins is not undone by it.
+async fn a_persons_word_holds(pause: Option<queue::Pause>, before_it: Option<queue::Pause>) {
+    let (servers, options) = world().await;
+    let (before, after) = (open(&options).await, open(&options).await);
+    let _these = before.subscribe(route(&["OLD"])).await.unwrap();
+    let stores = before.stores();
+    stores.set_paused("r", before_it.as_ref()).await.unwrap();
+    let saying = async {
+        sleep(Duration::from_millis(500)).await;
+        stores.set_paused("r", pause.as_ref()).await.unwrap();
+    };
+    let (those, ()) = tokio::join!(after.subscribe(route(&["NEW"])), saying);
+    let _those = those.unwrap();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    for stream in ["FLUENT_EVENTS", "FLUENT_RETRIES"] {
+        let mut raw: PullConsumer = jetstream.get_consumer_from_stream("r", stream).await.unwrap();
+        assert_eq!(raw.info().await.unwrap().paused, pause.is_some(), "{stream}");
+    }
+    after.close().await;
+    before.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_or_its_end_that_comes_while_a_version_joins_holds() {
+    let paused = || Some(queue::Pause::default());
+    tokio::join!(a_persons_word_holds(paused(), None), a_persons_word_holds(None, paused()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_before_takes_a_route_back_from_one_that_was_killed_holding_an_event() {
     let (servers, options) = world().await;

@@ -11,7 +11,9 @@ use queue::{
     ReceivedQuery, Replayed, Route, Settlement, Start, StoryState, Verdict,
 };
 use queue_embedded::Index;
-use queue_nats::{JetStream, Options, cluster::Cluster};
+use queue_nats::JetStream;
+
+use crate::joining::world;
 
 struct World {
     _servers: Servers,
@@ -24,10 +26,7 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
-        let mut options = Options::new(servers.urls());
-        options.layout.bytes = 64 << 20;
-        assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+        let (servers, mut options) = world().await;
         let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
         let folder = tempfile::tempdir().unwrap();
         let plain = JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap();

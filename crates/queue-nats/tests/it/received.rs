@@ -2,23 +2,21 @@
 
 use std::sync::Arc;
 
-use event_model::{Bytes, FluentKey, SystemClock, Timestamp};
+use event_model::{Bytes, FluentKey, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{EventQueue, ReceivedQuery};
-use queue_nats::{JetStream, Options, cluster::Cluster};
+
+use crate::joining::{open, world};
 
 const ALL: ReceivedQuery =
     ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 1000 };
 
-async fn world() -> (Servers, async_nats::jetstream::Context, Arc<dyn EventQueue>) {
-    let servers = Servers::start(1, &nats_server::Options::default()).unwrap();
-    let mut options = Options::new(servers.urls());
-    options.layout.bytes = 64 << 20;
-    assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
+async fn opened() -> (Servers, async_nats::jetstream::Context, Arc<dyn EventQueue>) {
+    let (servers, options) = world().await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
-    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
-    (servers, jetstream, Arc::new(queue))
+    let queue = open(&options).await;
+    (servers, jetstream, queue)
 }
 
 /// Stores the second message once more, at the end and changed.
@@ -52,7 +50,7 @@ fn key(reference: &str) -> FluentKey {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_body_is_read_to_know_what_came() {
-    let (_servers, jetstream, queue) = world().await;
+    let (_servers, jetstream, queue) = opened().await;
     publish(&*queue, &["a", "b", "c"]).await;
     stored_anew(&jetstream, "", |_| "not the body that it was".into()).await;
     let history = queue.stores().history();
@@ -65,7 +63,7 @@ async fn no_body_is_read_to_know_what_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_stored_is_read_whole() {
-    let (_servers, jetstream, queue) = world().await;
+    let (_servers, jetstream, queue) = opened().await;
     publish(&*queue, &["a", "b", "c"]).await;
     stored_anew(&jetstream, "fluent-log-key", |body| body).await;
     publish(&*queue, &["d"]).await;
