@@ -5,23 +5,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
-use async_nats::jetstream::consumer::Info;
 use async_nats::{Message, Subject, Subscriber};
-use bytes::Bytes;
 use futures::FutureExt;
 use queue::{QueueError, Route};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
 use crate::consuming::floor::Floor;
-use crate::consuming::join::{JOINED_FOR, is_joined_as, join, joined_as};
 use crate::consuming::source::{Came, Source};
 use crate::consuming::take::{LookedUp, Taken, Taking, Took};
+use crate::consuming::takeover::present;
 use crate::failure::failed;
 use crate::names::{EVENTS, RETRIES};
 
@@ -39,56 +36,49 @@ const UNWANTED_FOR: Duration = Duration::from_secs(2);
 /// How old the news may be that a route is not paused, for what is handed out.
 const UNPAUSED_FOR: Duration = Duration::from_secs(1);
 
-/// Ticks without anybody who takes events after which a match is given up.
-const ABANDONED: u32 = 3;
-
 /// The server is asked where a consumer stands in each of so many ticks without a message.
 const QUIET_TICKS: u32 = 3;
 
 /// Longest wait for anything: ticks come sooner.
 const UNTIL_TICK: Duration = Duration::from_mins(1);
 
-/// How often the server must say that a consumer is gone, and how long between.
-const LOOKS: u32 = 4;
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// Feeds one consumer.
 pub(crate) struct Feed {
-    taking: Arc<Taking>,
-    route: Route,
-    wants: mpsc::Receiver<Want>,
-    want: Option<Want>,
-    events: Source,
-    retries: Source,
-    waiting: VecDeque<Taken>,
+    pub(super) taking: Arc<Taking>,
+    pub(super) route: Route,
+    pub(super) wants: mpsc::Receiver<Want>,
+    pub(super) want: Option<Want>,
+    pub(super) events: Source,
+    pub(super) retries: Source,
+    pub(super) waiting: VecDeque<Taken>,
     /// Redeliveries that are being looked up, and those that wait for that.
-    lookups: JoinSet<LookedUp>,
-    redelivered: VecDeque<Taken>,
+    pub(super) lookups: JoinSet<LookedUp>,
+    pub(super) redelivered: VecDeque<Taken>,
     /// Ends the lookups.
-    looking: CancellationToken,
+    pub(super) looking: CancellationToken,
     /// Since when nobody asks.
-    unwanted: Option<Instant>,
+    pub(super) unwanted: Option<Instant>,
     /// When the server last said that the route is not paused.
-    unpaused: Instant,
+    pub(super) unpaused: Instant,
     /// Messages that the route does not match.
-    not_for_us: Vec<Subject>,
+    pub(super) not_for_us: Vec<Subject>,
     /// Another dispatcher has joined the route with another match since.
-    is_superseded: bool,
+    pub(super) is_superseded: bool,
     /// When it was asked who joined last.
-    joined_known: Option<Instant>,
+    pub(super) joined_known: Option<Instant>,
     /// For how many ticks nobody has taken anything with that match.
-    abandoned: u32,
+    pub(super) abandoned: u32,
     /// Whether anything came since the last tick, and for how many nothing did.
-    has_come: bool,
-    quiet_ticks: u32,
+    pub(super) has_come: bool,
+    pub(super) quiet_ticks: u32,
     /// Shows others that somebody with our match is here, also while nothing is
     /// asked for: its destination may be left alone for a while.
-    _presence: Subscriber,
+    pub(super) _presence: Subscriber,
     /// Everything up to here is settled, as far as the server has said.
-    settled: Option<u64>,
-    floor: Floor,
+    pub(super) settled: Option<u64>,
+    pub(super) floor: Floor,
     /// In which life of the stream that was.
-    life: u64,
+    pub(super) life: u64,
 }
 
 enum Step {
@@ -142,7 +132,7 @@ impl Feed {
         })
     }
 
-    fn link(&self) -> Link {
+    pub(super) fn link(&self) -> Link {
         self.taking.shared.link.clone()
     }
 
@@ -325,107 +315,6 @@ impl Feed {
         }
     }
 
-    /// Settles what this route does not match, unless another dispatcher has
-    /// joined it with another match since: then that one decides.
-    async fn dismiss(&mut self) {
-        if self.not_for_us.is_empty() {
-            return;
-        }
-        if self.joined_known.is_none_or(|at| at.elapsed() >= JOINED_FOR) {
-            let asked = Instant::now();
-            // Unanswered, it is asked again with the next messages; their leases last.
-            let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await else {
-                return;
-            };
-            self.joined_known = Some(asked);
-            self.look_who_joined(&info);
-        }
-        let word = if !self.is_superseded { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
-        for reply in self.not_for_us.drain(..) {
-            let _ = self.taking.shared.link.say(reply, word).await;
-        }
-    }
-
-    /// The last to join says what the route matches. We take nothing for another
-    /// match than ours, and so idle while a new version takes over.
-    fn look_who_joined(&mut self, info: &Info) {
-        let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
-        match (was, self.is_superseded) {
-            (false, true) => tracing::warn!(
-                route = self.route.name,
-                "another dispatcher has joined this route with another match: events are left to it"
-            ),
-            (true, false) => tracing::warn!(route = self.route.name, "this route has our match again"),
-            _ => {}
-        }
-    }
-
-    /// Takes the route back when the version that was to take over is gone.
-    async fn take_back(&mut self, info: &Info) {
-        // What a version holds that was killed stays unsettled as long as nobody asks: it
-        // says nothing of who is there.
-        let is_asked = info.num_waiting > 0;
-        self.abandoned = if self.is_superseded && !is_asked { self.abandoned + 1 } else { 0 };
-        if self.abandoned >= ABANDONED && self.is_nobody_there(info).await {
-            tracing::warn!(
-                route = self.route.name,
-                "nobody takes events with the other match: joining with ours"
-            );
-            if let Err(error) = join(&self.link(), &self.route, None).await {
-                tracing::error!(route = self.route.name, %error, "the route is not joined again");
-            }
-        }
-    }
-
-    /// Whether no process has joined with the match that the route has now.
-    async fn is_nobody_there(&self, info: &Info) -> bool {
-        let Some(digest) = joined_as(info) else { return true };
-        let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
-        // Whoever is there says nothing; only the server says that nobody is.
-        let asked = link.client.request(there, Bytes::new()).await;
-        asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
-    }
-
-    /// Whether the server says again and again that it has no such consumer: while
-    /// it starts it may say so of one that it has, and one that is made again delivers
-    /// again what was settled since it was last looked at.
-    async fn is_surely_gone(&self, stream: &'static str) -> bool {
-        for looked in 0..LOOKS {
-            if looked > 0 {
-                sleep(LOOK_AGAIN).await;
-            }
-            match crate::api::consumer_info(&self.link(), stream, &self.route.name).await {
-                Err(error) if error.is_missing() => {}
-                // There, or nobody can say: the next tick looks again.
-                _ => return false,
-            }
-        }
-        true
-    }
-
-    /// The route's position on the server is gone: goes on at what was settled.
-    async fn rejoin(&mut self, stream: &'static str) {
-        if !self.is_surely_gone(stream).await {
-            return;
-        }
-        // Positions of another life of the stream say nothing about this one: all
-        // of it is for a route that was here before, wherever that once started.
-        let _ = self.taking.shared.standing.look().await;
-        let is_same = self.life == self.taking.shared.standing.life();
-        let resume = if is_same { self.settled } else { Some(0) };
-        match join(&self.link(), &self.route, resume).await {
-            Ok(()) => tracing::error!(
-                route = self.route.name,
-                stream,
-                resume,
-                "the route's consumer was deleted on the server, and was made again"
-            ),
-            Err(error) => {
-                tracing::error!(route = self.route.name, stream, %error, "the route's consumer is gone")
-            }
-        }
-    }
-
     async fn tick(&mut self) {
         if !self.link().is_connected() {
             return;
@@ -461,15 +350,11 @@ impl Feed {
 
     async fn reset(&mut self) {
         let link = self.link();
-        for (stream, source) in [(RETRIES, &mut self.retries), (EVENTS, &mut self.events)] {
-            let Ok(rest) = source.reset(&link).await else { continue };
+        let retries = self.retries.reset(&link).await.unwrap_or_default();
+        let events = self.events.reset(&link).await.unwrap_or_default();
+        for (stream, rest) in [(RETRIES, retries), (EVENTS, events)] {
             for message in rest {
-                match self.taking.take(stream, message).await {
-                    Took::Delivery(taken) => self.waiting.push_back(*taken),
-                    Took::Redelivery(taken) => self.redelivered.push_back(*taken),
-                    Took::NotForUs(reply) => self.not_for_us.push(reply),
-                    Took::Nothing => {}
-                }
+                self.take(stream, message).await;
             }
         }
         self.dismiss().await;
@@ -529,12 +414,4 @@ impl Feed {
         }
         self.unwanted = None;
     }
-}
-
-/// Where whoever serves `route` with this match listens: below our own inbox,
-/// where every dispatcher may.
-fn present(link: &Link, route: &str, digest: &str) -> String {
-    let inbox = link.client.new_inbox();
-    let own = inbox.rsplit_once('.').map_or(inbox.as_str(), |(own, _)| own);
-    format!("{own}.present.{route}.{digest}")
 }

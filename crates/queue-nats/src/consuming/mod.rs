@@ -14,6 +14,7 @@ mod past;
 mod probe;
 mod source;
 mod take;
+mod takeover;
 
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::feed::Feed;

@@ -1,0 +1,132 @@
+//! Whose match decides: a dispatcher that joined with another, the one before that takes the
+//! route back, and a consumer that is made again.
+
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::consumer::Info;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use crate::connect::Link;
+use crate::consuming::feed::Feed;
+use crate::consuming::join::{JOINED_FOR, is_joined_as, join, joined_as};
+use crate::names::EVENTS;
+
+/// Ticks without anybody who takes events after which a match is given up.
+const ABANDONED: u32 = 3;
+
+/// How often the server must say that a consumer is gone, and how long between.
+const LOOKS: u32 = 4;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Feed {
+    /// Settles what this route does not match, unless another dispatcher has
+    /// joined it with another match since: then that one decides.
+    pub(super) async fn dismiss(&mut self) {
+        if self.not_for_us.is_empty() {
+            return;
+        }
+        if self.joined_known.is_none_or(|at| at.elapsed() >= JOINED_FOR) {
+            let asked = Instant::now();
+            // Unanswered, it is asked again with the next messages; their leases last.
+            let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await else {
+                return;
+            };
+            self.joined_known = Some(asked);
+            self.look_who_joined(&info);
+        }
+        let word = if !self.is_superseded { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
+        for reply in self.not_for_us.drain(..) {
+            let _ = self.taking.shared.link.say(reply, word).await;
+        }
+    }
+
+    /// The last to join says what the route matches. We take nothing for another
+    /// match than ours, and so idle while a new version takes over.
+    pub(super) fn look_who_joined(&mut self, info: &Info) {
+        let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
+        match (was, self.is_superseded) {
+            (false, true) => tracing::warn!(
+                route = self.route.name,
+                "another dispatcher has joined this route with another match: events are left to it"
+            ),
+            (true, false) => tracing::warn!(route = self.route.name, "this route has our match again"),
+            _ => {}
+        }
+    }
+
+    /// Takes the route back when the version that was to take over is gone.
+    pub(super) async fn take_back(&mut self, info: &Info) {
+        // What a version holds that was killed stays unsettled as long as nobody asks: it
+        // says nothing of who is there.
+        let is_asked = info.num_waiting > 0;
+        self.abandoned = if self.is_superseded && !is_asked { self.abandoned + 1 } else { 0 };
+        if self.abandoned >= ABANDONED && self.is_nobody_there(info).await {
+            tracing::warn!(
+                route = self.route.name,
+                "nobody takes events with the other match: joining with ours"
+            );
+            if let Err(error) = join(&self.link(), &self.route, None).await {
+                tracing::error!(route = self.route.name, %error, "the route is not joined again");
+            }
+        }
+    }
+
+    /// Whether no process has joined with the match that the route has now.
+    async fn is_nobody_there(&self, info: &Info) -> bool {
+        let Some(digest) = joined_as(info) else { return true };
+        let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
+        // Whoever is there says nothing; only the server says that nobody is.
+        let asked = link.client.request(there, Bytes::new()).await;
+        asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
+    }
+
+    /// Whether the server says again and again that it has no such consumer: while
+    /// it starts it may say so of one that it has, and one that is made again delivers
+    /// again what was settled since it was last looked at.
+    async fn is_surely_gone(&self, stream: &'static str) -> bool {
+        for looked in 0..LOOKS {
+            if looked > 0 {
+                sleep(LOOK_AGAIN).await;
+            }
+            match crate::api::consumer_info(&self.link(), stream, &self.route.name).await {
+                Err(error) if error.is_missing() => {}
+                // There, or nobody can say: the next tick looks again.
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// The route's position on the server is gone: goes on at what was settled.
+    pub(super) async fn rejoin(&mut self, stream: &'static str) {
+        if !self.is_surely_gone(stream).await {
+            return;
+        }
+        // Positions of another life of the stream say nothing about this one: all
+        // of it is for a route that was here before, wherever that once started.
+        let _ = self.taking.shared.standing.look().await;
+        let is_same = self.life == self.taking.shared.standing.life();
+        let resume = if is_same { self.settled } else { Some(0) };
+        match join(&self.link(), &self.route, resume).await {
+            Ok(()) => tracing::error!(
+                route = self.route.name,
+                stream,
+                resume,
+                "the route's consumer was deleted on the server, and was made again"
+            ),
+            Err(error) => {
+                tracing::error!(route = self.route.name, stream, %error, "the route's consumer is gone")
+            }
+        }
+    }
+}
+
+/// Where whoever serves `route` with this match listens: below our own inbox,
+/// where every dispatcher may.
+pub(super) fn present(link: &Link, route: &str, digest: &str) -> String {
+    let inbox = link.client.new_inbox();
+    let own = inbox.rsplit_once('.').map_or(inbox.as_str(), |(own, _)| own);
+    format!("{own}.present.{route}.{digest}")
+}
