@@ -1,4 +1,5 @@
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{About, Attempt, BoxError, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval_at, sleep};
 
 use crate::attempts::{Line, Then};
 use crate::consuming::alone::Place;
@@ -132,6 +133,30 @@ impl NatsLease {
         Ok(())
     }
 
+    /// Settles once, and keeps the lease meanwhile: a stream that does not answer takes longer
+    /// than many a lease.
+    async fn settle_and_keep(&mut self, settlement: &Settlement) -> Result<(), QueueError> {
+        let (link, reply, lease) = (self.shared.link.clone(), self.reply.clone(), self.lease);
+        let mut until = self.until;
+        let settled = {
+            let mut settling = pin!(self.settle_once(settlement));
+            let mut ticks = interval_at(Instant::now() + lease / 4, lease / 4);
+            loop {
+                tokio::select! {
+                    biased;
+                    settled = &mut settling => break settled,
+                    _ = ticks.tick() => {
+                        if !until.is_over() && link.say(reply.clone(), "+WPI").await.is_ok() {
+                            until = Deadline::of(lease);
+                        }
+                    }
+                }
+            }
+        };
+        self.until = until;
+        settled
+    }
+
     async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
         let (event, route) = (&*self.event, &*self.route);
         let then = match settlement.verdict {
@@ -209,7 +234,7 @@ impl Lease for NatsLease {
             let mut blocking = None;
             loop {
                 self.check()?;
-                match self.settle_once(&settlement).await {
+                match self.settle_and_keep(&settlement).await {
                     Err(error @ (QueueError::Full | QueueError::Unavailable { .. }))
                         if !self.shared.closing.is_cancelled() =>
                     {

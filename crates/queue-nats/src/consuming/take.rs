@@ -93,7 +93,7 @@ impl Taking {
     /// what can't be read may be what a process died of, and is not handed out on a guess.
     /// `None` where it was dealt with, or lost.
     pub(crate) async fn look_up(self: Arc<Self>, mut taken: Taken, until: CancellationToken) -> LookedUp {
-        let mut ticks = interval(self.lease / 3);
+        let mut ticks = interval(self.lease / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut has_said = false;
         loop {
@@ -113,6 +113,8 @@ impl Taking {
             match died {
                 Ok(Fate::Goes(past)) => {
                     taken.past = past;
+                    // It waits to be handed out next, and is spoken for only then.
+                    taken.until = self.keep(&taken).await.unwrap_or(taken.until);
                     return LookedUp::Delivery(taken);
                 }
                 Ok(Fate::Buried) => return LookedUp::Nothing,

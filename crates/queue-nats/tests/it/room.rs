@@ -174,6 +174,25 @@ async fn a_history_that_cannot_be_written_delays_deliveries_once() {
     queue.close().await;
 }
 
+/// Settling may take longer than a lease: it is kept meanwhile, or the effect came twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_that_waits_for_the_history_keeps_its_lease() {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let mut consumer = queue.subscribe(Route { lease: Duration::from_secs(4), ..route(&[]) }).await.unwrap();
+    raw(&servers).await.delete_stream("FLUENT_ATTEMPTS").await.unwrap();
+    queue.publish(event("E", "1")).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    let settling = delivery.ticket.settle(settlement(Verdict::Done));
+    tokio::select! {
+        settled = settling => settled.unwrap(),
+        again = consumer.next(1) => panic!("it came again: {again:?}"),
+    }
+    queue.publish(event("NEXT", "2")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["NEXT"]));
+    queue.close().await;
+}
+
 /// In another life of the stream, the same sequence is another message.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_settled_into_another_life_of_the_stream() {
