@@ -16,6 +16,7 @@ pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
             history: settings.retention.age.0,
         },
         retention_age: settings.retention.age.0,
+        verifier: settings.verifier.clone(),
         ..Options::new(settings.servers.clone())
     }
 }

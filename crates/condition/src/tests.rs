@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use event_model::{
-    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyName, Proof, Timestamp,
+    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
     Verified,
 };
 
@@ -14,8 +14,8 @@ fn event(rest: &str) -> Event {
     let body = format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34"{rest}}}"#);
     let inbound =
         Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
-    let evidence =
-        Evidence { proof: Proof::Signed(Algorithm::Sha512), key: Arc::new(key), signature: String::new() };
+    let key = Arc::new(KeyId::any_named(key));
+    let evidence = Evidence { proof: Proof::Signed(Algorithm::Sha512), key, signature: String::new() };
     // A test states what it wants to be believed.
     Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
 }

@@ -88,7 +88,7 @@ struct Plan {
 
 impl Plan {
     fn read(tree: Tree, registry: &Registry, names: Vec<String>) -> anyhow::Result<Self> {
-        let (queue, selection) = (tree.queue()?, Selection::of(names));
+        let (queue, selection) = (tree.queue_to_deliver()?, Selection::of(names));
         // The tables of routes that others run are theirs to understand.
         let all = tree.routes(None)?;
         for name in selection.names() {

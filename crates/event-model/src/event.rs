@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::fields::Read;
 use crate::{
-    Accounts, Environment, EventId, Evidence, Fields, FluentKey, Inbound, KeyName, Malformed, Origin, Proof,
-    TraceParent, Verified,
+    Accounts, Environment, EventId, Evidence, Fields, FluentKey, Inbound, KeyId, KeyName, Malformed, Origin,
+    Proof, TraceParent, Verified,
 };
 
 /// A genuine webhook of a listed account, with an identity.
@@ -31,8 +31,8 @@ pub struct Stored {
     /// How they are known to be Fluent's.
     pub proof: Proof,
     /// Whose key matched.
-    pub key: Arc<KeyName>,
-    /// The signature, standard base64; empty where there is none.
+    pub key: Arc<KeyId>,
+    /// The signature, or our seal, standard base64; empty where there is none.
     pub signature: String,
     /// When the webhook arrived, or was found to be missing.
     pub received_at: Timestamp,
@@ -52,7 +52,7 @@ impl fmt::Debug for Event {
 
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stored({}, {} bytes)", self.key, self.body.len())
+        write!(f, "Stored({}, {} bytes)", self.key.name(), self.body.len())
     }
 }
 
@@ -93,7 +93,7 @@ impl Event {
         trace: Option<TraceParent>,
     ) -> Result<Self, (Refusal, Verified<Inbound>)> {
         let read = Read::body(&inbound.value().body);
-        if let Err(refusal) = allowed(&read, accounts, &inbound.evidence().key) {
+        if let Err(refusal) = allowed(&read, accounts, inbound.evidence().key.name()) {
             return Err((refusal, inbound));
         }
         let (inbound, evidence) = inbound.into_parts();

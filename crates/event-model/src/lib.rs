@@ -20,6 +20,8 @@ mod account;
 mod event;
 mod fields;
 mod id;
+mod key_id;
+mod stored_verifier;
 
 mod cloud_events;
 mod subject;
@@ -34,6 +36,8 @@ pub use crate::event::{Damaged, Event, Refusal, Stored};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
 pub use crate::inbound::{Headers, Inbound};
+pub use crate::key_id::{InvalidKeyId, KeyDigest, KeyId};
+pub use crate::stored_verifier::{Forgery, StoredVerdict, StoredVerifier};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;
 pub use crate::verified::{Algorithm, Evidence, Origin, Proof, Verified};

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::KeyName;
+use crate::KeyId;
 
 /// A `T` whose origin has been established.
 ///
@@ -42,10 +42,11 @@ impl<T> Verified<T> {
 pub struct Evidence {
     /// How it is known to be Fluent's.
     pub proof: Proof,
-    /// The name under which the matching key is listed; of what Fluent's API told, the
-    /// key of the account that was asked.
-    pub key: Arc<KeyName>,
-    /// The signature in standard base64, as it was sent; empty where there is none.
+    /// The matching key; of what Fluent's API told, the name of the key of the account that
+    /// was asked, and the digest of the key that made our seal.
+    pub key: Arc<KeyId>,
+    /// The signature in standard base64, as it was sent; of what Fluent's API told, our seal;
+    /// empty where there is none.
     pub signature: String,
 }
 

@@ -44,7 +44,8 @@ struct Plan {
 
 impl Plan {
     fn read(config: PathBuf, tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
-        let (gateway, routes, queue) = (tree.gateway()?, tree.routes(Some(registry))?, tree.queue()?);
+        let (gateway, routes, queue) =
+            (tree.gateway()?, tree.routes(Some(registry))?, tree.queue_to_deliver()?);
         let spool = tree.spool(&queue)?;
         let (reconciling, observed) = (Reconciling::read(&tree)?.map(Arc::new), Observed::read(&tree)?);
         Ok(Self { config, tree, gateway, routes, queue, spool, reconciling, observed })

@@ -83,12 +83,12 @@ fn word(status: StatusCode) -> String {
 
 /// A webhook is genuine: which key says so.
 pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
-    let labels = || [Label::from(evidence.key.to_string()), evidence.proof.as_str().into()];
+    let labels = || [Label::from(evidence.key.name().to_string()), evidence.proof.as_str().into()];
     metrics::VERIFIED.add(1, labels());
     metrics::KEY_LAST_USED.set(now.as_second() as f64, labels());
     span.end(Ended::Well, || {
         vec![
-            Attribute::new("fluent.key", evidence.key.to_string()),
+            Attribute::new("fluent.key", evidence.key.name().to_string()),
             Attribute::new("fluent.algorithm", evidence.proof.as_str()),
         ]
     });

@@ -42,7 +42,7 @@ pub fn without_body(event: &Event) -> v1::Event {
         entity: entity(fields),
         root_entity: root_entity(fields),
         body: Bytes::new(),
-        key: stored.key.to_string(),
+        key: stored.key.name().to_string(),
         algorithm: stored.proof.as_str().to_owned(),
         origin: event.origin().as_str().to_owned(),
         received_at: Some(timestamp(stored.received_at)),

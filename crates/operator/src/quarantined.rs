@@ -66,14 +66,20 @@ impl Operator {
         let name = name.unwrap_or_default();
         let headers: Headers = [(name, kept.signature)].into_iter().collect();
         let inbound = Inbound { body: kept.body, headers, received_at: kept.received_at };
-        let event = admitted(gateway, inbound).map_err(|why| format!("{id} is still refused: {why}"))?;
+        // It was verified when it came: a key that is out of use proves it still.
+        let event = admitted(gateway, inbound, WebhookVerifier::for_kept)
+            .map_err(|why| format!("{id} is still refused: {why}"))?;
         quarantine.release(id, event).await.map_err(|error| Chain(&error).to_string())
     }
 }
 
-/// The event that this is, by the settings of now.
-pub(crate) fn admitted(gateway: &Gateway, inbound: Inbound) -> Result<Event, String> {
-    let verifier = WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone());
+/// The event that this is, by the settings of now, and by the verifier as it is `made`.
+pub(crate) fn admitted(
+    gateway: &Gateway,
+    inbound: Inbound,
+    made: fn(WebhookVerifier) -> WebhookVerifier,
+) -> Result<Event, String> {
+    let verifier = made(WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone()));
     let verified = verifier.verify(inbound).map_err(|rejection| rejection.to_string())?;
     let span = Span::begin(Kind::Producer, "admit", Cause::Nothing);
     match Event::admit(verified, &gateway.accounts, Some(span.context())) {
@@ -104,7 +110,7 @@ fn described(body: &Quarantined, whole: bool) -> v1::Quarantined {
     v1::Quarantined {
         id: body.id,
         reason: body.reason.clone(),
-        key: body.key.to_string(),
+        key: body.key.name().to_string(),
         algorithm: body.proof.as_str().to_owned(),
         bytes: body.body.len() as u64,
         received_at: Some(grpc::timestamp(body.received_at)),

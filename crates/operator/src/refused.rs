@@ -67,7 +67,7 @@ impl Operator {
         admit: bool,
         teller: &mut Teller,
     ) {
-        match admitted(gateway, webhook.inbound) {
+        match admitted(gateway, webhook.inbound, |verifier| verifier) {
             Err(_) => teller.tally.skipped += 1,
             Ok(_) if !admit => teller.tally.done += 1,
             Ok(event) => {

@@ -70,7 +70,7 @@ impl Link {
     }
 
     /// Says something that has no answer.
-    pub(crate) async fn say(&self, subject: Subject, body: &'static str) -> Result<(), BoxError> {
+    pub(crate) async fn say(&self, subject: Subject, body: impl Into<Bytes>) -> Result<(), BoxError> {
         if !self.is_connected() {
             return Err("not connected".into());
         }

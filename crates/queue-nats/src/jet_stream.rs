@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::publishing::Publisher;
 use crate::shared::Shared;
 use crate::standing::Standing;
+use crate::verification::Verification;
 use crate::{cluster, janitor, working};
 
 /// How long to wait for the servers where nothing can be done without them.
@@ -57,6 +58,7 @@ impl JetStream {
             instance: fastrand::u64(..),
             joined: Mutex::default(),
             index: options.index.clone(),
+            verification: Verification::new(options.verifier.clone(), options.key_retry),
             servers: options.servers.clone(),
             link,
         });
@@ -187,7 +189,9 @@ impl EventQueue for JetStream {
         let clock_ahead_ms = self.shared.standing.clock_ahead_ms();
         let is_reachable = self.has_room();
         let ids_known_for = self.shared.standing.ids_known_for();
-        let standing = queue::Standing { is_reachable, clock_ahead_ms, ids_known_for, spool: None };
+        let (forged, key_unknown) = self.shared.verification.counts();
+        let standing =
+            queue::Standing { is_reachable, clock_ahead_ms, ids_known_for, forged, key_unknown, spool: None };
         std::future::ready(standing).boxed()
     }
 

@@ -26,6 +26,7 @@ mod consuming;
 mod janitor;
 mod publishing;
 mod standing;
+mod verification;
 mod working;
 
 mod api;

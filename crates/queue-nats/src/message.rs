@@ -8,11 +8,11 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
-use event_model::{Event, EventId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, encode_header_value};
+use event_model::{Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, encode_header_value};
 
 use crate::names::{
-    HEADER_ALGORITHM, HEADER_FLUENT_ID, HEADER_ID, HEADER_KEY, HEADER_LOG_KEY, HEADER_ORIGIN, HEADER_REFED,
-    HEADER_ROOT, HEADER_SIGNATURE, HEADER_TIME, HEADER_TRACE,
+    HEADER_ALGORITHM, HEADER_FLUENT_ID, HEADER_ID, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_LOG_KEY,
+    HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT, HEADER_SIGNATURE, HEADER_TIME, HEADER_TRACE,
 };
 
 /// What keeps a stored message from being an event.
@@ -31,7 +31,10 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     let stored = event.stored();
     set(HEADER_SIGNATURE, stored.signature.clone());
     set(HEADER_ALGORITHM, stored.proof.as_str().to_owned());
-    set(HEADER_KEY, stored.key.to_string());
+    set(HEADER_KEY, stored.key.name().to_string());
+    if let Some(digest) = stored.key.digest() {
+        set(HEADER_KEY_DIGEST, digest.to_string());
+    }
     set(HEADER_ORIGIN, event.origin().as_str().to_owned());
     if let Some(trace) = stored.trace {
         set(HEADER_TRACE, trace.to_string());
@@ -71,13 +74,22 @@ pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEven
     let stored = Stored {
         body,
         proof: proof(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
-        key: Arc::new(parsed(headers, HEADER_KEY)?),
+        key: Arc::new(key(headers)?),
         signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
         received_at: parsed::<Timestamp>(headers, HEADER_TIME)?,
         trace: text(headers, HEADER_TRACE).and_then(|trace| trace.parse().ok()),
         refed: text(headers, HEADER_REFED).is_some(),
     };
     Event::restore(id, stored).map_err(|_| NotAnEvent("its body does not have its digest"))
+}
+
+/// The key that is named. A digest that is none names no key of ours.
+pub(crate) fn key(headers: &HeaderMap) -> Result<KeyId, NotAnEvent> {
+    let name = parsed(headers, HEADER_KEY)?;
+    Ok(match text(headers, HEADER_KEY_DIGEST) {
+        Some(_) => KeyId::new(name, parsed(headers, HEADER_KEY_DIGEST)?),
+        None => KeyId::any_named(name),
+    })
 }
 
 pub(crate) fn proof(headers: &HeaderMap) -> Option<Proof> {

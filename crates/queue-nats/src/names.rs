@@ -110,6 +110,8 @@ pub(crate) const HEADER_ID: &str = "ce-id";
 pub(crate) const HEADER_TIME: &str = "ce-time";
 pub(crate) const HEADER_TRACE: &str = "traceparent";
 pub(crate) const HEADER_KEY: &str = "fluent-key";
+/// Which of the keys of that name: its digest.
+pub(crate) const HEADER_KEY_DIGEST: &str = "fluent-key-digest";
 pub(crate) const HEADER_ALGORITHM: &str = "fluent-algorithm";
 pub(crate) const HEADER_SIGNATURE: &str = "fluent-signature";
 pub(crate) const HEADER_ORIGIN: &str = "fluent-origin";

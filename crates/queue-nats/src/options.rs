@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event_model::StoredVerifier;
 use queue::{HistoryIndex, REMOVED_AFTER};
 
 /// Which servers, who we are there, and what the streams are to be.
@@ -31,6 +32,12 @@ pub struct Options {
     pub janitor_every: Duration,
     /// Where events and attempts are looked up. Without one, streams are read through.
     pub index: Option<Arc<dyn HistoryIndex>>,
+    /// Verifies again what is taken out of the streams. Without one, whoever can write there
+    /// is believed.
+    pub verifier: Option<Arc<dyn StoredVerifier>>,
+    /// How soon a delivery is looked at again whose key is not known here; longer for one that
+    /// has waited long.
+    pub key_retry: Duration,
 }
 
 /// What the streams are to be: what `cluster init` makes and `check` compares.
@@ -92,6 +99,8 @@ impl Options {
             crowded_age: REMOVED_AFTER,
             janitor_every: Duration::from_secs(30),
             index: None,
+            verifier: None,
+            key_retry: Duration::from_secs(15),
         }
     }
 }

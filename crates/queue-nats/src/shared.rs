@@ -16,6 +16,7 @@ use crate::consuming::{InFlight, Past, Probing};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::standing::Standing;
+use crate::verification::Verification;
 
 /// The message that a delivery comes from: sequences alone are those of two streams.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) instance: u64,
     /// Where events and attempts are looked up.
     pub(crate) index: Option<Arc<dyn HistoryIndex>>,
+    /// Whether what is taken is what was admitted.
+    pub(crate) verification: Verification,
     /// The routes that this process has joined.
     pub(crate) joined: Mutex<BTreeSet<String>>,
 }

@@ -205,11 +205,11 @@ impl EventQueue for Spooled {
         let path = self.options.path.clone();
         let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_backlog(&path));
         async move {
-            let Standing { clock_ahead_ms, ids_known_for, .. } = self.queue.standing().await;
+            let standing = self.queue.standing().await;
             let found = looking.await.ok().and_then(Result::ok);
             let bytes = self.spool.bytes();
             let spool = found.map(|(unsent, oldest_unsent)| SpoolStanding { unsent, oldest_unsent, bytes });
-            Standing { is_reachable, clock_ahead_ms, ids_known_for, spool }
+            Standing { is_reachable, spool, ..standing }
         }
         .boxed()
     }

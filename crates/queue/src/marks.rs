@@ -134,16 +134,35 @@ impl Twin {
     }
 }
 
-/// Says that an event was reconciled, before it is published.
-pub async fn set_reconciled(marks: &dyn Marks, key: FluentKey, id: EventId) -> Result<(), QueueError> {
-    marks.set(&format!("reconciled.{key}"), id.to_string().into()).await
+/// Says that an event was reconciled, before it is published. `seal` proves it to those who do
+/// not believe what is only written there; empty where everybody does.
+pub async fn set_reconciled(
+    marks: &dyn Marks,
+    key: FluentKey,
+    id: EventId,
+    seal: &str,
+) -> Result<(), QueueError> {
+    let value = format!("{id} {seal}");
+    marks.set(&format!("{RECONCILED}{key}"), value.trim_end().to_owned().into()).await
+}
+
+/// Begins the names of marks that say what was reconciled.
+const RECONCILED: &str = "reconciled.";
+
+/// What a mark of this name and value says was reconciled: the key, the event, and the seal,
+/// empty where there is none. Nothing where it is no such mark.
+pub fn reconciled_of<'v>(name: &str, value: &'v [u8]) -> Option<(FluentKey, EventId, &'v str)> {
+    let key = name.strip_prefix(RECONCILED)?.parse().ok()?;
+    let value = std::str::from_utf8(value).ok()?;
+    let (id, seal) = value.split_once(' ').unwrap_or((value, ""));
+    Some((key, id.parse().ok()?, seal))
 }
 
 /// The event of this key that was reconciled, if one was, and what a route has delivered.
 pub async fn twin(marks: &dyn Marks, key: FluentKey, route: &str) -> Result<Option<Twin>, QueueError> {
-    let Some(reconciled) = marks.get(&format!("reconciled.{key}")).await?.and_then(|id| read_id(&id)) else {
-        return Ok(None);
-    };
+    let name = format!("{RECONCILED}{key}");
+    let value = marks.get(&name).await?.unwrap_or_default();
+    let Some((_, reconciled, _)) = reconciled_of(&name, &value) else { return Ok(None) };
     let delivered = marks.get(&delivered(key, route)).await?.and_then(|id| read_id(&id));
     Ok(Some(Twin { reconciled, delivered }))
 }

@@ -13,6 +13,11 @@ pub struct Standing {
     /// was so crowded that events had to go before their time. Unknown where the queue keeps
     /// ids apart from events.
     pub ids_known_for: Option<u64>,
+    /// Stored messages that were not genuine, since this process began; none where it verifies
+    /// nothing again.
+    pub forged: u64,
+    /// How often a delivery waited since its key is not among this process's, since it began.
+    pub key_unknown: u64,
     /// The spool before it, if there is one.
     pub spool: Option<SpoolStanding>,
 }

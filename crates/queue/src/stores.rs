@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use event_model::{Bytes, Event, EventId, FluentKey, KeyName, Origin, Proof, Timestamp};
+use event_model::{Bytes, Event, EventId, FluentKey, KeyId, Origin, Proof, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +153,7 @@ pub struct Quarantined {
     /// How they are known to be Fluent's.
     pub proof: Proof,
     /// Whose key matched.
-    pub key: KeyName,
+    pub key: KeyId,
     /// The signature, standard base64.
     pub signature: String,
     /// When it arrived.

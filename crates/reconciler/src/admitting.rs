@@ -78,7 +78,10 @@ impl Admitting<'_> {
         let marks = self.reconciler.stores.marks();
         if self.mode.admits {
             for event in some.iter().filter_map(|one| one.decided.as_ref().ok()) {
-                set_reconciled(marks, event.fluent_key(), event.id()).await?;
+                let (key, id) = (event.fluent_key(), event.id());
+                let seal = self.reconciler.settings.seal.as_ref();
+                let seal = seal.map_or(String::new(), |seal| seal.reconciled(key, id));
+                set_reconciled(marks, key, id, &seal).await?;
             }
         }
         comparing.received.strike(&mut comparing.unseen).await?;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use event_model::{
-    Account, Accounts, Environment, Event, Evidence, FluentKey, Headers, Inbound, Proof, Refusal, Timestamp,
-    TraceParent, Verified,
+    Account, Accounts, Environment, Event, Evidence, FluentKey, Headers, Inbound, KeyId, Proof, Refusal,
+    Timestamp, TraceParent, Verified,
 };
 use fluent_api::EventRecord;
 use serde::Serialize;
 use serde_json::Value;
+use settings::SealingKey;
 
 /// How Fluent stands to an event, in its log.
 const PENDING: &str = "PENDING";
@@ -55,13 +56,19 @@ pub(crate) enum Unfit {
 pub(crate) struct Asked<'a> {
     account: &'a Account,
     allowed: &'a Accounts,
+    seal: Option<&'a SealingKey>,
 }
 
 impl<'a> Asked<'a> {
     /// Nothing where the account may not send.
-    pub(crate) fn new(name: &str, environment: Environment, allowed: &'a Accounts) -> Option<Self> {
+    pub(crate) fn new(
+        name: &str,
+        environment: Environment,
+        allowed: &'a Accounts,
+        seal: Option<&'a SealingKey>,
+    ) -> Option<Self> {
         let account = allowed.named(name).iter().find(|account| account.key.environment() == environment)?;
-        Some(Self { account, allowed })
+        Some(Self { account, allowed, seal })
     }
 
     /// What Fluent knows the record's event by.
@@ -89,8 +96,14 @@ impl<'a> Asked<'a> {
             return Err(Unfit::AnotherAccount);
         }
         let inbound = Inbound { body: body(record).into(), headers: Headers::default(), received_at: now };
-        let key = Arc::new(self.account.key.clone());
-        let evidence = Evidence { proof: Proof::Api, key, signature: String::new() };
+        let key = self.account.key.clone();
+        let evidence = match self.seal {
+            Some(seal) => seal.evidence(key, &inbound.body),
+            None => {
+                let key = Arc::new(KeyId::any_named(key));
+                Evidence { proof: Proof::Api, key, signature: String::new() }
+            }
+        };
         // The account's own API told it, over TLS and to its own login.
         let verified = Verified::assert(inbound, evidence);
         Event::admit(verified, self.allowed, trace).map_err(|(refusal, _)| refusal.into())
@@ -160,7 +173,7 @@ mod tests {
             retailers: Some(vec!["34".to_owned()]),
         };
         let allowed = Accounts::new([account("sydney_production"), account("sydney_sandbox")]);
-        let asked = Asked::new("ACME", Environment::Sandbox, &allowed).unwrap();
+        let asked = Asked::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
         asked.event(record, Timestamp::UNIX_EPOCH, None)
     }
 
@@ -197,7 +210,7 @@ mod tests {
         };
         let should = |retailers: Option<&[&str]>, retailer: &Value, status: &str| {
             let allowed = Accounts::new([account(retailers)]);
-            let asked = Asked::new("ACME", Environment::Sandbox, &allowed).unwrap();
+            let asked = Asked::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
             let record = EventRecord { event_status: Some(status.to_owned()), ..record("ACME", retailer) };
             asked.should_have_come(&record)
         };

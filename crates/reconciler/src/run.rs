@@ -95,7 +95,8 @@ impl<'a> Reconciler<'a> {
         let unknown = |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
         let (name, environment) = (&account.name, account.environment);
         let client: &Client = self.apis.of(name, environment.as_str()).ok_or_else(|| unknown("login"))?;
-        let asked = Asked::new(name, environment, self.allowed).ok_or_else(|| unknown("key"))?;
+        let asked = Asked::new(name, environment, self.allowed, self.settings.seal.as_deref())
+            .ok_or_else(|| unknown("key"))?;
         let mut ahead = window.stretches().peekable();
         while let Some(first) = ahead.peek() {
             let mut comparing = Comparing {

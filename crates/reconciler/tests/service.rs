@@ -102,6 +102,7 @@ impl Here {
         let listed =
             fluents.iter().map(|(name, _)| Account { name: (*name).to_owned(), key: key(), retailers: None });
         let settings = ReconcileSettings {
+            seal: None,
             events: vec!["E".to_owned()],
             accounts: fluents.iter().map(|(name, fluent)| account(name, &fluent.url())).collect(),
             every: Duration::from_millis(200),

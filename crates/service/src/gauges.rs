@@ -30,9 +30,13 @@ pub(crate) async fn show_process(readiness: Readiness) {
 
 /// Shows how its queue does, the same.
 pub(crate) async fn show_queue(queue: Arc<dyn EventQueue>) {
+    let mut before = Standing::default();
     loop {
         let standing = queue.standing().await;
         show_standing(&standing, SystemClock.now());
+        metrics::FORGED.add(standing.forged.saturating_sub(before.forged), []);
+        metrics::KEY_UNKNOWN.add(standing.key_unknown.saturating_sub(before.key_unknown), []);
+        before = standing;
         sleep(LOOK_EVERY).await;
     }
 }

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use event_model::StoredVerifier;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -47,6 +49,13 @@ pub struct JetStreamSettings {
     /// Where the commands keep an index of events and attempts on this machine, by
     /// which `events show` finds them. Made where there is none; may be removed.
     pub index: Option<PathBuf>,
+    /// Whether dispatchers verify again what they take out of the streams, and deliver nothing
+    /// else: needs the gateways' keys in their settings, too.
+    pub reverify: bool,
+    /// By what; of a process that delivers.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub verifier: Option<Arc<dyn StoredVerifier>>,
 }
 
 /// A secret, or a certificate, in a file.
@@ -85,6 +94,8 @@ impl Default for JetStreamSettings {
             dedup_window: Time(DEDUP_WINDOW),
             retention: RetentionSettings::default(),
             index: None,
+            reverify: true,
+            verifier: None,
         }
     }
 }

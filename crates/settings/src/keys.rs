@@ -11,25 +11,29 @@ use crate::tree::{Data, Node, Tree};
 
 const PATH: [&str; 2] = ["fluentcommerce", "fluent-webhook-keys"];
 
+/// What the settings list, in the order that they have it.
+#[derive(Default)]
+struct ListedKeys {
+    in_use: Vec<(KeyName, PublicKey)>,
+    retired: Vec<(KeyName, PublicKey)>,
+}
+
 impl Tree {
-    /// The ring of all keys, by name. A key is base64 or PEM, `{ file: path }`,
-    /// or a list of these while keys are rotated.
+    /// The ring of all keys, by name. A key is base64 or PEM, `{ file: path }`, or `{ key: ... }`,
+    /// the latter two with `retired: true` where it is out of use, or a list of these while
+    /// keys are exchanged.
     pub fn keys(&self) -> Result<KeyRing, SettingsError> {
-        let mut keys = Vec::new();
+        let mut keys = ListedKeys::default();
         if let Some(Node { data: Data::Map(entries), .. }) = self.at(&PATH) {
             for (name, _, node) in entries {
                 self.keys_named(name, node, &mut keys)?;
             }
         }
-        KeyRing::new(keys).map_err(|error| self.invalid(&PATH, &error.to_string()))
+        let ring = KeyRing::with_retired(keys.in_use, keys.retired);
+        ring.map_err(|error| self.invalid(&PATH, &error.to_string()))
     }
 
-    fn keys_named(
-        &self,
-        name: &str,
-        node: &Node,
-        keys: &mut Vec<(KeyName, PublicKey)>,
-    ) -> Result<(), SettingsError> {
+    fn keys_named(&self, name: &str, node: &Node, keys: &mut ListedKeys) -> Result<(), SettingsError> {
         let path = [PATH[0], PATH[1], name];
         let plain = name.trim_matches(['[', ']']).replace('-', "_");
         let key_name: KeyName = plain.parse().map_err(|_| {
@@ -42,28 +46,49 @@ impl Tree {
             Data::List(nodes) => {
                 for (index, node) in nodes.iter().enumerate() {
                     let index = index.to_string();
-                    keys.push((key_name.clone(), self.key(&[&path[..], &[&index]].concat(), node)?));
+                    self.add_key(&key_name, &[&path[..], &[&index]].concat(), node, keys)?;
+                }
+                Ok(())
+            }
+            Data::Map(_) | Data::Scalar(_) => self.add_key(&key_name, &path, node, keys),
+        }
+    }
+
+    fn add_key(
+        &self,
+        name: &KeyName,
+        path: &[&str],
+        node: &Node,
+        keys: &mut ListedKeys,
+    ) -> Result<(), SettingsError> {
+        const EXPECTED: &str = "expected a public key as base64 or PEM, `{ file: path }` or `{ key: ... }`; the latter two with `retired: true` where it is out of use";
+        let (text, is_retired) = match node.value() {
+            Value::String(text) => (text, false),
+            Value::Object(table) => {
+                let is_known = |key: &String| ["file", "key", "retired"].contains(&key.as_str());
+                if !table.keys().all(is_known) {
+                    return Err(self.invalid(path, EXPECTED));
+                }
+                let is_retired = match table.get("retired") {
+                    None => false,
+                    Some(Value::Bool(is_retired)) => *is_retired,
+                    Some(_) => return Err(self.invalid(path, "expected `retired: true` or `retired: false`")),
+                };
+                match (table.get("file"), table.get("key")) {
+                    (Some(Value::String(file)), None) => (self.key_file(path, file)?, is_retired),
+                    (None, Some(Value::String(text))) => (text.clone(), is_retired),
+                    _ => return Err(self.invalid(path, EXPECTED)),
                 }
             }
-            Data::Map(_) | Data::Scalar(_) => keys.push((key_name, self.key(&path, node)?)),
-        }
+            _ => return Err(self.invalid(path, EXPECTED)),
+        };
+        let key = PublicKey::parse(&text).map_err(|error| self.invalid(path, &error.to_string()))?;
+        let listed = if is_retired { &mut keys.retired } else { &mut keys.in_use };
+        listed.push((name.clone(), key));
         Ok(())
     }
 
-    fn key(&self, path: &[&str], node: &Node) -> Result<PublicKey, SettingsError> {
-        let text = match node.value() {
-            Value::String(text) => text,
-            Value::Object(table) if table.len() == 1 => self.key_file(path, table.get("file"))?,
-            _ => {
-                return Err(self.invalid(path, "expected a public key as base64 or PEM, or `{ file: path }`"));
-            }
-        };
-        PublicKey::parse(&text).map_err(|error| self.invalid(path, &error.to_string()))
-    }
-
-    fn key_file(&self, path: &[&str], file: Option<&Value>) -> Result<String, SettingsError> {
-        let file =
-            file.and_then(Value::as_str).ok_or_else(|| self.invalid(path, "expected `{ file: path }`"))?;
+    fn key_file(&self, path: &[&str], file: &str) -> Result<String, SettingsError> {
         let resolved: PathBuf = self.folder().join(file);
         std::fs::read_to_string(&resolved).map_err(|error| {
             self.invalid(path, &format!("reading the key file {}: {error}", resolved.display()))

@@ -31,6 +31,7 @@ mod policies;
 mod queue_settings;
 mod reconcile_settings;
 mod routes;
+mod seal_settings;
 mod spool_settings;
 mod telemetry_settings;
 mod values;
@@ -55,3 +56,5 @@ pub use crate::telemetry_settings::{
 pub use crate::tree::{Place, Tree};
 pub use crate::values::{Size, Time};
 pub use crate::webhook::{Gateway, OnMalformed, ServerTls};
+
+pub use verifier::SealingKey;

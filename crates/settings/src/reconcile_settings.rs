@@ -1,11 +1,13 @@
 //! What Fluent's log is compared with what came.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::Origin;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use verifier::SealingKey;
 
 use crate::error::SettingsError;
 use crate::fluent_settings::ApiAccount;
@@ -79,6 +81,8 @@ pub struct ReconcileSettings {
     pub back: Duration,
     /// How old an event is before it counts as missing.
     pub delay: Duration,
+    /// What proves to dispatchers that an event is ours; nothing where they believe the queue.
+    pub seal: Option<Arc<SealingKey>>,
 }
 
 impl Tree {
@@ -91,7 +95,9 @@ impl Tree {
         self.check_times(every.0, back.0, delay.0)?;
         self.check_events(&events, routes)?;
         let accounts = self.asked(accounts)?;
-        Ok(Some(ReconcileSettings { events, accounts, every: every.0, back: back.0, delay: delay.0 }))
+        let (every, back, delay) = (every.0, back.0, delay.0);
+        let seal = self.sealing_key()?;
+        Ok(Some(ReconcileSettings { events, accounts, every, back, delay, seal }))
     }
 
     /// The same where it must be there.

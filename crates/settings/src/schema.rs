@@ -7,6 +7,7 @@ use crate::operator_settings;
 use crate::queue_settings::EmbeddedSettings;
 use crate::reconcile_settings;
 use crate::routes::Listed;
+use crate::seal_settings::SealSettings;
 use crate::spool_settings::{Acknowledge, SpoolSettings};
 use crate::telemetry_settings::TelemetrySettings;
 use crate::webhook::{AccountSettings, WebhookSettings};
@@ -18,9 +19,11 @@ pub fn schema(registry: &Registry) -> Value {
     for (kind, table) in registry.schemas() {
         route["properties"][kind] = without_meta(table.to_value());
     }
+    let retired = json!({"type": "boolean", "description": "it admits nothing any more, and still proves what is stored"});
     let key = json!({"oneOf": [
         {"type": "string", "description": "base64 SPKI or PEM"},
-        {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": false},
+        {"type": "object", "properties": {"file": {"type": "string"}, "retired": retired.clone()}, "required": ["file"], "additionalProperties": false},
+        {"type": "object", "properties": {"key": {"type": "string"}, "retired": retired}, "required": ["key"], "additionalProperties": false},
     ]});
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -44,6 +47,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "operator": of::<operator_settings::Written>(),
                     "telemetry": of::<TelemetrySettings>(),
                     "reconcile": of::<reconcile_settings::Written>(),
+                    "seal": of::<SealSettings>(),
                     "routes": {"type": "array", "items": route},
                 },
             },

@@ -8,7 +8,7 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 12] = [
+const CONNECT: [&str; 13] = [
     "connector-name",
     "accounts",
     "webhook",
@@ -20,12 +20,13 @@ const CONNECT: [&str; 12] = [
     "operator",
     "telemetry",
     "reconcile",
+    "seal",
     "routes",
 ];
 const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
-const NOT_BUILT: [&str; 2] = ["order", "reverify"];
+const NOT_BUILT: [&str; 1] = ["order"];
 
 /// Longest value repeated in an error: enough for a typo, too short for a secret.
 const MAX_ECHO: usize = 32;

@@ -231,7 +231,7 @@ impl Tree {
         Ok(())
     }
 
-    fn accounts(&self, keys: &KeyRing) -> Result<(Accounts, Vec<String>), SettingsError> {
+    pub(crate) fn accounts(&self, keys: &KeyRing) -> Result<(Accounts, Vec<String>), SettingsError> {
         const PATH: [&str; 2] = ["fluent-connect", "accounts"];
         let listed: Vec<AccountSettings> = self
             .read(&PATH, &self.value_at(&PATH))

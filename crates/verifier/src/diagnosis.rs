@@ -68,7 +68,7 @@ pub enum Alteration {
 pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound: &Inbound) -> Diagnosis {
     let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
     match verifier.check(inbound) {
-        Ok(evidence) => Diagnosis::Genuine { key: (*evidence.key).clone(), proof: evidence.proof },
+        Ok(evidence) => Diagnosis::Genuine { key: evidence.key.name().clone(), proof: evidence.proof },
         Err(Rejection::Mismatch(algorithm)) => {
             let signature = signatures.deciding(inbound).ok().and_then(|(_, text)| decode(text));
             mismatch(ring, algorithm, &inbound.body, &signature.unwrap_or_default())

@@ -1,6 +1,9 @@
+//! RSA public keys: what is read as one, and which are trusted.
+
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use event_model::KeyDigest;
 use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{DecodePrivateKey, EncodePublicKey, spki::SubjectPublicKeyInfoRef};
 use rsa::traits::PublicKeyParts;
@@ -124,7 +127,12 @@ impl PublicKey {
     /// SHA-256 of the key's SPKI DER, in hex: what
     /// `openssl pkey -pubin -outform DER | sha256sum` prints.
     pub fn fingerprint(&self) -> String {
-        hex::encode(Sha256::digest(&self.spki))
+        self.digest().to_string()
+    }
+
+    /// The same as a value.
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest::from_bytes(Sha256::digest(&self.spki).into())
     }
 
     pub(crate) fn pkcs1_der(&self) -> &[u8] {
@@ -139,7 +147,7 @@ impl fmt::Debug for PublicKey {
 }
 
 /// Label and content of the first PEM block, `-----BEGIN ` already taken off.
-fn pem(rest: &str) -> Result<(&str, &str), InvalidKey> {
+pub(crate) fn pem(rest: &str) -> Result<(&str, &str), InvalidKey> {
     let (label, rest) = rest.split_once("-----").ok_or(InvalidKey::Malformed)?;
     let (content, rest) = rest.split_once("-----END ").ok_or(InvalidKey::Malformed)?;
     if rest.contains("-----BEGIN ") {

@@ -8,7 +8,7 @@
 //! headers ─policy─▶ one signature ─strict base64─▶ every key of the ring ─▶ Evidence
 //! ```
 //!
-//! Start reading at [`WebhookVerifier`]. The arithmetic is behind [`Pkcs1`],
+//! Start reading at [`WebhookVerifier`]; [`Reverifier`] asks the same of what a queue kept. The arithmetic is behind [`Pkcs1`],
 //! which has two implementations: [`AwsLc`] and [`RustCrypto`].
 
 mod webhook;
@@ -16,6 +16,9 @@ mod webhook;
 mod key;
 mod pkcs1;
 mod ring;
+
+mod seal;
+mod stored;
 
 mod diagnosis;
 
@@ -25,8 +28,10 @@ use event_model::{Algorithm, Evidence, Inbound, Verified};
 
 pub use crate::diagnosis::{Alteration, Diagnosis, diagnose};
 pub use crate::key::{InvalidKey, MAX_BITS, MIN_BITS, PublicKey, WEAK_BELOW};
-pub use crate::pkcs1::{AwsLc, Pkcs1, RustCrypto};
-pub use crate::ring::{InvalidRing, KeyRing, MAX_KEYS};
+pub use crate::pkcs1::{AwsLc, MessageDigest, Pkcs1, RustCrypto};
+pub use crate::ring::{InvalidRing, KeyRing, MAX_KEYS, MAX_RETIRED_KEYS};
+pub use crate::seal::{InvalidSealKey, MAX_SEAL_KEYS, SealKeys, SealPair, SealingKey};
+pub use crate::stored::Reverifier;
 pub use crate::webhook::{Signatures, WebhookVerifier};
 
 /// Checks where a webhook comes from.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY};
 use event_model::Algorithm;
 use md5::Md5;
@@ -10,12 +11,35 @@ use sha2::{Digest, Sha512};
 
 use crate::PublicKey;
 
-/// One key, ready to check signatures of one algorithm.
+/// The hash of a message: made once, however many keys are tried.
+#[derive(Clone, Debug)]
+pub struct MessageDigest(Hashed);
+
+#[derive(Clone, Debug)]
+enum Hashed {
+    Sha512(digest::Digest),
+    Md5([u8; 16]),
+}
+
+impl MessageDigest {
+    /// Hashes `message` as signatures of this kind do.
+    pub fn of(algorithm: Algorithm, message: &[u8]) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha512 => Hashed::Sha512(digest::digest(&digest::SHA512, message)),
+            Algorithm::Md5 => Hashed::Md5(Md5::digest(message).into()),
+        })
+    }
+}
+
+/// One key, ready to check signatures.
 ///
 /// Implementations build the expected encoding and compare it; they never
 /// parse what the signature decrypts to, which is how forgeries with a small
 /// exponent got in elsewhere.
 pub trait Pkcs1: fmt::Debug + Send + Sync {
+    /// Whether `signature` is this key's over the message with this digest.
+    fn accepts_digest(&self, digest: &MessageDigest, signature: &[u8]) -> bool;
+
     /// Whether `signature` is this key's over `message`.
     fn accepts(&self, message: &[u8], signature: &[u8]) -> bool;
 }
@@ -35,8 +59,15 @@ impl AwsLc {
 }
 
 impl Pkcs1 for AwsLc {
+    fn accepts_digest(&self, digest: &MessageDigest, signature: &[u8]) -> bool {
+        match &digest.0 {
+            Hashed::Sha512(digest) => self.0.verify_digest_sig(digest, signature).is_ok(),
+            Hashed::Md5(_) => false,
+        }
+    }
+
     fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.0.verify_sig(message, signature).is_ok()
+        self.accepts_digest(&MessageDigest::of(Algorithm::Sha512, message), signature)
     }
 }
 
@@ -55,6 +86,16 @@ impl RustCrypto {
 }
 
 impl Pkcs1 for RustCrypto {
+    fn accepts_digest(&self, digest: &MessageDigest, signature: &[u8]) -> bool {
+        let (scheme, digest) = match (&digest.0, self.algorithm) {
+            (Hashed::Sha512(digest), Algorithm::Sha512) => (Pkcs1v15Sign::new::<Sha512>(), digest.as_ref()),
+            (Hashed::Md5(digest), Algorithm::Md5) => (Pkcs1v15Sign::new::<Md5>(), &digest[..]),
+            (Hashed::Sha512(_), Algorithm::Md5) | (Hashed::Md5(_), Algorithm::Sha512) => return false,
+        };
+        self.key.verify(scheme, digest, signature).is_ok()
+    }
+
+    /// Hashes by a library of its own too: a second opinion of the whole.
     fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
         let (scheme, digest) = match self.algorithm {
             Algorithm::Sha512 => (Pkcs1v15Sign::new::<Sha512>(), Sha512::digest(message).to_vec()),

@@ -1,3 +1,5 @@
+//! Which signature of a webhook decides, and which key made it.
+
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -66,12 +68,20 @@ impl Signatures {
 pub struct WebhookVerifier {
     ring: Arc<KeyRing>,
     signatures: Signatures,
+    believes_retired: bool,
 }
 
 impl WebhookVerifier {
     /// A verifier with these keys and this policy.
     pub fn new(ring: Arc<KeyRing>, signatures: Signatures) -> Self {
-        Self { ring, signatures }
+        Self { ring, signatures, believes_retired: false }
+    }
+
+    /// The same for webhooks that were verified when they came, and are kept since: a key that
+    /// is out of use proves them still. Never for what comes in now.
+    #[must_use]
+    pub fn for_kept(self) -> Self {
+        Self { believes_retired: true, ..self }
     }
 }
 
@@ -79,7 +89,10 @@ impl Verifier for WebhookVerifier {
     fn check(&self, inbound: &Inbound) -> Result<Evidence, Rejection> {
         let (algorithm, text) = self.signatures.deciding(inbound)?;
         let signature = decode(text).ok_or(Rejection::Malformed(algorithm))?;
-        let signer = self.ring.signer(algorithm, &inbound.body, &signature);
+        let signer = match self.believes_retired {
+            true => self.ring.signer_once(algorithm, &inbound.body, &signature),
+            false => self.ring.signer(algorithm, &inbound.body, &signature),
+        };
         let key = signer.ok_or(Rejection::Mismatch(algorithm))?;
         Ok(Evidence {
             proof: Proof::Signed(algorithm),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use event_model::{SystemClock, Timestamp};
+use event_model::{Accounts, SystemClock, Timestamp};
 use queue::{
     Attempt, Consumer, DeadQuery, DeadReason, Delivery, EventQueue, Filter, Outcome, Route, Settlement,
     Start, Verdict,
 };
 use tokio::time::timeout;
+use verifier::{KeyRing, Reverifier, SealKeys};
 
 /// How the process ends at its point.
 const AT_THE_POINT: i32 = 77;
@@ -26,7 +27,7 @@ const IN_TIME: Duration = Duration::from_secs(20);
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [store, act, point] = &args[..] else { bail!("expected a store, an act and a point") };
-    let queue = open(store).await?;
+    let queue = open(store, act == "key-unknown").await?;
     let route = Route {
         name: "r".to_owned(),
         filter: Filter::default(),
@@ -38,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("the point can't be set: {error}"))?;
     if act == "redrive" {
         redrive(&*queue).await?;
-    } else {
+    } else if act != "key-unknown" {
         let delivery = next(&mut *consumer).await?;
         settle(delivery, act).await?;
     }
@@ -48,7 +49,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(store: &str) -> anyhow::Result<Arc<dyn EventQueue>> {
+/// Verifies again, by keys of which none made what is stored, where that is wanted.
+async fn open(store: &str, verifies: bool) -> anyhow::Result<Arc<dyn EventQueue>> {
     let clock = Arc::new(SystemClock);
     match store.split_once(':') {
         Some(("file", path)) => {
@@ -57,6 +59,11 @@ async fn open(store: &str) -> anyhow::Result<Arc<dyn EventQueue>> {
         Some(("nats", url)) => {
             let mut options = queue_nats::Options::new([url]);
             options.layout.bytes = 64 << 20;
+            if verifies {
+                let (ring, seals) = (Arc::new(KeyRing::new([])?), SealKeys::default());
+                options.key_retry = Duration::from_secs(1);
+                options.verifier = Some(Arc::new(Reverifier::new(ring, Accounts::default(), seals)));
+            }
             Ok(Arc::new(queue_nats::JetStream::open(options, clock).await?))
         }
         _ => bail!("expected file:PATH or nats:URL, not {store}"),

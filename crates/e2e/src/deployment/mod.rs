@@ -16,6 +16,7 @@ use nats_server::Cluster;
 use serde_json::Value;
 use simulator::api::{Fluent, LOGIN};
 use tempfile::TempDir;
+use verifier::SealPair;
 
 pub use crate::deployment::aside::Aside;
 pub use crate::deployment::check::{Outcome, settle};
@@ -110,6 +111,9 @@ impl Deployment {
         };
         let servers = Cluster::start(plan.servers, &options).unwrap();
         let mut deployment = Self { gateways: Vec::new(), dispatchers: Vec::new(), servers, folder, plan };
+        let seal = SealPair::generate().unwrap();
+        fs::write(deployment.folder.path().join("seal.key"), seal.private).unwrap();
+        fs::write(deployment.folder.path().join("seal.pub"), seal.public).unwrap();
         for user in USERS {
             fs::write(deployment.password(user), user).unwrap();
             deployment.write(user, user, "");
@@ -154,8 +158,12 @@ impl Deployment {
         let [health] = free_ports();
         let name = format!("dispatcher-{number}");
         let accounts = if self.plan.api.is_empty() { String::new() } else { self.accounts() };
-        let rest =
-            format!("{accounts}{}  health: {health}\n  routes:\n{}", self.plan.telemetry, self.plan.routes);
+        let key = SANDBOX.public_base64().unwrap();
+        let rest = format!(
+            "{accounts}{}  health: {health}\n  seal: {{ public-keys: [{{ file: seal.pub }}] }}\n  routes:\n{}\
+             fluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \"{key}\" }} }}\n",
+            self.plan.telemetry, self.plan.routes
+        );
         let config = self.write(&name, "dispatcher", &rest);
         Service::new(&name, "stage-dispatcher", config, health, None)
     }
@@ -196,7 +204,8 @@ impl Deployment {
     pub fn reconciler(&self, fluent: &Fluent, event: &str) -> Service {
         let [health] = free_ports();
         let more = format!(
-            "  reconcile: {{ events: [{event}], delay: 45s, every: 1s, back: 1h }}\n  health: {health}\n{}",
+            "  reconcile: {{ events: [{event}], delay: 45s, every: 1s, back: 1h }}\n  \
+             seal: {{ private-key: {{ file: seal.key }} }}\n  health: {health}\n{}",
             self.plan.telemetry
         );
         let path = self.write_operator(&more, &SANDBOX.public_base64().unwrap());

@@ -112,12 +112,13 @@ async fn a_crash_at_any_step_of_a_file_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_step_on_a_cluster_loses_nothing() {
-    let steps: [(&str, &[&str]); 6] = [
+    let steps: [(&str, &[&str]); 7] = [
         ("done", &["mark.before", "mark.after", "record.after"]),
         ("again", &["schedule.before", "schedule.after", "record.after", "acknowledge.after"]),
         ("dead", &["letter.before", "letter.after", "record.after", "acknowledge.after"]),
         ("drop", &["give-back.before", "give-back.after", "give-back.acknowledged"]),
         ("redrive", &["redrive.before", "redrive.after"]),
+        ("key-unknown", &["key-unknown.before", "key-unknown.after"]),
         ("damaged", &["damaged.before", "damaged.after", "damaged.dismissed"]),
     ];
     let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();

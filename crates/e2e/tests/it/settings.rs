@@ -39,7 +39,6 @@ fn an_unknown_key_names_the_nearest_spelling_and_its_line() {
 
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_by_name() {
-    refuse("health:", "reverify: {}\n  health:", &["application.yml:8", "`reverify` is planned"]);
     refuse("match: {}", "match: {}, order: entity", &["`order` is planned"]);
 }
 

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
-use event_model::{Algorithm, Clock, Environment, Event, EventId, KeyName, Proof, Stored, SystemClock};
+use event_model::{
+    Algorithm, Clock, Environment, Event, EventId, KeyId, KeyName, Proof, Stored, SystemClock,
+};
 use queue::UNROUTED;
 use serde::Serialize;
 use settings::RouteSettings;
@@ -49,7 +51,7 @@ fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
     let stored = Stored {
         body: body.into(),
         proof: Proof::Signed(Algorithm::Sha512),
-        key: Arc::new(KeyName::new("test", environment)),
+        key: Arc::new(KeyId::any_named(KeyName::new("test", environment))),
         signature: String::new(),
         received_at: SystemClock.now(),
         trace: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Algorithm, Bytes, Environment, Event, EventId, KeyName, Proof};
+use event_model::{Algorithm, Bytes, Environment, Event, EventId, KeyId, KeyName, Proof};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Quarantine, Quarantined, QueueError};
@@ -58,7 +58,7 @@ pub(crate) fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()>
         digest.as_bytes(),
         &body.body[..],
         body.proof.as_str(),
-        body.key.to_string(),
+        body.key.to_text(),
         signature_bytes(&body.signature),
         nanos(body.received_at),
         body.reason,
@@ -85,7 +85,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
             .get_ref(3)?
             .as_str()?
             .parse()
-            .unwrap_or_else(|_| KeyName::new("unknown", Environment::Sandbox)),
+            .unwrap_or_else(|_| KeyId::any_named(KeyName::new("unknown", Environment::Sandbox))),
         signature: STANDARD.encode(row.get_ref(4)?.as_blob()?),
         received_at: time(row, 5).unwrap_or_default(),
         reason: row.get(6)?,

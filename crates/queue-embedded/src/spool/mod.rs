@@ -118,8 +118,8 @@ const SPOOL: Kind = Kind {
     tables: &[rows::TABLES],
     name: "spool",
     not: "events",
-    format: 2,
-    upgrade: |sql| sql.execute_batch(rows::UPGRADE),
+    format: 3,
+    upgrade: rows::upgrade,
     check: |sql| rows::state(sql).map(drop),
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
 };

@@ -12,7 +12,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE spooled (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,
-    key TEXT NOT NULL,
+    key TEXT NOT NULL,              -- `<name>#<digest>`; without the digest before format 3
     algorithm TEXT NOT NULL,
     signature BLOB NOT NULL,
     received_at INTEGER NOT NULL,   -- Unix time in nanoseconds, as all times here
@@ -42,7 +42,7 @@ CREATE TABLE quarantine (
 ";
 
 /// From the first format, which had what became of a row beside its body.
-pub(crate) const UPGRADE: &str = "
+const FROM_FIRST: &str = "
 CREATE TABLE unsent (row INTEGER PRIMARY KEY, bucket INTEGER NOT NULL);
 CREATE TABLE acknowledged (
     row INTEGER PRIMARY KEY, epoch TEXT NOT NULL, position INTEGER NOT NULL, at INTEGER NOT NULL
@@ -58,6 +58,15 @@ ALTER TABLE spooled DROP COLUMN epoch;
 ALTER TABLE spooled DROP COLUMN position;
 ALTER TABLE spooled DROP COLUMN acknowledged_at;
 ";
+
+/// Brings a spool of an older format up to this one. The second differs from it by what a key is
+/// called: an older program takes that for damage.
+pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
+    match sql.column_exists(None, "spooled", "state")? {
+        true => sql.execute_batch(FROM_FIRST),
+        false => Ok(()),
+    }
+}
 
 /// Most bytes of bodies read at once.
 const MAX_READ: usize = 4 << 20;
@@ -86,7 +95,7 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
         )?
         .execute(params![
             event.id().as_bytes(),
-            stored.key.to_string(),
+            stored.key.to_text(),
             stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),

@@ -38,7 +38,7 @@ fn insert_in_first_format(sql: &Connection, event: &Event, state: i64) {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'e', 7, 1, ?8)",
         params![
             event.id().as_bytes(),
-            stored.key.to_string(),
+            stored.key.to_text(),
             stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),

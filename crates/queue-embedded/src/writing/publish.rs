@@ -71,7 +71,7 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
             signed(position),
             prefix(&event.id()),
             event.id().as_bytes(),
-            stored.key.to_string(),
+            stored.key.name().to_string(),
             stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),

@@ -19,7 +19,19 @@ impl Marks for Beside {
         Box::pin(async move {
             let (stream, subject) = mark(name);
             let found = api::last_message(&self.0.link, stream, &subject).await;
-            Ok(found.map_err(|error| error.of(READING))?.map(|message| message.payload))
+            let value = found.map_err(|error| error.of(READING))?.map(|message| message.payload);
+            let (believed, forged) = match value {
+                Some(value) if !self.0.verification.believes_mark(name, &value) => (None, true),
+                value => (value, false),
+            };
+            if forged {
+                self.0.verification.count_forged();
+                tracing::error!(
+                    mark = name,
+                    "a mark that would keep a delivery back has no good seal: it is not believed"
+                );
+            }
+            Ok(believed)
         })
     }
 

@@ -1,7 +1,7 @@
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use event_model::{Algorithm, Event, EventId, Proof, Timestamp, encode_header_value};
+use event_model::{Algorithm, Event, EventId, Forgery, Proof, Timestamp, encode_header_value};
 use fail::fail_point;
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::api;
 use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
-use crate::message::{NotAnEvent, parsed, proof, text};
+use crate::message::{NotAnEvent, key, parsed, proof, text};
 use crate::names::{
-    HEADER_ALGORITHM, HEADER_KEY, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME, QUARANTINE,
-    QUARANTINE_BODIES, QUARANTINE_SUBJECT,
+    HEADER_ALGORITHM, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME,
+    QUARANTINE, QUARANTINE_BODIES, QUARANTINE_SUBJECT,
 };
 use crate::shared::Shared;
 
@@ -22,7 +22,7 @@ impl Quarantine for Beside {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             // The same bytes under the same key: within the server's window once.
-            let id = format!("{}/{}", body.key, EventId::of(body.key.environment(), &body.body));
+            let id = format!("{}/{}", body.key.name(), EventId::of(body.key.environment(), &body.body));
             keep(&self.0, headers(&body), id, body.body).await
         })
     }
@@ -110,7 +110,10 @@ async fn is_lost(shared: &Shared, sequence: u64) -> bool {
 fn headers(body: &Quarantined) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(HEADER_ALGORITHM, body.proof.as_str());
-    headers.insert(HEADER_KEY, body.key.to_string());
+    headers.insert(HEADER_KEY, body.key.name().to_string());
+    if let Some(digest) = body.key.digest() {
+        headers.insert(HEADER_KEY_DIGEST, digest.to_string());
+    }
     headers.insert(HEADER_SIGNATURE, body.signature.as_str());
     headers.insert(HEADER_TIME, body.received_at.to_string());
     headers.insert(HEADER_REASON, encode_header_value(&body.reason).as_ref());
@@ -124,7 +127,7 @@ fn quarantined(id: u64, headers: &HeaderMap, body: Bytes) -> Option<Quarantined>
             id,
             body,
             proof: proof(headers)?,
-            key: parsed(headers, HEADER_KEY).ok()?,
+            key: key(headers).ok()?,
             signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
             received_at: parsed::<Timestamp>(headers, HEADER_TIME).ok()?,
             reason,
@@ -137,6 +140,22 @@ fn quarantined(id: u64, headers: &HeaderMap, body: Bytes) -> Option<Quarantined>
     found
 }
 
+/// A stored message that nobody admitted: kept apart, then settled.
+pub(crate) async fn keep_forged(shared: &Shared, event: &Event, why: Forgery, reply: &Subject) {
+    let stored = event.stored();
+    let forged = Quarantined {
+        id: 0,
+        proof: stored.proof,
+        key: (*stored.key).clone(),
+        signature: stored.signature.clone(),
+        received_at: stored.received_at,
+        reason: format!("not genuine: {why}"),
+        body: stored.body.clone(),
+    };
+    // For each route that took it once.
+    keep_apart(shared, format!("forged/{}", event.id()), forged, reply).await;
+}
+
 /// A stored message that is not the event it was: kept apart, then settled.
 pub(crate) async fn keep_damaged(
     shared: &Shared,
@@ -145,7 +164,7 @@ pub(crate) async fn keep_damaged(
     why: NotAnEvent,
     reply: &Subject,
 ) {
-    let Ok(key) = parsed(found, HEADER_KEY).or_else(|_| "damaged_sandbox".parse()) else { return };
+    let Ok(key) = key(found).or_else(|_| "damaged_sandbox".parse()) else { return };
     let damaged = Quarantined {
         id: 0,
         proof: proof(found).unwrap_or(Proof::Signed(Algorithm::Sha512)),
@@ -156,8 +175,13 @@ pub(crate) async fn keep_damaged(
         body,
     };
     let id = format!("damaged/{}", EventId::of(damaged.key.environment(), &damaged.body));
+    keep_apart(shared, id, damaged, reply).await;
+}
+
+/// Kept once under `id`, and settled then. Where it can't be kept, it comes again by its lease.
+async fn keep_apart(shared: &Shared, id: String, body: Quarantined, reply: &Subject) {
     fail_point!("damaged.before");
-    if keep(shared, headers(&damaged), id, damaged.body).await.is_ok() {
+    if keep(shared, headers(&body), id, body.body).await.is_ok() {
         fail_point!("damaged.after");
         shared.dismiss(reply).await;
         fail_point!("damaged.dismissed");

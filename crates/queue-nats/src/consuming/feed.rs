@@ -39,6 +39,14 @@ const UNPAUSED_FOR: Duration = Duration::from_secs(1);
 /// The server is asked where a consumer stands in each of so many ticks without a message.
 const QUIET_TICKS: u32 = 3;
 
+/// After so many deliveries in a row whose keys are not known here, nothing but a few is asked
+/// for, and seldom.
+const MANY_UNKNOWN: usize = BATCH / 2;
+const PROBE: usize = 16;
+
+/// How often it is said which key is not known.
+const SAID_EVERY: Duration = Duration::from_mins(1);
+
 /// Longest wait for anything: ticks come sooner.
 const UNTIL_TICK: Duration = Duration::from_mins(1);
 
@@ -60,6 +68,9 @@ pub(crate) struct Feed {
     pub(super) unwanted: Option<Instant>,
     /// When the server last said that the route is not paused.
     pub(super) unpaused: Instant,
+    /// Those of the last that named a key which is not known here, one after the other.
+    pub(super) unknown_keys: usize,
+    pub(super) key_said: Option<Instant>,
     /// Messages that the route does not match.
     pub(super) not_for_us: Vec<Subject>,
     /// Another dispatcher has joined the route with another match since.
@@ -120,6 +131,8 @@ impl Feed {
             looking: CancellationToken::new(),
             unwanted: None,
             unpaused: Instant::now(),
+            unknown_keys: 0,
+            key_said: None,
             not_for_us: Vec::new(),
             is_superseded: false,
             joined_known: None,
@@ -268,7 +281,8 @@ impl Feed {
         self.look_up();
         let Some(want) = self.want.as_ref().filter(|_| self.is_wanted()) else { return };
         let in_hand = self.waiting.len() + self.lookups.len() + self.redelivered.len();
-        let wanted = want.permits.min(BATCH).saturating_sub(in_hand);
+        let most = if self.unknown_keys < MANY_UNKNOWN { BATCH } else { PROBE };
+        let wanted = want.permits.min(most).saturating_sub(in_hand);
         let link = self.link();
         let events = (!self.is_superseded).then_some(&mut self.events);
         for source in [Some(&mut self.retries), events].into_iter().flatten() {
@@ -308,11 +322,40 @@ impl Feed {
     async fn take(&mut self, stream: &'static str, message: Message) {
         self.has_come = true;
         match self.taking.take(stream, message).await {
-            Took::Delivery(taken) => self.waiting.push_back(*taken),
-            Took::Redelivery(taken) => self.redelivered.push_back(*taken),
+            Took::Delivery(taken) => {
+                self.unknown_keys = 0;
+                self.waiting.push_back(*taken);
+            }
+            Took::Redelivery(taken) => {
+                self.unknown_keys = 0;
+                self.redelivered.push_back(*taken);
+            }
+            Took::KeyUnknown(taken) => self.key_unknown(*taken),
             Took::NotForUs(reply) => self.not_for_us.push(reply),
             Took::Nothing => {}
         }
+    }
+
+    /// Puts it away until its key may be known. Where nothing but such comes, the keys here are
+    /// likely the wrong ones: the rest is better left where it is.
+    fn key_unknown(&mut self, taken: Taken) {
+        if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
+            let (route, key) = (&self.route.name, taken.key());
+            tracing::error!(
+                route,
+                key,
+                "a delivery names a key that is not among ours: it waits, and goes on when this process has that key"
+            );
+            self.key_said = Some(Instant::now());
+        }
+        self.unknown_keys += 1;
+        if self.unknown_keys >= MANY_UNKNOWN {
+            let until = Instant::now() + self.taking.shared.verification.retry();
+            self.events.rest(until);
+            self.retries.rest(until);
+        }
+        let waiting = Arc::clone(&self.taking).wait_for_key(taken);
+        self.taking.shared.tasks.spawn(waiting);
     }
 
     async fn tick(&mut self) {

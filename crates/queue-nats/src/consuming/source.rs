@@ -156,6 +156,11 @@ impl Source {
         self.outstanding > 0
     }
 
+    /// Is not asked again before `until`.
+    pub(crate) fn rest(&mut self, until: Instant) {
+        self.not_before = self.not_before.max(until);
+    }
+
     /// When it may be asked again.
     pub(crate) fn not_before(&self) -> Instant {
         self.not_before

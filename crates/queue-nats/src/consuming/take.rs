@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subject};
-use event_model::Event;
+use event_model::{Event, StoredVerdict};
 use fail::fail_point;
 use queue::{Delivery, Filter, Outcome, QueueError, Ticket};
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Then;
-use crate::beside::quarantined::keep_damaged;
+use crate::beside::quarantined::{keep_damaged, keep_forged};
 use crate::consuming::alone::Place;
 use crate::consuming::deadline::Deadline;
 use crate::consuming::inflight::{AttemptState, Mark};
@@ -21,6 +21,7 @@ use crate::consuming::past::Past;
 use crate::message;
 use crate::names::EVENTS;
 use crate::shared::{Origin, Shared};
+use crate::verification::Found;
 
 /// How soon what became of an attempt is looked up again, where it can't be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -58,6 +59,8 @@ pub(crate) enum Took {
     Delivery(Box<Taken>),
     /// The server has sent it before: what became of that is to be looked up.
     Redelivery(Box<Taken>),
+    /// Its key is not known here: it waits for that.
+    KeyUnknown(Box<Taken>),
     /// The route does not match it; to be settled by this word.
     NotForUs(Subject),
     /// It was dealt with.
@@ -80,13 +83,49 @@ impl Taking {
                 return Took::Nothing;
             }
         };
-        if stream == EVENTS && !self.filter.matches(&event) {
+        let subject = &*message.subject;
+        let found = Found { stream, subject, route: &self.route, event: &event, past: &past };
+        let placed = self.shared.verification.check_place(&found);
+        if placed.is_ok() && stream == EVENTS && !self.filter.matches(&event) {
             return Took::NotForUs(reply);
+        }
+        let verdict = match placed {
+            Ok(()) => self.shared.verification.verify(&event),
+            Err(forgery) => StoredVerdict::Forged(forgery),
+        };
+        if let StoredVerdict::Forged(why) = verdict {
+            tracing::error!(route = &*self.route, stream, sequence, event.id = %event.id(), %why, "a stored message is not genuine: kept apart, and not delivered");
+            self.shared.verification.count_forged();
+            keep_forged(&self.shared, &event, why, &reply).await;
+            return Took::Nothing;
         }
         let origin = Origin { stream, sequence };
         let (event, since) = (Arc::new(event), Instant::now());
         let taken = Box::new(Taken { origin, reply, event, past, until, since, life });
-        if delivered > 1 { Took::Redelivery(taken) } else { Took::Delivery(taken) }
+        match verdict {
+            StoredVerdict::KeyUnknown => Took::KeyUnknown(taken),
+            _ if delivered > 1 => Took::Redelivery(taken),
+            _ => Took::Delivery(taken),
+        }
+    }
+
+    /// Puts a delivery away until its key may be known. That is no attempt: nothing is asked,
+    /// nothing counted, and it holds no place among those that are handed out.
+    pub(crate) async fn wait_for_key(self: Arc<Self>, taken: Taken) {
+        let shared = &self.shared;
+        let wait = shared.verification.wait(taken.event.received_at(), shared.standing.servers_now());
+        let at = shared.after(wait);
+        fail_point!("key-unknown.before");
+        let put_away = shared.schedule(&taken.event, &taken.past, &self.route, at, taken.origin).await;
+        fail_point!("key-unknown.after");
+        match put_away {
+            Ok(()) => shared.dismiss(&taken.reply).await,
+            // It stays where it is, and comes again as late.
+            Err(_) => {
+                let later = format!("-NAK {{\"delay\":{}}}", wait.as_nanos());
+                let _ = shared.link.say(taken.reply, later).await;
+            }
+        }
     }
 
     /// Finds out what became of a message that was sent before, and keeps it meanwhile:
@@ -258,6 +297,11 @@ impl Taken {
 
     pub(crate) fn kept(&mut self, until: Deadline) {
         self.until = until;
+    }
+
+    /// Which key it names, for people.
+    pub(crate) fn key(&self) -> String {
+        self.event.stored().key.to_text()
     }
 
     pub(crate) fn into_reply(self) -> Subject {

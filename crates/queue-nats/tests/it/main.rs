@@ -20,4 +20,5 @@ mod publishing;
 mod reading;
 mod received;
 mod room;
+mod verifying;
 mod waiting;

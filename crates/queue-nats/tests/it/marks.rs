@@ -20,7 +20,7 @@ async fn reconciled_events_that_fill_their_room_leave_every_other_mark_its_own()
     let event = |number: usize| event("E", &number.to_string());
     let id = EventId::of(Environment::Sandbox, b"from the log");
     let setting = futures::stream::iter(0..5000)
-        .map(async |number| set_reconciled(marks, event(number).fluent_key(), id).await)
+        .map(async |number| set_reconciled(marks, event(number).fluent_key(), id, "").await)
         .buffered(64);
     let answers: Vec<_> = setting.collect().await;
     assert!(matches!(answers.last(), Some(Err(QueueError::Full))), "{:?}", answers.last());

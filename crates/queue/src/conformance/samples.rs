@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{
-    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyName, Proof, Timestamp,
+    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
     TraceParent, Verified,
 };
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ pub(crate) fn admit(body: Bytes) -> Event {
     let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
     let evidence = Evidence {
         proof: Proof::Signed(Algorithm::Sha512),
-        key: Arc::new(key),
+        key: Arc::new(KeyId::any_named(key)),
         signature: "c2lnbmF0dXJl".to_owned(),
     };
     // In the future: no retention by age while a check runs.

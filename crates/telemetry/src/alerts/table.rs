@@ -268,6 +268,32 @@ alerts! {
         }),
         is_in_status: false,
     },
+    FORGED: Alert {
+        name: "FluentForged",
+        urgency: Urgency::Now,
+        title: "Somebody writes into the streams",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "What a dispatcher takes is verified again. Nothing of ours writes what does not verify.",
+            expression: "sum(increase(fluent_queue_forged_total[15m])) > 0",
+            holds_for: None,
+            summary: "{{ $value | humanize }} messages in the streams are not genuine: kept in quarantine, and not delivered",
+        }),
+        is_in_status: false,
+    },
+    KEY_UNKNOWN: Alert {
+        name: "FluentKeyUnknown",
+        urgency: Urgency::Now,
+        title: "Deliveries wait for a key",
+        rule: Some(Rule {
+            group: "delivering",
+            comment: "A gateway has a key that this dispatcher does not have.",
+            expression: "sum by (instance) (increase(fluent_queue_key_unknown_total[10m])) > 0",
+            holds_for: Some("2m"),
+            summary: "{{ $labels.instance }} has deliveries whose key is not in its settings: they wait for that key",
+        }),
+        is_in_status: false,
+    },
     WINDOW_SHORT: Alert {
         name: "FluentWindowShort",
         urgency: Urgency::Later,

@@ -57,6 +57,10 @@ vocabulary! {
         "How far this process's clock is ahead of the queue's servers; negative where it is behind.";
     IDS_KNOWN_FOR: Gauge<0> = "fluent.queue.ids.known", "s", [],
         "For how long the queue knows an id, at least: a webhook that comes again later is stored again.";
+    FORGED: Counter<0> = "fluent.queue.forged", "{message}", [],
+        "Messages in the queue's streams that nobody admitted: kept apart, and not delivered.";
+    KEY_UNKNOWN: Counter<0> = "fluent.queue.key_unknown", "{delivery}", [],
+        "How often a delivery waited since its key is not among this process's.";
     SPOOL_EVENTS: Gauge<0> = "fluent.spool.events", "{event}", [],
         "Events in this gateway's spool that the queue does not have yet.";
     SPOOL_AGE: Gauge<0> = "fluent.spool.oldest.age", "s", [],

@@ -7,6 +7,7 @@ mod forgeries;
 mod keys;
 mod policy;
 mod properties;
+mod stored;
 mod support;
 mod vectors;
 mod vendor_sdk;

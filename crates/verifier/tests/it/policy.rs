@@ -19,7 +19,7 @@ fn either_header_proves_where_it_is_enabled() {
     let signed = SANDBOX.sign(BODY).unwrap();
     let evidence = verify(Signatures::default(), BODY, &[(SHA, &signed.sha512), (MD, &signed.md5)]).unwrap();
     assert_eq!(
-        (evidence.proof, evidence.key.to_string()),
+        (evidence.proof, evidence.key.name().to_string()),
         (Proof::Signed(Sha512), "sydney_sandbox".to_owned())
     );
     assert_eq!(evidence.signature, signed.sha512);
@@ -99,6 +99,6 @@ fn every_key_of_the_ring_is_tried_and_the_one_that_matched_is_named() {
     {
         let signed = pair.sign(BODY).unwrap();
         let evidence = verifier.check(&inbound(BODY, &[(SHA, &signed.sha512)])).unwrap();
-        assert_eq!(evidence.key.to_string(), name);
+        assert_eq!(evidence.key.name().to_string(), name);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dispatch::{Registry, Shared};
 use event_model::{
-    Account, Accounts as Listed, Algorithm, Clock, Environment, Event, Evidence, Headers, Inbound, KeyName,
-    Proof, SystemClock, Verified,
+    Account, Accounts as Listed, Algorithm, Clock, Environment, Event, Evidence, Headers, Inbound, KeyId,
+    KeyName, Proof, SystemClock, Verified,
 };
 use fluent_api::{Accounts, Client, Credentials, Limits, MemoryLedger, Options};
 use queue::EventQueue;
@@ -135,7 +135,7 @@ pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
     let received_at = SystemClock.now();
     let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
     let (proof, signature) = (Proof::Signed(Algorithm::Sha512), "AAAA".repeat(43));
-    let evidence = Evidence { proof, key: Arc::new(key), signature };
+    let evidence = Evidence { proof, key: Arc::new(KeyId::any_named(key)), signature };
     // A benchmark states what it wants to be believed.
     Event::admit(Verified::assert(inbound, evidence), &listed, None).ok()
 }

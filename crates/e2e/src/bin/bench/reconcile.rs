@@ -137,6 +137,7 @@ fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
     };
     let (name, environment) = ("ACME".to_owned(), Environment::Sandbox);
     Ok(ReconcileSettings {
+        seal: None,
         events: vec!["E".to_owned()],
         accounts: vec![ApiAccount { name, environment, url: url.parse()?, api }],
         every: Duration::from_mins(15),

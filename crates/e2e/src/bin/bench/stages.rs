@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry, Shared};
 use dispatcher::Selection;
 use event_model::{
-    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyName, Proof, SystemClock, Timestamp,
-    Verified,
+    Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, SystemClock,
+    Timestamp, Verified,
 };
 use queue::{EventQueue, Start, Terms};
 use queue_embedded::{Embedded, Options};
@@ -39,8 +39,9 @@ pub(crate) fn disk() -> anyhow::Result<PathBuf> {
 
 /// Different events, admitted without the cost of signing.
 pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
-    let key: Arc<KeyName> = Arc::new(KeyName::new("sydney", event_model::Environment::Sandbox));
-    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: (*key).clone(), retailers: None }]);
+    let name = KeyName::new("sydney", event_model::Environment::Sandbox);
+    let key = Arc::new(KeyId::any_named(name.clone()));
+    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }]);
     let mut bodies = Events::new("ACME", 34, 11);
     (0..count).filter_map(move |_| {
         let evidence = Evidence {

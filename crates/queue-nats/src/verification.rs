@@ -1,0 +1,111 @@
+//! Whether what is in the streams is what was admitted: whoever writes there past the gateways
+//! must not be believed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use event_model::{Event, Forgery, StoredVerdict, StoredVerifier, Timestamp};
+use queue::marks::reconciled_of;
+
+use crate::consuming::Past;
+use crate::names::{EVENTS, due};
+
+/// A delivery that waits for its key is looked at again after this part of its age: what waits
+/// for a day need not be asked for each quarter of a minute.
+const PART_OF_AGE: u32 = 10;
+
+/// At most after so many times the shortest wait.
+const LONGEST: u32 = 20;
+
+/// Verifies what is taken, and counts what is not genuine.
+#[derive(Debug)]
+pub(crate) struct Verification {
+    verifier: Option<Arc<dyn StoredVerifier>>,
+    retry: Duration,
+    forged: AtomicU64,
+    key_unknown: AtomicU64,
+}
+
+/// A stored message, as it was found.
+pub(crate) struct Found<'m> {
+    pub(crate) stream: &'static str,
+    pub(crate) subject: &'m str,
+    pub(crate) route: &'m str,
+    pub(crate) event: &'m Event,
+    pub(crate) past: &'m Past,
+}
+
+impl Verification {
+    pub(crate) fn new(verifier: Option<Arc<dyn StoredVerifier>>, retry: Duration) -> Self {
+        Self { verifier, retry, forged: AtomicU64::new(0), key_unknown: AtomicU64::new(0) }
+    }
+
+    /// Whether it lies where its own bytes belong. Asked before anything is read out of its
+    /// fields: under another subject it would reach other routes than it has.
+    pub(crate) fn check_place(&self, found: &Found<'_>) -> Result<(), Forgery> {
+        if self.verifier.is_none() {
+            return Ok(());
+        }
+        let own = match found.stream {
+            EVENTS => found.event.subject(),
+            _ => due(found.route, &found.past.delivery(found.event)),
+        };
+        if own == found.subject { Ok(()) } else { Err(Forgery::WrongSubject) }
+    }
+
+    /// Whether it is genuine.
+    pub(crate) fn verify(&self, event: &Event) -> StoredVerdict {
+        let verdict = self.verifier.as_ref().map(|verifier| verifier.verify(event));
+        let verdict = verdict.unwrap_or(StoredVerdict::Verified);
+        if verdict == StoredVerdict::KeyUnknown {
+            self.key_unknown.fetch_add(1, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// One more that is not genuine.
+    pub(crate) fn count_forged(&self) {
+        self.forged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages were not genuine, and how often one waited for its key.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.forged.load(Ordering::Relaxed), self.key_unknown.load(Ordering::Relaxed))
+    }
+
+    /// The shortest wait for a key.
+    pub(crate) fn retry(&self) -> Duration {
+        self.retry
+    }
+
+    /// How long an event that came in at this time waits for its key before it is looked at again.
+    pub(crate) fn wait(&self, received_at: Timestamp, now: Timestamp) -> Duration {
+        let age = Duration::try_from(now.duration_since(received_at)).unwrap_or_default();
+        (age / PART_OF_AGE).clamp(self.retry, self.retry * LONGEST)
+    }
+
+    /// Whether this mark may keep a delivery back. One that says what was reconciled does, and
+    /// so is believed for its seal alone.
+    pub(crate) fn believes_mark(&self, name: &str, value: &[u8]) -> bool {
+        match (&self.verifier, reconciled_of(name, value)) {
+            (Some(verifier), Some((key, id, seal))) => verifier.has_reconciled(key, id, seal),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_long_is_looked_at_less_often() {
+        let verification = Verification::new(None, Duration::from_secs(15));
+        let at = |secs| Timestamp::from_second(secs).unwrap();
+        let after = |secs| verification.wait(at(0), at(secs)).as_secs();
+        assert_eq!([after(0), after(100), after(600), after(86_400)], [15, 15, 60, 300]);
+        // A clock that was wrong when it came in makes nothing wait for ever.
+        assert_eq!(after(-60), 15);
+    }
+}

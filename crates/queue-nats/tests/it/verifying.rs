@@ -1,0 +1,272 @@
+//! What somebody writes into the streams, past the gateways.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use event_model::{
+    Account, Accounts, Event, EventId, Headers, Inbound, KeyName, StoredVerifier, SystemClock, Timestamp,
+};
+use nats_server::Cluster as Servers;
+use queue::marks::{set_reconciled, twin};
+use queue::{DeadQuery, DeadReason, EventQueue, Route, Verdict};
+use queue_nats::{JetStream, Options};
+use simulator::KeyPair;
+use verifier::{
+    KeyRing, PublicKey, Reverifier, SealKeys, SealPair, SealingKey, Signatures, Verifier, WebhookVerifier,
+};
+
+use crate::joining::{names, open, route, set, settlement, world};
+
+const WAIT: Duration = Duration::from_millis(300);
+
+/// A key under a name.
+#[derive(Clone)]
+struct Key(KeyName, KeyPair);
+
+impl Key {
+    fn new(name: &str) -> Self {
+        Self(name.parse().unwrap(), KeyPair::generate(1024).unwrap())
+    }
+
+    fn public(&self) -> (KeyName, PublicKey) {
+        (self.0.clone(), PublicKey::parse(&self.1.public_base64().unwrap()).unwrap())
+    }
+
+    /// A webhook as a gateway with this key admits it.
+    fn event(&self, name: &str) -> Event {
+        let body = format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#);
+        let signed = self.1.sign(body).unwrap();
+        let headers: Headers = [("fluent-signature", signed.sha512)].into_iter().collect();
+        let inbound = Inbound { body: signed.body.into(), headers, received_at: Timestamp::now() };
+        let ring = Arc::new(KeyRing::new([self.public()]).unwrap());
+        let verified = WebhookVerifier::new(ring, Signatures::default()).verify(inbound).unwrap();
+        let account = Account { name: "ACME".to_owned(), key: self.0.clone(), retailers: None };
+        Event::admit(verified, &Accounts::new([account]), None).unwrap()
+    }
+}
+
+fn believing(keys: &[&Key], retired: &[&Key], seals: SealKeys) -> Arc<dyn StoredVerifier> {
+    let public = |keys: &[&Key]| keys.iter().map(|key| key.public()).collect::<Vec<_>>();
+    let ring = Arc::new(KeyRing::with_retired(public(keys), public(retired)).unwrap());
+    Arc::new(Reverifier::new(ring, Accounts::default(), seals))
+}
+
+/// A dispatcher's queue that verifies again by these keys.
+async fn dispatcher(options: &Options, keys: &[&Key], retired: &[&Key]) -> Arc<dyn EventQueue> {
+    let verifier = Some(believing(keys, retired, SealKeys::default()));
+    open(&Options { verifier, key_retry: WAIT, ..options.clone() }).await
+}
+
+async fn stranger(servers: &Servers) -> async_nats::jetstream::Context {
+    async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap())
+}
+
+/// Writes a message as a gateway writes an event, but for what `alter` does with it.
+async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderMap, &mut String)) {
+    let stored = event.stored();
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("ce-id", event.id().to_string()),
+        ("ce-time", stored.received_at.to_string()),
+        ("fluent-key", stored.key.name().to_string()),
+        ("fluent-key-digest", stored.key.digest().unwrap().to_string()),
+        ("fluent-algorithm", stored.proof.to_string()),
+        ("fluent-signature", stored.signature.clone()),
+        ("fluent-origin", event.origin().to_string()),
+    ] {
+        headers.insert(name, value);
+    }
+    let mut subject = event.subject();
+    alter(&mut headers, &mut subject);
+    let stranger = stranger(servers).await;
+    let sent = stranger.publish_with_headers(subject, headers, stored.body.clone()).await;
+    sent.unwrap().await.unwrap();
+}
+
+async fn quarantined(queue: &dyn EventQueue) -> Vec<String> {
+    let bodies = queue.stores().quarantine().list(0, 100).await.unwrap();
+    bodies.into_iter().map(|body| body.reason).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_past_the_gateways_is_kept_apart_and_never_delivered() {
+    let (servers, options) = world().await;
+    let (key, production, strange) =
+        (Key::new("sydney_sandbox"), Key::new("sydney_production"), Key::new("sydney_sandbox"));
+    let queue = dispatcher(&options, &[&key, &production], &[]).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    // With a gateway's marks and no signature, one that is no one's, and a reconciler's marks.
+    write(&servers, &key.event("unsigned"), |headers, _| headers.insert("fluent-signature", "")).await;
+    let other = key.event("other").stored().signature.clone();
+    write(&servers, &key.event("signed"), |headers, _| headers.insert("fluent-signature", other)).await;
+    write(&servers, &key.event("api"), |headers, _| {
+        headers.insert("fluent-algorithm", "api");
+        headers.insert("fluent-origin", "reconciled");
+        headers.insert("fluent-signature", "");
+    })
+    .await;
+    // Signed by a stranger who names our key.
+    let digest = key.event("x").stored().key.digest().unwrap().to_string();
+    let event = strange.event("strange");
+    write(&servers, &event, |headers, _| headers.insert("fluent-key-digest", digest)).await;
+    // A sandbox body on a production subject: with its own key, and as if by production's.
+    let sandbox = key.event("moved");
+    write(&servers, &sandbox, |_, subject| *subject = subject.replace("sandbox", "production")).await;
+    let sandbox = key.event("renamed");
+    write(&servers, &sandbox, |headers, subject| {
+        *subject = subject.replace("sandbox", "production");
+        let environment = event_model::Environment::Production;
+        headers.insert("ce-id", EventId::of(environment, sandbox.body()).to_string());
+        headers.insert("fluent-key", "sydney_production");
+    })
+    .await;
+    // Under the subject of another event's name.
+    let named = key.event("named");
+    write(&servers, &named, |_, subject| *subject = subject.replace(".named.", ".refund.")).await;
+    queue.publish(key.event("good")).await.unwrap();
+    queue.publish(production.event("better")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 2).await, set(&["good", "better"]));
+    let mut reasons = quarantined(&*queue).await;
+    reasons.sort();
+    assert_eq!(reasons.len(), 7, "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.starts_with("not genuine: ")), "{reasons:?}");
+    assert_eq!(queue.standing().await.forged, 7);
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_nobody_scheduled_is_not_delivered() {
+    let (servers, options) = world().await;
+    let key = Key::new("sydney_sandbox");
+    let queue = dispatcher(&options, &[&key], &[]).await;
+    let mut consumer = queue.subscribe(route(&[])).await.unwrap();
+    let retry = |route: &'static str| {
+        move |headers: &mut HeaderMap, subject: &mut String| {
+            let id = headers.get("ce-id").unwrap().to_string();
+            *subject = format!("fluent.retries.due.{route}.{id}.0");
+            for name in
+                ["fluent-position", "fluent-redrive", "fluent-attempts", "fluent-deaths", "fluent-asked"]
+            {
+                headers.insert(name, "0");
+            }
+            headers.insert("fluent-route", "r");
+        }
+    };
+    // One with a signature comes: it was admitted once, and a retry is nothing new.
+    write(&servers, &key.event("good"), retry("r")).await;
+    write(&servers, &key.event("bad"), |headers, subject| {
+        retry("r")(headers, subject);
+        headers.insert("fluent-signature", "AAAA");
+    })
+    .await;
+    assert_eq!(names(&mut *consumer, 1).await, set(&["good"]));
+    queue.publish(key.event("next")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["next"]));
+    while quarantined(&*queue).await.len() != 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
+    let (_servers, options) = world().await;
+    let (old, new) = (Key::new("sydney_sandbox"), Key::new("sydney_sandbox"));
+    let gateway = open(&options).await;
+    let before = dispatcher(&options, &[&old], &[]).await;
+    let mut consumer = before.subscribe(route(&[])).await.unwrap();
+    gateway.publish(new.event("new")).await.unwrap();
+    gateway.publish(old.event("old")).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["old"]), "what is known goes on beside it");
+    // It has waited more than once, and is no attempt.
+    while before.standing().await.key_unknown < 2 {
+        let more = tokio::time::timeout(WAIT, consumer.next(8)).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+    assert_eq!(quarantined(&*before).await, Vec::<String>::new());
+    drop(consumer);
+    before.close().await;
+    let after = dispatcher(&options, &[&new], &[&old]).await;
+    let mut consumer = after.subscribe(route(&[])).await.unwrap();
+    let delivery = consumer.next(8).await.unwrap().remove(0);
+    assert_eq!((delivery.event.name(), delivery.attempt, delivery.deaths), ("new", 1, 0));
+    delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+    assert_eq!(after.standing().await.forged, 0);
+    after.close().await;
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_is_redriven_after_its_key_was_retired() {
+    let (_servers, options) = world().await;
+    let (old, new) = (Key::new("sydney_sandbox"), Key::new("sydney_sandbox"));
+    let before = dispatcher(&options, &[&old], &[]).await;
+    let mut consumer = before.subscribe(route(&[])).await.unwrap();
+    before.publish(old.event("old")).await.unwrap();
+    let delivery = consumer.next(1).await.unwrap().remove(0);
+    delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
+    drop(consumer);
+    before.close().await;
+    let after = dispatcher(&options, &[&new], &[&old]).await;
+    let mut consumer = after.subscribe(route(&[])).await.unwrap();
+    let query = DeadQuery { limit: 10, ..DeadQuery::default() };
+    let letters = after.stores().dead_letters().list(query).await.unwrap();
+    let redriven = after.stores().dead_letters().redrive(&[letters[0].id], None).await;
+    assert!(redriven.iter().all(Result::is_ok), "{redriven:?}");
+    assert_eq!(names(&mut *consumer, 1).await, set(&["old"]));
+    after.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
+    const EVENTS: usize = 10_000;
+    let (_servers, options) = world().await;
+    let (right, wrong) = (Key::new("sydney_sandbox"), Key::new("sydney_sandbox"));
+    let gateway = open(&options).await;
+    let before = dispatcher(&options, &[&wrong], &[]).await;
+    let everything = Route { lease: Duration::from_secs(30), ..route(&[]) };
+    let mut consumer = before.subscribe(everything.clone()).await.unwrap();
+    let events: Vec<Event> = (0..EVENTS).map(|number| right.event(&format!("E{number}"))).collect();
+    for some in events.chunks(500) {
+        assert!(gateway.publish_all(some).await.error.is_none());
+    }
+    // It asks, and finds nothing that it could hand out.
+    while before.standing().await.key_unknown < 300 {
+        let more = tokio::time::timeout(WAIT, consumer.next(64)).await;
+        assert!(more.is_err(), "{:?}", more.map(|next| next.map(|found| found.len())));
+    }
+    let written = before.standing().await.key_unknown;
+    assert!(written < 3_000, "it leaves the rest where it is, and has put {written} away");
+    assert_eq!(quarantined(&*before).await, Vec::<String>::new());
+    drop(consumer);
+    before.close().await;
+    let after = dispatcher(&options, &[&right], &[]).await;
+    let mut consumer = after.subscribe(everything).await.unwrap();
+    let seen = names(&mut *consumer, EVENTS).await;
+    assert_eq!(seen, (0..EVENTS).map(|number| format!("E{number}")).collect::<BTreeSet<_>>());
+    assert_eq!(quarantined(&*after).await, Vec::<String>::new());
+    after.close().await;
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
+    let (_servers, options) = world().await;
+    let key = Key::new("sydney_sandbox");
+    let pair = SealPair::generate().unwrap();
+    let sealing = SealingKey::parse(&pair.private).unwrap();
+    let verifier = Some(believing(&[&key], &[], SealKeys::parse([&*pair.public]).unwrap()));
+    let options = Options { verifier, ..options };
+    let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+    let (event, marks) = (key.event("E"), queue.stores().marks());
+    let (fluent, id) = (event.fluent_key(), event.id());
+    for seal in ["", "x:y", &sealing.reconciled(fluent, key.event("F").id())] {
+        set_reconciled(marks, fluent, id, seal).await.unwrap();
+        assert_eq!(twin(marks, fluent, "r").await.unwrap(), None, "{seal}");
+    }
+    set_reconciled(marks, fluent, id, &sealing.reconciled(fluent, id)).await.unwrap();
+    assert_eq!(twin(marks, fluent, "r").await.unwrap().unwrap().reconciled, id);
+    queue.close().await;
+}
