@@ -12,7 +12,7 @@ use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::conformance::event;
-use queue::{Consumer, Delivery, Lease, QueueError, Settlement, Start, Terms, Ticket, Verdict};
+use queue::{Consumer, Delivery, Lease, Position, QueueError, Settlement, Start, Terms, Ticket, Verdict};
 use settings::{BreakerSettings, RetrySettings, RouteSettings};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -58,7 +58,7 @@ impl FakeLease {
         self.fate(|fate| fate.signs.push(Instant::now()));
         Delivery {
             event: Arc::new(event("E", reference)),
-            position: 1,
+            position: Position::START,
             redrive: 0,
             attempt: deaths + 1,
             first_attempt_at: TestClock.now(),
@@ -131,7 +131,7 @@ impl FakeQueue {
     fn hand_out(&self, waiting: Waiting) -> Delivery {
         Delivery {
             event: Arc::clone(&waiting.event),
-            position: 1,
+            position: Position::START,
             redrive: 0,
             attempt: waiting.attempt,
             asked: waiting.asked,

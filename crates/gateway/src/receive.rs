@@ -198,7 +198,7 @@ impl Receiving {
         watch::published(span, &event, published.as_ref(), began.elapsed());
         let Receipt { duplicate, position, .. } = published?;
         self.ports.seen.note(&event);
-        tracing::debug!(event.id = %id, event.name = event.name(), position, duplicate, trace_id = trace.trace_id(), "accepted");
+        tracing::debug!(event.id = %id, event.name = event.name(), %position, duplicate, trace_id = trace.trace_id(), "accepted");
         Ok(accepted(id, duplicate, trace))
     }
 

@@ -105,7 +105,7 @@ fn story(story: &EventStory) -> v1::EventStory {
     });
     v1::EventStory {
         id: story.id.to_string(),
-        position: story.position,
+        position: story.position.packed(),
         name: story.name.clone(),
         entity: story.entity.clone().unwrap_or_default(),
         source: story.source.clone(),

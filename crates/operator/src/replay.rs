@@ -1,7 +1,7 @@
 //! What was received in a time, to one route once more.
 
 use event_model::{Event, Timestamp};
-use queue::{About, Filter, ReceivedQuery, Replayed};
+use queue::{About, Filter, Position, ReceivedQuery, Replayed};
 use tonic::Status;
 use wire::v1;
 
@@ -69,7 +69,7 @@ impl Operator {
     }
 
     async fn replay_all(&self, plan: &Plan, teller: &mut Teller) -> Result<(), Ended> {
-        let mut after = Some(0);
+        let mut after = Some(Position::START);
         while let Some(behind) = after {
             let query = ReceivedQuery { from: plan.from, until: plan.until, after: behind, limit: TOGETHER };
             let page = self.stores().history().received(query).await?;

@@ -90,7 +90,7 @@ impl Operator {
 fn route(state: &RouteState, listed: &HashSet<String>) -> v1::Route {
     v1::Route {
         name: state.name.clone(),
-        position: state.position,
+        position: state.position.packed(),
         behind: state.behind,
         waiting: state.waiting,
         in_flight: state.in_flight,

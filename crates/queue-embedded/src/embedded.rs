@@ -10,8 +10,8 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Pause, Quarantine, QueueError,
-    Receipt, RefusedHold, Replayed, Route, RouteState, Stores, StoresHealth,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Pause, Position, Quarantine,
+    QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, Stores, StoresHealth,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -151,7 +151,7 @@ impl EventQueue for Embedded {
         Self::answer(answer).boxed()
     }
 
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
         self.beside.holds(position, id)
     }
 
@@ -172,9 +172,9 @@ impl EventQueue for Embedded {
     }
 
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        let horizon =
-            Horizon { epoch: self.shared.epoch.clone(), last: self.shared.last.load(Ordering::Acquire) };
-        futures::future::ready(Ok(horizon)).boxed()
+        let last = Position::new(0, self.shared.last.load(Ordering::Acquire));
+        let epoch = self.shared.epoch.clone();
+        futures::future::ready(last.map(|last| Horizon { epoch, last }).map_err(QueueError::from)).boxed()
     }
 
     fn has_room(&self) -> bool {
@@ -283,7 +283,7 @@ impl Stores for Embedded {
     fn replay<'a>(
         &'a self,
         route: &'a str,
-        events: &'a [(u64, Event)],
+        events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
         self.beside.replay(route, events, again)

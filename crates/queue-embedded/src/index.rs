@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use event_model::EventId;
-use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, QueueError};
+use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, Position, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::file::refs::{digest, prefixes};
-use crate::file::rows::{prefix, signed, unsigned};
+use crate::file::rows::{packed, position, prefix};
 use crate::shared::lock;
 
 const INDEXING: &str = "working with the index of events";
@@ -110,9 +110,9 @@ fn name(log: Log) -> &'static str {
     }
 }
 
-fn note(sql: &Connection, log: Log, last: u64) -> rusqlite::Result<()> {
+fn note(sql: &Connection, log: Log, last: Position) -> rusqlite::Result<()> {
     sql.prepare_cached("UPDATE logs SET last = max(last, ?2) WHERE log = ?1")?
-        .execute(params![name(log), signed(last)])
+        .execute(params![name(log), packed(last)])
         .map(drop)
 }
 
@@ -120,7 +120,7 @@ impl HistoryIndex for Index {
     fn known(&self, log: Log) -> Result<Known, QueueError> {
         let known = self.read(|sql| {
             sql.query_row("SELECT life, last FROM logs WHERE log = ?1", [name(log)], |row| {
-                Ok(Known { life: row.get(0)?, last: unsigned(row.get(1)?) })
+                Ok(Known { life: row.get(0)?, last: position(row.get(1)?).unwrap_or_default() })
             })
             .optional()
         });
@@ -134,7 +134,7 @@ impl HistoryIndex for Index {
         })
     }
 
-    fn add_events(&self, events: &[IndexedEvent], last: u64) -> Result<(), QueueError> {
+    fn add_events(&self, events: &[IndexedEvent], last: Position) -> Result<(), QueueError> {
         self.write(|sql| {
             let mut insert =
                 sql.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
@@ -142,32 +142,35 @@ impl HistoryIndex for Index {
                 let refs =
                     [&event.entity, &event.root, &event.fluent].map(|text| text.as_deref().map(digest));
                 let id = event.id.as_bytes();
-                let position = signed(event.position);
+                let position = packed(event.position);
                 insert.execute(params![position, prefix(&event.id), refs[0], refs[1], refs[2], id])?;
             }
             note(sql, Log::Events, last)
         })
     }
 
-    fn add_attempts(&self, attempts: &[IndexedAttempt], last: u64) -> Result<(), QueueError> {
+    fn add_attempts(&self, attempts: &[IndexedAttempt], last: Position) -> Result<(), QueueError> {
         self.write(|sql| {
             let mut insert = sql.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4)")?;
-            let (mut position, mut line) = (0, 0_i64);
+            let mut position = Position::START;
+            let mut line = 0_i64;
             for attempt in attempts {
                 line = if attempt.position == position { line + 1 } else { 0 };
                 position = attempt.position;
-                insert.execute(params![signed(position), line, prefix(&attempt.id), attempt.line])?;
+                insert.execute(params![packed(position), line, prefix(&attempt.id), attempt.line])?;
             }
             note(sql, Log::Attempts, last)
         })
     }
 
-    fn trim(&self, log: Log, first: u64) -> Result<(), QueueError> {
-        let text = format!("DELETE FROM {} WHERE position < ?1", name(log));
-        self.write(|sql| sql.prepare_cached(&text)?.execute([signed(first)]).map(drop))
+    fn trim(&self, log: Log, first: Position) -> Result<(), QueueError> {
+        let text = format!("DELETE FROM {} WHERE position BETWEEN ?1 AND ?2 - 1", name(log));
+        // Of its shard alone: others begin elsewhere.
+        let begin = Position::new(first.shard(), 0)?;
+        self.write(|sql| sql.prepare_cached(&text)?.execute([packed(begin), packed(first)]).map(drop))
     }
 
-    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(u64, EventId)>, QueueError> {
+    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError> {
         let range = prefixes(reference);
         let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -179,9 +182,11 @@ impl HistoryIndex for Index {
             )?
             .query_map(params![digest(reference), from, to, limit], |row| {
                 let id: Vec<u8> = row.get(1)?;
-                Ok((unsigned(row.get(0)?), id))
+                Ok((row.get(0)?, id))
             })?
-            .filter_map(|row| row.map(|(at, id)| Some((at, EventId::from_bytes(&id).ok()?))).transpose())
+            .filter_map(|row| {
+                row.map(|(at, id)| Some((position(at)?, EventId::from_bytes(&id).ok()?))).transpose()
+            })
             .collect()
         })
     }
@@ -201,10 +206,14 @@ mod tests {
 
     use super::*;
 
+    fn at(sequence: u64) -> Position {
+        Position::new(0, sequence).unwrap()
+    }
+
     fn event(position: u64, entity: &str, root: Option<&str>) -> IndexedEvent {
         let id = EventId::of(Environment::Sandbox, &position.to_be_bytes());
         IndexedEvent {
-            position,
+            position: at(position),
             id,
             entity: Some(entity.to_owned()),
             root: root.map(str::to_owned),
@@ -221,23 +230,26 @@ mod tests {
         index.begin(Log::Events, "a").unwrap();
         let events = [event(1, "F_1", Some("HD_1")), event(2, "HD_1", None), event(3, "HD_2", None)];
         for _ in 0..2 {
-            index.add_events(&events, 7).unwrap();
+            index.add_events(&events, at(7)).unwrap();
         }
-        let at = |reference: &str| {
+        let found = |reference: &str| {
             index.find(reference, 9).unwrap().into_iter().map(|(at, _)| at).collect::<Vec<_>>()
         };
-        assert_eq!((at("HD_1"), at("F_1"), at("HD_3")), (vec![2, 1], vec![1], vec![]));
-        assert_eq!(at(&events[2].id.to_string()[..8]), [3]);
-        assert_eq!(at("own-2"), [2], "Fluent's own id");
-        let attempt =
-            |position, line: &[u8]| IndexedAttempt { position, id: events[1].id, line: line.into() };
+        assert_eq!((found("HD_1"), found("F_1"), found("HD_3")), (vec![at(2), at(1)], vec![at(1)], vec![]));
+        assert_eq!(found(&events[2].id.to_string()[..8]), [at(3)]);
+        assert_eq!(found("own-2"), [at(2)], "Fluent's own id");
+        let attempt = |position, line: &[u8]| IndexedAttempt {
+            position: at(position),
+            id: events[1].id,
+            line: line.into(),
+        };
         index.begin(Log::Attempts, "b").unwrap();
-        index.add_attempts(&[attempt(1, b"x"), attempt(1, b"y"), attempt(2, b"z")], 2).unwrap();
+        index.add_attempts(&[attempt(1, b"x"), attempt(1, b"y"), attempt(2, b"z")], at(2)).unwrap();
         assert_eq!(index.attempts(events[1].id).unwrap(), [b"x", b"y", b"z"]);
-        index.trim(Log::Events, 3).unwrap();
+        index.trim(Log::Events, at(3)).unwrap();
         drop(index);
         let index = Index::open(&path).unwrap();
-        assert_eq!(index.known(Log::Events).unwrap(), Known { life: "a".to_owned(), last: 7 });
+        assert_eq!(index.known(Log::Events).unwrap(), Known { life: "a".to_owned(), last: at(7) });
         assert!(index.find("HD_1", 9).unwrap().is_empty());
         index.begin(Log::Events, "c").unwrap();
         assert!(index.find("HD_2", 9).unwrap().is_empty());
@@ -256,5 +268,25 @@ mod tests {
             .unwrap();
         assert!(Index::open(&another).is_err());
         assert!(std::fs::read_to_string(&another).unwrap().starts_with("fluent-connect"));
+    }
+
+    #[test]
+    fn it_forgets_of_one_shard_what_that_shard_has_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(&folder.path().join("index.db")).unwrap();
+        index.begin(Log::Events, "a").unwrap();
+        let elsewhere = |sequence| Position::new(1, sequence).unwrap();
+        let of = |event, position| IndexedEvent { position, ..event };
+        let events = [
+            event(1, "HD_1", None),
+            event(5, "HD_1", None),
+            of(event(2, "HD_1", None), elsewhere(2)),
+            of(event(6, "HD_1", None), elsewhere(6)),
+        ];
+        index.add_events(&events, elsewhere(6)).unwrap();
+        index.trim(Log::Events, elsewhere(6)).unwrap();
+        let found = index.find("HD_1", 9).unwrap();
+        let found: Vec<_> = found.into_iter().map(|(at, _)| at).collect();
+        assert_eq!(found, [elsewhere(6), at(5), at(1)]);
     }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, Stored, Timestamp};
 use queue::conformance::event;
-use queue::{Attempt, EventQueue, Outcome, ReceivedQuery, Route, Settlement, Start, Terms, Verdict};
+use queue::{
+    Attempt, EventQueue, Outcome, Position, ReceivedQuery, Route, Settlement, Start, Terms, Verdict,
+};
 use queue_embedded::{Embedded, Options, Retention};
 
 /// A clock that is set.
@@ -36,7 +38,7 @@ async fn since(queue: &Embedded) -> Timestamp {
 }
 
 async fn kept(queue: &Embedded) -> usize {
-    let all = ReceivedQuery { from: at(0), until: Timestamp::MAX, after: 0, limit: 100 };
+    let all = ReceivedQuery { from: at(0), until: Timestamp::MAX, after: Position::START, limit: 100 };
     queue.stores().history().received(all).await.unwrap().events.len()
 }
 

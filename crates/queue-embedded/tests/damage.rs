@@ -85,5 +85,5 @@ async fn another_kind_of_file_is_refused_and_left_as_it_is() {
     let said = spool.err().unwrap().to_string();
     assert!(said.contains("is not a spool's file"), "{said}");
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last), (None, 1));
+    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::connect::Link;
+use crate::streams::StreamName;
 
 /// Why the server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +57,14 @@ pub(crate) async fn ask<T: DeserializeOwned>(
 }
 
 /// What a stream is and holds.
-pub(crate) async fn stream_info(link: &Link, stream: &str) -> Result<stream::Info, ApiError> {
+pub(crate) async fn stream_info(link: &Link, stream: StreamName) -> Result<stream::Info, ApiError> {
     ask(link, &format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
 /// The same, and when the server said so, by its own clock.
 pub(crate) async fn stream_info_at(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
 ) -> Result<(stream::Info, Option<Timestamp>), ApiError> {
     #[derive(Deserialize)]
     struct Answer {
@@ -79,7 +80,7 @@ pub(crate) async fn stream_info_at(
 /// How many messages each subject that matches `filter` has.
 pub(crate) async fn subjects(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
     filter: &str,
 ) -> Result<Vec<(String, u64)>, ApiError> {
     #[derive(Deserialize)]
@@ -107,7 +108,7 @@ pub(crate) async fn subjects(
 }
 
 /// Every consumer of a stream.
-pub(crate) async fn consumers(link: &Link, stream: &str) -> Result<Vec<consumer::Info>, ApiError> {
+pub(crate) async fn consumers(link: &Link, stream: StreamName) -> Result<Vec<consumer::Info>, ApiError> {
     #[derive(Deserialize)]
     struct Page {
         total: usize,
@@ -144,7 +145,7 @@ pub(crate) async fn consumers(link: &Link, stream: &str) -> Result<Vec<consumer:
 /// Keeps a consumer from delivering until a time, or lets it deliver: ADR-42.
 pub(crate) async fn pause_consumer(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
     name: &str,
     request: &Value,
 ) -> Result<(), ApiError> {
@@ -153,26 +154,30 @@ pub(crate) async fn pause_consumer(
 }
 
 /// What a consumer is and where it stands.
-pub(crate) async fn consumer_info(link: &Link, stream: &str, name: &str) -> Result<consumer::Info, ApiError> {
+pub(crate) async fn consumer_info(
+    link: &Link,
+    stream: StreamName,
+    name: &str,
+) -> Result<consumer::Info, ApiError> {
     ask(link, &format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await
 }
 
 /// Makes a consumer, or changes it to this.
 pub(crate) async fn put_consumer(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
     name: &str,
     config: &pull::Config,
 ) -> Result<consumer::Info, ApiError> {
     use async_nats::jetstream::consumer::IntoConsumerConfig;
-    let request = json!({ "stream_name": stream, "config": config.clone().into_consumer_config() });
+    let request = json!({ "stream_name": stream.as_str(), "config": config.clone().into_consumer_config() });
     ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
 }
 
 /// Makes a consumer that begins with what was stored at a time, where one is given.
 pub(crate) async fn put_scan(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
     name: &str,
     config: &pull::Config,
     since: Option<Timestamp>,
@@ -186,23 +191,23 @@ pub(crate) async fn put_scan(
         fields.insert("deliver_policy".to_owned(), "by_start_time".into());
         fields.insert("opt_start_time".to_owned(), since.to_string().into());
     }
-    let request = json!({ "stream_name": stream, "config": config });
+    let request = json!({ "stream_name": stream.as_str(), "config": config });
     ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
 }
 
 /// Removes a consumer.
-pub(crate) async fn delete_consumer(link: &Link, stream: &str, name: &str) -> Result<(), ApiError> {
+pub(crate) async fn delete_consumer(link: &Link, stream: StreamName, name: &str) -> Result<(), ApiError> {
     ask::<Value>(link, &format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await.map(drop)
 }
 
 /// Removes what `request` names.
-pub(crate) async fn purge(link: &Link, stream: &str, request: Value) -> Result<u64, ApiError> {
+pub(crate) async fn purge(link: &Link, stream: StreamName, request: Value) -> Result<u64, ApiError> {
     let answer: stream::PurgeResponse = ask(link, &format!("STREAM.PURGE.{stream}"), &request).await?;
     Ok(answer.purged)
 }
 
 /// Removes one message.
-pub(crate) async fn delete_message(link: &Link, stream: &str, sequence: u64) -> Result<(), ApiError> {
+pub(crate) async fn delete_message(link: &Link, stream: StreamName, sequence: u64) -> Result<(), ApiError> {
     let request = json!({ "seq": sequence, "no_erase": true });
     ask::<Value>(link, &format!("STREAM.MSG.DELETE.{stream}"), &request).await.map(drop)
 }
@@ -211,7 +216,7 @@ pub(crate) async fn delete_message(link: &Link, stream: &str, sequence: u64) -> 
 /// there has not simply nothing of it.
 pub(crate) async fn last_message(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
     subject: &str,
 ) -> Result<Option<StreamMessage>, ApiError> {
     match read_message(link, stream, &json!({ "last_by_subj": subject })).await {
@@ -223,7 +228,7 @@ pub(crate) async fn last_message(
 /// Reads one message, from the stream's leader: a follower may be behind.
 pub(crate) async fn get_message(
     link: &Link,
-    stream: &str,
+    stream: StreamName,
     request: &Value,
 ) -> Result<Option<StreamMessage>, ApiError> {
     match read_message(link, stream, request).await {
@@ -232,7 +237,11 @@ pub(crate) async fn get_message(
     }
 }
 
-async fn read_message(link: &Link, stream: &str, request: &Value) -> Result<Option<StreamMessage>, ApiError> {
+async fn read_message(
+    link: &Link,
+    stream: StreamName,
+    request: &Value,
+) -> Result<Option<StreamMessage>, ApiError> {
     #[derive(Deserialize)]
     struct Answer {
         message: RawMessage,

@@ -1,13 +1,13 @@
 //! Publishing what may be known already: the server knows ids also of messages that it has lost.
 
 use event_model::{Event, EventId};
-use queue::{Holding, QueueError, Receipt};
-use serde_json::json;
+use queue::{Holding, Position, QueueError, Receipt};
 
 use crate::api;
 use crate::message::{self, text};
-use crate::names::{EVENTS, HEADER_ID};
+use crate::names::HEADER_ID;
 use crate::shared::Shared;
+use crate::streams::{Shard, event_at};
 
 /// How often what was stored again may have been lost too, until nobody looks any more.
 const LOST_IN_A_ROW: usize = 8;
@@ -29,15 +29,17 @@ impl Shared {
             let id = format!("{}/lost/{}", event.id(), receipt.position);
             let headers = message::headers_with_id(&refed, id);
             let placed = self.publisher.put(event.subject(), headers, event.body().clone()).await?;
-            (receipt.position, receipt.duplicate) = (placed.sequence, placed.is_duplicate);
+            receipt.position = Shard::ONLY.position(placed.sequence)?;
+            receipt.duplicate = placed.is_duplicate;
         }
         self.publisher.publish_again(&refed, &epoch).await
     }
 
     /// Whether `position` holds `id`.
-    pub(crate) async fn holding(&self, position: u64, id: EventId) -> Result<Holding, QueueError> {
+    pub(crate) async fn holding(&self, position: Position, id: EventId) -> Result<Holding, QueueError> {
         let link = &self.link;
-        let found = api::get_message(link, EVENTS, &json!({ "seq": position })).await;
+        let Some(shard) = Shard::of(position) else { return Ok(Holding::Missing) };
+        let found = event_at(link, position).await;
         match found.map_err(|error| error.of(READING_BACK))? {
             Some(message)
                 if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) =>
@@ -46,16 +48,18 @@ impl Shared {
             }
             Some(_) => Ok(Holding::Missing),
             None => {
-                let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING_BACK))?;
-                let (first, last) = (info.state.first_sequence, info.state.last_sequence);
-                Ok(if position < first && position <= last { Holding::Removed } else { Holding::Missing })
+                let info = api::stream_info(link, shard.events()).await;
+                let state = info.map_err(|error| error.of(READING_BACK))?.state;
+                let is_before = position.sequence() < state.first_sequence;
+                let was_there = position.sequence() <= state.last_sequence;
+                Ok(if is_before && was_there { Holding::Removed } else { Holding::Missing })
             }
         }
     }
 
     /// Whether what is stored there is this event, whole: its id may be on a damaged body.
     pub(crate) async fn can_read(&self, receipt: &Receipt, id: EventId) -> Result<bool, QueueError> {
-        let found = api::get_message(&self.link, EVENTS, &json!({ "seq": receipt.position })).await;
+        let found = event_at(&self.link, receipt.position).await;
         let found = found.map_err(|error| error.of(READING_BACK))?;
         let event = found.and_then(|message| message::event(&message.headers, message.payload).ok());
         Ok(event.is_some_and(|event| event.id() == id))

@@ -11,8 +11,9 @@ use serde_json::json;
 use crate::api;
 use crate::beside::routes::{progress, routes};
 use crate::duties;
-use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, dead};
+use crate::names::{EVENTS_SUBJECT, dead};
 use crate::shared::Shared;
+use crate::streams::{DEAD, Shard, StreamName};
 
 const CLEANING: &str = "removing what is settled";
 
@@ -58,16 +59,16 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
     if !duties::is_due(shared, duties::RETENTION, retention.every).await {
         return Ok(());
     }
-    let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(CLEANING))?;
+    let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(CLEANING))?;
     let last = info.state.last_sequence;
-    let routes = routes(link, EVENTS).await?;
+    let routes = routes(link, Shard::ONLY.events()).await?;
     // Nobody has joined yet: nothing is settled.
     if routes.is_empty() {
         return Ok(());
     }
-    let old = first_younger(shared, EVENTS, EVENTS_SUBJECT, retention.age).await?;
+    let old = first_younger(shared, Shard::ONLY.events(), EVENTS_SUBJECT, retention.age).await?;
     // A gateway may not yet have read the youngest back, however crowded it is.
-    let spooled = first_younger(shared, EVENTS, EVENTS_SUBJECT, retention.crowded_age).await?;
+    let spooled = first_younger(shared, Shard::ONLY.events(), EVENTS_SUBJECT, retention.crowded_age).await?;
     let mut end = old.max(crowded_out(&info).min(spooled));
     for route in &routes {
         if end <= info.state.first_sequence {
@@ -76,8 +77,9 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
         end = end.min(progress(link, route, last).await?.settled + 1);
     }
     if end > info.state.first_sequence {
-        let purged =
-            api::purge(link, EVENTS, json!({ "seq": end })).await.map_err(|error| error.of(CLEANING))?;
+        let purged = api::purge(link, Shard::ONLY.events(), json!({ "seq": end }))
+            .await
+            .map_err(|error| error.of(CLEANING))?;
         tracing::debug!(purged, "removed what every route has settled");
     }
     let unrouted = dead(UNROUTED);
@@ -118,7 +120,7 @@ async fn crowded_letters(shared: &Shared, unrouted: &str) -> Result<Option<u64>,
 /// since sequences rise with time.
 async fn first_younger(
     shared: &Shared,
-    stream: &str,
+    stream: StreamName,
     subject: &str,
     age: Duration,
 ) -> Result<u64, QueueError> {

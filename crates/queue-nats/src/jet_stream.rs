@@ -5,7 +5,9 @@ use std::time::Duration;
 use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{Consumer, EventQueue, Holding, Horizon, Look, Published, QueueError, Receipt, Route, Stores};
+use queue::{
+    Consumer, EventQueue, Holding, Horizon, Look, Position, Published, QueueError, Receipt, Route, Stores,
+};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -157,7 +159,7 @@ impl EventQueue for JetStream {
         .boxed()
     }
 
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
         self.shared.holding(position, id).boxed()
     }
 

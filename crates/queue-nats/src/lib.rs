@@ -26,6 +26,7 @@ mod consuming;
 mod janitor;
 mod publishing;
 mod standing;
+mod streams;
 mod verification;
 mod working;
 

@@ -1,25 +1,7 @@
 //! What things are called on the server. Other programs read these streams:
 //! a change here is a change of a public format.
 
-/// Events, until every route has settled them.
-pub(crate) const EVENTS: &str = "FLUENT_EVENTS";
-/// Deliveries that wait for their time, and those whose time has come.
-pub(crate) const RETRIES: &str = "FLUENT_RETRIES";
-/// Dead letters.
-pub(crate) const DEAD: &str = "FLUENT_DEAD";
-/// Genuine bodies that are not events.
-pub(crate) const QUARANTINE: &str = "FLUENT_QUARANTINE";
-/// What happened in every attempt.
-pub(crate) const ATTEMPTS: &str = "FLUENT_ATTEMPTS";
-/// Attempts that began, in memory.
-pub(crate) const INFLIGHT: &str = "FLUENT_INFLIGHT";
-/// Webhooks that were refused, and may have been refused wrongly.
-pub(crate) const REFUSED: &str = "FLUENT_REFUSED";
-/// Small facts that are found by their names.
-pub(crate) const MARKS: &str = "FLUENT_MARKS";
-/// The same of reconciled events, each its own: they are many, and must not fill the room of
-/// the others.
-pub(crate) const RECONCILED: &str = "FLUENT_RECONCILED";
+use crate::streams::{MARKS, RECONCILED, StreamName};
 
 pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
 pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
@@ -41,7 +23,7 @@ pub(crate) const QUARANTINE_BODIES: &str = "fluent.quarantine.bodies";
 pub(crate) const REFUSED_WEBHOOKS: &str = "fluent.refused.webhooks";
 
 /// Where a mark is: which stream, and which subject.
-pub(crate) fn mark(name: &str) -> (&'static str, String) {
+pub(crate) fn mark(name: &str) -> (StreamName, String) {
     match name.split_once('.') {
         // `reconciled.<key>` and `delivered.<route>.<key>`.
         Some(("reconciled", key)) => (RECONCILED, format!("fluent.reconciled.events.{key}")),
@@ -97,12 +79,12 @@ pub(crate) fn replay(route: &str) -> String {
 
 /// Where it is written that a delivery, message `sequence` of `stream`, is
 /// attempted alone.
-pub(crate) fn alone(route: &str, stream: &str, sequence: u64) -> String {
+pub(crate) fn alone(route: &str, stream: StreamName, sequence: u64) -> String {
     format!("fluent.attempts.alone.{route}.{stream}.{sequence}")
 }
 
 /// Where it is marked that attempts of a block of messages of `stream` began.
-pub(crate) fn inflight(route: &str, stream: &str, block: u64) -> String {
+pub(crate) fn inflight(route: &str, stream: StreamName, block: u64) -> String {
     format!("fluent.inflight.{route}.{stream}.{block}")
 }
 

@@ -16,12 +16,13 @@ use crate::consuming::{InFlight, Past, Probing};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
 use crate::standing::Standing;
+use crate::streams::StreamName;
 use crate::verification::Verification;
 
 /// The message that a delivery comes from: sequences alone are those of two streams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
-    pub(crate) stream: &'static str,
+    pub(crate) stream: StreamName,
     pub(crate) sequence: u64,
 }
 

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiError};
 use crate::cluster;
 use crate::connect::Link;
-use crate::names::{EVENTS, RETRIES};
 use crate::options::Layout;
+use crate::streams::{RETRIES, Shard};
 
 /// How soon a stream that is full, gone or made anew is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -115,7 +115,7 @@ impl Standing {
     /// The stream of events, and with it what the servers' clock says.
     async fn stream(&self) -> Result<Info, ApiError> {
         let (asked, began) = (self.clock.now(), Instant::now());
-        let (info, at) = api::stream_info_at(&self.link, EVENTS).await?;
+        let (info, at) = api::stream_info_at(&self.link, Shard::ONLY.events()).await?;
         let took = began.elapsed();
         // An answer that took long says little about when it was written.
         if took <= PROMPT
@@ -170,7 +170,7 @@ impl Standing {
         let is_full = info.state.bytes > self.layout.bytes;
         if is_full && !self.are_retries_full.swap(is_full, Ordering::Relaxed) {
             tracing::error!(
-                stream = RETRIES,
+                stream = %RETRIES,
                 "as many bytes wait for their next attempt as are allowed: is a destination gone?"
             );
         }
@@ -180,7 +180,7 @@ impl Standing {
     /// Looks now.
     pub(crate) async fn look(&self) -> Result<Horizon, QueueError> {
         match self.stream().await {
-            Ok(info) => Ok(self.seen(&info)),
+            Ok(info) => self.seen(&info),
             Err(error) => {
                 self.is_there.store(false, Ordering::Relaxed);
                 Err(error.of("looking at the stream of events"))
@@ -188,13 +188,13 @@ impl Standing {
         }
     }
 
-    fn seen(&self, info: &Info) -> Horizon {
+    fn seen(&self, info: &Info) -> Result<Horizon, QueueError> {
         let epoch = info.created.unix_timestamp_nanos().to_string();
         let known = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).replace(epoch.clone());
         if known.is_some_and(|known| known != epoch) {
             self.life.fetch_add(1, Ordering::AcqRel);
             tracing::error!(
-                stream = EVENTS,
+                stream = %Shard::ONLY.events(),
                 "the stream of events was made anew: what it held is gone from it"
             );
         }
@@ -204,7 +204,7 @@ impl Standing {
             .flatten();
         *self.known_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(removed_before);
         self.is_there.store(true, Ordering::Relaxed);
-        Horizon { epoch, last: info.state.last_sequence }
+        Ok(Horizon { epoch, last: Shard::ONLY.position(info.state.last_sequence)? })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a share of bytes")]
@@ -218,7 +218,7 @@ impl Standing {
         if share >= FILLING && !was {
             let percent = (share * 100.0).round();
             tracing::error!(
-                stream = EVENTS,
+                stream = %Shard::ONLY.events(),
                 percent,
                 "the stream of events fills: is a route behind, or gone?"
             );
@@ -241,7 +241,7 @@ impl Standing {
                 }
                 Err(ApiError::Refused(_)) if is_missing && !was_missing => {
                     tracing::error!(
-                        stream = EVENTS,
+                        stream = %Shard::ONLY.events(),
                         "the stream of events is not there: `fluent-webhooks cluster init` makes it"
                     );
                 }

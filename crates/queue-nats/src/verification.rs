@@ -9,7 +9,8 @@ use event_model::{Event, Forgery, StoredVerdict, StoredVerifier, Timestamp};
 use queue::marks::reconciled_of;
 
 use crate::consuming::Past;
-use crate::names::{EVENTS, due};
+use crate::names::due;
+use crate::streams::StreamName;
 
 /// A delivery that waits for its key is looked at again after this part of its age: what waits
 /// for a day need not be asked for each quarter of a minute.
@@ -29,7 +30,7 @@ pub(crate) struct Verification {
 
 /// A stored message, as it was found.
 pub(crate) struct Found<'m> {
-    pub(crate) stream: &'static str,
+    pub(crate) stream: StreamName,
     pub(crate) subject: &'m str,
     pub(crate) route: &'m str,
     pub(crate) event: &'m Event,
@@ -47,9 +48,9 @@ impl Verification {
         if self.verifier.is_none() {
             return Ok(());
         }
-        let own = match found.stream {
-            EVENTS => found.event.subject(),
-            _ => due(found.route, &found.past.delivery(found.event)),
+        let own = match found.stream.shard() {
+            Some(_) => found.event.subject(),
+            None => due(found.route, &found.past.delivery(found.event)),
         };
         if own == found.subject { Ok(()) } else { Err(Forgery::WrongSubject) }
     }

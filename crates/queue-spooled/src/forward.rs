@@ -250,7 +250,7 @@ pub(crate) async fn settled(
     if !receipt.duplicate || queue.holds(receipt.position, event.id()).await? != Holding::Missing {
         return Ok(receipt);
     }
-    tracing::warn!(event.id = %event.id(), position = receipt.position, "the queue knows an event that it has lost: given again");
+    tracing::warn!(event.id = %event.id(), position = %receipt.position, "the queue knows an event that it has lost: given again");
     queue.publish_again(event.clone().refed()).await
 }
 

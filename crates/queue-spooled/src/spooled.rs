@@ -9,9 +9,9 @@ use event_model::{Clock, Event, EventId};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Pause, Published,
-    Quarantine, Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, SpoolStanding,
-    Standing, Stores, StoresHealth,
+    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Pause, Position,
+    Published, Quarantine, Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState,
+    SpoolStanding, Standing, Stores, StoresHealth,
 };
 use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
@@ -131,7 +131,7 @@ impl Spooled {
         }
         let mut kept = pin!(kept);
         match timeout(DISK_PATIENCE, kept.as_mut()).await {
-            Ok(Ok(kept)) => Ok(receipt(&kept)),
+            Ok(Ok(kept)) => receipt(&kept),
             // No room, or a disk that fails: the queue may do better.
             Ok(Err(QueueError::Full | QueueError::Failed(_))) => self.publish_directly(&event).await,
             Ok(Err(error)) => Err(error),
@@ -153,17 +153,17 @@ impl Spooled {
     ) -> Result<Receipt, QueueError> {
         let directly = pin!(self.publish_directly(event));
         match select(kept, directly).await {
-            Either::Left((Ok(kept), _)) => Ok(receipt(&kept)),
+            Either::Left((Ok(kept), _)) => receipt(&kept),
             Either::Left((Err(_), directly)) => directly.await,
             Either::Right((Ok(receipt), _)) => Ok(receipt),
-            Either::Right((Err(_), kept)) => kept.await.map(|kept| receipt(&kept)),
+            Either::Right((Err(_), kept)) => kept.await.and_then(|kept| receipt(&kept)),
         }
     }
 }
 
-fn receipt(kept: &Kept) -> Receipt {
-    let position = u64::try_from(kept.row).unwrap_or(0);
-    Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position }
+fn receipt(kept: &Kept) -> Result<Receipt, QueueError> {
+    let position = Position::new(0, u64::try_from(kept.row).unwrap_or(0))?;
+    Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
 }
 
 impl EventQueue for Spooled {
@@ -171,7 +171,7 @@ impl EventQueue for Spooled {
         self.store(event).boxed()
     }
 
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
         self.queue.holds(position, id)
     }
 
@@ -306,7 +306,7 @@ impl Stores for Spooled {
     fn replay<'a>(
         &'a self,
         route: &'a str,
-        events: &'a [(u64, Event)],
+        events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
         self.queue.stores().replay(route, events, again)

@@ -21,7 +21,8 @@ pub struct AttemptQuery {
     pub since: Option<Timestamp>,
     /// Ended before that.
     pub until: Option<Timestamp>,
-    /// Older than the page before: its [`AttemptPage::next`].
+    /// Older than the page before: its [`AttemptPage::next`]. No [`Position`](crate::Position):
+    /// each queue counts here as its history is ordered, by times or by places in another log.
     pub before: Option<u64>,
     /// About so many. A page can have fewer, or none, with more behind it: so much
     /// was looked through.

@@ -6,7 +6,7 @@ use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::QueueError;
+use crate::{Position, QueueError};
 
 /// Longest explanation kept with an attempt or a dead letter, in bytes.
 pub const MAX_DETAIL: usize = 512;
@@ -17,7 +17,7 @@ pub struct Delivery {
     /// What is to be delivered.
     pub event: Arc<Event>,
     /// Where the queue keeps it.
-    pub position: u64,
+    pub position: Position,
     /// 0, or the [number](redrive_number) of the redrive or replay that caused it.
     pub redrive: u32,
     /// 1 for the first attempt.

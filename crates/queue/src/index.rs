@@ -2,7 +2,7 @@ use std::fmt;
 
 use event_model::EventId;
 
-use crate::QueueError;
+use crate::{Position, QueueError};
 
 /// Which of a queue's logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +19,14 @@ pub struct Known {
     /// The life of the log in which places count; empty where nothing was read.
     pub life: String,
     /// The last place that was read.
-    pub last: u64,
+    pub last: Position,
 }
 
 /// An event, as an index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedEvent {
     /// Its place in the log.
-    pub position: u64,
+    pub position: Position,
     /// Its id.
     pub id: EventId,
     /// Its entity's ref.
@@ -41,7 +41,7 @@ pub struct IndexedEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedAttempt {
     /// Its place in the log; several may share one.
-    pub position: u64,
+    pub position: Position,
     /// The event's id.
     pub id: EventId,
     /// The rest, as the queue writes it.
@@ -60,17 +60,17 @@ pub trait HistoryIndex: fmt::Debug + Send + Sync {
     fn begin(&self, log: Log, life: &str) -> Result<(), QueueError>;
 
     /// Adds what follows in the log, up to `last`. Added twice, it is there once.
-    fn add_events(&self, events: &[IndexedEvent], last: u64) -> Result<(), QueueError>;
+    fn add_events(&self, events: &[IndexedEvent], last: Position) -> Result<(), QueueError>;
 
     /// Adds what follows in the log, up to `last`. Added twice, it is there once.
-    fn add_attempts(&self, attempts: &[IndexedAttempt], last: u64) -> Result<(), QueueError>;
+    fn add_attempts(&self, attempts: &[IndexedAttempt], last: Position) -> Result<(), QueueError>;
 
     /// Forgets what is before `first`: the queue has removed it.
-    fn trim(&self, log: Log, first: u64) -> Result<(), QueueError>;
+    fn trim(&self, log: Log, first: Position) -> Result<(), QueueError>;
 
     /// The newest events whose entity ref, root entity ref, Fluent's id, id or its beginning is
     /// `reference`, newest first. Perhaps others too: whoever asks compares.
-    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(u64, EventId)>, QueueError>;
+    fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError>;
 
     /// The lines of every attempt of an event, in order.
     fn attempts(&self, id: EventId) -> Result<Vec<Vec<u8>>, QueueError>;

@@ -84,7 +84,7 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
 
     /// Whether `position` holds the event `id`: what a copy elsewhere may be
     /// given up for.
-    fn holds(&self, position: u64, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>>;
+    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>>;
 
     /// Stores an event once more that is known but not held.
     fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
@@ -158,8 +158,8 @@ pub struct Receipt {
     pub duplicate: bool,
     /// The life of the store in which `position` counts.
     pub epoch: String,
-    /// Where it is stored; rises with every new event.
-    pub position: u64,
+    /// Where it is stored; rises with every new event of its shard.
+    pub position: Position,
 }
 
 /// Whether a queue has an event where it says that it is.
@@ -193,6 +193,6 @@ pub struct Published {
 pub struct Horizon {
     /// Changes when the store is made anew, and positions start over.
     pub epoch: String,
-    /// The newest position; 0 where there is none.
-    pub last: u64,
+    /// The newest position; [`Position::START`] where there is none.
+    pub last: Position,
 }

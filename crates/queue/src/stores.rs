@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, QueueError, RefusedHold,
+    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, Position, QueueError, RefusedHold,
     StoresHealth, Working,
 };
 
@@ -73,7 +73,7 @@ pub trait Stores: fmt::Debug + Send + Sync {
     fn replay<'a>(
         &'a self,
         route: &'a str,
-        events: &'a [(u64, Event)],
+        events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>>;
 }
@@ -119,7 +119,7 @@ pub struct RouteState {
     /// Its name.
     pub name: String,
     /// Everything up to here was looked at.
-    pub position: u64,
+    pub position: Position,
     /// Events behind that position, matching or not.
     pub behind: u64,
     /// Events that the queue keeps, before that position and behind it.
@@ -195,7 +195,7 @@ pub struct ReceivedQuery {
     /// Received before that.
     pub until: Timestamp,
     /// Behind this position.
-    pub after: u64,
+    pub after: Position,
     /// At most so many.
     pub limit: usize,
 }
@@ -204,18 +204,18 @@ pub struct ReceivedQuery {
 #[derive(Clone, Debug, Default)]
 pub struct ReceivedPage {
     /// With their positions, which rise.
-    pub events: Vec<(u64, Event)>,
+    pub events: Vec<(Position, Event)>,
     /// The position to go on from; `None` at the end.
-    pub next: Option<u64>,
+    pub next: Option<Position>,
 }
 
 /// The same, as [`ReceivedPage`] has it, of what Fluent knows events by alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedKeys {
     /// With their positions, which rise.
-    pub keys: Vec<(u64, FluentKey)>,
+    pub keys: Vec<(Position, FluentKey)>,
     /// The position to go on from; `None` at the end.
-    pub next: Option<u64>,
+    pub next: Option<Position>,
 }
 
 /// What happened to events, for its stated time.
@@ -267,7 +267,7 @@ pub struct EventStory {
     #[serde(serialize_with = "as_text")]
     pub id: EventId,
     /// Where it is kept.
-    pub position: u64,
+    pub position: Position,
     /// Its name.
     pub name: String,
     /// `<entityType>/<entityRef>`.

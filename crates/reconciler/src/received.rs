@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use event_model::{FluentKey, Timestamp};
-use queue::{ReceivedQuery, Stores};
+use queue::{Position, ReceivedQuery, Stores};
 
 use crate::error::ReconcileError;
 
@@ -50,12 +50,12 @@ pub(crate) struct Received<'a> {
     stores: &'a dyn Stores,
     since: Timestamp,
     /// Everything up to this position was read.
-    position: u64,
+    position: Position,
 }
 
 impl<'a> Received<'a> {
     pub(crate) fn new(stores: &'a dyn Stores, since: Timestamp) -> Self {
-        Self { stores, since, position: 0 }
+        Self { stores, since, position: Position::START }
     }
 
     /// Strikes out what came. Most comes soon after it should, so mostly not much is read.

@@ -16,9 +16,9 @@ use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::marks::{compared, set_compared};
 use queue::{
-    AttemptPage, AttemptQuery, DeadLetters, EventQueue, EventStory, History, Marks, Pause, Quarantine,
-    QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RefusedHold, Replayed, RouteState, Start, Stores,
-    StoresHealth, Terms,
+    AttemptPage, AttemptQuery, DeadLetters, EventQueue, EventStory, History, Marks, Pause, Position,
+    Quarantine, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RefusedHold, Replayed, RouteState,
+    Start, Stores, StoresHealth, Terms,
 };
 use queue_embedded::Embedded;
 use reconciler::{Missing, Mode, Observer, Reconciler, Tally, Window};
@@ -118,7 +118,8 @@ impl Here {
 
     /// Fluent's ids of what was admitted.
     async fn admitted(&self) -> Vec<String> {
-        let all = ReceivedQuery { from: ago(10_000), until: Timestamp::MAX, after: 0, limit: 100 };
+        let all =
+            ReceivedQuery { from: ago(10_000), until: Timestamp::MAX, after: Position::START, limit: 100 };
         let page = self.queue.stores().history().received(all).await.unwrap();
         page.events.iter().filter_map(|(_, event)| event.fields().fluent_event_id.clone()).collect()
     }
@@ -186,7 +187,7 @@ struct Counting<'q> {
 
 impl History for Counting<'_> {
     fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
-        self.passes.fetch_add(u32::from(query.after == 0), Ordering::Relaxed);
+        self.passes.fetch_add(u32::from(query.after == Position::START), Ordering::Relaxed);
         self.queue.history().received_keys(query)
     }
 
@@ -271,7 +272,7 @@ impl Stores for Counting<'_> {
     fn replay<'a>(
         &'a self,
         route: &'a str,
-        events: &'a [(u64, Event)],
+        events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
         self.queue.replay(route, events, again)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::{BreakerState, EventQueue, RouteState, Standing, Stores, UNROUTED};
+use queue::{BreakerState, EventQueue, Position, RouteState, Standing, Stores, UNROUTED};
 use telemetry::{Chain, Label, metrics};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -125,7 +125,7 @@ pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
 fn forgotten(name: &str) -> RouteState {
     RouteState {
         name: name.to_owned(),
-        position: 0,
+        position: Position::START,
         oldest: None,
         behind: 0,
         kept: 0,

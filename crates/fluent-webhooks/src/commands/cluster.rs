@@ -53,7 +53,7 @@ fn describe(report: &Report, health: &StoresHealth) {
         let (state, more) = in_words(stream);
         let messages = stream.messages.to_string();
         let size = format!("{:.1} MiB", stream.bytes as f64 / f64::from(1 << 20));
-        vec![stream.name.to_owned(), state.to_owned(), messages, size, stream.purpose.to_owned(), more]
+        vec![stream.name.to_string(), state.to_owned(), messages, size, stream.purpose.to_owned(), more]
     });
     output::table(&["stream", "state", "messages", "size", "for", "differs"], rows.collect(), "no streams");
     output::line("");
@@ -94,7 +94,7 @@ fn as_json(report: &Report, health: &StoresHealth) -> Value {
     });
     let streams = report.streams.iter().map(|stream| {
         let (state, differs) = in_words(stream);
-        json!({"name": stream.name, "state": state, "messages": stream.messages, "bytes": stream.bytes, "differs": differs})
+        json!({"name": stream.name.as_str(), "state": state, "messages": stream.messages, "bytes": stream.bytes, "differs": differs})
     });
     json!({"server": report.server, "good": report.is_good(), "streams": streams.collect::<Vec<_>>(), "servers": servers.collect::<Vec<_>>()})
 }

@@ -1,5 +1,5 @@
 use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, RefusedAccount, RestingLogin};
-use queue::{ServerHealth, StoreUsage, Working};
+use queue::{Position, ServerHealth, StoreUsage, Working};
 use telemetry::alerts::Urgency;
 
 use super::*;
@@ -27,7 +27,7 @@ fn working(breaker: BreakerState) -> Vec<Working> {
 fn route(name: &str, change: impl FnOnce(&mut RouteState)) -> RouteState {
     let mut route = RouteState {
         name: name.to_owned(),
-        position: 9,
+        position: Position::new(0, 9).unwrap(),
         behind: 0,
         kept: 9,
         waiting: 0,

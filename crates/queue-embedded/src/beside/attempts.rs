@@ -2,14 +2,14 @@
 
 use event_model::EventId;
 use queue::{
-    About, AttemptPage, AttemptQuery, EndedAttempt, Outcome, PAGE_BYTES, ReceivedPage, ReceivedQuery,
-    Replayed,
+    About, AttemptPage, AttemptQuery, EndedAttempt, Outcome, PAGE_BYTES, Position, ReceivedPage,
+    ReceivedQuery, Replayed,
 };
 use rusqlite::{Connection, Row, params};
 
 use crate::beside::history::step;
 use crate::beside::letters::{hand_over, known_route};
-use crate::file::rows::{EVENT, event, nanos, signed, unsigned};
+use crate::file::rows::{EVENT, event, nanos, packed, position_at, signed, unsigned};
 
 /// Rows read at once.
 const PAGE: usize = 500;
@@ -94,11 +94,11 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     );
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let mut statement = sql.prepare_cached(&text)?;
-    let bounds = params![signed(query.after), nanos(query.from), nanos(query.until), limit];
+    let bounds = params![packed(query.after), nanos(query.from), nanos(query.until), limit];
     let mut rows = statement.query(bounds)?;
     let (mut page, mut count, mut bytes) = (ReceivedPage::default(), 0, 0);
     while let Some(row) = rows.next()? {
-        let position = unsigned(row.get(0)?);
+        let position = position_at(row, 0)?;
         (page.next, count) = (Some(position), count + 1);
         if let Ok(event) = event(row, 1)? {
             bytes += event.body().len();
@@ -116,13 +116,13 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
 pub(crate) fn replay(
     sql: &Connection,
     route: &str,
-    positions: &[u64],
+    positions: &[Position],
     again: bool,
     now: i64,
 ) -> rusqlite::Result<Option<Vec<Replayed>>> {
     let Some(id) = known_route(sql, route)? else { return Ok(None) };
-    let one = |position: &u64| {
-        let position = signed(*position);
+    let one = |position: &Position| {
+        let position = packed(*position);
         let stands = stands(sql, id, route, position)?;
         if stands == Replayed::HandedOver || (again && matches!(stands, Replayed::Done | Replayed::Dead)) {
             hand_over(sql, id, route, position, false, now)?;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Row, params};
 use crate::beside::{Beside, attempts};
 use crate::file::failure::reading;
 use crate::file::refs::{digest, prefixes};
-use crate::file::rows::{EVENT, event, from_nanos, time, unknown, unsigned};
+use crate::file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
 use crate::file::schema::{COMPLETE_SINCE, meta};
 
 impl History for Beside {
@@ -92,7 +92,7 @@ fn find_events(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Res
 fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<EventStory> {
     Ok(EventStory {
         id: event.id(),
-        position: unsigned(position),
+        position: rows::position(position).ok_or_else(|| unknown(0))?,
         name: event.name().to_owned(),
         entity: event.entity(),
         source: event.source(),

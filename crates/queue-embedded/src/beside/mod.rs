@@ -16,13 +16,13 @@ use event_model::{Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Holding, Marks, Pause, Quarantine, QueueError, RefusedHold, Replayed, RouteState,
-    StoreUsage, Stores, StoresHealth, Working,
+    DeadLetters, History, Holding, Marks, Pause, Position, Quarantine, QueueError, RefusedHold, Replayed,
+    RouteState, StoreUsage, Stores, StoresHealth, Working,
 };
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::file::failure::{Failure, reading};
-use crate::file::rows::{from_nanos, prefix, signed, unsigned};
+use crate::file::rows::{from_nanos, packed, position_at, prefix, signed, unsigned};
 use crate::file::schema::{FORMAT, WORKING, connect, connect_to_read, meta, pause_of, set_meta, small_cache};
 use crate::shared::lock;
 use crate::writing::retention::settled_up_to;
@@ -80,12 +80,12 @@ impl Beside {
     /// Whether `position` holds `id`.
     pub(crate) fn holds(
         &self,
-        position: u64,
+        position: Position,
         id: EventId,
     ) -> BoxFuture<'static, Result<Holding, QueueError>> {
         self.read(move |sql| {
             let found = sql
-                .query_row("SELECT id FROM events WHERE position = ?1", [signed(position)], |row| row.get(0))
+                .query_row("SELECT id FROM events WHERE position = ?1", [packed(position)], |row| row.get(0))
                 .optional()
                 .map_err(reading)?;
             let first = "SELECT ifnull(min(position), 0) FROM events";
@@ -95,7 +95,7 @@ impl Beside {
                 Some(_) => Ok(Holding::Missing),
                 None => {
                     let first: i64 = sql.query_row(first, [], |row| row.get(0)).map_err(reading)?;
-                    Ok(if signed(position) < first { Holding::Removed } else { Holding::Missing })
+                    Ok(if packed(position) < first { Holding::Removed } else { Holding::Missing })
                 }
             }
         })
@@ -239,7 +239,7 @@ impl Stores for Beside {
     fn replay<'a>(
         &'a self,
         route: &'a str,
-        events: &'a [(u64, Event)],
+        events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
         let (route, positions) =
@@ -281,7 +281,7 @@ fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
         Ok(RouteState {
             working: working.iter().filter(|working| working.route == name).cloned().collect(),
             name,
-            position: number(1)?,
+            position: position_at(row, 1)?,
             behind: number(2)?,
             waiting: number(3)?,
             in_flight: number(4)?,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Bytes, Damaged, Event, EventId, Proof, Stored, Timestamp};
+use queue::Position;
 use rusqlite::{Row, types::Type};
 
 /// The columns that [`event`] reads, in its order.
@@ -80,9 +81,25 @@ pub(crate) fn prefix(id: &EventId) -> i64 {
     i64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
 }
 
-/// SQLite's integers are signed; positions never come near the sign.
-pub(crate) fn signed(position: u64) -> i64 {
-    i64::try_from(position).unwrap_or(i64::MAX)
+/// A position as a column has it: packed, which in shard 0, the only one that a file of
+/// events has, is its rowid.
+pub(crate) fn packed(position: Position) -> i64 {
+    signed(position.packed())
+}
+
+/// The position that a column has, if it can be one.
+pub(crate) fn position(number: i64) -> Option<Position> {
+    Position::from_packed(u64::try_from(number).ok()?).ok()
+}
+
+/// The position of an event of this file.
+pub(crate) fn position_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Position> {
+    position(row.get(column)?).ok_or_else(|| unknown(column))
+}
+
+/// SQLite's integers are signed; rows and sizes never come near the sign.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The inverse of [`signed`].

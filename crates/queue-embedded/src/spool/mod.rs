@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use event_model::{Clock, Event, EventId, Timestamp};
-use queue::{Quarantined, QueueError};
+use queue::{Position, Quarantined, QueueError};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -47,7 +47,7 @@ pub struct Acknowledged {
     /// The life of the queue in which the position counts.
     pub epoch: String,
     /// Where.
-    pub position: u64,
+    pub position: Position,
 }
 
 /// A row that waits to be confirmed.
@@ -244,7 +244,7 @@ impl<W: Send> Spool<W> {
 
     /// The highest acknowledged position of an epoch, and whether there are rows
     /// of another epoch.
-    pub async fn acknowledged_in(&self, epoch: String) -> Result<(u64, bool), QueueError> {
+    pub async fn acknowledged_in(&self, epoch: String) -> Result<(Position, bool), QueueError> {
         self.run(move |sql| rows::acknowledged_in(sql, &epoch)).await
     }
 

@@ -1,7 +1,10 @@
 use event_model::{BUCKETS, Event, EventId, Timestamp};
+use queue::Position;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::file::rows::{event, from_nanos, nanos, signature_bytes, signed, time, unsigned};
+use crate::file::rows::{
+    event, from_nanos, nanos, packed, position, signature_bytes, signed, time, unsigned,
+};
 use crate::spool::{Acknowledged, SpoolState, Unconfirmed};
 
 pub(crate) const TABLES: &str = "
@@ -129,7 +132,7 @@ pub(crate) fn acknowledge(sql: &Connection, rows: &[Acknowledged], now: i64) -> 
         sql.prepare_cached("UPDATE acknowledged SET epoch = ?2, position = ?3, at = ?4 WHERE row = ?1")?;
     rows.iter().try_for_each(|at| {
         let note = if sent.execute([at.row])? == 1 { &mut first } else { &mut again };
-        note.execute(params![at.row, at.epoch, signed(at.position), now]).map(drop)
+        note.execute(params![at.row, at.epoch, packed(at.position), now]).map(drop)
     })
 }
 
@@ -245,7 +248,8 @@ pub(crate) fn unconfirmed(
         let id: Vec<u8> = row.get(1)?;
         let id =
             EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
-        let position = unsigned(row.get(3)?);
+        // Where there can be none, nothing is found, and the event is given again.
+        let position = position(row.get(3)?).unwrap_or_default();
         let at = Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position };
         Ok(Unconfirmed { id, place: (row.get(4)?, at.row), at, acknowledged_at: time(row, 4)? })
     })?
@@ -254,14 +258,14 @@ pub(crate) fn unconfirmed(
 
 /// The newest are looked at for the highest, and the oldest for another epoch:
 /// positions rise with time, and epochs follow each other.
-pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result<(u64, bool)> {
+pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result<(Position, bool)> {
     sql.prepare_cached(
         "SELECT ifnull((SELECT max(position) FROM (
                     SELECT epoch, position FROM acknowledged ORDER BY at DESC, row DESC LIMIT 1024
                 ) WHERE epoch = ?1), 0),
                 ifnull((SELECT epoch <> ?1 FROM acknowledged ORDER BY at, row LIMIT 1), false)",
     )?
-    .query_row([epoch], |row| Ok((unsigned(row.get(0)?), row.get(1)?)))
+    .query_row([epoch], |row| Ok((position(row.get(0)?).unwrap_or_default(), row.get(1)?)))
 }
 
 /// What the queue does not have yet: a narrow table, so it may be asked often.

@@ -70,7 +70,10 @@ async fn a_spool_of_the_first_format_is_taken_over_with_all_it_holds() {
         [(1, event("E", "unsent").id())]
     );
     let unconfirmed = spool.unconfirmed(Timestamp::MAX, (i64::MIN, 0), 9).await.unwrap();
-    assert_eq!(unconfirmed[0].at, Acknowledged { row: 2, epoch: "e".to_owned(), position: 7 });
+    assert_eq!(
+        unconfirmed[0].at,
+        Acknowledged { row: 2, epoch: "e".to_owned(), position: Position::new(0, 7).unwrap() }
+    );
     // And it goes on as a file of today.
     assert!(spool.keep(event("E", "new"), ()).await.is_ok_and(|kept| !kept.is_duplicate));
     spool.close().await;
@@ -86,13 +89,14 @@ async fn what_is_acknowledged_twice_is_one_row_and_what_is_set_aside_stays_so() 
         spool.keep(event("E", name), ()).await.unwrap();
     }
     spool.put_aside(2).await.unwrap();
-    let at = |row, position| Acknowledged { row, epoch: "e".to_owned(), position };
+    let position = |sequence| Position::new(0, sequence).unwrap();
+    let at = |row, sequence| Acknowledged { row, epoch: "e".to_owned(), position: position(sequence) };
     spool.acknowledged(vec![at(1, 7), at(2, 8)]);
     spool.acknowledged(vec![at(1, 9)]);
     let unconfirmed = spool.unconfirmed(Timestamp::MAX, (i64::MIN, 0), 9).await.unwrap();
     assert_eq!(unconfirmed.iter().map(|row| row.at.clone()).collect::<Vec<_>>(), [at(1, 9)]);
-    assert_eq!(spool.acknowledged_in("e".to_owned()).await.unwrap(), (9, false));
-    assert_eq!(spool.acknowledged_in("another".to_owned()).await.unwrap(), (0, true));
+    assert_eq!(spool.acknowledged_in("e".to_owned()).await.unwrap(), (position(9), false));
+    assert_eq!(spool.acknowledged_in("another".to_owned()).await.unwrap(), (Position::START, true));
     assert_eq!(spool.state().await.unwrap().set_aside, 1);
     // Given once more, it is good again.
     assert!(spool.keep(event("E", "aside"), ()).await.is_ok_and(|kept| !kept.is_duplicate));

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event_model::Timestamp;
-use queue::{Delivery, QueueError, Ticket};
+use queue::{Delivery, Position, QueueError, Ticket};
 use rusqlite::params;
 use tokio::sync::oneshot;
 
@@ -71,7 +71,7 @@ impl Job for Claim {
         let Self { route, shared, taken, now, reply, .. } = *self;
         let deliveries = taken.picks.into_iter().map(|pick| hand_out(&shared, &route, pick, now)).collect();
         // If nobody waits any more, dropping them gives them back.
-        let _ = reply.send(Ok(deliveries));
+        let _ = reply.send(deliveries);
     }
 }
 
@@ -111,16 +111,22 @@ fn claim(store: &Store<'_>, route: i64, pick: &Ready) -> rusqlite::Result<bool> 
     Ok(rows == 1)
 }
 
-fn hand_out(shared: &Arc<Shared>, route: &Arc<RouteBuffer>, pick: Ready, now: i64) -> Delivery {
+fn hand_out(
+    shared: &Arc<Shared>,
+    route: &Arc<RouteBuffer>,
+    pick: Ready,
+    now: i64,
+) -> Result<Delivery, QueueError> {
+    let position = Position::new(0, pick.position)?;
     let retry = pick.retry;
     let (redrive, attempt) = retry.map_or((0, 1), |retry| (retry.redrive, retry.attempt + 1));
     let key = LeaseKey { route: route.id, position: pick.position, redrive };
     let held = Held { attempt, until: Instant::now() + route.lease, route: Arc::clone(route) };
     lock(&shared.leases).insert(key, held);
     let first_at = retry.filter(|retry| retry.attempt > 0).map_or(now, |retry| retry.first_at);
-    Delivery {
+    Ok(Delivery {
         event: pick.event,
-        position: pick.position,
+        position,
         redrive,
         attempt,
         first_attempt_at: from_nanos(first_at).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -128,7 +134,7 @@ fn hand_out(shared: &Arc<Shared>, route: &Arc<RouteBuffer>, pick: Ready, now: i6
         asks_match: retry.is_some_and(|retry| retry.asks_match),
         asked: retry.map_or(0, |retry| retry.asked),
         ticket: Ticket::new(EmbeddedLease::new(Arc::clone(shared), key, attempt)),
-    }
+    })
 }
 
 /// Moves a cursor past events that do not match.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use event_model::Event;
-use queue::{QueueError, Receipt};
+use queue::{Position, QueueError, Receipt};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
@@ -42,11 +42,12 @@ impl Job for Publish {
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         let Self { event, shared, answer, reply } = *self;
-        let receipt = committed.and(answer).map(|(position, duplicate)| {
+        let receipt = committed.and(answer).and_then(|(row, duplicate)| {
             if !duplicate {
-                lock(&shared.recent).push(position, event);
+                lock(&shared.recent).push(row, event);
             }
-            Receipt { duplicate, epoch: shared.epoch.clone(), position }
+            let position = Position::new(0, row)?;
+            Ok(Receipt { duplicate, epoch: shared.epoch.clone(), position })
         });
         let _ = reply.send(receipt);
     }

@@ -6,7 +6,8 @@ use crate::api;
 use crate::attempts::Line;
 use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
-use crate::names::{ATTEMPTS, ATTEMPTS_LOG};
+use crate::names::ATTEMPTS_LOG;
+use crate::streams::ATTEMPTS;
 
 /// Messages read at once, at first and at most. Each has up to 512 attempts.
 const MESSAGES: u64 = 8;

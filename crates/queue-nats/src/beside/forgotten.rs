@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use event_model::{EventId, Timestamp};
-use queue::{QueueError, StoryState};
+use queue::{Position, QueueError, StoryState};
 use serde_json::json;
 
 use crate::api;
 use crate::connect::Link;
 use crate::message::text;
-use crate::names::{ATTEMPTS, EVENTS, EVENTS_SUBJECT, RETRIES, due, waiting};
+use crate::names::{EVENTS_SUBJECT, due, waiting};
+use crate::streams::{ATTEMPTS, RETRIES, Shard};
 
 const LOOKING: &str = "looking where the history begins";
 
@@ -19,7 +20,7 @@ pub(crate) struct Forgotten {
     /// Every attempt since then is kept.
     pub(crate) until: Timestamp,
     /// Of events from this position on, every attempt is kept: they came later.
-    before: u64,
+    before: Position,
 }
 
 impl Forgotten {
@@ -40,15 +41,15 @@ impl Forgotten {
     }
 
     /// Whether attempts of the event at this position may be gone.
-    pub(crate) fn has(&self, position: u64) -> bool {
+    pub(crate) fn has(&self, position: Position) -> bool {
         position < self.before
     }
 }
 
 /// The position of the first event that was stored at this time or later, found by halves;
 /// `None` where all of them were.
-async fn first_since(link: &Link, since: Timestamp) -> Result<Option<u64>, QueueError> {
-    let state = api::stream_info(link, EVENTS).await.map_err(|error| error.of(LOOKING))?.state;
+async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, QueueError> {
+    let state = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?.state;
     let since = since.as_nanosecond();
     if state.messages == 0 || state.first_timestamp.unix_timestamp_nanos() >= since {
         return Ok(None);
@@ -57,13 +58,13 @@ async fn first_since(link: &Link, since: Timestamp) -> Result<Option<u64>, Queue
     while low < high {
         let middle = low + (high - low) / 2;
         let request = json!({ "seq": middle, "next_by_subj": EVENTS_SUBJECT });
-        let found = api::get_message(link, EVENTS, &request).await;
+        let found = api::get_message(link, Shard::ONLY.events(), &request).await;
         match found.map_err(|error| error.of(LOOKING))? {
             Some(message) if message.time.unix_timestamp_nanos() < since => low = message.sequence + 1,
             _ => high = middle,
         }
     }
-    Ok(Some(low))
+    Ok(Some(Shard::ONLY.position(low)?))
 }
 
 /// Where an event is on its way, by route, whatever the history says: it waits, or is due.

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::api;
 use crate::cluster::STREAMS;
 use crate::connect::Link;
-use crate::names::{EVENTS, RETRIES};
+use crate::streams::RETRIES;
 
 /// How long a server may take to greet.
 const GREETS_WITHIN: Duration = Duration::from_secs(2);
@@ -58,9 +58,9 @@ async fn streams(
         let limit = if stream == RETRIES { Some(waiting_limit) } else { limit };
         // Where the oldest make room, being full is how it is to be.
         let makes_room = info.config.discard == DiscardPolicy::Old && stream != RETRIES;
-        let has_settled = stream == EVENTS;
+        let has_settled = stream.shard().is_some();
         if !makes_room {
-            usage.push(StoreUsage { name: stream.to_owned(), used: info.state.bytes, limit, has_settled });
+            usage.push(StoreUsage { name: stream.to_string(), used: info.state.bytes, limit, has_settled });
         }
         let Some(cluster) = info.cluster else { continue };
         if let Some(leader) = cluster.leader {
@@ -71,9 +71,9 @@ async fn streams(
             match state {
                 _ if replica.offline => *state = ServerState::Gone,
                 ServerState::Well if !replica.current => {
-                    *state = ServerState::Behind(vec![stream.to_owned()])
+                    *state = ServerState::Behind(vec![stream.to_string()])
                 }
-                ServerState::Behind(streams) if !replica.current => streams.push(stream.to_owned()),
+                ServerState::Behind(streams) if !replica.current => streams.push(stream.to_string()),
                 _ => {}
             }
         }

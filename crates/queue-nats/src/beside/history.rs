@@ -10,10 +10,9 @@ use event_model::{Event, EventId, Timestamp};
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use queue::{
-    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, QueueError, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, StoryState, StoryStep,
+    AttemptPage, AttemptQuery, EventStory, History, HistoryIndex, Position, QueueError, ReceivedKeys,
+    ReceivedPage, ReceivedQuery, StoryState, StoryStep,
 };
-use serde_json::json;
 
 use crate::api;
 use crate::attempts::{Line, Then, last_word};
@@ -23,9 +22,8 @@ use crate::beside::indexing::catch_up;
 use crate::beside::routes::{routes, settled_as_counted};
 use crate::beside::scan::{Scan, Stored};
 use crate::message::{self, text};
-use crate::names::{
-    ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT,
-};
+use crate::names::{ATTEMPTS_LOG, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT};
+use crate::streams::{ATTEMPTS, Shard, event_at};
 
 /// Shortest beginning of an id that is taken for one.
 const MIN_ID: usize = 8;
@@ -42,7 +40,7 @@ impl History for Beside {
                 None => self.read_through(reference, limit).await?,
             };
             let standing = Standing {
-                routes: routes(&self.0.link, EVENTS).await?,
+                routes: routes(&self.0.link, Shard::ONLY.events()).await?,
                 forgotten: Forgotten::look(&self.0.link).await?,
             };
             let mut stories = Vec::new();
@@ -86,7 +84,7 @@ impl History for Beside {
 
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
         Box::pin(async move {
-            let info = api::stream_info(&self.0.link, EVENTS).await;
+            let info = api::stream_info(&self.0.link, Shard::ONLY.events()).await;
             let info = info.map_err(|error| error.of("asking since when all is kept"))?;
             let state = &info.state;
             // What was removed was stored before whatever is left, and came before that.
@@ -110,7 +108,7 @@ impl History for Beside {
 }
 
 /// Events by their place, oldest first, and every attempt of each.
-type Found = (Vec<(u64, String)>, BTreeMap<String, Vec<Line>>);
+type Found = (Vec<(Position, String)>, BTreeMap<String, Vec<Line>>);
 
 impl Beside {
     /// Looks for what the history does not know where else it would be.
@@ -154,9 +152,9 @@ impl Beside {
     }
 
     /// The newest `limit` events that `reference` names, oldest first.
-    async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(u64, String)>, QueueError> {
+    async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(Position, String)>, QueueError> {
         let scan = Scan {
-            stream: EVENTS,
+            stream: Shard::ONLY.events(),
             subject: EVENTS_SUBJECT.to_owned(),
             from: 1,
             since: None,
@@ -174,10 +172,11 @@ impl Beside {
             true
         };
         scan.each(&self.0.link, look).await?;
-        Ok(found.into())
+        let placed = found.into_iter().map(|(sequence, id)| Ok((Shard::ONLY.position(sequence)?, id)));
+        placed.collect()
     }
 
-    async fn lines(&self, found: &[(u64, String)]) -> Result<BTreeMap<String, Vec<Line>>, QueueError> {
+    async fn lines(&self, found: &[(Position, String)]) -> Result<BTreeMap<String, Vec<Line>>, QueueError> {
         let mut lines: BTreeMap<String, Vec<Line>> =
             found.iter().map(|(_, id)| (id.clone(), Vec::new())).collect();
         if lines.is_empty() {
@@ -204,8 +203,8 @@ impl Beside {
     }
 
     /// The event at `position`, if `reference` names it.
-    async fn event_at(&self, position: u64, reference: &str) -> Result<Option<Event>, QueueError> {
-        let found = api::get_message(&self.0.link, EVENTS, &json!({ "seq": position })).await;
+    async fn event_at(&self, position: Position, reference: &str) -> Result<Option<Event>, QueueError> {
+        let found = event_at(&self.0.link, position).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
         let named = found.filter(|message| is_named(&message.headers, reference));
         Ok(named.and_then(|message| message::event(&message.headers, message.payload).ok()))
@@ -233,10 +232,10 @@ struct Standing {
     forgotten: Option<Forgotten>,
 }
 
-fn story(event: &Event, position: u64, mut lines: Vec<Line>, standing: &Standing) -> EventStory {
+fn story(event: &Event, position: Position, mut lines: Vec<Line>, standing: &Standing) -> EventStory {
     lines.sort_by_key(|line| (line.started_at, line.attempt));
     let forgotten = standing.forgotten.filter(|forgotten| forgotten.has(position));
-    let of_route = |route| state(route, position, &lines, forgotten.is_some());
+    let of_route = |route| state(route, position.sequence(), &lines, forgotten.is_some());
     let states = standing.routes.iter().map(of_route).collect();
     let step = |line: Line| StoryStep {
         record: line.attempt(),
@@ -260,7 +259,7 @@ fn story(event: &Event, position: u64, mut lines: Vec<Line>, standing: &Standing
 }
 
 /// The last word about an event on a route.
-fn state(info: &Info, position: u64, lines: &[Line], is_forgotten: bool) -> StoryState {
+fn state(info: &Info, sequence: u64, lines: &[Line], is_forgotten: bool) -> StoryState {
     let route = info.name.clone();
     let last = last_word(lines.iter().filter(|line| line.route == route));
     match last.map(|line| &line.then) {
@@ -268,10 +267,10 @@ fn state(info: &Info, position: u64, lines: &[Line], is_forgotten: bool) -> Stor
         Some(Then::Waiting { due }) => StoryState::Waiting { route, due: *due },
         Some(Then::Dead { letter, reason }) => StoryState::Dead { route, letter: *letter, reason: *reason },
         Some(Then::Back) => StoryState::InFlight { route },
-        None if position <= info.delivered.stream_sequence && position > info.ack_floor.stream_sequence => {
+        None if sequence <= info.delivered.stream_sequence && sequence > info.ack_floor.stream_sequence => {
             StoryState::InFlight { route }
         }
-        None if is_forgotten && position <= settled_as_counted(info) => StoryState::Unknown { route },
+        None if is_forgotten && sequence <= settled_as_counted(info) => StoryState::Unknown { route },
         None => StoryState::NotReached { route },
     }
 }

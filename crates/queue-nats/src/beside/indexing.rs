@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use event_model::EventId;
 use percent_encoding::percent_decode_str;
-use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Log, QueueError};
+use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Log, Position, QueueError};
 
 use crate::api;
 use crate::attempts::Line;
 use crate::beside::scan::{Scan, Stored};
 use crate::connect::Link;
 use crate::message::text;
-use crate::names::{
-    ATTEMPTS, ATTEMPTS_LOG, EVENTS, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT,
-};
+use crate::names::{ATTEMPTS_LOG, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT};
+use crate::streams::{ATTEMPTS, Shard};
 
 /// Rows written to the index at once.
 const TOGETHER: usize = 8192;
@@ -26,28 +25,36 @@ pub(crate) async fn catch_up(link: &Link, index: &Arc<dyn HistoryIndex>) -> Resu
 
 async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<(), QueueError> {
     let (stream, subject) = match log {
-        Log::Events => (EVENTS, EVENTS_SUBJECT),
+        Log::Events => (Shard::ONLY.events(), EVENTS_SUBJECT),
         Log::Attempts => (ATTEMPTS, ATTEMPTS_LOG),
     };
     let info =
         api::stream_info(link, stream).await.map_err(|error| error.of("looking at what is indexed"))?;
     let life = info.created.unix_timestamp_nanos().to_string();
+    let first = Shard::ONLY.position(info.state.first_sequence)?;
+    let last = Shard::ONLY.position(info.state.last_sequence)?;
     let mut known = index.known(log)?;
     // Another stream, or one that ends before what was read: its places are others'.
-    if known.life != life || known.last > info.state.last_sequence {
+    if known.life != life || known.last > last {
         index.begin(log, &life)?;
-        known.last = 0;
+        known.last = Position::START;
     }
-    index.trim(log, info.state.first_sequence)?;
-    if known.last >= info.state.last_sequence {
+    index.trim(log, first)?;
+    if known.last >= last {
         return Ok(());
     }
     let headers_only = log == Log::Events;
-    let scan = Scan { stream, subject: subject.to_owned(), from: known.last + 1, since: None, headers_only };
+    let scan = Scan {
+        stream,
+        subject: subject.to_owned(),
+        from: known.last.sequence() + 1,
+        since: None,
+        headers_only,
+    };
     let mut rows = Rows { index, log, events: Vec::new(), attempts: Vec::new(), failed: None };
     scan.each(link, |stored| rows.take(&stored)).await?;
     // What is between the last of this subject and the end is of no other use.
-    rows.write(info.state.last_sequence);
+    rows.write(last);
     rows.failed.map_or(Ok(()), Err)
 }
 
@@ -63,17 +70,24 @@ struct Rows<'i> {
 impl Rows<'_> {
     /// Says whether to go on.
     fn take(&mut self, stored: &Stored) -> bool {
+        let position = match Shard::ONLY.position(stored.sequence) {
+            Ok(position) => position,
+            Err(error) => {
+                self.failed = Some(error.into());
+                return false;
+            }
+        };
         match self.log {
-            Log::Events => self.events.extend(event(stored)),
-            Log::Attempts => self.attempts.extend(attempts(stored)),
+            Log::Events => self.events.extend(event(stored, position)),
+            Log::Attempts => self.attempts.extend(attempts(stored, position)),
         }
         if self.events.len() + self.attempts.len() >= TOGETHER {
-            self.write(stored.sequence);
+            self.write(position);
         }
         self.failed.is_none()
     }
 
-    fn write(&mut self, last: u64) {
+    fn write(&mut self, last: Position) {
         if self.failed.is_some() {
             return;
         }
@@ -87,7 +101,7 @@ impl Rows<'_> {
     }
 }
 
-fn event(stored: &Stored) -> Option<IndexedEvent> {
+fn event(stored: &Stored, position: Position) -> Option<IndexedEvent> {
     let id: EventId = text(&stored.headers, HEADER_ID)?.parse().ok()?;
     let reference = |name: &'static str| {
         let entity = percent_decode_str(text(&stored.headers, name)?).decode_utf8_lossy();
@@ -97,15 +111,15 @@ fn event(stored: &Stored) -> Option<IndexedEvent> {
     let root = reference(HEADER_ROOT).filter(|root| Some(root) != entity.as_ref());
     let fluent = text(&stored.headers, HEADER_FLUENT_ID);
     let fluent = fluent.map(|id| percent_decode_str(id).decode_utf8_lossy().into_owned());
-    Some(IndexedEvent { position: stored.sequence, id, entity, root, fluent })
+    Some(IndexedEvent { position, id, entity, root, fluent })
 }
 
-fn attempts(stored: &Stored) -> Vec<IndexedAttempt> {
+fn attempts(stored: &Stored, position: Position) -> Vec<IndexedAttempt> {
     let lines = stored.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let attempt = |line: &[u8]| {
         let read: Line = serde_json::from_slice(line).ok()?;
         let id = read.event.parse().ok()?;
-        Some(IndexedAttempt { position: stored.sequence, id, line: line.to_vec() })
+        Some(IndexedAttempt { position, id, line: line.to_vec() })
     };
     lines.filter_map(attempt).collect()
 }

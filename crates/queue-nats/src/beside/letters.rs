@@ -15,9 +15,8 @@ use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed, text};
-use crate::names::{
-    DEAD, DEAD_LETTERS, EVENTS, HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, HEADER_ROUTE, dead,
-};
+use crate::names::{DEAD_LETTERS, HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, HEADER_ROUTE, dead};
+use crate::streams::{DEAD, Shard};
 
 impl DeadLetters for Beside {
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>> {
@@ -120,7 +119,7 @@ impl Beside {
         if known.routes().contains(route) {
             return Ok(());
         }
-        match api::consumer_info(&self.0.link, EVENTS, route).await {
+        match api::consumer_info(&self.0.link, Shard::ONLY.events(), route).await {
             Ok(_) => {
                 known.routes().insert(route.to_owned());
                 Ok(())

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::api;
 use crate::beside::Beside;
-use crate::names::{MARKS, mark, marked};
+use crate::names::{mark, marked};
+use crate::streams::MARKS;
 
 const READING: &str = "reading a mark";
 

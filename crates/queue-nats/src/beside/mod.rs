@@ -18,8 +18,8 @@ use std::sync::Arc;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Marks, Pause, Quarantine, QueueError, RefusedHold, Replayed, RouteState, Stores,
-    StoresHealth,
+    DeadLetters, History, Marks, Pause, Position, Quarantine, QueueError, RefusedHold, Replayed, RouteState,
+    Stores, StoresHealth,
 };
 
 pub(crate) use crate::beside::scan::{Scan, Stored};
@@ -107,7 +107,7 @@ impl Stores for Beside {
     fn replay<'a>(
         &'a self,
         route: &'a str,
-        events: &'a [(u64, Event)],
+        events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
         Box::pin(self.replay_all(route, events, again))

@@ -14,9 +14,10 @@ use crate::beside::scan::{Scan, Stored};
 use crate::message::{NotAnEvent, key, parsed, proof, text};
 use crate::names::{
     HEADER_ALGORITHM, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME,
-    QUARANTINE, QUARANTINE_BODIES, QUARANTINE_SUBJECT,
+    QUARANTINE_BODIES, QUARANTINE_SUBJECT,
 };
 use crate::shared::Shared;
+use crate::streams::QUARANTINE;
 
 impl Quarantine for Beside {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {

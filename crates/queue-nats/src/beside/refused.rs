@@ -15,8 +15,9 @@ use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
 use crate::message::{parsed, text};
 use crate::names::{
-    HEADER_ACCOUNT, HEADER_HEADERS, HEADER_REASON, HEADER_TIME, REFUSED, REFUSED_SUBJECT, REFUSED_WEBHOOKS,
+    HEADER_ACCOUNT, HEADER_HEADERS, HEADER_REASON, HEADER_TIME, REFUSED_SUBJECT, REFUSED_WEBHOOKS,
 };
+use crate::streams::REFUSED;
 
 impl RefusedHold for Beside {
     fn hold(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {

@@ -9,9 +9,9 @@ use async_nats::jetstream::consumer::Info;
 use event_model::{Bytes, Event, EventId, FluentKey, Timestamp};
 use futures::{FutureExt, StreamExt, stream};
 use queue::{
-    HistoryIndex, PAGE_BYTES, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, Replayed, redrive_number,
+    HistoryIndex, PAGE_BYTES, Position, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, Replayed,
+    redrive_number,
 };
-use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::api;
@@ -23,8 +23,9 @@ use crate::beside::routes::progress;
 use crate::beside::scan::{Scan, Stored};
 use crate::consuming::Past;
 use crate::message::{self, parsed};
-use crate::names::{DEAD, EVENTS, EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, replay};
+use crate::names::{EVENTS_SUBJECT, HEADER_LOG_KEY, HEADER_TIME, replay};
 use crate::shared::Shared;
+use crate::streams::{DEAD, Shard, event_at};
 
 const REPLAYING: &str = "replaying";
 const NUMBERING: &str = "numbering the replay: may this user publish to fluent.dead.replays.>?";
@@ -37,7 +38,7 @@ const CLOCKS_APART: Duration = Duration::from_mins(5);
 const TOGETHER: usize = 64;
 
 /// Positions, and what Fluent knows the event by; and where to go on.
-type Places = (Vec<(u64, Option<FluentKey>)>, Option<u64>);
+type Places = (Vec<(Position, Option<FluentKey>)>, Option<Position>);
 
 impl Beside {
     pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
@@ -73,12 +74,20 @@ impl Beside {
     /// say that; and where to go on. It was stored then or later; when it was received, only
     /// its headers say.
     async fn places_of_received(&self, query: &ReceivedQuery) -> Result<Places, QueueError> {
+        let Some(shard) = Shard::of(query.after) else { return Ok((Vec::new(), None)) };
         // The gateways' clocks may be ahead of the servers'.
         let since = query.from.checked_sub(CLOCKS_APART).unwrap_or(query.from);
-        let since = (query.after == 0).then_some(since);
+        let since = (query.after == Position::START).then_some(since);
         let subject = EVENTS_SUBJECT.to_owned();
-        let scan = Scan { stream: EVENTS, subject, from: query.after + 1, since, headers_only: true };
-        let before = api::stream_info(&self.0.link, EVENTS).await.map_err(|error| error.of(LOOKING))?.state;
+        let scan = Scan {
+            stream: shard.events(),
+            subject,
+            from: query.after.sequence() + 1,
+            since,
+            headers_only: true,
+        };
+        let before =
+            api::stream_info(&self.0.link, shard.events()).await.map_err(|error| error.of(LOOKING))?.state;
         let (mut found, mut is_stopped) = (Vec::new(), false);
         let look = |stored: Stored| {
             let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
@@ -92,23 +101,28 @@ impl Beside {
         // A server that catches up yet ends too soon: what it lacks is not missing.
         let newest = Timestamp::from_nanosecond(before.last_timestamp.unix_timestamp_nanos()).ok();
         let is_past = since.is_some_and(|since| newest.is_none_or(|newest| newest < since));
-        let has_more = before.messages > 0 && before.last_sequence > query.after.max(last);
+        let has_more = before.messages > 0 && before.last_sequence > query.after.sequence().max(last);
         if has_more && !is_stopped && !is_past {
             return Err(QueueError::unavailable(LOOKING, "the server that was asked is behind the others"));
         }
+        let placed = |(sequence, key)| Ok((shard.position(sequence)?, key));
+        let found: Vec<_> = found.into_iter().map(placed).collect::<Result<_, QueueError>>()?;
         let next = found.last().map(|(position, _)| *position).filter(|_| found.len() == query.limit);
         Ok((found, next))
     }
 
-    async fn all_at(&self, positions: impl Iterator<Item = u64>) -> Result<Vec<(u64, Event)>, QueueError> {
+    async fn all_at(
+        &self,
+        positions: impl Iterator<Item = Position>,
+    ) -> Result<Vec<(Position, Event)>, QueueError> {
         let read: Vec<_> = positions.map(|position| self.at(position).boxed()).collect();
         let read: Vec<_> = stream::iter(read).buffered(TOGETHER).collect().await;
         let events: Vec<_> = read.into_iter().collect::<Result<_, _>>()?;
         Ok(events.into_iter().flatten().collect())
     }
 
-    async fn at(&self, position: u64) -> Result<Option<(u64, Event)>, QueueError> {
-        let found = api::get_message(&self.0.link, EVENTS, &json!({ "seq": position })).await;
+    async fn at(&self, position: Position) -> Result<Option<(Position, Event)>, QueueError> {
+        let found = event_at(&self.0.link, position).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
         let event = found.and_then(|message| message::event(&message.headers, message.payload).ok());
         Ok(event.map(|event| (position, event)))
@@ -117,12 +131,12 @@ impl Beside {
     pub(crate) async fn replay_all(
         &self,
         route: &str,
-        events: &[(u64, Event)],
+        events: &[(Position, Event)],
         again: bool,
     ) -> Result<Vec<Replayed>, QueueError> {
         let why = "it needs an index, to know what the route is done with: set `queue.index`";
         let index = self.0.index.as_ref().ok_or_else(|| QueueError::unavailable(REPLAYING, why))?;
-        let info = match api::consumer_info(&self.0.link, EVENTS, route).await {
+        let info = match api::consumer_info(&self.0.link, Shard::ONLY.events(), route).await {
             Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
             info => info.map_err(|error| error.of(REPLAYING))?,
         };
@@ -134,7 +148,7 @@ impl Beside {
             forgotten: Forgotten::look(&self.0.link).await?,
             number: OnceCell::new(),
         };
-        let one = |(position, event): &'_ (u64, Event)| {
+        let one = |(position, event): &'_ (Position, Event)| {
             self.replay_one(&plan, index, *position, event.clone()).boxed()
         };
         let each: Vec<_> = events.iter().map(one).collect();
@@ -146,9 +160,12 @@ impl Beside {
         &self,
         plan: &Plan<'_>,
         index: &Arc<dyn HistoryIndex>,
-        position: u64,
+        position: Position,
         event: Event,
     ) -> Result<Replayed, QueueError> {
+        if Shard::of(position).is_none() {
+            return Ok(Replayed::Gone);
+        }
         let lines = lines(index, event.id(), &plan.route.name)?;
         if let Some(left_out) = self.left_out(plan, &lines, position, event.id()).await? {
             return Ok(left_out);
@@ -165,14 +182,14 @@ impl Beside {
         &self,
         plan: &Plan<'_>,
         lines: &[Line],
-        position: u64,
+        position: Position,
         id: EventId,
     ) -> Result<Option<Replayed>, QueueError> {
         let Plan { route, settled, again, forgotten, .. } = *plan;
         let is_done = lines.iter().any(|line| line.then == Then::Done);
         Ok(match last_word(lines.iter()).map(|line| &line.then) {
             Some(Then::Waiting { .. } | Then::Back) => Some(Replayed::Ahead),
-            None if position > settled => Some(Replayed::Ahead),
+            None if position.sequence() > settled => Some(Replayed::Ahead),
             Some(Then::Dead { .. }) if !again => Some(Replayed::Dead),
             _ if is_done && !again => Some(Replayed::Done),
             None if forgotten.is_some_and(|forgotten| forgotten.has(position)) => {

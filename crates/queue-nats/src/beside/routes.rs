@@ -15,14 +15,15 @@ use crate::connect::Link;
 use crate::consuming::FILTER;
 use crate::duties;
 use crate::message;
-use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_TIME, RETRIES, due, waiting};
+use crate::names::{EVENTS_SUBJECT, HEADER_TIME, due, waiting};
 use crate::shared::Shared;
+use crate::streams::{RETRIES, Shard, StreamName};
 use crate::working;
 
 const LOOKING: &str = "looking at the routes";
 
 /// The routes among a stream's consumers.
-pub(crate) async fn routes(link: &Link, stream: &str) -> Result<Vec<Info>, QueueError> {
+pub(crate) async fn routes(link: &Link, stream: StreamName) -> Result<Vec<Info>, QueueError> {
     let consumers = api::consumers(link, stream).await.map_err(|error| error.of(LOOKING))?;
     Ok(consumers.into_iter().filter(|info| info.config.durable_name.is_some()).collect())
 }
@@ -30,9 +31,9 @@ pub(crate) async fn routes(link: &Link, stream: &str) -> Result<Vec<Info>, Queue
 /// Where every route stands.
 pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
-    let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(LOOKING))?;
+    let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?;
     let (last, kept) = (info.state.last_sequence, info.state.messages);
-    let events = routes(link, EVENTS).await?;
+    let events = routes(link, Shard::ONLY.events()).await?;
     let retries: BTreeMap<String, Info> =
         routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();
     let dead: BTreeMap<String, u64> = Beside(Arc::clone(shared)).count().await?.into_iter().collect();
@@ -45,14 +46,14 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
         let (redelivered, due) =
             retries.get(&name).map_or((0, 0), |info| (info.num_ack_pending as u64, info.num_pending));
         let progress = progress(link, &info, last).await?;
-        let position = progress.sent;
+        let position = Shard::ONLY.position(progress.sent)?;
         let oldest = oldest(link, &info, &progress, retries.get(&name), last, !wait.is_empty()).await?;
         let paused = info.paused || retries.get(&name).is_some_and(|retries| retries.paused);
         let pause = if paused { Some(pause_of(shared, &name).await?) } else { None };
         states.push(RouteState {
             position,
             oldest,
-            behind: last.saturating_sub(position),
+            behind: last.saturating_sub(progress.sent),
             kept,
             waiting: wait.len() as u64 + due,
             in_flight: info.num_ack_pending as u64 + redelivered,
@@ -133,7 +134,7 @@ async fn oldest(
     let is_due = retries.is_some_and(|retries| retries.num_pending > 0 || retries.num_ack_pending > 0);
     let mut oldest = None;
     for (stream, request, is_asked) in
-        [(EVENTS, unsettled, from <= last), (RETRIES, waiting, waits), (RETRIES, due, is_due)]
+        [(Shard::ONLY.events(), unsettled, from <= last), (RETRIES, waiting, waits), (RETRIES, due, is_due)]
     {
         if !is_asked {
             continue;
@@ -184,7 +185,9 @@ async fn sent_all(link: &Link, info: &Info, last: u64) -> Result<u64, QueueError
             break;
         }
         let request = json!({ "seq": delivered + 1, "next_by_subj": subject });
-        let found = api::get_message(link, EVENTS, &request).await.map_err(|error| error.of(LOOKING))?;
+        let found = api::get_message(link, Shard::ONLY.events(), &request)
+            .await
+            .map_err(|error| error.of(LOOKING))?;
         first = [first, found.map(|found| found.sequence)].into_iter().flatten().min();
     }
     Ok(first.map_or(last, |first| last.min(first - 1)).max(delivered))
@@ -215,7 +218,7 @@ pub(crate) async fn set_paused(
     });
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
     // Half-way, nothing new is begun, and it is still shown as paused.
-    let order = if paused { [EVENTS, RETRIES] } else { [RETRIES, EVENTS] };
+    let order = if paused { [Shard::ONLY.events(), RETRIES] } else { [RETRIES, Shard::ONLY.events()] };
     for stream in order {
         match api::pause_consumer(&shared.link, stream, route, &request).await {
             Ok(()) => {}
@@ -259,7 +262,7 @@ pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> R
 pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueError> {
     const FORGETTING: &str = "forgetting the route";
     let link = &shared.link;
-    let info = match api::consumer_info(link, EVENTS, route).await {
+    let info = match api::consumer_info(link, Shard::ONLY.events(), route).await {
         Ok(info) => info,
         Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
         Err(error) => return Err(error.of(FORGETTING)),
@@ -280,11 +283,25 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
             .await
             .map_err(|error| error.of(FORGETTING))?;
     }
-    for stream in [RETRIES, EVENTS] {
+    for stream in [RETRIES, Shard::ONLY.events()] {
         match api::delete_consumer(link, stream, route).await {
             Err(error) if !error.is_missing() => return Err(error.of(FORGETTING)),
             _ => {}
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a process of an earlier version has shared is good until it is old.
+    #[test]
+    fn a_snapshot_of_an_earlier_version_has_positions_as_numbers() {
+        let snapshot = r#"{"at":"2026-01-01T00:00:00Z","states":[{"name":"r","position":7,"behind":1,"kept":8,
+            "waiting":0,"in-flight":0,"oldest":null,"dead":0,"paused":false,"pause":null,"filter":null,"working":[]}]}"#;
+        let snapshot: Snapshot = serde_json::from_str(snapshot).unwrap();
+        assert_eq!(snapshot.states[0].position, Shard::ONLY.position(7).unwrap());
+    }
 }

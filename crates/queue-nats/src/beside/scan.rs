@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::api;
 use crate::connect::{Link, REQUEST};
 use crate::failure::failed;
+use crate::streams::StreamName;
 
 const READING: &str = "reading a stream";
 
@@ -39,7 +40,7 @@ const ENDS: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::TIMEOUT, Statu
 /// Which messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
-    pub(crate) stream: &'static str,
+    pub(crate) stream: StreamName,
     pub(crate) subject: String,
     /// The first sequence.
     pub(crate) from: u64,
@@ -164,7 +165,7 @@ struct Requests<'l> {
 }
 
 impl<'l> Requests<'l> {
-    async fn open(link: &'l Link, stream: &str, consumer: &str) -> Result<Self, QueueError> {
+    async fn open(link: &'l Link, stream: StreamName, consumer: &str) -> Result<Self, QueueError> {
         let inbox = link.client.new_inbox();
         let answers = link.client.subscribe(inbox.clone()).await.map_err(failed(READING))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");

@@ -6,15 +6,17 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use crate::consuming::OF_BLOCK;
 use crate::names::{
-    ATTEMPTS, ATTEMPTS_SUBJECT, DEAD, DEAD_SUBJECT, EVENTS, EVENTS_SUBJECT, INFLIGHT, INFLIGHT_SUBJECT,
-    MARKS, MARKS_SUBJECT, QUARANTINE, QUARANTINE_SUBJECT, RECONCILED, RECONCILED_SUBJECT, REFUSED,
-    REFUSED_SUBJECT, RETRIES, RETRIES_SUBJECT,
+    ATTEMPTS_SUBJECT, DEAD_SUBJECT, EVENTS_SUBJECT, INFLIGHT_SUBJECT, MARKS_SUBJECT, QUARANTINE_SUBJECT,
+    RECONCILED_SUBJECT, REFUSED_SUBJECT, RETRIES_SUBJECT,
 };
 use crate::options::Layout;
+use crate::streams::{
+    ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, Shard, StreamName,
+};
 
 /// Every stream and what it is for.
-pub(crate) const STREAMS: [(&str, &str); 9] = [
-    (EVENTS, "events, until every route has settled them"),
+pub(crate) const STREAMS: [(StreamName, &str); 9] = [
+    (Shard::ONLY.events(), "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
     (QUARANTINE, "genuine bodies that are not events"),
@@ -42,9 +44,9 @@ const INFLIGHT_BYTES: u64 = 32 << 20;
 const WINDOW: Duration = Duration::from_mins(10);
 
 /// What a stream is to be.
-pub(crate) fn config(name: &str, layout: &Layout) -> Config {
+pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
     let base = Config {
-        name: name.to_owned(),
+        name: name.to_string(),
         num_replicas: layout.replicas,
         storage: StorageType::File,
         retention: RetentionPolicy::Limits,
@@ -56,7 +58,7 @@ pub(crate) fn config(name: &str, layout: &Layout) -> Config {
         ..Config::default()
     };
     match name {
-        EVENTS => Config {
+        name if name.shard().is_some() => Config {
             subjects: vec![EVENTS_SUBJECT.to_owned()],
             duplicate_window: layout.dedup_window,
             allow_atomic_publish: true,

@@ -12,12 +12,13 @@ use queue::{QueueError, StoresHealth};
 
 pub use crate::cluster::drift::Drift;
 pub(crate) use crate::cluster::layout::STREAMS;
+pub use crate::streams::StreamName;
 
 use crate::api;
 use crate::beside::health::health;
 use crate::connect::{Link, REQUEST, connect, connected};
-use crate::names::{EVENTS, INFLIGHT};
 use crate::options::{Layout, Options};
+use crate::streams::{INFLIGHT, Shard};
 
 /// The oldest server that understands everything we ask for. Older ones ignore
 /// what they do not know.
@@ -41,7 +42,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct StreamReport {
     /// Its name.
-    pub name: &'static str,
+    pub name: StreamName,
     /// What it is for.
     pub purpose: &'static str,
     /// What is to be done about it, or was.
@@ -192,10 +193,10 @@ async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
 
 /// What of the server and the stream of events is not as it is to be.
 pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<String> {
-    let wanted = layout::config(EVENTS, layout);
+    let wanted = layout::config(Shard::ONLY.events(), layout);
     let drifts = drift::between(&wanted, &events.config);
     let state = if drifts.is_empty() { StreamState::Good } else { StreamState::Drifted(drifts) };
-    let stream = StreamReport { name: EVENTS, purpose: "", state, messages: 0, bytes: 0 };
+    let stream = StreamReport { name: Shard::ONLY.events(), purpose: "", state, messages: 0, bytes: 0 };
     let report = report(link, vec![stream]);
     (!report.is_good()).then(|| report.to_string())
 }

@@ -9,8 +9,9 @@ use queue::QueueError;
 use serde_json::json;
 
 use crate::api;
-use crate::names::{ATTEMPTS, alone};
+use crate::names::alone;
 use crate::shared::{Origin, Shared};
+use crate::streams::ATTEMPTS;
 
 /// What stands in place of a mark that was taken back.
 const NOT_ALONE: &str = "accompanied";

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::Info;
 use async_nats::{Message, Subject, Subscriber};
 use futures::FutureExt;
-use queue::{QueueError, Route};
+use queue::{Position, QueueError, Route};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
@@ -15,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::Link;
 use crate::consuming::consumer::Want;
-use crate::consuming::floor::Floor;
+use crate::consuming::floor::{Floor, settled};
 use crate::consuming::source::{Came, Source};
 use crate::consuming::take::{LookedUp, Taken, Taking, Took};
 use crate::consuming::takeover::present;
 use crate::failure::failed;
-use crate::names::{EVENTS, RETRIES};
+use crate::streams::{RETRIES, Shard, StreamName};
 
 /// Deliveries handed out together, at most.
 const BATCH: usize = 512;
@@ -86,7 +87,7 @@ pub(crate) struct Feed {
     /// asked for: its destination may be left alone for a while.
     pub(super) _presence: Subscriber,
     /// Everything up to here is settled, as far as the server has said.
-    pub(super) settled: Option<u64>,
+    pub(super) settled: Option<Position>,
     pub(super) floor: Floor,
     /// In which life of the stream that was.
     pub(super) life: u64,
@@ -113,7 +114,7 @@ impl Feed {
     ) -> Result<Self, QueueError> {
         let link = &taking.shared.link;
         let life = taking.shared.standing.life();
-        let events = Source::open(link, EVENTS, &route.name).await?;
+        let events = Source::open(link, Shard::ONLY.events(), &route.name).await?;
         let retries = Source::open(link, RETRIES, &route.name).await?;
         let here = present(link, &route.name, &route.filter.digest());
         let presence = link.client.subscribe(here).await.map_err(failed("showing that a route is served"))?;
@@ -162,8 +163,8 @@ impl Feed {
             match self.step(&mut ticks, &mut connected).await {
                 Step::Wanted(Some(want)) => self.want = Some(want),
                 Step::Wanted(None) | Step::Close => break,
-                Step::Event(came) => self.came(EVENTS, came).await,
-                Step::Retry(came) => self.came(RETRIES, came).await,
+                Step::Event(came) => self.came(self.events.stream, came).await,
+                Step::Retry(came) => self.came(self.retries.stream, came).await,
                 Step::LookedUp(LookedUp::Delivery(taken)) => self.waiting.push_back(taken),
                 Step::LookedUp(_) | Step::Changed => {}
                 Step::Tick => self.tick().await,
@@ -263,7 +264,7 @@ impl Feed {
             return true;
         }
         let asked = Instant::now();
-        match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
+        match crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await {
             Ok(info) if info.paused => {
                 self.give_back().await;
                 false
@@ -304,7 +305,7 @@ impl Feed {
     }
 
     /// Takes what came, and what else is there without waiting.
-    async fn came(&mut self, stream: &'static str, first: Came) {
+    async fn came(&mut self, stream: StreamName, first: Came) {
         let mut next = Some(first);
         for _ in 0..BATCH {
             match next {
@@ -313,13 +314,13 @@ impl Feed {
                 Some(Came::Deleted) => self.rejoin(stream).await,
                 None => break,
             }
-            let source = if stream == EVENTS { &mut self.events } else { &mut self.retries };
+            let source = if stream == self.events.stream { &mut self.events } else { &mut self.retries };
             next = source.next().now_or_never();
         }
         self.dismiss().await;
     }
 
-    async fn take(&mut self, stream: &'static str, message: Message) {
+    async fn take(&mut self, stream: StreamName, message: Message) {
         self.has_come = true;
         match self.taking.take(stream, message).await {
             Took::Delivery(taken) => {
@@ -374,19 +375,19 @@ impl Feed {
             return;
         }
         let (life, asked) = (self.taking.shared.standing.life(), Instant::now());
-        match crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await {
+        match crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await {
             Ok(info) => {
                 if info.paused {
                     self.give_back().await;
                 } else {
                     self.unpaused = asked;
                 }
-                (self.settled, self.life) = (Some(info.ack_floor.stream_sequence), life);
-                self.note_floor(info.ack_floor.stream_sequence, false).await;
+                (self.settled, self.life) = (settled(&info), life);
+                self.note_floor(&info, false).await;
                 self.look_who_joined(&info);
                 self.take_back(&info).await;
             }
-            Err(error) if error.is_missing() => self.rejoin(EVENTS).await,
+            Err(error) if error.is_missing() => self.rejoin(self.events.stream).await,
             Err(_) => {}
         }
     }
@@ -395,7 +396,7 @@ impl Feed {
         let link = self.link();
         let retries = self.retries.reset(&link).await.unwrap_or_default();
         let events = self.events.reset(&link).await.unwrap_or_default();
-        for (stream, rest) in [(RETRIES, retries), (EVENTS, events)] {
+        for (stream, rest) in [(self.retries.stream, retries), (self.events.stream, events)] {
             for message in rest {
                 self.take(stream, message).await;
             }
@@ -403,7 +404,8 @@ impl Feed {
         self.dismiss().await;
     }
 
-    async fn note_floor(&mut self, settled: u64, is_last: bool) {
+    async fn note_floor(&mut self, info: &Info, is_last: bool) {
+        let Some(settled) = settled(info) else { return };
         let shared = Arc::clone(&self.taking.shared);
         self.floor.note(&shared, &self.route.name, settled, is_last).await;
     }
@@ -421,7 +423,7 @@ impl Feed {
             }
         }
         let (retries, events) = tokio::join!(self.retries.wind_down(), self.events.wind_down());
-        for (stream, rest) in [(RETRIES, retries), (EVENTS, events)] {
+        for (stream, rest) in [(self.retries.stream, retries), (self.events.stream, events)] {
             for message in rest {
                 self.take(stream, message).await;
             }
@@ -434,9 +436,10 @@ impl Feed {
         let back = self.waiting.drain(..).map(|taken| self.taking.give_up(taken).run());
         futures::future::join_all(back).await;
         if self.link().is_connected()
-            && let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await
+            && let Ok(info) =
+                crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
-            self.note_floor(info.ack_floor.stream_sequence, true).await;
+            self.note_floor(&info, true).await;
         }
     }
 

@@ -2,15 +2,17 @@
 //! again after somebody deleted it goes on there.
 
 use async_nats::HeaderMap;
-use queue::QueueError;
+use async_nats::jetstream::consumer::Info;
+use queue::{Position, QueueError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api;
 use crate::connect::Link;
-use crate::names::{EVENTS, mark};
+use crate::names::mark;
 use crate::shared::Shared;
+use crate::streams::{Shard, StreamName};
 
 /// How often a floor is noted that moves. What is settled after that comes again.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
@@ -20,16 +22,16 @@ const NOTED_EVERY: Duration = Duration::from_mins(1);
 struct Note {
     /// The life of the stream in which it counts.
     epoch: String,
-    settled: u64,
+    settled: Position,
 }
 
 /// What was last noted, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Floor(Option<(u64, Instant)>);
+pub(crate) struct Floor(Option<(Position, Instant)>);
 
 impl Floor {
     /// Notes `settled`, if that is due or it is the last chance.
-    pub(crate) async fn note(&mut self, shared: &Shared, route: &str, settled: u64, is_last: bool) {
+    pub(crate) async fn note(&mut self, shared: &Shared, route: &str, settled: Position, is_last: bool) {
         let is_noted =
             self.0.is_some_and(|(noted, at)| noted == settled || (!is_last && at.elapsed() < NOTED_EVERY));
         let Some(epoch) = shared.standing.known_epoch().filter(|_| !is_noted) else { return };
@@ -42,9 +44,14 @@ impl Floor {
     }
 }
 
+/// Up to where a consumer of events has settled everything.
+pub(super) fn settled(info: &Info) -> Option<Position> {
+    Shard::ONLY.position(info.ack_floor.stream_sequence).ok()
+}
+
 /// Up to where `route` had settled everything, as far as it was noted in this life of the
 /// stream of events.
-pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<u64>, QueueError> {
+pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<Position>, QueueError> {
     const READING: &str = "reading how far a route was";
     let (stream, subject) = name(route);
     let found = match api::last_message(link, stream, &subject).await {
@@ -53,11 +60,27 @@ pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<u64>, QueueE
     };
     let note = found.and_then(|found| serde_json::from_slice::<Note>(&found.payload).ok());
     let Some(note) = note else { return Ok(None) };
-    let info = api::stream_info(link, EVENTS).await.map_err(|error| error.of(READING))?;
+    let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(READING))?;
     let is_same = info.created.unix_timestamp_nanos().to_string() == note.epoch;
-    Ok(is_same.then_some(note.settled).filter(|settled| *settled <= info.state.last_sequence))
+    let last = Shard::ONLY.position(info.state.last_sequence)?;
+    Ok(is_same.then_some(note.settled).filter(|settled| *settled <= last))
 }
 
-fn name(route: &str) -> (&'static str, String) {
+fn name(route: &str) -> (StreamName, String) {
     mark(&format!("route.{route}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_has_a_string_and_one_of_an_earlier_version_a_number() {
+        let settled = Shard::ONLY.position(17).unwrap();
+        let old: Note = serde_json::from_str(r#"{"epoch":"e","settled":17}"#).unwrap();
+        assert_eq!(old.settled, settled);
+        let new = serde_json::to_string(&old).unwrap();
+        assert_eq!(new, r#"{"epoch":"e","settled":"17"}"#);
+        assert_eq!(serde_json::from_str::<Note>(&new).unwrap().settled, settled);
+    }
 }

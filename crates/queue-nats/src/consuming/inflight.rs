@@ -21,8 +21,9 @@ use tokio::time::{Instant, timeout};
 use crate::api;
 use crate::cluster::make_inflight;
 use crate::consuming::past::Past;
-use crate::names::{INFLIGHT, inflight};
+use crate::names::inflight;
 use crate::shared::{Origin, Shared};
+use crate::streams::{INFLIGHT, StreamName};
 
 /// How long handing out waits for its marks. A stream that can't be written must not stop
 /// deliveries: they go on unmarked, and a death of theirs is not counted.
@@ -145,7 +146,7 @@ impl Mark {
 
 /// The messages with these marks, one for each block of a stream.
 fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) -> Vec<(String, Bytes)> {
-    let mut blocks: BTreeMap<(&str, u64), Vec<Entry>> = BTreeMap::new();
+    let mut blocks: BTreeMap<(StreamName, u64), Vec<Entry>> = BTreeMap::new();
     for (origin, mark) in marks {
         blocks.entry((origin.stream, origin.sequence / BLOCK)).or_default().push(mark.entry);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, Info, pull};
-use queue::{QueueError, Route, Start};
+use queue::{Position, QueueError, Route, Start};
 use tokio::time::sleep;
 
 use crate::api::{self, ApiError};
@@ -12,7 +12,8 @@ use crate::connect::Link;
 use crate::consuming::filter::subjects;
 use crate::consuming::floor;
 use crate::message;
-use crate::names::{EVENTS, EVENTS_SUBJECT, HEADER_REFED, RETRIES};
+use crate::names::{EVENTS_SUBJECT, HEADER_REFED};
+use crate::streams::{RETRIES, Shard, StreamName};
 
 /// Most deliveries of one route in flight, over all dispatchers.
 const MAX_IN_FLIGHT: i64 = 20_000;
@@ -30,7 +31,7 @@ const JOINING: &str = "joining a route";
 ///
 /// A route that has its place among the retries was seen before: if it has none
 /// among the events, these are of a new stream, and all of them are for it.
-pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Result<(), QueueError> {
+pub(crate) async fn join(link: &Link, route: &Route, resume: Option<Position>) -> Result<(), QueueError> {
     let filters = subjects(&route.filter);
     let mut wanted = config(&route.name, filters, route.lease);
     wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
@@ -49,7 +50,7 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
         (None, Start::Now) if !is_given_again(link).await? => Ok(DeliverPolicy::New),
         (None, Start::Now | Start::Beginning) => Ok(DeliverPolicy::All),
     };
-    let events = put(link, EVENTS, wanted, start).await?;
+    let events = put(link, Shard::ONLY.events(), wanted, start).await?;
     let due = crate::names::due(&route.name, ">");
     let mut wanted = config(&route.name, vec![due], route.lease);
     wanted.pause_until = events.config.pause_until;
@@ -57,21 +58,22 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<u64>) -> Res
     Ok(())
 }
 
-fn behind(position: u64) -> DeliverPolicy {
-    DeliverPolicy::ByStartSequence { start_sequence: position + 1 }
+fn behind(position: Position) -> DeliverPolicy {
+    DeliverPolicy::ByStartSequence { start_sequence: position.sequence() + 1 }
 }
 
 /// Whether the stream of events was made anew a short while ago, after it was lost, and
 /// gets again what spools still have. A route that is not known there was known before:
 /// "from now on" would leave out what was answered for.
 async fn is_given_again(link: &Link) -> Result<bool, QueueError> {
-    let (info, now) = api::stream_info_at(link, EVENTS).await.map_err(|error| error.of(JOINING))?;
+    let (info, now) =
+        api::stream_info_at(link, Shard::ONLY.events()).await.map_err(|error| error.of(JOINING))?;
     let age = now.map(|now| now.as_nanosecond() - info.created.unix_timestamp_nanos());
     if age.is_none_or(|age| age > i128::try_from(GIVEN_AGAIN_FOR.as_nanos()).unwrap_or(i128::MAX)) {
         return Ok(false);
     }
     let subject = EVENTS_SUBJECT.to_owned();
-    let scan = Scan { stream: EVENTS, subject, from: 1, since: None, headers_only: true };
+    let scan = Scan { stream: Shard::ONLY.events(), subject, from: 1, since: None, headers_only: true };
     let (mut looked_at, mut is_given_again) = (0, false);
     let look = |stored: Stored| {
         looked_at += 1;
@@ -116,7 +118,7 @@ async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(),
         pull::Config::try_from_consumer_config(info.config.clone()).map_err(ApiError::NoAnswer)?;
     announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
     if joined_as(info) != Some(next) {
-        api::put_consumer(link, EVENTS, &info.name, &announced).await?;
+        api::put_consumer(link, Shard::ONLY.events(), &info.name, &announced).await?;
     }
     sleep(HEARD_WITHIN).await;
     Ok(())
@@ -140,7 +142,7 @@ fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Co
 /// Where a route starts is fixed when it is first seen; the rest follows the settings.
 async fn put(
     link: &Link,
-    stream: &'static str,
+    stream: StreamName,
     mut wanted: pull::Config,
     start: impl AsyncFnOnce() -> Result<DeliverPolicy, QueueError>,
 ) -> Result<Info, QueueError> {

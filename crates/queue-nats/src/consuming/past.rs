@@ -4,6 +4,7 @@
 
 use async_nats::HeaderMap;
 use event_model::{Event, Timestamp};
+use queue::Position;
 
 use crate::message::{self, NotAnEvent, parsed, text};
 use crate::names::{
@@ -15,7 +16,7 @@ use crate::names::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Past {
     /// Where the event is, or was, in the stream of events.
-    pub(crate) position: u64,
+    pub(crate) position: Position,
     /// Number of the redrive; 0 for none.
     pub(crate) redrive: u32,
     /// Attempts begun so far.
@@ -32,7 +33,7 @@ pub(crate) struct Past {
 
 impl Past {
     /// That of an event that nobody has attempted.
-    pub(crate) fn none(position: u64) -> Self {
+    pub(crate) fn none(position: Position) -> Self {
         Self {
             position,
             redrive: 0,

@@ -8,8 +8,8 @@ use queue::{BoxError, QueueError};
 use tokio::time::timeout;
 
 use crate::connect::REQUEST;
-use crate::names::{EVENTS, RETRIES};
 use crate::shared::Shared;
+use crate::streams::{RETRIES, Shard, StreamName};
 
 /// Routes that are asked for at once: a process may run a hundred.
 const AT_ONCE: usize = 16;
@@ -94,15 +94,15 @@ pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
 
 async fn can_work(shared: &Shared, route: &str) -> Result<(), QueueError> {
     tokio::try_join!(
-        hears_requests(shared, EVENTS, route),
+        hears_requests(shared, Shard::ONLY.events(), route),
         hears_requests(shared, RETRIES, route),
-        hears_settlements(shared, EVENTS, route),
+        hears_settlements(shared, Shard::ONLY.events(), route),
         hears_settlements(shared, RETRIES, route),
     )?;
     Ok(())
 }
 
-async fn hears_requests(shared: &Shared, stream: &str, route: &str) -> Result<(), QueueError> {
+async fn hears_requests(shared: &Shared, stream: StreamName, route: &str) -> Result<(), QueueError> {
     let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{route}");
     let asked = timeout(REQUEST, shared.link.client.request(subject, NO_REQUEST.into())).await;
     let failed = |error: BoxError| QueueError::unavailable("asking for deliveries", error);
@@ -114,7 +114,7 @@ async fn hears_requests(shared: &Shared, stream: &str, route: &str) -> Result<()
     }
 }
 
-async fn hears_settlements(shared: &Shared, stream: &str, route: &str) -> Result<(), QueueError> {
+async fn hears_settlements(shared: &Shared, stream: StreamName, route: &str) -> Result<(), QueueError> {
     let subject = format!("$JS.ACK.{stream}.{route}.{NO_MESSAGE}");
     let answer = shared.link.request(subject, "+WPI".into()).await;
     answer.map(drop).map_err(|error| QueueError::unavailable("settling a delivery", error))

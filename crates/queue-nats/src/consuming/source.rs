@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::connect::Link;
 use crate::failure::failed;
+use crate::streams::StreamName;
 
 /// How long the server keeps a request of a route that has something to do. There is no
 /// way to take one back: stopping waits for its end.
@@ -49,7 +50,7 @@ pub(crate) enum Came {
 /// One consumer.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) stream: &'static str,
+    pub(crate) stream: StreamName,
     consumer: String,
     answers: Subscriber,
     inbox: Subject,
@@ -64,7 +65,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) async fn open(link: &Link, stream: &'static str, consumer: &str) -> Result<Self, QueueError> {
+    pub(crate) async fn open(link: &Link, stream: StreamName, consumer: &str) -> Result<Self, QueueError> {
         let (inbox, answers) = listen(link).await?;
         let (consumer, now) = (consumer.to_owned(), Instant::now());
         Ok(Self {
@@ -134,7 +135,7 @@ impl Source {
             return Came::Nothing;
         }
         let why = message.description.as_deref().unwrap_or_default();
-        tracing::debug!(stream = self.stream, consumer = self.consumer, %status, why, "a request ended");
+        tracing::debug!(stream = %self.stream, consumer = self.consumer, %status, why, "a request ended");
         self.not_before = Instant::now() + Duration::from_millis(250);
         let is_deleted = why.contains("Consumer Deleted") || status == StatusCode::NO_RESPONDERS;
         if is_deleted { Came::Deleted } else { Came::Nothing }

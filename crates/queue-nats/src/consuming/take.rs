@@ -19,8 +19,8 @@ use crate::consuming::inflight::{AttemptState, Mark};
 use crate::consuming::lease::{Blocked, GIVE_BACK, GivenBack, NatsLease, bury_crashed, ended, line};
 use crate::consuming::past::Past;
 use crate::message;
-use crate::names::EVENTS;
 use crate::shared::{Origin, Shared};
+use crate::streams::StreamName;
 use crate::verification::Found;
 
 /// How soon what became of an attempt is looked up again, where it can't be read.
@@ -70,7 +70,7 @@ pub(crate) enum Took {
 impl Taking {
     /// Reads `message`. What is not for this route, or not an event any more,
     /// is dealt with here.
-    pub(crate) async fn take(&self, stream: &'static str, message: Message) -> Took {
+    pub(crate) async fn take(&self, stream: StreamName, message: Message) -> Took {
         let (until, life) = (Deadline::of(self.lease), self.shared.standing.life());
         let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
         let Some(((delivered, sequence), reply)) = place else { return Took::Nothing };
@@ -78,7 +78,7 @@ impl Taking {
         let (event, past) = match read(stream, sequence, &headers, message.payload.clone()) {
             Ok(read) => read,
             Err(why) => {
-                tracing::error!(route = &*self.route, stream, sequence, %why, "a stored message is damaged: kept apart");
+                tracing::error!(route = &*self.route, %stream, sequence, %why, "a stored message is damaged: kept apart");
                 keep_damaged(&self.shared, &headers, message.payload, why, &reply).await;
                 return Took::Nothing;
             }
@@ -86,7 +86,7 @@ impl Taking {
         let subject = &*message.subject;
         let found = Found { stream, subject, route: &self.route, event: &event, past: &past };
         let placed = self.shared.verification.check_place(&found);
-        if placed.is_ok() && stream == EVENTS && !self.filter.matches(&event) {
+        if placed.is_ok() && stream.shard().is_some() && !self.filter.matches(&event) {
             return Took::NotForUs(reply);
         }
         let verdict = match placed {
@@ -94,7 +94,7 @@ impl Taking {
             Err(forgery) => StoredVerdict::Forged(forgery),
         };
         if let StoredVerdict::Forged(why) = verdict {
-            tracing::error!(route = &*self.route, stream, sequence, event.id = %event.id(), %why, "a stored message is not genuine: kept apart, and not delivered");
+            tracing::error!(route = &*self.route, %stream, sequence, event.id = %event.id(), %why, "a stored message is not genuine: kept apart, and not delivered");
             self.shared.verification.count_forged();
             keep_forged(&self.shared, &event, why, &reply).await;
             return Took::Nothing;
@@ -310,13 +310,18 @@ impl Taken {
 }
 
 fn read(
-    stream: &str,
+    stream: StreamName,
     sequence: u64,
     headers: &HeaderMap,
     body: bytes::Bytes,
 ) -> Result<(Event, Past), message::NotAnEvent> {
     let event = message::event(headers, body)?;
-    let past = if stream == EVENTS { Past::none(sequence) } else { Past::read(headers)? };
+    let past = match stream.shard() {
+        Some(shard) => Past::none(
+            shard.position(sequence).map_err(|_| message::NotAnEvent("its sequence is no position"))?,
+        ),
+        None => Past::read(headers)?,
+    };
     Ok((event, past))
 }
 

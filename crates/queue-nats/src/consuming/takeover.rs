@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::consumer::Info;
 use bytes::Bytes;
+use queue::Position;
 use tokio::time::{Instant, sleep};
 
 use crate::connect::Link;
 use crate::consuming::feed::Feed;
 use crate::consuming::join::{JOINED_FOR, is_joined_as, join, joined_as};
-use crate::names::EVENTS;
+use crate::streams::StreamName;
 
 /// Ticks without anybody who takes events after which a match is given up.
 const ABANDONED: u32 = 3;
@@ -30,7 +31,9 @@ impl Feed {
         if self.joined_known.is_none_or(|at| at.elapsed() >= JOINED_FOR) {
             let asked = Instant::now();
             // Unanswered, it is asked again with the next messages; their leases last.
-            let Ok(info) = crate::api::consumer_info(&self.link(), EVENTS, &self.route.name).await else {
+            let Ok(info) =
+                crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
+            else {
                 return;
             };
             self.joined_known = Some(asked);
@@ -85,7 +88,7 @@ impl Feed {
     /// Whether the server says again and again that it has no such consumer: while
     /// it starts it may say so of one that it has, and one that is made again delivers
     /// again what was settled since it was last looked at.
-    async fn is_surely_gone(&self, stream: &'static str) -> bool {
+    async fn is_surely_gone(&self, stream: StreamName) -> bool {
         for looked in 0..LOOKS {
             if looked > 0 {
                 sleep(LOOK_AGAIN).await;
@@ -100,7 +103,7 @@ impl Feed {
     }
 
     /// The route's position on the server is gone: goes on at what was settled.
-    pub(super) async fn rejoin(&mut self, stream: &'static str) {
+    pub(super) async fn rejoin(&mut self, stream: StreamName) {
         if !self.is_surely_gone(stream).await {
             return;
         }
@@ -108,16 +111,16 @@ impl Feed {
         // of it is for a route that was here before, wherever that once started.
         let _ = self.taking.shared.standing.look().await;
         let is_same = self.life == self.taking.shared.standing.life();
-        let resume = if is_same { self.settled } else { Some(0) };
+        let resume = if is_same { self.settled } else { Some(Position::START) };
         match join(&self.link(), &self.route, resume).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
-                stream,
-                resume,
+                %stream,
+                resume = resume.map(tracing::field::display),
                 "the route's consumer was deleted on the server, and was made again"
             ),
             Err(error) => {
-                tracing::error!(route = self.route.name, stream, %error, "the route's consumer is gone")
+                tracing::error!(route = self.route.name, %stream, %error, "the route's consumer is gone")
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::failure::{code, failed};
 use crate::message;
 use crate::publishing::pulse::Pulse;
 use crate::publishing::waves::waves;
+use crate::streams::Shard;
 
 const PUBLISHING: &str = "publishing to NATS";
 
@@ -37,6 +38,14 @@ const NO_RESPONDERS_RETRY: Duration = Duration::from_millis(50);
 pub(crate) struct Placed {
     pub(crate) sequence: u64,
     pub(crate) is_duplicate: bool,
+}
+
+impl Placed {
+    /// The proof that the event is durable which was placed there.
+    fn receipt(self, epoch: &str) -> Result<Receipt, QueueError> {
+        let position = Shard::ONLY.position(self.sequence)?;
+        Ok(Receipt { duplicate: self.is_duplicate, epoch: epoch.to_owned(), position })
+    }
 }
 
 /// Writes messages.
@@ -202,8 +211,7 @@ impl Publisher {
 
     /// Stores one event.
     pub(crate) async fn publish_one(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
-        let Placed { sequence, is_duplicate } = self.put_event(event).await?;
-        Ok(Receipt { duplicate: is_duplicate, epoch: epoch.to_owned(), position: sequence })
+        self.put_event(event).await?.receipt(epoch)
     }
 
     async fn put_event(&self, event: &Event) -> Result<Placed, QueueError> {
@@ -217,7 +225,7 @@ impl Publisher {
         let id = format!("{}/refed/{:08x}", event.id(), fastrand::u32(..));
         let headers = message::headers_with_id(event, id);
         let placed = self.put(event.subject(), headers, event.body().clone()).await?;
-        Ok(Receipt { duplicate: false, epoch: epoch.to_owned(), position: placed.sequence })
+        Placed { is_duplicate: false, ..placed }.receipt(epoch)
     }
 }
 
@@ -230,12 +238,8 @@ fn in_order(
 ) -> Published {
     let mut published = Published::default();
     for answer in answers {
-        match answer {
-            Some(Ok(Placed { sequence, is_duplicate })) => published.receipts.push(Receipt {
-                duplicate: is_duplicate,
-                epoch: epoch.to_owned(),
-                position: sequence,
-            }),
+        match answer.map(|answer| answer?.receipt(epoch)) {
+            Some(Ok(receipt)) => published.receipts.push(receipt),
             Some(Err(error)) => return Published { error: Some(error), ..published },
             None => return Published { error: stopped, ..published },
         }

@@ -29,7 +29,7 @@ impl World {
     async fn lose(&self, lost: &Event) {
         self.queue.publish(event("FIRST", "first")).await.unwrap();
         let position = self.queue.publish(lost.clone()).await.unwrap().position;
-        self.remove("FLUENT_EVENTS", position).await;
+        self.remove("FLUENT_EVENTS", position.sequence()).await;
     }
 
     async fn remove(&self, stream: &str, sequence: u64) {

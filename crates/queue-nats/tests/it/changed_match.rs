@@ -197,7 +197,7 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     timeout(Duration::from_secs(10), async {
         loop {
             let state = state(&*before).await;
-            if (state.position, state.in_flight) == (1, 0) {
+            if (state.position.sequence(), state.in_flight) == (1, 0) {
                 break;
             }
         }

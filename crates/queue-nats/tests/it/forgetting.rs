@@ -7,7 +7,7 @@ use event_model::{Event, SystemClock, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, EventQueue, EventStory, Filter, Outcome, PAUSES_WITHIN, Pause,
+    Attempt, Consumer, DeadReason, EventQueue, EventStory, Filter, Outcome, PAUSES_WITHIN, Pause, Position,
     ReceivedQuery, Replayed, Route, Settlement, Start, StoryState, Verdict,
 };
 use queue_embedded::Index;
@@ -58,8 +58,13 @@ impl World {
         indexed
     }
 
-    async fn received(&self) -> Vec<(u64, Event)> {
-        let all = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 100 };
+    async fn received(&self) -> Vec<(Position, Event)> {
+        let all = ReceivedQuery {
+            from: Timestamp::UNIX_EPOCH,
+            until: Timestamp::MAX,
+            after: Position::START,
+            limit: 100,
+        };
         self.queue.stores().history().received(all).await.unwrap().events
     }
 

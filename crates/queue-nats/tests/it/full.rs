@@ -25,7 +25,10 @@ async fn a_full_stream_refuses_and_takes_again_when_there_is_room() {
         }
     };
     assert!(matches!(refused, QueueError::Full), "{refused:?}");
-    assert!(queue.horizon().await.unwrap().last >= stored as u64, "what was answered for is there");
+    assert!(
+        queue.horizon().await.unwrap().last.sequence() >= stored as u64,
+        "what was answered for is there"
+    );
     assert!(!queue.has_room());
 
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());

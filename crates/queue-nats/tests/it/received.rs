@@ -5,12 +5,12 @@ use std::sync::Arc;
 use event_model::{Bytes, FluentKey, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{EventQueue, ReceivedQuery};
+use queue::{EventQueue, Position, ReceivedQuery};
 
 use crate::joining::{open, world};
 
 const ALL: ReceivedQuery =
-    ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 1000 };
+    ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: Position::START, limit: 1000 };
 
 async fn opened() -> (Servers, async_nats::jetstream::Context, Arc<dyn EventQueue>) {
     let (servers, options) = world().await;
@@ -44,8 +44,8 @@ async fn publish(queue: &dyn EventQueue, references: &[&str]) {
     }
 }
 
-fn key(reference: &str) -> FluentKey {
-    event("E", reference).fluent_key()
+fn at(sequence: u64, reference: &str) -> (Position, FluentKey) {
+    (Position::new(0, sequence).unwrap(), event("E", reference).fluent_key())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,9 +55,10 @@ async fn no_body_is_read_to_know_what_came() {
     stored_anew(&jetstream, "", |_| "not the body that it was".into()).await;
     let history = queue.stores().history();
     let whole = history.received(ALL).await.unwrap().events;
-    assert_eq!(whole.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 3], "one can't be read");
+    let whole: Vec<_> = whole.iter().map(|(position, _)| position.sequence()).collect();
+    assert_eq!(whole, [1, 3], "one can't be read");
     let keys = history.received_keys(ALL).await.unwrap();
-    assert_eq!(keys.keys, [(1, key("a")), (3, key("c")), (4, key("b"))]);
+    assert_eq!(keys.keys, [at(1, "a"), at(3, "c"), at(4, "b")]);
     queue.close().await;
 }
 
@@ -68,6 +69,6 @@ async fn what_an_earlier_version_stored_is_read_whole() {
     stored_anew(&jetstream, "fluent-log-key", |body| body).await;
     publish(&*queue, &["d"]).await;
     let keys = queue.stores().history().received_keys(ALL).await.unwrap().keys;
-    assert_eq!(keys, [(1, key("a")), (3, key("c")), (4, key("b")), (5, key("d"))]);
+    assert_eq!(keys, [at(1, "a"), at(3, "c"), at(4, "b"), at(5, "d")]);
     queue.close().await;
 }

@@ -4,7 +4,9 @@ use tokio::time::timeout;
 
 use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
 use super::{Harness, LEASE};
-use crate::{Condition, DeadQuery, DeadReason, Holding, QueueError, Settlement, Start, Terms, Verdict};
+use crate::{
+    Condition, DeadQuery, DeadReason, Holding, Position, QueueError, Settlement, Start, Terms, Verdict,
+};
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -43,7 +45,8 @@ pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
         let another = event("E", "z").id();
         assert_eq!(queue.holds(receipt.position, another).await.expect("read back"), Holding::Missing);
     }
-    let beyond = receipts[2].position + 1;
+    let newest = receipts[2].position;
+    let beyond = Position::new(newest.shard(), newest.sequence() + 1).expect("a position");
     assert_eq!(queue.holds(beyond, group[0].id()).await.expect("read back"), Holding::Missing);
     let many: Vec<_> = (0..600).map(|number| event("M", &format!("{number:03}"))).collect();
     let published = queue.publish_all(&many).await;

@@ -93,6 +93,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         operating::dead_letters_are_found_by_what_people_know,
         operating::attempts_are_listed_newest_first_and_page_by_page,
         operating::what_was_received_is_replayed_to_one_route,
+        operating::a_shard_that_is_not_there_has_no_events,
         operating::the_number_of_a_redrive_is_never_given_twice,
         operating::a_refused_webhook_is_held_once_and_admitted,
         restarting::everything_survives_a_crash,

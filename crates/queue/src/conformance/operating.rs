@@ -9,8 +9,8 @@ use super::samples::{
 };
 use super::{Harness, LEASE};
 use crate::{
-    AttemptQuery, DeadQuery, DeadReason, Outcome, ReceivedQuery, RefusedWebhook, Replayed, Start, Terms,
-    Verdict,
+    AttemptQuery, DeadQuery, DeadReason, Holding, Outcome, Position, ReceivedQuery, RefusedWebhook, Replayed,
+    Start, Terms, Verdict,
 };
 
 pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Harness) {
@@ -105,7 +105,8 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
 
     let (stores, at) = (queue.stores(), event("E", "a").received_at());
     let received = async |from: Timestamp, until: Timestamp| {
-        let (mut events, mut after) = (Vec::new(), Some(0));
+        let mut events = Vec::new();
+        let mut after = Some(Position::START);
         while let Some(behind) = after {
             let query = ReceivedQuery { from, until, after: behind, limit: 2 };
             let page = stores.history().received(query).await.expect("received");
@@ -118,7 +119,7 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     assert!(received(later, Timestamp::MAX).await.is_empty(), "received before that");
     let events = received(Timestamp::UNIX_EPOCH, later).await;
     assert_eq!(events.len(), 3);
-    let first = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: later, after: 0, limit: 2 };
+    let first = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: later, after: Position::START, limit: 2 };
     let rest = ReceivedQuery { after: events[1].0, ..first };
     let mut keys = Vec::new();
     for (query, next) in [(first, Some(events[1].0)), (rest, None)] {
@@ -146,6 +147,24 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     nothing(&mut *s, "it was replayed to others").await;
 }
 
+pub(super) async fn a_shard_that_is_not_there_has_no_events(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let _r = consumer(&*queue, "r").await;
+    publish(&*queue, &["a", "b"]).await;
+    let stores = queue.stores();
+    let from = |after| ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after, limit: 10 };
+    let elsewhere = Position::new(Position::MAX_SHARD, 0).expect("a position");
+    let page = stores.history().received(from(elsewhere)).await.expect("received");
+    assert_eq!((page.events.len(), page.next), (0, None));
+
+    let page = stores.history().received(from(Position::START)).await.expect("received");
+    let (position, event) = page.events.into_iter().next().expect("an event");
+    let elsewhere = Position::new(Position::MAX_SHARD, position.sequence()).expect("a position");
+    assert_eq!(queue.holds(elsewhere, event.id()).await.expect("read back"), Holding::Missing);
+    let replayed = stores.replay("r", &[(elsewhere, event)], true).await.expect("replay");
+    assert_eq!(replayed, [Replayed::Gone]);
+}
+
 pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&*queue, "r").await;
@@ -165,7 +184,12 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
         settle(again, Verdict::Dead(DeadReason::Permanent)).await;
         harness.forget_attempts().await;
     }
-    let all = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: 0, limit: 10 };
+    let all = ReceivedQuery {
+        from: Timestamp::UNIX_EPOCH,
+        until: Timestamp::MAX,
+        after: Position::START,
+        limit: 10,
+    };
     let events = stores.history().received(all).await.expect("received").events;
     for _ in 0..2 {
         let replayed = stores.replay("r", &events, true).await.expect("replay");
