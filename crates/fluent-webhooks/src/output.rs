@@ -8,6 +8,7 @@ use std::error::Error;
 
 use anyhow::{anyhow, bail};
 use comfy_table::{ContentArrangement, Table, presets};
+use queue::Position;
 use serde::Serialize;
 use telemetry::Chain;
 use tonic::{Code, Response, Status};
@@ -38,6 +39,12 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     print(format_args!("{}", serde_json::to_string_pretty(value)?));
     Ok(())
+}
+
+/// A position of the contract, for JSON: `1234`, or `3:1234` in shard 3. A number that can be
+/// none is more than any sequence, and shown as it is.
+pub(crate) fn position(packed: u64) -> String {
+    Position::from_packed(packed).map_or_else(|_| packed.to_string(), |position| position.to_string())
 }
 
 /// Prints a table, or `nothing` where it has no rows.
@@ -116,4 +123,16 @@ pub(crate) fn or_null(text: &str) -> serde_json::Value {
 /// A time for people: UTC, to the millisecond.
 pub(crate) fn time(at: event_model::Timestamp) -> String {
     format!("{at:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_positions_as_strings() {
+        assert_eq!(position(1234), "1234");
+        assert_eq!(position(3 << 56 | 1234), "3:1234");
+        assert_eq!(position(u64::MAX), u64::MAX.to_string(), "another server's, and no position");
+    }
 }

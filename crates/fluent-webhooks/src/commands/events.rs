@@ -99,7 +99,7 @@ async fn show(common: Common, reference: String, limit: u32, shutdown: &Shutdown
 fn describe(story: &v1::EventStory) -> Value {
     json!({
         "id": story.id,
-        "position": story.position,
+        "position": output::position(story.position),
         "name": story.name,
         "entity": output::or_null(&story.entity),
         "source": story.source,

@@ -132,7 +132,7 @@ fn coloured(summary: &str) -> String {
 pub(crate) fn describe(route: &v1::Route) -> Value {
     json!({
         "name": route.name,
-        "position": route.position,
+        "position": output::position(route.position),
         "behind": route.behind,
         "waiting": route.waiting,
         "in-flight": route.in_flight,

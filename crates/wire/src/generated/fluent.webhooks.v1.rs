@@ -997,7 +997,7 @@ pub struct Server {
 pub struct Route {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Everything up to here was looked at.
+    /// Everything up to here was looked at: a position, as in `EventStory.position`.
     #[prost(uint64, tag = "2")]
     pub position: u64,
     /// Events behind that position, matching or not.
@@ -1237,6 +1237,10 @@ pub struct ShowEventsResponse {
 pub struct EventStory {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// Where it is kept. A position is a shard of the log, 0 to 63, in the top 8 bits, and the
+    /// sequence in that shard in the 56 bits below; in shard 0 it is the sequence alone. Sequences
+    /// of two shards say nothing of which came first. In JSON it is a string, as every uint64 of
+    /// proto3: JavaScript rounds numbers above 2^53.
     #[prost(uint64, tag = "2")]
     pub position: u64,
     #[prost(string, tag = "3")]
