@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use event_model::{
-    Account, Accounts, Event, EventId, Headers, Inbound, KeyName, StoredVerifier, SystemClock, Timestamp,
+    Account, Accounts, Clock, Event, EventId, Headers, Inbound, KeyName, StoredVerifier, SystemClock,
 };
 use nats_server::Cluster as Servers;
 use queue::marks::{set_reconciled, twin};
@@ -39,7 +39,7 @@ impl Key {
         let body = format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#);
         let signed = self.1.sign(body).unwrap();
         let headers: Headers = [("fluent-signature", signed.sha512)].into_iter().collect();
-        let inbound = Inbound { body: signed.body.into(), headers, received_at: Timestamp::now() };
+        let inbound = Inbound { body: signed.body.into(), headers, received_at: SystemClock.now() };
         let ring = Arc::new(KeyRing::new([self.public()]).unwrap());
         let verified = WebhookVerifier::new(ring, Signatures::default()).verify(inbound).unwrap();
         let account = Account { name: "ACME".to_owned(), key: self.0.clone(), retailers: None };
