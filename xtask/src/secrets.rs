@@ -23,6 +23,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         all += &format!("{}_PASSWORD: \"{password}\"\n", user.to_uppercase());
         write(&folder.join(format!("{user}-password")), &password)?;
     }
+    all += &servers(&password()?);
     write(&folder.join("passwords.conf"), &all)?;
     let key = folder.join("simulator");
     let make = ["run", "--quiet", "--package", "simulator", "--", "keys"];
@@ -33,6 +34,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+/// What the servers of the cluster ask of each other.
+fn servers(password: &str) -> String {
+    let routes =
+        ["nats-1", "nats-2", "nats-3"].map(|host| format!("\"nats://cluster:{password}@{host}:6222\""));
+    format!("CLUSTER_PASSWORD: \"{password}\"\nCLUSTER_ROUTES: [{}]\n", routes.join(", "))
 }
 
 /// 128 bits of the system's randomness.

@@ -6,4 +6,5 @@ mod power;
 mod reconciling;
 mod rights;
 mod services;
+mod strangers;
 mod surviving;
