@@ -273,7 +273,7 @@ alerts! {
         urgency: Urgency::Now,
         title: "Somebody writes into the streams",
         rule: Some(Rule {
-            group: "delivering",
+            group: "waiting",
             comment: "What a dispatcher takes is verified again. Nothing of ours writes what does not verify.",
             expression: "sum(increase(fluent_queue_forged_total[15m])) > 0",
             holds_for: None,
@@ -286,7 +286,7 @@ alerts! {
         urgency: Urgency::Now,
         title: "Deliveries wait for a key",
         rule: Some(Rule {
-            group: "delivering",
+            group: "waiting",
             comment: "A gateway has a key that this dispatcher does not have.",
             expression: "sum by (instance) (increase(fluent_queue_key_unknown_total[10m])) > 0",
             holds_for: Some("2m"),
