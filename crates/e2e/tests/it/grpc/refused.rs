@@ -92,7 +92,7 @@ async fn a_cluster_holds_them_where_a_person_can_reach_them() {
     let mut deployment = Deployment::start(plan);
     // Dispatchers get a new key first.
     let settings = deployment.folder.path().join("dispatcher-0.yml");
-    let old = e2e::SANDBOX.public_base64().unwrap();
+    let old = SANDBOX.public_base64().unwrap();
     let text = std::fs::read_to_string(&settings).unwrap().replace(&old, &next.public_base64().unwrap());
     std::fs::write(&settings, text).unwrap();
     deployment.dispatchers[0].restart();
