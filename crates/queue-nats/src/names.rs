@@ -92,6 +92,8 @@ pub(crate) const HEADER_ID: &str = "ce-id";
 pub(crate) const HEADER_TIME: &str = "ce-time";
 pub(crate) const HEADER_TRACE: &str = "traceparent";
 pub(crate) const HEADER_KEY: &str = "fluent-key";
+/// Says of a body in quarantine that it was taken out of the streams as not genuine.
+pub(crate) const HEADER_FORGED: &str = "fluent-forged";
 /// Which of the keys of that name: its digest.
 pub(crate) const HEADER_KEY_DIGEST: &str = "fluent-key-digest";
 pub(crate) const HEADER_ALGORITHM: &str = "fluent-algorithm";

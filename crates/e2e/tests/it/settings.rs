@@ -1,6 +1,9 @@
 //! Mistakes in the settings: exit 78, and a line that helps.
 
 use std::fs;
+use std::process::Command;
+
+use e2e::deployment::{Deployment, Plan};
 
 use crate::pipeline::{Pipeline, SANDBOX};
 
@@ -68,6 +71,32 @@ fn a_clusters_settings_are_read_as_strictly() {
     ] {
         refuse("queue: { path:", &jet_stream(rest), &["application.yml:7", says]);
     }
+}
+
+#[test]
+fn a_clusters_dispatcher_needs_the_keys_it_verifies_with() {
+    const ROUTES: &str = "    - { name: all, match: {}, dispatcher: log }\n";
+    let deployment =
+        Deployment::prepare(Plan { servers: 1, gateways: 0, dispatchers: 1, ..Plan::new(ROUTES) });
+    let path = deployment.folder.path().join("dispatcher-0.yml");
+    let good = fs::read_to_string(&path).unwrap();
+    let check = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let mut dispatcher = Command::new(env!("CARGO_BIN_EXE_stage-dispatcher"));
+        let output = dispatcher.args(["--check", "--config"]).arg(&path).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(check(&good).0, Some(0));
+    let (without_keys, _) = good.split_once("fluentcommerce:").unwrap();
+    let (code, said) = check(without_keys);
+    assert_eq!(code, Some(78));
+    assert!(said.contains("fluent-webhook-keys") && said.contains("reverify: false"), "{said}");
+    let believing = without_keys.replace("kind: jetstream", "kind: jetstream\n    reverify: false");
+    assert_eq!(check(&believing).0, Some(0), "who says so believes the streams");
+    let private = good.replace("seal.pub", "seal.key");
+    let (code, said) = check(&private);
+    assert_eq!(code, Some(78));
+    assert!(said.contains("public-keys") && said.contains("PRIVATE key"), "{said}");
 }
 
 #[test]
@@ -171,7 +200,7 @@ fn the_environment_overrides_and_is_named_in_errors() {
         ),
         ("FLUENT_CONNECT__ROUTES__7__NAME", "x", "`7` is not an index of a list of 1"),
     ] {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        let output = Command::new(env!("CARGO_BIN_EXE_pipeline"))
             .args(["check", "--config"])
             .arg(pipeline.config())
             .env(name, value)

@@ -20,7 +20,7 @@ pub(crate) async fn run(
     registry: &Registry,
 ) -> anyhow::Result<()> {
     let tree = open::tree(&common.config)?;
-    let (gateway, queue) = (tree.gateway()?, tree.queue()?);
+    let (gateway, queue) = (tree.gateway()?, tree.queue_to_deliver()?);
     let routes = if partly { tree.routes_of(registry)? } else { tree.routes(Some(registry))? };
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());

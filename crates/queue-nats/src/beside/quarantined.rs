@@ -13,8 +13,8 @@ use crate::beside::Beside;
 use crate::beside::scan::{Scan, Stored};
 use crate::message::{NotAnEvent, key, parsed, proof, text};
 use crate::names::{
-    HEADER_ALGORITHM, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_REASON, HEADER_SIGNATURE, HEADER_TIME,
-    QUARANTINE_BODIES, QUARANTINE_SUBJECT,
+    HEADER_ALGORITHM, HEADER_FORGED, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_REASON, HEADER_SIGNATURE,
+    HEADER_TIME, QUARANTINE_BODIES, QUARANTINE_SUBJECT,
 };
 use crate::shared::Shared;
 use crate::streams::QUARANTINE;
@@ -62,11 +62,11 @@ impl Quarantine for Beside {
     /// Published first, then removed.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
-            self.get(id).await?;
+            let was_passed_over = self.was_forged(id).await?;
             let receipt = self.0.publish_unless_held(&event).await?;
-            // Known, and yet in quarantine: what was stored could not be read, or a release
-            // was cut off before the body was removed.
-            if receipt.duplicate && !self.0.can_read(&receipt, event.id()).await? {
+            // Known, and yet in quarantine: what was stored could not be read, routes have passed
+            // it over as not genuine, or a release was cut off before the body was removed.
+            if receipt.duplicate && (was_passed_over || !self.0.can_read(&receipt, event.id()).await?) {
                 self.0.publisher.publish_again(&event, &receipt.epoch).await?;
             }
             self.remove_quarantined(id).await
@@ -82,6 +82,15 @@ impl Quarantine for Beside {
 }
 
 impl Beside {
+    /// Whether it was taken out of the streams as not genuine: what is stored there under its id
+    /// is delivered to nobody.
+    async fn was_forged(&self, id: u64) -> Result<bool, QueueError> {
+        let found = api::get_message(&self.0.link, QUARANTINE, &json!({ "seq": id })).await;
+        let found = found.map_err(|error| error.of("reading a quarantined body"))?;
+        let found = found.ok_or_else(|| QueueError::NotFound(format!("quarantined body {id}")))?;
+        Ok(text(&found.headers, HEADER_FORGED).is_some())
+    }
+
     async fn remove_quarantined(&self, id: u64) -> Result<(), QueueError> {
         let removed = api::delete_message(&self.0.link, QUARANTINE, id).await;
         removed.map_err(|error| error.of("removing a quarantined body"))
@@ -154,7 +163,9 @@ pub(crate) async fn keep_forged(shared: &Shared, event: &Event, why: Forgery, re
         body: stored.body.clone(),
     };
     // For each route that took it once.
-    keep_apart(shared, format!("forged/{}", event.id()), forged, reply).await;
+    let mut headers = headers(&forged);
+    headers.insert(HEADER_FORGED, "true");
+    keep_apart(shared, format!("forged/{}", event.id()), headers, forged.body, reply).await;
 }
 
 /// A stored message that is not the event it was: kept apart, then settled.
@@ -176,13 +187,13 @@ pub(crate) async fn keep_damaged(
         body,
     };
     let id = format!("damaged/{}", EventId::of(damaged.key.environment(), &damaged.body));
-    keep_apart(shared, id, damaged, reply).await;
+    keep_apart(shared, id, headers(&damaged), damaged.body, reply).await;
 }
 
 /// Kept once under `id`, and settled then. Where it can't be kept, it comes again by its lease.
-async fn keep_apart(shared: &Shared, id: String, body: Quarantined, reply: &Subject) {
+async fn keep_apart(shared: &Shared, id: String, headers: HeaderMap, body: Bytes, reply: &Subject) {
     fail_point!("damaged.before");
-    if keep(shared, headers(&body), id, body.body).await.is_ok() {
+    if keep(shared, headers, id, body).await.is_ok() {
         fail_point!("damaged.after");
         shared.dismiss(reply).await;
         fail_point!("damaged.dismissed");

@@ -42,11 +42,8 @@ const QUIET_TICKS: u32 = 3;
 
 /// After so many deliveries in a row whose keys are not known here, nothing but a few is asked
 /// for, and seldom.
-const MANY_UNKNOWN: usize = BATCH / 2;
+pub(super) const MANY_UNKNOWN: usize = BATCH / 2;
 const PROBE: usize = 16;
-
-/// How often it is said which key is not known.
-const SAID_EVERY: Duration = Duration::from_mins(1);
 
 /// Longest wait for anything: ticks come sooner.
 const UNTIL_TICK: Duration = Duration::from_mins(1);
@@ -320,7 +317,7 @@ impl Feed {
         self.dismiss().await;
     }
 
-    async fn take(&mut self, stream: StreamName, message: Message) {
+    pub(super) async fn take(&mut self, stream: StreamName, message: Message) {
         self.has_come = true;
         match self.taking.take(stream, message).await {
             Took::Delivery(taken) => {
@@ -335,28 +332,6 @@ impl Feed {
             Took::NotForUs(reply) => self.not_for_us.push(reply),
             Took::Nothing => {}
         }
-    }
-
-    /// Puts it away until its key may be known. Where nothing but such comes, the keys here are
-    /// likely the wrong ones: the rest is better left where it is.
-    fn key_unknown(&mut self, taken: Taken) {
-        if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
-            let (route, key) = (&self.route.name, taken.key());
-            tracing::error!(
-                route,
-                key,
-                "a delivery names a key that is not among ours: it waits, and goes on when this process has that key"
-            );
-            self.key_said = Some(Instant::now());
-        }
-        self.unknown_keys += 1;
-        if self.unknown_keys >= MANY_UNKNOWN {
-            let until = Instant::now() + self.taking.shared.verification.retry();
-            self.events.rest(until);
-            self.retries.rest(until);
-        }
-        let waiting = Arc::clone(&self.taking).wait_for_key(taken);
-        self.taking.shared.tasks.spawn(waiting);
     }
 
     async fn tick(&mut self) {
@@ -404,60 +379,9 @@ impl Feed {
         self.dismiss().await;
     }
 
-    async fn note_floor(&mut self, info: &Info, is_last: bool) {
+    pub(super) async fn note_floor(&mut self, info: &Info, is_last: bool) {
         let Some(settled) = settled(info) else { return };
         let shared = Arc::clone(&self.taking.shared);
         self.floor.note(&shared, &self.route.name, settled, is_last).await;
-    }
-
-    async fn wind_down(mut self) {
-        if let Some(want) = self.want.take() {
-            let _ = want.answer.send(Err(QueueError::Closed));
-        }
-        self.looking.cancel();
-        while let Some(looked_up) = self.lookups.join_next().await {
-            match looked_up {
-                Ok(LookedUp::Delivery(taken)) => self.waiting.push_back(taken),
-                Ok(LookedUp::Unknown(taken)) => self.redelivered.push_back(taken),
-                Ok(LookedUp::Nothing) | Err(_) => {}
-            }
-        }
-        let (retries, events) = tokio::join!(self.retries.wind_down(), self.events.wind_down());
-        for (stream, rest) in [(self.retries.stream, retries), (self.events.stream, events)] {
-            for message in rest {
-                self.take(stream, message).await;
-            }
-        }
-        self.dismiss().await;
-        // Of what was sent before it is not known what became of it.
-        for taken in self.redelivered.drain(..) {
-            self.taking.give_back(taken.into_reply()).await;
-        }
-        let back = self.waiting.drain(..).map(|taken| self.taking.give_up(taken).run());
-        futures::future::join_all(back).await;
-        if self.link().is_connected()
-            && let Ok(info) =
-                crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
-        {
-            self.note_floor(&info, true).await;
-        }
-    }
-
-    /// Gives back what nobody has taken, and gives up what was asked for long.
-    async fn give_back(&mut self) {
-        let held = self.waiting.drain(..).chain(self.redelivered.drain(..)).map(Taken::into_reply);
-        let mut replies: Vec<Subject> = held.chain(self.not_for_us.drain(..)).collect();
-        let link = self.link();
-        for source in [&mut self.retries, &mut self.events] {
-            if source.has_asked() && !source.is_brief() {
-                let mut rest = source.wind_down().await;
-                rest.extend(source.reset(&link).await.unwrap_or_default());
-                replies.extend(rest.into_iter().filter_map(|message| message.reply));
-            }
-        }
-        for reply in replies {
-            self.taking.give_back(reply).await;
-        }
-        self.unwanted = None;
     }
 }

@@ -7,6 +7,7 @@ mod deadline;
 mod feed;
 mod filter;
 mod floor;
+mod give_back;
 mod inflight;
 mod join;
 mod lease;

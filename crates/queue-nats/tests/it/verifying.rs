@@ -252,6 +252,35 @@ async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_passed_over_by_mistake_is_delivered_once_it_is_released() {
+    let (_servers, options) = world().await;
+    let key = Key::new("sydney_sandbox");
+    // The account stands under another region's key here.
+    let elsewhere =
+        Account { name: "ACME".to_owned(), key: "dublin_sandbox".parse().unwrap(), retailers: None };
+    let ring = Arc::new(KeyRing::new([key.public()]).unwrap());
+    let verifier = Reverifier::new(ring, Accounts::new([elsewhere]), SealKeys::default());
+    let mistaken = open(&Options { verifier: Some(Arc::new(verifier)), ..options.clone() }).await;
+    let event = key.event("E");
+    let mut consumer = mistaken.subscribe(route(&[])).await.unwrap();
+    mistaken.publish(event.clone()).await.unwrap();
+    while quarantined(&*mistaken).await.is_empty() {
+        let more = tokio::time::timeout(WAIT, consumer.next(1)).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+    drop(consumer);
+    mistaken.close().await;
+    let mended = dispatcher(&options, &[&key], &[]).await;
+    let mut consumer = mended.subscribe(route(&[])).await.unwrap();
+    let quarantine = mended.stores().quarantine();
+    let id = quarantine.list(0, 1).await.unwrap()[0].id;
+    quarantine.release(id, event).await.unwrap();
+    assert_eq!(names(&mut *consumer, 1).await, set(&["E"]));
+    assert_eq!(quarantined(&*mended).await, Vec::<String>::new());
+    mended.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
     let (_servers, options) = world().await;
     let key = Key::new("sydney_sandbox");

@@ -89,12 +89,14 @@ async fn a_cluster_holds_them_where_a_person_can_reach_them() {
     let sink = Sink::open().await;
     let routes = sink.route("all", "match: {}, start: beginning");
     let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) };
-    let mut deployment = Deployment::start(plan);
+    let mut deployment = Deployment::prepare(plan);
+    deployment.make_streams();
     // Dispatchers get a new key first.
     let settings = deployment.folder.path().join("dispatcher-0.yml");
     let old = SANDBOX.public_base64().unwrap();
     let text = std::fs::read_to_string(&settings).unwrap().replace(&old, &next.public_base64().unwrap());
     std::fs::write(&settings, text).unwrap();
+    deployment.gateways[0].restart();
     deployment.dispatchers[0].restart();
     let url = deployment.urls().remove(0);
     assert_eq!(status_of(&url, &signed_by(&next, "ACME", "A")).await, 401);
