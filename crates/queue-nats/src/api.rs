@@ -3,6 +3,7 @@
 //! <https://docs.nats.io/reference/reference-protocols/nats_api_reference>
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{self, pull};
@@ -14,6 +15,7 @@ use queue::{BoxError, QueueError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::connect::Link;
 use crate::streams::StreamName;
@@ -53,6 +55,26 @@ pub(crate) async fn ask<T: DeserializeOwned>(
         Ok(Response::Ok(answer)) => Ok(answer),
         Ok(Response::Err { error }) => Err(error.into()),
         Err(error) => Err(ApiError::NoAnswer(error.into())),
+    }
+}
+
+/// How long it is asked again where nobody answers: servers that choose a leader, or make several
+/// streams on slow disks, do within seconds.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Asks again for a while where nobody answers. For what does the same when it is done twice; a
+/// refusal is an answer.
+pub(crate) async fn until_answered<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(ApiError::NoAnswer(_)) if began.elapsed() < ANSWERED_WITHIN => sleep(ASK_AGAIN_AFTER).await,
+            answered => return answered,
+        }
     }
 }
 

@@ -163,7 +163,7 @@ impl Cluster {
 
     async fn change(&self, wanted: Config, drifts: Vec<Drift>) -> Result<StreamState, QueueError> {
         let subject = format!("STREAM.UPDATE.{}", wanted.name);
-        match api::ask::<Info>(&self.link, &subject, &wanted).await {
+        match api::until_answered(|| api::ask::<Info>(&self.link, &subject, &wanted)).await {
             Ok(info) if drift::between(&wanted, &info.config).is_empty() => Ok(StreamState::Changed(drifts)),
             Ok(_) => Ok(StreamState::Drifted(drifts)),
             Err(api::ApiError::Refused(error)) => {
@@ -187,7 +187,7 @@ pub(crate) async fn make_inflight(link: &Link, layout: &Layout) -> Result<(), Qu
 
 async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
     let subject = format!("STREAM.CREATE.{}", wanted.name);
-    let made = api::ask::<Info>(link, &subject, wanted).await;
+    let made = api::until_answered(|| api::ask::<Info>(link, &subject, wanted)).await;
     made.map(drop).map_err(|error| error.of("making a stream"))
 }
 
@@ -206,7 +206,7 @@ pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueE
     let mut streams = Vec::new();
     for (name, purpose) in STREAMS {
         let wanted = layout::config(name, layout);
-        let (state, messages, bytes) = match api::stream_info(link, name).await {
+        let (state, messages, bytes) = match api::until_answered(|| api::stream_info(link, name)).await {
             Ok(info) => {
                 let drifts = drift::between(&wanted, &info.config);
                 let state = if drifts.is_empty() { StreamState::Good } else { StreamState::Drifted(drifts) };

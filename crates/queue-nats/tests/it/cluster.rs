@@ -45,6 +45,21 @@ async fn drift_names_the_field_and_init_mends_what_can_be_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_are_made_though_the_servers_do_not_answer_for_a_while() {
+    let servers = servers("");
+    let cluster = Cluster::connect(&options(&servers)).await.unwrap();
+    servers.servers[0].freeze();
+    let thaw = async {
+        // Longer than one request waits.
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        servers.servers[0].thaw();
+    };
+    let (made, ()) = tokio::join!(cluster.init(), thaw);
+    assert!(made.unwrap().is_good());
+    assert!(cluster.check().await.unwrap().is_good());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_no_large_bodies_is_named() {
     let servers = servers("max_payload: 1MB");
     let report = Cluster::connect(&options(&servers)).await.unwrap().check().await.unwrap();
