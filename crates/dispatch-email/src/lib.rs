@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`EmailDispatcher`].
 
+mod recipients;
 mod settings;
 
 use std::fs;
@@ -13,12 +14,13 @@ use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
 use dispatch_kit::{Secret, Template, View, read_template};
-use lettre::message::{Mailbox, Mailboxes, Message, MultiPart, SinglePart};
+use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
+use crate::recipients::Recipients;
 use crate::settings::{Security, ServerSettings};
 
 pub use crate::settings::EmailSettings;
@@ -26,15 +28,12 @@ pub use crate::settings::EmailSettings;
 /// How long one attempt may take: mail servers think before they answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most people one mail goes to.
-const MOST: usize = 10;
-
 /// Sends mails through one server.
 #[derive(Debug)]
 pub struct EmailDispatcher {
     server: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
-    to: Template,
+    to: Recipients,
     subject: Template,
     text: Template,
     html: Option<Template>,
@@ -43,7 +42,7 @@ pub struct EmailDispatcher {
 /// Why a mail can't be made. Says nothing of the event's values.
 #[derive(Debug, thiserror::Error)]
 enum Unmade {
-    #[error("`to` made something that is not a list of 1 to {MOST} addresses")]
+    #[error("a template of `to` made something that is not one address")]
     To,
     #[error("`subject` made more than one line")]
     Subject,
@@ -63,7 +62,7 @@ impl Dispatcher for EmailDispatcher {
         Ok(Self {
             server: open(&server, cx)?,
             from: from.parse().map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
-            to: plain("to", to)?,
+            to: Recipients::open(to)?,
             subject: plain("subject", subject)?,
             text: read_template(&cx.resolve(&text), "text/plain")?,
             html: html.map(|html| read_template(&cx.resolve(&html), "text/html")).transpose()?,
@@ -95,10 +94,7 @@ impl EmailDispatcher {
     fn mail(&self, event: &Event, cx: &Context) -> Result<Message, DispatchError> {
         let unmade = |why: Unmade| DispatchError::permanent("writing the mail", why);
         let view = View::of_attempt(event, cx)?;
-        let to: Mailboxes = self.to.fill(&view)?.trim().parse().map_err(|_| unmade(Unmade::To))?;
-        if !(1..=MOST).contains(&to.iter().count()) {
-            return Err(unmade(Unmade::To));
-        }
+        let to = self.to.fill(&view)?;
         let subject = self.subject.fill(&view)?;
         if subject.trim().contains(|c: char| c.is_control()) {
             return Err(unmade(Unmade::Subject));
@@ -144,7 +140,8 @@ fn is_about_the_mail(status: u16) -> bool {
 }
 
 fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<AsyncSmtpTransport<Tokio1Executor>, BoxError> {
-    let ServerSettings { host, port, security, user, password, ca } = settings;
+    settings.ensure_protected_credentials()?;
+    let ServerSettings { host, port, security, user, password, ca, .. } = settings;
     let parameters = || -> Result<TlsParameters, BoxError> {
         let mut tls = TlsParameters::builder(host.clone());
         if let Some(ca) = ca {

@@ -1,6 +1,8 @@
+//! The route's `email:` table.
+
 use std::path::PathBuf;
 
-use dispatch_kit::SecretFile;
+use dispatch_kit::{PlaintextCredential, SecretFile, is_this_machine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -12,8 +14,9 @@ pub struct EmailSettings {
     pub(crate) server: ServerSettings,
     /// Who they are from, such as `Shop <shop@example.com>`.
     pub(crate) from: String,
-    /// A template over `event` that makes one address, or a few with commas.
-    pub(crate) to: String,
+    /// Templates over `event`, each of which makes one address: a list, or a text with
+    /// commas between them. At most 10.
+    pub(crate) to: ToSettings,
     /// A template over `event` that makes one line.
     pub(crate) subject: String,
     /// A file with a template over `event`: the mail as text.
@@ -22,9 +25,17 @@ pub struct EmailSettings {
     pub(crate) html: Option<PathBuf>,
 }
 
+/// `to:`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum ToSettings {
+    One(String),
+    Several(Vec<String>),
+}
+
 /// `server:`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ServerSettings {
     pub(crate) host: String,
     /// Left out, 587, 465 or 25, as `security` says.
@@ -35,8 +46,27 @@ pub(crate) struct ServerSettings {
     pub(crate) user: Option<String>,
     /// Read at the start.
     pub(crate) password: Option<SecretFile>,
+    /// Whether the password may go to another host with `security: none`, where anybody
+    /// on the way can read it.
+    #[serde(default)]
+    pub(crate) allow_plaintext_credentials: bool,
     /// The only authority to trust, as PEM.
     pub(crate) ca: Option<PathBuf>,
+}
+
+impl ServerSettings {
+    /// Refuses a password that would go to another host in clear, unless that is meant.
+    pub(crate) fn ensure_protected_credentials(&self) -> Result<(), PlaintextCredential> {
+        let is_exposed = matches!(self.security, Security::None) && !is_this_machine(&self.host);
+        let is_sent = self.user.is_some() || self.password.is_some();
+        match is_exposed && is_sent && !self.allow_plaintext_credentials {
+            true => {
+                let what = "email.server: the password";
+                Err(PlaintextCredential::new(what, "`security: starttls` or `tls`"))
+            }
+            false => Ok(()),
+        }
+    }
 }
 
 /// How the way to a mail server is protected.

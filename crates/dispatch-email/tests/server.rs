@@ -147,6 +147,45 @@ async fn an_address_nobody_has_is_final_and_a_busy_server_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_events_field_names_one_recipient_and_settings_may_name_more() {
+    let server = Server::start(false);
+    let field = "{{ 'a@example.com, b@example.com' }}";
+    for to in [field, "{{ 'Jo <a@example.com>,b@example.com' }}", "{{ 'x@y.z, Jo' }} <a@example.com>"] {
+        let error = dispatch(&server.dispatcher(to, insecure()).await.unwrap()).await.unwrap_err();
+        assert!(matches!(error, DispatchError::Permanent { .. }), "{to}: {error:?}");
+    }
+    let error =
+        dispatch(&server.dispatcher(&format!("c@example.com, {field}"), insecure()).await.unwrap()).await;
+    assert!(error.is_err(), "nor beside one of the settings");
+    dispatch(&server.dispatcher("c@example.com, {{ 'd@example.com' }}", insecure()).await.unwrap())
+        .await
+        .unwrap();
+    let mails = server.mails();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    assert!(mails[0].contains("c@example.com") && mails[0].contains("d@example.com"), "{mails:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_goes_to_another_host_in_clear_only_where_that_is_said() {
+    let server = Server::start(false);
+    fs::write(server.folder.path().join("password"), "s3cret\n").unwrap();
+    let login = |host: &str, allowed: bool| {
+        json!({
+            "host": host, "security": "none", "user": "shop", "password": { "file": "password" },
+            "allow-plaintext-credentials": allowed,
+        })
+    };
+    for host in ["smtp.example.com", "10.0.0.9", "localhost.example.com", "2001:db8::1"] {
+        let error = server.dispatcher("a@example.com", login(host, false)).await.unwrap_err().to_string();
+        assert!(error.contains("allow-plaintext-credentials"), "{host}: {error}");
+        server.dispatcher("a@example.com", login(host, true)).await.unwrap();
+    }
+    for host in ["localhost", "127.0.0.1", "127.8.9.10", "::1"] {
+        server.dispatcher("a@example.com", login(host, false)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_way_is_protected_and_a_wrong_login_buries_nothing() {
     let server = Server::start(true);
     fs::write(server.folder.path().join("right"), "s3cret\n").unwrap();

@@ -74,6 +74,7 @@ impl Dispatcher for HttpDispatcher {
     type Settings = HttpSettings;
 
     async fn open(settings: HttpSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        settings.ensure_protected_credentials()?;
         let HttpSettings { url, timeout, allow_private, method, format, .. } = settings;
         let builder = Client::builder()
             .redirect(redirect::Policy::none())

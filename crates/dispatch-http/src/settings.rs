@@ -1,8 +1,10 @@
+//! The route's `http:` table.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dispatch_kit::SecretFile;
+use dispatch_kit::{PlaintextCredential, SecretFile, is_this_machine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -27,6 +29,10 @@ pub struct HttpSettings {
     /// link-local and metadata addresses never are.
     #[serde(default)]
     pub(crate) allow_private: bool,
+    /// Whether a login or a header from a secret file may go to another host over
+    /// `http://`, where anybody on the way can read it.
+    #[serde(default)]
+    pub(crate) allow_plaintext_credentials: bool,
     /// How it is sent.
     #[serde(default)]
     pub(crate) method: MethodSettings,
@@ -54,6 +60,29 @@ pub struct HttpSettings {
     /// personal data, and is never logged. At most 400.
     #[serde(default)]
     pub(crate) excerpt: usize,
+}
+
+impl HttpSettings {
+    /// Refuses a secret that would go to another host in clear, unless that is meant.
+    pub(crate) fn ensure_protected_credentials(&self) -> Result<(), PlaintextCredential> {
+        let is_oauth2 = |auth: &AuthSettings| match auth {
+            AuthSettings::Oauth2 { token_url, .. } => token_url.is_exposed(),
+            AuthSettings::Bearer(_) | AuthSettings::Basic { .. } => false,
+        };
+        let is_secret = |header: &HeaderSettings| matches!(header, HeaderSettings::Secret(_));
+        let is_exposed = self.url.is_exposed();
+        let credential = [
+            (self.auth.as_ref().is_some_and(is_oauth2), "http.auth.oauth2: the client's secret"),
+            (is_exposed && self.auth.is_some(), "http.auth: the login"),
+            (is_exposed && self.headers.values().any(is_secret), "http.headers: a secret"),
+        ];
+        match credential.into_iter().find(|(is_sent, _)| *is_sent) {
+            Some((_, what)) if !self.allow_plaintext_credentials => {
+                Err(PlaintextCredential::new(what, "https://"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A method with a body.
@@ -147,6 +176,11 @@ pub(crate) struct StatusSettings {
 pub(crate) struct Target(#[schemars(with = "String")] Url);
 
 impl Target {
+    /// Whether somebody on the way could read what is sent there.
+    fn is_exposed(&self) -> bool {
+        self.0.scheme() == "http" && !self.0.host_str().is_some_and(is_this_machine)
+    }
+
     pub(crate) fn into_inner(self) -> Url {
         self.0
     }

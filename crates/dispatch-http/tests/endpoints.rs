@@ -108,6 +108,44 @@ async fn a_name_that_leads_inside_is_not_connected_to_unless_allowed() {
 }
 
 #[tokio::test]
+async fn a_secret_goes_to_another_host_in_clear_only_where_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("s"), "s3cret").unwrap();
+    let open = async |settings: Value| {
+        HttpDispatcher::open(serde_json::from_value(settings).unwrap(), &OpenContext::new("r", folder.path()))
+            .await
+    };
+    let oauth2 = |token_url: &str| json!({"auth": {"oauth2": {"token-url": token_url, "client-id": "c", "client-secret": {"file": "s"}}}});
+    let secrets = [
+        json!({"auth": {"bearer": {"file": "s"}}}),
+        json!({"auth": {"basic": {"user": "u", "password": {"file": "s"}}}}),
+        json!({"headers": {"x-api-key": {"file": "s"}}}),
+        oauth2("https://id.example.com/token"),
+    ];
+    let with = |url: &str, secret: &Value| {
+        let mut settings = json!({"url": url});
+        settings.as_object_mut().unwrap().extend(secret.as_object().unwrap().clone());
+        settings
+    };
+    for secret in &secrets {
+        for host in ["hooks.example.com", "10.0.0.1:8080", "[2001:db8::1]", "localhost.example.com"] {
+            let mut settings = with(&format!("http://{host}/"), secret);
+            let error = open(settings.clone()).await.unwrap_err().to_string();
+            assert!(error.contains("http.") && error.contains("allow-plaintext-credentials"), "{error}");
+            settings["allow-plaintext-credentials"] = true.into();
+            open(settings).await.unwrap();
+        }
+        for url in ["https://hooks.example.com/", "http://localhost/", "http://127.3.2.1/", "http://[::1]/"] {
+            open(with(url, secret)).await.unwrap();
+        }
+    }
+    // The login's own way counts too, whatever the endpoint's is.
+    let elsewhere = with("https://hooks.example.com/", &oauth2("http://id.example.com/token"));
+    assert!(open(elsewhere).await.is_err());
+    open(with("http://hooks.example.com/", &json!({"headers": {"x": "{{ event.name }}"}}))).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_may_never_be_connected_to_is_refused_at_the_start() {
     for host in ["169.254.169.254", "2852039166", "[::ffff:169.254.169.254]", "0.0.0.0"] {
         assert!(open(json!({"url": format!("http://{host}/")})).await.is_err(), "{host}");

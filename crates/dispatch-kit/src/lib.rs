@@ -1,10 +1,12 @@
-//! What dispatchers share beside their seam: texts made of an event, and secrets
-//! in files that others may replace.
+//! What dispatchers share beside their seam: texts made of an event, secrets in
+//! files that others may replace, and which way a secret may go.
 //!
 //! A dispatcher needs none of it. Start reading at [`Template`].
 
+mod plaintext;
 mod secret;
 mod template;
 
+pub use crate::plaintext::{PlaintextCredential, is_this_machine};
 pub use crate::secret::{Secret, SecretFile};
 pub use crate::template::{Template, View, read_template};

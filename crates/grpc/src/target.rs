@@ -1,6 +1,6 @@
 //! The caller's side: how another process is reached.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,10 +82,7 @@ impl Target {
 
     /// Whether somebody on the way could read what is said.
     pub fn is_exposed(&self) -> bool {
-        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here =
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        self.is_plain() && !is_here
+        self.is_plain() && !self.uri.host().is_some_and(settings::is_this_machine)
     }
 
     fn is_plain(&self) -> bool {

@@ -20,6 +20,7 @@ pub struct Observed {
     drain_after: Duration,
     telemetry: TelemetrySettings,
     sources: ReportSources,
+    warnings: Vec<String>,
 }
 
 impl Observed {
@@ -31,6 +32,7 @@ impl Observed {
             drain_after: tree.drain_after()?,
             telemetry: tree.telemetry()?,
             sources: ReportSources::read(tree),
+            warnings: tree.warnings()?,
         })
     }
 
@@ -38,6 +40,7 @@ impl Observed {
     /// name. What was recorded is sent when the process has ended its work.
     pub async fn open(&self, service: &'static str, shutdown: &Shutdown) -> anyhow::Result<Readiness> {
         let readiness = Readiness::new(shutdown);
+        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         shutdown.drain_after(self.drain_after);
         let started = telemetry::start(&self.options(service)?).context("starting telemetry")?;
         let scrape = started.scrape();

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::SettingsError;
+use crate::plaintext::is_this_machine;
 use crate::telemetry_settings::SecretFile;
 use crate::tree::Tree;
 use crate::values::Time;
@@ -192,13 +193,8 @@ impl Tree {
 
 /// A password goes there: in clear only on this machine.
 fn is_safe(url: &url::Url) -> bool {
-    let is_here = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && is_here)
+    let is_here = || url.host_str().is_some_and(is_this_machine);
+    url.scheme() == "https" || (url.scheme() == "http" && is_here())
 }
 
 /// Where Fluent has the API of an account.

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::SettingsError;
+use crate::plaintext::{EXPOSED, is_exposed};
 use crate::tree::Tree;
 use crate::values::Time;
 
@@ -46,6 +47,10 @@ pub struct OtlpSettings {
     /// Sent with every export; their values are in files.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretFile>,
+    /// Whether `headers` may go to another host over `http://`, where anybody on the way
+    /// can read them.
+    #[serde(default)]
+    pub allow_plaintext_credentials: bool,
     /// PEM: who vouches for the collector, instead of those that the web trusts.
     pub ca: Option<PathBuf>,
     /// How long an export may take.
@@ -146,6 +151,10 @@ impl Tree {
         }
         if otlp.headers.len() > MAX_HEADERS {
             return Err(self.invalid(&at("headers"), "expected at most 16"));
+        }
+        let is_sent = !otlp.headers.is_empty() && !otlp.allow_plaintext_credentials;
+        if is_sent && is_exposed(&otlp.endpoint) {
+            return Err(self.invalid(&at("headers"), EXPOSED));
         }
         Ok(())
     }

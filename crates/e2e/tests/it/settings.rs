@@ -171,6 +171,15 @@ fn nothing_is_ignored_or_widened_in_silence() {
 }
 
 #[test]
+fn a_secret_does_not_leave_in_clear_unless_that_is_said() {
+    let login = "auth: { bearer: { file: application.yml } }";
+    let route = |host: &str| format!("dispatcher: http, http: {{ url: 'http://{host}/', {login} }}");
+    let says = ["application.yml:10", "http.auth", "allow-plaintext-credentials: true"];
+    refuse("dispatcher: log", &route("hooks.example.com"), &says);
+    refuse("dispatcher: log", &route("10.0.0.1"), &says);
+}
+
+#[test]
 fn what_does_not_fit_together_is_refused() {
     refuse("dispatcher: log", "dispatcher: lgo", &["no dispatcher is called `lgo`", "did you mean `log`?"]);
     let mistaken = "dispatcher: htpp, http: { url: 'https://x.example/' }";

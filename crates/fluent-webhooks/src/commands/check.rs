@@ -25,6 +25,7 @@ pub(crate) async fn run(
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     let reconcile = tree.reconcile(&routes)?;
+    let warnings: Vec<String> = routes.warnings().into_iter().chain(tree.warnings()?).collect();
     // What their tables name must be there too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(Door::check).transpose()?;
     let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
@@ -42,7 +43,7 @@ pub(crate) async fn run(
             "accounts": gateway.account_names,
             "routes": routes.0.iter().map(|route| &route.name).collect::<Vec<_>>(),
             "reconciled": reconcile.map(|reconcile| reconcile.events),
-            "warnings": routes.warnings(),
+            "warnings": warnings,
         }));
     }
     output::line(format!("{} is valid. This would run:\n", common.config.display()));
@@ -52,7 +53,7 @@ pub(crate) async fn run(
     if let Some(reconcile) = &reconcile {
         describe_reconcile(reconcile);
     }
-    routes.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
+    warnings.iter().for_each(|warning| output::line(format!("warning: {warning}")));
     if online { logins::run(common, &tree).await } else { Ok(()) }
 }
 

@@ -1,0 +1,85 @@
+//! Whom a mail goes to: the settings say how many, and an event fills each in.
+
+use dispatch::{BoxError, DispatchError};
+use dispatch_kit::{Template, View};
+use lettre::message::{Mailbox, Mailboxes};
+
+use crate::Unmade;
+use crate::settings::ToSettings;
+
+/// Most people one mail goes to.
+pub(crate) const MOST: usize = 10;
+
+/// One template for each recipient. What a template makes is one address: a comma in an
+/// event's field must not let whoever wrote the field choose more of them.
+#[derive(Debug)]
+pub(crate) struct Recipients(Vec<Template>);
+
+impl Recipients {
+    pub(crate) fn open(to: ToSettings) -> Result<Self, BoxError> {
+        let sources = match to {
+            ToSettings::One(text) => listed(&text),
+            ToSettings::Several(texts) => texts,
+        };
+        if !(1..=MOST).contains(&sources.len()) {
+            return Err(format!("to: expected 1 to {MOST} addresses").into());
+        }
+        let parse = |source: String| {
+            Template::parse(source, "text/plain").map_err(|error| BoxError::from(format!("to: {error}")))
+        };
+        sources.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(crate) fn fill(&self, view: &View) -> Result<Vec<Mailbox>, DispatchError> {
+        self.0.iter().map(|template| one_address(&template.fill(view)?)).collect()
+    }
+}
+
+fn one_address(text: &str) -> Result<Mailbox, DispatchError> {
+    let unmade = || DispatchError::permanent("writing the mail", Unmade::To);
+    let mut made = text.trim().parse::<Mailboxes>().map_err(|_| unmade())?.into_iter();
+    match (made.next(), made.next()) {
+        (Some(address), None) => Ok(address),
+        _ => Err(unmade()),
+    }
+}
+
+/// The templates that commas between them part. A comma in an expression, or in a quoted
+/// name, parts nothing; nor does one in a text with blocks, which may span it.
+fn listed(text: &str) -> Vec<String> {
+    if text.contains("{%") {
+        return vec![text.to_owned()];
+    }
+    let mut parts = vec![String::new()];
+    let (mut depth, mut is_quoted) = (0_usize, false);
+    for letter in text.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            '"' if depth == 0 => is_quoted = !is_quoted,
+            ',' if depth == 0 && !is_quoted => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(letter);
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_part_templates_and_nothing_within_them() {
+        let parts = |text| listed(text).iter().map(|part| part.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(parts("{{ event.a }}, Copy <c@x.y>"), ["{{ event.a }}", "Copy <c@x.y>"]);
+        assert_eq!(parts("\"Doe, Jane\" <j@x.y>"), ["\"Doe, Jane\" <j@x.y>"]);
+        assert_eq!(parts("{{ event.a | replace(',', '') }}"), ["{{ event.a | replace(',', '') }}"]);
+        assert_eq!(parts("{% if a %}a@x.y, b@x.y{% endif %}").len(), 1);
+    }
+}
