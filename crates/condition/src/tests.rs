@@ -63,6 +63,9 @@ fn no_answer_is_not_an_answer() {
     let deep = format!(r#","deep":{}{}"#, "[".repeat(1000), "]".repeat(1000));
     check("event.name == 'E'", &deep, Err("nested too deep"));
     check("event.name == 'E'", r#","n":1e400"#, Err("out of range"));
+    for twice in [r#","x":1,"x":2"#, r#","attributes":{"tier":"gold","tier":"plain"}"#] {
+        check("has(event.attributes.tier)", twice, Err("occurs twice"));
+    }
     let two = format!(r#","a":[{0}1],"b":[{0}1]"#, "1,".repeat(3000));
     check("event.a.all(x, x in event.b)", &two, Err("too large for the loops"));
     check("event.a.map(x, event.a).size() > 0", &two, Err("too large for the loops"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cel::Value;
 use cel::objects::{Key, Map};
-use event_model::Event;
+use event_model::{Event, Unviewable};
 use serde_json::Value as Json;
 
 use crate::Undecided;
@@ -15,9 +15,10 @@ const MAX_VALUES: u64 = 200_000;
 
 /// The view of `event`, and how many values are in it.
 pub(crate) fn of(event: &Event) -> Result<(Value, u64), Undecided> {
-    let fields = event
-        .view()
-        .map_err(|_| Undecided("the event's JSON is nested too deep, or a value in it is out of range"))?;
+    let fields = event.view().map_err(|error| match error {
+        Unviewable::Repeated => Undecided("a key or an attribute occurs twice in the event's JSON"),
+        _ => Undecided("the event's JSON is nested too deep, or a value in it is out of range"),
+    })?;
     let mut size = 0;
     let view = value(Json::Object(fields), &mut size);
     if size > MAX_VALUES {

@@ -107,9 +107,12 @@ impl Event {
     ///
     /// Refuses bytes that do not have the id they were stored under.
     pub fn restore(expected: EventId, stored: Stored) -> Result<Self, Damaged> {
-        let read = Read::body(&stored.body);
-        let event = Self::assemble(read.fields, stored);
-        if event.id != expected || read.malformed.is_some() {
+        let Read { fields, is_json, .. } = Read::body(&stored.body);
+        let event = Self::assemble(fields, stored);
+        // What was admitted by an older version, which overlooked a repeated key or bytes that
+        // are no text, was answered 200 and stays an event.
+        let is_readable = is_json && event.fields.lacking().is_none();
+        if event.id != expected || !is_readable {
             return Err(Damaged { expected });
         }
         Ok(event)
@@ -303,5 +306,20 @@ mod tests {
         altered.body = Bytes::from(BODY.replace("34", "35"));
         let damaged = Damaged { expected: event.id() };
         assert_eq!(Event::restore(event.id(), altered), Err(damaged));
+    }
+
+    #[test]
+    fn what_an_older_version_admitted_stays_an_event() {
+        let event = Event::admit(verified(BODY, "sydney_sandbox"), &accounts(), None).unwrap();
+        let restored = |body: Vec<u8>| {
+            let id = EventId::of(Environment::Sandbox, &body);
+            Event::restore(id, Stored { body: body.into(), ..event.stored().clone() })
+        };
+        let with = |rest: &[u8]| [&BODY.as_bytes()[..BODY.len() - 1], rest].concat();
+        assert_eq!(restored(with(b",\"x\":\"\xff\"}")).unwrap().name(), "OrderStatusChange");
+        assert!(restored(with(br#","attributes":{},"attributes":{}}"#)).is_ok());
+        for broken in [with(b","), b"{}".to_vec(), b"not json".to_vec()] {
+            assert!(restored(broken).is_err());
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// Longest `id`, `name`, `accountId` or `retailerId`, in bytes.
 pub const MAX_FIELD: usize = 256;
@@ -20,6 +21,9 @@ macro_rules! fields {
         }
 
         impl Fields {
+            /// Their names in JSON, in the order of their slots.
+            const NAMES: &'static [&'static str] = &[$($json,)*];
+
             fn slot(&mut self, key: &str) -> Option<(usize, &mut Option<String>)> {
                 let mut index = 0;
                 $(
@@ -55,10 +59,11 @@ fields! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// Not a JSON object, or something after it.
-    #[error("the body is not one JSON object")]
+    /// Not a JSON object in UTF-8, or something after it.
+    #[error("the body is not one JSON object in UTF-8")]
     NotJson,
-    /// A field that we route on is there twice.
+    /// A field that we read is there twice, or once more with other capitals: many
+    /// readers don't tell them apart, and which of the two they take nobody can know.
     #[error("a field that routes depend on occurs twice")]
     Repeated,
     /// A required field is absent or empty.
@@ -90,6 +95,8 @@ pub(crate) struct Read {
     pub(crate) fields: Fields,
     /// Every `accountId` met, also in a body that turned out to be broken.
     pub(crate) accounts: Vec<String>,
+    /// Whether it was read to its end.
+    pub(crate) is_json: bool,
     pub(crate) malformed: Option<Malformed>,
 }
 
@@ -98,20 +105,24 @@ impl Read {
         let mut read = Self::default();
         let mut json = serde_json::Deserializer::from_slice(body);
         let whole = Object { read: &mut read, seen: 0 }.deserialize(&mut json).and_then(|()| json.end());
-        if whole.is_err() {
+        // What is passed over is not looked at: JSON is UTF-8 everywhere, RFC 8259, 8.1.
+        if whole.is_err() || std::str::from_utf8(body).is_err() {
             read.malformed = Some(Malformed::NotJson);
         }
-        read.malformed = read.malformed.or_else(|| read.lacking());
+        read.is_json = whole.is_ok();
+        read.malformed = read.malformed.or_else(|| read.fields.lacking());
         read
     }
+}
 
-    fn lacking(&self) -> Option<Malformed> {
-        let fields = &self.fields;
+impl Fields {
+    /// What an event must have and these have not.
+    pub(crate) fn lacking(&self) -> Option<Malformed> {
         [
-            ("id", &fields.fluent_event_id),
-            ("name", &fields.name),
-            ("accountId", &fields.account),
-            ("retailerId", &fields.retailer),
+            ("id", &self.fluent_event_id),
+            ("name", &self.name),
+            ("accountId", &self.account),
+            ("retailerId", &self.retailer),
         ]
         .into_iter()
         .find_map(|(name, value)| match value.as_deref() {
@@ -144,12 +155,17 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Text>()? {
-            let key = key.0.unwrap_or_default();
+        // Keys and values are taken as they are written: half a surrogate pair and 1e400 are
+        // JSON, and odd rather than broken.
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            let key = text_of(key).unwrap_or_default();
             match self.read.fields.slot(&key) {
-                None => map.next_value::<IgnoredAny>().map(drop)?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    self.note_lookalike(&key);
+                }
                 Some((index, slot)) => {
-                    let value = map.next_value::<Text>()?.0;
+                    let value = text_of(map.next_value()?);
                     if key == "accountId" {
                         self.read.accounts.extend(value.clone());
                     }
@@ -163,12 +179,32 @@ impl<'de> Visitor<'de> for Object<'_> {
 }
 
 impl Object<'_> {
+    /// `attributes` is read by conditions and templates, and another spelling of any field
+    /// by readers that take capitals for the same.
+    fn note_lookalike(&mut self, key: &str) {
+        let names = Fields::NAMES.iter().chain(&["attributes"]);
+        if let Some(index) = names.into_iter().position(|name| is_alike(name, key)) {
+            self.note(index);
+        }
+    }
+
     fn note(&mut self, index: usize) {
         if self.seen & (1 << index) != 0 {
             self.read.malformed = Some(Malformed::Repeated);
         }
         self.seen |= 1 << index;
     }
+}
+
+/// Whether only capitals tell `key` from `name`, in any alphabet: some readers take the
+/// Kelvin sign for a k, and a long s for an s.
+fn is_alike(name: &str, key: &str) -> bool {
+    let folded = || key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    name.chars().flat_map(char::to_lowercase).eq(folded())
+}
+
+fn text_of(json: &RawValue) -> Option<String> {
+    serde_json::from_str::<Text>(json.get()).ok()?.0
 }
 
 /// A string, or a number as its text; anything else is `None`.
@@ -279,6 +315,44 @@ mod tests {
             Some(Malformed::Repeated),
         );
         check(r#"{"id":"a","name":"n","accountId":"A","retailerId":"1","x":1,"x":2}"#, None);
+    }
+
+    #[test]
+    fn attributes_twice_and_capitals_that_other_readers_overlook_are_malformed() {
+        let with = |rest: &str| format!(r#"{{"id":"a","name":"n","accountId":"A","retailerId":"1"{rest}}}"#);
+        for twice in [
+            r#","attributes":{},"attributes":{}"#,
+            r#","Attributes":{},"attributes":null"#,
+            r#","AccountId":"B""#,
+            r#","ACCOUNTID":"A""#,
+            r#","entityRef":"x","ent\u0069tyREF":"y""#,
+            ",\"accountId\":null",
+            ",\"entityStatu\u{17f}\":1,\"entityStatus\":2",
+        ] {
+            check(&with(twice), Some(Malformed::Repeated));
+        }
+        for once in [r#","attributes":{"id":1,"ID":2}"#, r#","Attributes":{}"#, r#","account_id":"B""#] {
+            check(&with(once), None);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_malformed_wherever_they_are() {
+        let head = br#"{"id":"a","name":"n","accountId":"A","retailerId":"1","x":"#;
+        for bytes in [&b"\"\xff\xfe\""[..], b"[{\"\xc0\xaf\":1}]", b"\"\xed\xa0\x80\""] {
+            let body = [&head[..], bytes, b"}"].concat();
+            let read = Read::body(&body);
+            assert_eq!(read.malformed, Some(Malformed::NotJson));
+            assert_eq!(read.accounts, ["A"], "and it is known whose it claims to be");
+        }
+    }
+
+    #[test]
+    fn escapes_and_numbers_that_no_program_can_hold_are_json_and_odd() {
+        let body = r#"{"id":"a","name":"n","accountId":"A","retailerId":"1","entityId":1e400,"entityRef":"\ud800","\ud800":{"\udc00":1e999}}"#;
+        let read = check(body, None);
+        assert_eq!((read.fields.entity_id, read.fields.entity_ref), (None, None));
+        check(&body.replace("\"n\"", "\"\\ud800\""), Some(Malformed::Missing("name")));
     }
 
     #[test]
