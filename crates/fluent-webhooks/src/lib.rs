@@ -41,6 +41,7 @@ pub fn registry() -> Registry {
 ///
 /// Exit codes: 0 done, 1 failed, 2 usage, 78 settings.
 pub fn main(registry: Registry) -> ExitCode {
+    private_files::set_umask();
     cli::Cli::parse().run(&registry)
 }
 

@@ -1,8 +1,7 @@
 //! What was changed, by whom, and how many it touched.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,11 +84,11 @@ impl Audit {
     fn write(&self, line: &Line) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+            private_files::create_folder(folder)?;
         }
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+        let mut file = private_files::open_options().create(true).append(true).open(&self.path)?;
         file.write_all(&text)?;
         file.sync_data()
     }

@@ -39,7 +39,7 @@ impl Index {
     /// begun anew: everything in it can be read again.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
+            private_files::create_folder(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
         }
         let opened = match open(path) {
             Err(error) if is_broken(&error) && is_sqlites(path) => begin_anew(path),
@@ -65,6 +65,7 @@ fn failed(error: rusqlite::Error) -> QueueError {
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
+    crate::file::schema::make_private(path)?;
     let sql = Connection::open(path)?;
     sql.busy_timeout(std::time::Duration::from_secs(10))?;
     sql.pragma_update(None, "journal_mode", "WAL")?;

@@ -82,7 +82,7 @@ pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn EventQueue)
     for body in bodies {
         keep_body(spool, queue, body).await?;
     }
-    let done = std::fs::write(format!("{}{DONE}", path.display()), "");
+    let done = private_files::write(Path::new(&format!("{}{DONE}", path.display())), "");
     done.map_err(|error| QueueError::unavailable("noting that a spool was taken over", error))?;
     tracing::warn!(events, bodies = kept, lost, file = %path.display(), "what could be read of the spool that was set aside was taken over");
     Ok(lost)

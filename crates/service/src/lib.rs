@@ -61,6 +61,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     quiet_panics();
+    private_files::set_umask();
     raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

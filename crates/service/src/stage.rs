@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use private_files::FileAccess;
 use queue::{EventQueue, QueueError};
 use settings::Tree;
 use telemetry::{Chain, Format};
@@ -91,7 +92,11 @@ pub fn tree(config: &Path) -> anyhow::Result<Tree> {
     // What is not UTF-8 can't be meant for us.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(Tree::load(config, environment)?)
+    let tree = Tree::load(config, environment)?;
+    if tree.group_readable()? {
+        private_files::set_access(FileAccess::Group);
+    }
+    Ok(tree)
 }
 
 /// Runs until draining begins, until the queue can't be trusted any more, or until a task

@@ -22,6 +22,7 @@ mod yaml;
 mod error;
 mod section;
 
+mod files_settings;
 mod fluent_settings;
 mod jet_stream_settings;
 mod keys;

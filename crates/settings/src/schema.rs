@@ -2,6 +2,7 @@ use dispatch::Registry;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
+use crate::files_settings::FilesSettings;
 use crate::jet_stream_settings::JetStreamSettings;
 use crate::operator_settings;
 use crate::queue_settings::EmbeddedSettings;
@@ -44,6 +45,7 @@ pub fn schema(registry: &Registry) -> Value {
                     "acknowledge": of::<Acknowledge>(),
                     "health": {"type": "string", "description": "address and port for livez and readyz"},
                     "drain-after": {"type": "string", "description": "how long a process that was told to stop says that it is not ready before it takes nothing new; at most 15s"},
+                    "files": of::<FilesSettings>(),
                     "operator": of::<operator_settings::Written>(),
                     "telemetry": of::<TelemetrySettings>(),
                     "reconcile": of::<reconcile_settings::Written>(),

@@ -17,6 +17,7 @@ const CONNECT: [&str; 13] = [
     "acknowledge",
     "health",
     "drain-after",
+    "files",
     "operator",
     "telemetry",
     "reconcile",

@@ -1,4 +1,9 @@
+//! Keys as Fluent has them, and signatures by them.
+
 use std::fmt;
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -47,12 +52,18 @@ impl KeyPair {
     /// Writes the private key as PKCS#8 PEM to `<path>.key`, and the public
     /// one, as Fluent shows it, to `<path>.pub`.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let write = |extension: &str, text: &str| {
+        let write = |extension: &str, mode: u32, text: &str| {
             let path = path.with_extension(extension);
-            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path);
+            let written = file.and_then(|mut file| {
+                // One that was there keeps its mode, which may be anybody's.
+                file.set_permissions(Permissions::from_mode(mode))?;
+                file.write_all(text.as_bytes())
+            });
+            written.with_context(|| format!("writing {}", path.display()))
         };
-        write("key", &self.0.to_pkcs8_pem(LineEnding::LF)?)?;
-        write("pub", &format!("{}\n", self.public_base64()?))
+        write("key", 0o600, &self.0.to_pkcs8_pem(LineEnding::LF)?)?;
+        write("pub", 0o644, &format!("{}\n", self.public_base64()?))
     }
 
     /// The public key as one line of base64 SPKI, without armour.
@@ -87,5 +98,22 @@ impl KeyPair {
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyPair(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_is_its_owners_alone_also_where_another_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sandbox");
+        std::fs::write(path.with_extension("key"), "old").unwrap();
+        KeyPair::generate(1024).unwrap().save(&path).unwrap();
+        let mode =
+            |extension| path.with_extension(extension).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("key"), mode("pub")), (0o600, 0o644));
+        KeyPair::load(&path.with_extension("key")).unwrap();
     }
 }

@@ -16,6 +16,7 @@ mod crashing;
 mod delivery;
 mod dying;
 mod faults;
+mod files;
 mod fluent;
 mod gateway;
 mod grpc;

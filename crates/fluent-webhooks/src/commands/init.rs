@@ -30,9 +30,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("{} is there already; give another with --config", args.config.display());
     }
     if let Some(folder) = args.config.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        private_files::create_folder(folder).with_context(|| format!("making {}", folder.display()))?;
     }
-    std::fs::write(&args.config, text).with_context(|| format!("writing {}", args.config.display()))?;
+    private_files::write(&args.config, text).with_context(|| format!("writing {}", args.config.display()))?;
     let key = KeyName::new(&*args.region, args.environment);
     output::line(format!("wrote {}", args.config.display()));
     output::line(format!(

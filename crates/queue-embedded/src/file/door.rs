@@ -101,10 +101,11 @@ pub(crate) struct Opened {
 /// Locks and opens the file at `path`, making it where there is none.
 pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened, OpenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|source| io_error("making the folder", folder, source))?;
+    private_files::create_folder(folder).map_err(|source| io_error("making the folder", folder, source))?;
     refuse_network(folder, path)?;
     let lock = take_lock(path)?;
     let finished = finish_setting_aside(path)?;
+    close_to_others(path)?;
     match try_open(path, kind) {
         Ok(sql) => Ok(Opened { sql, lock, set_aside: finished }),
         Err(error @ (TryOpen::Newer { .. } | TryOpen::AnotherKind(_) | TryOpen::Sqlite(_))) => {
@@ -122,6 +123,20 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
             Ok(Opened { sql, lock, set_aside: Some(aside) })
         }
     }
+}
+
+/// SQLite gives the log and its index the mode that the file has when they are made.
+fn close_to_others(path: &Path) -> Result<(), OpenError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = beside(path, suffix);
+        let closed = match File::open(&name) {
+            Ok(file) => private_files::close_to_others(&file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        closed.map_err(|source| io_error("closing to others", &name, source))?;
+    }
+    Ok(())
 }
 
 enum TryOpen {
@@ -195,7 +210,8 @@ fn refuse_network(folder: &Path, path: &Path) -> Result<(), OpenError> {
 
 fn take_lock(path: &Path) -> Result<File, OpenError> {
     let name = beside(path, ".lock");
-    let file = File::create(&name).map_err(|source| io_error("making", &name, source))?;
+    let file = private_files::create(&name).map_err(|source| io_error("making", &name, source))?;
+    private_files::close_to_others(&file).map_err(|source| io_error("closing to others", &name, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
@@ -208,7 +224,9 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 fn set_aside(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
     let (stamp, plan) = (clock.now().as_millisecond(), beside(path, ".setting-aside"));
     let io = |source| io_error("writing", &plan, source);
-    fs::write(&plan, stamp.to_string()).and_then(|()| File::open(&plan)?.sync_all()).map_err(io)?;
+    private_files::write(&plan, stamp.to_string())
+        .and_then(|()| File::open(&plan)?.sync_all())
+        .map_err(io)?;
     finish_setting_aside(path).map(|aside| aside.unwrap_or_else(|| path.to_owned()))
 }
 
@@ -235,7 +253,7 @@ fn finish_setting_aside(path: &Path) -> Result<Option<PathBuf>, OpenError> {
 /// Leaves word for the next start that this file must not be believed.
 pub(crate) fn mark_untrusted(path: &Path, why: &str) {
     let name = beside(path, ".untrusted");
-    let written = fs::write(&name, why).and_then(|()| File::open(&name)?.sync_all());
+    let written = private_files::write(&name, why).and_then(|()| File::open(&name)?.sync_all());
     if let Err(error) = written {
         tracing::error!(%error, file = %name.display(), "no word could be left for the next start");
     }

@@ -161,8 +161,18 @@ pub(crate) struct Kind {
     pub(crate) advice: &'static str,
 }
 
+/// SQLite would make a file that everybody can read.
+pub(crate) fn make_private(path: &Path) -> rusqlite::Result<()> {
+    let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+    private_files::prepare(path)
+        .map_err(|error| rusqlite::Error::SqliteFailure(cannot, Some(error.to_string())))
+}
+
 /// Opens the file with what every connection needs.
 pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection> {
+    if create {
+        make_private(path)?;
+    }
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
     let connection = Connection::open_with_flags(path, flags)?;

@@ -1,0 +1,24 @@
+//! Who may read the files that are made.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::SettingsError;
+use crate::tree::Tree;
+
+/// `fluent-connect.files`: what is made on this machine, such as the queue, spools, the
+/// index and the audit log.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct FilesSettings {
+    /// Whether their group may read them, as a backup does: 0640 instead of 0600, and
+    /// folders 0750 instead of 0700. Others never may.
+    pub(crate) group_readable: bool,
+}
+
+impl Tree {
+    /// Whether the group may read what is made.
+    pub fn group_readable(&self) -> Result<bool, SettingsError> {
+        self.section::<FilesSettings>(&["fluent-connect", "files"]).map(|files| files.group_readable)
+    }
+}
