@@ -248,8 +248,8 @@ impl Cli {
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "fluent-webhooks", &mut script);
-                output::line(String::from_utf8_lossy(&script).trim_end());
-                ExitCode::SUCCESS
+                // A program of a shell, in its own letters.
+                service::code(output::bytes(&script))
             }
             Command::Routes { common, command } => {
                 asked(|shutdown| commands::routes::run(common, command, shutdown))

@@ -10,14 +10,44 @@ use anyhow::{anyhow, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use queue::Position;
 use serde::Serialize;
-use telemetry::Chain;
+pub(crate) use telemetry::plain;
+use telemetry::{Chain, is_unsafe};
 use tonic::{Code, Response, Status};
 
 use crate::cli::Common;
 
-/// Prints one line.
+/// Prints one line. Whatever is in it, a terminal obeys none of it but our colours.
 pub(crate) fn line(text: impl AsRef<str>) {
-    print(format_args!("{}", text.as_ref()));
+    print(format_args!("{}", shown(text.as_ref())));
+}
+
+/// Colours and weights that we use, as a terminal is told them. None of them hides a text.
+const STYLES: [&str; 11] = ["0", "1", "2", "22", "31", "32", "33", "34", "35", "36", "39"];
+
+/// The text with nothing in it that a terminal would obey or hide, but for lines and our
+/// own colours: what is shown may hold what anybody wrote.
+fn shown(text: &str) -> String {
+    let mut made = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        if let Some((style, behind)) = styled(rest) {
+            made.push_str(style);
+            rest = behind;
+            continue;
+        }
+        match letter {
+            '\n' | '\t' => made.push(letter),
+            _ => made.push_str(&plain(letter.encode_utf8(&mut [0; 4]))),
+        }
+        rest = &rest[letter.len_utf8()..];
+    }
+    made
+}
+
+/// One of our styles at the beginning of the text, and what is behind it.
+fn styled(text: &str) -> Option<(&str, &str)> {
+    let end = text.strip_prefix("\u{1b}[")?.find('m')? + 2;
+    STYLES.contains(&&text[2..end]).then(|| text.split_at(end + 1))
 }
 
 /// A reader that has seen enough (`| head`) ends the command, quietly.
@@ -37,7 +67,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Prints pretty JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(format_args!("{}", serde_json::to_string_pretty(value)?));
+    print(format_args!("{}", escaped(&serde_json::to_string_pretty(value)?)));
     Ok(())
 }
 
@@ -45,6 +75,21 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// none is more than any sequence, and shown as it is.
 pub(crate) fn position(packed: u64) -> String {
     Position::from_packed(packed).map_or_else(|_| packed.to_string(), |position| position.to_string())
+}
+
+/// JSON in which a terminal obeys nothing: such letters are in texts only, and there they
+/// mean the same when they are escaped.
+fn escaped(json: &str) -> String {
+    let mut made = String::with_capacity(json.len());
+    for letter in json.chars() {
+        match is_unsafe(letter) && letter != '\n' {
+            true => letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                made.push_str(&format!("\\u{unit:04x}"));
+            }),
+            false => made.push(letter),
+        }
+    }
+    made
 }
 
 /// Prints a table, or `nothing` where it has no rows.
@@ -55,7 +100,9 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
-    table.add_rows(rows);
+    // A cell is one line: another could look like a row of its own.
+    let cell = |text: String| shown(&text.replace(['\n', '\t'], " "));
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(cell)));
     print(format_args!("{table}"));
 }
 
@@ -106,13 +153,8 @@ pub(crate) fn said(status: &Status) -> String {
 
 /// Prints JSON on one line.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
-    print(format_args!("{}", serde_json::to_string(value)?));
+    print(format_args!("{}", escaped(&serde_json::to_string(value)?)));
     Ok(())
-}
-
-/// What others wrote, without what a terminal would obey.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// A text, or nothing where it is empty.
@@ -127,6 +169,8 @@ pub(crate) fn time(at: event_model::Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use owo_colors::OwoColorize;
+
     use super::*;
 
     #[test]
@@ -134,5 +178,27 @@ mod tests {
         assert_eq!(position(1234), "1234");
         assert_eq!(position(3 << 56 | 1234), "3:1234");
         assert_eq!(position(u64::MAX), u64::MAX.to_string(), "another server's, and no position");
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_is_shown_but_our_colours() {
+        let title = "\u{1b}]0;pwn\u{7}\u{1b}[2J\u{1b}[8mhidden\u{9b}m\u{7f}\r";
+        let made = shown(title);
+        assert!(!made.chars().any(is_unsafe), "{made:?}");
+        for mark in ["\u{202e}", "\u{2066}", "\u{200b}", "\u{200f}", "\u{2028}", "\u{feff}", "\u{e0041}"] {
+            assert_eq!(shown(&format!("a{mark}b")), "a\u{fffd}b", "{mark:?}");
+        }
+        let ours = format!("{} {}\nnext", "paused".yellow().bold(), "well".green());
+        assert_eq!(shown(&ours), ours);
+        assert_eq!(shown("größe 日本 e\u{301} 👍"), "größe 日本 e\u{301} 👍");
+        assert_eq!(shown("\u{1b}["), "\u{fffd}[");
+    }
+
+    #[test]
+    fn json_says_the_same_with_nothing_in_it_that_a_terminal_obeys() {
+        let value = serde_json::json!({ "name": "a\u{9b}2J\u{202e}\u{e0041}\u{7f}ö" });
+        let made = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!made.chars().any(|letter| letter != '\n' && is_unsafe(letter)), "{made:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&made).unwrap(), value);
     }
 }

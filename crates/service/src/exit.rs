@@ -32,7 +32,10 @@ pub fn code(result: anyhow::Result<()>) -> ExitCode {
     if error.is::<SomebodyIsNeeded>() {
         return ExitCode::from(NEEDED);
     }
-    eprintln!("error: {}", Chain(&*error));
+    // It may repeat what somebody else wrote, such as the name of a route.
+    let said = Chain(&*error).to_string();
+    let lines: Vec<String> = said.lines().map(telemetry::plain).collect();
+    eprintln!("error: {}", lines.join("\n"));
     match error.downcast_ref::<SettingsError>() {
         Some(_) => ExitCode::from(SETTINGS),
         None => ExitCode::from(FAILED),

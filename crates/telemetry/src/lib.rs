@@ -13,6 +13,7 @@
 
 mod chain;
 mod logs;
+mod plain;
 
 mod calls;
 mod sampling;
@@ -30,6 +31,7 @@ pub use crate::calls::calls;
 pub use crate::chain::Chain;
 pub use crate::export::{Collector, Protocol};
 pub use crate::logs::{Format, Logs, start_logs};
+pub use crate::plain::{is_unsafe, plain};
 pub use crate::sampling::Sampling;
 pub use crate::span::{Cause, Ended, Kind, Span};
 pub use crate::start::{Options, StartError, Started, start};
