@@ -109,7 +109,7 @@ impl Operator {
                 Change::Redrive { to } => letters.redrive(ids, to.as_deref()).await,
                 Change::Discard => letters.discard(ids).await,
             };
-            answers.iter().for_each(|answer| teller.count(answer));
+            ids.iter().zip(&answers).for_each(|(id, answer)| teller.count(*id, answer));
             teller.tell().await?;
         }
         Ok(())

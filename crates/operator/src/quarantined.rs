@@ -8,6 +8,7 @@ use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
 use wire::v1;
 
+use crate::audit::Touched;
 use crate::{Operator, failure, pages};
 
 impl Operator {
@@ -30,24 +31,22 @@ impl Operator {
         Ok(described(&found.map_err(|error| failure::queue(&error))?, body))
     }
 
-    pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> v1::Tally {
-        let mut tally = v1::Tally { total: ids.len() as u64, ..v1::Tally::default() };
+    pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> (v1::Tally, Touched) {
+        let mut counted = Counted::of(ids);
         for id in ids {
-            count(
-                &mut tally,
-                self.stores().quarantine().discard(*id).await.map_err(|error| error.to_string()),
-            );
+            let discarded = self.stores().quarantine().discard(*id).await;
+            counted.count(*id, discarded.map_err(|error| error.to_string()));
         }
-        tally
+        counted.0
     }
 
-    pub(crate) async fn redrive_quarantined(&self, ids: &[u64]) -> Result<v1::Tally, Status> {
+    pub(crate) async fn redrive_quarantined(&self, ids: &[u64]) -> Result<(v1::Tally, Touched), Status> {
         let gateway = self.gateway()?;
-        let mut tally = v1::Tally { total: ids.len() as u64, ..v1::Tally::default() };
+        let mut counted = Counted::of(ids);
         for id in ids {
-            count(&mut tally, self.release(&gateway, *id).await);
+            counted.count(*id, self.release(&gateway, *id).await);
         }
-        Ok(tally)
+        Ok(counted.0)
     }
 
     /// Keys, accounts and limits as the settings have them now.
@@ -94,13 +93,24 @@ pub(crate) fn admitted(
     }
 }
 
-pub(crate) fn count(tally: &mut v1::Tally, answer: Result<(), String>) {
-    match answer {
-        Ok(()) => tally.done += 1,
-        Err(why) => {
-            tally.failed += 1;
-            if tally.first_failure.is_empty() {
-                tally.first_failure = why;
+/// How many, and which.
+struct Counted((v1::Tally, Touched));
+
+impl Counted {
+    fn of(ids: &[u64]) -> Self {
+        Self((v1::Tally { total: ids.len() as u64, ..v1::Tally::default() }, Touched::default()))
+    }
+
+    fn count(&mut self, id: u64, answer: Result<(), String>) {
+        let Self((tally, touched)) = self;
+        touched.note(id, answer.is_ok());
+        match answer {
+            Ok(()) => tally.done += 1,
+            Err(why) => {
+                tally.failed += 1;
+                if tally.first_failure.is_empty() {
+                    tally.first_failure = why;
+                }
             }
         }
     }

@@ -72,7 +72,7 @@ impl Operator {
             Ok(_) if !admit => teller.tally.done += 1,
             Ok(event) => {
                 let admitted = self.stores().refused().admit(webhook.id, event).await;
-                teller.count(&admitted.map_err(|error| Chain(&error).to_string()));
+                teller.count(webhook.id, &admitted.map_err(|error| Chain(&error).to_string()));
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::v1;
 
-use crate::audit::Begun;
+use crate::audit::{Begun, Touched, named_ids};
 use crate::letters::{Change, Selection};
 use crate::tally::{self, Tallies};
 use crate::{Operator, deliveries, letters, pages};
@@ -46,24 +46,41 @@ impl Operator {
         answer(result)
     }
 
+    /// Shows something; with its body only to who may operate, and written down: where
+    /// that can't be, no body is shown.
+    async fn show<T, R>(
+        &self,
+        request: &Request<T>,
+        action: &str,
+        id: u64,
+        body: bool,
+        work: impl Future<Output = Result<R, Status>>,
+    ) -> Answer<R> {
+        if !body {
+            return answer(work.await);
+        }
+        Caller::of(request.extensions())?.must(&Role::Operate)?;
+        self.change(request, action, json!({ "id": id, "body": true }), work).await
+    }
+
     async fn change_some<T>(
         &self,
         request: &Request<T>,
         action: &str,
         ids: &[u64],
-        work: impl Future<Output = Result<v1::Tally, Status>>,
+        work: impl Future<Output = Result<(v1::Tally, Touched), Status>>,
     ) -> Result<Option<v1::Tally>, Status> {
         if ids.len() > letters::MAX_IDS {
             return Err(Status::invalid_argument("ids: expected at most 10000"));
         }
         let _working = self.0.shutdown.working();
-        let begun = self.begin(request, action, json!({ "ids": ids })).await?;
+        let begun = self.begin(request, action, named_ids(ids)).await?;
         let result = work.await;
         match &result {
-            Ok(tally) => begun.end(tally.done, tally.failed, "done").await,
+            Ok((tally, touched)) => begun.end_with(touched, tally.done, tally.failed, "done").await,
             Err(status) => begun.end(0, ids.len() as u64, status.message()).await,
         }
-        result.map(Some)
+        result.map(|(tally, _)| Some(tally))
     }
 
     async fn change_letters_of<T: Send + 'static>(
@@ -77,11 +94,6 @@ impl Operator {
         let work = |teller| operator.change_letters(selection, change, teller);
         Ok(Response::new(tally::run(shutdown, Some(begun), wrap, work)))
     }
-}
-
-/// A body may be asked for by who may operate.
-fn may_see<T>(request: &Request<T>, body: bool) -> Result<(), Status> {
-    if body { Caller::of(request.extensions())?.must(&Role::Operate) } else { Ok(()) }
 }
 
 #[tonic::async_trait]
@@ -198,9 +210,11 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::GetDeadLetterRequest>,
     ) -> Answer<v1::GetDeadLetterResponse> {
         let v1::GetDeadLetterRequest { id, body } = *request.get_ref();
-        may_see(&request, body)?;
-        let letter = self.letter(id, body).await;
-        answer(letter.map(|letter| v1::GetDeadLetterResponse { letter: Some(letter) }))
+        let show = async {
+            let letter = self.letter(id, body).await?;
+            Ok(v1::GetDeadLetterResponse { letter: Some(letter) })
+        };
+        self.show(&request, "GetDeadLetter", id, body, show).await
     }
 
     async fn count_dead_letters(
@@ -261,9 +275,11 @@ impl v1::operator_server::Operator for Operator {
         request: Request<v1::GetQuarantinedRequest>,
     ) -> Answer<v1::GetQuarantinedResponse> {
         let v1::GetQuarantinedRequest { id, body } = *request.get_ref();
-        may_see(&request, body)?;
-        let found = self.quarantined_body(id, body).await;
-        answer(found.map(|body| v1::GetQuarantinedResponse { body: Some(body) }))
+        let show = async {
+            let found = self.quarantined_body(id, body).await?;
+            Ok(v1::GetQuarantinedResponse { body: Some(found) })
+        };
+        self.show(&request, "GetQuarantined", id, body, show).await
     }
 
     async fn redrive_quarantined(
@@ -347,7 +363,7 @@ impl v1::operator_server::Operator for Operator {
 /// A selection, for the audit log.
 fn described(selection: &Selection) -> Value {
     match selection {
-        Selection::Ids(ids) => json!({ "ids": ids }),
+        Selection::Ids(ids) => named_ids(ids),
         Selection::All(query) => json!({
             "route": query.route,
             "not-route": query.not_route,

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use wire::v1;
 
-use crate::audit::Begun;
+use crate::audit::{Begun, Touched};
 
 /// How often whoever waits is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -28,8 +28,10 @@ pub(crate) type Tallies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 #[derive(Debug)]
 pub(crate) struct Teller {
     pub(crate) tally: v1::Tally,
+    /// Which it were.
+    touched: Touched,
     /// The same, for the audit log, should the work be cut off.
-    so_far: Arc<Mutex<v1::Tally>>,
+    so_far: Arc<Mutex<(v1::Tally, Touched)>>,
     told: Instant,
     to: mpsc::Sender<Result<v1::Tally, Status>>,
 }
@@ -64,8 +66,9 @@ impl From<queue::QueueError> for Ended {
 }
 
 impl Teller {
-    /// Counts one answer.
-    pub(crate) fn count<E: std::fmt::Display>(&mut self, answer: &Result<(), E>) {
+    /// Counts one answer, about what has this number.
+    pub(crate) fn count<E: std::fmt::Display>(&mut self, id: u64, answer: &Result<(), E>) {
+        self.touched.note(id, answer.is_ok());
         match answer {
             Ok(()) => self.tally.done += 1,
             Err(error) => {
@@ -79,7 +82,8 @@ impl Teller {
 
     /// Tells how far it is, if it is time; an end where nobody listens.
     pub(crate) async fn tell(&mut self) -> Result<(), Gone> {
-        self.tally.clone_into(&mut self.so_far.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) =
+            (self.tally.clone(), self.touched.clone());
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             self.to.send(Ok(self.tally.clone())).await.map_err(|_| Gone)?;
@@ -101,16 +105,24 @@ where
     F: Future<Output = (Teller, Result<(), Ended>)> + Send + 'static,
 {
     let (to, tallies) = mpsc::channel(1);
-    let (so_far, last_words): (Arc<Mutex<v1::Tally>>, _) = (Arc::default(), to.clone());
-    let teller =
-        Teller { tally: v1::Tally::default(), so_far: Arc::clone(&so_far), told: Instant::now(), to };
+    let last_words = to.clone();
+    let so_far: Arc<Mutex<(v1::Tally, Touched)>> = Arc::default();
+    let teller = Teller {
+        tally: v1::Tally::default(),
+        touched: Touched::default(),
+        so_far: Arc::clone(&so_far),
+        told: Instant::now(),
+        to,
+    };
     let work = work(teller);
     let draining = shutdown.draining();
     shutdown.spawn(async move {
         let Some((teller, result)) = draining.run_until_cancelled(work).await else {
-            let cut_off = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (cut_off, touched) = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(begun) = begun {
-                begun.end(cut_off.done, cut_off.failed, "cut off, after at least so many").await;
+                begun
+                    .end_with(&touched, cut_off.done, cut_off.failed, "cut off, after at least so many")
+                    .await;
             }
             let stops = Status::unavailable(format!("this server stops, after {} were done", cut_off.done));
             return last_word(&last_words, Err(stops)).await;
@@ -122,7 +134,7 @@ where
             Err(Ended::Failed(status)) => (status.message().to_owned(), Some(Err(status))),
         };
         if let Some(begun) = begun {
-            begun.end(done, failed, &outcome).await;
+            begun.end_with(&teller.touched, done, failed, &outcome).await;
         }
         if let Some(last) = last {
             last_word(&last_words, last).await;

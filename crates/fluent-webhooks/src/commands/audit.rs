@@ -8,6 +8,9 @@ use crate::api;
 use crate::cli::Common;
 use crate::{output, when};
 
+/// Longest text of a cell.
+const LONGEST: usize = 120;
+
 pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
     let answer = api.list_audit(v1::ListAuditRequest { page_size: limit }).await;
@@ -22,6 +25,8 @@ pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyho
                 "request": request,
                 "touched": entry.touched,
                 "failed": entry.failed,
+                "touched-ids": output::or_null(&entry.touched_ids),
+                "failed-ids": output::or_null(&entry.failed_ids),
                 "outcome": entry.outcome,
             })
         };
@@ -35,10 +40,20 @@ pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyho
             entry.touched.to_string(),
             entry.failed.to_string(),
             entry.outcome.clone(),
-            entry.request.clone(),
+            shortened(&entry.touched_ids),
+            shortened(&entry.failed_ids),
+            shortened(&entry.request),
         ]
     };
-    let header = ["at", "who", "action", "touched", "failed", "outcome", "request"];
+    let header = ["at", "who", "action", "touched", "failed", "outcome", "ids", "failed ids", "request"];
     output::table(&header, entries.iter().map(row).collect(), "nothing was changed");
     Ok(())
+}
+
+/// For a table, which a long list would make unreadable; `--json` has all of it.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }

@@ -1,29 +1,35 @@
-//! What was changed, by whom, and how many it touched.
+//! What was changed, and whose body was read, by whom, and what it touched.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod file;
+mod touched;
+
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use event_model::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tonic::Status;
 use wire::v1;
 
-/// Longest request that is written down, in bytes of JSON.
-const MAX_REQUEST: usize = 4096;
+use self::file::LogFile;
+pub(crate) use self::touched::{Ranges, Touched};
 
-/// How far back people look.
-const LOOK_BACK: u64 = 4 << 20;
+/// Where the numbers of a request are.
+const IDS: &str = "ids";
 
-/// The log: a file that is only ever appended to, a JSON object a line.
+/// Longest text of a request that is written down, in bytes: names, refs and reasons are
+/// shorter, and a long one must not keep the others out.
+const MAX_TEXT: usize = 512;
+
+/// The log: a file that is only ever appended to, a JSON object a line. At 16 MiB it is
+/// put away as `<name>.1`, and the oldest of seven such goes.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    path: PathBuf,
+    file: LogFile,
     clock: Arc<dyn Clock>,
-    writing: Arc<Mutex<()>>,
 }
 
 /// One line.
@@ -37,6 +43,11 @@ struct Line {
     touched: u64,
     #[serde(default)]
     failed: u64,
+    /// Of what has numbers: those that were touched, and those that could not be.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    touched_ids: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    failed_ids: String,
     outcome: String,
 }
 
@@ -52,7 +63,7 @@ pub struct Begun {
 impl Audit {
     /// Writes to this file, which is made when there is something to write.
     pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { path, clock, writing: Arc::default() }
+        Self { file: LogFile::new(path), clock }
     }
 
     /// Writes down that `who` begins something. What can't be written down is not
@@ -65,6 +76,8 @@ impl Audit {
             request: shortened(request),
             touched: 0,
             failed: 0,
+            touched_ids: String::new(),
+            failed_ids: String::new(),
             outcome: "begun".to_owned(),
         };
         let (audit, first) = (self.clone(), line.clone());
@@ -75,44 +88,35 @@ impl Audit {
     }
 
     fn not_written(&self, error: &io::Error) -> Status {
-        let path = self.path.display();
+        let path = self.file.path().display();
         Status::failed_precondition(format!(
             "nothing was done: the audit log {path} can't be written: {error}; set `operator.audit` to a path that can be"
         ))
     }
 
     fn write(&self, line: &Line) -> io::Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folder) = self.path.parent() {
-            private_files::create_folder(folder)?;
-        }
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        let mut file = private_files::open_options().create(true).append(true).open(&self.path)?;
-        file.write_all(&text)?;
-        file.sync_data()
+        self.file.append(&text)
     }
 
     /// The newest entries, the newest first.
     pub(crate) fn newest(&self, limit: usize) -> io::Result<Vec<v1::AuditEntry>> {
-        let mut file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            file => file?,
-        };
-        let from = file.metadata()?.len().saturating_sub(LOOK_BACK);
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        // Where it does not begin at a line, that one can't be read.
-        let lines = bytes.split(|byte| *byte == b'\n').rev();
-        Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).take(limit).map(entry).collect())
+        let read = |line: &[u8]| serde_json::from_slice(line).ok().map(entry);
+        self.file.newest(limit, read)
     }
 }
 
 impl Begun {
     /// It ended so.
-    pub async fn end(mut self, touched: u64, failed: u64, outcome: &str) {
+    pub async fn end(self, touched: u64, failed: u64, outcome: &str) {
+        self.end_with(&Touched::default(), touched, failed, outcome).await;
+    }
+
+    /// It ended so, for these.
+    pub(crate) async fn end_with(mut self, ids: &Touched, touched: u64, failed: u64, outcome: &str) {
         self.is_over = true;
+        (self.line.touched_ids, self.line.failed_ids) = (ids.done.text(), ids.failed.text());
         (self.line.touched, self.line.failed) = (touched, failed);
         outcome.clone_into(&mut self.line.outcome);
         self.line.at = self.audit.clock.now();
@@ -137,10 +141,27 @@ impl Drop for Begun {
 /// What was asked for, without what was left out.
 fn shortened(mut request: Value) -> Value {
     without_nothing(&mut request);
-    match request.to_string().len() {
-        length if length > MAX_REQUEST => Value::String(format!("({length} bytes)")),
-        _ => request,
+    shorten_texts(&mut request);
+    request
+}
+
+/// Numbers are in ranges, which have a bound of their own.
+fn shorten_texts(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter_mut().filter(|(name, _)| *name != IDS).for_each(|(_, value)| shorten_texts(value))
+        }
+        Value::String(text) if text.len() > MAX_TEXT => {
+            let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            *text = format!("{}... ({} bytes)", &text[..end], text.len());
+        }
+        _ => {}
     }
+}
+
+/// The numbers that a call names, as a part of what was asked for.
+pub(crate) fn named_ids(ids: &[u64]) -> Value {
+    json!({ IDS: ids.iter().copied().collect::<Ranges>().text() })
 }
 
 fn without_nothing(value: &mut Value) {
@@ -159,5 +180,25 @@ fn entry(line: Line) -> v1::AuditEntry {
         touched: line.touched,
         failed: line.failed,
         outcome: line.outcome,
+        touched_ids: line.touched_ids,
+        failed_ids: line.failed_ids,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_keeps_nothing_else_out_and_all_numbers_are_in() {
+        let many: Vec<u64> = (0..10_000).map(|id| id * 3).collect();
+        let request =
+            json!({ "selection": named_ids(&many), "to": "r", "reason": "ö".repeat(100_000), "up": null });
+        let written = shortened(request);
+        assert_eq!(written["selection"][IDS].as_str().unwrap().split(", ").count(), many.len());
+        assert_eq!(written["to"], "r");
+        let reason = written["reason"].as_str().unwrap();
+        assert!(reason.len() < 600 && reason.ends_with("... (200000 bytes)"), "{reason}");
+        assert!(written.get("up").is_none());
     }
 }

@@ -1643,6 +1643,12 @@ pub struct AuditEntry {
     /// `begun`, `done`, or why it ended.
     #[prost(string, tag = "7")]
     pub outcome: ::prost::alloc::string::String,
+    /// Of what has numbers: those that were touched, in ranges, as `1-3, 7`.
+    #[prost(string, tag = "8")]
+    pub touched_ids: ::prost::alloc::string::String,
+    /// Those that could not be, or are not there.
+    #[prost(string, tag = "9")]
+    pub failed_ids: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod operator_client {

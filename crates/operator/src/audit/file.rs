@@ -1,0 +1,162 @@
+//! The audit log's file: appended to by every process of this machine, and bounded.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A file of this size is put away and another begun: months of what people do, and no
+/// more than an editor opens.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// How many are put away; the oldest goes. With the one that is written to, 128 MiB: what
+/// may operate must not be able to fill the disk that the queue is on.
+const KEPT: u32 = 7;
+
+/// How far back people look.
+const LOOK_BACK: u64 = 4 << 20;
+
+/// Where the log is.
+#[derive(Clone, Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    max_bytes: u64,
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, max_bytes: MAX_BYTES }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a line, and returns when it is on the disk.
+    pub(super) fn append(&self, line: &[u8]) -> io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            private_files::create_folder(folder)?;
+        }
+        let mut file = self.open_alone()?;
+        let size = file.metadata()?.len();
+        if size > 0 && size + line.len() as u64 > self.max_bytes {
+            match self.put_away() {
+                Ok(()) => file = self.open_alone()?,
+                // `chattr +a` forbids it, and then somebody else sees to it.
+                Err(error) => tracing::warn!(%error, "the audit log can't be put away, and grows"),
+            }
+        }
+        file.write_all(line)?;
+        file.sync_data()
+    }
+
+    /// The file with nobody else writing to it, until it is closed.
+    fn open_alone(&self) -> io::Result<File> {
+        loop {
+            let file = private_files::open_options().create(true).append(true).open(&self.path)?;
+            private_files::close_to_others(&file)?;
+            file.lock()?;
+            // While we waited, another process may have put it away.
+            let is_current = |at: std::fs::Metadata| Ok(at.ino() == file.metadata()?.ino());
+            match std::fs::metadata(&self.path).and_then(is_current) {
+                Ok(true) => return Ok(file),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn put_away(&self) -> io::Result<()> {
+        for number in (1..KEPT).rev() {
+            match std::fs::rename(self.older(number), self.older(number + 1)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
+        }
+        std::fs::rename(&self.path, self.older(1))
+    }
+
+    /// The file that was put away so many times ago.
+    fn older(&self, number: u32) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+
+    /// The newest lines that `read` understands, the newest first.
+    pub(super) fn newest<T>(&self, limit: usize, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {
+        let (mut found, mut left) = (Vec::new(), LOOK_BACK);
+        let files = std::iter::once(self.path.clone()).chain((1..=KEPT).map(|number| self.older(number)));
+        for path in files {
+            let Some(bytes) = end_of(&path, left)? else { break };
+            left -= bytes.len() as u64;
+            // Where it does not begin at a line, that one can't be read.
+            let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(&read);
+            found.extend(lines.take(limit - found.len()));
+            if left == 0 || found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The last bytes of a file; `None` where there is none.
+fn end_of(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(most)))?;
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(line: &[u8]) -> Option<u64> {
+        std::str::from_utf8(line).ok()?.trim().parse().ok()
+    }
+
+    #[test]
+    fn what_may_operate_can_not_fill_the_disk_and_the_newest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogFile { max_bytes: 100, ..LogFile::new(folder.path().join("audit.jsonl")) };
+        for line in 0..1000_u64 {
+            log.append(format!("{line:09}\n").as_bytes()).unwrap();
+        }
+        let sizes: Vec<u64> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|it| it.unwrap().metadata().unwrap().len())
+            .collect();
+        assert_eq!(sizes.len() as u32, KEPT + 1);
+        assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
+        assert_eq!(log.newest(3, number).unwrap(), [999, 998, 997]);
+        let all = log.newest(1000, number).unwrap();
+        assert!(all.len() > 70 && all.is_sorted_by(|a, b| *a == b + 1), "across files: {}", all.len());
+    }
+
+    #[test]
+    fn several_processes_put_it_away_and_no_line_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::thread::scope(|scope| {
+            for writer in 0..4_u64 {
+                let log = LogFile { max_bytes: 1000, ..LogFile::new(path.clone()) };
+                scope.spawn(move || {
+                    (0..100).for_each(|line| {
+                        log.append(format!("{:09}\n", writer * 100 + line).as_bytes()).unwrap()
+                    });
+                });
+            }
+        });
+        let log = LogFile::new(path);
+        let mut all = log.newest(1000, number).unwrap();
+        all.sort_unstable();
+        assert_eq!(all, (0..400).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,86 @@
+//! Which numbers something touched, in ranges.
+
+use std::fmt::Write;
+
+/// Most ranges of one line: as many as numbers may be named in a call, so that each of
+/// them is in it; what a filter chooses mostly lies together.
+const MAX_RANGES: usize = 10_000;
+
+/// Numbers, as `1-3, 7`; in the order in which they came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ranges {
+    ranges: Vec<(u64, u64)>,
+    /// How many have no room.
+    more: u64,
+}
+
+impl Ranges {
+    pub(crate) fn add(&mut self, id: u64) {
+        let is_full = self.ranges.len() >= MAX_RANGES;
+        match self.ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(id) => *last = id,
+            _ if is_full => self.more += 1,
+            _ => self.ranges.push((id, id)),
+        }
+    }
+
+    /// Nothing where there are none.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for (first, last) in &self.ranges {
+            let comma = if text.is_empty() { "" } else { ", " };
+            let _ = match first == last {
+                true => write!(text, "{comma}{first}"),
+                false => write!(text, "{comma}{first}-{last}"),
+            };
+        }
+        if self.more > 0 {
+            let _ = write!(text, ", and {} more", self.more);
+        }
+        text
+    }
+}
+
+impl FromIterator<u64> for Ranges {
+    fn from_iter<I: IntoIterator<Item = u64>>(ids: I) -> Self {
+        let mut ranges = Self::default();
+        ids.into_iter().for_each(|id| ranges.add(id));
+        ranges
+    }
+}
+
+/// What was done, and what could not be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) done: Ranges,
+    pub(crate) failed: Ranges,
+}
+
+impl Touched {
+    /// Notes how it ended for one.
+    pub(crate) fn note(&mut self, id: u64, is_done: bool) {
+        if is_done { self.done.add(id) } else { self.failed.add(id) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_lie_together_are_ranges() {
+        let text = |ids: &[u64]| ids.iter().copied().collect::<Ranges>().text();
+        assert_eq!(text(&[]), "");
+        assert_eq!(text(&[1, 2, 3, 7, 9, 10]), "1-3, 7, 9-10");
+        assert_eq!(text(&[3, 2, 2, u64::MAX]), "3, 2, 2, 18446744073709551615");
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_has_all_that_one_call_may_name() {
+        let scattered = |many: u64| (0..many).map(|id| id * 2).collect::<Ranges>().text();
+        let all = scattered(crate::letters::MAX_IDS as u64);
+        assert_eq!(all.split(", ").count(), crate::letters::MAX_IDS);
+        assert!(scattered(1_000_000).len() < 256 << 10);
+        assert!(scattered(10_005).ends_with(", and 5 more"));
+    }
+}
