@@ -20,6 +20,7 @@ mod overrides;
 mod yaml;
 
 mod error;
+mod names;
 mod section;
 
 mod files_settings;

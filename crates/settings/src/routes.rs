@@ -316,7 +316,9 @@ impl Tree {
         let known: Vec<_> = registry.kinds().collect();
         let hint = nearest(kind, registry.kinds());
         let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
-        let (kind, known) = (shortened(kind), known.join(", "));
+        // Its value may be anything; near to what there is, it is a word.
+        let kind = if hint.is_empty() { shortened(kind) } else { kind.to_owned() };
+        let known = known.join(", ");
         let why = format!("no dispatcher is called `{kind}`; this binary has: {known}{hint}");
         Err(self.invalid(&[path, &["dispatcher"]].concat(), &why))
     }

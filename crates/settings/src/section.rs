@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::SettingsError;
+use crate::names::looks_like_a_name;
 use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
@@ -29,8 +30,8 @@ const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 /// Keys of the design that this version does not have.
 const NOT_BUILT: [&str; 1] = ["order"];
 
-/// Longest value repeated in an error: enough for a typo, too short for a secret.
-const MAX_ECHO: usize = 32;
+/// Stands for what could be a secret.
+const NOT_SHOWN: &str = "(not shown)";
 
 impl Tree {
     pub(crate) fn refuse_unknown_sections(&self) -> Result<(), SettingsError> {
@@ -101,7 +102,7 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 fn unknown(key: &str, known: &[&str]) -> String {
-    let shown = shortened(key);
+    let shown = if nearest(key, known.iter().copied()).is_some() { key.to_owned() } else { shortened(key) };
     if NOT_BUILT.contains(&key) {
         return format!(
             "`{shown}` is planned, but this version does not have it: remove it, or use a version that does"
@@ -139,13 +140,19 @@ fn without_values(message: &str) -> String {
         }
     }
     match message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
-        Some((variant, rest)) => format!("unknown value `{}`{rest}", shortened(variant)),
+        Some((variant, rest)) => format!("unknown value `{}`{rest}", misspelt(variant, rest)),
         None => message.to_owned(),
     }
 }
 
-/// A name as it was written, or nothing where it could be a secret.
+/// A value as it was written, where it is one of those that were expected, misspelt. Any
+/// other may be a secret in the wrong place.
+fn misspelt<'v>(value: &'v str, expected: &str) -> &'v str {
+    let known = expected.split('`').skip(1).step_by(2);
+    if nearest(value, known).is_some() { value } else { NOT_SHOWN }
+}
+
+/// A key as it was written, or nothing where it could be a secret.
 pub(crate) fn shortened(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
-    if text.len() <= MAX_ECHO && text.chars().all(plain) { text.to_owned() } else { "(not shown)".to_owned() }
+    if looks_like_a_name(text) { text.to_owned() } else { NOT_SHOWN.to_owned() }
 }

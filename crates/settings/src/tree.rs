@@ -1,4 +1,7 @@
+//! The settings as one located tree.
+
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,13 +57,23 @@ impl fmt::Display for Place {
     }
 }
 
+/// Largest file: hundreds of routes with their templates beside it are a tenth of that.
+const MAX_BYTES: u64 = 1 << 20;
+const TOO_LARGE: &str = "the file is larger than 1 MiB, which no settings are: is it the right one?";
+
+/// Reads no more than is needed to see that it is too much.
+fn read_bounded(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(MAX_BYTES + 1).read_to_string(&mut text).map(|_| text)
+}
+
 impl Tree {
     /// Reads `file`, and what `environment` overrides in it.
     pub fn load(
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
-        let text = std::fs::read_to_string(file)
+        let text = read_bounded(file)
             .map_err(|source| SettingsError::Unreadable { file: file.to_owned(), source })?;
         Self::parse(file, &text, environment)
     }
@@ -72,6 +85,10 @@ impl Tree {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
         let file: Arc<Path> = file.into();
+        if text.len() as u64 > MAX_BYTES {
+            let place = Place::File { file, line: 1 };
+            return Err(SettingsError::NotYaml { place, message: TOO_LARGE.to_owned() });
+        }
         let mut root = yaml::parse(text, &|line| Place::File { file: Arc::clone(&file), line })?;
         // A section before what is in it: the closer one wins, in any order of variables.
         let mut environment: Vec<_> = environment.into_iter().collect();

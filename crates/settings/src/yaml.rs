@@ -1,13 +1,19 @@
-//! YAML text to a located tree.
+//! YAML text to a located tree: of bounded depth, since reading it calls itself for each.
 
 use saphyr::{LoadableYamlNode, MarkedYamlOwned, ScalarOwned, YamlDataOwned};
+use saphyr_parser::{Event, Parser};
 use serde_json::Value;
 
 use crate::error::SettingsError;
 use crate::tree::{Data, Node, Place};
 
+/// How deep tables and lists may stand in each other: settings need eight or so, and
+/// nobody reads more.
+const MAX_DEPTH: usize = 64;
+
 /// Parses one document; `place` says where a line is.
 pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {
+    check_depth(text, place)?;
     let documents = MarkedYamlOwned::load_from_str(text).map_err(|error| SettingsError::NotYaml {
         place: place(error.marker().line()),
         message: error.info().to_owned(),
@@ -20,6 +26,26 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, 
         }),
         [] => Ok(Node { place: place(1), data: Data::Map(Vec::new()) }),
     }
+}
+
+/// Steps through the text without calling itself. What is no YAML is left to who reads it.
+fn check_depth(text: &str, place: &dyn Fn(usize) -> Place) -> Result<(), SettingsError> {
+    let mut depth: usize = 0;
+    for event in Parser::new_from_str(text) {
+        let Ok((event, span)) = event else { return Ok(()) };
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(SettingsError::NotYaml {
+                place: place(span.start.line()),
+                message: format!("tables and lists stand in each other more than {MAX_DEPTH} deep"),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {

@@ -253,3 +253,46 @@ fn what_a_table_names_must_be_there_and_another_binarys_routes_are_its_own() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("email"));
 }
+
+#[test]
+fn a_secret_in_the_wrong_place_is_never_repeated() {
+    for secret in ["0123456789abcdef0123456789abcdef", "wJalrXUtnFEMIK7MDENGbPxR", "correcthorsebattery9"] {
+        for auth in [format!("auth: {secret}"), format!("auth: {{ {secret}: x }}"), format!("{secret}: x")] {
+            let to = format!("dispatcher: http, http: {{ url: 'https://x.example', {auth} }}");
+            for to in [to, format!("dispatcher: {secret}"), format!("start: {secret}, dispatcher: log")] {
+                let pipeline = Pipeline::prepare("    - { name: orders, match: {}, dispatcher: log }\n");
+                let text = fs::read_to_string(pipeline.config()).unwrap();
+                fs::write(pipeline.config(), text.replace("dispatcher: log", &to)).unwrap();
+                let output = pipeline.command(&["check"]);
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(78), "{said}");
+                assert!(said.contains("application.yml:10") && !said.contains(secret), "{said}");
+            }
+        }
+    }
+    refuse("dispatcher: log", "start: nwo, dispatcher: log", &["unknown value `nwo`", "`now`"]);
+}
+
+#[test]
+fn a_file_that_nobody_wrote_by_hand_is_refused_with_its_line_and_quickly() {
+    let nested: String = (0..3000).map(|depth| format!("{}k:\n", " ".repeat(depth))).collect();
+    let flow = format!("a: {}1{}", "[".repeat(5000), "]".repeat(5000));
+    let mixed = format!("{}{}", "- ".repeat(60), "[".repeat(60));
+    let large = format!("fluent-connect:\n{}", "  # filled up\n".repeat(4 << 20));
+    for (text, says) in [
+        ("- ".repeat(20_000), "application.yml:1"),
+        (nested, "application.yml:"),
+        (flow, "application.yml:1"),
+        (mixed, "application.yml:1"),
+        (large, "1 MiB"),
+    ] {
+        let pipeline = Pipeline::prepare("    []\n");
+        fs::write(pipeline.config(), text).unwrap();
+        let began = std::time::Instant::now();
+        let output = pipeline.command(&["check"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        assert!(said.contains(says) && said.len() < 500, "{said}");
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    }
+}
