@@ -22,8 +22,8 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Link-local, metadata, unspecified, multicast or broadcast.
-    #[error("link-local, metadata and multicast addresses are never connected to")]
+    /// Link-local, metadata, unspecified, multicast, broadcast, reserved or Teredo.
+    #[error("link-local, metadata, multicast and reserved addresses are never connected to")]
     Never,
     /// A name that leads into a private network.
     #[error("the name resolves to a private or loopback address; set `allow-private: true` if that is meant")]
@@ -53,7 +53,7 @@ pub fn check(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
 }
 
 /// An IPv4 address in whatever IPv6 clothing: mapped, compatible, translated
-/// (RFC 7915), NAT64, or 6to4.
+/// (RFC 7915), NAT64, ISATAP, or 6to4.
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if let [0x2002, high, low, ..] = v6.segments() {
@@ -61,11 +61,12 @@ fn unwrapped(address: IpAddr) -> IpAddr {
         return Ipv4Addr::new(a, b, c, d).into();
     }
     let nat64 = matches!(v6.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..]);
+    let isatap = matches!(v6.segments(), [.., 0 | 0x200, 0x5efe, _, _]);
     let compatible = v6.segments()[..6] == [0; 6] && v6.segments()[6] != 0;
     let [.., a, b, c, d] = v6.octets();
     match v6.to_ipv4_mapped() {
         Some(v4) => v4.into(),
-        None if nat64 || compatible => Ipv4Addr::new(a, b, c, d).into(),
+        None if nat64 || isatap || compatible => Ipv4Addr::new(a, b, c, d).into(),
         None => address,
     }
 }
@@ -76,11 +77,14 @@ fn is_never(address: IpAddr) -> bool {
             v4.is_link_local()
                 || v4.octets()[0] == 0
                 || v4.is_multicast()
-                || v4.is_broadcast()
+                // Reserved (RFC 1112), and broadcast: some networks route it, to what nobody knows.
+                || v4.octets()[0] >= 240
                 || METADATA_V4.contains(&v4)
         }
         IpAddr::V6(v6) => {
             let is_amazons = matches!(v6.segments(), [0xfd00, 0xec2, ..]);
+            // Teredo (RFC 4380) ends at an IPv4 address behind some NAT.
+            let is_teredo = matches!(v6.segments(), [0x2001, 0, ..]);
             // Which IPv4 addresses local NAT64 stands for, only its network knows.
             let is_local_nat64 = matches!(v6.segments(), [0x64, 0xff9b, 1, ..]);
             v6.is_unicast_link_local()
@@ -89,6 +93,7 @@ fn is_never(address: IpAddr) -> bool {
                 || v6 == METADATA_V6
                 || is_amazons
                 || is_local_nat64
+                || is_teredo
         }
     }
 }
@@ -172,9 +177,35 @@ mod tests {
             "168.63.129.16",
             "0.0.0.0",
             "[::]",
+            "[64:ff9b:1::169.254.169.254]",
+            "[2002:a9fe:a9fe::1]",
+            "[2001:db8::5efe:169.254.169.254]",
         ] {
             literal(&format!("http://{host}/latest"), Err(Refused::Never));
         }
+    }
+
+    #[test]
+    fn what_leads_nobody_knows_where_is_refused() {
+        for host in [
+            "240.0.0.1",
+            "254.1.2.3",
+            "255.255.255.255",
+            "0xf0000001",
+            "[::ffff:240.0.0.1]",
+            "[64:ff9b::f000:1]",
+            "[2002:f000:1::]",
+        ] {
+            literal(&format!("http://{host}/"), Err(Refused::Never));
+        }
+        // Teredo, whatever is in it: here through a public server to a public address.
+        literal("http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", Err(Refused::Never));
+        literal("http://[2001::1]/", Err(Refused::Never));
+        for host in ["239.255.255.255", "223.255.255.254", "[2001:4860:4860::8888]", "[2001:1::1]"] {
+            let expected = if host.starts_with("239") { Err(Refused::Never) } else { Ok(()) };
+            literal(&format!("http://{host}/"), expected);
+        }
+        assert_eq!(check("64:ff9b::10.0.0.1".parse().unwrap(), false), Err(Refused::Private));
     }
 
     #[test]
