@@ -18,6 +18,7 @@ mod bounds;
 mod connection;
 mod holding;
 mod listen;
+mod quarantine;
 mod refused_accounts;
 mod seen;
 mod stage;

@@ -19,7 +19,7 @@ use verifier::Rejection;
 
 use crate::answer::{Refused, accepted, quarantined};
 use crate::watch::{self, Watch};
-use crate::{Bounds, Ports};
+use crate::{Bounds, Ports, quarantine};
 
 /// The byte budget is counted in steps of this size.
 const STEP: usize = 1024;
@@ -212,8 +212,9 @@ impl Receiving {
             return Err(Refused::Malformed(malformed));
         }
         let (inbound, evidence) = verified.into_parts();
+        let headers = inbound.headers.clone();
         let body = to_keep(malformed, inbound, evidence);
-        self.within_time(|| self.ports.queue.stores().quarantine().keep(body.clone())).await?;
+        self.within_time(|| quarantine::keep(&self.ports, &body, &headers)).await?;
         metrics::QUARANTINED.add(1, [malformed.code().into()]);
         tracing::warn!(reason = malformed.code(), error = %malformed, trace_id = trace.trace_id(), "genuine but malformed: kept in quarantine");
         Ok(quarantined())

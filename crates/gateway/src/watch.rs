@@ -17,6 +17,7 @@ pub(crate) fn begin_counters() {
     for reason in ["unavailable", "busy", "connections", "wrong-key", "unknown-account", "unknown-retailer"] {
         metrics::REFUSED.add(0, [reason.into()]);
     }
+    metrics::QUARANTINE_FULL.add(0, []);
     for reason in Malformed::CODES {
         metrics::QUARANTINED.add(0, [reason.into()]);
     }

@@ -132,6 +132,19 @@ alerts! {
         }),
         is_in_status: true,
     },
+    QUARANTINE_FULL: Alert {
+        name: "FluentQuarantineFull",
+        urgency: Urgency::Now,
+        title: "The quarantine is full",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "Genuine bodies are held where the oldest goes.",
+            expression: "sum(increase(fluent_webhooks_quarantine_full_total[15m])) > 0",
+            holds_for: None,
+            summary: "{{ $value | humanize }} genuine bodies had no room in the quarantine, and are held with what was refused for 72 h",
+        }),
+        is_in_status: false,
+    },
     SILENCE: Alert {
         name: "FluentSilence",
         urgency: Urgency::Later,

@@ -25,6 +25,8 @@ vocabulary! {
         "Requests and connections that were not accepted, by the reason that the log has too.";
     QUARANTINED: Counter<1> = "fluent.webhooks.quarantined", "{webhook}", ["reason"],
         "Genuine webhooks that are not events, kept for a person and answered 200.";
+    QUARANTINE_FULL: Counter<0> = "fluent.webhooks.quarantine.full", "{webhook}", [],
+        "Of these, those for which the quarantine had no room, and that are held with what was refused.";
     VERIFIED: Counter<2> = "fluent.webhooks.verified", "{webhook}", ["key", "algorithm"],
         "Genuine webhooks, by the key that matched and the algorithm.";
     KEY_LAST_USED: Gauge<2> = "fluent.key.last_used", "s", ["key", "algorithm"],

@@ -1,0 +1,88 @@
+//! A full quarantine loses nothing and refuses nobody.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_model::{Account, Accounts, SystemClock};
+use gateway::{Bounds, Ports};
+use queue::EventQueue;
+use queue_embedded::{Embedded, Options};
+use service::Shutdown;
+use settings::OnMalformed;
+use simulator::KeyPair;
+use verifier::{KeyRing, PublicKey, Signatures, WebhookVerifier};
+
+/// As much as a webhook may be; the quarantine takes 64 MiB.
+const BODY: usize = 2 << 20;
+
+fn post(address: SocketAddr, key: &KeyPair, body: String) -> String {
+    let signed = key.sign(body).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!(
+        "POST /hook HTTP/1.1\r\nhost: t\r\nconnection: close\r\nfluent-signature: {}\r\ncontent-length: {}\r\n\r\n",
+        signed.sha512,
+        signed.body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&signed.body).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate(1024).unwrap();
+    let name: event_model::KeyName = "sydney_sandbox".parse().unwrap();
+    let public = PublicKey::parse(&key.public_base64().unwrap()).unwrap();
+    let ring = Arc::new(KeyRing::new([(name.clone(), public)]).unwrap());
+    let path = folder.path().join("queue.db");
+    let queue: Arc<dyn EventQueue> =
+        Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap());
+    let ports = Ports {
+        verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
+        accounts: Arc::new(Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }])),
+        queue: Arc::clone(&queue),
+        clock: Arc::new(SystemClock),
+        signature_headers: Arc::new(["fluent-signature".to_owned()]),
+        path: "/hook".into(),
+        malformed: OnMalformed::Quarantine,
+        holding: gateway::Holding::nothing(),
+        refused: gateway::RefusedAccounts::new(Accounts::default()),
+        seen: gateway::SeenHere::default(),
+    };
+    let bounds = Bounds::new(BODY);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::manual(Duration::from_secs(1));
+    let router = gateway::router(ports, &bounds);
+    shutdown.spawn_detached(gateway::serve(listener, None, router, bounds, shutdown.clone()));
+    let malformed = |number: usize| {
+        let head = format!(r#"{{"accountId":"ACME","number":{number},"pad":""#);
+        format!("{head}{}\"}}", "x".repeat(BODY - head.len() - 2))
+    };
+    tokio::task::spawn_blocking(move || {
+        for number in 0..34 {
+            let began = Instant::now();
+            let answer = post(address, &key, malformed(number));
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("quarantined"), "{answer}");
+            assert!(began.elapsed() < Duration::from_secs(3), "nobody waits for room");
+        }
+        let nobodys = post(address, &key, format!("no JSON {}", "x".repeat(BODY - 100)));
+        assert!(nobodys.starts_with("HTTP/1.1 200"), "{nobodys}");
+    })
+    .await
+    .unwrap();
+    let kept = queue.stores().quarantine().list(0, 100).await.unwrap().len();
+    let held = queue.stores().refused().list(0, 100).await.unwrap();
+    assert_eq!(kept + held.len(), 35);
+    assert!(held.len() >= 2, "{held:?}");
+    let accounts: Vec<_> = held.iter().map(|webhook| (&*webhook.reason, &*webhook.account)).collect();
+    assert!(accounts.contains(&("quarantine-full", "ACME")) && accounts.contains(&("quarantine-full", "")));
+}
