@@ -5,7 +5,12 @@
 # `cargo xtask dist` makes the same images from binaries that it builds outside
 # (--target prebuilt, with the folder of binaries as context).
 
-FROM debian:bookworm-slim AS base
+# Exact versions; a digest goes behind them (`debian:12.12-slim@sha256:...`) where it is known:
+# docs/how-to/renew-images.md
+ARG DEBIAN=debian:12.12-slim
+ARG RUST=rust:1.95.0-bookworm
+
+FROM ${DEBIAN} AS base
 RUN groupadd --gid 10001 fluent \
  && useradd --uid 10001 --gid fluent --no-create-home --shell /usr/sbin/nologin fluent \
  && mkdir /data && chown fluent:fluent /data
@@ -21,7 +26,7 @@ ARG PROGRAM
 COPY ${PROGRAM} /usr/local/bin/fluent
 ENTRYPOINT ["/usr/local/bin/fluent"]
 
-FROM rust:1-bookworm AS build
+FROM ${RUST} AS build
 ARG PROGRAM
 WORKDIR /src
 COPY . .

@@ -1,4 +1,4 @@
-//! Release binaries and images, stage by stage.
+//! Release binaries, what is in them, and images, stage by stage.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
 
-use crate::{cargo, root, target};
+use crate::{cargo, root, sbom, target};
 
 /// What is deployed is small; figures and traces of panics need no line numbers.
 const STRIP: &str = "profile.release.strip=\"symbols\"";
@@ -55,7 +55,8 @@ pub(crate) struct Args {
     no_images: bool,
 }
 
-/// Builds release binaries into `target/dist`, and an image of each.
+/// Builds release binaries into `target/dist`, a bill of materials beside each, and an
+/// image of each.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let stages = stages()?;
     let known = stages.iter().map(|stage| stage.name.clone()).collect::<Vec<_>>().join(", ");
@@ -68,6 +69,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     table.load_style(presets::NOTHING).set_header(["stage", "program", "size", "image"]);
     for Stage { name, package, program } in stages {
         let size = binary(&package, &program)?;
+        sbom::write(&package, &program, &target().join("dist"))?;
         let image = if args.no_images { "not asked for".to_owned() } else { image(&name, &program)? };
         let path = target().join("dist").join(&program).display().to_string();
         table.add_row([name, path, format!("{:.1} MiB", size as f64 / f64::from(1 << 20)), image]);

@@ -10,9 +10,12 @@ mod dist;
 mod faults;
 mod nats;
 mod new_dispatcher;
+mod sbom;
 mod secrets;
 mod test;
 
+#[cfg(test)]
+mod containers;
 #[cfg(test)]
 mod layers;
 

@@ -1,0 +1,107 @@
+//! What is shipped for containers: pinned, and hardened alike.
+
+use saphyr::{LoadableYamlNode, YamlOwned};
+
+use crate::root;
+
+/// The services of `docker-compose.yml`, with what they merge in.
+struct Service {
+    name: String,
+    layers: Vec<YamlOwned>,
+}
+
+impl Service {
+    fn new(name: &str, node: &YamlOwned) -> Self {
+        let mut layers = Vec::new();
+        collect(node, &mut layers);
+        Self { name: name.to_owned(), layers }
+    }
+
+    /// As compose reads it: the nearest wins.
+    fn get(&self, key: &str) -> &YamlOwned {
+        let found = self.layers.iter().find_map(|layer| layer.as_mapping_get(key));
+        found.unwrap_or_else(|| panic!("{} has no `{key}`", self.name))
+    }
+
+    fn list(&self, key: &str) -> Vec<&str> {
+        self.get(key).as_vec().unwrap().iter().map(|it| it.as_str().unwrap()).collect()
+    }
+}
+
+fn collect(node: &YamlOwned, layers: &mut Vec<YamlOwned>) {
+    layers.push(node.clone());
+    if let Some(merged) = node.as_mapping_get("<<") {
+        collect(merged, layers);
+    }
+}
+
+fn services() -> Vec<Service> {
+    let text = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    let file = YamlOwned::load_from_str(&text).unwrap().remove(0);
+    let services = file.as_mapping_get("services").unwrap().as_mapping().unwrap();
+    services.iter().map(|(name, node)| Service::new(name.as_str().unwrap(), node)).collect()
+}
+
+/// Whether an image is named by its exact version: `3.2` moves, `3.2.10` is meant to stay.
+/// Our own is what was just built.
+fn is_pinned(image: &str) -> bool {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let tag = name.rsplit_once(':').map_or("", |(_, tag)| tag);
+    let numbers = tag.trim_start_matches('v').split('-').next().unwrap_or_default();
+    let parts: Vec<_> = numbers.split('.').collect();
+    let needed = if name.starts_with("debian:") { 2 } else { 3 };
+    let is_exact = parts.len() >= needed && parts.iter().all(|part| part.parse::<u32>().is_ok());
+    is_exact && digest.is_none_or(|digest| digest.starts_with("sha256:") && digest.len() == 71)
+}
+
+#[test]
+fn every_service_is_hardened_and_bounded() {
+    let services = services();
+    assert!(services.len() > 10);
+    for service in &services {
+        let name = &service.name;
+        assert_eq!(service.list("cap_drop"), ["ALL"], "{name}");
+        assert_eq!(service.list("security_opt"), ["no-new-privileges:true"], "{name}");
+        assert_eq!(service.get("read_only").as_bool(), Some(true), "{name}");
+        assert!(service.get("pids_limit").as_integer().is_some_and(|most| most <= 1024), "{name}");
+        assert!(service.get("mem_limit").as_str().is_some(), "{name}");
+        let logging = service.get("logging");
+        assert_eq!(logging.as_mapping_get("driver").and_then(YamlOwned::as_str), Some("json-file"), "{name}");
+        let options = logging.as_mapping_get("options").unwrap();
+        for bound in ["max-size", "max-file"] {
+            assert!(options.as_mapping_get(bound).and_then(YamlOwned::as_str).is_some(), "{name}: {bound}");
+        }
+        let is_privileged = service.layers.iter().any(|layer| layer.as_mapping_get("privileged").is_some());
+        assert!(!is_privileged, "{name}");
+    }
+}
+
+#[test]
+fn every_image_is_of_an_exact_version() {
+    for service in services() {
+        let image = service.get("image").as_str().unwrap();
+        assert!(is_pinned(image), "{}: {image}", service.name);
+    }
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let base: Vec<_> =
+        dockerfile.lines().filter_map(|line| line.strip_prefix("ARG ")?.split_once('=')).collect();
+    assert_eq!(base.len(), 2, "{base:?}");
+    for (name, image) in &base {
+        assert!(is_pinned(image), "{name}: {image}");
+    }
+    for from in dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")) {
+        let image = from.split(' ').next().unwrap();
+        let is_ours = image == "base" || base.iter().any(|(name, _)| image == format!("${{{name}}}"));
+        assert!(is_ours, "{from}: the base images are named at the top");
+    }
+    for (image, expected) in [
+        ("haproxy:3.2", false),
+        ("debian:bookworm-slim", false),
+        ("rust:1-bookworm", false),
+        ("grafana/grafana", false),
+        ("debian:12.12-slim@sha256:short", false),
+        ("prom/prometheus:v3.5.0", true),
+    ] {
+        assert_eq!(is_pinned(image), expected, "{image}");
+    }
+}
