@@ -9,7 +9,7 @@ use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
-const CONNECT: [&str; 13] = [
+const CONNECT: [&str; 14] = [
     "connector-name",
     "accounts",
     "webhook",
