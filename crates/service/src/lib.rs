@@ -5,11 +5,15 @@
 
 mod exit;
 mod gauges;
+mod limits;
 mod observe;
 mod pages;
+mod places;
 mod presence;
+mod shares;
 mod shutdown;
 mod socket;
+mod source;
 mod stage;
 mod tls;
 
@@ -21,11 +25,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use crate::exit::{FAILED, NEEDED, SETTINGS, SomebodyIsNeeded, code};
 pub use crate::gauges::{HasStores, show_routes};
+pub use crate::limits::ProcessLimits;
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;
+pub use crate::places::{Place, Places, Stage};
 pub use crate::presence::{AddToReport, Presence, host_name, process_id};
 pub use crate::shutdown::{Shutdown, StopTimes};
+pub use crate::shares::{Denied, SourceShares};
 pub use crate::socket::inherited_listener;
+pub use crate::source::{ProvenSources, Source};
 pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;
 

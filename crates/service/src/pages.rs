@@ -16,16 +16,22 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use telemetry::metrics::{self, Scrape};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::Shutdown;
+use crate::{Place, Places, ProvenSources, Shutdown, Source, Stage};
 
 /// Longest life of a connection.
 const CONNECTION: Duration = Duration::from_secs(5);
 
-/// Questions answered at once; more are closed unanswered.
-const PLACES: usize = 32;
+/// How long a question may take to be asked: those who ask are machines, and near.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Connections at once. Beyond it the one that has not asked for the longest time gives
+/// way: who asks now must hear an answer, or a working process is taken for a dead one.
+const PLACES: usize = 256;
+
+/// How long to rest when no connection can be accepted: descriptors are out.
+const REST: Duration = Duration::from_millis(100);
 
 /// Whether this process should be given work: not before it says so, and not after it
 /// was told to stop.
@@ -87,29 +93,33 @@ impl Pages {
 
     /// Answers until the process ends: while draining, somebody must hear so.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
-        let places = Arc::new(Semaphore::new(PLACES));
+        let places = Places::new(PLACES, 0, ProvenSources::default());
         loop {
-            let Ok((stream, _)) = self.listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            let Ok((stream, address)) = self.listener.accept().await else {
+                tokio::time::sleep(REST).await;
                 continue;
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            // Nobody can give way while all are being answered, which takes no time.
+            let Ok(place) = places.take(Source::from(address.ip()), false) else { continue };
             let page = self.page.clone();
             shutdown.spawn_detached(async move {
-                let _ = tokio::time::timeout(CONNECTION, answer(stream, page)).await;
-                drop(place);
+                let gave_way = place.gave_way().clone();
+                let answering = tokio::time::timeout(CONNECTION, answer(stream, page, place));
+                let _ = gave_way.run_until_cancelled(answering).await;
             });
         }
     }
 }
 
-async fn answer(stream: TcpStream, page: Page) -> hyper::Result<()> {
+async fn answer(stream: TcpStream, page: Page, place: Place) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
+        place.enter(Stage::Working);
         let response = page.answer(request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(2)).keep_alive(false);
+    // Some close their half once they have asked.
+    builder.timer(TokioTimer::new()).header_read_timeout(ASKED_WITHIN).keep_alive(false).half_close(true);
     builder.serve_connection(TokioIo::new(stream), service).await
 }
 
@@ -132,4 +142,63 @@ fn shown(scrape: &Scrape) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(scrape.text())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::time::Instant;
+
+    use super::*;
+
+    fn ask(address: SocketAddr, question: &str) -> (String, Duration) {
+        let began = Instant::now();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut answer = String::new();
+        let _ = stream.write_all(question.as_bytes());
+        let _ = stream.read_to_string(&mut answer);
+        (answer, began.elapsed())
+    }
+
+    async fn listening() -> SocketAddr {
+        let shutdown = Shutdown::manual(Duration::from_secs(1));
+        let readiness = Readiness::new(&shutdown);
+        readiness.set(true);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let pages = Pages::bind(address, Page::Health(readiness)).await.unwrap();
+        let address = pages.address().unwrap();
+        shutdown.spawn_detached(pages.serve(shutdown.clone()));
+        address
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_probe_is_answered_among_clients_that_say_nothing() {
+        for clients in [40, 300] {
+            let address = listening().await;
+            let mut silent: std::collections::VecDeque<_> =
+                (0..clients).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            for _ in 0..40 {
+                // They come again as soon as they are closed, and some say a little.
+                for _ in 0..clients / 10 {
+                    silent.pop_front();
+                    let mut next = std::net::TcpStream::connect(address).unwrap();
+                    let _ = next.write_all(b"GET /r");
+                    silent.push_back(next);
+                }
+                let (answer, took) = ask(address, "GET /readyz HTTP/1.1\r\nhost: t\r\n\r\n");
+                assert!(answer.starts_with("HTTP/1.1 200"), "{clients} clients: {answer}");
+                assert!(took < Duration::from_secs(1), "{clients} clients: {took:?}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_of_http_1_0_needs_no_host_and_a_question_has_to_come_soon() {
+        let address = listening().await;
+        let (answer, _) = ask(address, "GET /livez HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+        let (answer, took) = ask(address, "GET /livez HTTP/1.1\r\n");
+        assert!(!answer.contains(" 200 ") && took < Duration::from_secs(4), "{took:?}: {answer}");
+    }
 }

@@ -1,0 +1,282 @@
+//! The places for connections at one port.
+//!
+//! ```text
+//! connect ─▶ Waiting ─ a request's headers ─▶ Receiving ─ all of it ─▶ Working ─ answered ─▶ Waiting
+//!              └ gives way first                └ gives way if its       └ never
+//!                when places run out              source has too many      gives way
+//! ```
+//!
+//! When places run out, nobody who could be served is refused: the connection that waits
+//! longest for its peer gives way. What is being worked on never does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{Denied, ProvenSources, Source, SourceShares};
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing: a request has yet to come, or has yet to be complete enough to begin.
+    Waiting,
+    /// The rest of a request is being received.
+    Receiving,
+    /// A request is being answered.
+    Working,
+}
+
+/// How many connections a port has room for. Clones are of the same port.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Mutex<Table>>);
+
+#[derive(Debug)]
+struct Table {
+    shares: SourceShares,
+    /// Places that only sources get which have proved themselves.
+    reserved: usize,
+    next: u64,
+    connections: HashMap<u64, Connection>,
+    /// By the moment since which they do; both may give way.
+    waiting: BTreeMap<u64, u64>,
+    receiving: BTreeMap<u64, u64>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    source: Source,
+    /// One of a proxy that we trust: everybody may be behind it.
+    is_trusted: bool,
+    stage: Stage,
+    since: u64,
+    gave_way: CancellationToken,
+}
+
+/// One connection's place, given back when it is dropped. Clones are of the same place.
+#[derive(Clone, Debug)]
+pub struct Place(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    places: Places,
+    id: u64,
+    gave_way: CancellationToken,
+}
+
+impl Places {
+    /// So many places; of these, so many only for sources that have proved themselves.
+    pub fn new(total: usize, reserved: usize, proven: ProvenSources) -> Self {
+        let table = Table {
+            shares: SourceShares::new(total, (total / 64).max(1), proven),
+            reserved,
+            next: 0,
+            connections: HashMap::new(),
+            waiting: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+        };
+        Self(Arc::new(Mutex::new(table)))
+    }
+
+    /// A place for one more connection of this source; another gives way for it if it must.
+    ///
+    /// # Errors
+    /// If nobody can give way.
+    pub fn take(&self, source: Source, is_trusted: bool) -> Result<Place, Denied> {
+        let mut table = self.lock();
+        if let Err(denied) = table.allows(source, is_trusted) {
+            let gives_way = table.gives_way(source, is_trusted, denied).ok_or(denied)?;
+            table.remove(gives_way, true);
+        }
+        let gave_way = CancellationToken::new();
+        let id = table.insert(source, is_trusted, gave_way.clone());
+        drop(table);
+        Ok(Place(Arc::new(Held { places: self.clone(), id, gave_way })))
+    }
+
+    /// Connections that have a place.
+    pub fn used(&self) -> usize {
+        self.lock().shares.used()
+    }
+
+    /// Whether more than half of the places are taken.
+    pub fn is_over_half(&self) -> bool {
+        self.lock().shares.is_over_half()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn allows(&self, source: Source, is_trusted: bool) -> Result<(), Denied> {
+        let reserved = if is_trusted || self.shares.is_proven(source) { 0 } else { self.reserved };
+        match self.shares.allows(source, 1, reserved) {
+            Err(Denied::OverShare) if is_trusted => Ok(()),
+            decided => decided,
+        }
+    }
+
+    /// Who gives way: of a source with too many, one of its own; otherwise the one that waits
+    /// longest, of sources that have proved nothing if there is one; then one that sends a
+    /// request, of a source with more than its share.
+    fn gives_way(&self, to: Source, is_trusted: bool, denied: Denied) -> Option<u64> {
+        let its_own = |id: &u64| self.connections.get(id).is_some_and(|it| it.source == to && !it.is_trusted);
+        if denied == Denied::OverShare {
+            return self.waiting.values().copied().find(its_own);
+        }
+        let unproven = |id: &u64| {
+            let it = self.connections.get(id);
+            it.is_some_and(|it| !it.is_trusted && !self.shares.is_proven(it.source))
+        };
+        let yields = |id: &u64| {
+            let it = self.connections.get(id);
+            it.is_some_and(|it| !it.is_trusted && self.shares.yields(it.source, to))
+        };
+        let may_displace = is_trusted || self.shares.is_proven(to);
+        let first = self.waiting.values().copied().find(unproven);
+        let first = first.or_else(|| self.receiving.values().copied().find(yields));
+        first.or_else(|| self.waiting.values().copied().next().filter(|_| may_displace || self.reserved == 0))
+    }
+
+    fn insert(&mut self, source: Source, is_trusted: bool, gave_way: CancellationToken) -> u64 {
+        let id = self.tick();
+        self.shares.add(source, 1);
+        let connection = Connection { source, is_trusted, stage: Stage::Waiting, since: id, gave_way };
+        self.connections.insert(id, connection);
+        self.waiting.insert(id, id);
+        id
+    }
+
+    fn remove(&mut self, id: u64, gives_way: bool) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        self.waiting.remove(&connection.since);
+        self.receiving.remove(&connection.since);
+        self.shares.remove(connection.source, 1);
+        if gives_way {
+            connection.gave_way.cancel();
+        }
+    }
+
+    fn enter(&mut self, id: u64, stage: Stage) {
+        let since = self.tick();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        self.waiting.remove(&connection.since);
+        self.receiving.remove(&connection.since);
+        (connection.stage, connection.since) = (stage, since);
+        match stage {
+            Stage::Waiting => drop(self.waiting.insert(since, id)),
+            Stage::Receiving => drop(self.receiving.insert(since, id)),
+            Stage::Working => {}
+        }
+    }
+
+    /// A moment: each is later than those before.
+    fn tick(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl Place {
+    /// The connection does this from now on.
+    pub fn enter(&self, stage: Stage) {
+        self.0.places.lock().enter(self.0.id, stage);
+    }
+
+    /// Fires when it has to give way to another.
+    pub fn gave_way(&self) -> &CancellationToken {
+        &self.0.gave_way
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.places.lock().remove(self.id, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn source(number: u8) -> Source {
+        Source::from(IpAddr::from([192, 0, 2, number]))
+    }
+
+    #[test]
+    fn the_longest_waiting_gives_way_and_what_is_worked_on_does_not() {
+        let places = Places::new(3, 0, ProvenSources::default());
+        let held: Vec<Place> = (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
+        held[0].enter(Stage::Working);
+        let fourth = places.take(source(4), false).unwrap();
+        assert!(held[1].gave_way().is_cancelled() && !held[2].gave_way().is_cancelled());
+        // Its request was answered: it has waited for less time than the third.
+        held[0].enter(Stage::Waiting);
+        let _fifth = places.take(source(5), false).unwrap();
+        assert!(held[2].gave_way().is_cancelled());
+        for place in [&held[0], &fourth] {
+            place.enter(Stage::Working);
+        }
+        assert_eq!(places.used(), 3);
+        drop(held);
+        assert_eq!(places.used(), 2, "who gave way has no place to give back");
+    }
+
+    #[test]
+    fn nobody_gives_way_where_everybody_works() {
+        let places = Places::new(1, 0, ProvenSources::default());
+        let only = places.take(source(1), false).unwrap();
+        only.enter(Stage::Working);
+        assert_eq!(places.take(source(2), false).err(), Some(Denied::Full));
+        assert_eq!(places.take(source(1), false).err(), Some(Denied::OverShare));
+        drop(only);
+        assert!(places.take(source(2), false).is_ok());
+    }
+
+    #[test]
+    fn a_source_with_too_many_gives_way_to_itself_and_a_trusted_proxy_to_nobody() {
+        let places = Places::new(8, 0, ProvenSources::default());
+        let _other = places.take(source(2), false).unwrap();
+        let many: Vec<Place> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
+        let _one_more = places.take(source(1), false).unwrap();
+        assert!(many[0].gave_way().is_cancelled());
+        let proxied: Vec<Place> = (0..3).map(|_| places.take(source(3), true).unwrap()).collect();
+        let more: Vec<Place> = (0..4).map(|_| places.take(source(3), true).unwrap()).collect();
+        assert!(proxied.iter().chain(&more).all(|place| !place.gave_way().is_cancelled()));
+    }
+
+    #[test]
+    fn one_that_has_proved_itself_yields_last() {
+        let proven = ProvenSources::default();
+        proven.note(source(1));
+        let places = Places::new(2, 0, proven);
+        let good = places.take(source(1), false).unwrap();
+        let stranger = places.take(source(2), false).unwrap();
+        let _next = places.take(source(3), false).unwrap();
+        assert!(!good.gave_way().is_cancelled() && stranger.gave_way().is_cancelled());
+    }
+
+    #[test]
+    fn slow_bodies_of_one_source_give_way_to_another() {
+        let places = Places::new(4, 0, ProvenSources::default());
+        let slow: Vec<Place> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
+        slow.iter().for_each(|place| place.enter(Stage::Receiving));
+        assert!(places.take(source(2), false).is_ok());
+        assert!(slow[0].gave_way().is_cancelled());
+    }
+
+    #[test]
+    fn reserved_places_are_for_who_has_proved_itself() {
+        let proven = ProvenSources::default();
+        let places = Places::new(4, 1, proven.clone());
+        let held: Vec<Place> = (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
+        held.iter().for_each(|place| place.enter(Stage::Working));
+        assert_eq!(places.take(source(4), false).err(), Some(Denied::Full));
+        proven.note(source(4));
+        assert!(places.take(source(4), false).is_ok());
+    }
+}

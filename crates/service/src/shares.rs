@@ -1,0 +1,157 @@
+//! How much of a budget each source may have while others want it, too.
+//!
+//! A share binds only while over half of a budget is in use: until then one source may use
+//! what it likes, for it may be a load balancer with everybody behind it. Beyond that each
+//! has as much as every other that uses the budget. Who has proved itself is bound by no
+//! share, and yields last.
+
+use std::collections::HashMap;
+
+use crate::{ProvenSources, Source};
+
+/// Why there is nothing left for a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The budget is used up.
+    Full,
+    /// The source has its share already, and over half of the budget is in use.
+    OverShare,
+}
+
+/// What is used of a budget, and by whom.
+#[derive(Debug)]
+pub struct SourceShares {
+    total: usize,
+    /// A share never falls below this, however many sources there are.
+    least: usize,
+    used: usize,
+    by_source: HashMap<Source, usize>,
+    proven: ProvenSources,
+}
+
+impl SourceShares {
+    /// Of a budget of this size.
+    pub fn new(total: usize, least: usize, proven: ProvenSources) -> Self {
+        Self { total, least, used: 0, by_source: HashMap::new(), proven }
+    }
+
+    /// Whether a source may use so much more, of what is there but for `reserved`.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn allows(&self, source: Source, more: usize, reserved: usize) -> Result<(), Denied> {
+        let would_use = self.used.saturating_add(more);
+        let is_over_half = would_use > self.total / 2;
+        if is_over_half && self.would_be_over_share(source, more) && !self.proven.has(source) {
+            return Err(Denied::OverShare);
+        }
+        if would_use > self.total.saturating_sub(reserved) { Err(Denied::Full) } else { Ok(()) }
+    }
+
+    /// A source uses so much more.
+    pub fn add(&mut self, source: Source, more: usize) {
+        self.used += more;
+        *self.by_source.entry(source).or_default() += more;
+    }
+
+    /// A source uses so much less.
+    pub fn remove(&mut self, source: Source, less: usize) {
+        self.used = self.used.saturating_sub(less);
+        if let Some(used) = self.by_source.get_mut(&source) {
+            *used = used.saturating_sub(less);
+            if *used == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+
+    /// What all use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Whether more than half is in use.
+    pub fn is_over_half(&self) -> bool {
+        self.used > self.total / 2
+    }
+
+    /// Whether what a source uses may be taken back for another: it has not proved itself,
+    /// and the other has, or it has more than its share and the other has not.
+    pub fn yields(&self, source: Source, to: Source) -> bool {
+        if source == to || self.proven.has(source) {
+            return false;
+        }
+        self.proven.has(to) || (self.is_over_share(source, to) && !self.would_be_over_share(to, 0))
+    }
+
+    /// Whether a source has proved itself.
+    pub fn is_proven(&self, source: Source) -> bool {
+        self.proven.has(source)
+    }
+
+    fn is_over_share(&self, source: Source, beside: Source) -> bool {
+        self.used_by(source) > self.share(beside)
+    }
+
+    fn would_be_over_share(&self, source: Source, more: usize) -> bool {
+        self.used_by(source).saturating_add(more) > self.share(source)
+    }
+
+    fn used_by(&self, source: Source) -> usize {
+        self.by_source.get(&source).copied().unwrap_or_default()
+    }
+
+    /// What each may have, with this source among them.
+    fn share(&self, with: Source) -> usize {
+        let sources = self.by_source.len() + usize::from(!self.by_source.contains_key(&with));
+        (self.total / sources.max(1)).max(self.least)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn source(number: u8) -> Source {
+        Source::from(IpAddr::from([192, 0, 2, number]))
+    }
+
+    #[test]
+    fn one_source_may_use_everything_while_nobody_else_wants_it() {
+        let mut shares = SourceShares::new(100, 1, ProvenSources::default());
+        for _ in 0..100 {
+            assert_eq!(shares.allows(source(1), 1, 0), Ok(()));
+            shares.add(source(1), 1);
+        }
+        assert_eq!(shares.allows(source(1), 1, 0), Err(Denied::OverShare));
+        assert_eq!(shares.allows(source(2), 1, 0), Err(Denied::Full));
+        assert!(shares.yields(source(1), source(2)) && !shares.yields(source(2), source(1)));
+    }
+
+    #[test]
+    fn a_share_binds_once_over_half_is_used_and_never_who_has_proved_itself() {
+        let proven = ProvenSources::default();
+        let mut shares = SourceShares::new(100, 1, proven.clone());
+        shares.add(source(1), 49);
+        shares.add(source(2), 1);
+        shares.add(source(1), 1);
+        assert_eq!(shares.allows(source(1), 1, 0), Err(Denied::OverShare));
+        assert_eq!(shares.allows(source(2), 1, 0), Ok(()));
+        proven.note(source(1));
+        assert_eq!(shares.allows(source(1), 1, 0), Ok(()));
+        assert_eq!(shares.allows(source(1), 45, 10), Err(Denied::Full), "some is reserved");
+        assert!(!shares.yields(source(1), source(2)));
+        assert!(shares.yields(source(2), source(1)));
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_for_others() {
+        let mut shares = SourceShares::new(10, 1, ProvenSources::default());
+        shares.add(source(1), 10);
+        shares.remove(source(1), 10);
+        assert_eq!((shares.used(), shares.is_over_half()), (0, false));
+        assert_eq!(shares.allows(source(2), 10, 0), Ok(()));
+    }
+}

@@ -1,0 +1,98 @@
+//! Who a connection or a request counts for, and who has proved to be worth a place.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a proof counts.
+const PROVEN_FOR: Duration = Duration::from_mins(10);
+
+/// Most sources that are remembered: far more than Fluent, handlers and people have.
+const MOST_PROVEN: usize = 4096;
+
+/// Whose share something counts against: an IPv4 address, or an IPv6 network of 64 bits,
+/// of which one machine has every address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source(IpAddr);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+            address @ IpAddr::V4(_) => Self(address),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({self})")
+    }
+}
+
+/// The sources that showed something only the right ones have, in the last ten minutes: a
+/// signature or a token that was accepted. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub struct ProvenSources(Arc<Mutex<HashMap<Source, Instant>>>);
+
+impl ProvenSources {
+    /// It did just now.
+    pub fn note(&self, source: Source) {
+        let mut proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven.len() >= MOST_PROVEN && !proven.contains_key(&source) {
+            proven.retain(|_, at| at.elapsed() < PROVEN_FOR);
+            if proven.len() >= MOST_PROVEN {
+                return;
+            }
+        }
+        proven.insert(source, Instant::now());
+    }
+
+    /// Whether it did.
+    pub fn has(&self, source: Source) -> bool {
+        let proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.get(&source).is_some_and(|at| at.elapsed() < PROVEN_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source::from(text.parse::<IpAddr>().unwrap())
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source_and_a_mapped_address_is_an_ipv4_address() {
+        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::9"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
+    }
+
+    #[test]
+    fn as_many_proven_sources_as_there_are_addresses_are_not_remembered() {
+        let proven = ProvenSources::default();
+        for number in 0..=MOST_PROVEN {
+            proven.note(Source::from(IpAddr::from(u32::try_from(number).unwrap().to_be_bytes())));
+        }
+        assert!(proven.has(source("0.0.0.1")));
+        assert_eq!(proven.0.lock().unwrap().len(), MOST_PROVEN);
+    }
+}
