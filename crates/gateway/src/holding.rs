@@ -11,21 +11,40 @@ use event_model::{AccountClaim, Accounts, Inbound};
 use queue::{EventQueue, RefusedWebhook};
 use service::Shutdown;
 use telemetry::Chain;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 
-/// Most webhooks that wait to be held, and bytes of the largest: a flood of forgeries
-/// costs no more memory than that. Beyond it they are refused like all others, and
-/// counted only.
+/// Most webhooks that wait to be held, and their bytes: a flood of forgeries costs no more
+/// memory than that. Beyond it they are refused like all others, and counted only.
 const WAITING: usize = 64;
+const WAITING_BYTES: usize = 4 << 20;
+
+/// The largest that is held: far above what Fluent sends.
 const LARGEST: usize = 256 << 10;
 
-/// How long to rest after holding those: at most 640 a second.
+/// Most bytes a second that are written into the hold: events go through the same writer,
+/// and wait for what is before them.
+const BYTES_A_SECOND: u32 = 1 << 20;
+
+/// How long to rest at least after holding some: at most 640 a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The way into the hold.
 #[derive(Clone, Debug)]
-pub struct Holding(Option<mpsc::Sender<Waiting>>);
+pub struct Holding(Option<Lanes>);
+
+/// What Fluent signed waits by itself: forgeries must not take its room.
+#[derive(Clone, Debug)]
+struct Lanes {
+    genuine: Lane,
+    unproven: Lane,
+}
+
+#[derive(Clone, Debug)]
+struct Lane {
+    sender: mpsc::Sender<Waiting>,
+    bytes: Arc<Semaphore>,
+}
 
 /// What waits to be held.
 #[derive(Debug)]
@@ -34,6 +53,7 @@ struct Waiting {
     reason: &'static str,
     /// Its signature is Fluent's: then a name that is like a listed one counts, too.
     is_genuine: bool,
+    _bytes: OwnedSemaphorePermit,
 }
 
 impl Holding {
@@ -43,32 +63,49 @@ impl Holding {
     }
 
     /// Holds what names a listed account.
-    pub(crate) fn start(queue: Arc<dyn EventQueue>, accounts: Arc<Accounts>, shutdown: &Shutdown) -> Self {
-        let (sender, inbox) = mpsc::channel(WAITING);
-        // Ends with the last connection, which may still be refused something.
-        shutdown.spawn_intake(run(inbox, queue, accounts));
-        Self(Some(sender))
+    pub(crate) fn start(queue: &Arc<dyn EventQueue>, accounts: &Arc<Accounts>, shutdown: &Shutdown) -> Self {
+        let lane = || {
+            let (sender, inbox) = mpsc::channel(WAITING);
+            // Ends with the last connection, which may still be refused something.
+            shutdown.spawn_intake(run(inbox, Arc::clone(queue), Arc::clone(accounts)));
+            Lane { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)) }
+        };
+        Self(Some(Lanes { genuine: lane(), unproven: lane() }))
     }
 
     /// Holds it, if there is room.
-    pub(crate) fn hold(&self, refused: Inbound, reason: &'static str, is_genuine: bool) {
-        if let Some(sender) = self.0.as_ref().filter(|_| refused.body.len() <= LARGEST) {
-            let _ = sender.try_send(Waiting { inbound: refused, reason, is_genuine });
+    pub(crate) fn hold(&self, inbound: Inbound, reason: &'static str, is_genuine: bool) {
+        let Some(lanes) = self.0.as_ref().filter(|_| inbound.body.len() <= LARGEST) else { return };
+        let lane = if is_genuine { &lanes.genuine } else { &lanes.unproven };
+        let Ok(length) = u32::try_from(inbound.body.len()) else { return };
+        if let Ok(bytes) = Arc::clone(&lane.bytes).try_acquire_many_owned(length) {
+            let _ = lane.sender.try_send(Waiting { inbound, reason, is_genuine, _bytes: bytes });
         }
     }
 }
 
 async fn run(mut inbox: mpsc::Receiver<Waiting>, queue: Arc<dyn EventQueue>, accounts: Arc<Accounts>) {
-    let mut some = Vec::with_capacity(WAITING);
-    while inbox.recv_many(&mut some, WAITING).await > 0 {
-        let holding = some.drain(..).map(|waiting| hold(&*queue, &accounts, waiting));
-        futures::future::join_all(holding).await;
-        sleep(PAUSE).await;
+    while let Some(first) = inbox.recv().await {
+        let mut length = first.inbound.body.len();
+        let mut some = vec![first];
+        while length < LARGEST
+            && let Ok(next) = inbox.try_recv()
+        {
+            length += next.inbound.body.len();
+            some.push(next);
+        }
+        futures::future::join_all(some.into_iter().map(|waiting| hold(&*queue, &accounts, waiting))).await;
+        sleep(rest_after(length)).await;
     }
 }
 
+/// How long to rest after so many bytes.
+fn rest_after(length: usize) -> Duration {
+    Duration::from_secs_f64(length as f64 / f64::from(BYTES_A_SECOND)).max(PAUSE)
+}
+
 async fn hold(queue: &dyn EventQueue, accounts: &Accounts, waiting: Waiting) {
-    let Waiting { inbound, reason, is_genuine } = waiting;
+    let Waiting { inbound, reason, is_genuine, _bytes } = waiting;
     // A stranger's body is kept nowhere.
     let account = match is_genuine {
         false => accounts.claimed_by(&inbound.body),
@@ -81,5 +118,55 @@ async fn hold(queue: &dyn EventQueue, accounts: &Accounts, waiting: Waiting) {
     let webhook = RefusedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
     if let Err(error) = queue.stores().refused().hold(webhook).await {
         tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_model::{Account, Clock, Environment, Headers, KeyName, SystemClock};
+    use queue_embedded::{Embedded, Options};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn webhook(number: usize, length: usize) -> Inbound {
+        let head = format!(r#"{{"accountId":"ACME","number":{number},"pad":""#);
+        let body = format!("{head}{}\"}}", "x".repeat(length - head.len() - 2));
+        Inbound { body: body.into(), headers: Headers::default(), received_at: SystemClock.now() }
+    }
+
+    #[tokio::test]
+    async fn forgeries_take_no_room_of_what_fluent_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(folder.path().join("queue.db"));
+        let queue: Arc<dyn EventQueue> = Arc::new(Embedded::open(options, Arc::new(SystemClock)).unwrap());
+        let key = KeyName::new("sydney", Environment::Sandbox);
+        let accounts = [Account { name: "ACME".to_owned(), key, retailers: None }];
+        let shutdown = Shutdown::manual(Duration::from_secs(1));
+        let holding = Holding::start(&queue, &Arc::new(Accounts::new(accounts)), &shutdown);
+        for number in 0..WAITING {
+            holding.hold(webhook(number, LARGEST), "signature-mismatch", false);
+        }
+        let unproven = &holding.0.as_ref().unwrap().unproven;
+        assert_eq!(unproven.bytes.available_permits(), 0, "more than is remembered");
+        holding.hold(webhook(0, 100), "unknown-retailer", true);
+        let is_held = async {
+            loop {
+                let held = queue.stores().refused().list(0, 100).await.unwrap();
+                if held.iter().any(|webhook| &*webhook.reason == "unknown-retailer") {
+                    return held.len();
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let held = timeout(Duration::from_secs(10), is_held).await.unwrap();
+        assert!(held < WAITING_BYTES / LARGEST, "{held}: the flood is not what it waited for");
+    }
+
+    #[test]
+    fn many_bytes_are_followed_by_a_long_rest() {
+        assert_eq!(rest_after(100), PAUSE);
+        assert_eq!(rest_after(1 << 20), Duration::from_secs(1));
+        assert_eq!(rest_after(256 << 10), Duration::from_millis(250));
     }
 }

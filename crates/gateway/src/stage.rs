@@ -103,7 +103,7 @@ pub async fn start(
     let bounds = Bounds::new(settings.body_limit);
     queue.tell_of_forwarded(Arc::new(watch::forwarded));
     let mut ports = ports(settings, Arc::clone(queue));
-    ports.holding = Holding::start(Arc::clone(queue), Arc::clone(&ports.accounts), shutdown);
+    ports.holding = Holding::start(queue, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
     ports.seen.keep(&service::process_id("gateway", config), Arc::clone(queue), shutdown);
     let router = router(ports, &bounds);

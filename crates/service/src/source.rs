@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How long a proof counts.
 const PROVEN_FOR: Duration = Duration::from_mins(10);
 
+/// How long a source is known that showed one.
+const KNOWN_FOR: Duration = Duration::from_hours(24);
+
 /// Most sources that are remembered: far more than Fluent, handlers and people have.
 const MOST_PROVEN: usize = 4096;
 
@@ -64,8 +67,17 @@ impl ProvenSources {
 
     /// Whether it did.
     pub fn has(&self, source: Source) -> bool {
+        self.has_within(source, PROVEN_FOR)
+    }
+
+    /// Whether it did in the last day: what comes from it now is more than noise.
+    pub fn has_known(&self, source: Source) -> bool {
+        self.has_within(source, KNOWN_FOR)
+    }
+
+    fn has_within(&self, source: Source, time: Duration) -> bool {
         let proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        proven.get(&source).is_some_and(|at| at.elapsed() < PROVEN_FOR)
+        proven.get(&source).is_some_and(|at| at.elapsed() < time)
     }
 }
 
