@@ -76,13 +76,32 @@ alerts! {
         }),
         is_in_status: false,
     },
+    KEY_CHANGED: Alert {
+        name: "FluentKeyChanged",
+        urgency: Urgency::Now,
+        title: "A key of Fluent's seems to have changed",
+        rule: Some(Rule {
+            group: "accepting",
+            comment: "Forgeries come from addresses that never sent a genuine webhook, and silence no key.",
+            expression: r#"sum(increase(fluent_webhooks_refused_known_total[5m])) > 1
+  and
+  count(
+    sum by (key) (increase(fluent_webhooks_verified_total[6h])) > 0
+    unless
+    sum by (key) (increase(fluent_webhooks_verified_total[5m])) > 0
+  ) > 0"#,
+            holds_for: Some("1m"),
+            summary: "{{ $value | humanize }} webhooks from Fluent's own addresses were refused for their signature, and a key verifies nothing any more",
+        }),
+        is_in_status: false,
+    },
     SIGNATURES_FAIL: Alert {
         name: "FluentSignaturesFail",
-        urgency: Urgency::Now,
+        urgency: Urgency::Later,
         title: "Many signatures are refused",
         rule: Some(Rule {
             group: "accepting",
-            comment: "",
+            comment: "Anybody who reaches the port can make this true: it wakes nobody.",
             expression: r#"sum(rate(fluent_webhooks_refused_total{reason=~"signature-.*"}[10m]))
   > 0.05 * (
     sum(rate(fluent_webhooks_refused_total{reason=~"signature-.*"}[10m]))
