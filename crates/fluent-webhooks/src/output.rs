@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "the one place that prints")]
 
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use std::error::Error;
 
@@ -50,17 +50,23 @@ fn styled(text: &str) -> Option<(&str, &str)> {
     STYLES.contains(&&text[2..end]).then(|| text.split_at(end + 1))
 }
 
-/// A reader that has seen enough (`| head`) ends the command, quietly.
+/// A reader that has seen enough (`| head`) ends the command, quietly. What can't be written
+/// for another reason would be missing from somebody's file: that is an error.
 #[expect(clippy::exit, reason = "nobody is left to print for")]
 fn print(text: fmt::Arguments<'_>) {
-    if writeln!(anstream::stdout(), "{text}").is_err() {
-        std::process::exit(0);
+    let mut out = anstream::stdout();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        let _ = writeln!(anstream::stderr(), "error: writing to standard output: {error}");
+        std::process::exit(1);
     }
 }
 
 /// Writes bytes as they are, for `verify --body -` and the like.
 pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     Ok(out.flush()?)
 }
@@ -112,13 +118,13 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
+    if !io::stdin().is_terminal() {
         bail!("{question} Say `--yes` to do it without being asked");
     }
     print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
+    io::stdout().flush()?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
+    io::stdin().read_line(&mut answer)?;
     if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was done") }
 }
 

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -20,7 +19,7 @@ use crate::beside::Beside;
 use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
 use crate::beside::refused::HoldInGroups;
 use crate::file::door::{self, OpenError};
-use crate::file::failure::Failure;
+use crate::file::held::{HeldFile, Place};
 use crate::file::rows::nanos;
 use crate::file::schema::{COMPLETE_SINCE, WORKING, connect_to_read, last_position, meta, set_meta};
 use crate::options::Options;
@@ -41,7 +40,8 @@ pub struct Embedded {
     refused: HoldInGroups,
     threads: Mutex<Vec<JoinHandle<()>>>,
     set_aside: Option<PathBuf>,
-    _lock: File,
+    /// After every connection.
+    _held: HeldFile,
 }
 
 impl Embedded {
@@ -50,8 +50,8 @@ impl Embedded {
     /// A damaged file, or one whose disk failed before, is set aside whole and
     /// a new one begun: see [`Embedded::set_aside`].
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let path = options.path.clone();
-        let opened = door::open(&path, &door::QUEUE, &*clock)?;
+        let opened = door::open(&options.path, &door::QUEUE, &*clock)?;
+        let (path, held) = (opened.path, opened.held);
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
         let (now, (inbox, jobs)) = (nanos(clock.now()), channel());
         let mut sql = opened.sql;
@@ -66,7 +66,7 @@ impl Embedded {
             set_meta(&sql, COMPLETE_SINCE, now).map_err(wrap)?;
         }
         let limit = options.retention.bytes;
-        let threads = start(sql, jobs, last, &shared, options).map_err(wrap)?;
+        let threads = start(sql, jobs, last, &shared, options, held.place()).map_err(wrap)?;
         let beside = Beside::open(&path, None).map_err(wrap)?;
         Ok(Self {
             quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
@@ -75,7 +75,7 @@ impl Embedded {
             shared,
             threads: Mutex::new(threads),
             set_aside: opened.set_aside,
-            _lock: opened.lock,
+            _held: held,
         })
     }
 
@@ -106,6 +106,7 @@ fn start(
     last: u64,
     shared: &Arc<Shared>,
     options: Options,
+    place: &Arc<Place>,
 ) -> rusqlite::Result<Vec<JoinHandle<()>>> {
     let reading = connect_to_read(&shared.path)?;
     let feeder = Feeder { sql: reading, shared: Arc::clone(shared) };
@@ -114,7 +115,8 @@ fn start(
     let housekeeping = Housekeeping::new(options);
     shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
     let next_probe = std::time::Instant::now();
-    let writer = Writer { sql, last, seen_version, next_probe, shared: Arc::clone(shared), housekeeping };
+    let (shared_too, place) = (Arc::clone(shared), Arc::clone(place));
+    let writer = Writer { sql, last, seen_version, next_probe, shared: shared_too, housekeeping, place };
     let (watched, watched_too) = (Watched(Arc::clone(shared)), Watched(Arc::clone(shared)));
     let writer = thread("queue-writer", move || {
         let _watched = watched;
@@ -134,7 +136,10 @@ struct Watched(Arc<Shared>);
 impl Drop for Watched {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.note(&Failure::Broken("a thread of the queue panicked".to_owned()));
+            // It says nothing against the file: what was not committed is not there.
+            if self.0.stop_serving("a thread of the queue panicked") {
+                tracing::error!("a thread of the queue panicked: this process must be started anew");
+            }
         }
     }
 }
@@ -146,9 +151,13 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 
 impl EventQueue for Embedded {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
-        let (job, answer) = Publish::new(event, Arc::clone(&self.shared));
-        self.shared.submit(job);
-        Self::answer(answer).boxed()
+        match Publish::new(event, Arc::clone(&self.shared)) {
+            Ok((job, answer)) => {
+                self.shared.submit(job);
+                Self::answer(answer).boxed()
+            }
+            Err(error) => futures::future::ready(Err(error)).boxed(),
+        }
     }
 
     fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
@@ -178,8 +187,8 @@ impl EventQueue for Embedded {
     }
 
     fn has_room(&self) -> bool {
-        let full = self.shared.full.load(Ordering::Relaxed) || self.shared.disk_full.load(Ordering::Acquire);
-        !full && self.shared.failure().is_none()
+        let full = self.shared.full.load(Ordering::Relaxed) || self.shared.is_impeded.load(Ordering::Acquire);
+        !full && !self.shared.is_hung() && self.shared.failure().is_none()
     }
 
     fn show(&self, look: Look) {

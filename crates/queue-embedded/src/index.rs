@@ -68,6 +68,11 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     crate::file::schema::make_private(path)?;
     let sql = Connection::open(path)?;
     sql.busy_timeout(std::time::Duration::from_secs(10))?;
+    let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && !sql.table_exists(None, "logs")? {
+        let why = format!("{} is another program's SQLite file: it was left as it is", path.display());
+        return Err(rusqlite::Error::InvalidParameterName(why));
+    }
     sql.pragma_update(None, "journal_mode", "WAL")?;
     // Lost, it is read again; damaged it must not be, and this keeps it from that.
     sql.pragma_update(None, "synchronous", "NORMAL")?;
@@ -269,6 +274,18 @@ mod tests {
             .unwrap();
         assert!(Index::open(&another).is_err());
         assert!(std::fs::read_to_string(&another).unwrap().starts_with("fluent-connect"));
+        let customers = folder.path().join("customers.db");
+        for version in [0, FORMAT + 1] {
+            let sql = Connection::open(&customers).unwrap();
+            sql.execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS customers (name); PRAGMA user_version = {version}"
+            ))
+            .unwrap();
+            drop(sql);
+            let before = std::fs::read(&customers).unwrap();
+            assert!(Index::open(&customers).is_err());
+            assert_eq!(std::fs::read(&customers).unwrap(), before);
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event};
+use queue::QueueError;
 use tokio::sync::watch;
 
 use crate::file::failure::Failure;
@@ -29,8 +30,12 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// Bytes of bodies in the quarantine.
     pub(crate) quarantined: AtomicU64,
-    /// The last group found no room on the disk.
-    pub(crate) disk_full: AtomicBool,
+    /// The last group was not written, for want of room or because the file was gone.
+    pub(crate) is_impeded: AtomicBool,
+    /// Since when a group is being written.
+    pub(crate) writing_since: Mutex<Option<Instant>>,
+    /// Bytes of bodies that wait for the writer.
+    waiting: Arc<AtomicUsize>,
     /// Another connection has changed the file: what is due may be more.
     pub(crate) others_wrote: AtomicBool,
     inbox: Sender<Message>,
@@ -39,6 +44,27 @@ pub(crate) struct Shared {
     failed: watch::Sender<Option<String>>,
     /// How this process's routes stand.
     pub(crate) look: Mutex<Option<queue::Look>>,
+}
+
+/// How long one write may take before the process is no longer ready: Fluent gives up after
+/// 14 s, and another process may do better.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Bytes of bodies that wait for the writer, at most. Those who wait give up before a disk
+/// that hangs answers, and what they handed in stays.
+const MOST_WAITING: usize = 64 << 20;
+
+/// A body that waits for the writer, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    all: Arc<AtomicUsize>,
+    length: usize,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.length, Ordering::AcqRel);
+    }
 }
 
 /// Names one delivery of one route.
@@ -117,7 +143,9 @@ impl Shared {
             recent: Mutex::default(),
             closing: AtomicBool::new(false),
             quarantined: AtomicU64::new(0),
-            disk_full: AtomicBool::new(false),
+            is_impeded: AtomicBool::new(false),
+            writing_since: Mutex::default(),
+            waiting: Arc::default(),
             others_wrote: AtomicBool::new(false),
             inbox,
             clock,
@@ -166,27 +194,57 @@ impl Shared {
     /// Acts on a failed group: most pass, a broken file does not.
     pub(crate) fn note(&self, failure: &Failure) {
         match failure {
-            Failure::Full if self.disk_full.swap(true, Ordering::AcqRel) => {}
+            Failure::Full | Failure::Gone | Failure::Refused(_)
+                if self.is_impeded.swap(true, Ordering::AcqRel) => {}
             Failure::Full => tracing::error!(
                 "the disk of the queue file is full: nothing can be stored until there is room"
             ),
+            Failure::Gone => tracing::error!(
+                file = %self.path.display(),
+                process = std::process::id(),
+                "the queue file was removed, renamed or replaced while it was served: nothing is accepted until it is back; what it holds is lost when this process ends, and can be copied until then from /proc/<process>/fd"
+            ),
+            Failure::Refused(error) => tracing::error!(%error, "the queue file can't be written to now"),
             Failure::Busy => tracing::warn!("another process held the queue file for too long"),
-            Failure::Broken(why) => self.fail(why),
+            Failure::Broken(why) => {
+                if self.stop_serving(why) {
+                    tracing::error!(
+                        error = why,
+                        "the queue file can't be trusted any more; it will be set aside at the next start"
+                    );
+                    crate::file::door::mark_untrusted(&self.path, why);
+                }
+            }
         }
     }
 
-    fn fail(&self, why: &str) {
-        let first = self.failed.send_if_modified(|failed| {
+    /// Ends the queue in this process, which says nothing against its file. Whether this is
+    /// the first word of it.
+    pub(crate) fn stop_serving(&self, why: &str) -> bool {
+        self.failed.send_if_modified(|failed| {
             let first = failed.is_none();
             failed.get_or_insert_with(|| why.to_owned());
             first
-        });
-        if first {
-            tracing::error!(
-                error = why,
-                "the queue file can't be trusted any more; it will be set aside at the next start"
-            );
-            crate::file::door::mark_untrusted(&self.path, why);
+        })
+    }
+
+    /// Whether the disk has not answered for so long that nobody should wait for it.
+    pub(crate) fn is_hung(&self) -> bool {
+        lock(&self.writing_since).is_some_and(|since| since.elapsed() > PATIENCE)
+    }
+
+    /// Counts a body of this length among those that wait for the writer.
+    ///
+    /// # Errors
+    /// If too many do already: the disk is slower than they come, or hangs.
+    pub(crate) fn begin_waiting(&self, length: usize) -> Result<Waiting, QueueError> {
+        let waiting = Waiting { all: Arc::clone(&self.waiting), length };
+        match self.waiting.fetch_add(length, Ordering::AcqRel) + length > MOST_WAITING {
+            true => Err(QueueError::unavailable(
+                "writing to the queue file",
+                "more waits for the disk than may: it hangs, or is too slow",
+            )),
+            false => Ok(waiting),
         }
     }
 

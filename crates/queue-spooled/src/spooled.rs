@@ -132,9 +132,8 @@ impl Spooled {
         let mut kept = pin!(kept);
         match timeout(DISK_PATIENCE, kept.as_mut()).await {
             Ok(Ok(kept)) => receipt(&kept),
-            // No room, or a disk that fails: the queue may do better.
-            Ok(Err(QueueError::Full | QueueError::Failed(_))) => self.publish_directly(&event).await,
-            Ok(Err(error)) => Err(error),
+            // No room, a disk that fails, a file that is gone: the queue may do better.
+            Ok(Err(_)) => self.publish_directly(&event).await,
             Err(_) => self.whoever_is_first(&event, kept).await,
         }
     }

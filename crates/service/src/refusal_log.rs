@@ -110,12 +110,19 @@ impl RefusalLog {
         };
         for Counted { reason, source, count } in counted {
             match source {
-                Some(client) => tracing::info!(reason, %client, count, "refused as often again as this counts"),
-                None => tracing::info!(reason, count, "refused as often again as this counts, from many others"),
+                Some(client) => {
+                    tracing::info!(reason, %client, count, "refused as often again as this counts")
+                }
+                None => {
+                    tracing::info!(reason, count, "refused as often again as this counts, from many others")
+                }
             }
         }
         if genuine > 0 {
-            tracing::error!(count = genuine, "genuine webhooks were not accepted, beside those that have a line");
+            tracing::error!(
+                count = genuine,
+                "genuine webhooks were not accepted, beside those that have a line"
+            );
         }
     }
 

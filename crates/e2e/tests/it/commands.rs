@@ -1,6 +1,7 @@
 //! The commands, beside a running service.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -190,5 +191,36 @@ fn check_says_in_words_what_would_run() {
         "RSA 1024 bits",
     ] {
         assert!(said.contains(part), "expected {part:?} in {said}");
+    }
+}
+
+/// What can't be written is an error, and a reader that goes away is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_behind_the_output_is_an_error_and_a_closed_pipe_is_not() {
+    let sink = Sink::open().await;
+    let pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    pipeline.accept(&signed("E", "HD_1")).await;
+    let commands: [&[&str]; 6] = [
+        &["dead-letters", "list"],
+        &["dead-letters", "list", "--json"],
+        &["quarantine", "list"],
+        &["events", "show", "HD_1", "--json"],
+        &["routes", "list"],
+        &["check"],
+    ];
+    for arguments in commands {
+        let run = |out: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
+            command.args(arguments).arg("--config").arg(pipeline.config()).stdin(Stdio::null());
+            command.stdout(out).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
+        };
+        let full = run(fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
+        let said = String::from_utf8_lossy(&full.stderr).into_owned();
+        assert_eq!(full.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("No space left on device"), "{arguments:?}: {said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = run(writer.into());
+        assert_eq!((closed.status.code(), closed.stderr.len()), (Some(0), 0), "{arguments:?}");
     }
 }

@@ -139,7 +139,7 @@ fn blocking<T: Send + 'static>(
 pub(crate) fn writing(error: rusqlite::Error) -> QueueError {
     match Failure::from(&error) {
         Failure::Full => QueueError::Full,
-        Failure::Busy | Failure::Broken(_) => QueueError::unavailable("writing to the queue file", error),
+        _ => QueueError::unavailable("writing to the queue file", error),
     }
 }
 

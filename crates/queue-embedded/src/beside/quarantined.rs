@@ -15,7 +15,7 @@ use crate::beside::{Beside, writing};
 use crate::file::failure::reading;
 use crate::file::rows::{nanos, prefix, proof, signature_bytes, signed, time, unsigned};
 use crate::file::schema::last_position;
-use crate::shared::{Shared, lock};
+use crate::shared::{Shared, Waiting, lock};
 use crate::writing::publish::insert;
 use crate::writing::writer::{Job, Store};
 
@@ -46,6 +46,12 @@ impl Quarantine for Beside {
 
 fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("quarantined body {id}"))
+}
+
+fn is_kept(sql: &Connection, body: &Quarantined) -> rusqlite::Result<bool> {
+    let digest = EventId::of(body.key.environment(), &body.body);
+    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM quarantine WHERE digest = ?1)")?
+        .query_row([digest.as_bytes()], |row| row.get(0))
 }
 
 pub(crate) fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
@@ -143,7 +149,12 @@ impl KeepInGroups {
 impl Quarantine for KeepInGroups {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         let (reply, answer) = oneshot::channel();
-        self.shared.submit(Keep { body, full: false, reply });
+        let waiting = match self.shared.begin_waiting(body.body.len()) {
+            Ok(waiting) => waiting,
+            Err(error) => return futures::future::ready(Err(error)).boxed(),
+        };
+        let shared = Arc::clone(&self.shared);
+        self.shared.submit(Keep { body, outcome: Kept::Before, shared, reply, _waiting: waiting });
         async move { answer.await.unwrap_or(Err(QueueError::Closed)) }.boxed()
     }
 
@@ -170,24 +181,57 @@ const MAX_BYTES: u64 = 64 << 20;
 
 struct Keep {
     body: Quarantined,
-    full: bool,
+    outcome: Kept,
+    shared: Arc<Shared>,
     reply: oneshot::Sender<Result<(), QueueError>>,
+    _waiting: Waiting,
+}
+
+/// What became of a body that was to be kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Before,
+    /// So many bytes more are.
+    New(u64),
+    NoRoom,
+}
+
+impl Keep {
+    /// What was written was not committed.
+    fn uncount(&mut self) {
+        if let Kept::New(bytes) = std::mem::replace(&mut self.outcome, Kept::Before) {
+            self.shared.quarantined.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Job for Keep {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let bytes = self.body.body.len() as u64;
-        let kept = store.shared.quarantined.load(Ordering::Relaxed);
-        self.full = kept + bytes > MAX_BYTES;
-        if !self.full {
+        self.uncount();
+        self.outcome = if is_kept(store.sql, &self.body)? {
+            Kept::Before
+        } else if store.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
+            Kept::NoRoom
+        } else {
             keep(store.sql, &self.body)?;
-            store.shared.quarantined.store(kept + bytes, Ordering::Relaxed);
-        }
+            // Now, for what comes after it in its group.
+            store.shared.quarantined.fetch_add(bytes, Ordering::Relaxed);
+            Kept::New(bytes)
+        };
         Ok(())
     }
 
-    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
-        let answer = committed.and(if self.full { Err(QueueError::Full) } else { Ok(()) });
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn finish(mut self: Box<Self>, committed: Result<(), QueueError>) {
+        let has_room = self.outcome != Kept::NoRoom;
+        if committed.is_err() {
+            self.uncount();
+        }
+        let answer = committed.and(if has_room { Ok(()) } else { Err(QueueError::Full) });
         let _ = self.reply.send(answer);
     }
 }

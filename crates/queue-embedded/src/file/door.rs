@@ -2,15 +2,16 @@
 //! past. What can't be trusted is set aside whole, and a new file begun.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use event_model::Clock;
 use queue::{DeadReason, Outcome};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 
-use crate::file::failure::passing;
+use crate::file::failure::condemns;
+use crate::file::held::{self, HeldFile};
 use crate::file::rows::unsigned;
 use crate::file::schema::{FORMAT, Kind, SINCE_3, TABLES, connect, last_position, prepare, upgrade};
 use crate::shared::{LeaseKey, Shared};
@@ -56,6 +57,16 @@ pub enum OpenError {
         /// What was to be opened.
         expected: &'static str,
     },
+    /// Another program's.
+    #[error(
+        "{path} is {found}, and was left as it is: expected a file of this program, or a path where there is none yet"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it seems to be.
+        found: &'static str,
+    },
     /// The operating system refused.
     #[error("{action} {path}")]
     Io {
@@ -93,24 +104,29 @@ pub(crate) const QUEUE: Kind = Kind {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) sql: Connection,
-    pub(crate) lock: File,
+    /// Where it is, links followed.
+    pub(crate) path: PathBuf,
+    pub(crate) held: HeldFile,
     /// Where a file went that could not be trusted.
     pub(crate) set_aside: Option<PathBuf>,
 }
 
 /// Locks and opens the file at `path`, making it where there is none.
 pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened, OpenError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = held::folder(path);
     private_files::create_folder(folder).map_err(|source| io_error("making the folder", folder, source))?;
-    refuse_network(folder, path)?;
-    let lock = take_lock(path)?;
+    let path = &held::resolve(path)?;
+    refuse_network(held::folder(path), path)?;
+    // Before anything of ours is left beside it.
+    if let Some(found) = held::foreign(path) {
+        return Err(OpenError::Foreign { path: path.clone(), found });
+    }
+    let name = take_lock(path)?;
     let finished = finish_setting_aside(path)?;
     close_to_others(path)?;
+    let held = HeldFile::take(path, name)?;
     match try_open(path, kind) {
-        Ok(sql) => Ok(Opened { sql, lock, set_aside: finished }),
-        Err(error @ (TryOpen::Newer { .. } | TryOpen::AnotherKind(_) | TryOpen::Sqlite(_))) => {
-            Err(error.at(path))
-        }
+        Ok(sql) => Ok(Opened { sql, path: path.clone(), held, set_aside: finished }),
         Err(TryOpen::Damaged(why)) => {
             let aside = set_aside(path, clock)?;
             tracing::error!(
@@ -119,9 +135,12 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
                 advice = kind.advice,
                 "the file can't be trusted: it was set aside and a new one begun"
             );
+            // It is another file now.
+            let held = held.take_again()?;
             let sql = try_open(path, kind).map_err(|error| error.at(path))?;
-            Ok(Opened { sql, lock, set_aside: Some(aside) })
+            Ok(Opened { sql, path: path.clone(), held, set_aside: Some(aside) })
         }
+        Err(error) => Err(error.at(path)),
     }
 }
 
@@ -143,6 +162,7 @@ enum TryOpen {
     Damaged(String),
     Newer { found: i64, known: i64 },
     AnotherKind(&'static str),
+    Foreign,
     Sqlite(rusqlite::Error),
 }
 
@@ -152,6 +172,7 @@ impl TryOpen {
         match self {
             Self::Newer { found, known } => OpenError::Newer { path, found, known },
             Self::AnotherKind(expected) => OpenError::AnotherKind { path, expected },
+            Self::Foreign => OpenError::Foreign { path, found: "another program's SQLite file" },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
             Self::Damaged(why) => OpenError::Io { action: "making", path, source: io::Error::other(why) },
         }
@@ -160,16 +181,13 @@ impl TryOpen {
 
 impl From<rusqlite::Error> for TryOpen {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure, Unknown};
-        if passing(&error).is_some() {
-            return Self::Sqlite(error);
-        }
-        match error.sqlite_error_code() {
-            // Unknown is SQLite's word for tables that are not what they should be.
-            Some(DatabaseCorrupt | NotADatabase | SystemIoFailure | Unknown) => {
+        match condemns(&error) {
+            // SQLite's word for tables that are not what they should be.
+            true => Self::Damaged(error.to_string()),
+            false if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
                 Self::Damaged(error.to_string())
             }
-            _ => Self::Sqlite(error),
+            false => Self::Sqlite(error),
         }
     }
 }
@@ -179,6 +197,9 @@ fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
         return Err(TryOpen::Damaged(why));
     }
     let mut sql = connect(path, true)?;
+    if is_foreign(&sql)? {
+        return Err(TryOpen::Foreign);
+    }
     if sql.table_exists(None, kind.not)? {
         return Err(TryOpen::AnotherKind(kind.name));
     }
@@ -199,6 +220,12 @@ fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
     Ok(sql)
 }
 
+/// Whether there are tables, and none of ours.
+fn is_foreign(sql: &Connection) -> rusqlite::Result<bool> {
+    let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(tables > 0 && !sql.table_exists(None, "meta")?)
+}
+
 fn refuse_network(folder: &Path, path: &Path) -> Result<(), OpenError> {
     let system = rustix::fs::statfs(folder).map_err(|error| io_error("looking at", folder, error.into()))?;
     let kind = u64::try_from(system.f_type).unwrap_or(0) & 0xFFFF_FFFF;
@@ -212,11 +239,8 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     let name = beside(path, ".lock");
     let file = private_files::create(&name).map_err(|source| io_error("making", &name, source))?;
     private_files::close_to_others(&file).map_err(|source| io_error("closing to others", &name, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(io_error("locking", &name, source)),
-    }
+    held::lock(&file, path)?;
+    Ok(file)
 }
 
 /// A file and its log go together: without its log it would be another one. So
@@ -266,7 +290,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { action, path: path.to_owned(), source }
 }
 

@@ -1,13 +1,24 @@
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 use queue::QueueError;
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
+
+use crate::file::door::beside;
 
 /// What an error of SQLite means for the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The disk is full; the file is as it was.
+    /// There is no room on the disk, or none for us; the file is as it was.
     Full,
     /// Somebody else was writing for too long.
     Busy,
+    /// This was not written; the file is as it was.
+    Refused(String),
+    /// The file is no longer at its place.
+    Gone,
     /// The disk or the file can't be trusted any more. A failed fsync is
     /// final: asking again could be answered with a lie.
     Broken(String),
@@ -15,34 +26,81 @@ pub(crate) enum Failure {
 
 impl From<&rusqlite::Error> for Failure {
     fn from(error: &rusqlite::Error) -> Self {
-        if let Some(failure) = passing(error) {
-            return failure;
+        if condemns(error) {
+            return Self::Broken(error.to_string());
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            _ => Self::Broken(error.to_string()),
+            _ if is_short_of_room(error) => Self::Full,
+            _ => Self::Refused(error.to_string()),
         }
     }
 }
 
-/// I/O errors that say nothing against the file: there was no room or no memory
-/// for what readers and the writer share beside it. `sqlite3.h`: extended codes.
-pub(crate) fn passing(error: &rusqlite::Error) -> Option<Failure> {
-    const IOERR_NOMEM: i32 = 3082;
-    const SHM: [i32; 4] = [4618, 4874, 5130, 5386];
-    match error.sqlite_error()?.extended_code {
-        code if SHM.contains(&code) => Some(Failure::Full),
-        IOERR_NOMEM => Some(Failure::Busy),
-        _ => None,
+/// Whether a file of which SQLite says this can't be trusted any more: what is in it makes no
+/// sense, or nobody knows what is. Every other error leaves it as it was.
+pub(crate) fn condemns(error: &rusqlite::Error) -> bool {
+    const LOST: [i32; 7] = [
+        ffi::SQLITE_IOERR_FSYNC,
+        ffi::SQLITE_IOERR_DIR_FSYNC,
+        ffi::SQLITE_IOERR_WRITE,
+        ffi::SQLITE_IOERR_READ,
+        ffi::SQLITE_IOERR_SHORT_READ,
+        ffi::SQLITE_IOERR_DATA,
+        ffi::SQLITE_IOERR_CORRUPTFS,
+    ];
+    let is_damaged =
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    is_damaged || error.sqlite_error().is_some_and(|error| LOST.contains(&error.extended_code))
+}
+
+/// Whether there was no room for what readers and the writer share beside the file.
+fn is_short_of_room(error: &rusqlite::Error) -> bool {
+    const SHARED: [i32; 4] = [
+        ffi::SQLITE_IOERR_SHMOPEN,
+        ffi::SQLITE_IOERR_SHMSIZE,
+        ffi::SQLITE_IOERR_SHMLOCK,
+        ffi::SQLITE_IOERR_SHMMAP,
+    ];
+    error.sqlite_error().is_some_and(|error| SHARED.contains(&error.extended_code))
+}
+
+/// What a failed write to the file at `path` means. SQLite says "disk I/O error" both of a
+/// bad disk and of a quota or a limit that is reached, so this is asked of the system: by a
+/// write as far into a file beside it.
+pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
+    let is_write = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
+    match is_write.then(|| has_no_room(path)).flatten() {
+        Some(_) => Failure::Full,
+        None => Failure::from(error),
     }
+}
+
+fn has_no_room(path: &Path) -> Option<io::ErrorKind> {
+    let probe = beside(path, ".probe");
+    let length = |end| fs::metadata(beside(path, end)).map_or(0, |metadata| metadata.len());
+    let written = private_files::create(&probe).and_then(|file| {
+        file.write_all_at(&[0xA5; 64 << 10], length("").max(length("-wal")))?;
+        file.sync_all()
+    });
+    let _ = fs::remove_file(&probe);
+    says_no_room(written.err()?.kind())
+}
+
+fn says_no_room(kind: io::ErrorKind) -> Option<io::ErrorKind> {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(kind, QuotaExceeded | StorageFull | FileTooLarge).then_some(kind)
 }
 
 impl From<Failure> for QueueError {
     fn from(failure: Failure) -> Self {
+        const WRITING: &str = "writing to the queue file";
         match failure {
             Failure::Full => Self::Full,
-            Failure::Busy => Self::unavailable("writing to the queue file", "another process holds it"),
+            Failure::Busy => Self::unavailable(WRITING, "another process holds it"),
+            Failure::Refused(why) => Self::unavailable(WRITING, why),
+            Failure::Gone => Self::unavailable(WRITING, "it was removed, renamed or replaced"),
             Failure::Broken(why) => Self::Failed(why),
         }
     }
@@ -51,4 +109,57 @@ impl From<Failure> for QueueError {
 /// For readers: nothing they meet breaks the queue.
 pub(crate) fn reading(error: rusqlite::Error) -> QueueError {
     QueueError::unavailable("reading the queue file", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn only_what_says_that_the_file_lies_condemns_it() {
+        for code in [
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CORRUPT_INDEX,
+            ffi::SQLITE_NOTADB,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+        ] {
+            assert!(matches!(Failure::from(&error(code)), Failure::Broken(_)), "{code}");
+        }
+        for code in [
+            ffi::SQLITE_IOERR_GETTEMPPATH,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_CONSTRAINT_UNIQUE,
+            ffi::SQLITE_CONSTRAINT_NOTNULL,
+            ffi::SQLITE_TOOBIG,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_IOERR_NOMEM,
+            ffi::SQLITE_IOERR_LOCK,
+            ffi::SQLITE_ERROR,
+        ] {
+            assert!(matches!(Failure::from(&error(code)), Failure::Refused(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMMAP] {
+            assert_eq!(Failure::from(&error(code)), Failure::Full, "{code}");
+        }
+        assert_eq!(Failure::from(&error(ffi::SQLITE_BUSY_SNAPSHOT)), Failure::Busy);
+    }
+
+    #[test]
+    fn a_write_that_fails_where_there_is_room_condemns_and_where_there_is_none_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = of_write(&error(ffi::SQLITE_IOERR_WRITE), &folder.path().join("queue.db"));
+        assert!(matches!(failure, Failure::Broken(_)));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of the question");
+        // EDQUOT, ENOSPC, EFBIG; EIO, EROFS.
+        for (number, is_room) in [(122, true), (28, true), (27, true), (5, false), (30, false)] {
+            let kind = io::Error::from_raw_os_error(number).kind();
+            assert_eq!(says_no_room(kind).is_some(), is_room, "{kind:?}");
+        }
+    }
 }

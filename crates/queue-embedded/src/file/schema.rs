@@ -180,6 +180,8 @@ pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection>
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     // Every commit is on the disk before anybody hears of it.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A root that can't be written to has no room for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // The writer checkpoints by itself: an automatic one hides its errors.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Nor does closing write: after a failed fsync nothing may be tried again.

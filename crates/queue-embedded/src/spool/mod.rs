@@ -12,9 +12,8 @@ mod work;
 mod tests;
 
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -26,6 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
+use crate::file::held::HeldFile;
 use crate::file::schema::{Kind, meta};
 use crate::shared::lock;
 use crate::spool::work::{Task, Worker};
@@ -80,8 +80,9 @@ pub struct SpoolState {
     pub oldest_unsent: Option<Timestamp>,
 }
 
-/// Events that wait to be written, at most: as many as connections may be open.
-const MAX_WAITING: usize = 4096;
+/// Bytes of events that wait to be written, at most: those who handed them in give up before a
+/// disk that hangs answers, and the events stay.
+const MOST_WAITING: u64 = 64 << 20;
 
 /// Who is told of every event that was kept, in order, on the spool's thread:
 /// must not block.
@@ -95,7 +96,7 @@ pub struct Spool<W: Send + 'static> {
     thread: Mutex<Option<JoinHandle<()>>>,
     id: String,
     set_aside: Option<PathBuf>,
-    _lock: File,
+    _held: HeldFile,
 }
 
 /// What the thread and the callers have in common.
@@ -104,8 +105,10 @@ pub(crate) struct Shared {
     pub(crate) is_full: AtomicBool,
     pub(crate) failure: Mutex<Option<String>>,
     pub(crate) bytes: AtomicU64,
-    /// Events that wait to be written.
-    pub(crate) waiting: AtomicUsize,
+    /// Bytes of events that wait to be written.
+    pub(crate) waiting: AtomicU64,
+    /// The file is no longer at its place, or can't be written to.
+    pub(crate) is_impeded: AtomicBool,
 }
 
 impl<W: Send> fmt::Debug for Spool<W> {
@@ -142,7 +145,8 @@ impl<W: Send> Spool<W> {
         let id = meta(&opened.sql, "epoch").map_err(wrap)?.unwrap_or_default();
         state.bytes.store(found.bytes, Ordering::Relaxed);
         let (tasks, inbox) = channel();
-        let worker = Worker::new(opened.sql, path.to_owned(), limit, Arc::clone(&state), clock, on_kept);
+        let place = Arc::clone(opened.held.place());
+        let worker = Worker::new(opened.sql, place, opened.path, limit, Arc::clone(&state), clock, on_kept);
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || worker.run(&inbox));
         let thread = thread.map_err(|source| OpenError::Io {
             action: "starting the thread of",
@@ -150,7 +154,7 @@ impl<W: Send> Spool<W> {
             source,
         })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { tasks, state, thread, id, set_aside: opened.set_aside, _lock: opened.lock })
+        Ok(Self { tasks, state, thread, id, set_aside: opened.set_aside, _held: opened.held })
     }
 
     /// Names the file for as long as it lives, wherever it is moved.
@@ -165,7 +169,9 @@ impl<W: Send> Spool<W> {
 
     /// Whether an event can be kept now.
     pub fn has_room(&self) -> bool {
-        !self.state.is_full.load(Ordering::Acquire) && self.failure().is_none()
+        let is_impeded =
+            self.state.is_full.load(Ordering::Acquire) || self.state.is_impeded.load(Ordering::Acquire);
+        !is_impeded && self.failure().is_none()
     }
 
     /// Bytes of everything that is kept, as far as they are counted.
@@ -182,9 +188,10 @@ impl<W: Send> Spool<W> {
     /// new, it is handed on with `waiter`.
     pub fn keep(&self, event: Event, waiter: W) -> impl Future<Output = Result<Kept, QueueError>> + use<W> {
         let (reply, answer) = oneshot::channel();
+        let bytes = rows::weight(&event);
         // A disk that hangs is as good as full.
-        if self.state.waiting.fetch_add(1, Ordering::AcqRel) >= MAX_WAITING {
-            self.state.waiting.fetch_sub(1, Ordering::AcqRel);
+        if self.state.waiting.fetch_add(bytes, Ordering::AcqRel) + bytes > MOST_WAITING {
+            self.state.waiting.fetch_sub(bytes, Ordering::AcqRel);
             let _ = reply.send(Err(QueueError::Full));
         } else {
             let _ = self.tasks.send(Task::Keep(event, waiter, reply));

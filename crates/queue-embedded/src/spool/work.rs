@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::beside::quarantined;
 use crate::file::door::mark_untrusted;
-use crate::file::failure::Failure;
+use crate::file::failure::{self, Failure};
+use crate::file::held::Place;
 use crate::file::rows::nanos;
 use crate::shared::lock;
 use crate::spool::rows;
@@ -46,6 +47,7 @@ pub(crate) enum Task<W> {
 
 pub(crate) struct Worker<W> {
     sql: Connection,
+    place: Arc<Place>,
     path: PathBuf,
     limit: u64,
     shared: Arc<Shared>,
@@ -60,6 +62,7 @@ pub(crate) struct Worker<W> {
 impl<W: Send> Worker<W> {
     pub(crate) fn new(
         sql: Connection,
+        place: Arc<Place>,
         path: PathBuf,
         limit: u64,
         shared: Arc<Shared>,
@@ -69,6 +72,7 @@ impl<W: Send> Worker<W> {
         let (acknowledged, now) = (Vec::new(), Instant::now());
         Self {
             sql,
+            place,
             path,
             limit,
             shared,
@@ -100,8 +104,11 @@ impl<W: Send> Worker<W> {
         for task in group {
             match task {
                 Task::Keep(event, waiter, reply) => {
-                    self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
-                    keeps.push((event, waiter, reply));
+                    self.shared.waiting.fetch_sub(rows::weight(&event), Ordering::AcqRel);
+                    // Whoever gave up was told, or said, that it was not kept.
+                    if !reply.is_closed() {
+                        keeps.push((event, waiter, reply));
+                    }
                 }
                 Task::KeepBody(body, reply) => bodies.push((body, reply)),
                 Task::Acknowledged(rows) => self.acknowledged.extend(rows),
@@ -149,7 +156,7 @@ impl<W: Send> Worker<W> {
         let written = match failure {
             Some(why) => Err(Failure::Broken(why)),
             None if self.is_full() && (!keeps.is_empty() || !bodies.is_empty()) => Err(Failure::Full),
-            None => self.commit(&keeps, &bodies).map_err(|error| Failure::from(&error)),
+            None => self.commit_where_it_is(&keeps, &bodies),
         };
         match written {
             Ok(rows) => self.tell(rows, keeps, bodies),
@@ -160,6 +167,19 @@ impl<W: Send> Worker<W> {
                 bodies.into_iter().for_each(|(_, reply)| drop(reply.send(Err(error.again()))));
             }
         }
+    }
+
+    /// Sees that what is committed is where the next process will look for it.
+    fn commit_where_it_is(
+        &mut self,
+        keeps: &[(Event, W, Reply<Kept>)],
+        bodies: &[(Quarantined, Reply<()>)],
+    ) -> Result<Vec<(i64, bool)>, Failure> {
+        if !self.place.is_there() {
+            return Err(Failure::Gone);
+        }
+        let written = self.commit(keeps, bodies).map_err(|error| failure::of_write(&error, &self.path))?;
+        if self.place.is_there() { Ok(written) } else { Err(Failure::Gone) }
     }
 
     fn commit(
@@ -207,6 +227,13 @@ impl<W: Send> Worker<W> {
                 limit = self.limit,
                 "the spool is full: events go to the queue directly, or are refused"
             ),
+            Failure::Gone | Failure::Refused(_) if self.shared.is_impeded.swap(true, Ordering::AcqRel) => {}
+            Failure::Gone => tracing::error!(
+                file = %self.path.display(),
+                process = std::process::id(),
+                "the spool's file was removed, renamed or replaced while it was served: events go to the queue directly; what it holds is forwarded while this process runs"
+            ),
+            Failure::Refused(error) => tracing::error!(%error, "the spool's file can't be written to now"),
             Failure::Busy => tracing::warn!("another process held the spool's file for too long"),
             Failure::Broken(why) => self.fail(why),
         }
@@ -231,9 +258,12 @@ impl<W: Send> Worker<W> {
             return;
         }
         self.next_weighing = now + WEIGH;
+        if !self.place.is_there() {
+            return self.note(&Failure::Gone);
+        }
         let looked = checkpoint(&self.sql, &self.path).and_then(|()| self.weigh());
         if let Err(error) = looked {
-            self.note(&Failure::from(&error));
+            self.note(&failure::of_write(&error, &self.path));
         }
     }
 
@@ -245,11 +275,13 @@ impl<W: Send> Worker<W> {
             tracing::error!(used, limit = self.limit, "the spool is over {ALARM_PERCENT} % of its bytes");
         }
         self.has_alarmed = is_high;
+        let is_impeded = self.shared.is_impeded.load(Ordering::Acquire);
         // A full disk is tried again by writing.
-        if self.shared.is_full.load(Ordering::Acquire) && used < self.limit {
+        if (is_impeded || self.shared.is_full.load(Ordering::Acquire)) && used < self.limit {
             crate::file::schema::set_meta(&self.sql, "probe", nanos(self.clock.now()))?;
             self.shared.is_full.store(false, Ordering::Release);
-            tracing::info!("the spool has room again");
+            self.shared.is_impeded.store(false, Ordering::Release);
+            tracing::info!("the spool can be written to again");
         }
         Ok(())
     }

@@ -8,8 +8,11 @@ use tokio::sync::oneshot;
 
 use crate::file::refs;
 use crate::file::rows::{nanos, prefix, signature_bytes, signed, unsigned};
-use crate::shared::{Shared, lock};
+use crate::shared::{Shared, Waiting, lock};
 use crate::writing::writer::{Job, Store};
+
+/// Whether an event was stored, once that is known.
+type Answer = oneshot::Receiver<Result<Receipt, QueueError>>;
 
 /// Stores one event, unless it is known.
 pub(crate) struct Publish {
@@ -17,16 +20,18 @@ pub(crate) struct Publish {
     shared: Arc<Shared>,
     answer: Result<(u64, bool), QueueError>,
     reply: oneshot::Sender<Result<Receipt, QueueError>>,
+    _waiting: Waiting,
 }
 
 impl Publish {
-    pub(crate) fn new(
-        event: Event,
-        shared: Arc<Shared>,
-    ) -> (Self, oneshot::Receiver<Result<Receipt, QueueError>>) {
+    /// # Errors
+    /// If too much waits to be written already.
+    pub(crate) fn new(event: Event, shared: Arc<Shared>) -> Result<(Self, Answer), QueueError> {
         let (reply, answer) = oneshot::channel();
-        let job = Self { event: Arc::new(event), shared, answer: Err(QueueError::Closed), reply };
-        (job, answer)
+        let waiting = shared.begin_waiting(event.body().len())?;
+        let event = Arc::new(event);
+        let job = Self { event, shared, answer: Err(QueueError::Closed), reply, _waiting: waiting };
+        Ok((job, answer))
     }
 }
 
@@ -40,8 +45,12 @@ impl Job for Publish {
         Ok(())
     }
 
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
-        let Self { event, shared, answer, reply } = *self;
+        let Self { event, shared, answer, reply, _waiting } = *self;
         let receipt = committed.and(answer).and_then(|(row, duplicate)| {
             if !duplicate {
                 lock(&shared.recent).push(row, event);

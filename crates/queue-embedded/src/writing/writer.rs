@@ -14,9 +14,10 @@ use queue::QueueError;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::beside::quarantined::quarantined_bytes;
-use crate::file::failure::Failure;
+use crate::file::failure::{self, Failure};
+use crate::file::held::Place;
 use crate::file::schema::last_position;
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
 
 /// Most jobs in one transaction: beyond this, one more costs the first ones
@@ -28,14 +29,21 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Something to be written.
 pub(crate) trait Job: Send {
-    /// Writes within the group's transaction. An error of SQLite fails the
-    /// whole group; an answer of another kind is kept for [`Job::finish`].
+    /// Writes within the group's transaction. An error of SQLite fails the whole
+    /// group, of which each job is then tried by itself; an answer of another kind
+    /// is kept for [`Job::finish`].
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()>;
 
     /// Whether the tail reader may find something new, after this was applied. It
     /// is not woken for what only ends.
     fn feeds(&self) -> bool {
         true
+    }
+
+    /// Whether nobody waits for this any more, so that it must not be written: they
+    /// were told that it was not.
+    fn is_given_up(&self) -> bool {
+        false
     }
 
     /// Tells whoever waits, after the commit or instead of it.
@@ -66,6 +74,7 @@ pub(crate) struct Writer {
     pub(crate) next_probe: Instant,
     pub(crate) shared: Arc<Shared>,
     pub(crate) housekeeping: Housekeeping,
+    pub(crate) place: Arc<Place>,
 }
 
 impl Writer {
@@ -86,15 +95,23 @@ impl Writer {
     }
 
     fn write(&mut self, mut group: Vec<Box<dyn Job>>) {
+        group.retain(|job| !job.is_given_up());
         let before = self.last;
+        *lock(&self.shared.writing_since) = Some(Instant::now());
         let result = match self.shared.failure() {
             Some(why) => Err(Failure::Broken(why)),
-            None => self.commit(&mut group).map_err(|error| Failure::from(&error)),
+            None => self.commit(&mut group),
         };
+        *lock(&self.shared.writing_since) = None;
+        if group.len() > 1 && matches!(result, Err(Failure::Refused(_))) {
+            // One of them is why, and none of the others' fault.
+            self.last = before;
+            return group.into_iter().for_each(|job| self.write(vec![job]));
+        }
         match &result {
             Ok(()) => {
                 self.shared.last.fetch_max(self.last, Ordering::AcqRel);
-                self.shared.disk_full.store(false, Ordering::Release);
+                self.shared.is_impeded.store(false, Ordering::Release);
             }
             Err(failure) => {
                 self.last = before;
@@ -110,7 +127,16 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    /// Writes a group, and sees that it is where the next process will look for it.
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        if !self.place.is_there() {
+            return Err(Failure::Gone);
+        }
+        self.transact(group).map_err(|error| failure::of_write(&error, &self.shared.path))?;
+        if self.place.is_there() { Ok(()) } else { Err(Failure::Gone) }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let now = self.shared.now();
         let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
         notice_other_writers(&transaction, &mut self.seen_version, &self.shared)?;
@@ -130,13 +156,16 @@ impl Writer {
         if self.shared.failure().is_some() {
             return;
         }
-        if self.shared.disk_full.load(Ordering::Acquire) && now >= self.next_probe {
+        if !self.place.is_there() {
+            return self.shared.note(&Failure::Gone);
+        }
+        if self.shared.is_impeded.load(Ordering::Acquire) && now >= self.next_probe {
             self.next_probe = now + TICK;
             self.write(vec![Box::new(Probe)]);
         }
         let noticed = notice_other_writers(&self.sql, &mut self.seen_version, &self.shared);
         if let Err(error) = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now)) {
-            self.shared.note(&Failure::from(&error));
+            self.shared.note(&failure::of_write(&error, &self.shared.path));
         }
     }
 
@@ -149,7 +178,7 @@ impl Writer {
             }
             self.write(left);
         }
-        if self.shared.failure().is_none() {
+        if self.shared.failure().is_none() && self.place.is_there() {
             // Nobody runs these routes any more.
             let _ = crate::file::schema::set_meta(&self.sql, crate::file::schema::WORKING, "[]");
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

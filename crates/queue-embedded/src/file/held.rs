@@ -1,0 +1,163 @@
+//! The file that a process serves: locked as what it is, not as what it is called, and seen
+//! again at its place before anybody is told that something is safe in it.
+
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use crate::file::door::{OpenError, beside, io_error};
+
+/// Links that are followed at most, as the system does (`path_resolution(7)`).
+const MOST_LINKS: usize = 40;
+
+/// Held for as long as the file is served. Dropped after every connection to it: closing any
+/// descriptor of a file ends the locks that SQLite has on it (`fcntl(2)`).
+#[derive(Debug)]
+pub(crate) struct HeldFile {
+    place: Arc<Place>,
+    _file: File,
+    name: File,
+}
+
+/// Where the file is, and what must be found there.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    own: Identity,
+    /// Known once there is one.
+    log: OnceLock<Identity>,
+}
+
+/// Device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl From<Metadata> for Identity {
+    fn from(metadata: Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+impl HeldFile {
+    /// Takes the file at `path`, of which the name is locked already, and makes it where
+    /// there is none.
+    pub(crate) fn take(path: &Path, name: File) -> Result<Self, OpenError> {
+        let made = private_files::open_options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .and_then(|file| Ok((Identity::from(file.metadata()?), file)));
+        let (own, file) = made.map_err(|source| io_error("opening", path, source))?;
+        lock(&file, path)?;
+        let place = Arc::new(Place { path: path.to_owned(), own, log: OnceLock::new() });
+        Ok(Self { place, _file: file, name })
+    }
+
+    /// Takes the file that is at the path now, in the place of this one.
+    pub(crate) fn take_again(self) -> Result<Self, OpenError> {
+        Self::take(&self.place.path, self.name)
+    }
+
+    /// Its place, for whoever writes to it.
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+}
+
+impl Place {
+    /// Whether the file and its log are where they were: if not, what is written to them is
+    /// gone when this process ends.
+    pub(crate) fn is_there(&self) -> bool {
+        if identity(&self.path) != Some(self.own) {
+            return false;
+        }
+        match (identity(&beside(&self.path, "-wal")), self.log.get()) {
+            (Some(found), Some(known)) => found == *known,
+            (Some(found), None) => self.log.set(found).is_ok(),
+            (None, known) => known.is_none(),
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(Identity::from)
+}
+
+/// Takes the lock of a file, or says that another process has it.
+pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io_error("locking", path, source)),
+    }
+}
+
+/// Where a path leads, its last part too if that is a link, whether or not there is a file:
+/// what stands beside the file must be beside the file itself.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(to) => path = folder(&path).join(to),
+            // No link, or nothing there yet.
+            Err(_) => {
+                let at = folder(&path);
+                let real = at.canonicalize().map_err(|source| io_error("looking at", at, source))?;
+                return Ok(path.file_name().map_or(real.clone(), |name| real.join(name)));
+            }
+        }
+    }
+    let source = io::Error::other("links that lead to each other");
+    Err(io_error("following", &path, source))
+}
+
+/// The folder that a path is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What a file at `path` that is not one of ours seems to be.
+///
+/// A file that is damaged from its first bytes on is told from another program's by what
+/// stands beside it: we leave a lock.
+pub(crate) fn foreign(path: &Path) -> Option<&'static str> {
+    let mut begin = [0; 72];
+    let length = File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin)).unwrap_or(0);
+    let is_sqlites = begin.starts_with(b"SQLite format 3\0");
+    let own: [u8; 4] = begin[68..72].try_into().unwrap_or_default();
+    let left_beside = [".lock", ".untrusted", ".setting-aside"].iter().any(|end| beside(path, end).exists());
+    match (length, is_sqlites) {
+        (0, _) => None,
+        // `magic.txt` of SQLite: bytes 68 to 71 are the program's own.
+        (_, true) if own != [0; 4] => Some("another program's SQLite file"),
+        (_, true) => None,
+        (_, false) if left_beside => None,
+        (_, false) => Some("no SQLite file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_path_leads_where_its_links_lead_also_to_what_is_not_there_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        fs::create_dir(real.join("data")).unwrap();
+        symlink("data/queue.db", real.join("link.db")).unwrap();
+        symlink("link.db", real.join("again.db")).unwrap();
+        symlink("data", real.join("folder")).unwrap();
+        for name in ["again.db", "link.db", "folder/queue.db", "data/../data/queue.db", "data/queue.db"] {
+            assert_eq!(resolve(&real.join(name)).unwrap(), real.join("data/queue.db"), "{name}");
+        }
+        symlink("round.db", real.join("round.db")).unwrap();
+        assert!(resolve(&real.join("round.db")).is_err());
+    }
+}

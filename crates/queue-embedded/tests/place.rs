@@ -1,0 +1,239 @@
+//! The file that is served is one file, at its place, and ours.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_model::{Clock, Event, KeyId, KeyName, Proof, SystemClock};
+use queue::conformance::event;
+use queue::{EventQueue, Quarantined, QueueError};
+use queue_embedded::{Embedded, OpenError, Options, Spool};
+
+fn open(path: &Path) -> Result<Embedded, OpenError> {
+    Embedded::open(Options::new(path), Arc::new(SystemClock))
+}
+
+fn open_spool(path: &Path) -> Result<Spool<()>, OpenError> {
+    Spool::open(path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {}))
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Takes the file away in each way that there is; the last two bring it back.
+type Takes = fn(&Path);
+
+const WAYS: [(&str, Takes); 4] = [
+    ("removed", |path| fs::remove_file(path).unwrap()),
+    ("its log removed", |path| fs::remove_file(path.with_extension("db-wal")).unwrap()),
+    ("renamed", |path| fs::rename(path, path.with_extension("old")).unwrap()),
+    ("its folder renamed, and another made", |path| {
+        let folder = path.parent().unwrap();
+        fs::rename(folder, folder.with_extension("old")).unwrap();
+        fs::create_dir(folder).unwrap();
+    }),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_accepted_into_a_file_that_nobody_will_find() {
+    for (how, take_away) in WAYS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/queue.db");
+        let queue = open(&path).unwrap();
+        queue.publish(event("E", "before")).await.unwrap();
+        take_away(&path);
+        for number in 0..3 {
+            let published = queue.publish(event("E", &format!("after {number}"))).await;
+            assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{how}: {published:?}");
+        }
+        assert!(!queue.has_room(), "{how}: not ready");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_taken_is_noticed_while_nobody_sends_and_good_again_once_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = open(&path).unwrap();
+    queue.publish(event("E", "before")).await.unwrap();
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    until("it is noticed", || !queue.has_room()).await;
+    fs::rename(folder.path().join("away"), &path).unwrap();
+    until("it is back", || queue.has_room()).await;
+    assert_eq!(queue.publish(event("E", "after")).await.unwrap().position.sequence(), 2);
+    queue.close().await;
+    drop(queue);
+    assert_eq!(open(&path).unwrap().horizon().await.unwrap().last.sequence(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_anything_kept_in_a_spool_that_nobody_will_find() {
+    for (how, take_away) in WAYS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/spool.db");
+        let spool = open_spool(&path).unwrap();
+        spool.keep(event("E", "before"), ()).await.unwrap();
+        take_away(&path);
+        let kept = spool.keep(event("E", "after"), ()).await;
+        assert!(matches!(kept, Err(QueueError::Unavailable { .. })), "{how}: {kept:?}");
+        assert!(!spool.has_room(), "{how}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    let spool = open_spool(&path).unwrap();
+    spool.keep(event("E", "before"), ()).await.unwrap();
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    until("it is noticed", || !spool.has_room()).await;
+    fs::rename(folder.path().join("away"), &path).unwrap();
+    until("it is back", || spool.has_room()).await;
+    spool.keep(event("E", "after"), ()).await.unwrap();
+    assert_eq!(spool.state().await.unwrap().unsent, 2);
+}
+
+#[tokio::test]
+async fn a_file_is_served_once_by_whatever_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let names = ["link.db", "hard.db", "folder/queue.db"].map(|name| folder.path().join(name));
+    let queue = open(&path).unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    symlink("queue.db", &names[0]).unwrap();
+    fs::hard_link(&path, &names[1]).unwrap();
+    symlink(".", folder.path().join("folder")).unwrap();
+    for name in &names {
+        let opened = open(name);
+        assert!(matches!(opened, Err(OpenError::InUse(_))), "{}: {opened:?}", name.display());
+    }
+    // Who removes the lock beside it has not removed the one of the file.
+    fs::remove_file(folder.path().join("queue.db.lock")).unwrap();
+    assert!(matches!(open(&path), Err(OpenError::InUse(_))));
+    queue.close().await;
+    drop(queue);
+    let queue = open(&names[0]).unwrap();
+    queue.publish(event("E", "b")).await.unwrap();
+    assert!(!folder.path().join("link.db-wal").exists(), "the log is beside the file, not beside a link");
+    drop(queue);
+}
+
+#[test]
+fn a_file_that_is_served_through_a_link_that_leads_nowhere_yet_is_made_where_it_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("volume")).unwrap();
+    symlink("volume/queue.db", folder.path().join("queue.db")).unwrap();
+    let _queue = open(&folder.path().join("queue.db")).unwrap();
+    assert!(folder.path().join("volume/queue.db").is_file());
+    assert!(folder.path().join("volume/queue.db.lock").is_file());
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let make = |name: &str, text: &str| {
+        let sql = rusqlite::Connection::open(path(name)).unwrap();
+        sql.execute_batch(text).unwrap();
+    };
+    make("customers.db", "CREATE TABLE customers (name); INSERT INTO customers VALUES ('x')");
+    make("walled.db", "PRAGMA journal_mode = WAL; CREATE TABLE customers (name)");
+    make("named.db", "PRAGMA application_id = 77; CREATE TABLE meta (key, value)");
+    fs::write(path("key.pem"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
+    fs::write(path("notes.txt"), "x").unwrap();
+    for name in ["customers.db", "walled.db", "named.db", "key.pem", "notes.txt"] {
+        let before = fs::read(path(name)).unwrap();
+        // Twice: what the first try leaves must not speak for it.
+        for _ in 0..2 {
+            let said = open(&path(name)).unwrap_err();
+            assert!(matches!(said, OpenError::Foreign { .. }), "{name}: {said}");
+            assert!(matches!(open_spool(&path(name)), Err(OpenError::Foreign { .. })), "{name}");
+        }
+        assert_eq!(fs::read(path(name)).unwrap(), before, "{name}");
+    }
+    let left =
+        fs::read_dir(folder.path()).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    assert!(!left.into_iter().any(|name| name.contains("damaged")));
+    // What there is nothing of can become ours.
+    fs::write(path("empty.db"), "").unwrap();
+    assert!(open(&path("empty.db")).is_ok());
+}
+
+#[tokio::test]
+async fn our_own_file_is_set_aside_also_where_its_first_bytes_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = open(&path).unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    queue.close().await;
+    drop(queue);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..100].fill(0xA5);
+    fs::write(&path, bytes).unwrap();
+    let queue = open(&path).unwrap();
+    assert!(queue.set_aside().is_some());
+    queue.publish(event("E", "b")).await.unwrap();
+    assert!(matches!(open(&path), Err(OpenError::InUse(_))), "the new one is locked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_that_the_file_refuses_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = open(&path).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER refuses BEFORE INSERT ON events WHEN new.entity_ref = 'poison'
+             BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+        )
+        .unwrap();
+    for round in 0..10 {
+        let all: Vec<Event> = (0..20)
+            .map(|number| {
+                event("E", &if number == 7 { "poison".to_owned() } else { format!("{round}-{number}") })
+            })
+            .collect();
+        let published = futures::future::join_all(all.into_iter().map(|event| queue.publish(event))).await;
+        let failed: Vec<_> =
+            published.iter().enumerate().filter(|(_, published)| published.is_err()).collect();
+        assert!(matches!(failed[..], [(7, Err(QueueError::Unavailable { .. }))]), "{failed:?}");
+    }
+    queue.publish(event("E", "after")).await.unwrap();
+    assert!(queue.has_room() && !folder.path().join("queue.db.untrusted").exists());
+    queue.close().await;
+    drop(queue);
+    let queue = open(&path).unwrap();
+    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last.sequence()), (None, 191));
+}
+
+#[tokio::test]
+async fn the_quarantine_has_room_for_what_comes_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(&folder.path().join("queue.db")).unwrap();
+    let body = |number: usize| Quarantined {
+        id: 0,
+        body: format!("{number}{}", "x".repeat(1 << 20)).into(),
+        proof: Proof::Signed(event_model::Algorithm::Sha512),
+        key: KeyId::any_named("a_sandbox".parse::<KeyName>().unwrap()),
+        signature: String::new(),
+        received_at: SystemClock.now(),
+        reason: "no JSON".to_owned(),
+    };
+    let quarantine = queue.stores().quarantine();
+    for _ in 0..70 {
+        quarantine.keep(body(0)).await.unwrap();
+    }
+    let mut kept = 1;
+    while quarantine.keep(body(kept)).await.is_ok() {
+        kept += 1;
+    }
+    assert_eq!((kept, quarantine.list(0, 100).await.unwrap().len()), (63, 63));
+    quarantine.keep(body(5)).await.expect("it is there already, and needs no room");
+}
