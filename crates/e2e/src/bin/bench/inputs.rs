@@ -31,7 +31,7 @@ impl Inputs {
 }
 
 impl Signed {
-    fn make(bits: usize, count: usize) -> anyhow::Result<Self> {
+    pub(crate) fn make(bits: usize, count: usize) -> anyhow::Result<Self> {
         eprintln(&format!("signing {count} webhooks with RSA {bits} ..."));
         let key = KeyPair::generate(bits)?;
         let public =

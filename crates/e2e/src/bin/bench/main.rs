@@ -7,6 +7,7 @@
 //! Start reading at [`measure`].
 #![expect(clippy::print_stdout, reason = "it prints figures")]
 
+mod attacks;
 mod child;
 mod cpu;
 mod floors;
@@ -58,6 +59,9 @@ struct Args {
     /// Only what asks Fluent's API
     #[arg(long, conflicts_with_all = ["cluster", "remote", "telemetry"])]
     fluent: bool,
+    /// Only what honest senders get beside attacks
+    #[arg(long, conflicts_with_all = ["cluster", "remote", "telemetry", "fluent"])]
+    attacks: bool,
     /// Only this part of the cluster's rows
     #[arg(long, value_enum, requires = "cluster")]
     only: Option<nats::Part>,
@@ -113,6 +117,7 @@ fn main() -> anyhow::Result<()> {
                 () if args.remote => only_remote(args.quick)?,
                 () if args.telemetry => only_telemetry(args.quick)?,
                 () if args.fluent => only_fluent(args.quick)?,
+                () if args.attacks => only_attacks(args.quick)?,
                 () => measure(args.quick)?,
             };
             if args.json { report.print_json() } else { report.print() }
@@ -132,6 +137,12 @@ fn only_remote(quick: bool) -> anyhow::Result<Report> {
 fn only_telemetry(quick: bool) -> anyhow::Result<Report> {
     let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
     watched::measure(&mut report, &Inputs::make(scale)?, 100_000 / scale)?;
+    Ok(report)
+}
+
+fn only_attacks(quick: bool) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    attacks::measure(&mut report, &inputs::Signed::make(1024, 20_000)?, quick)?;
     Ok(report)
 }
 

@@ -1,0 +1,337 @@
+//! What honest senders get while somebody without a key attacks the webhook port:
+//! `cargo xtask bench --attacks`.
+//!
+//! The floor of each row is the first: the same honest senders, and nobody else. Senders, the
+//! attack and the service share this machine's cores.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::inputs::{PATH, Signed};
+use crate::report::{Report, Row};
+use crate::stages::{disk, runtime};
+use crate::{cpu, load};
+
+/// Honest webhooks a second, from one address, on a connection each.
+const HONEST: usize = 30;
+
+/// How long Fluent waits for an answer, at most.
+const PATIENCE: Duration = Duration::from_secs(14);
+
+/// `mem_limit` of the gateway in docker-compose.yml.
+const MEMORY: u64 = 256 << 20;
+
+/// Where the honest senders are; attackers are elsewhere.
+const HONEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// As long as a signature by a key of 1024 bits, in base64.
+const FORGED: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0NTY3ODlBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWmFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6MDEyMzQ1Njc4OUFCQ0Q=";
+
+/// Runs all attacks, from one address and from fifty.
+pub(crate) fn measure(report: &mut Report, signed: &Signed, quick: bool) -> anyhow::Result<()> {
+    let time = Duration::from_secs(if quick { 4 } else { 12 });
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let mut service = Service::start(folder.path(), signed)?;
+    let mut good = Honest { requests: signed.requests.clone().into(), next: AtomicU64::new(0).into() };
+    let alone = run(report, &mut service, &mut good, "nobody else", None, time)?;
+    for addresses in [1, 50] {
+        for (name, attack) in ATTACKS {
+            let attack = Attack { addresses, to: service.address, kind: attack };
+            let name = format!("{name}, from {addresses}");
+            run(report, &mut service, &mut good, &name, Some((attack, alone.rate)), time)?;
+        }
+    }
+    contrary(report, &service, signed, if quick { 2000 } else { 10_000 })
+}
+
+/// What the attacks have in common is how many connections they hold, and what they send on
+/// each.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A body of which the last byte never comes.
+    AlmostWhole { connections: usize },
+    /// Connections that asked once and are kept.
+    Kept { connections: usize },
+    /// A header, a byte at a time.
+    SlowHeader { connections: usize },
+    /// A body, a byte at a time.
+    SlowBody { connections: usize },
+    /// Whole requests of this length, as fast as they are answered.
+    Forged { connections: usize, length: usize },
+}
+
+const ATTACKS: [(&str, Kind); 7] = [
+    ("34 bodies but for a byte", Kind::AlmostWhole { connections: 34 }),
+    ("4,096 kept connections", Kind::Kept { connections: 4096 }),
+    ("2,000 slow headers", Kind::SlowHeader { connections: 2000 }),
+    ("1,000 slow bodies", Kind::SlowBody { connections: 1000 }),
+    ("small forgeries", Kind::Forged { connections: 64, length: 300 }),
+    ("forgeries of 2 MB", Kind::Forged { connections: 8, length: 2_000_000 }),
+    ("forgeries of 250 kB that are held", Kind::Forged { connections: 8, length: 250_000 }),
+];
+
+struct Attack {
+    addresses: u8,
+    to: SocketAddr,
+    kind: Kind,
+}
+
+/// One row: honest senders beside an attack.
+fn run(
+    report: &mut Report,
+    service: &mut Service,
+    good: &mut Honest,
+    name: &str,
+    attack: Option<(Attack, f64)>,
+    time: Duration,
+) -> anyhow::Result<Row> {
+    let (end, wanted) = (CancellationToken::new(), attack.as_ref().map(|(_, alone)| alone * 0.8));
+    let attacker = attack.map(|(attack, _)| {
+        let end = end.clone();
+        std::thread::spawn(move || attack.run(&end))
+    });
+    // It begins before those beside whom it is measured.
+    std::thread::sleep(Duration::from_millis(if attacker.is_some() { 1500 } else { 0 }));
+    let before = cpu::of(service.child.id())?;
+    let found = runtime()?.block_on(good.send(service.address, time));
+    let used = cpu::of(service.child.id())?.saturating_sub(before);
+    let memory = cpu::resident(service.child.id())?;
+    end.cancel();
+    let tried = attacker.map(|attacker| attacker.join()).transpose();
+    let tried = tried.map_err(|_| anyhow::anyhow!("the attack panicked"))?.transpose()?;
+    let row = Row::new(found.good.max(1), time, used).with_latencies(&found.latencies);
+    let row = report.add(name, wanted.map_or(row.clone(), |wanted| row.wanted(wanted, f64::INFINITY)));
+    if let Some(tried) = tried {
+        let p99 = Duration::from_micros(found.latencies.value_at_quantile(0.99));
+        report.time(&format!("p99 beside {name}"), p99, Duration::from_secs(1));
+        report.bound(&format!("memory beside {name}"), memory, MEMORY);
+        report.said(format!("{name}: {tried} connections were made"));
+    }
+    if service.child.try_wait()?.is_some() {
+        bail!("the service ended");
+    }
+    Ok(row)
+}
+
+/// All honest traffic from one address, and many new connections: nobody is refused.
+fn contrary(report: &mut Report, service: &Service, signed: &Signed, count: usize) -> anyhow::Result<()> {
+    let requests: Vec<_> = signed.requests.iter().rev().take(count).cloned().collect();
+    let before = cpu::of(service.child.id())?;
+    // Every answer that is not a 200 ends this with an error.
+    let loaded = load::run(service.address, &requests, 64, true)?;
+    let used = cpu::of(service.child.id())?.saturating_sub(before);
+    let row = Row::new(count, loaded.took, used).with_latencies(&loaded.latencies);
+    report.add("all honest from one address, a connection each", row.wanted(1000.0, f64::INFINITY));
+    Ok(())
+}
+
+/// Those who send what is genuine.
+struct Honest {
+    requests: Arc<[Vec<u8>]>,
+    next: Arc<AtomicU64>,
+}
+
+struct Found {
+    good: usize,
+    latencies: Histogram<u64>,
+}
+
+impl Honest {
+    async fn send(&mut self, to: SocketAddr, time: Duration) -> Found {
+        let (mut tasks, mut tick) = (JoinSet::new(), interval(Duration::from_secs(1) / HONEST as u32));
+        let began = Instant::now();
+        while began.elapsed() < time {
+            tick.tick().await;
+            let number = self.next.fetch_add(1, Ordering::Relaxed) as usize % self.requests.len();
+            let requests = Arc::clone(&self.requests);
+            tasks.spawn(async move {
+                let began = Instant::now();
+                let answered = timeout(PATIENCE, async {
+                    let mut stream = connect(HONEST_ADDRESS, to).await?;
+                    stream.write_all(&requests[number]).await?;
+                    load::answer(&mut stream).await
+                });
+                let is_good = matches!(answered.await, Ok(Ok(())));
+                (is_good, began.elapsed())
+            });
+        }
+        let mut found = Found { good: 0, latencies: Histogram::new(3).unwrap_or_else(|_| unreachable!()) };
+        while let Some(Ok((is_good, took))) = tasks.join_next().await {
+            found.good += usize::from(is_good);
+            let _ = found.latencies.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        found
+    }
+}
+
+impl Attack {
+    /// Goes on until the end, and says how many connections it made.
+    fn run(self, end: &CancellationToken) -> anyhow::Result<u64> {
+        let made = Arc::new(AtomicU64::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for number in 0..self.kind.connections() {
+                let own = u8::try_from(number % usize::from(self.addresses)).unwrap_or(0);
+                let from = Ipv4Addr::new(127, 0, 1, own + 1);
+                let (kind, to, made) = (self.kind, self.to, Arc::clone(&made));
+                let end = end.clone();
+                tasks.spawn(async move { end.run_until_cancelled(kind.repeat(from, to, &made)).await });
+            }
+            tasks.join_all().await;
+        });
+        Ok(made.load(Ordering::Relaxed))
+    }
+}
+
+impl Kind {
+    fn connections(self) -> usize {
+        match self {
+            Self::AlmostWhole { connections }
+            | Self::Kept { connections }
+            | Self::SlowHeader { connections }
+            | Self::SlowBody { connections }
+            | Self::Forged { connections, .. } => connections,
+        }
+    }
+
+    /// One connection after the other: each is begun anew once the service ends it.
+    async fn repeat(self, from: Ipv4Addr, to: SocketAddr, made: &AtomicU64) {
+        loop {
+            if let Ok(mut stream) = connect(from, to).await {
+                made.fetch_add(1, Ordering::Relaxed);
+                let _ = self.on(&mut stream).await;
+            } else {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    async fn on(self, stream: &mut TcpStream) -> anyhow::Result<()> {
+        const PIECE: &[u8] = &[b'x'; 1 << 16];
+        match self {
+            Self::AlmostWhole { .. } => {
+                let length = 2_000_000;
+                stream.write_all(head(length).as_bytes()).await?;
+                send(stream, length - 1).await?;
+            }
+            Self::Kept { .. } => stream.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").await?,
+            Self::SlowHeader { .. } => {
+                stream.write_all(format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nx: ").as_bytes()).await?;
+                drip(stream).await?;
+            }
+            Self::SlowBody { .. } => {
+                stream.write_all(head(1_000_000).as_bytes()).await?;
+                drip(stream).await?;
+            }
+            Self::Forged { length, .. } => {
+                stream.write_all(head(length).as_bytes()).await?;
+                let begin = br#"{"accountId":"ACME","id":""#;
+                stream.write_all(begin).await?;
+                let mut unique = fastrand::u64(..).to_string();
+                unique.push_str("\",\"p\":\"");
+                stream.write_all(unique.as_bytes()).await?;
+                send(stream, length - begin.len() - unique.len() - 2).await?;
+                stream.write_all(b"\"}").await?;
+            }
+        }
+        // Until it is closed.
+        let mut answer = [0; 4096];
+        while stream.read(&mut answer).await? > 0 {}
+        return Ok(());
+
+        async fn send(stream: &mut TcpStream, mut length: usize) -> std::io::Result<()> {
+            while length > 0 {
+                let now = length.min(PIECE.len());
+                stream.write_all(&PIECE[..now]).await?;
+                length -= now;
+            }
+            Ok(())
+        }
+
+        async fn drip(stream: &mut TcpStream) -> std::io::Result<()> {
+            loop {
+                stream.write_all(b"x").await?;
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn head(length: usize) -> String {
+    format!(
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: {FORGED}\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    Ok(timeout(PATIENCE, socket.connect(to)).await.context("no connection in time")??)
+}
+
+/// The service at its default settings, with 32 keys, as an attacker would like it.
+struct Service {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Service {
+    fn start(folder: &Path, signed: &Signed) -> anyhow::Result<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
+        let config = folder.join("application.yml");
+        std::fs::write(&config, settings(address, &std::fs::read_to_string(&signed.public)?)?)?;
+        let program = std::env::current_exe()?.with_file_name("pipeline");
+        let mut command = Command::new(program);
+        let log = std::fs::File::create(folder.join("log"))?;
+        command.args(["serve", "--config"]).arg(config).stdout(log.try_clone()?).stderr(log);
+        let mut child = command.spawn().context("starting the service")?;
+        let began = Instant::now();
+        while std::net::TcpStream::connect(address).is_err() {
+            if began.elapsed() > Duration::from_secs(60) || child.try_wait()?.is_some() {
+                let said = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+                bail!("the service did not start: {said}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { child, address })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn settings(address: SocketAddr, key: &str) -> anyhow::Result<String> {
+    let mut keys = format!("    sydney_sandbox: \"{}\"\n", key.trim());
+    for number in 1..32 {
+        let other = simulator::KeyPair::generate(1024)?.public_base64()?;
+        keys.push_str(&format!("    other{number}_sandbox: \"{other}\"\n"));
+    }
+    Ok(format!(
+        r#"
+fluent-connect:
+  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]
+  webhook: {{ listen: "{address}" }}
+  queue: {{ path: queue.db }}
+  routes: [{{ name: all, match: {{}}, dispatcher: misbehaving, misbehaving: {{ millis: 0 }} }}]
+fluentcommerce:
+  fluent-webhook-keys:
+{keys}"#
+    ))
+}
