@@ -1,4 +1,6 @@
-use adapters::cluster::{Cluster, Report, StreamReport, StreamState};
+//! `cluster init` and `cluster check`: the streams, the servers, and who may join them.
+
+use adapters::cluster::{Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState};
 use anyhow::bail;
 use clap::Subcommand;
 use queue::{ServerState, StoresHealth};
@@ -12,8 +14,13 @@ use crate::{open, output};
 pub(crate) enum Command {
     /// Make what is missing, change what may be changed; run it again at any time
     Init,
-    /// Compare, and name every field that differs; change nothing
-    Check,
+    /// Compare, and name every field that differs; change nothing. Also tries as a stranger
+    /// whether anybody may join the servers
+    Check {
+        /// The servers' port for other servers
+        #[arg(long, default_value_t = ROUTE_PORT)]
+        route_port: u16,
+    },
 }
 
 pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> {
@@ -21,15 +28,23 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         bail!("the settings name an embedded queue: there is no cluster to look at");
     };
     let cluster = Cluster::connect(&adapters::nats_options(&settings, "cluster")).await?;
-    let report = match command {
-        Command::Init => cluster.init().await?,
-        Command::Check => cluster.check().await?,
+    let (report, route_ports) = match command {
+        Command::Init => (cluster.init().await?, None),
+        Command::Check { route_port } => {
+            (cluster.check().await?, Some(cluster.route_ports(route_port).await))
+        }
     };
     let health = cluster.health().await?;
     if common.json {
-        output::json(&as_json(&report, &health))?
+        output::json(&as_json(&report, &health, route_ports.as_deref()))?
     } else {
-        describe(&report, &health)
+        describe(&report, &health, route_ports.as_deref())
+    }
+    let open = route_ports.iter().flatten().filter(|port| port.access == RouteAccess::Open);
+    let open: Vec<_> = open.map(|port| format!("{} ({})", port.server, port.address)).collect();
+    if !open.is_empty() {
+        let rest = if report.is_good() { String::new() } else { format!("; and {report}") };
+        bail!("anybody may join as a server: {} {}{rest}", open.join(", "), WHAT_TO_DO);
     }
     let gone: Vec<_> = health
         .servers
@@ -38,7 +53,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         .map(|server| &*server.name)
         .collect();
     // Streams can be made with a server gone.
-    if matches!(command, Command::Check) && report.is_good() && !gone.is_empty() {
+    if matches!(command, Command::Check { .. }) && report.is_good() && !gone.is_empty() {
         bail!("the streams are as they are to be, and {} does not answer", gone.join(", "));
     }
     if !report.is_good() {
@@ -47,7 +62,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn describe(report: &Report, health: &StoresHealth) {
+fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RoutePort]>) {
     output::line(format!("NATS {}\n", report.server));
     let rows = report.streams.iter().map(|stream| {
         let (state, more) = in_words(stream);
@@ -62,6 +77,13 @@ fn describe(report: &Report, health: &StoresHealth) {
         vec![server.name.clone(), state.to_owned(), more]
     });
     output::table(&["server", "state", ""], rows.collect(), "no servers");
+    let Some(route_ports) = route_ports else { return };
+    output::line("");
+    let rows = route_ports.iter().map(|port| {
+        let (_, state, detail) = access_in_words(port.access);
+        vec![port.server.clone(), port.address.clone(), state.to_owned(), detail.to_owned()]
+    });
+    output::table(&["server", "port for servers", "to a stranger", ""], rows.collect(), "no servers");
 }
 
 fn in_words(stream: &StreamReport) -> (&'static str, String) {
@@ -87,7 +109,30 @@ fn server_in_words(state: &ServerState) -> (&'static str, String) {
     }
 }
 
-fn as_json(report: &Report, health: &StoresHealth) -> Value {
+/// What is done about a port for servers that asks for too little.
+const WHAT_TO_DO: &str = "asks for no password and no certificate. Set `cluster.authorization` and `cluster.tls` \
+     as config/nats/nats.conf has them, and close the port to all but the servers";
+
+/// For machines, for people, and what to do.
+fn access_in_words(access: RouteAccess) -> (&'static str, &'static str, &'static str) {
+    match access {
+        RouteAccess::Closed => ("closed", "closed from here", ""),
+        RouteAccess::Certificate => ("certificate", "asks for TLS and a certificate", ""),
+        RouteAccess::Password => (
+            "password",
+            "asks for a password, without TLS",
+            "what servers tell each other can be read on the way: set `cluster.tls`, too",
+        ),
+        RouteAccess::Open => (
+            "open",
+            "OPEN: anybody who reaches it reads and forges events",
+            "set `cluster.authorization` and `cluster.tls`, and close the port to all but the servers",
+        ),
+        RouteAccess::Other => ("other", "no port for servers", "is `--route-port` right?"),
+    }
+}
+
+fn as_json(report: &Report, health: &StoresHealth, route_ports: Option<&[RoutePort]>) -> Value {
     let servers = health.servers.iter().map(|server| {
         let (state, more) = server_in_words(&server.state);
         json!({ "name": server.name, "state": state, "detail": more })
@@ -96,5 +141,14 @@ fn as_json(report: &Report, health: &StoresHealth) -> Value {
         let (state, differs) = in_words(stream);
         json!({"name": stream.name.as_str(), "state": state, "messages": stream.messages, "bytes": stream.bytes, "differs": differs})
     });
-    json!({"server": report.server, "good": report.is_good(), "streams": streams.collect::<Vec<_>>(), "servers": servers.collect::<Vec<_>>()})
+    let mut found = json!({"server": report.server, "good": report.is_good(), "streams": streams.collect::<Vec<_>>(), "servers": servers.collect::<Vec<_>>()});
+    if let Some(route_ports) = route_ports {
+        found["route_ports"] = route_ports.iter().map(port_as_json).collect();
+    }
+    found
+}
+
+fn port_as_json(port: &RoutePort) -> Value {
+    let (state, _, detail) = access_in_words(port.access);
+    json!({ "server": port.server, "address": port.address, "state": state, "detail": detail })
 }

@@ -4,6 +4,7 @@
 
 mod drift;
 mod layout;
+mod route_ports;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use queue::{QueueError, StoresHealth};
 
 pub use crate::cluster::drift::Drift;
 pub(crate) use crate::cluster::layout::STREAMS;
+pub use crate::cluster::route_ports::{ROUTE_PORT, RouteAccess, RoutePort};
 pub use crate::streams::StreamName;
 
 use crate::api;
@@ -132,6 +134,13 @@ impl Cluster {
     /// How the servers do that the settings name, and those that keep the streams.
     pub async fn health(&self) -> Result<StoresHealth, QueueError> {
         health(&self.link, &self.servers, self.layout.bytes).await
+    }
+
+    /// What this port asks of who joins as a server: of each server that the settings name, and
+    /// of those that the servers tell clients about.
+    pub async fn route_ports(&self, port: u16) -> Vec<RoutePort> {
+        let told = self.link.client.try_server_info().map(|info| info.connect_urls).unwrap_or_default();
+        route_ports::probe(self.servers.iter().cloned().chain(told), port).await
     }
 
     /// Compares.
