@@ -105,3 +105,74 @@ fn every_image_is_of_an_exact_version() {
         assert_eq!(is_pinned(image), expected, "{image}");
     }
 }
+
+/// The secrets of a service: what each is called, and where it is in the container.
+fn secrets(service: &Service) -> Vec<(String, String)> {
+    let listed = service.get("secrets").as_vec().unwrap().iter();
+    let one = |secret: &YamlOwned| {
+        let field = |name: &str| secret.as_mapping_get(name).and_then(YamlOwned::as_str);
+        match secret.as_str() {
+            Some(name) => (name.to_owned(), format!("/run/secrets/{name}")),
+            None => (field("source").unwrap().to_owned(), field("target").unwrap().to_owned()),
+        }
+    };
+    listed.map(one).collect()
+}
+
+/// The paths in the text that begin so, without comments.
+fn paths(text: &str, begin: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let found = lines.flat_map(|line| line.match_indices(begin).map(move |(at, _)| &line[at..]));
+    let is_end = |c: char| c.is_whitespace() || "}],\"".contains(c);
+    found.map(|path| path.split(is_end).next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn every_service_has_the_secrets_that_its_settings_name() {
+    let read = |file: String| std::fs::read_to_string(root().join("config").join(file)).unwrap();
+    let (mut nats, mut ours) = (0, 0);
+    for service in services() {
+        let command = service.layers.iter().any(|layer| layer.as_mapping_get("command").is_some());
+        let command = if command { service.list("command").join(" ") } else { String::new() };
+        let needed = if service.name.starts_with("nats-") {
+            nats += 1;
+            let mut needed = paths(&read("nats/nats.conf".to_owned()), "/etc/nats/");
+            needed.push("/etc/nats/passwords.conf".to_owned());
+            needed
+        } else if let Some(file) = paths(&command, "/etc/fluent-webhooks/").pop() {
+            ours += 1;
+            let file = file.replacen("/etc/fluent-webhooks", "cluster", 1);
+            paths(&read(file), "/run/secrets/")
+        } else {
+            continue;
+        };
+        assert!(needed.len() >= 2, "{}: {needed:?}", service.name);
+        let has = secrets(&service);
+        for file in needed {
+            assert!(has.iter().any(|(_, target)| *target == file), "{} has no {file}", service.name);
+        }
+    }
+    assert_eq!((nats, ours), (3, 5));
+}
+
+#[test]
+fn xtask_secrets_makes_every_secret_and_each_server_has_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::secrets::write_all(folder.path()).unwrap();
+    let text = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    let file = YamlOwned::load_from_str(&text).unwrap().remove(0);
+    let secrets = file.as_mapping_get("secrets").unwrap().as_mapping().unwrap();
+    for (name, secret) in secrets {
+        let path = secret.as_mapping_get("file").and_then(YamlOwned::as_str).unwrap();
+        let path = path.strip_prefix("secrets/").unwrap();
+        // The simulator makes its key.
+        let is_made = path == "simulator.pub" || folder.path().join(path).exists();
+        assert!(is_made, "{name:?}: {path}");
+    }
+    for service in services().iter().filter(|service| service.name.starts_with("nats-")) {
+        for (name, target) in self::secrets(service) {
+            let is_own = !target.contains("/server.") || name.starts_with(&format!("{}.", service.name));
+            assert!(is_own, "{} has {name} as {target}", service.name);
+        }
+    }
+}

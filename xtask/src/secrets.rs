@@ -5,26 +5,23 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use nats_server::Authority;
 
 use crate::{cargo, root};
 
 const USERS: [&str; 4] = ["gateway", "dispatcher", "operator", "admin"];
 
-/// Writes passwords and a key pair into `secrets/`.
+/// The servers of `docker-compose.yml`, by the names that their certificates have.
+const SERVERS: [&str; 3] = ["nats-1", "nats-2", "nats-3"];
+
+/// Writes passwords, certificates and a key pair into `secrets/`.
 pub(crate) fn run() -> anyhow::Result<()> {
     let folder = root().join("secrets");
     if folder.exists() {
         bail!("{} is there already: remove it to begin anew", folder.display());
     }
     fs::create_dir(&folder)?;
-    let mut all = String::new();
-    for user in USERS {
-        let password = password()?;
-        all += &format!("{}_PASSWORD: \"{password}\"\n", user.to_uppercase());
-        write(&folder.join(format!("{user}-password")), &password)?;
-    }
-    all += &servers(&password()?);
-    write(&folder.join("passwords.conf"), &all)?;
+    write_all(&folder)?;
     let key = folder.join("simulator");
     let make = ["run", "--quiet", "--package", "simulator", "--", "keys"];
     crate::run(cargo(&make).arg(&key))?;
@@ -36,11 +33,36 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// All but the simulator's key.
+pub(crate) fn write_all(folder: &Path) -> anyhow::Result<()> {
+    let mut all = String::new();
+    for user in USERS {
+        let password = password()?;
+        all += &format!("{}_PASSWORD: \"{password}\"\n", user.to_uppercase());
+        write(&folder.join(format!("{user}-password")), &password)?;
+    }
+    all += &routes(&password()?);
+    write(&folder.join("passwords.conf"), &all)?;
+    write_certificates(folder)?;
+    Ok(())
+}
+
 /// What the servers of the cluster ask of each other.
-fn servers(password: &str) -> String {
-    let routes =
-        ["nats-1", "nats-2", "nats-3"].map(|host| format!("\"nats://cluster:{password}@{host}:6222\""));
+fn routes(password: &str) -> String {
+    let routes = SERVERS.map(|host| format!("\"nats://cluster:{password}@{host}:6222\""));
     format!("CLUSTER_PASSWORD: \"{password}\"\nCLUSTER_ROUTES: [{}]\n", routes.join(", "))
+}
+
+/// Who vouches for the servers, and for each its certificate and key.
+fn write_certificates(folder: &Path) -> anyhow::Result<()> {
+    let authority = Authority::generate()?;
+    write(&folder.join("nats-ca.crt"), &authority.certificate())?;
+    for name in SERVERS {
+        let server = authority.certify(&[name])?;
+        write(&folder.join(format!("{name}.crt")), &server.certificate)?;
+        write(&folder.join(format!("{name}.key")), &server.key)?;
+    }
+    Ok(())
 }
 
 /// 128 bits of the system's randomness.

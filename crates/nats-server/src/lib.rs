@@ -14,11 +14,13 @@
 //! `binary.rs`.
 
 mod binary;
+mod certificates;
 mod cluster;
 mod port;
 mod server;
 
 pub use crate::binary::{VERSION, find};
+pub use crate::certificates::{Authority, ServerCertificate};
 pub use crate::cluster::Cluster;
 pub use crate::port::free_port;
 pub use crate::server::{Options, Place, Server};

@@ -6,5 +6,6 @@ mod power;
 mod reconciling;
 mod rights;
 mod services;
+mod shipped;
 mod strangers;
 mod surviving;

@@ -1,77 +1,236 @@
-//! The shipped `nats.conf`: nobody joins the servers without their password.
+//! The shipped files of `config/nats`: who joins as a server, who is let in as a client, and how
+//! certificates are renewed.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::time::Duration;
 
-use e2e::deployment::free_ports;
+use async_nats::{Client, ConnectOptions, Subscriber};
+use e2e::deployment::{Deployment, Plan};
+use futures::{FutureExt, StreamExt};
+use nats_server::{Authority, free_port};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::shipped::{
+    Certificate, Guard, PATIENCE, Rogue, RogueServer, ShippedServers, join_in_clear, wait_for, write_identity,
+};
 
-struct Server(Child);
+/// What is before the host in a route's URL.
+const PASSWORD: &str = "cluster:secret@";
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// Where gateways may publish.
+const SUBJECT: &str = "fluent.quarantine.x";
+
+const BARE: Rogue = Rogue { name: "bare", password: "", certificate: Certificate::None };
+
+/// Listens on everything that a stranger's own server hears of.
+async fn eavesdrop(rogue: &RogueServer) -> Subscriber {
+    let options = ConnectOptions::with_user_and_password("rogue".to_owned(), "rogue".to_owned());
+    let client = options.retry_on_initial_connect().connect(&*rogue.url).await.unwrap();
+    let heard = client.subscribe("fluent.>").await.unwrap();
+    timeout(PATIENCE, client.flush()).await.expect("a stranger's own server").unwrap();
+    heard
+}
+
+/// A gateway's connection to the last server, as it is with the shipped settings.
+async fn gateway(servers: &ShippedServers, ca: &str) -> Result<Client, async_nats::ConnectError> {
+    let options = ConnectOptions::with_user_and_password("gateway".to_owned(), "secret".to_owned())
+        .add_root_certificates(servers.folder.path().join(ca))
+        .custom_inbox_prefix("_INBOX_gateway");
+    let host = servers.hosts.last().unwrap();
+    options.connect(format!("tls://{host}:{}", servers.client_port)).await
+}
+
+/// Publishes until the stranger hears it.
+async fn publish_until_heard(client: &Client, heard: &mut Subscriber) {
+    let publish = async {
+        loop {
+            client.publish(SUBJECT, "body".into()).await.unwrap();
+            client.flush().await.unwrap();
+            if timeout(Duration::from_millis(50), heard.next()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, publish).await.expect("who joined hears what is published");
+}
+
+/// Whether any of the servers says that it has joined with this one.
+fn is_joined(servers: &ShippedServers, name: &str) -> bool {
+    (0..servers.hosts.len()).any(|number| servers.joined(number).unwrap().iter().any(|it| it == name))
+}
+
+/// A command of the product, with the settings that `config/cluster` has for its user.
+fn command(servers: &ShippedServers, args: &[&str]) -> Output {
+    let config = servers.settings("admin");
+    Command::new(env!("CARGO_BIN_EXE_pipeline")).args(args).arg("--config").arg(config).output().unwrap()
+}
+
+fn parsed(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_joins_the_servers_without_their_password_and_a_certificate() {
+    let servers = ShippedServers::start(3, Guard::Shipped);
+    let refused = [
+        BARE,
+        Rogue { name: "no-certificate", password: PASSWORD, ..BARE },
+        Rogue { name: "foreign", password: PASSWORD, certificate: Certificate::Foreign },
+        Rogue { name: "no-password", certificate: Certificate::Trusted, ..BARE },
+    ]
+    .map(|rogue| (rogue.name, rogue.start(&servers)));
+    let mut heard = Vec::new();
+    for (name, rogue) in &refused {
+        heard.push((name, eavesdrop(rogue).await));
+        wait_for(name, || (rogue.process.log().matches(" closed: ").count() >= 3).then_some(()));
+    }
+    let log = servers.servers[0].log();
+    for why in ["does not look like a TLS handshake", "signed by unknown authority", "authentication error"] {
+        assert!(log.contains(why), "{why}: {log}");
+    }
+    // The same stranger with both is one of them: that the others heard nothing means something.
+    let both = Rogue { name: "both", password: PASSWORD, certificate: Certificate::Trusted }.start(&servers);
+    let mut heard_by_both = eavesdrop(&both).await;
+    let client = gateway(&servers, "nats-ca.crt").await.unwrap();
+    publish_until_heard(&client, &mut heard_by_both).await;
+    assert!(is_joined(&servers, "both"));
+    for (name, mut heard) in heard {
+        assert!(!is_joined(&servers, name), "{name} joined");
+        assert!(heard.next().now_or_never().is_none(), "{name} hears what is published");
     }
 }
 
-/// One server with the shipped files, but for its addresses and its folder.
-fn shipped(folder: &Path, client: &str, monitor: &str, route: &str) -> Server {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/nats");
-    fs::copy(from.join("accounts.conf"), folder.join("accounts.conf")).unwrap();
-    let data = folder.join("data");
-    let conf = fs::read_to_string(from.join("nats.conf")).unwrap();
-    let conf = [
-        ("0.0.0.0:4222", client),
-        ("127.0.0.1:8222", monitor),
-        ("0.0.0.0:6222", route),
-        ("/data", data.to_str().unwrap()),
-        ("30GB", "1GB"),
-    ]
-    .into_iter()
-    .fold(conf, |conf, (shipped, here)| conf.replacen(shipped, here, 1));
-    fs::write(folder.join("nats.conf"), conf).unwrap();
-    let users = ["GATEWAY", "DISPATCHER", "OPERATOR", "ADMIN", "CLUSTER"];
-    let passwords: String = users.map(|user| format!("{user}_PASSWORD: \"secret\"\n")).concat();
-    let routes = format!("CLUSTER_ROUTES: [\"nats://cluster:secret@{route}\"]\n");
-    fs::write(folder.join("passwords.conf"), passwords + &routes).unwrap();
-    let program = nats_server::find(&nats_server::Options::default().programs).unwrap();
-    let mut command = Command::new(program);
-    command.args(["-c", "nats.conf"]).current_dir(folder).env("SERVER_NAME", "nats-1");
-    Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-}
-
-/// What the port for servers says first, and what it answers to a stranger's `CONNECT`.
-fn join(route: &str, connect: &str) -> (String, String) {
-    let began = Instant::now();
-    let mut stream = loop {
-        match TcpStream::connect(route) {
-            Ok(stream) => break stream,
-            Err(error) => assert!(began.elapsed() < PATIENCE, "the server did not start: {error}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let greeting = lines.next().unwrap().unwrap();
-    write!(stream, "CONNECT {connect}\r\nPING\r\n").unwrap();
-    let answers = lines.map_while(Result::ok);
-    let answer = answers.into_iter().find(|line| line.starts_with("-ERR") || line.starts_with("PONG"));
-    (greeting, answer.unwrap_or_default())
+#[tokio::test(flavor = "multi_thread")]
+async fn without_authorization_and_tls_whoever_reaches_the_port_joins_and_hears_all() {
+    let servers = ShippedServers::start(1, Guard::Nothing);
+    let bare = BARE.start(&servers);
+    let mut heard = eavesdrop(&bare).await;
+    let client = gateway(&servers, "nats-ca.crt").await.unwrap();
+    publish_until_heard(&client, &mut heard).await;
 }
 
 #[test]
-fn a_server_that_does_not_know_the_password_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let [client, monitor, route] = free_ports().map(|port: std::net::SocketAddr| port.to_string());
-    let _server = shipped(folder.path(), &client, &monitor, &route);
+fn the_port_for_servers_says_nothing_in_clear() {
+    let servers = ShippedServers::start(1, Guard::Shipped);
     let rogue = r#"{"verbose":false,"pedantic":false,"name":"rogue","cluster":"fluent","headers":true}"#;
-    let (greeting, answer) = join(&route, rogue);
-    assert!(greeting.contains("\"auth_required\":true"), "{greeting}");
-    assert!(answer.contains("Authorization Violation"), "{answer}");
+    let route = format!("{}:{}", servers.hosts[0], servers.route_port);
+    let (greeting, answer) = join_in_clear(&route, rogue);
+    assert_eq!((&*greeting, &*answer), ("", ""));
+    assert!(servers.servers[0].log().contains("TLS route handshake error"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
+    let servers = ShippedServers::start(3, Guard::Shipped);
+    let client = r#"{"verbose":false,"pedantic":false,"user":"admin","pass":"secret"}"#;
+    let address = format!("{}:{}", servers.hosts[0], servers.client_port);
+    let (greeting, answer) = join_in_clear(&address, client);
+    assert!(greeting.contains("\"tls_required\":true"), "{greeting}");
+    assert!(!answer.contains("PONG"), "the right password, in clear: {answer}");
+    // Where servers say that others are, their certificates say it too.
+    assert!(servers.hosts.iter().all(|host| greeting.contains(&format!("\"{host}:"))), "{greeting}");
+
+    fs::write(servers.folder.path().join("strange.crt"), Authority::generate().unwrap().certificate())
+        .unwrap();
+    assert!(gateway(&servers, "strange.crt").await.is_err(), "a server is not believed unverified");
+    let made = command(&servers, &["cluster", "init"]);
+    assert!(made.status.success(), "{made:?}");
+    let port = servers.route_port.to_string();
+    let checked = command(&servers, &["cluster", "check", "--json", "--route-port", &port]);
+    assert!(checked.status.success(), "{checked:?}");
+    let mut ports: Vec<_> = parsed(&checked)["route_ports"].as_array().unwrap().clone();
+    ports.sort_by_key(|port| port["server"].to_string());
+    let guarded = |host: &String| json!({ "server": host, "address": format!("{host}:{port}"), "state": "certificate", "detail": "" });
+    assert_eq!(ports, servers.hosts.iter().map(guarded).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_whether_a_stranger_may_join_the_servers() {
+    let deployment =
+        Deployment::prepare(Plan { servers: 3, gateways: 0, dispatchers: 0, ..Plan::new("    []\n") });
+    deployment.make_streams();
+    let closed = free_port().unwrap().to_string();
+    let checked = deployment.command("admin", &["cluster", "check", "--route-port", &closed]);
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("closed from here"), "{checked:?}");
+
+    let conf = fs::read_to_string(deployment.servers.servers[0].folder().join("nats.conf")).unwrap();
+    let listen = conf.split_once("name: fluent, listen: \"127.0.0.1:").unwrap().1;
+    let open = listen.split_once('"').unwrap().0;
+    let checked = deployment.command("admin", &["cluster", "check", "--route-port", open]);
+    assert!(!checked.status.success(), "{checked:?}");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("OPEN: anybody who reaches it reads and forges events"), "{said}");
+    let why = String::from_utf8_lossy(&checked.stderr);
+    assert!(why.contains("nats-1") && why.contains("`cluster.authorization`"), "{why}");
+    let checked = deployment.command("admin", &["cluster", "check", "--json", "--route-port", open]);
+    assert!(!checked.status.success(), "{checked:?}");
+    assert_eq!(parsed(&checked)["route_ports"][0]["state"], "open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_warns_of_servers_that_speak_to_each_other_in_clear() {
+    let servers = ShippedServers::start(3, Guard::Password);
+    let made = command(&servers, &["cluster", "init"]);
+    assert!(made.status.success(), "{made:?}");
+    let port = servers.route_port.to_string();
+    let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
+    assert!(checked.status.success(), "{checked:?}");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("asks for a password, without TLS") && said.contains("`cluster.tls`"), "{said}");
+}
+
+/// Has every server read its files again, once this was done to its folder.
+fn change(servers: &ShippedServers, what: impl Fn(usize)) {
+    for (number, server) in servers.servers.iter().enumerate() {
+        let reloaded = || server.log().matches("Reloaded server configuration").count();
+        let before = reloaded();
+        what(number);
+        server.reload();
+        wait_for("a reload", || (reloaded() > before).then_some(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
+    let mut servers = ShippedServers::start(3, Guard::Shipped);
+    let made = command(&servers, &["cluster", "init"]);
+    assert!(made.status.success(), "{made:?}");
+    let (old, new) = (servers.authority.certificate(), Authority::generate().unwrap());
+    let believe = |servers: &ShippedServers, bundle: &str| {
+        fs::write(servers.folder.path().join("nats-ca.crt"), bundle).unwrap();
+        change(servers, |number| fs::write(servers.servers[number].folder.join("ca.crt"), bundle).unwrap());
+    };
+    let works = |servers: &ShippedServers| {
+        let checked = command(servers, &["cluster", "check"]);
+        assert!(checked.status.success(), "{checked:?}");
+    };
+    let stayed = gateway(&servers, "nats-ca.crt").await.unwrap();
+
+    believe(&servers, &format!("{old}{}", new.certificate()));
+    works(&servers);
+    change(&servers, |number| {
+        let certificate = new.certify(&[&servers.hosts[number]]).unwrap();
+        write_identity(&servers.servers[number].folder, &certificate);
+    });
+    works(&servers);
+    believe(&servers, &new.certificate());
+    works(&servers);
+
+    // Whoever connects now meets the new authority's certificates, and the old one's are strangers'.
+    fs::write(servers.folder.path().join("old.crt"), old).unwrap();
+    assert!(gateway(&servers, "old.crt").await.is_err());
+    let old = Rogue { name: "old", password: PASSWORD, certificate: Certificate::Trusted }.start(&servers);
+    wait_for("the old certificate to be refused", || {
+        servers.servers[0].log().contains("signed by unknown authority").then_some(())
+    });
+    // Servers that connect to each other anew do, and who was connected stayed so.
+    servers.restart(2);
+    wait_for("the server that restarted", || (servers.joined(2)?.len() >= 2).then_some(()));
+    assert!(!is_joined(&servers, "old"), "{}", old.process.log());
+    works(&servers);
+    stayed.publish(SUBJECT, "body".into()).await.unwrap();
+    stayed.flush().await.unwrap();
 }

@@ -1,0 +1,70 @@
+//! Throw-away certificates: an authority of its own, and what it vouches for.
+
+use std::fmt;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// Vouches for servers. Its key is nowhere but in memory, so that nothing can be added later.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// Never shows the key.
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority(..)")
+    }
+}
+
+/// A certificate and its private key, as PEM.
+pub struct ServerCertificate {
+    /// For everybody.
+    pub certificate: String,
+    /// For the server alone.
+    pub key: String,
+}
+
+/// Never shows the key.
+impl fmt::Debug for ServerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerCertificate(..)")
+    }
+}
+
+impl Authority {
+    /// A new one, with a new key.
+    ///
+    /// ```
+    /// let authority = nats_server::Authority::generate()?;
+    /// let server = authority.certify(&["nats-1", "127.0.0.1"])?;
+    /// assert!(server.key.starts_with("-----BEGIN PRIVATE KEY-----"));
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    pub fn generate() -> anyhow::Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "throw-away authority");
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+    }
+
+    /// Its own certificate, as PEM.
+    pub fn certificate(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for a server that is reached by these names or addresses. It is for both
+    /// ends of a connection: servers of a cluster connect to each other.
+    pub fn certify(&self, names: &[&str]) -> anyhow::Result<ServerCertificate> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, "throw-away server");
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.0)?;
+        Ok(ServerCertificate { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+}
