@@ -7,7 +7,7 @@ use grpc::Door;
 use queue::{Start, Terms};
 use serde_json::json;
 use settings::{Gateway, QueueSettings, ReconcileSettings, RouteSettings, Routes, Tree};
-use verifier::PublicKey;
+use verifier::{KeyRing, PublicKey};
 
 use crate::cli::Common;
 use crate::commands::logins;
@@ -41,6 +41,10 @@ pub(crate) async fn run(
             "listen": gateway.listen.to_string(),
             "path": gateway.path,
             "accounts": gateway.account_names,
+            "retired_keys": retired_keys(&gateway.keys, &queue)
+                .into_iter()
+                .map(|(name, detail)| json!({ "name": name, "detail": detail }))
+                .collect::<Vec<_>>(),
             "routes": routes.0.iter().map(|route| &route.name).collect::<Vec<_>>(),
             "reconciled": reconcile.map(|reconcile| reconcile.events),
             "warnings": warnings,
@@ -48,6 +52,9 @@ pub(crate) async fn run(
     }
     output::line(format!("{} is valid. This would run:\n", common.config.display()));
     describe_gateway(&gateway);
+    for (name, what) in retired_keys(&gateway.keys, &queue) {
+        output::line(format!("  retired key   {name}: {what}"));
+    }
     describe_queue(&tree, &queue)?;
     describe_routes(&routes.0);
     if let Some(reconcile) = &reconcile {
@@ -75,6 +82,18 @@ fn describe_gateway(gateway: &Gateway) {
 fn describe_key(key: &PublicKey) -> String {
     let weak = if key.is_weak() { ", short by today's advice" } else { "" };
     format!("RSA {} bits{weak}, sha256 {}", key.bits(), &key.fingerprint()[..16])
+}
+
+/// The name of each key that is out of use, and what it is still for.
+fn retired_keys(keys: &KeyRing, queue: &QueueSettings) -> Vec<(String, String)> {
+    let is_asked = matches!(queue, QueueSettings::JetStream(queue) if queue.reverify);
+    let purpose = match is_asked {
+        true => "admits nothing, and proves what is stored: keep it as long as that is",
+        false => "admits nothing, and nothing else asks for it: what this queue keeps is not verified again",
+    };
+    keys.retired()
+        .map(|(name, key)| (name.to_string(), format!("{}; {purpose}", describe_key(key))))
+        .collect()
 }
 
 fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
@@ -194,4 +213,37 @@ pub(crate) fn in_words(terms: &Terms) -> String {
     .chain(terms.when.as_ref().map(|when| format!("when {}", when.text())))
     .collect();
     if said.is_empty() { "everything".to_owned() } else { said.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the retired keys of settings with this queue.
+    fn retired(queue: &str) -> Vec<(String, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] =
+            [(); 2].map(|()| simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap());
+        let text = format!(
+            "fluent-connect: {{ queue: {queue} }}\nfluentcommerce: {{ fluent-webhook-keys: {{ sydney_sandbox: \
+             [{{ key: {old:?}, retired: true }}, {{ key: {new:?} }}] }} }}\n"
+        );
+        let path = folder.path().join("application.yml");
+        std::fs::write(&path, text).unwrap();
+        let tree = Tree::load(&path, []).unwrap();
+        retired_keys(&tree.keys().unwrap(), &tree.queue().unwrap())
+    }
+
+    #[test]
+    fn a_retired_key_is_named_with_what_it_is_still_for() {
+        let servers = "kind: jetstream, servers: [\"nats://127.0.0.1:4222\"]";
+        let asked = retired(&format!("{{ {servers} }}"));
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert_eq!(asked[0].0, "sydney_sandbox");
+        assert!(asked[0].1.contains("proves what is stored"), "{asked:?}");
+        for queue in [&*format!("{{ {servers}, reverify: false }}"), "{ path: queue.db }"] {
+            let found = retired(queue);
+            assert!(found[0].1.contains("nothing else asks for it"), "{found:?}");
+        }
+    }
 }

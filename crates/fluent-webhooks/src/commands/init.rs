@@ -108,7 +108,7 @@ mod tests {
             files("cluster"),
             ["admin.yml", "dispatcher.yml", "gateway.yml", "haproxy.cfg", "operator.yml"]
         );
-        // The first is read by e2e's servers, both by those of docker-compose.yml.
+        // Read by e2e's servers, and by those of docker-compose.yml.
         assert_eq!(files("nats"), ["accounts.conf", "nats.conf"]);
         // Read by e2e's Prometheus; the collector's and Grafana's by those of docker-compose.yml.
         assert_eq!(
