@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use event_model::{EventId, Malformed, Refusal, TraceParent};
 use queue::QueueError;
 use serde_json::json;
+use service::Denied;
 use verifier::Rejection;
 
 /// When to come back after a 503: Fluent's own waits are 2, 4 and 8 s.
@@ -24,6 +25,10 @@ pub(crate) enum Refused {
     TooLarge,
     #[error("too many bytes of bodies are being received")]
     Busy,
+    #[error("its sender has more than its share, and others need room")]
+    OverShare,
+    #[error("it has no signature")]
+    Unsigned(#[source] Rejection),
     #[error("the body took too long")]
     TooSlow,
     #[error("the body broke off")]
@@ -40,6 +45,15 @@ pub(crate) enum Refused {
     NotDurableInTime,
 }
 
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Full => Self::Busy,
+            Denied::OverShare => Self::OverShare,
+        }
+    }
+}
+
 impl Refused {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -49,9 +63,11 @@ impl Refused {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Rejected(_) => StatusCode::UNAUTHORIZED,
+            Self::Rejected(_) | Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
             Self::NotAdmitted(_) => StatusCode::FORBIDDEN,
-            Self::Busy | Self::NotDurable(_) | Self::NotDurableInTime => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -65,21 +81,22 @@ impl Refused {
             Self::TooSlow => "timeout",
             Self::Broken => "incomplete",
             Self::Malformed(_) => "malformed",
-            Self::Rejected(_) => "unauthorized",
+            Self::Rejected(_) | Self::Unsigned(_) => "unauthorized",
             Self::NotAdmitted(_) => "forbidden",
-            Self::Busy | Self::NotDurable(_) | Self::NotDurableInTime => "unavailable",
+            Self::Busy | Self::OverShare | Self::NotDurable(_) | Self::NotDurableInTime => "unavailable",
         }
     }
 
     /// What we count and log.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Rejected(rejection) => rejection.code(),
+            Self::Rejected(rejection) | Self::Unsigned(rejection) => rejection.code(),
             Self::NotAdmitted(Refusal::UnknownAccount) => "unknown-account",
             Self::NotAdmitted(Refusal::UnknownRetailer) => "unknown-retailer",
             Self::NotAdmitted(Refusal::WrongKey) => "wrong-key",
             Self::Malformed(malformed) => malformed.code(),
             Self::Busy => "busy",
+            Self::OverShare => "over-share",
             other => other.code(),
         }
     }
@@ -100,7 +117,16 @@ impl Refused {
 
     /// Then the connection can't carry another request.
     fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::TooLarge | Self::TooSlow | Self::Busy | Self::Broken | Self::Encoding)
+        matches!(
+            self,
+            Self::TooLarge
+                | Self::TooSlow
+                | Self::Busy
+                | Self::OverShare
+                | Self::Broken
+                | Self::Encoding
+                | Self::Unsigned(_)
+        )
     }
 }
 

@@ -1,4 +1,27 @@
+//! Limits that keep one sender, or a thousand, from exhausting the gateway.
+
 use std::time::Duration;
+
+use anyhow::ensure;
+use service::ProcessLimits;
+
+const MIB: u64 = 1 << 20;
+
+/// What a process needs beside this port: itself, its queue, what routes have in hand, and
+/// refused webhooks that wait to be held (32 MiB).
+const BESIDES: u64 = 96 * MIB;
+
+/// A connection without its headers: buffers, TLS, tasks. Measured at 25 kB after a request,
+/// 31 kB with TLS.
+const CONNECTION: u64 = 32 << 10;
+
+/// Fewest connections and bodies with which a gateway is one.
+const FEWEST_CONNECTIONS: u64 = 64;
+const FEWEST_BODIES: u64 = 2;
+
+/// Descriptors for everything but connections of this port: a quarter, within these.
+const FEWEST_OTHER_DESCRIPTORS: u64 = 64;
+const MOST_OTHER_DESCRIPTORS: u64 = 1024;
 
 /// Limits that keep one sender, or a thousand, from exhausting the gateway.
 #[derive(Clone, Debug)]
@@ -7,7 +30,7 @@ pub struct Bounds {
     pub body: usize,
     /// Bytes of bodies held at once; beyond it, 503.
     pub bodies: usize,
-    /// Connections at once; beyond it, 503.
+    /// Connections at once; beyond it the one that is idle longest gives way.
     pub connections: usize,
     /// From a request's first byte to the end of its headers.
     pub headers_within: Duration,
@@ -44,5 +67,105 @@ impl Bounds {
             header_count: 64,
             header_bytes: 16 << 10,
         }
+    }
+
+    /// The same, as far as they fit into what the process can have.
+    ///
+    /// # Errors
+    /// If next to nothing fits.
+    pub fn fitting(body: usize, limits: ProcessLimits) -> anyhow::Result<Self> {
+        let usual = Self::new(body);
+        let (bodies, connections) = match limits.memory {
+            Some(memory) => usual.within_memory(memory)?,
+            None => (usual.bodies as u64, usual.connections as u64),
+        };
+        let connections = match limits.descriptors {
+            Some(descriptors) => connections.min(for_connections(descriptors)?),
+            None => connections,
+        };
+        let at_most = |number: u64, usual: usize| usize::try_from(number).map_or(usual, |it| it.min(usual));
+        Ok(Self {
+            bodies: at_most(bodies, usual.bodies),
+            connections: at_most(connections, usual.connections),
+            ..usual
+        })
+    }
+
+    /// Whether this is less than there is where nothing is short.
+    pub(crate) fn is_shrunk(&self) -> bool {
+        let usual = Self::new(self.body);
+        self.bodies < usual.bodies || self.connections < usual.connections
+    }
+
+    /// Bytes for bodies, and connections with full headers, that fit: of three quarters of
+    /// what is left, a third is for bodies.
+    fn within_memory(&self, memory: u64) -> anyhow::Result<(u64, u64)> {
+        let each = CONNECTION + self.header_bytes as u64;
+        let room = memory.saturating_sub(BESIDES) / 4 * 3;
+        let fewest = FEWEST_BODIES * self.body as u64;
+        let bodies = (room / 3).max(fewest).min(self.bodies as u64);
+        let connections = room.saturating_sub(bodies) / each;
+        let needed = BESIDES + (fewest + FEWEST_CONNECTIONS * each) * 4 / 3;
+        ensure!(
+            connections >= FEWEST_CONNECTIONS,
+            "this process may use {} MiB of memory, too little to accept webhooks of up to {} KiB: expected a limit of at least {} MiB, or a smaller webhook.body-limit",
+            memory / MIB,
+            self.body >> 10,
+            needed.div_ceil(MIB),
+        );
+        Ok((bodies, connections))
+    }
+}
+
+fn for_connections(descriptors: u64) -> anyhow::Result<u64> {
+    let other = (descriptors / 4).clamp(FEWEST_OTHER_DESCRIPTORS, MOST_OTHER_DESCRIPTORS);
+    let left = descriptors.saturating_sub(other);
+    ensure!(
+        left >= FEWEST_CONNECTIONS,
+        "this process may open {descriptors} files and connections (RLIMIT_NOFILE): expected at least {}",
+        FEWEST_CONNECTIONS + FEWEST_OTHER_DESCRIPTORS
+    );
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fitting(body: usize, memory: u64, descriptors: u64) -> anyhow::Result<Bounds> {
+        let limits = ProcessLimits { memory: Some(memory * MIB), descriptors: Some(descriptors) };
+        Bounds::fitting(body, limits)
+    }
+
+    #[test]
+    fn everything_at_once_fits_into_the_memory() {
+        for memory in [128, 256, 300, 512, 1024, 100_000] {
+            for body in [64 << 10, 2 << 20, 16 << 20] {
+                let Ok(bounds) = fitting(body, memory, 100_000) else { continue };
+                let headers = bounds.connections as u64 * (CONNECTION + bounds.header_bytes as u64);
+                let all = BESIDES + bounds.bodies as u64 + headers;
+                assert!(all <= memory * MIB, "{memory} MiB, bodies of {body}: {bounds:?}");
+                assert!(bounds.bodies >= 2 * body && bounds.connections >= 64, "{memory}: {bounds:?}");
+            }
+        }
+        let shipped = fitting(2 << 20, 256, 20_000).unwrap();
+        assert_eq!((shipped.bodies >> 20, shipped.connections), (40, 1706));
+        assert!(shipped.is_shrunk() && !fitting(2 << 20, 8192, 20_000).unwrap().is_shrunk());
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest() {
+        for (descriptors, connections) in [(256, 192), (1024, 768), (4096, 3072), (20_000, 4096)] {
+            assert_eq!(fitting(1 << 20, 8192, descriptors).unwrap().connections, connections);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        let refused = fitting(16 << 20, 128, 20_000).unwrap_err().to_string();
+        assert!(refused.contains("128 MiB") && refused.contains("at least 143 MiB"), "{refused}");
+        assert!(fitting(16 << 20, 143, 20_000).is_ok());
+        let refused = fitting(1 << 20, 8192, 100).unwrap_err().to_string();
+        assert!(refused.contains("RLIMIT_NOFILE") && refused.contains("at least 128"), "{refused}");
     }
 }

@@ -7,13 +7,14 @@
 //!   connection at once.
 //! * An answer must be read: a peer that does not read holds its place no
 //!   longer than a write may take.
+//! * What could be read in two ways is not read at all: [`Framing`].
 //! * Closing waits a moment for what the peer is still sending: closing on
 //!   unread bytes would reset the connection before the answer is read.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::Bounds;
+use crate::framing::{Framing, POISON};
 
 /// Sent when the headers took too long.
 const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: 19\r\nconnection: close\r\n\r\n{\"error\":\"timeout\"}";
@@ -32,12 +34,28 @@ const LINGER_BYTES: usize = 4 << 20;
 
 /// Counts where a connection is: odd while a request is being answered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Turn(Arc<AtomicU64>);
+pub(crate) struct Turn(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    turn: AtomicU64,
+    why_ambiguous: OnceLock<&'static str>,
+}
 
 impl Turn {
     /// A request's headers have arrived, or its answer was made.
     pub(crate) fn next(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.0.turn.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether a request is being answered.
+    pub(crate) fn is_answering(&self) -> bool {
+        !self.get().is_multiple_of(2)
+    }
+
+    /// Why its bytes could be read in two ways, if they could.
+    pub(crate) fn why_ambiguous(&self) -> Option<&'static str> {
+        self.0.why_ambiguous.get().copied()
     }
 
     /// Whether a request has arrived so far.
@@ -46,7 +64,7 @@ impl Turn {
     }
 
     fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.turn.load(Ordering::Acquire)
     }
 }
 
@@ -54,6 +72,7 @@ impl Turn {
 pub(crate) struct Guarded<S> {
     stream: S,
     turn: Turn,
+    framing: Framing,
     headers_within: Duration,
     write_within: Duration,
     /// For the headers awaited in a turn; of another turn, it does not count.
@@ -69,6 +88,7 @@ impl<S> Guarded<S> {
         let guarded = Self {
             stream,
             turn: turn.clone(),
+            framing: Framing::default(),
             headers_within: bounds.headers_within,
             write_within: bounds.write_within,
             reading: Some((0, Box::pin(sleep(bounds.first_byte_within)))),
@@ -77,6 +97,18 @@ impl<S> Guarded<S> {
             closing: None,
         };
         (guarded, turn)
+    }
+
+    /// Lets through what can be read in one way only.
+    fn follow(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if self.framing.has_refused() {
+            return buf.set_filled(before);
+        }
+        let Err(ambiguous) = self.framing.follow(&buf.filled()[before..]) else { return };
+        let _ = self.turn.0.why_ambiguous.set(ambiguous.why);
+        let at = before + ambiguous.at;
+        buf.filled_mut()[at] = POISON;
+        buf.set_filled(at + 1);
     }
 
     /// A byte of a request has come: its headers must end in time.
@@ -155,6 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                 if awaits_headers && buf.filled().len() > before {
                     this.begin(turn);
                 }
+                this.follow(buf, before);
                 Poll::Ready(result)
             }
             Poll::Pending if awaits_headers => this.poll_too_late(turn, cx),

@@ -14,13 +14,20 @@
 mod receive;
 
 mod answer;
+mod body;
 mod bounds;
+mod byte_budget;
+mod client_address;
 mod connection;
+mod framing;
 mod holding;
 mod listen;
+mod proxy_protocol;
 mod quarantine;
 mod refused_accounts;
 mod seen;
+mod senders;
+mod serve_one;
 mod stage;
 mod watch;
 
@@ -37,6 +44,7 @@ pub use crate::holding::Holding;
 pub use crate::listen::serve;
 pub use crate::refused_accounts::RefusedAccounts;
 pub use crate::seen::SeenHere;
+pub use crate::senders::Senders;
 pub use crate::stage::{main, ports, start};
 
 /// What receiving a webhook needs.
@@ -56,6 +64,8 @@ pub struct Ports {
     pub path: Arc<str>,
     /// What to do with genuine bodies that are not events.
     pub malformed: OnMalformed,
+    /// Who sends.
+    pub senders: Senders,
     /// What to do with what is refused.
     pub holding: Holding,
     /// Whose genuine webhooks were refused.

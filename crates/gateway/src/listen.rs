@@ -1,35 +1,31 @@
 //! The accept loop.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderValue;
-use axum::http::header::CONNECTION;
 use futures::FutureExt;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use service::Shutdown;
+use service::{Denied, Places, Shutdown, Source};
+use settings::AddressFrom;
 use telemetry::metrics;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
 use crate::Bounds;
-use crate::connection::Guarded;
+use crate::proxy_protocol::read_header;
+use crate::senders::{Peer, Senders};
+use crate::serve_one::{Serving, serve_one};
 
 /// Sent to a connection beyond the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 23\r\nretry-after: 2\r\nconnection: close\r\n\r\n{\"error\":\"unavailable\"}";
 
-/// Connections beyond the limit that are told so at once; of more, the system
-/// is left to make them wait.
+/// Connections beyond the limit that are told so; more are closed without a word: whoever
+/// is to be accepted must not wait for them.
 const TURNED_AWAY: usize = 128;
 
 /// How long one that is turned away may take to read that.
@@ -45,38 +41,24 @@ pub async fn serve(
     tls: Option<TlsAcceptor>,
     router: Router,
     bounds: Bounds,
+    senders: Senders,
     shutdown: Shutdown,
 ) {
-    let places = Arc::new(Semaphore::new(bounds.connections));
+    let places = Places::new(bounds.connections, 0, senders.proven.clone());
     let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
-    let closing = shutdown.closing();
+    let port = Port { tls, router, bounds, senders, shutdown, places, goodbyes };
+    let closing = port.shutdown.closing();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closing.cancelled() => match last_accepted(&listener, &shutdown) {
+            () = closing.cancelled() => match last_accepted(&listener, &port.shutdown) {
                 Some(accepted) => Ok(accepted),
                 None => return,
             },
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                rest(&error).await;
-                continue;
-            }
-        };
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
-                let serving =
-                    Serving { router: router.clone(), bounds: bounds.clone(), shutdown: shutdown.clone() };
-                shutdown.spawn_intake(serving.accepted(stream, tls.clone(), place));
-            }
-            Err(_) => {
-                metrics::REFUSED.add(1, ["connections".into()]);
-                tracing::warn!(reason = "connections", "connection refused: as many as are allowed are open");
-                let Ok(goodbye) = Arc::clone(&goodbyes).acquire_owned().await else { return };
-                shutdown.spawn_intake(turn_away(stream, goodbye));
-            }
+        match accepted {
+            Ok((stream, address)) => port.accepted(stream, address),
+            Err(error) => rest(&error).await,
         }
     }
 }
@@ -98,83 +80,87 @@ async fn rest(error: &io::Error) {
     }
 }
 
-/// What one connection is served with.
-struct Serving {
+/// What all connections share.
+#[derive(Clone)]
+struct Port {
+    tls: Option<TlsAcceptor>,
     router: Router,
     bounds: Bounds,
+    senders: Senders,
     shutdown: Shutdown,
+    places: Places,
+    goodbyes: Arc<Semaphore>,
 }
 
-impl Serving {
-    async fn accepted(self, stream: TcpStream, tls: Option<TlsAcceptor>, _place: OwnedSemaphorePermit) {
+impl Port {
+    fn accepted(&self, stream: TcpStream, address: SocketAddr) {
+        let address = address.ip().to_canonical();
+        let is_trusted = self.senders.proxies.contains(address);
+        match self.places.take(Source::from(address), is_trusted) {
+            Ok(place) => {
+                let connection = self.clone().admitted(stream, Peer { address, is_trusted, place });
+                self.shutdown.spawn_intake(connection);
+            }
+            Err(denied) => self.turn_away(stream, address, denied),
+        }
+    }
+
+    async fn admitted(self, mut stream: TcpStream, mut peer: Peer) {
         // Answers are small and final: nothing is gained by waiting for more.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return serve_one(stream, self).await };
-        match timeout(self.bounds.first_byte_within, tls.accept(stream)).await {
-            Ok(Ok(stream)) => return serve_one(stream, self).await,
-            Ok(Err(error)) => tracing::info!(reason = "tls", %error, "connection refused: no TLS"),
-            Err(_) => tracing::info!(reason = "tls", "connection refused: its TLS handshake took too long"),
-        }
-        metrics::REFUSED.add(1, ["tls".into()]);
-    }
-}
-
-async fn serve_one<S>(stream: S, serving: Serving)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let Serving { router, bounds, shutdown } = serving;
-    let (stream, turn) = Guarded::new(stream, &bounds);
-    let (answering, stopping) = (turn.clone(), shutdown.clone());
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        answering.next();
-        // A stop waits for what had come before it, however slowly it is sent.
-        let draining = stopping.draining();
-        let begun = (!draining.is_cancelled()).then(|| stopping.working());
-        let (turn, router) = (answering.clone(), router.clone());
-        async move {
-            let mut response = router.oneshot(request.map(axum::body::Body::new)).await?;
-            if draining.is_cancelled() {
-                // Whoever keeps connections finds another process for the next request.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        if peer.is_trusted && self.senders.proxies.address_from() == AddressFrom::ProxyProtocol {
+            match read_header(&mut stream, self.bounds.first_byte_within).await {
+                Ok(None) => {}
+                // From here on it is this client's connection, and no proxy's.
+                Ok(Some(client)) => match self.places.take(Source::from(client), false) {
+                    Ok(place) => peer = Peer { address: client.to_canonical(), is_trusted: false, place },
+                    Err(denied) => return self.turn_away(stream, client, denied),
+                },
+                Err(error) => return refuse("proxy-header", peer.address, &error),
             }
-            turn.next();
-            drop(begun);
-            Ok::<_, Infallible>(response)
         }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(bounds.idle)
-        .max_headers(bounds.header_count)
-        .max_buf_size(bounds.header_bytes);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let closing = shutdown.closing();
-    tokio::select! {
-        ended = connection.as_mut() => return log(ended),
-        () = closing.cancelled() => {}
+        match self.tls.clone() {
+            Some(tls) => self.encrypted(tls, stream, peer).await,
+            None => serve_one(stream, self.serving(peer)).await,
+        }
     }
-    // One whose first request is on its way is answered; its answer closes it.
-    if turn.has_begun() {
-        connection.as_mut().graceful_shutdown();
+
+    async fn encrypted(self, tls: TlsAcceptor, stream: TcpStream, peer: Peer) {
+        let handshake = timeout(self.bounds.first_byte_within, tls.accept(stream));
+        match peer.place.gave_way().run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => serve_one(stream, self.serving(peer)).await,
+            Some(Ok(Err(error))) => refuse("tls", peer.address, &error),
+            Some(Err(_)) => refuse("tls", peer.address, &io::ErrorKind::TimedOut.into()),
+            None => {}
+        }
     }
-    let _ = connection.await;
+
+    fn serving(self, peer: Peer) -> Serving {
+        Serving { router: self.router, bounds: self.bounds, shutdown: self.shutdown, peer }
+    }
+
+    fn turn_away(&self, stream: TcpStream, address: IpAddr, denied: Denied) {
+        let reason = match denied {
+            Denied::Full => "connections",
+            Denied::OverShare => "over-share",
+        };
+        metrics::REFUSED.add(1, [reason.into()]);
+        tracing::warn!(reason, client = %address, "connection refused: as many as are allowed are at work");
+        if let Ok(goodbye) = Arc::clone(&self.goodbyes).try_acquire_owned() {
+            self.shutdown.spawn_intake(say_busy(stream, goodbye));
+        }
+    }
 }
 
-/// Errors of a connection are the peer's. What is not HTTP, or more of it than
-/// is allowed, hyper has answered with 400 or 431.
-fn log(ended: hyper::Result<()>) {
-    if let Err(error) = ended.as_ref()
-        && error.is_parse()
-    {
-        metrics::REFUSED.add(1, ["not-http".into()]);
-        tracing::info!(reason = "not-http", %error, "request refused");
-    }
+/// A connection that does not begin as it has to.
+fn refuse(reason: &'static str, address: IpAddr, error: &io::Error) {
+    metrics::REFUSED.add(1, [reason.into()]);
+    tracing::info!(reason, client = %address, %error, "connection refused");
 }
 
 /// Says 503, and reads what the peer sends meanwhile: closing on unread bytes
 /// would reset the connection before the answer is read.
-async fn turn_away(mut stream: TcpStream, _goodbye: OwnedSemaphorePermit) {
+async fn say_busy(mut stream: TcpStream, _goodbye: OwnedSemaphorePermit) {
     let goodbye = async {
         stream.write_all(BUSY).await?;
         stream.shutdown().await?;

@@ -7,22 +7,23 @@ use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, Method, Request, Response};
-use bytes::{Bytes, BytesMut};
-use event_model::{Event, Evidence, Headers, Inbound, Malformed, Refusal, TraceParent, Verified};
-use http_body_util::BodyExt;
+use event_model::{Algorithm, Event, Evidence, Headers, Inbound, Malformed, Refusal, TraceParent, Verified};
 use queue::{Quarantined, QueueError, Receipt};
 use settings::OnMalformed;
 use telemetry::{Attribute, Chain, Ended, Kind, Span, metrics};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
-use verifier::Rejection;
+use verifier::{MAX_BITS, Rejection};
 
 use crate::answer::{Refused, accepted, quarantined};
+use crate::body::read_body;
+use crate::byte_budget::ByteBudget;
+use crate::senders::{Client, Peer};
 use crate::watch::{self, Watch};
 use crate::{Bounds, Ports, quarantine};
 
-/// The byte budget is counted in steps of this size.
-const STEP: usize = 1024;
+/// Longest value that can be a signature, in whatever way it was written: four letters for
+/// each byte of the longest key's.
+const MAX_SIGNATURE: usize = MAX_BITS / 8 * 4;
 
 /// How soon to try again what the queue would not take.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
@@ -32,12 +33,12 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) struct Receiving {
     ports: Ports,
     bounds: Bounds,
-    budget: Semaphore,
+    budget: ByteBudget,
 }
 
 impl Receiving {
     pub(crate) fn new(ports: Ports, bounds: &Bounds) -> Self {
-        let budget = Semaphore::new(bounds.bodies / STEP);
+        let budget = ByteBudget::new(bounds.bodies, ports.senders.proven.clone());
         Self { ports, bounds: bounds.clone(), budget }
     }
 }
@@ -48,36 +49,56 @@ pub(crate) async fn receive(
     request: Request<Body>,
 ) -> Response<Body> {
     let watch = Watch::begin(request.method(), request.headers());
-    let answer = receiving.receive(request, &watch).await;
+    let peer = request.extensions().get::<Peer>().cloned();
+    let client = peer.as_ref().map(|peer| peer.client(request.headers(), &receiving.ports.senders));
+    let client = client.unwrap_or_default();
+    let answer = receiving.receive(request, peer.as_ref(), client, &watch).await;
     let reason = answer.as_ref().err().map(Refused::reason);
     let response = answer.unwrap_or_else(|refused| {
-        log(&refused, watch.trace());
+        log(&refused, client, watch.trace());
         refused.response()
     });
     watch.answered(response.status(), reason);
     response
 }
 
-fn log(refused: &Refused, trace: TraceParent) {
+fn log(refused: &Refused, client: Client, trace: TraceParent) {
     let (reason, trace_id, error) = (refused.reason(), trace.trace_id(), Chain(refused));
+    // Who is refused again and again can be blocked by it.
+    let client = client.address;
     match refused {
         Refused::NotDurable(_) | Refused::NotDurableInTime => {
-            tracing::error!(reason, trace_id, %error, "webhook not accepted; the sender has it for a few seconds more");
+            tracing::error!(reason, trace_id, %client, %error, "webhook not accepted; the sender has it for a few seconds more");
         }
-        Refused::Rejected(_) | Refused::NotAdmitted(_) | Refused::Malformed(_) | Refused::Busy => {
-            tracing::warn!(reason, trace_id, %error, "webhook refused");
+        Refused::Rejected(_)
+        | Refused::Unsigned(_)
+        | Refused::NotAdmitted(_)
+        | Refused::Malformed(_)
+        | Refused::Busy
+        | Refused::OverShare => {
+            tracing::warn!(reason, trace_id, %client, %error, "webhook refused");
         }
-        _ => tracing::info!(reason, trace_id, %error, "request refused"),
+        _ => tracing::info!(reason, trace_id, %client, %error, "request refused"),
     }
 }
 
 impl Receiving {
-    async fn receive(&self, request: Request<Body>, watch: &Watch) -> Result<Response<Body>, Refused> {
+    async fn receive(
+        &self,
+        request: Request<Body>,
+        peer: Option<&Peer>,
+        client: Client,
+        watch: &Watch,
+    ) -> Result<Response<Body>, Refused> {
         self.check_head(&request)?;
         let headers = self.signature_headers(request.headers());
-        let (body, _held) = self.read(request.into_body()).await?;
+        check_signatures(&headers)?;
+        let held = self.budget.begin(client.source);
+        let place = peer.map(|peer| &peer.place);
+        let body = read_body(request.into_body(), &held, place, &self.bounds).await?;
         let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
         let verified = self.verify(inbound, watch)?;
+        self.ports.senders.proven.note(client.source);
         let publishing = watch.part(Kind::Producer, "publish fluent.events");
         match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
             Ok(event) => self.publish(event, publishing).await,
@@ -118,10 +139,6 @@ impl Receiving {
             }
             Err(rejection) => {
                 span.end(Ended::Well, || vec![Attribute::new("fluent.refused", rejection.code())]);
-                // Without a signature it will never verify.
-                if rejection == Rejection::Missing {
-                    return Err(rejection.into());
-                }
                 let received_at = self.ports.clock.now();
                 Err(self.held(Inbound { body, headers, received_at }, rejection.into()))
             }
@@ -142,14 +159,14 @@ impl Receiving {
         if request.method() != Method::POST {
             return Err(Refused::Method);
         }
-        let encodings = request.headers().get_all(CONTENT_ENCODING);
-        if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let encodings = request.headers().get_all(CONTENT_ENCODING).iter();
+        if !encodings.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).all(is_identity) {
             return Err(Refused::Encoding);
         }
-        if request.body().size_hint().lower() > self.bounds.body as u64 {
-            return Err(Refused::TooLarge);
+        match request.body().size_hint().lower() > self.bounds.body as u64 {
+            true => Err(Refused::TooLarge),
+            false => Ok(()),
         }
-        if self.budget.available_permits() == 0 { Err(Refused::Busy) } else { Ok(()) }
     }
 
     fn signature_headers(&self, headers: &HeaderMap) -> Headers {
@@ -159,37 +176,6 @@ impl Receiving {
                 headers.get_all(name.as_str()).iter().map(move |value| (name.clone(), value.as_bytes()))
             })
             .collect()
-    }
-
-    /// Reads the body, within its time. The bytes are counted against the budget
-    /// as they arrive, not as they are announced: an announcement costs nothing.
-    async fn read(&self, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Refused> {
-        timeout(self.bounds.body_within, self.collect(body)).await.unwrap_or(Err(Refused::TooSlow))
-    }
-
-    async fn collect(&self, mut body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Refused> {
-        let (mut whole, mut held) = (BytesMut::new(), self.hold(0)?);
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
-            let length = whole.len() + data.len();
-            if length > self.bounds.body {
-                return Err(Refused::TooLarge);
-            }
-            // By its length so far: pieces of a byte cost no more than the whole.
-            held.merge(self.hold(length.div_ceil(STEP) - held.num_permits())?);
-            if whole.is_empty() && body.is_end_stream() {
-                // The usual case: all in one piece, which needs no copy.
-                return Ok((data, held));
-            }
-            whole.extend_from_slice(&data);
-        }
-        Ok((whole.freeze(), held))
-    }
-
-    /// Sets steps aside of the budget while the request is being handled.
-    fn hold(&self, steps: usize) -> Result<SemaphorePermit<'_>, Refused> {
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        self.budget.try_acquire_many(steps).map_err(|_| Refused::Busy)
     }
 
     async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, Refused> {
@@ -237,6 +223,25 @@ impl Receiving {
             Ok(decided) => decided.map_err(Refused::NotDurable),
             Err(_) => Err(Refused::NotDurableInTime),
         }
+    }
+}
+
+/// RFC 9110, 8.4: a list, in which an empty place means nothing.
+fn is_identity(encoding: &[u8]) -> bool {
+    let encoding = encoding.trim_ascii();
+    encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")
+}
+
+/// Refuses, before the body is read, what nobody could ever find to be genuine: what may be
+/// a signature written wrongly is read, refused, and held for a person.
+fn check_signatures(headers: &Headers) -> Result<(), Refused> {
+    let mut lengths = headers.iter().map(|(_, value)| value.len()).peekable();
+    if lengths.peek().is_none() {
+        return Err(Refused::Unsigned(Rejection::Missing));
+    }
+    match lengths.any(|length| (1..=MAX_SIGNATURE).contains(&length)) {
+        true => Ok(()),
+        false => Err(Refused::Unsigned(Rejection::Malformed(Algorithm::Sha512))),
     }
 }
 

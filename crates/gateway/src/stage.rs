@@ -9,13 +9,16 @@ use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
-use service::{AddToReport, Certificate, Observed, Presence, Shutdown, StageArgs, StopTimes, Work};
+use service::{
+    AddToReport, Certificate, Observed, Presence, ProcessLimits, ProvenSources, Shutdown, StageArgs,
+    StopTimes, Work,
+};
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::{Bounds, Holding, Ports, RefusedAccounts, SeenHere, router, serve, watch};
+use crate::{Bounds, Holding, Ports, RefusedAccounts, SeenHere, Senders, router, serve, watch};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
 #[derive(Debug, Parser)]
@@ -91,6 +94,7 @@ pub async fn start(
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
     watch::begin_counters();
+    settings.proxies.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     for (name, key) in settings.keys.keys() {
         metrics::KEY_BITS.set(key.bits() as f64, [name.to_string().into()]);
     }
@@ -100,17 +104,35 @@ pub async fn start(
     let certificate = settings.tls.clone().map(Certificate::load).transpose()?;
     let listener = listen(settings.listen, shutdown).await?;
     let address = listener.local_addr()?;
-    let bounds = Bounds::new(settings.body_limit);
+    let bounds = bounds(settings.body_limit)?;
     queue.tell_of_forwarded(Arc::new(watch::forwarded));
     let mut ports = ports(settings, Arc::clone(queue));
     ports.holding = Holding::start(queue, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
+    let senders = ports.senders.clone();
     ports.seen.keep(&service::process_id("gateway", config), Arc::clone(queue), shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
-    shutdown.spawn_intake(serve(listener, tls, router, bounds, shutdown.clone()));
-    tracing::info!(%address, path = settings.path, tls = settings.tls.is_some(), "listening for webhooks");
+    shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));
+    // Not the path: it may have a secret in it.
+    tracing::info!(%address, tls = settings.tls.is_some(), "listening for webhooks");
     Ok(Arc::new(move |report| refused.add_to(report)))
+}
+
+/// What fits into this process, and a word about it where that is less than usual.
+fn bounds(body: usize) -> anyhow::Result<Bounds> {
+    let limits = ProcessLimits::read();
+    let bounds = Bounds::fitting(body, limits)?;
+    if bounds.is_shrunk() {
+        tracing::info!(
+            memory = limits.memory,
+            descriptors = limits.descriptors,
+            connections = bounds.connections,
+            bodies = bounds.bodies,
+            "the memory and descriptors of this process allow fewer connections and bytes of bodies at once than usual"
+        );
+    }
+    Ok(bounds)
 }
 
 /// The socket that was passed to this process, or one of its own.
@@ -140,6 +162,7 @@ pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
         signature_headers: headers.map(|name| name.to_lowercase()).collect(),
         path: settings.path.as_str().into(),
         malformed: settings.malformed,
+        senders: Senders { proxies: settings.proxies.clone(), proven: ProvenSources::default() },
         holding: Holding::nothing(),
         refused: RefusedAccounts::new(settings.accounts.clone()),
         seen: SeenHere::default(),

@@ -14,7 +14,8 @@ const TRACEPARENT: &str = "traceparent";
 
 /// Counters of which the first event is to wake somebody: `increase` needs one before.
 pub(crate) fn begin_counters() {
-    for reason in ["unavailable", "busy", "connections", "wrong-key", "unknown-account", "unknown-retailer"] {
+    let not_accepting = ["unavailable", "busy", "over-share", "connections"];
+    for reason in not_accepting.into_iter().chain(["wrong-key", "unknown-account", "unknown-retailer"]) {
         metrics::REFUSED.add(0, [reason.into()]);
     }
     metrics::QUARANTINE_FULL.add(0, []);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{Account, Accounts, SystemClock};
-use gateway::{Bounds, Ports};
+use gateway::{Bounds, Ports, Senders};
 use queue::EventQueue;
 use queue_embedded::{Embedded, Options};
 use service::Shutdown;
@@ -53,6 +53,7 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
         path: "/hook".into(),
         malformed: OnMalformed::Quarantine,
+        senders: Senders::default(),
         holding: gateway::Holding::nothing(),
         refused: gateway::RefusedAccounts::new(Accounts::default()),
         seen: gateway::SeenHere::default(),
@@ -62,7 +63,8 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::manual(Duration::from_secs(1));
     let router = gateway::router(ports, &bounds);
-    shutdown.spawn_detached(gateway::serve(listener, None, router, bounds, shutdown.clone()));
+    let serving = gateway::serve(listener, None, router, bounds, Senders::default(), shutdown.clone());
+    shutdown.spawn_detached(serving);
     let malformed = |number: usize| {
         let head = format!(r#"{{"accountId":"ACME","number":{number},"pad":""#);
         format!("{head}{}\"}}", "x".repeat(BODY - head.len() - 2))

@@ -37,6 +37,7 @@ mod routes;
 mod seal_settings;
 mod spool_settings;
 mod telemetry_settings;
+mod trusted_proxies;
 mod values;
 mod warnings;
 mod webhook;
@@ -59,6 +60,7 @@ pub use crate::telemetry_settings::{
     OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, TracesSettings,
 };
 pub use crate::tree::{Place, Tree};
+pub use crate::trusted_proxies::{AddressFrom, TrustedProxies};
 pub use crate::values::{Size, Time};
 pub use crate::webhook::{Gateway, OnMalformed, ServerTls};
 

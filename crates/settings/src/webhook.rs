@@ -13,6 +13,7 @@ use verifier::{KeyRing, Signatures};
 use crate::error::SettingsError;
 use crate::fluent_settings::ApiSettings;
 use crate::tree::Tree;
+use crate::trusted_proxies::{AddressFrom, Network, TrustedProxies, trusted_proxies};
 use crate::values::{Size, Time};
 
 /// Largest body limit that can be set: bodies are held in memory.
@@ -34,6 +35,8 @@ pub struct Gateway {
     pub malformed: OnMalformed,
     /// The certificate to show, where TLS does not end before us.
     pub tls: Option<ServerTls>,
+    /// Whose word about the client's address is taken.
+    pub proxies: TrustedProxies,
     /// Which signatures count, and where they are.
     pub signatures: Signatures,
     /// Who may send.
@@ -74,6 +77,11 @@ pub(crate) struct WebhookSettings {
     malformed: OnMalformed,
     /// The certificate to show, where TLS does not end before us.
     tls: Option<ServerTls>,
+    /// Addresses and networks of the proxies before this port: they say who sends, and
+    /// nobody else is believed about that.
+    trusted_proxies: Vec<Network>,
+    /// Where those proxies say it; x-forwarded-for if this says nothing.
+    client_address: Option<AddressFrom>,
 }
 
 /// `fluent-connect.webhook.tls`. Both files are read again when they change.
@@ -105,6 +113,8 @@ impl Default for WebhookSettings {
             body_limit: Size(2 << 20),
             malformed: OnMalformed::default(),
             tls: None,
+            trusted_proxies: Vec::new(),
+            client_address: None,
         }
     }
 }
@@ -157,8 +167,11 @@ impl Tree {
         let (accounts, account_names) = self.accounts(&keys)?;
         let webhook: WebhookSettings = self.section(&["fluent-connect", "webhook"])?;
         self.check_webhook(&webhook)?;
-        let WebhookSettings { listen, path, signatures, signature_headers, body_limit, malformed, tls } =
-            webhook;
+        let WebhookSettings {
+            listen, path, signatures, signature_headers, body_limit, malformed, tls, ..
+        } = webhook;
+        let proxies = trusted_proxies(webhook.trusted_proxies, webhook.client_address)
+            .map_err(|(key, why)| self.invalid(&["fluent-connect", "webhook", key], why))?;
         let SignatureHeaders { sha512, md5 } = signature_headers;
         let _: Option<String> = self.read(
             &["fluent-connect", "connector-name"],
@@ -170,6 +183,7 @@ impl Tree {
             body_limit: usize::try_from(body_limit.0).unwrap_or(usize::MAX),
             malformed,
             tls: tls.map(|tls| self.resolved(tls)),
+            proxies,
             signatures: Signatures { enabled: signatures, sha512, md5 },
             accounts,
             account_names,
@@ -207,6 +221,12 @@ impl Tree {
         let at = |key: &'static str| ["fluent-connect", "webhook", key];
         if !webhook.path.starts_with('/') || webhook.path.contains(['?', '#', ' ']) {
             return Err(self.invalid(&at("path"), "expected a path that begins with / and has no query"));
+        }
+        if let Some(unfit) = webhook.path.chars().find(|letter| !is_plain_in_a_path(*letter)) {
+            let why = format!(
+                "expected plain letters, digits and -._~!$&'()*+,;=:@/: {unfit:?} is written in different ways by senders and proxies, and would not be found"
+            );
+            return Err(self.invalid(&at("path"), &why));
         }
         if webhook.signatures.is_empty() {
             return Err(self.invalid(
@@ -254,6 +274,11 @@ impl Tree {
         let names = accounts.iter().map(|account| format!("{} ({})", account.name, account.key)).collect();
         Ok((Accounts::new(accounts), names))
     }
+}
+
+/// What has one spelling in a URL's path: RFC 3986's `pchar` without percent-encoding.
+fn is_plain_in_a_path(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/".contains(letter)
 }
 
 fn account(listed: AccountSettings) -> Account {

@@ -116,7 +116,7 @@ fn headers_are_bounded_in_size_number_and_time() {
 
     for begun in [
         format!("POST {PATH} HTTP/1.1\r\nhost: t\r\n"),
-        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\n{{"),
+        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{"),
     ] {
         let began = Instant::now();
         check(&pipeline, &begun, 408, r#"{"error":"timeout"}"#);

@@ -25,7 +25,7 @@ pub(crate) async fn run(
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     let reconcile = tree.reconcile(&routes)?;
-    let warnings: Vec<String> = routes.warnings().into_iter().chain(tree.warnings()?).collect();
+    let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?].concat();
     // What their tables name must be there too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(Door::check).transpose()?;
     let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);

@@ -93,6 +93,7 @@ async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
     let ring = KeyRing::new([(name.clone(), PublicKey::parse(&std::fs::read_to_string(key)?)?)])?;
     let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
     let (signatures, bounds) = (Signatures::default(), Bounds::new(2 << 20));
+    let senders = gateway::Senders::default();
     {
         let ports = Ports {
             signature_headers: signatures.sha512.iter().chain(&signatures.md5).cloned().collect(),
@@ -102,13 +103,15 @@ async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
             clock: Arc::new(SystemClock),
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,
+            senders: senders.clone(),
             holding: gateway::Holding::nothing(),
             refused: gateway::RefusedAccounts::new(Accounts::default()),
             seen: gateway::SeenHere::default(),
         };
         let router = gateway::router(ports, &bounds);
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        shutdown.spawn(gateway::serve(listen().await?, None, router, bounds, shutdown.clone()));
+        let serving = gateway::serve(listen().await?, None, router, bounds, senders, shutdown.clone());
+        shutdown.spawn(serving);
         pending().await
     }
 }

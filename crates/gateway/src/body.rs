@@ -1,0 +1,70 @@
+//! Reads a request's body, within its time and the budget of bytes.
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use service::{Place, Stage};
+use tokio::time::timeout;
+
+use crate::Bounds;
+use crate::answer::Refused;
+use crate::byte_budget::HeldBytes;
+
+/// Room that a body in pieces begins with, in bytes.
+const FIRST_ROOM: usize = 1024;
+
+/// Reads it. What it holds of the budget counts by the memory that it takes, as its bytes
+/// arrive and not as they are announced: an announcement costs nothing.
+pub(crate) async fn read_body(
+    body: Body,
+    held: &HeldBytes,
+    place: Option<&Place>,
+    bounds: &Bounds,
+) -> Result<Bytes, Refused> {
+    let reading = timeout(bounds.body_within, collect(body, held, bounds.body));
+    let gives_way = async {
+        match place {
+            Some(place) => tokio::select! {
+                () = place.gave_way().cancelled() => {}
+                () = held.gave_way().cancelled() => {}
+            },
+            None => held.gave_way().cancelled().await,
+        }
+    };
+    let read = tokio::select! {
+        // What is all here needs no room of anybody.
+        biased;
+        read = reading => read.unwrap_or(Err(Refused::TooSlow)),
+        () = gives_way => Err(Refused::OverShare),
+    }?;
+    held.complete();
+    if let Some(place) = place {
+        place.enter(Stage::Working);
+    }
+    Ok(read)
+}
+
+async fn collect(mut body: Body, held: &HeldBytes, most: usize) -> Result<Bytes, Refused> {
+    let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let announced = announced.unwrap_or(most).min(most);
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
+        let length = whole.len() + data.len();
+        if length > most {
+            return Err(Refused::TooLarge);
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            // The usual case: all in one piece, which needs no copy.
+            held.grow_to(length)?;
+            return Ok(data);
+        }
+        if length > whole.capacity() {
+            let room = (2 * whole.capacity()).max(FIRST_ROOM).min(announced).max(length);
+            held.grow_to(room)?;
+            whole.reserve_exact(room - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}

@@ -1,0 +1,103 @@
+//! Whose request it is, where proxies are before us.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use axum::http::header::FORWARDED;
+use settings::{AddressFrom, TrustedProxies};
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The client's address: the right-most that is no trusted proxy's. Whatever is left of it
+/// was written by somebody whom we do not know.
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
+    if !proxies.contains(peer) {
+        return peer;
+    }
+    let hops: Vec<&str> = match proxies.address_from() {
+        AddressFrom::XForwardedFor => {
+            values(headers, X_FORWARDED_FOR).flat_map(|text| text.split(',')).collect()
+        }
+        AddressFrom::Forwarded => values(headers, FORWARDED.as_str()).flat_map(forwarded_for).collect(),
+        // The connection itself has it.
+        AddressFrom::ProxyProtocol => Vec::new(),
+    };
+    let mut client = peer;
+    for hop in hops.iter().rev() {
+        // What can't be read could hide anybody: then the proxy answers for it.
+        let Some(address) = address(hop.trim()) else { return client };
+        client = address;
+        if !proxies.contains(address) {
+            break;
+        }
+    }
+    client
+}
+
+/// A header that is there several times is one list.
+fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h str> {
+    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default())
+}
+
+/// Of `for=192.0.2.60;proto=http, for="[2001:db8::1]:4711"`, the addresses. A hop that
+/// names none is an empty text.
+fn forwarded_for(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(|hop| {
+        let pairs = hop.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let mut named = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
+        named.next().map_or("", |(_, value)| value.trim_matches('"'))
+    })
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = || text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare().or_else(with_port).map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, from: AddressFrom, lines: &[&str]) -> String {
+        let networks = ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
+        let proxies = TrustedProxies::new(networks.to_vec(), from);
+        let name = if from == AddressFrom::Forwarded { "forwarded" } else { X_FORWARDED_FOR };
+        let name = axum::http::HeaderName::from_static(name);
+        let headers = lines.iter().map(|line| (name.clone(), line.parse().unwrap())).collect();
+        client_address(peer.parse().unwrap(), &headers, &proxies).to_string()
+    }
+
+    #[test]
+    fn the_right_most_address_that_is_no_proxy_counts() {
+        let from = AddressFrom::XForwardedFor;
+        for (peer, lines, expected) in [
+            ("192.0.2.9", &["198.51.100.1"][..], "192.0.2.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+            ("10.0.0.1", &["1.1.1.1", "198.51.100.1:4711"], "198.51.100.1"),
+            ("10.0.0.1", &["1.1.1.1, hello"], "10.0.0.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("2001:db8::1", &["[2a00::1]:80"], "2a00::1"),
+            ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+        ] {
+            assert_eq!(client(peer, from, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_its_specification_says() {
+        let from = AddressFrom::Forwarded;
+        for (line, expected) in [
+            (r#"for=1.1.1.1, For="[2a00::1]:4711";proto=https;by=10.0.0.1"#, "2a00::1"),
+            ("proto=https;for=198.51.100.1", "198.51.100.1"),
+            ("for=198.51.100.1, for=unknown", "10.0.0.1"),
+            ("for=198.51.100.1, for=_hidden", "10.0.0.1"),
+            ("by=198.51.100.1", "10.0.0.1"),
+        ] {
+            assert_eq!(client("10.0.0.1", from, &[line]), expected, "{line}");
+        }
+    }
+}

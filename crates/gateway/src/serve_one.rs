@@ -1,0 +1,101 @@
+//! One connection, request by request.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Response, StatusCode};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use service::{Shutdown, Stage};
+use telemetry::metrics;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::ServiceExt;
+
+use crate::Bounds;
+use crate::connection::{Guarded, Turn};
+use crate::senders::Peer;
+
+/// What one connection is served with.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    pub(crate) router: Router,
+    pub(crate) bounds: Bounds,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) peer: Peer,
+}
+
+/// Answers what comes by this connection, until it ends or its place goes to another.
+pub(crate) async fn serve_one<S>(stream: S, serving: Serving)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, turn) = Guarded::new(stream, &serving.bounds);
+    let answering = (serving.clone(), turn.clone());
+    let service = service_fn(move |request| {
+        let (serving, turn) = answering.clone();
+        serving.answer(request, turn)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(serving.bounds.idle)
+        .max_headers(serving.bounds.header_count)
+        .max_buf_size(serving.bounds.header_bytes)
+        // Some close their half once they have sent the request: it is to be answered.
+        .half_close(true);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let closing = serving.shutdown.closing();
+    tokio::select! {
+        ended = connection.as_mut() => return log(ended, &turn, &serving.peer),
+        () = serving.peer.place.gave_way().cancelled() => {
+            // With a request in hand it is answered, and closed by that.
+            if !turn.is_answering() {
+                return;
+            }
+        }
+        () = closing.cancelled() => {}
+    }
+    // One whose first request is on its way is answered; its answer closes it.
+    if turn.has_begun() {
+        connection.as_mut().graceful_shutdown();
+    }
+    let _ = connection.await;
+}
+
+impl Serving {
+    async fn answer(self, mut request: Request<Incoming>, turn: Turn) -> Result<Response<Body>, Infallible> {
+        turn.next();
+        self.peer.place.enter(Stage::Receiving);
+        // A stop waits for what had come before it, however slowly it is sent.
+        let draining = self.shutdown.draining();
+        let begun = (!draining.is_cancelled()).then(|| self.shutdown.working());
+        request.extensions_mut().insert(self.peer.clone());
+        let mut response = self.router.oneshot(request.map(Body::new)).await?;
+        // Who was refused has no claim to a place; a proxy's connection has others' requests.
+        let is_refused = response.status() != StatusCode::OK && !self.peer.is_trusted;
+        // While draining, whoever keeps connections finds another process for the next request.
+        if is_refused || draining.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.peer.place.enter(Stage::Waiting);
+        turn.next();
+        drop(begun);
+        Ok(response)
+    }
+}
+
+/// Errors of a connection are the peer's. What is not HTTP, or more of it than
+/// is allowed, hyper has answered with 400 or 431.
+fn log(ended: hyper::Result<()>, turn: &Turn, peer: &Peer) {
+    if let Err(error) = ended.as_ref()
+        && error.is_parse()
+    {
+        metrics::REFUSED.add(1, ["not-http".into()]);
+        let (client, why) = (peer.address, turn.why_ambiguous());
+        tracing::info!(reason = "not-http", %client, %error, why, "request refused");
+    }
+}

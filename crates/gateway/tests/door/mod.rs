@@ -1,0 +1,90 @@
+//! A gateway's webhook port within the test.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Account, Accounts, SystemClock};
+use gateway::{Bounds, Ports, Senders};
+use queue_embedded::{Embedded, Options};
+use service::Shutdown;
+use settings::OnMalformed;
+use simulator::KeyPair;
+use verifier::{KeyRing, PublicKey, Signatures, WebhookVerifier};
+
+pub(crate) const PATH: &str = "/hook";
+
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    key: KeyPair,
+    _folder: tempfile::TempDir,
+}
+
+impl Door {
+    pub(crate) async fn open() -> Self {
+        Self::with(Bounds::new(1 << 20), Senders::default()).await
+    }
+
+    pub(crate) async fn with(bounds: Bounds, senders: Senders) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate(1024).unwrap();
+        let name: event_model::KeyName = "sydney_sandbox".parse().unwrap();
+        let public = PublicKey::parse(&key.public_base64().unwrap()).unwrap();
+        let ring = Arc::new(KeyRing::new([(name.clone(), public)]).unwrap());
+        let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
+        let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock));
+        let ports = Ports {
+            verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
+            accounts: Arc::new(Accounts::new([account])),
+            queue: Arc::new(queue.unwrap()),
+            clock: Arc::new(SystemClock),
+            signature_headers: Arc::new(["fluent-signature".to_owned()]),
+            path: PATH.into(),
+            malformed: OnMalformed::Quarantine,
+            senders: senders.clone(),
+            holding: gateway::Holding::nothing(),
+            refused: gateway::RefusedAccounts::new(Accounts::default()),
+            seen: gateway::SeenHere::default(),
+        };
+        let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let shutdown = Shutdown::manual(Duration::from_secs(1));
+        let router = gateway::router(ports, &bounds);
+        let serving = gateway::serve(listener, None, router, bounds, senders, shutdown.clone());
+        shutdown.spawn_detached(serving);
+        Self { address, key, _folder: folder }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// The beginning of a signed request's head, and its body.
+    pub(crate) fn signed(&self, number: usize, pad: &str) -> (String, String) {
+        let body =
+            format!(r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","pad":"{pad}"}}"#);
+        let signed = self.key.sign(body.clone()).unwrap().sha512;
+        (format!("POST {PATH} HTTP/1.1\r\nfluent-signature: {signed}\r\n"), body)
+    }
+
+    /// Sends one, with these headers; what is answered.
+    pub(crate) fn send(&self, number: usize, headers: &str) -> String {
+        let (head, body) = self.signed(number, "");
+        let length = body.len();
+        let request =
+            format!("{head}host: t\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
+        let mut stream = self.connect();
+        let _ = stream.write_all(request.as_bytes());
+        answer(stream)
+    }
+}
+
+/// All that is said until the other side closes.
+pub(crate) fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}

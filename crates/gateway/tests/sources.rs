@@ -1,0 +1,155 @@
+//! One sender, or a crowd of strangers, keeps no other out.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod door;
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use door::{Door, PATH, answer};
+use gateway::{Bounds, Senders};
+use settings::{AddressFrom, TrustedProxies};
+
+/// A connection from another address of this machine.
+fn connect_from(number: u8, door: &Door) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, number), 0));
+    socket.bind(&source.into()).unwrap();
+    socket.connect(&door.address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn trusting(from: AddressFrom) -> Senders {
+    let networks = vec!["127.0.0.1/32".parse().unwrap()];
+    Senders { proxies: TrustedProxies::new(networks, from), ..Senders::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_signature_nothing_is_read() {
+    let door = Door::open().await;
+    for header in ["", "fluent-signature:\r\n", &format!("fluent-signature: {}\r\n", "A".repeat(9000))] {
+        let mut stream = door.connect();
+        let began = Instant::now();
+        write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\n{header}content-length: 1000\r\n\r\n").unwrap();
+        let said = answer(stream);
+        assert!(said.starts_with("HTTP/1.1 401") && said.contains("connection: close"), "{said}");
+        assert!(began.elapsed() < Duration::from_secs(3), "it waited for the body");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_of_strangers_keep_no_webhook_out() {
+    let bounds = Bounds { bodies: 8 << 20, ..Bounds::new(1 << 20) };
+    let door = Door::with(bounds, Senders::default()).await;
+    let body = "x".repeat((1 << 20) - 1);
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: {}\r\n\r\n",
+        1 << 20
+    );
+    let attackers: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = connect_from(66, &door);
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+            stream
+        })
+        .collect();
+    for number in 0..20 {
+        let said = door.send(number, "");
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    }
+    // Also one that needs as much room.
+    let (head, body) = door.signed(99, &"y".repeat(900 << 10));
+    let mut stream = door.connect();
+    let request =
+        format!("{head}host: t\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).unwrap();
+    let said = answer(stream);
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    drop(attackers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_slow_connections_keep_no_webhook_out() {
+    let door = Door::with(Bounds { connections: 64, ..Bounds::new(1 << 20) }, Senders::default()).await;
+    let head =
+        format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: AAAA\r\ncontent-length: 9\r\n\r\n{{");
+    for begin in ["", "P", &head] {
+        let mut many = Vec::new();
+        for _ in 0..200 {
+            let mut stream = connect_from(66, &door);
+            let _ = stream.write_all(begin.as_bytes());
+            many.push(stream);
+        }
+        for number in 0..10 {
+            let said = door.send(number, "");
+            assert!(said.starts_with("HTTP/1.1 200"), "among {begin:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_is_closed_and_a_trusted_proxy_is_not() {
+    let request = "GET / HTTP/1.1\r\nhost: t\r\n\r\n";
+    let door = Door::open().await;
+    let mut stream = door.connect();
+    stream.write_all(request.as_bytes()).unwrap();
+    let said = answer(stream);
+    assert!(said.starts_with("HTTP/1.1 404") && said.contains("connection: close"), "{said}");
+
+    let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::XForwardedFor)).await;
+    let mut stream = door.connect();
+    let last = request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+    stream.write_all(format!("{request}{last}").as_bytes()).unwrap();
+    let said = answer(stream);
+    assert_eq!(said.matches("HTTP/1.1 404").count(), 2, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_are_those_of_the_clients_behind_a_trusted_proxy() {
+    let bounds = Bounds { bodies: 8 << 20, ..Bounds::new(1 << 20) };
+    let door = Door::with(bounds, trusting(AddressFrom::XForwardedFor)).await;
+    let body = "x".repeat((1 << 20) - 1);
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: t\r\nx-forwarded-for: 192.0.2.66\r\nfluent-signature: AAAA\r\ncontent-length: {}\r\n\r\n",
+        1 << 20
+    );
+    let attackers: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = door.connect();
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+            stream
+        })
+        .collect();
+    let (head, body) = door.signed(99, &"y".repeat(900 << 10));
+    let mut stream = door.connect();
+    let length = body.len();
+    let request = format!(
+        "{head}host: t\r\nx-forwarded-for: 192.0.2.1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let said = answer(stream);
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    drop(attackers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_protocol_is_read_from_trusted_peers_only() {
+    let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::ProxyProtocol)).await;
+    let (head, body) = door.signed(1, "");
+    let request =
+        format!("{head}host: t\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let v1 = b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 8080\r\n".to_vec();
+    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    v2.extend([192, 0, 2, 7, 10, 0, 0, 1, 0x13, 0x88, 0x1f, 0x90]);
+    for (header, from, is_good) in [(&v1, 1, true), (&v2, 1, true), (&v1, 66, false), (&Vec::new(), 66, true)]
+    {
+        let mut stream = connect_from(from, &door);
+        stream.write_all(&[header, request.as_bytes()].concat()).unwrap();
+        let said = answer(stream);
+        assert_eq!(said.starts_with("HTTP/1.1 200"), is_good, "{header:?} from {from}: {said}");
+    }
+}

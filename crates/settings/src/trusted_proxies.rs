@@ -1,0 +1,128 @@
+//! Which proxies are before the webhook port, and how they say who sends.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+/// Most entries: each is compared for each connection.
+const MAX_PROXIES: usize = 64;
+
+/// Where a trusted proxy says whose request it passes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressFrom {
+    /// In `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// In `Forwarded`, RFC 7239.
+    Forwarded,
+    /// Before everything else on a connection, by the PROXY protocol, version 1 or 2.
+    ProxyProtocol,
+}
+
+/// The proxies whose word about the client's address is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    from: AddressFrom,
+}
+
+impl TrustedProxies {
+    /// These networks, which say it in this way.
+    pub fn new(networks: Vec<IpNet>, from: AddressFrom) -> Self {
+        Self { networks, from }
+    }
+
+    /// Whether one of them has this address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Where they say whose request it is.
+    pub fn address_from(&self) -> AddressFrom {
+        self.from
+    }
+
+    /// What will surprise whoever wrote this, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        let everybody = self.networks.iter().filter(|network| network.prefix_len() == 0);
+        everybody
+            .map(|network| {
+                format!(
+                    "webhook.trusted-proxies has {network}, which is everybody: any sender can invent its address and escape its share; name the load balancer's own addresses"
+                )
+            })
+            .collect()
+    }
+}
+
+/// An address, or a network such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(transparent)]
+pub(crate) struct Network(#[schemars(with = "String")] IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+        let network = text.parse::<IpNet>().ok().or_else(address);
+        let expected = "expected an address or a network such as 10.0.0.5 or 10.0.0.0/8";
+        network.map(|network| Self(network.trunc())).ok_or_else(|| Error::custom(expected))
+    }
+}
+
+/// What the two settings say together.
+///
+/// # Errors
+/// The key that makes no sense, and why.
+pub(crate) fn trusted_proxies(
+    networks: Vec<Network>,
+    from: Option<AddressFrom>,
+) -> Result<TrustedProxies, (&'static str, &'static str)> {
+    if networks.len() > MAX_PROXIES {
+        return Err(("trusted-proxies", "expected at most 64 addresses or networks"));
+    }
+    if networks.is_empty() && from.is_some() {
+        let why = "needs `trusted-proxies`: without them nobody is believed about another's address";
+        return Err(("client-address", why));
+    }
+    let networks = networks.into_iter().map(|Network(network)| network).collect();
+    Ok(TrustedProxies::new(networks, from.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(json: &str) -> Result<TrustedProxies, String> {
+        let networks: Vec<Network> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        trusted_proxies(networks, None).map_err(|(_, why)| why.to_owned())
+    }
+
+    #[test]
+    fn addresses_and_networks_are_both_taken() {
+        let trusted = parsed(r#"["10.0.0.7/8", "2001:db8::1", "192.0.2.1"]"#).unwrap();
+        for (address, is_one) in [
+            ("10.9.8.7", true),
+            ("::ffff:192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("2001:db8::1", true),
+            ("2001:db8::2", false),
+        ] {
+            assert_eq!(trusted.contains(address.parse().unwrap()), is_one, "{address}");
+        }
+        assert!(parsed(r#"["proxy.example.com"]"#).unwrap_err().contains("expected an address"));
+        assert!(trusted_proxies(Vec::new(), Some(AddressFrom::Forwarded)).is_err());
+    }
+
+    #[test]
+    fn trusting_everybody_is_said() {
+        let warnings = parsed(r#"["0.0.0.0/0", "::/0", "10.0.0.0/8"]"#).unwrap().warnings();
+        assert!(warnings.len() == 2 && warnings[0].contains("everybody"), "{warnings:?}");
+        assert!(parsed(r#"["10.0.0.0/8"]"#).unwrap().warnings().is_empty());
+    }
+}
