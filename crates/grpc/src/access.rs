@@ -7,19 +7,24 @@ use std::task::{Context, Poll};
 use anyhow::{Context as _, ensure};
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use settings::{CertificateSettings, OperatorSettings, Role, TokenSettings};
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::admission::{Peer, UNKNOWN_WITHIN, UnknownCall};
 use crate::caller::Caller;
-use crate::socket::Peer;
 
 /// Shortest token, in bytes: 128 bits, were they all chance.
 const SHORTEST_TOKEN: usize = 16;
+
+/// What may be called without being known: nothing of it goes on, and nothing is in it.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 const PACKAGE: &str = "/fluent.webhooks.v1.";
 
@@ -183,32 +188,70 @@ pub struct Guarded<S> {
 impl<S> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+    type Future = Answer<S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // Load balancers ask for health without being anybody.
-        if request.uri().path().starts_with("/grpc.health.v1.") {
-            return Box::pin(self.inner.call(request));
-        }
+        let peer = request.extensions().get::<Peer>().cloned();
         match self.access.admit(&request) {
             Ok(caller) => {
+                if let Some(peer) = peer {
+                    peer.admission.admit();
+                }
                 request.extensions_mut().insert(caller);
                 Box::pin(self.inner.call(request))
             }
+            // Load balancers ask for health without being anybody.
+            Err(_) if request.uri().path() == HEALTH_CHECK => match peer.as_ref().map(begin_unknown) {
+                Some(None) => refused(Status::resource_exhausted("one call at a time without a token")),
+                call => answer_unknown(self.inner.call(request), call.flatten()),
+            },
             Err(status) => {
-                let peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string());
+                let peer = peer.map(|peer| peer.address.to_string());
                 tracing::warn!(peer, method = request.uri().path(), code = ?status.code(), "call refused");
-                Box::pin(std::future::ready(Ok(status.into_http())))
+                refused(status)
             }
         }
     }
+}
+
+type Answer<E> = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+fn refused<E: Send + 'static>(status: Status) -> Answer<E> {
+    Box::pin(std::future::ready(Ok(status.into_http())))
+}
+
+fn begin_unknown(peer: &Peer) -> Option<UnknownCall> {
+    peer.admission.begin_unknown()
+}
+
+/// A body with whose trailers a call ends: who has read them may ask again at once.
+fn ending_with(body: Body, mut call: Option<UnknownCall>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        if frame.is_trailers() {
+            drop(call.take());
+        }
+        frame
+    }))
+}
+
+/// Answers within a short time; the call ends with the last of its answer.
+fn answer_unknown<E: Send + 'static>(
+    answering: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
+    call: Option<UnknownCall>,
+) -> Answer<E> {
+    Box::pin(async move {
+        match timeout(UNKNOWN_WITHIN, answering).await {
+            Ok(answer) => Ok(answer?.map(|body| ending_with(body, call))),
+            Err(_) => Ok(Status::deadline_exceeded("it took too long").into_http()),
+        }
+    })
 }

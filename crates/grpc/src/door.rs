@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use service::{Certificate, Readiness, Shutdown};
+use service::{Certificate, Places, ProvenSources, Readiness, Shutdown, Source};
 use settings::OperatorSettings;
 use telemetry::Chain;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +17,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
 use crate::access::Access;
+use crate::admission::Admission;
 use crate::socket::Socket;
 
 pub use tonic::service::Routes;
@@ -26,11 +26,26 @@ pub use tonic::service::Routes;
 /// beside it.
 pub const MAX_MESSAGE: usize = 17 << 20;
 
-/// Connections at once. More wait at the door of the operating system.
+/// Connections at once. Of more, one gives way of which no call was admitted yet.
 const CONNECTIONS: usize = 512;
 
-/// Calls at once on one connection.
-const CALLS: u32 = 1024;
+/// Of these, for addresses of which a call was admitted lately.
+const FOR_KNOWN: usize = CONNECTIONS / 8;
+
+/// Connections at once of which no call was admitted yet: what strangers can hold is this,
+/// times the calls below.
+const UNKNOWN_CONNECTIONS: usize = 128;
+
+/// Calls at once on one connection. A caller's library waits with more.
+const CALLS: u32 = 128;
+
+/// How old a connection grows of which no call is admitted, whatever it asks. Those that are
+/// known have no such end: a client's library loses a call when one is closed beside it.
+const OLDEST_UNKNOWN: Duration = Duration::from_hours(1);
+
+/// Largest question about health, in bytes: the name of a service. Who is not known may ask,
+/// and what is asked is held until all of it is there.
+const HEALTH_QUESTION: usize = 1 << 10;
 
 /// Most bytes of a call's headers.
 const HEADERS: u32 = 16 << 10;
@@ -53,6 +68,7 @@ pub struct Door {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     access: Access,
+    oldest_unknown: Duration,
 }
 
 impl fmt::Debug for Door {
@@ -75,7 +91,13 @@ impl Door {
         };
         let listener = TcpListener::bind(settings.grpc).await;
         let listener = listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
-        Ok(Self { listener, tls, access })
+        Ok(Self { listener, tls, access, oldest_unknown: OLDEST_UNKNOWN })
+    }
+
+    /// The same, with another age than an hour at which connections end of which no call was
+    /// admitted.
+    pub fn with_oldest_unknown(self, oldest_unknown: Duration) -> Self {
+        Self { oldest_unknown, ..self }
     }
 
     /// Reads what the settings name, and does not bind.
@@ -103,6 +125,7 @@ impl Door {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .context("reading our own contract")?;
+        let health = health.max_decoding_message_size(HEALTH_QUESTION);
         let routes = routes.add_service(health).add_service(reflection);
         let (address, tls) = (self.address()?, self.tls.is_some());
         shutdown.spawn_detached(self.answer(routes));
@@ -121,24 +144,38 @@ impl Door {
             .layer(self.access)
             .add_routes(routes);
         let sockets = tokio_stream::StreamExt::map(ReceiverStream::new(sockets), Ok::<_, std::io::Error>);
-        let (served, ()) =
-            tokio::join!(server.serve_with_incoming(sockets), accept(self.listener, self.tls, accepted));
+        let accepting = accept(self.listener, self.tls, self.oldest_unknown, accepted);
+        let (served, ()) = tokio::join!(server.serve_with_incoming(sockets), accepting);
         if let Err(error) = served {
             tracing::error!(error = %Chain(&error), "no longer listening for gRPC");
         }
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc::Sender<Socket>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // It is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, address)) => hand_over(stream, address, place, tls.clone(), accepted.clone()),
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    oldest_unknown: Duration,
+    accepted: mpsc::Sender<Socket>,
+) {
+    let proven = ProvenSources::default();
+    let places = Places::new(CONNECTIONS, FOR_KNOWN, proven.clone()).with_most_waiting(UNKNOWN_CONNECTIONS);
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(%error, "no connection accepted");
                 sleep(REST).await;
+                continue;
             }
+        };
+        let source = Source::from(address.ip());
+        match places.take(source, false) {
+            Ok(place) => {
+                let admission = Admission::new(source, place, proven.clone(), oldest_unknown);
+                hand_over(stream, address, admission, tls.clone(), accepted.clone());
+            }
+            Err(denied) => tracing::warn!(%address, reason = ?denied, "connection refused: no place"),
         }
     }
 }
@@ -148,23 +185,27 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc:
 fn hand_over(
     stream: TcpStream,
     address: SocketAddr,
-    place: OwnedSemaphorePermit,
+    admission: Admission,
     tls: Option<TlsAcceptor>,
     accepted: mpsc::Sender<Socket>,
 ) {
     let _ = stream.set_nodelay(true);
     tokio::spawn(async move {
-        let socket = match tls {
-            None => Socket::plain(stream, address, place),
-            Some(tls) => match timeout(HANDSHAKE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Socket::tls(stream, address, place),
-                Ok(Err(error)) => return tracing::info!(%address, %error, "connection refused: no TLS"),
-                Err(_) => {
-                    return tracing::info!(%address, "connection refused: its TLS handshake took too long");
-                }
-            },
+        let Some(tls) = tls else {
+            let _ = accepted.send(Socket::plain(stream, address, admission)).await;
+            return;
         };
-        let _ = accepted.send(socket).await;
+        let gave_way = admission.place().gave_way().clone();
+        match gave_way.run_until_cancelled(timeout(HANDSHAKE, tls.accept(stream))).await {
+            Some(Ok(Ok(stream))) => {
+                let _ = accepted.send(Socket::tls(stream, address, admission)).await;
+            }
+            Some(Ok(Err(error))) => tracing::info!(%address, %error, "connection refused: no TLS"),
+            Some(Err(_)) => {
+                tracing::info!(%address, "connection refused: its TLS handshake took too long");
+            }
+            None => {}
+        }
     });
 }
 

@@ -12,6 +12,7 @@
 mod door;
 
 mod access;
+mod admission;
 mod caller;
 mod socket;
 

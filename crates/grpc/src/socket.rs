@@ -8,36 +8,31 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
-use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio::time::{Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-/// How long a connection may be silent before its first byte: it holds a place. After
-/// that it is asked whether it is there.
-const SILENCE: Duration = Duration::from_secs(10);
+use crate::admission::{Admission, Peer};
 
-fn silence() -> Pin<Box<Sleep>> {
-    Box::pin(sleep(SILENCE))
-}
-
-/// Who made the connection that a request came by.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
-    /// Its own, vouched for; where one was asked for.
-    pub(crate) certificate: Option<CertificateDer<'static>>,
-}
+/// How long a connection may take until a call of it is admitted: until then it may give way
+/// to another, and holds a place all the same.
+const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection, with its place among the few.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Stream,
     peer: Peer,
-    /// Until it has said something, it may only take so long.
-    silence: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    /// While no call of it is admitted.
+    probation: Option<Probation>,
+}
+
+/// Until when it may do without an admitted call, and whether another needs its place.
+#[derive(Debug)]
+struct Probation {
+    deadline: Pin<Box<Sleep>>,
+    gave_way: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 #[derive(Debug)]
@@ -47,20 +42,42 @@ enum Stream {
 }
 
 impl Socket {
-    pub(crate) fn plain(stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) -> Self {
-        let peer = Peer { address, certificate: None };
-        Self { stream: Stream::Plain(stream), peer, silence: Some(silence()), _place: place }
+    pub(crate) fn plain(stream: TcpStream, address: SocketAddr, admission: Admission) -> Self {
+        Self::new(Stream::Plain(stream), Peer { address, certificate: None, admission })
     }
 
-    pub(crate) fn tls(
-        stream: TlsStream<TcpStream>,
-        address: SocketAddr,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(crate) fn tls(stream: TlsStream<TcpStream>, address: SocketAddr, admission: Admission) -> Self {
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.and_then(|chain| chain.first()).map(|own| own.clone().into_owned());
-        let peer = Peer { address, certificate };
-        Self { stream: Stream::Tls(Box::new(stream)), peer, silence: Some(silence()), _place: place }
+        Self::new(Stream::Tls(Box::new(stream)), Peer { address, certificate, admission })
+    }
+
+    fn new(stream: Stream, peer: Peer) -> Self {
+        let gave_way = peer.admission.place().gave_way().clone().cancelled_owned();
+        let probation = Probation {
+            deadline: Box::pin(sleep_until(peer.admission.probation(ADMITTED_WITHIN))),
+            gave_way: Box::pin(gave_way),
+        };
+        Self { stream, peer, probation: Some(probation) }
+    }
+
+    /// An error once it has taken too long or another needs its place. Asked at reads and at
+    /// writes: who reads nothing is never read from.
+    fn check_probation(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(probation) = &mut self.probation else { return Ok(()) };
+        if self.peer.admission.is_admitted() {
+            self.probation = None;
+            return Ok(());
+        }
+        if probation.gave_way.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        while probation.deadline.as_mut().poll(cx).is_ready() {
+            let until = self.peer.admission.may_go_on_until(ADMITTED_WITHIN);
+            let Some(until) = until else { return Err(io::ErrorKind::TimedOut.into()) };
+            probation.deadline.as_mut().reset(until);
+        }
+        Ok(())
     }
 }
 
@@ -75,26 +92,19 @@ impl Connected for Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = match &mut this.stream {
+        this.check_probation(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        match (&mut this.silence, read.is_ready()) {
-            (Some(silence), false) => match silence.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                Poll::Pending => Poll::Pending,
-            },
-            _ => {
-                this.silence = None;
-                read
-            }
         }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check_probation(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -105,7 +115,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check_probation(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
@@ -119,14 +131,17 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.check_probation(cx)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }

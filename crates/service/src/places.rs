@@ -36,6 +36,8 @@ struct Table {
     shares: SourceShares,
     /// Places that only sources get which have proved themselves.
     reserved: usize,
+    /// Most that may be waiting at once.
+    most_waiting: usize,
     next: u64,
     connections: HashMap<u64, Connection>,
     /// By the moment since which they do; both may give way.
@@ -70,12 +72,19 @@ impl Places {
         let table = Table {
             shares: SourceShares::new(total, (total / 64).max(1), proven),
             reserved,
+            most_waiting: total,
             next: 0,
             connections: HashMap::new(),
             waiting: BTreeMap::new(),
             receiving: BTreeMap::new(),
         };
         Self(Arc::new(Mutex::new(table)))
+    }
+
+    /// The same, of which no more than so many may be waiting: one more, and another gives way.
+    pub fn with_most_waiting(self, most: usize) -> Self {
+        self.lock().most_waiting = most;
+        self
     }
 
     /// A place for one more connection of this source; another gives way for it if it must.
@@ -87,6 +96,11 @@ impl Places {
         if let Err(denied) = table.allows(source, is_trusted) {
             let gives_way = table.gives_way(source, is_trusted, denied).ok_or(denied)?;
             table.remove(gives_way, true);
+        }
+        if table.waiting.len() >= table.most_waiting
+            && let Some(longest) = table.longest_waiting()
+        {
+            table.remove(longest, true);
         }
         let gave_way = CancellationToken::new();
         let id = table.insert(source, is_trusted, gave_way.clone());
@@ -126,18 +140,35 @@ impl Table {
         if denied == Denied::OverShare {
             return self.waiting.values().copied().find(its_own);
         }
-        let unproven = |id: &u64| {
-            let it = self.connections.get(id);
-            it.is_some_and(|it| !it.is_trusted && !self.shares.is_proven(it.source))
-        };
         let yields = |id: &u64| {
             let it = self.connections.get(id);
             it.is_some_and(|it| !it.is_trusted && self.shares.yields(it.source, to))
         };
         let may_displace = is_trusted || self.shares.is_proven(to);
-        let first = self.waiting.values().copied().find(unproven);
+        let first = self.waiting.values().copied().find(|id| self.is_unproven(*id));
         let first = first.or_else(|| self.receiving.values().copied().find(yields));
         first.or_else(|| self.waiting.values().copied().next().filter(|_| may_displace || self.reserved == 0))
+    }
+
+    /// The one that waits longest, of the source with the most that wait, and of sources that
+    /// have proved nothing if there is one: a crowd of one source displaces itself.
+    fn longest_waiting(&self) -> Option<u64> {
+        let unproven = || self.waiting.values().copied().filter(|id| self.is_unproven(*id));
+        let mut crowds: HashMap<Source, usize> = HashMap::new();
+        for connection in unproven().filter_map(|id| self.connections.get(&id)) {
+            *crowds.entry(connection.source).or_default() += 1;
+        }
+        let largest = crowds.values().copied().max();
+        let is_of_largest = |id: &u64| {
+            let source = self.connections.get(id).map(|it| it.source);
+            source.and_then(|source| crowds.get(&source)).copied() == largest
+        };
+        unproven().find(is_of_largest).or_else(|| self.waiting.values().copied().next())
+    }
+
+    fn is_unproven(&self, id: u64) -> bool {
+        let it = self.connections.get(&id);
+        it.is_some_and(|it| !it.is_trusted && !self.shares.is_proven(it.source))
     }
 
     fn insert(&mut self, source: Source, is_trusted: bool, gave_way: CancellationToken) -> u64 {
@@ -183,6 +214,11 @@ impl Place {
     /// The connection does this from now on.
     pub fn enter(&self, stage: Stage) {
         self.0.places.lock().enter(self.0.id, stage);
+    }
+
+    /// Whether more than half of the places at its port are taken.
+    pub fn is_port_over_half(&self) -> bool {
+        self.0.places.is_over_half()
     }
 
     /// Fires when it has to give way to another.
@@ -267,6 +303,28 @@ mod tests {
         slow.iter().for_each(|place| place.enter(Stage::Receiving));
         assert!(places.take(source(2), false).is_ok());
         assert!(slow[0].gave_way().is_cancelled());
+    }
+
+    #[test]
+    fn only_so_many_wait_at_once() {
+        let places = Places::new(8, 0, ProvenSources::default()).with_most_waiting(2);
+        let held: Vec<Place> = (1..=2).map(|number| places.take(source(number), false).unwrap()).collect();
+        held[0].enter(Stage::Working);
+        let _third = places.take(source(3), false).unwrap();
+        assert!(!held[1].gave_way().is_cancelled());
+        let _fourth = places.take(source(4), false).unwrap();
+        assert!(held[1].gave_way().is_cancelled() && !held[0].gave_way().is_cancelled());
+    }
+
+    #[test]
+    fn of_those_that_wait_a_crowd_of_one_source_displaces_itself() {
+        let places = Places::new(64, 0, ProvenSources::default()).with_most_waiting(4);
+        let alone = places.take(source(1), false).unwrap();
+        let crowd: Vec<Place> = (0..30).map(|_| places.take(source(2), false).unwrap()).collect();
+        assert!(!alone.gave_way().is_cancelled(), "it waits longest, and is the only one of its source");
+        let (gone, left) = crowd.split_at(27);
+        assert!(gone.iter().all(|place| place.gave_way().is_cancelled()));
+        assert!(left.iter().all(|place| !place.gave_way().is_cancelled()));
     }
 
     #[test]

@@ -1,0 +1,135 @@
+//! What a connection has shown so far, and what it may do until it has shown more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use service::{Place, ProvenSources, Source, Stage};
+use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+/// How long a call of somebody unknown may take.
+pub(crate) const UNKNOWN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Who made the connection that a request came by. Clones are of the same connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Its own, vouched for; where one was asked for.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+    pub(crate) admission: Admission,
+}
+
+/// Whether a call of this connection was admitted. Clones are of the same connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    place: Place,
+    proven: ProvenSources,
+    /// When it ends at the latest, if it is not admitted.
+    ends_by: Instant,
+    is_admitted: AtomicBool,
+    has_asked_for_health: AtomicBool,
+    has_unknown_call: AtomicBool,
+}
+
+/// The one call that somebody who is not known may have at a time on a connection: until
+/// all of its answer is sent.
+#[derive(Debug)]
+pub(crate) struct UnknownCall(Admission);
+
+impl Admission {
+    pub(crate) fn new(source: Source, place: Place, proven: ProvenSources, oldest: Duration) -> Self {
+        Self(Arc::new(Inner {
+            source,
+            place,
+            proven,
+            ends_by: Instant::now() + oldest,
+            is_admitted: AtomicBool::new(false),
+            has_asked_for_health: AtomicBool::new(false),
+            has_unknown_call: AtomicBool::new(false),
+        }))
+    }
+
+    /// A call was: the connection keeps its place from now on.
+    pub(crate) fn admit(&self) {
+        if !self.0.is_admitted.swap(true, Ordering::AcqRel) {
+            self.0.place.enter(Stage::Working);
+            self.0.proven.note(self.0.source);
+        }
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.0.is_admitted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    /// A call of somebody unknown begins, if no other of this connection is under way.
+    pub(crate) fn begin_unknown(&self) -> Option<UnknownCall> {
+        let is_first = !self.0.has_unknown_call.swap(true, Ordering::AcqRel);
+        self.0.has_asked_for_health.store(true, Ordering::Release);
+        is_first.then(|| UnknownCall(self.clone()))
+    }
+
+    /// Until when it may go on without an admitted call, which it asks when `within` is over:
+    /// a load balancer asks for health on one connection again and again, and may while there
+    /// is room and the connection is not too old.
+    pub(crate) fn may_go_on_until(&self, within: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        let has_asked = self.0.has_asked_for_health.swap(false, Ordering::AcqRel);
+        if !has_asked || self.0.place.is_port_over_half() {
+            return None;
+        }
+        if now >= self.0.ends_by {
+            // What is under way is answered first: it does not take long.
+            let is_asking = self.0.has_unknown_call.load(Ordering::Acquire);
+            return is_asking.then_some(now + UNKNOWN_WITHIN);
+        }
+        Some(self.0.ends_by.min(now + within))
+    }
+
+    /// The moment at which it is asked first whether it may go on.
+    pub(crate) fn probation(&self, within: Duration) -> Instant {
+        self.0.ends_by.min(Instant::now() + within)
+    }
+}
+
+impl Drop for UnknownCall {
+    fn drop(&mut self) {
+        self.0.0.has_unknown_call.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use service::Places;
+
+    use super::*;
+
+    fn connection(number: u8, places: &Places, proven: &ProvenSources) -> Admission {
+        let source = Source::from(IpAddr::from([192, 0, 2, number]));
+        let place = places.take(source, false).unwrap();
+        Admission::new(source, place, proven.clone(), Duration::from_hours(1))
+    }
+
+    #[test]
+    fn the_place_of_an_admitted_connection_goes_to_nobody() {
+        let proven = ProvenSources::default();
+        let places = Places::new(64, 8, proven.clone()).with_most_waiting(2);
+        let known = connection(1, &places, &proven);
+        known.admit();
+        let strangers: Vec<_> = (2..=5).map(|number| connection(number, &places, &proven)).collect();
+        assert!(!known.place().gave_way().is_cancelled());
+        assert!(strangers[0].place().gave_way().is_cancelled(), "it waited longest");
+        assert_eq!(places.used(), 3);
+    }
+}
