@@ -10,6 +10,9 @@ use serde::de::{Deserializer, Error};
 /// Most entries: each is compared for each connection.
 const MAX_PROXIES: usize = 64;
 
+/// No private network has a shorter prefix: 10.0.0.0/8 and fd00::/8 are the largest.
+const WIDE: u8 = 8;
+
 /// Where a trusted proxy says whose request it passes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -49,14 +52,14 @@ impl TrustedProxies {
 
     /// What will surprise whoever wrote this, in words.
     pub fn warnings(&self) -> Vec<String> {
-        let everybody = self.networks.iter().filter(|network| network.prefix_len() == 0);
-        everybody
-            .map(|network| {
-                format!(
-                    "webhook.trusted-proxies has {network}, which is everybody: any sender can invent its address and escape its share; name the load balancer's own addresses"
-                )
-            })
-            .collect()
+        let wide = self.networks.iter().filter(|network| network.prefix_len() < WIDE);
+        wide.map(|network| {
+            let whom = if network.prefix_len() == 0 { "is everybody" } else { "has strangers in it" };
+            format!(
+                "webhook.trusted-proxies has {network}, which {whom}: a sender there can invent its address and escape its share; name the load balancer's own addresses"
+            )
+        })
+        .collect()
     }
 }
 
@@ -121,8 +124,10 @@ mod tests {
 
     #[test]
     fn trusting_everybody_is_said() {
-        let warnings = parsed(r#"["0.0.0.0/0", "::/0", "10.0.0.0/8"]"#).unwrap().warnings();
-        assert!(warnings.len() == 2 && warnings[0].contains("everybody"), "{warnings:?}");
-        assert!(parsed(r#"["10.0.0.0/8"]"#).unwrap().warnings().is_empty());
+        let everybody = parsed(r#"["0.0.0.0/0", "::/0"]"#).unwrap().warnings();
+        assert!(everybody.len() == 2 && everybody[0].contains("is everybody"), "{everybody:?}");
+        let halves = parsed(r#"["0.0.0.0/1", "128.0.0.0/1", "2000::/3"]"#).unwrap().warnings();
+        assert!(halves.len() == 3 && halves[0].contains("has strangers in it"), "{halves:?}");
+        assert_eq!(parsed(r#"["10.0.0.0/8", "fd00::/8"]"#).unwrap().warnings(), [""; 0]);
     }
 }

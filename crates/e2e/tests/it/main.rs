@@ -27,6 +27,7 @@ mod one_event;
 mod poison;
 mod policies;
 mod privacy;
+mod proxies;
 mod samples;
 mod settings;
 mod status;

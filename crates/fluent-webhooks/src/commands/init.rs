@@ -103,10 +103,10 @@ mod tests {
         );
         // Read by e2e's tests of stops.
         assert_eq!(files("systemd"), ["fluent-webhooks.service", "fluent-webhooks.socket"]);
-        // Read below; the load balancer's by the load balancer.
+        // Read below; those of load balancers by e2e's proxies.
         assert_eq!(
             files("cluster"),
-            ["admin.yml", "dispatcher.yml", "gateway.yml", "haproxy.cfg", "operator.yml"]
+            ["admin.yml", "dispatcher.yml", "gateway.yml", "haproxy.cfg", "nginx.conf", "operator.yml"]
         );
         // Read by e2e's servers, and by those of docker-compose.yml.
         assert_eq!(files("nats"), ["accounts.conf", "nats.conf"]);
@@ -147,6 +147,12 @@ mod tests {
         let gateway = read("gateway.yml", &key);
         assert_eq!(gateway.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
         assert!(gateway.spool(&gateway.queue().unwrap()).unwrap().is_some());
+        let proxies = gateway.gateway().unwrap().proxies;
+        assert_eq!(proxies.address_from(), settings::AddressFrom::ProxyProtocol);
+        assert!(proxies.contains("10.94.17.10".parse().unwrap()), "the load balancer's");
+        assert!(!proxies.contains("10.94.17.11".parse().unwrap()) && proxies.warnings().is_empty());
+        let compose = std::fs::read_to_string(format!("{CONFIG}/../docker-compose.yml")).unwrap();
+        assert!(compose.contains("ipv4_address: 10.94.17.10"), "it is where the gateways expect it");
         let dispatcher = read("dispatcher.yml", &[]);
         assert_eq!(dispatcher.routes(Some(&crate::registry())).unwrap().0.len(), 1);
         for name in ["gateway.yml", "dispatcher.yml", "operator.yml", "admin.yml"] {
