@@ -138,7 +138,7 @@ fn bounds(body: usize) -> anyhow::Result<Bounds> {
 /// The socket that was passed to this process, or one of its own.
 async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpListener> {
     let Some(inherited) = service::inherited_listener("webhook")? else {
-        let bound = TcpListener::bind(address).await;
+        let bound = service::listen(address);
         return bound.with_context(|| format!("listening on {address} for webhooks"));
     };
     let inherited = TcpListener::from_std(inherited)?;

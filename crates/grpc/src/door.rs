@@ -89,7 +89,7 @@ impl Door {
                 Some(Certificate::load(files)?.acceptor("h2", tls.client_ca.as_deref(), shutdown)?)
             }
         };
-        let listener = TcpListener::bind(settings.grpc).await;
+        let listener = service::listen(settings.grpc);
         let listener = listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
         Ok(Self { listener, tls, access, oldest_unknown: OLDEST_UNKNOWN })
     }

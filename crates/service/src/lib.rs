@@ -34,7 +34,7 @@ pub use crate::presence::{AddToReport, Presence, host_name, process_id};
 pub use crate::refusal_log::RefusalLog;
 pub use crate::shares::{Denied, SourceShares};
 pub use crate::shutdown::{Shutdown, StopTimes};
-pub use crate::socket::inherited_listener;
+pub use crate::socket::{inherited_listener, listen};
 pub use crate::source::{ProvenSources, Source};
 pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;

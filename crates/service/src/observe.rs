@@ -95,7 +95,7 @@ async fn serve(
     what: &str,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
-    let pages = Pages::bind(address, page).await;
+    let pages = Pages::bind(address, page);
     let pages = pages.with_context(|| format!("listening on {address} for {what}"))?;
     let address = pages.address()?;
     shutdown.spawn_detached(pages.serve(shutdown.clone()));

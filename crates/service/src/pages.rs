@@ -82,8 +82,8 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// Listens.
-    pub(crate) async fn bind(address: SocketAddr, page: Page) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, page })
+    pub(crate) fn bind(address: SocketAddr, page: Page) -> std::io::Result<Self> {
+        Ok(Self { listener: crate::listen(address)?, page })
     }
 
     /// Where it listens.
@@ -166,7 +166,7 @@ mod tests {
         let readiness = Readiness::new(&shutdown);
         readiness.set(true);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let pages = Pages::bind(address, Page::Health(readiness)).await.unwrap();
+        let pages = Pages::bind(address, Page::Health(readiness)).unwrap();
         let address = pages.address().unwrap();
         shutdown.spawn_detached(pages.serve(shutdown.clone()));
         address
