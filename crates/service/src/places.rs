@@ -125,11 +125,11 @@ impl Places {
 
 impl Table {
     fn allows(&self, source: Source, is_trusted: bool) -> Result<(), Denied> {
-        let reserved = if is_trusted || self.shares.is_proven(source) { 0 } else { self.reserved };
-        match self.shares.allows(source, 1, reserved) {
-            Err(Denied::OverShare) if is_trusted => Ok(()),
-            decided => decided,
+        if is_trusted {
+            return self.shares.fits(1, 0);
         }
+        let reserved = if self.shares.is_proven(source) { 0 } else { self.reserved };
+        self.shares.allows(source, 1, reserved)
     }
 
     /// Who gives way: of a source with too many, one of its own; otherwise the one that waits
@@ -283,6 +283,11 @@ mod tests {
         let proxied: Vec<Place> = (0..3).map(|_| places.take(source(3), true).unwrap()).collect();
         let more: Vec<Place> = (0..4).map(|_| places.take(source(3), true).unwrap()).collect();
         assert!(proxied.iter().chain(&more).all(|place| !place.gave_way().is_cancelled()));
+        assert_eq!(places.used(), 8, "there are no more for a trusted proxy either");
+        // Once all are its own, an idle one makes room for the next.
+        let last: Vec<Place> = (0..2).map(|_| places.take(source(3), true).unwrap()).collect();
+        assert!(proxied[0].gave_way().is_cancelled() && !last[1].gave_way().is_cancelled());
+        assert_eq!(places.used(), 8);
     }
 
     #[test]

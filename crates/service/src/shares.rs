@@ -40,12 +40,20 @@ impl SourceShares {
     /// # Errors
     /// If it may not.
     pub fn allows(&self, source: Source, more: usize, reserved: usize) -> Result<(), Denied> {
-        let would_use = self.used.saturating_add(more);
-        let is_over_half = would_use > self.total / 2;
+        let is_over_half = self.used.saturating_add(more) > self.total / 2;
         if is_over_half && self.would_be_over_share(source, more) && !self.proven.has(source) {
             return Err(Denied::OverShare);
         }
-        if would_use > self.total.saturating_sub(reserved) { Err(Denied::Full) } else { Ok(()) }
+        self.fits(more, reserved)
+    }
+
+    /// Whether so much more is there at all, but for `reserved`, whoever wants it.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn fits(&self, more: usize, reserved: usize) -> Result<(), Denied> {
+        let is_full = self.used.saturating_add(more) > self.total.saturating_sub(reserved);
+        if is_full { Err(Denied::Full) } else { Ok(()) }
     }
 
     /// A source uses so much more.
