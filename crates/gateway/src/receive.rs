@@ -99,6 +99,7 @@ impl Receiving {
         let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
         let verified = self.verify(inbound, watch)?;
         self.ports.senders.proven.note(client.source);
+        self.ports.senders.main.note(client.address);
         let publishing = watch.part(Kind::Producer, "publish fluent.events");
         match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
             Ok(event) => self.publish(event, publishing).await,

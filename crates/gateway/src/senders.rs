@@ -7,6 +7,7 @@ use service::{Place, ProvenSources, Source};
 use settings::TrustedProxies;
 
 use crate::client_address::client_address;
+use crate::main_sender::MainSender;
 
 /// What is known of those who send. Clones are of the same.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct Senders {
     pub proxies: TrustedProxies,
     /// Who sent a genuine webhook lately.
     pub proven: ProvenSources,
+    /// Who sends nearly everything.
+    pub main: MainSender,
 }
 
 /// The other side of a connection. Every request that came by one carries it.

@@ -10,8 +10,7 @@ use clap::Parser;
 use event_model::{Clock, SystemClock};
 use queue::EventQueue;
 use service::{
-    AddToReport, Certificate, Observed, Presence, ProcessLimits, ProvenSources, Shutdown, StageArgs,
-    StopTimes, Work,
+    AddToReport, Certificate, Observed, Presence, ProcessLimits, Shutdown, StageArgs, StopTimes, Work,
 };
 use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
 use telemetry::metrics;
@@ -110,13 +109,17 @@ pub async fn start(
     ports.holding = Holding::start(queue, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
     let senders = ports.senders.clone();
+    let reported = senders.clone();
     ports.seen.keep(&service::process_id("gateway", config), Arc::clone(queue), shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));
     // Not the path: it may have a secret in it.
     tracing::info!(%address, tls = settings.tls.is_some(), "listening for webhooks");
-    Ok(Arc::new(move |report| refused.add_to(report)))
+    Ok(Arc::new(move |report| {
+        refused.add_to(report);
+        reported.main.add_to(report, |address| reported.proxies.contains(address));
+    }))
 }
 
 /// What fits into this process, and a word about it where that is less than usual.
@@ -162,7 +165,7 @@ pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
         signature_headers: headers.map(|name| name.to_lowercase()).collect(),
         path: settings.path.as_str().into(),
         malformed: settings.malformed,
-        senders: Senders { proxies: settings.proxies.clone(), proven: ProvenSources::default() },
+        senders: Senders { proxies: settings.proxies.clone(), ..Senders::default() },
         holding: Holding::nothing(),
         refused: RefusedAccounts::new(settings.accounts.clone()),
         seen: SeenHere::default(),

@@ -46,6 +46,8 @@ pub struct ProcessReport {
     pub refused: Vec<RefusedAccount>,
     /// Genuine webhooks of accounts that are not listed, whether named above or not.
     pub refused_count: u64,
+    /// The one private address that nearly all webhooks come from, and that is no trusted proxy's.
+    pub untrusted_proxy: Option<String>,
 }
 
 /// How full a disk is.

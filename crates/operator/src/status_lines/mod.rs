@@ -129,6 +129,12 @@ impl Lines<'_> {
                 let full = percent(share(disk.used, disk.total));
                 self.say(&alerts::DISK_FILLS, format!("{who}: the disk at {} is {full} full", disk.path));
             }
+            if let Some(address) = &report.untrusted_proxy {
+                let text = format!(
+                    "{who}: nearly all webhooks come from {address}, a private address; if it is a load balancer, name it in `webhook.trusted-proxies`"
+                );
+                self.say(&alerts::PROXY_UNTRUSTED, text);
+            }
             for end in &report.certificates {
                 let left = since(now, end.ends_at);
                 if end.ends_at <= now {

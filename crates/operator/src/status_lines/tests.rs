@@ -150,6 +150,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
             process("gateway", -300, |_| {}),
             process("dispatcher", -5, |report| {
                 report.is_ready = false;
+                report.untrusted_proxy = Some("10.0.0.5".to_owned());
                 report.disks = vec![DiskUsage { path: "/data".to_owned(), used: 95, total: 100 }];
                 report.certificates =
                     vec![CertificateEnd { file: "c.pem".to_owned(), ends_at: at(3 * 86_400) }];
@@ -207,6 +208,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
     for words in [
         "3 genuine webhook(s) of account `acme` (sandbox) were refused, the last 60 s ago; `ACME` is listed",
         "the disk at /data is 95 % full",
+        "nearly all webhooks come from 10.0.0.5",
         "the certificate c.pem ends in 3 days",
         "E is 80 % full",
     ] {

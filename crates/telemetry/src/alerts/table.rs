@@ -506,6 +506,13 @@ alerts! {
         rule: None,
         is_in_status: true,
     },
+    PROXY_UNTRUSTED: Alert {
+        name: "FluentProxyUntrusted",
+        urgency: Urgency::Later,
+        title: "A proxy is not trusted",
+        rule: None,
+        is_in_status: true,
+    },
     REFUSED_HELD: Alert {
         name: "FluentRefusedHeld",
         urgency: Urgency::Later,
