@@ -71,6 +71,19 @@ impl Refused {
         }
     }
 
+    /// Whether Fluent has signed it.
+    pub(crate) fn is_genuine(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAdmitted(_) | Self::Malformed(_) | Self::NotDurable(_) | Self::NotDurableInTime
+        )
+    }
+
+    /// Whether it has no signature that verifies.
+    pub(crate) fn is_of_signature(&self) -> bool {
+        matches!(self, Self::Rejected(_) | Self::Unsigned(_))
+    }
+
     /// What the sender reads.
     fn code(&self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -28,6 +28,9 @@ use crate::framing::{Framing, POISON};
 /// Sent when the headers took too long.
 const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: 19\r\nconnection: close\r\n\r\n{\"error\":\"timeout\"}";
 
+/// Why a request is refused of which the headers took too long.
+pub(crate) const LATE: &str = "headers-timeout";
+
 /// How long, and for how many bytes, closing waits for the peer to finish.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
@@ -40,6 +43,7 @@ pub(crate) struct Turn(Arc<Shared>);
 struct Shared {
     turn: AtomicU64,
     why_ambiguous: OnceLock<&'static str>,
+    is_late: AtomicBool,
 }
 
 impl Turn {
@@ -56,6 +60,11 @@ impl Turn {
     /// Why its bytes could be read in two ways, if they could.
     pub(crate) fn why_ambiguous(&self) -> Option<&'static str> {
         self.0.why_ambiguous.get().copied()
+    }
+
+    /// Whether it ended since the headers of a request took too long.
+    pub(crate) fn is_late(&self) -> bool {
+        self.0.is_late.load(Ordering::Acquire)
     }
 
     /// Whether a request has arrived so far.
@@ -133,8 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         if self.has_begun {
             // One attempt to say so; a client this slow may not be listening.
             let _ = Pin::new(&mut self.stream).poll_write(cx, TIMEOUT);
-            metrics::REFUSED.add(1, ["headers-timeout".into()]);
-            tracing::info!(reason = "headers-timeout", "request refused: its headers took too long");
+            metrics::REFUSED.add(1, [LATE.into()]);
+            self.turn.0.is_late.store(true, Ordering::Release);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

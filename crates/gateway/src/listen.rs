@@ -116,7 +116,7 @@ impl Port {
                     Ok(place) => peer = Peer { address: client.to_canonical(), is_trusted: false, place },
                     Err(denied) => return self.turn_away(stream, client, denied),
                 },
-                Err(error) => return refuse("proxy-header", peer.address, &error),
+                Err(error) => return self.refuse("proxy-header", peer.address, &error),
             }
         }
         match self.tls.clone() {
@@ -129,14 +129,23 @@ impl Port {
         let handshake = timeout(self.bounds.first_byte_within, tls.accept(stream));
         match peer.place.gave_way().run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => serve_one(stream, self.serving(peer)).await,
-            Some(Ok(Err(error))) => refuse("tls", peer.address, &error),
-            Some(Err(_)) => refuse("tls", peer.address, &io::ErrorKind::TimedOut.into()),
+            Some(Ok(Err(error))) => self.refuse("tls", peer.address, &error),
+            Some(Err(_)) => self.refuse("tls", peer.address, &io::ErrorKind::TimedOut.into()),
             None => {}
         }
     }
 
     fn serving(self, peer: Peer) -> Serving {
-        Serving { router: self.router, bounds: self.bounds, shutdown: self.shutdown, peer }
+        let refusals = self.senders.refusals;
+        Serving { router: self.router, bounds: self.bounds, shutdown: self.shutdown, refusals, peer }
+    }
+
+    /// A connection that does not begin as it has to.
+    fn refuse(&self, reason: &'static str, address: IpAddr, error: &io::Error) {
+        metrics::REFUSED.add(1, [reason.into()]);
+        if self.senders.refusals.is_first(reason, Source::from(address)) {
+            tracing::info!(reason, client = %address, %error, "connection refused");
+        }
     }
 
     fn turn_away(&self, stream: TcpStream, address: IpAddr, denied: Denied) {
@@ -145,17 +154,13 @@ impl Port {
             Denied::OverShare => "over-share",
         };
         metrics::REFUSED.add(1, [reason.into()]);
-        tracing::warn!(reason, client = %address, "connection refused: as many as are allowed are at work");
+        if self.senders.refusals.is_first(reason, Source::from(address)) {
+            tracing::warn!(reason, client = %address, "connection refused: as many as are allowed are at work");
+        }
         if let Ok(goodbye) = Arc::clone(&self.goodbyes).try_acquire_owned() {
             self.shutdown.spawn_intake(say_busy(stream, goodbye));
         }
     }
-}
-
-/// A connection that does not begin as it has to.
-fn refuse(reason: &'static str, address: IpAddr, error: &io::Error) {
-    metrics::REFUSED.add(1, [reason.into()]);
-    tracing::info!(reason, client = %address, %error, "connection refused");
 }
 
 /// Says 503, and reads what the peer sends meanwhile: closing on unread bytes

@@ -1,6 +1,9 @@
 //! One webhook, from its headers to its answer.
 
+use std::future::pending;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -8,22 +11,29 @@ use axum::extract::State;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, Method, Request, Response};
 use event_model::{Algorithm, Event, Evidence, Headers, Inbound, Malformed, Refusal, TraceParent, Verified};
+use percent_encoding::percent_decode_str;
 use queue::{Quarantined, QueueError, Receipt};
 use settings::OnMalformed;
 use telemetry::{Attribute, Chain, Ended, Kind, Span, metrics};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use verifier::{MAX_BITS, Rejection};
 
 use crate::answer::{Refused, accepted, quarantined};
 use crate::body::read_body;
 use crate::byte_budget::ByteBudget;
-use crate::senders::{Client, Peer};
+use crate::senders::{Client, Peer, Senders};
 use crate::watch::{self, Watch};
 use crate::{Bounds, Ports, quarantine};
 
 /// Longest value that can be a signature, in whatever way it was written: four letters for
 /// each byte of the longest key's.
 const MAX_SIGNATURE: usize = MAX_BITS / 8 * 4;
+
+/// Bodies above this are verified beside the threads that answer: hashing 2 MB twice takes
+/// milliseconds, and Fluent's have some kB.
+const LARGE: usize = 128 << 10;
 
 /// How soon to try again what the queue would not take.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
@@ -34,16 +44,21 @@ pub(crate) struct Receiving {
     ports: Ports,
     bounds: Bounds,
     budget: ByteBudget,
+    /// Large bodies that are verified at once: half of the processors.
+    large: Semaphore,
 }
 
 impl Receiving {
     pub(crate) fn new(ports: Ports, bounds: &Bounds) -> Self {
         let budget = ByteBudget::new(bounds.bodies, ports.senders.proven.clone());
-        Self { ports, bounds: bounds.clone(), budget }
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        let large = Semaphore::new((processors / 2).max(1));
+        Self { ports, bounds: bounds.clone(), budget, large }
     }
 }
 
-/// Answers one request. Every refusal has a line in the log, with its reason.
+/// Answers one request. Every refusal is in the log with its reason, by a line of its own or
+/// counted.
 pub(crate) async fn receive(
     State(receiving): State<Arc<Receiving>>,
     request: Request<Body>,
@@ -55,34 +70,45 @@ pub(crate) async fn receive(
     let answer = receiving.receive(request, peer.as_ref(), client, &watch).await;
     let reason = answer.as_ref().err().map(Refused::reason);
     let response = answer.unwrap_or_else(|refused| {
-        log(&refused, client, watch.trace());
+        receiving.log(&refused, client, watch.trace());
         refused.response()
     });
     watch.answered(response.status(), reason);
     response
 }
 
-fn log(refused: &Refused, client: Client, trace: TraceParent) {
-    let (reason, trace_id, error) = (refused.reason(), trace.trace_id(), Chain(refused));
-    // Who is refused again and again can be blocked by it.
-    let client = client.address;
-    match refused {
-        Refused::NotDurable(_) | Refused::NotDurableInTime => {
-            tracing::error!(reason, trace_id, %client, %error, "webhook not accepted; the sender has it for a few seconds more");
-        }
-        Refused::Rejected(_)
-        | Refused::Unsigned(_)
-        | Refused::NotAdmitted(_)
-        | Refused::Malformed(_)
-        | Refused::Busy
-        | Refused::OverShare => {
-            tracing::warn!(reason, trace_id, %client, %error, "webhook refused");
-        }
-        _ => tracing::info!(reason, trace_id, %client, %error, "request refused"),
-    }
-}
-
 impl Receiving {
+    fn log(&self, refused: &Refused, client: Client, trace: TraceParent) {
+        let Senders { proven, refusals, .. } = &self.ports.senders;
+        let (reason, trace_id, error) = (refused.reason(), trace.trace_id(), Chain(refused));
+        if refused.is_of_signature() && proven.has_known(client.source) {
+            metrics::REFUSED_KNOWN.add(1, [reason.into()]);
+        }
+        let is_written = match refused.is_genuine() {
+            true => refusals.has_room_for_genuine(),
+            false => refusals.is_first(reason, client.source),
+        };
+        if !is_written {
+            return;
+        }
+        // Who is refused again and again can be blocked by it.
+        let client = client.address;
+        match refused {
+            Refused::NotDurable(_) | Refused::NotDurableInTime => {
+                tracing::error!(reason, trace_id, %client, %error, "webhook not accepted; the sender has it for a few seconds more");
+            }
+            Refused::Rejected(_)
+            | Refused::Unsigned(_)
+            | Refused::NotAdmitted(_)
+            | Refused::Malformed(_)
+            | Refused::Busy
+            | Refused::OverShare => {
+                tracing::warn!(reason, trace_id, %client, %error, "webhook refused");
+            }
+            _ => tracing::info!(reason, trace_id, %client, %error, "request refused"),
+        }
+    }
+
     async fn receive(
         &self,
         request: Request<Body>,
@@ -97,7 +123,7 @@ impl Receiving {
         let place = peer.map(|peer| &peer.place);
         let body = read_body(request.into_body(), &held, place, &self.bounds).await?;
         let inbound = Inbound { body, headers, received_at: self.ports.clock.now() };
-        let verified = self.verify(inbound, watch)?;
+        let verified = self.verify(inbound, watch).await?;
         self.ports.senders.proven.note(client.source);
         self.ports.senders.main.note(client.address);
         let publishing = watch.part(Kind::Producer, "publish fluent.events");
@@ -130,10 +156,14 @@ impl Receiving {
         }
     }
 
-    fn verify(&self, inbound: Inbound, watch: &Watch) -> Result<Verified<Inbound>, Refused> {
+    async fn verify(&self, inbound: Inbound, watch: &Watch) -> Result<Verified<Inbound>, Refused> {
         let span = watch.part(Kind::Internal, "verify");
         let (body, headers) = (inbound.body.clone(), inbound.headers.clone());
-        match self.ports.verifier.verify(inbound) {
+        let verified = match body.len() > LARGE {
+            true => self.verify_large(inbound).await,
+            false => self.ports.verifier.verify(inbound),
+        };
+        match verified {
             Ok(verified) => {
                 watch::verified(span, verified.evidence(), self.ports.clock.now());
                 Ok(verified)
@@ -146,6 +176,21 @@ impl Receiving {
         }
     }
 
+    /// Beside what is small and quick, and not on all processors at once.
+    async fn verify_large(&self, inbound: Inbound) -> Result<Verified<Inbound>, Rejection> {
+        // It is never closed.
+        let _turn = self.large.acquire().await;
+        let verifier = Arc::clone(&self.ports.verifier);
+        match spawn_blocking(move || verifier.verify(inbound)).await {
+            Ok(verified) => verified,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and everything with it.
+                Err(_) => pending().await,
+            },
+        }
+    }
+
     /// Refused, perhaps wrongly: a person can look at it.
     fn held(&self, inbound: Inbound, refused: Refused) -> Refused {
         self.ports.holding.hold(inbound, refused.reason(), false);
@@ -154,7 +199,7 @@ impl Receiving {
 
     /// What can be refused before the body is read.
     fn check_head(&self, request: &Request<Body>) -> Result<(), Refused> {
-        if request.uri().path() != &*self.ports.path {
+        if !is_same_path(request.uri().path(), &self.ports.path) {
             return Err(Refused::Path);
         }
         if request.method() != Method::POST {
@@ -203,7 +248,9 @@ impl Receiving {
         let body = to_keep(malformed, inbound, evidence);
         self.within_time(|| quarantine::keep(&self.ports, &body, &headers)).await?;
         metrics::QUARANTINED.add(1, [malformed.code().into()]);
-        tracing::warn!(reason = malformed.code(), error = %malformed, trace_id = trace.trace_id(), "genuine but malformed: kept in quarantine");
+        if self.ports.senders.refusals.has_room_for_genuine() {
+            tracing::warn!(reason = malformed.code(), error = %malformed, trace_id = trace.trace_id(), "genuine but malformed: kept in quarantine");
+        }
         Ok(quarantined())
     }
 
@@ -225,6 +272,11 @@ impl Receiving {
             Err(_) => Err(Refused::NotDurableInTime),
         }
     }
+}
+
+/// Whether both name the same: `ö`, `%C3%B6` and `%c3%b6` do (RFC 3986, 6.2.2).
+fn is_same_path(asked: &str, own: &str) -> bool {
+    asked == own || percent_decode_str(asked).eq(percent_decode_str(own))
 }
 
 /// RFC 9110, 8.4: a list, in which an empty place means nothing.
@@ -255,5 +307,28 @@ fn to_keep(malformed: Malformed, inbound: Inbound, evidence: Evidence) -> Quaran
         signature: evidence.signature,
         received_at: inbound.received_at,
         reason: malformed.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_the_same_however_it_is_encoded() {
+        for asked in ["/hooks/gr%C3%B6%C3%9Fe", "/hooks/gr%c3%b6%c3%9fe", "/hooks/größe", "/h%6Foks/größe"]
+        {
+            assert!(is_same_path(asked, "/hooks/größe"), "{asked}");
+            assert!(is_same_path(asked, "/hooks/gr%c3%b6%C3%9Fe"), "{asked}");
+        }
+        for asked in [
+            "/hooks/gr%C3%B6%C3%9FE",
+            "/hooks/groesse",
+            "/hooks/",
+            "/hooks/gr%C3%B6%C3%9Fe/",
+            "/hooks/gr%25C3%25B6",
+        ] {
+            assert!(!is_same_path(asked, "/hooks/größe"), "{asked}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::http::HeaderMap;
-use service::{Place, ProvenSources, Source};
+use service::{Place, ProvenSources, RefusalLog, Source};
 use settings::TrustedProxies;
 
 use crate::client_address::client_address;
@@ -18,6 +18,8 @@ pub struct Senders {
     pub proven: ProvenSources,
     /// Who sends nearly everything.
     pub main: MainSender,
+    /// Which refusals have a line in the log.
+    pub refusals: RefusalLog,
 }
 
 /// The other side of a connection. Every request that came by one carries it.

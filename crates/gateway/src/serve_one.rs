@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use service::{Shutdown, Stage};
+use service::{RefusalLog, Shutdown, Source, Stage};
 use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::ServiceExt;
 
 use crate::Bounds;
-use crate::connection::{Guarded, Turn};
+use crate::connection::{Guarded, LATE, Turn};
 use crate::senders::Peer;
 
 /// What one connection is served with.
@@ -26,6 +26,7 @@ pub(crate) struct Serving {
     pub(crate) router: Router,
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: Shutdown,
+    pub(crate) refusals: RefusalLog,
     pub(crate) peer: Peer,
 }
 
@@ -50,7 +51,7 @@ where
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let closing = serving.shutdown.closing();
     tokio::select! {
-        ended = connection.as_mut() => return log(ended, &turn, &serving.peer),
+        ended = connection.as_mut() => return serving.log(ended, &turn),
         () = serving.peer.place.gave_way().cancelled() => {
             // With a request in hand it is answered, and closed by that.
             if !turn.is_answering() {
@@ -64,6 +65,32 @@ where
         connection.as_mut().graceful_shutdown();
     }
     let _ = connection.await;
+}
+
+impl Serving {
+    /// Whether this refusal of this peer has a line in the log.
+    fn has_line(&self, reason: &'static str) -> bool {
+        self.refusals.is_first(reason, Source::from(self.peer.address))
+    }
+
+    /// Errors of a connection are the peer's. What is not HTTP, or more of it than
+    /// is allowed, hyper has answered with 400 or 431.
+    fn log(&self, ended: hyper::Result<()>, turn: &Turn) {
+        const REASON: &str = "not-http";
+        let client = self.peer.address;
+        if turn.is_late() && self.has_line(LATE) {
+            tracing::info!(reason = LATE, %client, "request refused: its headers took too long");
+        }
+        let Err(error) = ended else { return };
+        if !error.is_parse() {
+            return;
+        }
+        metrics::REFUSED.add(1, [REASON.into()]);
+        if self.has_line(REASON) {
+            let why = turn.why_ambiguous();
+            tracing::info!(reason = REASON, %client, %error, why, "request refused");
+        }
+    }
 }
 
 impl Serving {
@@ -85,17 +112,5 @@ impl Serving {
         turn.next();
         drop(begun);
         Ok(response)
-    }
-}
-
-/// Errors of a connection are the peer's. What is not HTTP, or more of it than
-/// is allowed, hyper has answered with 400 or 431.
-fn log(ended: hyper::Result<()>, turn: &Turn, peer: &Peer) {
-    if let Err(error) = ended.as_ref()
-        && error.is_parse()
-    {
-        metrics::REFUSED.add(1, ["not-http".into()]);
-        let (client, why) = (peer.address, turn.why_ambiguous());
-        tracing::info!(reason = "not-http", %client, %error, why, "request refused");
     }
 }

@@ -109,6 +109,7 @@ pub async fn start(
     ports.holding = Holding::start(queue, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
     let senders = ports.senders.clone();
+    senders.refusals.start(shutdown);
     let reported = senders.clone();
     ports.seen.keep(&service::process_id("gateway", config), Arc::clone(queue), shutdown);
     let router = router(ports, &bounds);

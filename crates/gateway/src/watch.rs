@@ -18,6 +18,9 @@ pub(crate) fn begin_counters() {
     for reason in not_accepting.into_iter().chain(["wrong-key", "unknown-account", "unknown-retailer"]) {
         metrics::REFUSED.add(0, [reason.into()]);
     }
+    for rejection in ["signature-mismatch", "signature-missing"] {
+        metrics::REFUSED_KNOWN.add(0, [rejection.into()]);
+    }
     metrics::QUARANTINE_FULL.add(0, []);
     for reason in Malformed::CODES {
         metrics::QUARANTINED.add(0, [reason.into()]);

@@ -26,6 +26,9 @@ const SHORTEST_TOKEN: usize = 16;
 /// What may be called without being known: nothing of it goes on, and nothing is in it.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
+/// Most characters of a method that are written to the log: ours are shorter.
+const MOST_OF_METHOD: usize = 100;
+
 const PACKAGE: &str = "/fluent.webhooks.v1.";
 
 /// What a method takes.
@@ -215,8 +218,12 @@ where
                 call => answer_unknown(self.inner.call(request), call.flatten()),
             },
             Err(status) => {
-                let peer = peer.map(|peer| peer.address.to_string());
-                tracing::warn!(peer, method = request.uri().path(), code = ?status.code(), "call refused");
+                if peer.as_ref().is_none_or(|peer| peer.admission.has_line("call refused")) {
+                    let peer = peer.map(|peer| peer.address.to_string());
+                    // The path is the caller's, and as long as it likes.
+                    let method: String = request.uri().path().chars().take(MOST_OF_METHOD).collect();
+                    tracing::warn!(peer, method, code = ?status.code(), "call refused");
+                }
                 refused(status)
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use service::{Place, ProvenSources, Source, Stage};
+use service::{Place, ProvenSources, RefusalLog, Source, Stage};
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -21,6 +21,15 @@ pub(crate) struct Peer {
     pub(crate) admission: Admission,
 }
 
+/// What is known of all who call at a port. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Callers {
+    /// Of whom a call was admitted lately.
+    pub(crate) proven: ProvenSources,
+    /// Which refusals have a line in the log.
+    pub(crate) refusals: RefusalLog,
+}
+
 /// Whether a call of this connection was admitted. Clones are of the same connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission(Arc<Inner>);
@@ -29,7 +38,7 @@ pub(crate) struct Admission(Arc<Inner>);
 struct Inner {
     source: Source,
     place: Place,
-    proven: ProvenSources,
+    callers: Callers,
     /// When it ends at the latest, if it is not admitted.
     ends_by: Instant,
     is_admitted: AtomicBool,
@@ -43,11 +52,11 @@ struct Inner {
 pub(crate) struct UnknownCall(Admission);
 
 impl Admission {
-    pub(crate) fn new(source: Source, place: Place, proven: ProvenSources, oldest: Duration) -> Self {
+    pub(crate) fn new(source: Source, place: Place, callers: Callers, oldest: Duration) -> Self {
         Self(Arc::new(Inner {
             source,
             place,
-            proven,
+            callers,
             ends_by: Instant::now() + oldest,
             is_admitted: AtomicBool::new(false),
             has_asked_for_health: AtomicBool::new(false),
@@ -59,12 +68,17 @@ impl Admission {
     pub(crate) fn admit(&self) {
         if !self.0.is_admitted.swap(true, Ordering::AcqRel) {
             self.0.place.enter(Stage::Working);
-            self.0.proven.note(self.0.source);
+            self.0.callers.proven.note(self.0.source);
         }
     }
 
     pub(crate) fn is_admitted(&self) -> bool {
         self.0.is_admitted.load(Ordering::Acquire)
+    }
+
+    /// Whether a refusal of its caller has a line in the log.
+    pub(crate) fn has_line(&self, reason: &'static str) -> bool {
+        self.0.callers.refusals.is_first(reason, self.0.source)
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -115,19 +129,19 @@ mod tests {
 
     use super::*;
 
-    fn connection(number: u8, places: &Places, proven: &ProvenSources) -> Admission {
+    fn connection(number: u8, places: &Places, callers: &Callers) -> Admission {
         let source = Source::from(IpAddr::from([192, 0, 2, number]));
         let place = places.take(source, false).unwrap();
-        Admission::new(source, place, proven.clone(), Duration::from_hours(1))
+        Admission::new(source, place, callers.clone(), Duration::from_hours(1))
     }
 
     #[test]
     fn the_place_of_an_admitted_connection_goes_to_nobody() {
-        let proven = ProvenSources::default();
-        let places = Places::new(64, 8, proven.clone()).with_most_waiting(2);
-        let known = connection(1, &places, &proven);
+        let callers = Callers::default();
+        let places = Places::new(64, 8, callers.proven.clone()).with_most_waiting(2);
+        let known = connection(1, &places, &callers);
         known.admit();
-        let strangers: Vec<_> = (2..=5).map(|number| connection(number, &places, &proven)).collect();
+        let strangers: Vec<_> = (2..=5).map(|number| connection(number, &places, &callers)).collect();
         assert!(!known.place().gave_way().is_cancelled());
         assert!(strangers[0].place().gave_way().is_cancelled(), "it waited longest");
         assert_eq!(places.used(), 3);

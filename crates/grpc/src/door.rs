@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use service::{Certificate, Places, ProvenSources, Readiness, Shutdown, Source};
+use service::{Certificate, Places, Readiness, Shutdown, Source};
 use settings::OperatorSettings;
 use telemetry::Chain;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
 use crate::access::Access;
-use crate::admission::Admission;
+use crate::admission::{Admission, Callers};
 use crate::socket::Socket;
 
 pub use tonic::service::Routes;
@@ -128,12 +128,14 @@ impl Door {
         let health = health.max_decoding_message_size(HEALTH_QUESTION);
         let routes = routes.add_service(health).add_service(reflection);
         let (address, tls) = (self.address()?, self.tls.is_some());
-        shutdown.spawn_detached(self.answer(routes));
+        let callers = Callers::default();
+        callers.refusals.start(shutdown);
+        shutdown.spawn_detached(self.answer(routes, callers));
         tracing::info!(%address, tls, "listening for gRPC");
         Ok(())
     }
 
-    async fn answer(self, routes: Routes) {
+    async fn answer(self, routes: Routes, callers: Callers) {
         let (accepted, sockets) = mpsc::channel(1);
         let server = Server::builder()
             .max_concurrent_streams(CALLS)
@@ -144,7 +146,7 @@ impl Door {
             .layer(self.access)
             .add_routes(routes);
         let sockets = tokio_stream::StreamExt::map(ReceiverStream::new(sockets), Ok::<_, std::io::Error>);
-        let accepting = accept(self.listener, self.tls, self.oldest_unknown, accepted);
+        let accepting = accept(self.listener, self.tls, self.oldest_unknown, callers, accepted);
         let (served, ()) = tokio::join!(server.serve_with_incoming(sockets), accepting);
         if let Err(error) = served {
             tracing::error!(error = %Chain(&error), "no longer listening for gRPC");
@@ -156,10 +158,11 @@ async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     oldest_unknown: Duration,
+    callers: Callers,
     accepted: mpsc::Sender<Socket>,
 ) {
-    let proven = ProvenSources::default();
-    let places = Places::new(CONNECTIONS, FOR_KNOWN, proven.clone()).with_most_waiting(UNKNOWN_CONNECTIONS);
+    let places =
+        Places::new(CONNECTIONS, FOR_KNOWN, callers.proven.clone()).with_most_waiting(UNKNOWN_CONNECTIONS);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
@@ -172,10 +175,13 @@ async fn accept(
         let source = Source::from(address.ip());
         match places.take(source, false) {
             Ok(place) => {
-                let admission = Admission::new(source, place, proven.clone(), oldest_unknown);
+                let admission = Admission::new(source, place, callers.clone(), oldest_unknown);
                 hand_over(stream, address, admission, tls.clone(), accepted.clone());
             }
-            Err(denied) => tracing::warn!(%address, reason = ?denied, "connection refused: no place"),
+            Err(denied) if callers.refusals.is_first("no place", source) => {
+                tracing::warn!(%address, reason = ?denied, "connection refused: no place");
+            }
+            Err(_) => {}
         }
     }
 }
@@ -196,15 +202,18 @@ fn hand_over(
             return;
         };
         let gave_way = admission.place().gave_way().clone();
+        let no_tls = admission.clone();
         match gave_way.run_until_cancelled(timeout(HANDSHAKE, tls.accept(stream))).await {
             Some(Ok(Ok(stream))) => {
                 let _ = accepted.send(Socket::tls(stream, address, admission)).await;
             }
-            Some(Ok(Err(error))) => tracing::info!(%address, %error, "connection refused: no TLS"),
-            Some(Err(_)) => {
+            Some(Ok(Err(error))) if no_tls.has_line("no TLS") => {
+                tracing::info!(%address, %error, "connection refused: no TLS");
+            }
+            Some(Err(_)) if no_tls.has_line("TLS too slow") => {
                 tracing::info!(%address, "connection refused: its TLS handshake took too long");
             }
-            None => {}
+            _ => {}
         }
     });
 }

@@ -219,8 +219,8 @@ impl Tree {
 
     fn check_webhook(&self, webhook: &WebhookSettings) -> Result<(), SettingsError> {
         let at = |key: &'static str| ["fluent-connect", "webhook", key];
-        if !webhook.path.starts_with('/') || webhook.path.contains(['?', '#', ' ']) {
-            return Err(self.invalid(&at("path"), "expected a path that begins with / and has no query"));
+        if let Err(why) = check_path(&webhook.path) {
+            return Err(self.invalid(&at("path"), why));
         }
         if let Some(unfit) = webhook.path.chars().find(|letter| !is_plain_in_a_path(*letter)) {
             let why = format!(
@@ -305,4 +305,41 @@ fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<Stri
         ));
     }
     None
+}
+/// Whether requests can have this path: written as it is, or percent-encoded.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if !path.starts_with('/') || path.contains(['?', '#']) {
+        return Err("expected a path that begins with / and has no query");
+    }
+    if path.contains(|letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\') {
+        return Err("expected a path without spaces: write %20 for one");
+    }
+    if path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("expected a path without `.` and `..`: who sends leaves them out");
+    }
+    let mut parts = path.split('%').skip(1);
+    let is_escape = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !parts.all(is_escape) {
+        return Err("expected two hexadecimal digits after each %: write %25 for a percent sign");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_that_requests_can_have() {
+        for good in
+            ["/", "/api/v1/fluent-connect/webhook", "/hooks/größe", "/hooks/gr%c3%b6", "/a..b/.well-known"]
+        {
+            assert_eq!(check_path(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "hooks", "", "/a?b", "/a#b", "/a b", "/a\tb", "/a/../b", "/./a", "/50%", "/a%zz", "/a%2", "/a\\b",
+        ] {
+            assert!(check_path(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use simulator::{Events, Shape, Signed};
 
 use crate::pipeline::{PATIENCE, PRODUCTION, Pipeline, SANDBOX, http, signed, until};
+use crate::sink::Sink;
 
 const PATH: &str = "/api/v1/fluent-connect/webhook";
 const NONE: &str = "    []\n";
@@ -183,4 +184,36 @@ async fn slow_senders_do_not_keep_others_out() {
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     until("it is well", || pipeline.is_ready()).await;
+}
+
+/// Whoever reaches the port chooses how often it is refused: that must not fill a disk, and
+/// must not hide what Fluent signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_that_anybody_can_cause_are_counted_and_others_written_each_time() {
+    let sink = Sink::open().await;
+    let mut pipeline = Pipeline::start(&sink.route("all", "match: {}"));
+    pipeline.accept(&signed("E", "HD_1")).await;
+    let mut forged = signed("E", "HD_2");
+    forged.sha512 = SANDBOX.sign("something else").unwrap().sha512;
+    let sender = pipeline.sender(simulator::Retry::Never);
+    for _ in 0..300 {
+        drop(sender.send(&forged).await);
+    }
+    for _ in 0..40 {
+        let unknown = "POST /somewhere HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert!(http(pipeline.webhook, unknown).starts_with("HTTP/1.1 404"));
+    }
+    for number in 0..3 {
+        let odd = SANDBOX.sign(format!(r#"{{"accountId":"ACME","name":"{number}"}}"#)).unwrap();
+        drop(sender.send(&odd).await);
+    }
+    assert_eq!(pipeline.stop(), Some(0));
+    let log = pipeline.log();
+    let lines =
+        |parts: &[&str]| log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+    assert_eq!(lines(&["\"webhook refused\"", "signature-mismatch", "\"client\":\"127.0.0.1\""]), 1, "{log}");
+    assert_eq!(lines(&["as often again", "signature-mismatch", "\"count\":299", "127.0.0.1"]), 1, "{log}");
+    assert_eq!(lines(&["\"request refused\"", "not_found"]), 1, "{log}");
+    assert_eq!(lines(&["as often again", "not_found", "\"count\":39"]), 1, "{log}");
+    assert_eq!(lines(&["kept in quarantine", "trace_id"]), 3, "{log}");
 }
