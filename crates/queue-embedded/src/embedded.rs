@@ -21,7 +21,7 @@ use crate::beside::refused::HoldInGroups;
 use crate::file::door::{self, OpenError};
 use crate::file::held::{HeldFile, Place};
 use crate::file::rows::nanos;
-use crate::file::schema::{COMPLETE_SINCE, WORKING, connect_to_read, last_position, meta, set_meta};
+use crate::file::schema::{CLOCK, COMPLETE_SINCE, WORKING, connect_to_read, last_position, meta, set_meta};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
 use crate::reading::feeder::Feeder;
@@ -58,6 +58,7 @@ impl Embedded {
         let epoch = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
         let last = last_position(&sql).map_err(wrap)?;
         let shared = Arc::new(Shared::new(path.clone(), epoch, last, inbox, clock));
+        shared.go_on_from(meta(&sql, CLOCK).map_err(wrap)?.unwrap_or(i64::MIN));
         door::recover(&mut sql, &shared).map_err(wrap)?;
         // What the process before said of its routes is over.
         set_meta(&sql, WORKING, "[]").map_err(wrap)?;
@@ -116,7 +117,16 @@ fn start(
     shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
     let next_probe = std::time::Instant::now();
     let (shared_too, place) = (Arc::clone(shared), Arc::clone(place));
-    let writer = Writer { sql, last, seen_version, next_probe, shared: shared_too, housekeeping, place };
+    let writer = Writer {
+        sql,
+        last,
+        seen_version,
+        next_probe,
+        noted: i64::MIN,
+        shared: shared_too,
+        housekeeping,
+        place,
+    };
     let (watched, watched_too) = (Watched(Arc::clone(shared)), Watched(Arc::clone(shared)));
     let writer = thread("queue-writer", move || {
         let _watched = watched;

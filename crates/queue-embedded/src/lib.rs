@@ -18,6 +18,7 @@
 mod embedded;
 mod options;
 mod shared;
+mod steady;
 
 mod beside;
 mod file;
@@ -37,3 +38,4 @@ pub use crate::spool::{
     Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_backlog, spool_sent_up_to,
     spool_state,
 };
+pub use crate::steady::SteadyClock;

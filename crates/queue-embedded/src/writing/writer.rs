@@ -16,7 +16,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::beside::quarantined::quarantined_bytes;
 use crate::file::failure::{self, Failure};
 use crate::file::held::Place;
-use crate::file::schema::last_position;
+use crate::file::schema::{CLOCK, last_position, set_meta};
 use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
 
@@ -26,6 +26,9 @@ const MAX_GROUP: usize = 512;
 
 /// How often the file is looked after while nothing is written.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often the queue's time is written with what is, in nanoseconds.
+const NOTE_EVERY: i64 = 1_000_000_000;
 
 /// Something to be written.
 pub(crate) trait Job: Send {
@@ -72,6 +75,8 @@ pub(crate) struct Writer {
     pub(crate) last: u64,
     pub(crate) seen_version: i64,
     pub(crate) next_probe: Instant,
+    /// The queue's time that was last written.
+    pub(crate) noted: i64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) place: Arc<Place>,
@@ -146,6 +151,10 @@ impl Writer {
         for job in group {
             job.apply(&mut store)?;
         }
+        if now.saturating_sub(self.noted) >= NOTE_EVERY {
+            set_meta(&transaction, CLOCK, now)?;
+            self.noted = now;
+        }
         fail_point!("commit.before");
         transaction.commit()?;
         fail_point!("commit.after");
@@ -180,7 +189,7 @@ impl Writer {
         }
         if self.shared.failure().is_none() && self.place.is_there() {
             // Nobody runs these routes any more.
-            let _ = crate::file::schema::set_meta(&self.sql, crate::file::schema::WORKING, "[]");
+            let _ = set_meta(&self.sql, crate::file::schema::WORKING, "[]");
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = emptied {
                 self.shared.note(&Failure::from(&error));
@@ -220,7 +229,7 @@ struct Probe;
 
 impl Job for Probe {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        crate::file::schema::set_meta(store.sql, "probe", store.now)
+        set_meta(store.sql, "probe", store.now)
     }
 
     fn finish(self: Box<Self>, _: Result<(), QueueError>) {}

@@ -1,0 +1,92 @@
+//! Waits go by the queue's time, whatever is done to the machine's clock.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use event_model::{Clock, Timestamp};
+use queue::conformance::event;
+use queue::{Attempt, Delivery, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict};
+use queue_embedded::{Embedded, Options, SteadyClock};
+use tokio::time::timeout;
+
+/// A clock that runs, and can be set.
+#[derive(Debug, Default)]
+struct Wall(AtomicI64);
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        let set = event_model::SystemClock.now().as_second() + self.0.load(Ordering::Relaxed);
+        Timestamp::from_second(set).unwrap()
+    }
+}
+
+fn open(path: &Path, wall: &Arc<Wall>) -> Embedded {
+    Embedded::open(Options::new(path), Arc::new(SteadyClock::from_now_of(&**wall))).unwrap()
+}
+
+async fn next(queue: &Embedded) -> Delivery {
+    let route = Route {
+        name: "r".to_owned(),
+        filter: Terms::default().into(),
+        start: Start::Beginning,
+        lease: Duration::from_secs(30),
+    };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    let next = timeout(Duration::from_secs(20), consumer.next(1)).await;
+    next.expect("it comes again in seconds").unwrap().pop().unwrap()
+}
+
+async fn wait_a_second(delivery: Delivery) {
+    let attempt = Attempt {
+        started_at: delivery.event.received_at(),
+        took: Duration::ZERO,
+        outcome: Outcome::Transient,
+        status: None,
+        detail: None,
+    };
+    let again = Settlement { verdict: Verdict::Again(Duration::from_secs(1)), attempt, asked: true };
+    delivery.ticket.settle(again).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_delays_no_retry_while_it_runs_and_while_it_is_down() {
+    const HOUR: i64 = 3600;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let wall = Arc::new(Wall::default());
+    let mut queue = open(&path, &wall);
+    queue.publish(event("E", "a")).await.unwrap();
+    for (is_down, set) in
+        [(false, -25), (true, -HOUR), (false, 30 * HOUR), (true, -2 * HOUR), (false, -40 * HOUR)]
+    {
+        wait_a_second(next(&queue).await).await;
+        if is_down {
+            queue.close().await;
+        }
+        wall.0.fetch_add(set, Ordering::Relaxed);
+        if is_down {
+            drop(queue);
+            queue = open(&path, &wall);
+        }
+    }
+    assert_eq!(next(&queue).await.attempt, 6);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_years_ahead_is_not_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let wall = Arc::new(Wall::default());
+    wall.0.store(10 * 365 * 86_400, Ordering::Relaxed);
+    let queue = open(&path, &wall);
+    queue.publish(event("E", "a")).await.unwrap();
+    queue.close().await;
+    drop(queue);
+    wall.0.store(0, Ordering::Relaxed);
+    let queue = open(&path, &wall);
+    assert!(queue.publish(event("E", "a")).await.unwrap().duplicate, "its id is known still");
+}
