@@ -24,6 +24,7 @@ mod rest;
 mod routes;
 mod stages;
 mod subjects;
+mod verified;
 mod watched;
 
 use std::path::PathBuf;
@@ -142,8 +143,22 @@ fn only_telemetry(quick: bool) -> anyhow::Result<Report> {
 
 fn only_attacks(quick: bool) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    attacks::measure(&mut report, &inputs::Signed::make(1024, 20_000)?, quick)?;
+    let (signed, scale) = (inputs::Signed::make(1024, 20_000)?, if quick { 10 } else { 1 });
+    verified_again(&mut report, &signed, scale)?;
+    attacks::measure(&mut report, &signed, quick)?;
     Ok(report)
+}
+
+/// What was verified by the gateway is verified again by the dispatcher: in 12 µs.
+fn verified_again(report: &mut Report, signed: &inputs::Signed, scale: usize) -> anyhow::Result<()> {
+    let floor = report.add("floor: bare verification, RSA 1024", floors::verify(signed, 100_000 / scale)?);
+    report.add("verified again, RSA 1024", verified_again_row(signed, floor.cpu_us, scale)?);
+    Ok(())
+}
+
+fn verified_again_row(signed: &inputs::Signed, floor_us: f64, scale: usize) -> anyhow::Result<report::Row> {
+    let row = verified::again(signed, 100_000 / scale)?;
+    Ok(row.of_floor(floor_us).wanted(1e6 / 12.0, f64::INFINITY))
 }
 
 fn only_fluent(quick: bool) -> anyhow::Result<Report> {
@@ -166,6 +181,7 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
         report.add("floor: bare verification, RSA 1024", floors::verify(&inputs.rsa1024, 100_000 / scale)?);
     let verify2 =
         report.add("floor: bare verification, RSA 2048", floors::verify(&inputs.rsa2048, 50_000 / scale)?);
+    report.add("verified again, RSA 1024", verified_again_row(&inputs.rsa1024, verify.cpu_us, scale)?);
     let publish =
         report.add("floor: bare publish, embedded queue", floors::publish(CONNECTIONS, 200_000 / scale)?);
 
