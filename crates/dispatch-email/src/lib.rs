@@ -76,7 +76,7 @@ impl Dispatcher for EmailDispatcher {
         match self.server.send(mail).await {
             Ok(answer) => {
                 call.answered(|| vec![("smtp.response.status_code", u16::from(answer.code()).into())]);
-                Ok(Done { status: Some(answer.code().into()) })
+                Ok(Done::with_status(answer.code().into()))
             }
             Err(error) => {
                 call.failed("not-taken", Vec::new);

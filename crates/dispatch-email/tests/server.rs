@@ -112,7 +112,7 @@ async fn a_mail_is_what_its_templates_say_and_the_same_when_it_comes_again() {
     let to = "{{ event.entityRef | lower }}@example.com, Copy <copy@example.com>";
     let dispatcher = server.dispatcher(to, insecure()).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(dispatch(&dispatcher).await.unwrap(), Done { status: Some(250) });
+        assert_eq!(dispatch(&dispatcher).await.unwrap(), Done::with_status(250));
     }
     let mails = server.mails();
     let id = format!("<{}@example.com>", queue::conformance::event("OrderStatusChange", "HD_1").id());

@@ -7,9 +7,13 @@
 //! and metadata addresses are refused however they are written.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::vec;
 
 use dispatch::BoxError;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
 use url::{Host, Url};
 
 /// Metadata services of the large clouds outside the link-local range:
@@ -122,11 +126,28 @@ pub(crate) struct Checked<R> {
     pub(crate) resolver: R,
 }
 
-impl<R: Resolve> Resolve for Checked<R> {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (allow_private, found) = (self.allow_private, self.resolver.resolve(name));
-        Box::pin(async move { checked(found.await?.collect(), allow_private) })
+impl<R: Resolve> Service<Name> for Checked<R> {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let allow_private = self.allow_private;
+        let found = self.resolver.resolve(name.as_str().to_owned());
+        Box::pin(async move { checked(found.await?, allow_private).map(Vec::into_iter) })
+    }
+}
+
+type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, BoxError>> + Send>>;
+
+/// Looks up names.
+pub(crate) trait Resolve {
+    /// The addresses of `name`; their ports say nothing.
+    fn resolve(&self, name: String) -> Resolving;
 }
 
 /// Asks the system.
@@ -134,19 +155,16 @@ impl<R: Resolve> Resolve for Checked<R> {
 pub(crate) struct System;
 
 impl Resolve for System {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
+    fn resolve(&self, name: String) -> Resolving {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
     }
 }
 
-fn checked(found: Vec<SocketAddr>, allow_private: bool) -> Result<Addrs, BoxError> {
+fn checked(found: Vec<SocketAddr>, allow_private: bool) -> Result<Vec<SocketAddr>, BoxError> {
     for address in &found {
         check(address.ip(), allow_private)?;
     }
-    Ok(Box::new(found.into_iter()))
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -243,25 +261,25 @@ mod tests {
     fn one_bad_address_refuses_the_whole_answer() {
         let mixed = ["93.184.216.34:0", "127.0.0.1:0"].map(|a| a.parse().unwrap()).to_vec();
         assert!(checked(mixed.clone(), false).is_err());
-        assert_eq!(checked(mixed, true).unwrap().count(), 2);
+        assert_eq!(checked(mixed, true).unwrap().len(), 2);
     }
 
     /// Answers something good first, and the metadata service after that.
     struct Rebinding(std::sync::atomic::AtomicBool);
 
     impl Resolve for Rebinding {
-        fn resolve(&self, _: Name) -> Resolving {
+        fn resolve(&self, _: String) -> Resolving {
             let was_asked = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
             let answer = if was_asked { "169.254.169.254:0" } else { "93.184.216.34:0" };
-            Box::pin(async move { Ok(Box::new(std::iter::once(answer.parse::<SocketAddr>()?)) as Addrs) })
+            Box::pin(async move { Ok(vec![answer.parse()?]) })
         }
     }
 
     #[tokio::test]
     async fn a_name_that_changes_its_mind_gains_nothing() {
         let resolver = Rebinding(std::sync::atomic::AtomicBool::default());
-        let checked = Checked { allow_private: true, resolver };
-        let ask = || checked.resolve("hooks.example.com".parse().unwrap());
+        let mut checked = Checked { allow_private: true, resolver };
+        let mut ask = || checked.call("hooks.example.com".parse().unwrap());
         let found: Vec<_> = ask().await.unwrap().collect();
         assert_eq!(found, ["93.184.216.34:0".parse().unwrap()], "what was checked is what is used");
         assert!(ask().await.is_err());

@@ -1,18 +1,22 @@
 //! Who we are to an endpoint.
 
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use dispatch::{BoxError, DispatchError, OpenContext};
-use dispatch_kit::Secret;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Client, StatusCode};
+use dispatch_kit::{Secret, without_bom};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::Mutex;
-use url::Url;
+use tokio::time::Instant;
 
+use crate::client::{Answer, Asked, HttpClient, uri_of, usual_headers};
 use crate::settings::AuthSettings;
 
 const ACTION: &str = "getting a token for the endpoint";
@@ -22,6 +26,9 @@ const EARLY: Duration = Duration::from_secs(60);
 
 /// How long a token lasts whose answer does not say.
 const USUAL: Duration = Duration::from_mins(5);
+
+/// Longest that a token is used, however long it lasts.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// Most bytes of an answer with a token.
 const LONGEST: usize = 64 << 10;
@@ -37,7 +44,7 @@ pub(crate) enum Auth {
 /// Client credentials: RFC 6749, section 4.4.
 #[derive(Debug)]
 pub(crate) struct Oauth2 {
-    token_url: Url,
+    token_uri: Uri,
     client_id: String,
     client_secret: Secret,
     scope: Option<String>,
@@ -54,9 +61,10 @@ struct Token {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenAnswer {
     access_token: String,
-    expires_in: Option<Lasts>,
+    /// As it is written: a number that none can hold must not hide the token.
+    expires_in: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +73,8 @@ enum NoToken {
     Status(StatusCode),
     #[error("the token's endpoint answered something else than a token")]
     Unreadable,
+    #[error("the client's id or secret can't be in a header")]
+    Unfit,
 }
 
 impl Auth {
@@ -76,7 +86,7 @@ impl Auth {
             }
             AuthSettings::Oauth2 { token_url, client_id, client_secret, scope } => {
                 Self::Oauth2(Box::new(Oauth2 {
-                    token_url: token_url.into_inner(),
+                    token_uri: uri_of(&token_url.into_inner())?,
                     client_id,
                     client_secret: Secret::open(&client_secret, cx)?,
                     scope,
@@ -90,13 +100,14 @@ impl Auth {
     /// Adds the header, and says what it shows.
     pub(crate) async fn add(
         &self,
-        client: &Client,
+        client: &HttpClient,
         headers: &mut HeaderMap,
+        deadline: Instant,
     ) -> Result<String, DispatchError> {
         let text = match self {
             Self::Bearer(secret) => format!("Bearer {}", secret.get()?),
             Self::Basic { user, password } => basic(user, &password.get()?),
-            Self::Oauth2(oauth2) => format!("Bearer {}", oauth2.token(client).await?),
+            Self::Oauth2(oauth2) => format!("Bearer {}", oauth2.token(client, deadline).await?),
         };
         let mut value = HeaderValue::from_str(&text)
             .map_err(|error| DispatchError::transient("using a secret as a header", error))?;
@@ -123,61 +134,110 @@ fn form_encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// Seconds, which some servers write as a text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lasts {
-    Number(u64),
-    Text(String),
-}
-
-impl Lasts {
-    fn time(&self) -> Option<Duration> {
-        match self {
-            Self::Number(seconds) => Some(Duration::from_secs(*seconds)),
-            Self::Text(text) => text.trim().parse().ok().map(Duration::from_secs),
-        }
-    }
-}
-
 impl Oauth2 {
-    async fn token(&self, client: &Client) -> Result<String, DispatchError> {
+    async fn token(&self, client: &HttpClient, deadline: Instant) -> Result<String, DispatchError> {
         let mut token = self.token.lock().await;
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         token.take_if(|token| refused.as_ref() == Some(&token.value));
         if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.until) {
             return Ok(token.value.clone());
         }
-        let new = self.log_in(client).await?;
+        let new = self.log_in(client, deadline).await?;
         let value = new.value.clone();
         *token = Some(new);
         Ok(value)
     }
 
-    async fn log_in(&self, client: &Client) -> Result<Token, DispatchError> {
-        let failed = |error: reqwest::Error| DispatchError::transient(ACTION, error.without_url());
-        let mut form = vec![("grant_type", "client_credentials")];
-        form.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
-        let began = Instant::now();
-        let request = client.post(self.token_url.clone()).form(&form);
+    async fn log_in(&self, client: &HttpClient, deadline: Instant) -> Result<Token, DispatchError> {
+        let failed = |why: NoToken| DispatchError::transient(ACTION, why);
         let identity = basic(&form_encoded(&self.client_id), &form_encoded(&self.client_secret.get()?));
-        let mut response = request.header(AUTHORIZATION, identity).send().await.map_err(failed)?;
-        if !response.status().is_success() {
-            return Err(DispatchError::transient(ACTION, NoToken::Status(response.status())));
+        let mut identity = HeaderValue::from_str(&identity).map_err(|_| failed(NoToken::Unfit))?;
+        identity.set_sensitive(true);
+        let mut headers = usual_headers();
+        headers.insert(AUTHORIZATION, identity);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let (method, uri, body) = (Method::POST, self.token_uri.clone(), self.form());
+        let began = Instant::now();
+        let answer = client.send(Asked { method, uri, headers, body }, deadline).await;
+        let answer = answer.map_err(|error| DispatchError::transient(ACTION, error))?;
+        let status = answer.status();
+        let Answer::Readable(response) = answer else { return Err(failed(NoToken::Unreadable)) };
+        if !status.is_success() {
+            return Err(failed(NoToken::Status(status)));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST {
-                return Err(DispatchError::transient(ACTION, NoToken::Unreadable));
-            }
+        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+        let body = body.map_err(|error| DispatchError::transient(ACTION, error))?.to_bytes();
+        let answer = understood(&body).ok_or_else(|| failed(NoToken::Unreadable))?;
+        Ok(Token { value: answer.access_token, until: began + lasts(answer.expires_in.as_deref()) })
+    }
+
+    fn form(&self) -> Bytes {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        if let Some(scope) = &self.scope {
+            form.append_pair("scope", scope);
         }
-        let Ok(answer) = serde_json::from_slice::<Answer>(&body) else {
-            return Err(DispatchError::transient(ACTION, NoToken::Unreadable));
-        };
-        let lasts = answer.expires_in.and_then(|lasts| lasts.time()).unwrap_or(USUAL);
-        // One that lasts for less than we renew early is used for half of it.
-        let lasts = lasts.saturating_sub(EARLY).max(lasts / 2).min(Duration::from_hours(24));
-        Ok(Token { value: answer.access_token, until: began + lasts })
+        form.finish().into()
+    }
+}
+
+fn understood(body: &[u8]) -> Option<TokenAnswer> {
+    serde_json::from_slice(without_bom(body)).ok()
+}
+
+/// How long a token is used: not to its end, but for a while in any case. Servers write
+/// its seconds as whole numbers, as others, and as texts; and some write nonsense.
+fn lasts(expires_in: Option<&RawValue>) -> Duration {
+    let written = expires_in.map_or("", RawValue::get).trim_matches('"').trim();
+    let seconds: Option<f64> = written.parse().ok();
+    let whole = match seconds.filter(|seconds| *seconds > 0.0) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE).min(LONGEST_LIFE),
+        None => USUAL,
+    };
+    // One that lasts for less than we renew early is used for half of it.
+    whole.saturating_sub(EARLY).max(whole / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_used_whatever_is_said_of_its_life() {
+        for (given, expected) in [
+            ("3600", 3540),
+            ("3599.0", 3539),
+            ("3.6e3", 3540),
+            (r#""3600""#, 3540),
+            (r#"" 3599.5 ""#, 3539),
+            ("100", 50),
+            ("-1", 240),
+            ("0", 240),
+            (r#""soon""#, 240),
+            (r#""NaN""#, 240),
+            ("null", 240),
+            ("[3600]", 240),
+            ("1e30", 24 * 3600 - 60),
+            ("1e999", 24 * 3600 - 60),
+            ("-1e999", 240),
+        ] {
+            let text = format!(r#"{{"access_token": "t", "expires_in": {given}}}"#);
+            let answer = understood(text.as_bytes()).unwrap_or_else(|| panic!("no token in {text}"));
+            assert_eq!(lasts(answer.expires_in.as_deref()).as_secs(), expected, "{given}");
+        }
+        assert_eq!(lasts(None).as_secs(), 240);
+    }
+
+    #[test]
+    fn a_token_is_found_behind_a_byte_order_mark_and_beside_anything() {
+        for text in [
+            "\u{feff}{\"access_token\": \"t\", \"expires_in\": 1e30}",
+            r#"{"access_token": "t"}"#,
+            r#"{"access_token": "t", "expires_in": 12345678901234567890123, "x": [1e999]}"#,
+        ] {
+            let answer = understood(text.as_bytes()).unwrap_or_else(|| panic!("no token in {text}"));
+            assert_eq!(answer.access_token, "t");
+        }
+        assert!(understood(br#"{"access_token": 5}"#).is_none());
     }
 }

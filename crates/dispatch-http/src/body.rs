@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use dispatch::{BoxError, Context, DispatchError, Event, OpenContext};
 use dispatch_kit::{Template, View, read_template};
-use reqwest::Body;
 use serde_json::value::RawValue;
 
 use crate::settings::{Format, TemplateSettings};
@@ -39,7 +39,7 @@ impl Bodies {
                     .into(),
             );
         }
-        if reqwest::header::HeaderValue::from_str(&content_type).is_err() {
+        if http::header::HeaderValue::from_str(&content_type).is_err() {
             return Err("template.content-type: no header can have this value".into());
         }
         let template = read_template(&cx.resolve(&file), &content_type)?;
@@ -72,9 +72,9 @@ impl Bodies {
 
 impl Made<'_> {
     /// As it is sent; the signed bytes are not copied.
-    pub(crate) fn into_body(self, event: &Event) -> Body {
+    pub(crate) fn into_bytes(self, event: &Event) -> Bytes {
         match self.bytes {
-            Cow::Borrowed(_) => event.body().clone().into(),
+            Cow::Borrowed(_) => event.body().clone(),
             Cow::Owned(bytes) => bytes.into(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dispatch::{BoxError, Context, DispatchError, Event, OpenContext, TraceParent};
 use dispatch_kit::{Secret, Template, View};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::settings::{Format, HeaderSettings};
 

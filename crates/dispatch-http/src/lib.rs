@@ -15,51 +15,47 @@
 //! Start reading at [`HttpDispatcher`].
 
 pub mod addresses;
+mod answer;
 mod auth;
 mod body;
+mod client;
 mod headers;
 mod outcome;
 mod settings;
 mod sign;
+mod status_tap;
+mod tls;
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dispatch::{
-    Attributes, BoxError, Call, Context, DispatchError, Dispatcher, Done, Event, LONGEST_ANSWER, OpenContext,
-    Role,
+    Attributes, BoxError, Call, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role,
 };
 use dispatch_kit::View;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{
-    Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, Response, StatusCode, redirect,
-};
-use url::Url;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode, Uri};
+use tokio::time::Instant;
 
-use crate::addresses::{Checked, System};
 use crate::auth::Auth;
 use crate::body::Bodies;
+use crate::client::{Answer, Asked, HttpClient, uri_of, usual_headers};
 use crate::headers::{Extra, ours};
-use crate::outcome::{Statuses, from_error, kind_of};
-use crate::settings::{Format, MethodSettings, TlsSettings};
+use crate::outcome::{Statuses, from_error};
+use crate::settings::{Format, MethodSettings};
 use crate::sign::Signer;
 
 pub use crate::settings::HttpSettings;
 
-/// What of a response's body is read so that its connection can be used again;
-/// of a longer one, or a slower, the connection is closed.
-const DRAIN_BYTES: usize = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_millis(500);
-
-/// How long to wait for a connection, within the route's timeout.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long before the end of an attempt it is given up to read an answer whose status
+/// came: said in time, the event is done.
+const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
 /// Posts events to one endpoint.
 #[derive(Debug)]
 pub struct HttpDispatcher {
-    client: Client,
+    client: HttpClient,
     method: Method,
-    url: Url,
+    uri: Uri,
     timeout: Duration,
     format: Format,
     bodies: Bodies,
@@ -76,21 +72,14 @@ impl Dispatcher for HttpDispatcher {
     async fn open(settings: HttpSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         settings.ensure_protected_credentials()?;
         let HttpSettings { url, timeout, allow_private, method, format, .. } = settings;
-        let builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .dns_resolver(Checked { allow_private, resolver: System })
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
         Ok(Self {
-            client: secured(builder, &settings.tls, cx)?.build()?,
+            client: HttpClient::new(tls::client_config(&settings.tls, cx)?, allow_private),
             method: match method {
                 MethodSettings::Post => Method::POST,
                 MethodSettings::Put => Method::PUT,
                 MethodSettings::Patch => Method::PATCH,
             },
-            url: url.into_inner(),
+            uri: uri_of(&url.into_inner())?,
             timeout: timeout.into_inner(),
             format,
             bodies: Bodies::open(format, settings.template, cx)?,
@@ -102,23 +91,10 @@ impl Dispatcher for HttpDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        let began = Instant::now();
-        let mut response = self.send(event, cx).await?;
-        let (mut kept, left) = (Vec::new(), self.timeout.saturating_sub(began.elapsed()));
-        if cx.wants_answer() && self.statuses.is_done(response.status()) {
-            // It has the event, whatever its answer is: one that is too long, or does not
-            // end soon enough for the attempt, is none.
-            let left = left.mul_f32(0.8);
-            let whole = tokio::time::timeout(left, drain(&mut response, LONGEST_ANSWER, &mut kept)).await;
-            if matches!(whole, Ok(true)) {
-                cx.answered(&kept);
-            }
-            return self.statuses.outcome(response.status(), response.headers(), &[]);
-        }
-        // The status has decided; the rest is for the connection's sake.
-        let left = DRAIN_TIME.min(left / 2);
-        let _ = tokio::time::timeout(left, drain(&mut response, self.statuses.excerpt(), &mut kept)).await;
-        self.statuses.outcome(response.status(), response.headers(), &kept)
+        let whole = cx.timeout.min(self.timeout);
+        let deadline = Instant::now() + whole.saturating_sub(BEFORE_THE_END.min(whole / 10));
+        let answer = self.send(event, cx, deadline).await?;
+        answer::outcome(answer, cx, &self.statuses, deadline).await
     }
 
     fn timeout(&self) -> Duration {
@@ -127,45 +103,51 @@ impl Dispatcher for HttpDispatcher {
 }
 
 impl HttpDispatcher {
-    async fn send(&self, event: &Event, cx: &Context) -> Result<Response, DispatchError> {
+    async fn send(&self, event: &Event, cx: &Context, deadline: Instant) -> Result<Answer, DispatchError> {
         let needs_view = self.bodies.has_template() || self.extra.has_templates();
         let view = if needs_view { View::of_attempt(event, cx)? } else { View::none() };
         let made = self.bodies.make(event, cx, &view)?;
         let call = cx.call(Role::Client, method_name(&self.method));
-        let mut headers = ours(event, cx, call.trace(), self.format);
+        let mut headers = usual_headers();
+        headers.extend(ours(event, cx, call.trace(), self.format));
         self.extra.add(&view, &mut headers)?;
         self.signer.add(cx, &made.bytes, &mut headers)?;
         set_content_type(&mut headers, made.content_type);
-        let request = self.client.request(self.method.clone(), self.url.clone());
-        let request = request.body(made.into_body(event));
-        let Some(auth) = &self.auth else { return self.exchange(request.headers(headers), call).await };
-        let shown = auth.add(&self.client, &mut headers).await?;
-        let response = self.exchange(request.headers(headers), call).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        let shown = match &self.auth {
+            Some(auth) => Some((auth, auth.add(&self.client, &mut headers, deadline).await?)),
+            None => None,
+        };
+        let body = made.into_bytes(event);
+        let asked = Asked { method: self.method.clone(), uri: self.uri.clone(), headers, body };
+        let answer = self.exchange(asked, call, deadline).await?;
+        if let Some((auth, shown)) = shown.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
             auth.refused(&shown);
         }
-        Ok(response)
+        Ok(answer)
     }
-}
 
-impl HttpDispatcher {
-    async fn exchange(&self, request: RequestBuilder, call: Call) -> Result<Response, DispatchError> {
-        let response = request.send().await;
-        let status = response.as_ref().ok().map(|response| response.status());
+    async fn exchange(&self, asked: Asked, call: Call, deadline: Instant) -> Result<Answer, DispatchError> {
+        let answer = self.client.send(asked, deadline).await;
+        let status = answer.as_ref().ok().map(Answer::status);
         let attributes = || {
             let mut said: Attributes = vec![("http.request.method", method_name(&self.method).into())];
-            said.extend(self.url.host_str().map(|host| ("server.address", host.into())));
-            said.extend(self.url.port_or_known_default().map(|port| ("server.port", port.into())));
+            said.extend(self.uri.host().map(|host| ("server.address", host.into())));
+            said.extend(port_of(&self.uri).map(|port| ("server.port", port.into())));
             said.extend(status.map(|status| ("http.response.status_code", status.as_u16().into())));
             said
         };
-        match (&response, status) {
-            (Err(error), _) => call.failed(kind_of(error), attributes),
+        match (&answer, status) {
+            (Err(error), _) => call.failed(error.kind(), attributes),
             (_, Some(status)) if !status.is_success() => call.failed(status.as_str(), attributes),
             _ => call.answered(attributes),
         }
-        response.map_err(from_error)
+        answer.map_err(from_error)
     }
+}
+
+fn port_of(uri: &Uri) -> Option<u16> {
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    uri.port_u16().or(Some(usual))
 }
 
 fn method_name(method: &Method) -> &'static str {
@@ -179,49 +161,5 @@ fn method_name(method: &Method) -> &'static str {
 fn set_content_type(headers: &mut HeaderMap, content_type: &str) {
     if let Ok(value) = HeaderValue::from_str(content_type) {
         headers.insert(CONTENT_TYPE, value);
-    }
-}
-
-/// Reads what is left of a response, up to a bound, and keeps its beginning. Whether
-/// that was all.
-async fn drain(response: &mut Response, keep: usize, kept: &mut Vec<u8>) -> bool {
-    let mut read = 0;
-    loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            end => return end.is_ok(),
-        };
-        let left = keep.saturating_sub(kept.len()).min(chunk.len());
-        kept.extend_from_slice(&chunk[..left]);
-        read += chunk.len();
-        if read > DRAIN_BYTES {
-            return false;
-        }
-    }
-}
-
-fn secured(
-    mut builder: ClientBuilder,
-    tls: &TlsSettings,
-    cx: &OpenContext,
-) -> Result<ClientBuilder, BoxError> {
-    let read = |path: &std::path::Path| {
-        let path = cx.resolve(path);
-        fs::read(&path).map_err(|error| format!("tls: reading {}: {error}", path.display()))
-    };
-    if let Some(ca) = &tls.ca {
-        let found = Certificate::from_pem_bundle(&read(ca)?)?;
-        if found.is_empty() {
-            return Err("tls.ca: no certificate in it".into());
-        }
-        builder = builder.tls_certs_only(found);
-    }
-    match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => {
-            let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
-            Ok(builder.identity(Identity::from_pem(&pem)?))
-        }
-        (None, None) => Ok(builder),
-        _ => Err("tls: expected certificate and key together".into()),
     }
 }

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use dispatch::{BoxError, DispatchError, Done, Excerpt};
-use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use http::StatusCode;
+use http::header::{DATE, HeaderMap, RETRY_AFTER};
 
+use crate::client::SendError;
 use crate::settings::StatusSettings;
 
 const ACTION: &str = "posting to the endpoint";
@@ -74,7 +75,7 @@ impl Statuses {
         let is_permanent = permanent.contains(&code);
         let is_other = is_permanent || again.contains(&code);
         if self.is_done(status) {
-            return Ok(Done { status: Some(code) });
+            return Ok(Done::with_status(code));
         }
         let source = if excerpt.is_empty() {
             Answered::Status(code)
@@ -97,18 +98,9 @@ fn printable(excerpt: &[u8]) -> String {
     text[..text.floor_char_boundary(LONGEST)].to_owned()
 }
 
-/// No answer at all. The URL is taken out: it may hold a secret.
-pub(crate) fn from_error(error: reqwest::Error) -> DispatchError {
-    DispatchError::transient(ACTION, error.without_url())
-}
-
-/// The same in one word, for traces.
-pub(crate) fn kind_of(error: &reqwest::Error) -> &'static str {
-    match () {
-        () if error.is_timeout() => "timeout",
-        () if error.is_connect() => "no-connection",
-        () => "broken-off",
-    }
+/// No answer at all.
+pub(crate) fn from_error(error: SendError) -> DispatchError {
+    DispatchError::transient(ACTION, error)
 }
 
 /// RFC 9110, section 10.2.3: seconds, or a date. A date is measured against

@@ -3,7 +3,7 @@
 
 use dispatch::{BoxError, Context, DispatchError, OpenContext};
 use dispatch_kit::{Secret, SecretFile};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
 
 const ACTION: &str = "signing";

@@ -87,7 +87,7 @@ async fn a_bearer_token_comes_from_its_file() {
     })
     .await;
     let dispatcher = server.dispatcher(json!({ "auth": { "bearer": { "file": "token" } } })).await;
-    assert_eq!(dispatch(&dispatcher).await.unwrap(), Done { status: Some(200) });
+    assert_eq!(dispatch(&dispatcher).await.unwrap(), Done::with_status(200));
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn the_status_decides_whatever_the_body_does() {
     for address in [endless, trickling] {
         let dispatcher = open(json!({"url": format!("http://{address}/")})).await.unwrap();
         let began = Instant::now();
-        assert_eq!(dispatch(&dispatcher).await.unwrap(), Done { status: Some(200) });
+        assert_eq!(dispatch(&dispatcher).await.unwrap(), Done::with_status(200));
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

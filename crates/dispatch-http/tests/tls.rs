@@ -84,7 +84,7 @@ async fn both_sides_show_who_they_are() {
     let port = endpoint(folder.path()).await;
     let stranger = other.path().to_str().unwrap();
     let known = json!({ "ca": "ca.pem", "certificate": "client.pem", "key": "client.key" });
-    assert_eq!(dispatch(folder.path(), port, known).await.unwrap(), Done { status: Some(200) });
+    assert_eq!(dispatch(folder.path(), port, known).await.unwrap(), Done::with_status(200));
     for tls in [
         json!({}),
         json!({ "ca": "ca.pem" }),

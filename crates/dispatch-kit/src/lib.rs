@@ -3,10 +3,12 @@
 //!
 //! A dispatcher needs none of it. Start reading at [`Template`].
 
+mod bom;
 mod plaintext;
 mod secret;
 mod template;
 
+pub use crate::bom::without_bom;
 pub use crate::plaintext::{PlaintextCredential, is_this_machine};
 pub use crate::secret::{Secret, SecretFile};
 pub use crate::template::{Template, View, read_template};

@@ -71,11 +71,11 @@ impl Context {
         self.keep.is_some()
     }
 
-    /// The destination's answer, for whoever is told of it.
-    pub fn answered(&self, answer: &[u8]) {
-        if let Some(keep) = &self.keep {
-            keep.put(answer);
-        }
+    /// The destination's answer, for whoever is told of it. One that is longer than
+    /// [`LONGEST_ANSWER`](crate::LONGEST_ANSWER) is none: half of it may say something else.
+    /// Whether it is passed on, or nobody wants it.
+    pub fn answered(&self, answer: &[u8]) -> bool {
+        self.keep.as_ref().is_none_or(|keep| keep.put(answer))
     }
 
     /// Begins a request to the destination, as a part of this attempt. Its name is one

@@ -60,8 +60,29 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
 }
 
 /// The destination has the event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// ```
+/// let done = dispatch::Done::with_status(200).remarking("its answer broke off");
+/// assert_eq!(done.status, Some(200));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Its status, where it has one: for the history.
     pub status: Option<u16>,
+    /// What was wrong with the rest of its answer: for the history. Put no data of the
+    /// event, no URL and no secret into it.
+    pub remark: Option<String>,
+}
+
+impl Done {
+    /// It answered with this status.
+    pub fn with_status(status: u16) -> Self {
+        Self { status: Some(status), remark: None }
+    }
+
+    /// The same, though the rest of its answer was not as it should be.
+    #[must_use]
+    pub fn remarking(self, remark: impl Into<String>) -> Self {
+        Self { remark: Some(remark.into()), ..self }
+    }
 }

@@ -21,12 +21,19 @@ pub struct Told {
 impl Told {
     /// It went well.
     pub fn done(status: Option<u16>, answer: &[u8]) -> Self {
+        // Some servers write a byte order mark, which is no part of the text.
+        let answer = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer);
         let text = || Value::String(String::from_utf8_lossy(answer).into_owned());
         let answer = match answer.is_empty() {
             true => Value::Null,
             false => serde_json::from_slice(answer).unwrap_or_else(|_| text()),
         };
         Self { status, answer, reason: None }
+    }
+
+    /// Whether there is an answer that more can be read from than its text.
+    pub fn has_readable_answer(&self) -> bool {
+        !matches!(self.answer, Value::Null | Value::String(_))
     }
 
     /// It was given up.
@@ -40,13 +47,35 @@ impl Told {
 pub struct Keep(Arc<Mutex<Vec<u8>>>);
 
 impl Keep {
-    pub(crate) fn put(&self, answer: &[u8]) {
-        let answer = &answer[..answer.len().min(LONGEST_ANSWER)];
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = answer.to_vec();
+    pub(crate) fn put(&self, answer: &[u8]) -> bool {
+        let fits = answer.len() <= LONGEST_ANSWER;
+        let kept = if fits { answer.to_vec() } else { Vec::new() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        fits
     }
 
     /// What was put there.
     pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_json_where_it_can_be_and_never_its_byte_order_mark() {
+        for (answer, expected) in [
+            (r#"{"id":1}"#, json!({"id": 1})),
+            ("\u{feff}{\"id\":1}", json!({"id": 1})),
+            ("\u{feff}ok", json!("ok")),
+            ("\u{feff}", json!(null)),
+            ("", json!(null)),
+        ] {
+            assert_eq!(Told::done(Some(200), answer.as_bytes()).answer, expected, "{answer:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::policy::Ended;
 
 pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
     let (outcome, status) = match ended {
-        Ended::Answered(Ok(Done { status })) => (Outcome::Done, *status),
+        Ended::Answered(Ok(Done { status, .. })) => (Outcome::Done, *status),
         Ended::Skipped(_) => (Outcome::Done, None),
         Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
@@ -34,7 +34,7 @@ pub(crate) enum Reader {
 
 pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
-        Ended::Answered(Ok(_)) => None,
+        Ended::Answered(Ok(done)) => done.remark.clone(),
         Ended::Skipped(why) => Some(why.as_str().to_owned()),
         Ended::NotAsked(error) => Some(said(error, reader)),
         Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),

@@ -96,9 +96,18 @@ impl Attempting {
 
     async fn told(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
         let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
-        let telling = tell(whom, event, cx, Told::done(done.status, &answer));
+        let told = Told::done(done.status, &answer);
+        let has_readable_answer = told.has_readable_answer();
+        let telling = tell(whom, event, cx, told);
         match AssertUnwindSafe(telling).catch_unwind().await {
             Ok(Ok(())) => Ended::Answered(Ok(done)),
+            // What is to be told can't be made of this answer. The destination has the event
+            // all the same, and would get it again from a dead letter.
+            Ok(Err(error @ DispatchError::Permanent { status: None, .. })) if !has_readable_answer => {
+                let (id, route, why) = (event.id(), &self.settings.name, without_excerpt(&error));
+                tracing::error!(event.id = %id, route, error = why, "delivered, and nobody was told: the answer can't be read");
+                Ended::Answered(Ok(remarking_not_told(done, &why)))
+            }
             Ok(Err(error)) => Ended::NotTold(error),
             Err(_) => Ended::Panicked,
         }
@@ -131,4 +140,10 @@ impl Attempting {
             Err(_) => Ended::TimedOut,
         }
     }
+}
+
+fn remarking_not_told(done: Done, why: &str) -> Done {
+    let before = done.remark.as_deref().map(|remark| format!("{remark}; ")).unwrap_or_default();
+    let remark = format!("{before}delivered, and nobody was told: {why}");
+    done.remarking(remark)
 }

@@ -118,7 +118,7 @@ impl SubscriptionDispatcher {
 fn answer(outcome: Outcome) -> Result<Done, DispatchError> {
     let number = |status: Option<u32>| status.and_then(|status| u16::try_from(status).ok());
     match outcome {
-        Outcome::Done(done) => Ok(Done { status: number(done.status) }),
+        Outcome::Done(done) => Ok(Done { status: number(done.status), remark: None }),
         Outcome::Transient(transient) => Err(DispatchError::Transient {
             action: ACTION,
             retry_after: transient.retry_after.as_ref().and_then(grpc::duration_of),

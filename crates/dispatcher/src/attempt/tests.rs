@@ -1,5 +1,7 @@
 //! Attempts with a lease that notes what becomes of it.
 
+use dispatch::{DispatchError, Done};
+
 use super::*;
 use crate::testing::{FakeLease, LEASE, Scripted, attempting};
 
@@ -122,4 +124,32 @@ async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
     attempt(&attempting, &lease, 0).await;
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
     assert!(!lease.fate(|fate| fate.is_given_back));
+}
+
+/// Delivers to a destination that answers nothing, and tells one that answers `told`.
+async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Settlement {
+    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let destination =
+        Scripted::new(|_| async { Ok(Done::with_status(200).remarking("its answer broke off")) });
+    let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
+    attempting.then.on_success = Some(AnyDispatcher::of(Scripted::new(move |_| {
+        let told = told();
+        async { Err(told) }
+    })));
+    attempt(&attempting, &lease, 0).await;
+    lease.fate(|fate| fate.settled.pop()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_which_nothing_can_be_told_does_not_undo_the_delivery() {
+    let settled = told_by(|| DispatchError::permanent("filling in a template", "line 1")).await;
+    assert_eq!((settled.verdict, settled.attempt.status), (Verdict::Done, Some(200)));
+    let detail = settled.attempt.detail.unwrap();
+    assert!(detail.starts_with("its answer broke off; delivered, and nobody was told"), "{detail}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
+    let refuses = || DispatchError::Permanent { action: "telling", status: Some(400), source: "no".into() };
+    assert_eq!(told_by(refuses).await.verdict, Verdict::Dead(DeadReason::Permanent));
 }

@@ -1,0 +1,234 @@
+//! Requests, and how much of their answers can be relied on.
+
+use std::error::Error;
+use std::future::pending;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dispatch::BoxError;
+use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::Service;
+use url::Url;
+
+use crate::addresses::{Checked, System};
+use crate::status_tap::{StatusTap, Tapped};
+
+/// How long to wait for a connection, within the attempt's time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection that nobody uses is kept.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// How soon a connection of which nothing is heard is asked whether it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Most headers of an answer that are read, and bytes of its head. Of an answer that has
+/// more, the status counts, and nothing else of it.
+const MAX_HEADERS: usize = 512;
+const MAX_HEAD: usize = 128 << 10;
+
+/// Sends requests over connections that are kept for the next ones.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    pooled: Client<Connector, Full<Bytes>>,
+    /// Makes a connection for each request.
+    unpooled: Client<Connector, Full<Bytes>>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// An answer whose status is known.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Its head was read.
+    Readable(Response<Incoming>),
+    /// Nothing but its status was.
+    StatusOnly(StatusCode, SendError),
+}
+
+/// Why a request has no answer, or none that can be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("no connection")]
+    Connect(#[source] BoxError),
+    #[error("no connection in time")]
+    ConnectTimeout,
+    #[error("the connection broke off, or what came on it is no answer")]
+    Broken(#[source] ClientError),
+    #[error("its headers did not end in time")]
+    Endless,
+}
+
+impl SendError {
+    fn new(error: ClientError) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        let is_timeout = causes.into_iter().any(|cause| cause.is::<ConnectTimeout>());
+        match error.is_connect() {
+            true if is_timeout => Self::ConnectTimeout,
+            true => Self::Connect(error.into()),
+            false => Self::Broken(error),
+        }
+    }
+
+    /// In one word, for traces.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "no-connection",
+            Self::ConnectTimeout | Self::Endless => "timeout",
+            Self::Broken(_) => "broken-off",
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Readable(response) => response.status(),
+            Self::StatusOnly(status, _) => *status,
+        }
+    }
+}
+
+impl HttpClient {
+    pub(crate) fn new(tls: ClientConfig, allow_private: bool) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Checked { allow_private, resolver: System });
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEP_ALIVE));
+        tcp.set_keepalive_interval(Some(KEEP_ALIVE));
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let connector = Connector(https.wrap_connector(tcp));
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .http1_max_buf_size(MAX_HEAD)
+            .http1_max_headers(MAX_HEADERS)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true);
+        let pooled = builder.build(connector.clone());
+        let unpooled = builder.pool_max_idle_per_host(0).build(connector);
+        Self { pooled, unpooled }
+    }
+
+    /// Asks. What went out on a connection that its other side was just closing, and was
+    /// never answered, is asked once more on a new one.
+    ///
+    /// At `deadline` a status that came is an answer; without one this waits for ever, and
+    /// whoever set the deadline ends it.
+    pub(crate) async fn send(&self, asked: Asked, deadline: Instant) -> Result<Answer, SendError> {
+        let (tap, answer) = exchange(&self.pooled, asked.clone(), deadline).await;
+        match (answer, tap) {
+            (Err(SendError::Broken(_)), Some(tap)) if tap.is_unanswered_reuse() => {
+                let (tap, answer) = exchange(&self.unpooled, asked, deadline).await;
+                understood(answer, tap)
+            }
+            (answer, tap) => understood(answer, tap),
+        }
+    }
+}
+
+fn understood(
+    answer: Result<Response<Incoming>, SendError>,
+    tap: Option<StatusTap>,
+) -> Result<Answer, SendError> {
+    match answer {
+        Ok(response) => {
+            // Whatever comes on this connection now belongs to this answer.
+            if let Some(tap) = tap {
+                tap.answered();
+            }
+            Ok(Answer::Readable(response))
+        }
+        Err(error) => match tap.and_then(|tap| tap.status()) {
+            Some(status) => Ok(Answer::StatusOnly(status, error)),
+            None => Err(error),
+        },
+    }
+}
+
+async fn exchange(
+    client: &Client<Connector, Full<Bytes>>,
+    asked: Asked,
+    deadline: Instant,
+) -> (Option<StatusTap>, Result<Response<Incoming>, SendError>) {
+    let Asked { method, uri, headers, body } = asked;
+    let mut request = Request::new(Full::new(body));
+    (*request.method_mut(), *request.uri_mut()) = (method, uri);
+    *request.headers_mut() = headers;
+    let connection = capture_connection(&mut request);
+    let answered = timeout_at(deadline, client.request(request)).await;
+    let tap = tap_of(&connection);
+    let answer = match answered {
+        Ok(answer) => answer.map_err(SendError::new),
+        Err(_) if tap.as_ref().is_some_and(|tap| tap.status().is_some()) => Err(SendError::Endless),
+        Err(_) => pending().await,
+    };
+    (tap, answer)
+}
+
+fn tap_of(connection: &CaptureConnection) -> Option<StatusTap> {
+    let mut extras = http::Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+    extras.remove()
+}
+
+/// What every request has, unless the settings say otherwise.
+pub(crate) fn usual_headers() -> HeaderMap {
+    let agent = HeaderValue::from_static(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
+    HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("*/*")), (USER_AGENT, agent)])
+}
+
+/// A URL as a request has it.
+pub(crate) fn uri_of(url: &Url) -> Result<Uri, BoxError> {
+    // What is wrong with it is not said: it may hold a secret.
+    url.as_str().parse().map_err(|_| "a URL that no request can have: expected it percent-encoded".into())
+}
+
+/// Connects, in a bounded time, and notes what comes on each connection.
+#[derive(Clone, Debug)]
+struct Connector(HttpsConnector<HttpConnector<Checked<System>>>);
+
+#[derive(Debug, thiserror::Error)]
+#[error("no connection in time")]
+struct ConnectTimeout;
+
+type Stream = TokioIo<Tapped<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connecting = self.0.call(to);
+        Box::pin(async move {
+            let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectTimeout)??;
+            Ok(TokioIo::new(Tapped::new(TokioIo::new(stream))))
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! What an answer's first bytes say, read beside the HTTP library.
+//!
+//! An endpoint that answered 2xx has the event, also where the library can't read the
+//! rest of its answer. So each connection notes the status of the answer that comes on
+//! it, and whether anything came at all.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use http::StatusCode;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// As much of a line as says the status: `HTTP/1.1 200` and what ends it.
+const STATUS_LINE: usize = 13;
+
+/// What came on one connection of the answer to its latest request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StatusTap(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Requests that were begun on this connection.
+    requests: u32,
+    /// Whether the next byte that is written begins another request.
+    is_answered: bool,
+    has_bytes: bool,
+    head: Head,
+}
+
+/// Where in an answer's head we are.
+#[derive(Debug)]
+enum Head {
+    StatusLine(Vec<u8>),
+    /// In the fields of an interim answer (1xx): another status line follows them.
+    Interim {
+        is_line_empty: bool,
+    },
+    Status(StatusCode),
+    Unreadable,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::StatusLine(Vec::with_capacity(STATUS_LINE))
+    }
+}
+
+impl Head {
+    fn take(&mut self, byte: u8) {
+        match self {
+            Self::StatusLine(line) if line.is_empty() && matches!(byte, b'\r' | b'\n') => {}
+            Self::StatusLine(line) => {
+                line.push(byte);
+                if line.len() == STATUS_LINE {
+                    *self = Self::of_status(line, byte);
+                }
+            }
+            Self::Interim { is_line_empty } => match byte {
+                b'\n' if *is_line_empty => *self = Self::default(),
+                b'\n' => *is_line_empty = true,
+                b'\r' => {}
+                _ => *is_line_empty = false,
+            },
+            Self::Status(_) | Self::Unreadable => {}
+        }
+    }
+
+    fn of_status(line: &[u8], last: u8) -> Self {
+        let status = match line {
+            [
+                b'H',
+                b'T',
+                b'T',
+                b'P',
+                b'/',
+                b'1',
+                b'.',
+                b'0' | b'1',
+                b' ',
+                code @ ..,
+                b' ' | b'\r' | b'\n',
+            ] => StatusCode::from_bytes(code).ok(),
+            _ => None,
+        };
+        match status {
+            Some(status) if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
+                Self::Interim { is_line_empty: last == b'\n' }
+            }
+            Some(status) => Self::Status(status),
+            None => Self::Unreadable,
+        }
+    }
+}
+
+impl StatusTap {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The latest request has its answer: what is written next begins another one.
+    pub(crate) fn answered(&self) {
+        self.seen().is_answered = true;
+    }
+
+    /// The status that the latest request was answered with.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self.seen().head {
+            Head::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Whether the latest request came on a connection that had served others, and nothing
+    /// was answered: the endpoint closed the connection as the request went out.
+    pub(crate) fn is_unanswered_reuse(&self) -> bool {
+        let seen = self.seen();
+        seen.requests > 1 && !seen.has_bytes
+    }
+
+    fn writes(&self) {
+        let mut seen = self.seen();
+        if seen.requests == 0 || seen.is_answered {
+            let requests = seen.requests.saturating_add(1);
+            *seen = Seen { requests, ..Seen::default() };
+        }
+    }
+
+    fn reads(&self, bytes: &[u8]) {
+        let mut seen = self.seen();
+        seen.has_bytes |= !bytes.is_empty();
+        for byte in bytes {
+            if matches!(seen.head, Head::Status(_) | Head::Unreadable) {
+                return;
+            }
+            seen.head.take(*byte);
+        }
+    }
+}
+
+/// A connection that notes what came on it.
+#[derive(Debug)]
+pub(crate) struct Tapped<S> {
+    stream: S,
+    tap: StatusTap,
+}
+
+impl<S> Tapped<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, tap: StatusTap::default() }
+    }
+}
+
+impl<S: Connection> Connection for Tapped<S> {
+    fn connected(&self) -> Connected {
+        self.stream.connected().extra(self.tap.clone())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.tap.reads(&buffer.filled()[before..]);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.tap.writes();
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.tap.writes();
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &str, expected: Option<u16>) {
+        // However the bytes are cut.
+        for size in [1, 2, 7, 1000] {
+            let tap = StatusTap::default();
+            tap.writes();
+            bytes.as_bytes().chunks(size).for_each(|chunk| tap.reads(chunk));
+            assert_eq!(tap.status().map(|status| status.as_u16()), expected, "{bytes:?} by {size}");
+        }
+    }
+
+    #[test]
+    fn the_status_is_that_of_the_final_answer() {
+        check("HTTP/1.1 200 OK\r\n", Some(200));
+        check("\r\nHTTP/1.0 204\n", Some(204));
+        check("HTTP/1.1 100\r\n\r\nHTTP/1.1 201 Created\r\n", Some(201));
+        check("HTTP/1.1 103 X\r\nlink: a\r\n\r\nHTTP/1.1 102\n\nHTTP/1.1 503 X", Some(503));
+        check("HTTP/1.1 101 X\r\n", Some(101));
+        check("HTTP/1.1 103 X\r\nlink: HTTP/1.1 200 \r\n", None);
+        for bad in ["", "HTTP/1.1 200", "HTTP/1.1 2000 ", "HTTP/2.0 200 ", "http/1.1 200 ", "HTTP/1.1  20 "] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn only_a_connection_that_served_others_can_have_closed_before_the_request() {
+        let tap = StatusTap::default();
+        tap.writes();
+        assert!(!tap.is_unanswered_reuse(), "a new one");
+        tap.reads(b"HTTP/1.1 200 OK\r\n\r\n");
+        tap.answered();
+        tap.writes();
+        tap.writes();
+        assert!(tap.is_unanswered_reuse() && tap.status().is_none());
+        tap.reads(b"H");
+        assert!(!tap.is_unanswered_reuse());
+    }
+}
