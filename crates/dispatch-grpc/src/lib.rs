@@ -14,6 +14,7 @@ mod settings;
 
 mod server;
 
+mod answer;
 mod failure;
 
 pub use crate::failure::{failure, status};

@@ -11,6 +11,7 @@ use tonic::{Code, Request, Status};
 use wire::v1;
 use wire::v1::dispatcher_client::DispatcherClient;
 
+use crate::answer::{Lenient, Remark};
 use crate::failure::{failure, is_stopping};
 use crate::replicas::{Call, Replicas};
 use crate::settings::GrpcSettings;
@@ -56,9 +57,10 @@ impl Dispatcher for Remote {
                     unreachable = Some(status)
                 }
                 Err(status) => return Err(failure(&status)),
-                Ok((status, answer)) => {
-                    cx.answered(&answer);
-                    return Ok(Done { status });
+                Ok(answered) => {
+                    let Answered { status, answer, remark } = answered;
+                    let remark = remark.or_else(|| (!cx.answered(&answer)).then(|| TOO_LONG.to_owned()));
+                    return Ok(Done { status, remark });
                 }
             }
         }
@@ -74,6 +76,16 @@ impl Dispatcher for Remote {
     }
 }
 
+/// What a handler that has the event answered.
+struct Answered {
+    status: Option<u16>,
+    answer: Vec<u8>,
+    /// What was wrong with it.
+    remark: Option<String>,
+}
+
+const TOO_LONG: &str = "its answer is too long to be passed on";
+
 impl Remote {
     fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, DispatchError> {
         let Some(token) = &self.token else { return Ok(None) };
@@ -87,7 +99,7 @@ impl Remote {
         event: &Event,
         cx: &Context,
         authorization: Option<MetadataValue<Ascii>>,
-    ) -> Result<(Option<u16>, Vec<u8>), Status> {
+    ) -> Result<Answered, Status> {
         let span = cx.call(Role::Client, METHOD);
         let asked = ask(call, event, cx, span.trace(), authorization).await;
         let code = asked.as_ref().err().map_or(Code::Ok, Status::code);
@@ -127,8 +139,10 @@ async fn ask(
     cx: &Context,
     trace: Option<TraceParent>,
     authorization: Option<MetadataValue<Ascii>>,
-) -> Result<(Option<u16>, Vec<u8>), Status> {
-    let mut client = DispatcherClient::new(call.channel()).max_encoding_message_size(MAX_MESSAGE);
+) -> Result<Answered, Status> {
+    let remark = Remark::default();
+    let channel = Lenient { channel: call.channel(), remark: remark.clone() };
+    let mut client = DispatcherClient::new(channel).max_encoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(request(event, cx, trace));
     request.set_timeout(cx.timeout);
     if let Some(authorization) = authorization {
@@ -138,7 +152,8 @@ async fn ask(
         request.metadata_mut().insert("traceparent", trace);
     }
     let answer = client.dispatch(request).await?.into_inner();
-    Ok((answer.status.and_then(|status| u16::try_from(status).ok()), answer.answer))
+    let status = answer.status.and_then(|status| u16::try_from(status).ok());
+    Ok(Answered { status, answer: answer.answer, remark: remark.take() })
 }
 
 /// Whether the other side did not answer, but the connection.

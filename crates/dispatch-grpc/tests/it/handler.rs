@@ -52,7 +52,7 @@ impl Dispatcher for Handler {
         *self.last.lock().unwrap() = Some((event.clone(), cx.clone()));
         cx.answered(br#"{"label":"L-1"}"#);
         match event.name() {
-            "Done" => Ok(Done { status: Some(204) }),
+            "Done" => Ok(Done::with_status(204)),
             "Permanent" => Err(DispatchError::Permanent {
                 action: "posting",
                 status: Some(422),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod access;
+mod answers;
 mod handler;
 mod replicas;
 mod there_and_back;

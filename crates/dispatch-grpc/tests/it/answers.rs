@@ -1,0 +1,112 @@
+//! A handler that answered OK has the event, whatever its message is.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dispatch::{DispatchError, Dispatcher, Done, Keep, LONGEST_ANSWER};
+use futures::future::{Ready, ready};
+use futures::stream;
+use grpc::{Door, Routes};
+use http_body_util::StreamBody;
+use http_body_util::combinators::BoxBody;
+use service::{Readiness, Shutdown};
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::server::NamedService;
+
+use crate::handler::{Process, anybody, cx, event, remote_to};
+
+/// Answers everybody with these bytes, and this status after them.
+#[derive(Clone)]
+struct Raw {
+    bytes: Bytes,
+    status: &'static str,
+    encoding: Option<&'static str>,
+}
+
+impl NamedService for Raw {
+    const NAME: &'static str = "fluent.webhooks.v1.Dispatcher";
+}
+
+impl Service<Request<Body>> for Raw {
+    type Response = Response<BoxBody<Bytes, Infallible>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", self.status.parse().unwrap());
+        let chunk = http_body::Frame::data(self.bytes.clone());
+        let frames = [Ok::<_, Infallible>(chunk), Ok(http_body::Frame::trailers(trailers))];
+        let mut response = Response::new(BoxBody::new(StreamBody::new(stream::iter(frames))));
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        if let Some(encoding) = self.encoding {
+            response.headers_mut().insert("grpc-encoding", encoding.parse().unwrap());
+        }
+        ready(Ok(response))
+    }
+}
+
+fn message(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap();
+    [&[flag][..], &length.to_be_bytes(), message].concat()
+}
+
+/// A `DispatchResponse` of `status: 202` with an answer of this length.
+fn response(length: usize) -> Vec<u8> {
+    prost::Message::encode_to_vec(&wire::v1::DispatchResponse {
+        status: Some(202),
+        answer: vec![b'x'; length],
+    })
+}
+
+async fn dispatch(raw: Raw) -> (Result<Done, DispatchError>, Vec<u8>) {
+    let shutdown = Shutdown::manual(Duration::from_secs(1));
+    let door = Door::open(&anybody(), &shutdown).await.unwrap();
+    let process = Process { address: door.address().unwrap(), shutdown: shutdown.clone() };
+    door.serve(Routes::new(raw), Readiness::new(&shutdown), &shutdown).unwrap();
+    let (keep, mut cx) = (Keep::default(), cx(Duration::from_secs(5)));
+    cx.keep = Some(keep.clone());
+    (remote_to(&process).await.dispatch(&event("E"), &cx).await, keep.take())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ok_is_done_whatever_the_message_is() {
+    let plain = |bytes: Vec<u8>| Raw { bytes: bytes.into(), status: "0", encoding: None };
+    let gzip = |bytes: Vec<u8>| Raw { encoding: Some("gzip"), ..plain(bytes) };
+    for (what, raw) in [
+        ("of 4.3 MB", plain(message(0, &response(4_300_000)))),
+        ("of more than is told", plain(message(0, &response(LONGEST_ANSWER + 1)))),
+        ("no such message", plain(message(0, b"\xff\xff\xff"))),
+        ("compressed", gzip(message(1, b"\x1f\x8b\x08"))),
+        ("compressed and not said so", plain(message(1, b"\x1f\x8b\x08"))),
+        ("none", plain(Vec::new())),
+    ] {
+        let (answer, kept) = dispatch(raw).await;
+        assert!(answer.as_ref().is_ok_and(|done| done.remark.is_some()), "{what}: {answer:?}");
+        assert_eq!(kept, b"", "{what}");
+    }
+    for (what, raw) in [
+        ("as it should be", plain(message(0, &response(LONGEST_ANSWER)))),
+        ("said to be compressed, and not", gzip(message(0, &response(LONGEST_ANSWER)))),
+    ] {
+        let (answer, kept) = dispatch(raw).await;
+        assert_eq!(answer.unwrap(), Done::with_status(202), "{what}");
+        assert_eq!(kept.len(), LONGEST_ANSWER);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ok_is_not_done_whatever_came_before() {
+    for bytes in [Vec::new(), message(0, &response(1)), message(0, &response(4_300_000))] {
+        let (answer, _) = dispatch(Raw { bytes: bytes.into(), status: "14", encoding: None }).await;
+        assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
+    }
+}
