@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
@@ -88,6 +88,18 @@ pub struct Options {
     pub ledger: Arc<dyn LoginLedger>,
 }
 
+/// What of an answer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// All of it.
+    Body,
+    /// That it was done: whatever is wrong with the rest.
+    Status,
+}
+
+/// Most headers of an answer.
+const MAX_HEADERS: usize = 512;
+
 /// Asks one account; clones share its login and its limits.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
@@ -109,8 +121,15 @@ impl Client {
     pub fn new(options: Options) -> Result<Self, ApiError> {
         let Options { base, account, environment, credentials, limits, ledger } = options;
         // A redirect would carry the token elsewhere.
-        let http =
-            reqwest::Client::builder().redirect(Policy::none()).no_proxy().timeout(limits.timeout).build()?;
+        let http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .timeout(limits.timeout)
+            .http1_max_headers(MAX_HEADERS)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .build()?;
         let name = LoginName::new(&account, &environment, base.as_str(), &credentials.username);
         // A little longer than the request may take: its end has to be written down.
         let guard = LoginGuard::new(ledger, name, limits.timeout + WRITING);
@@ -151,6 +170,7 @@ impl Client {
     /// Asks within the limits. `request` is made again if the token was refused.
     pub(crate) async fn ask(
         &self,
+        needed: Needed,
         request: impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
@@ -167,7 +187,7 @@ impl Client {
         if let Some(wait) = self.pause() {
             return Err(ApiError::RateLimited { wait });
         }
-        let answered = timeout(inner.limits.whole(), self.answer(&request)).await;
+        let answered = timeout(inner.limits.whole(), self.answer(needed, &request)).await;
         let answered = answered.unwrap_or(Err(ApiError::TimedOut));
         if let Err(ApiError::RateLimited { wait }) = answered {
             self.leave_alone(wait);
@@ -177,6 +197,7 @@ impl Client {
 
     async fn answer(
         &self,
+        needed: Needed,
         request: &impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
@@ -189,7 +210,7 @@ impl Client {
                     continue;
                 }
             }
-            return understood(answer).await;
+            return understood(answer, needed).await;
         }
         Err(ApiError::Login { status: StatusCode::UNAUTHORIZED.as_u16() })
     }
@@ -208,7 +229,7 @@ impl Client {
     }
 }
 
-async fn understood(answer: Response) -> Result<Bytes, ApiError> {
+async fn understood(answer: Response, needed: Needed) -> Result<Bytes, ApiError> {
     let (status, wait) = (answer.status(), asked_to_wait(&answer));
     if status == StatusCode::UNAUTHORIZED {
         return Err(ApiError::Login { status: status.as_u16() });
@@ -216,7 +237,11 @@ async fn understood(answer: Response) -> Result<Bytes, ApiError> {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Err(ApiError::RateLimited { wait: wait.unwrap_or(AFTER_LIMIT) });
     }
-    let body = read(answer, LONGEST).await?;
+    let body = match (read(answer, LONGEST).await, needed) {
+        // It has done what was asked: asked again, it would do it twice.
+        (Err(_), Needed::Status) if status.is_success() => return Ok(Bytes::new()),
+        (body, _) => body?,
+    };
     let is_limited = || code_in(&body).as_deref() == Some(RATE_LIMIT);
     match status.is_success() && !is_limited() {
         true => Ok(body),
@@ -256,6 +281,10 @@ pub(crate) async fn read(mut answer: Response, most: usize) -> Result<Bytes, Api
             return Err(ApiError::TooLong(most));
         }
         body.extend_from_slice(&chunk);
+    }
+    // A byte order mark is no part of the text.
+    if body.starts_with("\u{feff}".as_bytes()) {
+        body.advance("\u{feff}".len());
     }
     Ok(body.freeze())
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, code_in, under};
+use crate::client::{Client, Needed, code_in, under};
 use crate::error::ApiError;
 
 /// Longest query, in bytes: Fluent takes 2 MB, with the variables.
@@ -136,7 +136,8 @@ impl Client {
     /// nothing.
     pub async fn graphql(&self, query: &Query, variables: &Map<String, Value>) -> Result<Value, ApiError> {
         let body = json!({ "query": &*query.text, "variables": variables });
-        let answer = self.ask(|http, base| http.post(under(base, "graphql")).json(&body)).await?;
+        let answer =
+            self.ask(Needed::Body, |http, base| http.post(under(base, "graphql")).json(&body)).await?;
         if answer.len() > LONGEST_ANSWER {
             return Err(ApiError::TooLong(LONGEST_ANSWER));
         }

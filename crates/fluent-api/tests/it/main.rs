@@ -1,6 +1,7 @@
 //! Against a Fluent of our own, over real sockets.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod answers;
 mod bounds;
 mod events;
 mod locking;
@@ -53,6 +54,16 @@ pub(crate) fn client_by(
     limits: Limits,
     ledger: Arc<MemoryLedger>,
 ) -> Client {
+    client_at(&fluent.url(), password, limits, ledger)
+}
+
+/// Of a Fluent at this address.
+pub(crate) fn client_at(
+    base: &str,
+    password: ReadSecret,
+    limits: Limits,
+    ledger: Arc<MemoryLedger>,
+) -> Client {
     let credentials = Credentials {
         username: LOGIN.to_owned(),
         password,
@@ -60,7 +71,7 @@ pub(crate) fn client_by(
         client_secret: Arc::new(|| Ok(LOGIN.to_owned())),
     };
     Client::new(Options {
-        base: fluent.url().parse().unwrap(),
+        base: base.parse().unwrap(),
         account: "ACME".to_owned(),
         environment: "sandbox".to_owned(),
         credentials,

@@ -1,0 +1,83 @@
+//! What Fluent has done is not asked for again, whatever is wrong with its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fluent_api::{ApiError, Client, Limits, Mode, NewEvent};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{client_at, ledger, limits};
+
+/// A Fluent that answers a login as it should, and everything else with `answer`, after
+/// which it trickles if that is not all.
+async fn answering(login: &'static str, answer: String) -> (Client, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/", listener.local_addr().unwrap());
+    let posted = Arc::new(AtomicUsize::new(0));
+    let (counted, answer) = (Arc::clone(&posted), Arc::new(answer));
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, login, Arc::clone(&answer), Arc::clone(&counted)));
+        }
+    });
+    let limits = Limits { timeout: Duration::from_secs(1), ..limits() };
+    (client_at(&base, Arc::new(|| Ok("secret".to_owned())), limits, ledger()), posted)
+}
+
+async fn serve(mut stream: TcpStream, login: &'static str, answer: Arc<String>, posted: Arc<AtomicUsize>) {
+    let mut request = vec![0; 1 << 14];
+    let Ok(read @ 1..) = stream.read(&mut request).await else { return };
+    if String::from_utf8_lossy(&request[..read]).contains("/oauth/token") {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", login.len());
+        stream.write_all(format!("{head}{login}").as_bytes()).await.unwrap();
+        return;
+    }
+    posted.fetch_add(1, Ordering::Relaxed);
+    let _ = stream.write_all(answer.as_bytes()).await;
+    while answer.contains("trickle") && stream.write_all(b"x").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+const LOGIN: &str = r#"{"access_token": "t", "expires_in": 3600}"#;
+
+async fn post(login: &'static str, answer: &str) -> Result<(), ApiError> {
+    let (client, posted) = answering(login, answer.to_owned()).await;
+    let answer = client.post_event(&NewEvent::default(), Mode::Async).await;
+    assert_eq!(posted.load(Ordering::Relaxed), 1, "posted more than once");
+    answer
+}
+
+#[tokio::test]
+async fn an_event_that_was_answered_with_success_is_posted() {
+    let many: String = (0..200).map(|n| format!("x-{n}: v\r\n")).collect();
+    for (what, answer) in [
+        ("breaks off", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok".to_owned()),
+        ("trickles", "HTTP/1.1 200 OK\r\nx: trickle\r\ncontent-length: 999\r\n\r\n".to_owned()),
+        ("broken chunks", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned()),
+        ("too long", format!("HTTP/1.1 200 OK\r\ncontent-length: 5000000\r\n\r\n{}", "x".repeat(5_000_000))),
+        ("many headers", format!("HTTP/1.1 200 OK\r\n{many}content-length: 0\r\n\r\n")),
+        ("folded", "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n".to_owned()),
+        ("no JSON", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{{".to_owned()),
+    ] {
+        let posted = post(LOGIN, &answer).await;
+        assert!(posted.is_ok(), "{what}: {posted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_with_success_is_none_also_behind_a_byte_order_mark() {
+    let body = "\u{feff}{\"errors\": [{\"extensions\": {\"code\": \"C0011E\"}}]}";
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let limited = post("\u{feff}{\"access_token\": \"t\"}", &answer).await;
+    assert!(matches!(limited, Err(ApiError::RateLimited { .. })), "{limited:?}");
+}
+
+#[tokio::test]
+async fn a_failure_stays_one_whatever_its_body_is() {
+    let failed = post(LOGIN, "HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nno").await;
+    assert!(failed.is_err());
+}
