@@ -1,6 +1,6 @@
 //! What is read of an answer, once its status has decided.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dispatch::{Context, DispatchError, Done, LONGEST_ANSWER};
 use http::HeaderMap;
@@ -46,10 +46,11 @@ pub(crate) async fn outcome(
     statuses: &Statuses,
     deadline: Instant,
 ) -> Result<Done, DispatchError> {
+    let now = SystemTime::from(cx.started_at);
     let response = match answer {
         Answer::Readable(response) => response,
         Answer::StatusOnly(status, why) => {
-            let done = statuses.outcome(status, &HeaderMap::new(), &[])?;
+            let done = statuses.outcome(status, &HeaderMap::new(), &[], now)?;
             return Ok(done.remarking(unreadable(&why)));
         }
     };
@@ -57,14 +58,14 @@ pub(crate) async fn outcome(
     let is_done = statuses.is_done(head.status);
     if is_done && cx.wants_answer() {
         let remark = pass_on(&head.headers, &mut body, cx, deadline).await;
-        let done = statuses.outcome(head.status, &head.headers, &[])?;
+        let done = statuses.outcome(head.status, &head.headers, &[], now)?;
         return Ok(Done { remark, ..done });
     }
     // The status has decided; the rest is for the connection's sake.
     let mut kept = Vec::new();
     let until = deadline.min(Instant::now() + DRAIN_TIME);
     let read = drain(&mut body, statuses.excerpt(), &mut kept, until).await;
-    let done = statuses.outcome(head.status, &head.headers, &kept)?;
+    let done = statuses.outcome(head.status, &head.headers, &kept, now)?;
     let remark = read.remark().filter(|_| read == Read::Broken).map(str::to_owned);
     Ok(Done { remark, ..done })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use dispatch::{BoxError, DispatchError, Done, Excerpt};
 use http::StatusCode;
-use http::header::{DATE, HeaderMap, RETRY_AFTER};
+use http::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 use crate::client::SendError;
 use crate::settings::StatusSettings;
@@ -27,6 +27,10 @@ enum Answered {
 
 /// Longest excerpt, in bytes: the history has room for no more.
 const LONGEST: usize = 400;
+
+/// Longest wait that is passed on: who asks for more asks for ever. The route has a bound
+/// of its own.
+const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 
 /// What a route takes statuses to mean.
 #[derive(Debug)]
@@ -69,6 +73,7 @@ impl Statuses {
         status: StatusCode,
         headers: &HeaderMap,
         excerpt: &[u8],
+        now: SystemTime,
     ) -> Result<Done, DispatchError> {
         let code = status.as_u16();
         let StatusSettings { again, permanent, .. } = &self.settings;
@@ -86,7 +91,7 @@ impl Statuses {
         if is_permanent || (PERMANENT.contains(&code) && !is_other) {
             return Err(DispatchError::Permanent { action: ACTION, status, source });
         }
-        let retry_after = retry_after(headers);
+        let retry_after = retry_after(headers, now);
         Err(DispatchError::Transient { action: ACTION, retry_after, status, source })
     }
 }
@@ -103,17 +108,26 @@ pub(crate) fn from_error(error: SendError) -> DispatchError {
     DispatchError::transient(ACTION, error)
 }
 
-/// RFC 9110, section 10.2.3: seconds, or a date. A date is measured against
-/// the answer's own, since its clock and ours may differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text: &str| httpdate::parse_http_date(text).ok();
-    let at: SystemTime = date(text)?;
-    let now = date(headers.get(DATE)?.to_str().ok()?)?;
-    at.duration_since(now).ok()
+/// RFC 9110, section 10.2.3: seconds, or a date. A date is measured against the answer's
+/// own, since its clock and ours may differ; against ours where the answer has none. Of
+/// several, the longest.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let date = |text: &str| httpdate::parse_http_date(text.trim()).ok();
+    let theirs = headers.get(DATE).and_then(|value| date(value.to_str().ok()?));
+    let now = theirs.unwrap_or(now);
+    let wait = |value: &HeaderValue| {
+        let text = value.to_str().ok()?.trim();
+        seconds(text).or_else(|| Some(date(text)?.duration_since(now).unwrap_or_default()))
+    };
+    headers.get_all(RETRY_AFTER).iter().filter_map(wait).max().map(|wait| wait.min(LONGEST_WAIT))
+}
+
+/// Whole seconds, as the field is defined; some servers write others, and more than any
+/// number can hold.
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+    let seconds = text.parse::<f64>().ok().filter(|_| is_number)?;
+    Some(Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(LONGEST_WAIT))
 }
 
 #[cfg(test)]
@@ -124,7 +138,8 @@ mod tests {
     fn check(lines: &[(&'static str, &'static str)], expected: Option<u64>) {
         let headers =
             lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        assert_eq!(retry_after(&headers), expected.map(Duration::from_secs));
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{lines:?}");
     }
 
     #[test]
@@ -133,9 +148,26 @@ mod tests {
         let (date, later) =
             (("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT"));
         check(&[date, later], Some(60));
-        check(&[later], None);
+        check(&[later], Some(60));
+        check(&[("date", "soon"), later], Some(60));
+        // Their clock is two minutes ahead of ours; and what is past is now.
+        check(
+            &[("date", "Sun, 06 Nov 1994 08:51:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:52:00 GMT")],
+            Some(23),
+        );
+        check(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0));
         check(&[("retry-after", "-5")], None);
         check(&[("retry-after", "soon")], None);
+        for (text, expected) in [("0", 0), ("007", 7), ("1.5", 2), ("2.0", 2), ("1e3", 1000), (" 5 ", 5)] {
+            check(&[("retry-after", text)], Some(expected));
+        }
+        for huge in ["99999999999999999999", "1e400", "18446744073709551615"] {
+            check(&[("retry-after", huge)], Some(365 * 24 * 3600));
+        }
+        for none in ["inf", "nan", "", "+", "-0", "0x10", "1,5", "120 s"] {
+            check(&[("retry-after", none)], None);
+        }
+        check(&[("retry-after", "5"), ("retry-after", "60"), ("retry-after", "soon")], Some(60));
         check(&[], None);
     }
 }

@@ -43,7 +43,8 @@ impl Secret {
         let place = self.path.display();
         let text =
             std::fs::read_to_string(&self.path).map_err(|error| format!("reading {place}: {error}"))?;
-        let text = text.trim();
+        // Editors of Windows put one before a text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
         match text.is_empty() || text.len() > LONGEST {
             true => Err(format!("{place}: expected a secret of at most {LONGEST} bytes").into()),
             false => Ok(text.to_owned()),
@@ -73,6 +74,14 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_neither_its_byte_order_mark_nor_its_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "\u{feff}s3cret\r\n").unwrap();
+        let secret = Secret::open(&SecretFile { file: "key".into() }, &OpenContext::new("r", folder.path()));
+        assert_eq!(secret.unwrap().get().unwrap(), "s3cret");
+    }
 
     #[test]
     fn a_secret_that_was_replaced_is_read_when_the_old_one_is_stale() {

@@ -102,6 +102,8 @@ pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxErr
         return Err(wrong(&format!("expected at most {LONGEST_FILE} bytes")).into());
     }
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    // A byte order mark is no part of the text; it would be sent with each.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     Template::parse(text, content_type).map_err(|error| wrong(&error).into())
 }
 

@@ -34,7 +34,7 @@ impl Enricher {
         let path = cx.resolve(&settings.query);
         let wrong = |error: &dyn std::fmt::Display| format!("enrich: query {}: {error}", path.display());
         let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-        let query = Query::parse(&text).map_err(|error| wrong(&error))?;
+        let query = Query::parse(text.trim_start_matches('\u{feff}')).map_err(|error| wrong(&error))?;
         let given: BTreeSet<&str> = settings.variables.keys().map(String::as_str).collect();
         query.check(&given).map_err(|error| wrong(&error))?;
         let template = |(name, text): (&String, &String)| {

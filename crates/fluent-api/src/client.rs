@@ -250,8 +250,15 @@ async fn understood(answer: Response, needed: Needed) -> Result<Bytes, ApiError>
 }
 
 pub(crate) fn asked_to_wait(answer: &Response) -> Option<Duration> {
-    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+    asked_in_seconds(answer.headers().get(RETRY_AFTER)?.to_str().ok()?)
+}
+
+/// Some servers write parts of seconds, or more than any number can hold.
+fn asked_in_seconds(text: &str) -> Option<Duration> {
+    let is_number = text.trim().starts_with(|c: char| c.is_ascii_digit());
+    let seconds = text.trim().parse::<f64>().ok().filter(|_| is_number)?;
+    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE);
+    Some(wait.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
 /// The first error's code in an answer, as GraphQL has it.
@@ -294,4 +301,26 @@ pub(crate) fn under(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
     url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_bounded_whatever_is_asked() {
+        for (text, expected) in [
+            ("30", Some(30)),
+            ("0", Some(1)),
+            ("1.0", Some(1)),
+            ("3e1", Some(30)),
+            ("99999999999999999999999", Some(600)),
+            ("1e999", Some(600)),
+            ("-5", None),
+            ("soon", None),
+            ("nan", None),
+        ] {
+            assert_eq!(asked_in_seconds(text), expected.map(Duration::from_secs), "{text}");
+        }
+    }
 }

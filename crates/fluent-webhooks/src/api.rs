@@ -115,7 +115,8 @@ fn at(server: &str, args: &ServerArgs) -> anyhow::Result<Api> {
     if target.is_exposed() {
         bail!("--server {server}: expected https://, or anybody on the way could read the token");
     }
-    let authorization = grpc::bearer(token.trim()).with_context(|| format!("token {}", file.display()))?;
+    let authorization = grpc::bearer(token.trim_start_matches('\u{feff}').trim())
+        .with_context(|| format!("token {}", file.display()))?;
     Ok(client(within(channel, Some(authorization))))
 }
 

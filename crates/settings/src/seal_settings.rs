@@ -94,7 +94,8 @@ impl Tree {
 
     fn text_of(&self, at: &[&str], file: &FileSettings) -> Result<String, SettingsError> {
         let path = self.folder().join(&file.file);
-        std::fs::read_to_string(&path)
-            .map_err(|error| self.invalid(at, &format!("reading the file {}: {error}", path.display())))
+        let read = std::fs::read_to_string(&path)
+            .map_err(|error| self.invalid(at, &format!("reading the file {}: {error}", path.display())))?;
+        Ok(read.trim_start_matches('\u{feff}').to_owned())
     }
 }
