@@ -8,6 +8,7 @@ use dispatch_kit::{PlaintextCredential, SecretFile, is_this_machine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use serde_json::Value;
 use url::Url;
 
 use crate::addresses::check_literal;
@@ -126,11 +127,26 @@ fn json() -> String {
 }
 
 /// A template, or a secret.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum HeaderSettings {
     Template(String),
     Secret(SecretFile),
+}
+
+impl<'de> Deserialize<'de> for HeaderSettings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) => Ok(Self::Template(text)),
+            // As it is written: settings have no other numbers.
+            Value::Number(number) => Ok(Self::Template(number.to_string())),
+            Value::Bool(value) => Ok(Self::Template(value.to_string())),
+            table @ Value::Object(_) => {
+                SecretFile::deserialize(table).map(Self::Secret).map_err(Error::custom)
+            }
+            _ => Err(Error::custom("expected a text, or { file: path } of a secret")),
+        }
+    }
 }
 
 /// `auth:`, one of these.

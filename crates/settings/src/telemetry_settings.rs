@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::Value;
 
 use crate::error::SettingsError;
 use crate::plaintext::{EXPOSED, is_exposed};
@@ -95,12 +97,23 @@ pub struct SecretFile {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct TracesSettings {
     /// The share of traces that is recorded, from 0 to 1.
+    #[serde(deserialize_with = "share")]
     pub sample: f64,
     /// Record attempts that failed, of the other traces too.
     pub keep_failures: bool,
     /// Continue a caller's trace, and its decision. For gateways behind a proxy of
     /// one's own only; otherwise it becomes a link.
     pub trust_callers: bool,
+}
+
+/// A number that is written as nobody else would write it is a text, such as `0.10`.
+fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let expected = || Error::custom("expected a number from 0 to 1, such as 0.1");
+    match Value::deserialize(from)? {
+        Value::Number(number) => number.as_f64().ok_or_else(expected),
+        Value::String(text) => text.parse().map_err(|_| expected()),
+        _ => Err(expected()),
+    }
 }
 
 impl Default for TracesSettings {

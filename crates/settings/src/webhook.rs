@@ -8,6 +8,7 @@ use std::time::Duration;
 use event_model::{Account, Accounts, Algorithm, Environment, KeyName};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use verifier::{KeyRing, Signatures};
 
 use crate::error::SettingsError;
@@ -152,12 +153,27 @@ fn listed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<Retail
     Vec::deserialize(from).map(Some)
 }
 
-/// A retailer's id, with or without quotes.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// A retailer's id, with or without quotes, as it is written.
+#[derive(Debug, JsonSchema)]
+#[schemars(with = "NumberOrText")]
+struct Retailer(String);
+
+#[derive(JsonSchema)]
 #[serde(untagged)]
-enum Retailer {
+#[expect(dead_code, reason = "describes Retailer in the schema")]
+enum NumberOrText {
     Number(u64),
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Retailer {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(id) if !id.is_empty() => Ok(Self(id)),
+            Value::Number(number) if number.is_u64() => Ok(Self(number.to_string())),
+            _ => Err(serde::de::Error::custom("expected a retailer's id, such as 34")),
+        }
+    }
 }
 
 impl Tree {
@@ -208,7 +224,7 @@ impl Tree {
         }
     }
 
-    pub(crate) fn value_at(&self, path: &[&str]) -> serde_json::Value {
+    pub(crate) fn value_at(&self, path: &[&str]) -> Value {
         self.at(path).map(|node| node.value()).unwrap_or_default()
     }
 
@@ -283,14 +299,10 @@ fn is_plain_in_a_path(letter: char) -> bool {
 
 fn account(listed: AccountSettings) -> Account {
     let AccountSettings { name, region, environment, retailers, .. } = listed;
-    let text = |retailer| match retailer {
-        Retailer::Number(number) => number.to_string(),
-        Retailer::Text(text) => text,
-    };
     Account {
         name,
         key: KeyName::new(region.replace('-', "_"), environment),
-        retailers: retailers.map(|retailers| retailers.into_iter().map(text).collect()),
+        retailers: retailers.map(|retailers| retailers.into_iter().map(|Retailer(id)| id).collect()),
     }
 }
 

@@ -1,7 +1,9 @@
 //! YAML text to a located tree: of bounded depth, since reading it calls itself for each.
 
-use saphyr::{LoadableYamlNode, MarkedYamlOwned, ScalarOwned, YamlDataOwned};
-use saphyr_parser::{Event, Parser};
+use std::borrow::Cow;
+
+use saphyr::{MarkedYamlOwned, ScalarOwned, YamlDataOwned, YamlLoader};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Value;
 
 use crate::error::SettingsError;
@@ -14,7 +16,7 @@ const MAX_DEPTH: usize = 64;
 /// Parses one document; `place` says where a line is.
 pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {
     check_depth(text, place)?;
-    let documents = MarkedYamlOwned::load_from_str(text).map_err(|error| SettingsError::NotYaml {
+    let documents = load(text).map_err(|error| SettingsError::NotYaml {
         place: place(error.marker().line()),
         message: error.info().to_owned(),
     })?;
@@ -25,6 +27,17 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, 
             message: "a second document begins here: expected one".to_owned(),
         }),
         [] => Ok(Node { place: place(1), data: Data::Map(Vec::new()) }),
+    }
+}
+
+/// Scalars stay as they are written: what they are is decided in [`scalar`].
+fn load(text: &str) -> Result<Vec<MarkedYamlOwned>, ScanError> {
+    let mut loader = YamlLoader::<MarkedYamlOwned>::default();
+    loader.early_parse(false);
+    Parser::new_from_str(text).load(&mut loader, true)?;
+    match loader.error() {
+        Some(error) => Err(error.clone()),
+        None => Ok(loader.into_documents()),
     }
 }
 
@@ -51,49 +64,137 @@ fn check_depth(text: &str, place: &dyn Fn(usize) -> Place) -> Result<(), Setting
 fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {
     let here = place(node.span.start.line());
     let data = match &node.data {
-        YamlDataOwned::Value(scalar) => Data::Scalar(value(scalar)),
-        YamlDataOwned::Representation(text, ..) => Data::Scalar(Value::String(text.clone())),
+        YamlDataOwned::Representation(text, style, tag) => {
+            Data::Scalar(scalar(text, *style, tag.as_ref()).ok_or_else(|| unusable(here.clone()))?)
+        }
         YamlDataOwned::Sequence(nodes) => {
             Data::List(nodes.iter().map(|node| convert(node, place)).collect::<Result<_, _>>()?)
         }
-        YamlDataOwned::Mapping(entries) => Data::Map(
-            entries
-                .iter()
-                .map(|(key, node)| {
-                    Ok((text(key, place)?, place(key.span.start.line()), convert(node, place)?))
-                })
-                .collect::<Result<_, SettingsError>>()?,
-        ),
-        YamlDataOwned::Tagged(..) | YamlDataOwned::Alias(_) | YamlDataOwned::BadValue => {
+        YamlDataOwned::Mapping(entries) => Data::Map(table(entries, place)?),
+        YamlDataOwned::Value(_)
+        | YamlDataOwned::Tagged(..)
+        | YamlDataOwned::Alias(_)
+        | YamlDataOwned::BadValue => {
             return Err(unusable(here));
         }
     };
     Ok(Node { place: here, data })
 }
 
+fn table<'n>(
+    entries: impl IntoIterator<Item = (&'n MarkedYamlOwned, &'n MarkedYamlOwned)>,
+    place: &dyn Fn(usize) -> Place,
+) -> Result<Vec<(String, Place, Node)>, SettingsError> {
+    let mut table: Vec<(String, Place, Node)> = Vec::new();
+    for (key, node) in entries {
+        let (name, here) = (text(key, place)?, place(key.span.start.line()));
+        // `1` and `"1"` are two keys to YAML, and one to people.
+        if table.iter().any(|(other, ..)| *other == name) {
+            let message = "duplicated key in mapping".to_owned();
+            return Err(SettingsError::NotYaml { place: here, message });
+        }
+        table.push((name, here, convert(node, place)?));
+    }
+    Ok(table)
+}
+
 fn text(key: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<String, SettingsError> {
     match &key.data {
-        YamlDataOwned::Value(ScalarOwned::String(text)) => Ok(text.clone()),
-        YamlDataOwned::Value(ScalarOwned::Integer(number)) => Ok(number.to_string()),
+        YamlDataOwned::Representation(written, style, tag) => match scalar(written, *style, tag.as_ref()) {
+            Some(Value::String(_) | Value::Number(_)) => Ok(written.clone()),
+            _ => Err(unusable(place(key.span.start.line()))),
+        },
         // `[sydney_sandbox]` without quotes is a list to YAML, and a name to people.
         YamlDataOwned::Sequence(nodes) if nodes.len() == 1 => text(&nodes[0], place),
         _ => Err(unusable(place(key.span.start.line()))),
     }
 }
 
-fn value(scalar: &ScalarOwned) -> Value {
-    match scalar {
-        ScalarOwned::Null => Value::Null,
-        ScalarOwned::Boolean(value) => Value::Bool(*value),
-        ScalarOwned::Integer(number) => Value::from(*number),
-        ScalarOwned::FloatingPoint(number) => Value::from(number.into_inner()),
-        ScalarOwned::String(text) => Value::String(text.clone()),
+/// What a scalar is. It is a number only where the number says all that is written: `007`,
+/// `1.10`, `0x1F`, `1e3` and what no number can hold are ids and versions to people, and
+/// stay the text that they are. `None` for a tag that it does not have.
+fn scalar(written: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<Value> {
+    if tag.is_some_and(|tag| !tag.is_yaml_core_schema()) {
+        return None;
     }
+    let tag = tag.cloned().map(Cow::Owned);
+    let parsed = ScalarOwned::parse_from_cow_and_metadata(written.into(), style, tag.as_ref())?;
+    let number = match parsed {
+        ScalarOwned::Null => return Some(Value::Null),
+        ScalarOwned::Boolean(value) => return Some(Value::Bool(value)),
+        ScalarOwned::String(text) => return Some(Value::String(text)),
+        ScalarOwned::Integer(number) => Value::from(number),
+        ScalarOwned::FloatingPoint(number) => Value::from(number.into_inner()),
+    };
+    let shown = number.to_string();
+    Some(if shown == written { number } else { Value::String(written.to_owned()) })
 }
 
 fn unusable(place: Place) -> SettingsError {
     SettingsError::NotYaml {
         place,
         message: "expected a plain value, a list, or a table with plain keys".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Value, SettingsError> {
+        let place = |line| Place::File { file: std::path::Path::new("f").into(), line };
+        parse(text, &place).map(|node| node.value())
+    }
+
+    #[test]
+    fn a_scalar_is_a_number_only_where_the_number_says_all_that_is_written() {
+        for written in [
+            "007",
+            "0x1F",
+            "0o17",
+            "1e3",
+            "1.10",
+            "1234E5",
+            "12345678901234567890123",
+            "+5",
+            "-0",
+            ".5",
+            "5.",
+            "1.0e2",
+            ".inf",
+            ".nan",
+            "18446744073709551615",
+            "0.1000000000000000055511151231257827",
+            "1_000",
+        ] {
+            assert_eq!(parsed(&format!("x: {written}")).unwrap(), json!({ "x": written }));
+            assert_eq!(parsed(&format!("x: [{written}]")).unwrap(), json!({ "x": [written] }));
+            assert_eq!(parsed(&format!("{written}: x")).unwrap(), json!({ written: "x" }));
+        }
+        let numbers = parsed("[7, -7, 0, 1.5, 0.1, 1.0, 9223372036854775807]").unwrap();
+        assert_eq!(numbers, json!([7, -7, 0, 1.5, 0.1, 1.0, 9_223_372_036_854_775_807_i64]));
+        let others = parsed("[true, False, null, ~, 'true', \"7\", yes, !!str 7, !!int 7]");
+        assert_eq!(others.unwrap(), json!([true, false, null, null, "true", "7", "yes", "7", 7]));
+        assert_eq!(parsed("x:\ny: |\n  7\n").unwrap(), json!({ "x": null, "y": "7\n" }));
+    }
+
+    #[test]
+    fn a_key_is_there_once_however_it_is_written() {
+        for twice in [
+            "{ 1: a, '1': b }",
+            "{ a: 1, \"a\": 2 }",
+            "{ 1.10: a, '1.10': b }",
+            "{ a: 1, [a]: 2 }",
+            "{ a: 1, a: 2 }",
+        ] {
+            let error = parsed(twice).unwrap_err().to_string();
+            assert!(error.contains("duplicated key"), "{twice}: {error}");
+        }
+        assert!(parsed("{ 1: a, 1.0: b, 01: c }").is_ok());
+        for none in ["{ true: a }", "{ ~: a }", "{ ? {} : a }", "!!int x", "!mine x: 1"] {
+            assert!(parsed(none).is_err(), "{none}");
+        }
     }
 }
