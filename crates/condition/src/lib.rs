@@ -7,7 +7,8 @@
 //!
 //! `event` is the webhook's body with all its fields, whatever they are; its
 //! `attributes` are a map by name in either form that Fluent sends, and empty
-//! where there are none; `environment` and `origin` are added. Whole numbers are `int`.
+//! where there are none; `environment` and `origin` are added. Whole numbers are `int`;
+//! one that is too long for that is a text of its digits.
 //!
 //! An expression is read once, at the start. What only an event can show, such
 //! as a missing field, is an [`Undecided`]: it is no answer, and must not be

@@ -55,6 +55,16 @@ fn every_field_can_be_asked_also_unknown_ones() {
 }
 
 #[test]
+fn numbers_are_those_of_the_event() {
+    const BIG: &str = r#","n":9405511899560000000001,"l":[18446744073709551616,1.10,1e3,-0]"#;
+    check("event.n == '9405511899560000000001'", BIG, Ok(true));
+    check("event.n == '9405511899560000000002'", BIG, Ok(false));
+    check("event.l[0] == '18446744073709551616' && event.l[1] == 1.1 && event.l[2] == 1000.0", BIG, Ok(true));
+    check("event.l[1] > 1.0 && event.l[1] < 2.0 && event.l[3] == 0.0", BIG, Ok(true));
+    check("event.n > 5", BIG, Err("another type"));
+}
+
+#[test]
 fn no_answer_is_not_an_answer() {
     check("event.attributes.store == 'S1'", "", Err("ask `has(...)`"));
     check("event.attributes.store > 3", r#","attributes":{"store":"secret"}"#, Err("another type"));

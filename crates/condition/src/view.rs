@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use cel::Value;
 use cel::objects::{Key, Map};
-use event_model::{Event, Unviewable};
-use serde_json::Value as Json;
+use event_model::{Event, ExactNumber, ExactValue, Unviewable};
 
 use crate::Undecided;
 
@@ -20,33 +19,42 @@ pub(crate) fn of(event: &Event) -> Result<(Value, u64), Undecided> {
         _ => Undecided("the event's JSON is nested too deep, or a value in it is out of range"),
     })?;
     let mut size = 0;
-    let view = value(Json::Object(fields), &mut size);
+    let view = value(ExactValue::Table(fields), &mut size);
     if size > MAX_VALUES {
         return Err(Undecided("the event holds too many values"));
     }
     Ok((view, size))
 }
 
-fn value(json: Json, size: &mut u64) -> Value {
+fn value(json: ExactValue, size: &mut u64) -> Value {
     *size += 1;
     match json {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(value),
-        Json::String(text) => {
+        ExactValue::Null => Value::Null,
+        ExactValue::Bool(value) => Value::Bool(value),
+        ExactValue::Text(text) => {
             // Texts are compared and searched: long ones cost as many values.
             *size += text.len() as u64 / 64;
             Value::String(Arc::new(text))
         }
-        Json::Number(number) => match number.as_i64() {
-            Some(whole) => Value::Int(whole),
-            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::Array(list) => {
+        ExactValue::Number(number) => number_of(&number),
+        ExactValue::List(list) => {
             Value::List(Arc::new(list.into_iter().map(|element| value(element, size)).collect()))
         }
-        Json::Object(fields) => {
+        ExactValue::Table(fields) => {
             let fields = fields.into_iter().map(|(name, field)| (Key::from(name), value(field, size)));
             Value::Map(Map { map: Arc::new(fields.collect::<HashMap<_, _>>()) })
         }
+    }
+}
+
+/// The expressions' numbers have 64 bits. A longer whole number is an id: rounded, it would
+/// equal others, so it is its digits. The nearest number stands for a fraction.
+fn number_of(number: &ExactNumber) -> Value {
+    if let Some(whole) = number.as_whole() {
+        return Value::Int(whole);
+    }
+    match number.is_whole() {
+        true => Value::String(Arc::new(number.as_str().to_owned())),
+        false => Value::Float(number.as_f64()),
     }
 }

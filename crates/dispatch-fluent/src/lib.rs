@@ -12,6 +12,7 @@
 //!
 //! Start reading at [`FluentDispatcher`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use dispatch_kit::{Template, View, read_template};
 use fluent_api::{Accounts, ApiError, Mode, NewEvent};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 const ACTION: &str = "posting an event to Fluent";
 
@@ -146,8 +147,8 @@ impl FluentDispatcher {
         if has_entity { Ok(new) } else { Err(DispatchError::permanent(ACTION, NotPosted::WithoutEntity)) }
     }
 
-    fn attributes(&self, view: &View) -> Result<Map<String, Value>, DispatchError> {
-        let Some(template) = &self.attributes else { return Ok(Map::new()) };
+    fn attributes(&self, view: &View) -> Result<BTreeMap<String, Box<RawValue>>, DispatchError> {
+        let Some(template) = &self.attributes else { return Ok(BTreeMap::new()) };
         let made = serde_json::from_str(&template.fill(view)?);
         made.map_err(|_| DispatchError::permanent(ACTION, NotPosted::NotAnObject))
     }

@@ -1,13 +1,16 @@
 //! Texts made of an event: bounded in work and in length.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, fs};
 
-use dispatch::{BoxError, Context, DispatchError, Event};
+use dispatch::{BoxError, Context, DispatchError, Event, Told};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+
+use crate::numbers::{self, DIGITS, Digits};
 
 const ACTION: &str = "filling in a template";
 
@@ -41,6 +44,7 @@ impl Template {
         let mut environment = Environment::new();
         let escape = escape(content_type);
         environment.set_auto_escape_callback(move |_| escape.clone());
+        environment.set_formatter(numbers::write);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
@@ -53,7 +57,12 @@ impl Template {
         let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
         let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
         let mut text = Bounded(Vec::new());
-        let context = minijinja::context! { event => event.event.clone(), enriched => event.enriched.clone(), outcome => event.outcome.clone() };
+        let context = BTreeMap::from([
+            ("event", event.event.clone()),
+            ("enriched", event.enriched.clone()),
+            ("outcome", event.outcome.clone()),
+            (DIGITS, event.digits.clone()),
+        ]);
         template.render_captured_to(context, &mut text).map_err(|error| permanent(&error))?;
         String::from_utf8(text.0).map_err(|error| DispatchError::permanent(ACTION, error.utf8_error()))
     }
@@ -67,28 +76,48 @@ pub struct View {
     event: Value,
     enriched: Value,
     outcome: Value,
+    digits: Value,
 }
 
 impl View {
     /// Refuses an event whose JSON is nested too deep to look into.
     pub fn of(event: &Event) -> Result<Self, DispatchError> {
-        let view = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
-        Ok(Self { event: Value::from(Serde(view)), enriched: Value::UNDEFINED, outcome: Value::UNDEFINED })
+        Self::with(event, None, None)
     }
 
     /// The same with what was asked about it.
     pub fn of_attempt(event: &Event, cx: &Context) -> Result<Self, DispatchError> {
-        let view = Self::of(event)?;
-        let enriched = cx.enriched.as_ref().map(|enriched| Value::from(Serde(enriched)));
-        let outcome = cx.told.as_ref().map(|told| Value::from(Serde(told)));
-        let (enriched, outcome) = (enriched.unwrap_or(Value::UNDEFINED), outcome.unwrap_or(Value::UNDEFINED));
-        Ok(Self { enriched, outcome, ..view })
+        Self::with(event, cx.enriched.as_deref(), cx.told.as_deref())
+    }
+
+    fn with(
+        event: &Event,
+        enriched: Option<&serde_json::Value>,
+        told: Option<&Told>,
+    ) -> Result<Self, DispatchError> {
+        let fields = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
+        let mut digits = Digits::default();
+        Ok(Self {
+            event: digits.table(fields),
+            enriched: enriched.map_or(Value::UNDEFINED, |enriched| Value::from(Serde(enriched))),
+            outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, &mut digits)),
+            digits: Value::from_object(digits),
+        })
     }
 
     /// Of nothing, for where no template asks.
     pub fn none() -> Self {
-        Self { event: Value::UNDEFINED, enriched: Value::UNDEFINED, outcome: Value::UNDEFINED }
+        let nothing = Value::UNDEFINED;
+        Self { event: nothing.clone(), enriched: nothing.clone(), outcome: nothing.clone(), digits: nothing }
     }
+}
+
+fn outcome(told: &Told, digits: &mut Digits) -> Value {
+    Value::from(BTreeMap::from([
+        ("status", Value::from(told.status)),
+        ("answer", digits.value(told.answer.clone())),
+        ("reason", Value::from(told.reason.clone())),
+    ]))
 }
 
 /// Longest template in a file, in bytes.

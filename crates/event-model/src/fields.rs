@@ -204,6 +204,11 @@ fn is_alike(name: &str, key: &str) -> bool {
 }
 
 fn text_of(json: &RawValue) -> Option<String> {
+    let written = json.get();
+    // An id, of however many digits; what is beyond 64 bits would be rounded.
+    if written.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(written.to_owned());
+    }
     serde_json::from_str::<Text>(json.get()).ok()?.0
 }
 
@@ -274,9 +279,10 @@ mod tests {
     #[test]
     fn numbers_are_taken_as_their_text() {
         let read = check(
-            r#"{"id":"a","name":"n","accountId":"A","retailerId":34,"entityId":9007199254740993}"#,
+            r#"{"id":"a","name":"n","accountId":"A","retailerId":34,"entityId":9007199254740993,"entityRef":9405511899560000000001}"#,
             None,
         );
+        assert_eq!(read.fields.entity_ref.as_deref(), Some("9405511899560000000001"));
         assert_eq!(read.fields.retailer.as_deref(), Some("34"));
         assert_eq!(read.fields.entity_id.as_deref(), Some("9007199254740993"));
     }

@@ -18,6 +18,7 @@ mod view;
 
 mod account;
 mod event;
+mod exact;
 mod fields;
 mod id;
 mod key_id;
@@ -33,6 +34,7 @@ pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, 
 pub use crate::clock::{Clock, FixedClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{Damaged, Event, Refusal, Stored};
+pub use crate::exact::{ExactNumber, ExactValue};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
 pub use crate::inbound::{Headers, Inbound};

@@ -1,12 +1,8 @@
 //! An event's body as conditions and templates see it.
 
-use std::cell::Cell;
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
-
-use crate::Event;
+use crate::{Event, ExactValue};
 
 /// The body can't be looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,10 +23,11 @@ impl Event {
     ///
     /// Refuses JSON that is nested more than 128 deep, values that are genuine
     /// and still no JSON values (`1e400`, half a surrogate pair), and keys that are given
-    /// twice anywhere: a destination that reads the body may take the other one.
-    pub fn view(&self) -> Result<Map<String, Value>, Unviewable> {
+    /// twice anywhere: a destination that reads the body may take the other one. Numbers are
+    /// the text that was written, of any length.
+    pub fn view(&self) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
         let mut fields = unique(self.body())?;
-        let attributes = by_name(fields.remove("attributes").unwrap_or(Value::Null))?;
+        let attributes = by_name(fields.remove("attributes").unwrap_or_default())?;
         fields.insert("attributes".to_owned(), attributes);
         fields.insert("environment".to_owned(), self.environment().as_str().into());
         fields.insert("origin".to_owned(), self.origin().as_str().into());
@@ -38,104 +35,32 @@ impl Event {
     }
 }
 
-fn unique(body: &[u8]) -> Result<Map<String, Value>, Unviewable> {
-    let is_repeated = Cell::new(false);
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let read = UniqueKeys(&is_repeated).deserialize(&mut json);
-    match read.and_then(|value| json.end().map(|()| value)) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Err(_) if is_repeated.get() => Err(Unviewable::Repeated),
-        Ok(_) | Err(_) => Err(Unviewable::OutOfRange),
+fn unique(body: &[u8]) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+    match ExactValue::parse(body)? {
+        ExactValue::Table(fields) => Ok(fields),
+        _ => Err(Unviewable::OutOfRange),
     }
 }
 
-fn by_name(attributes: Value) -> Result<Value, Unviewable> {
+fn by_name(attributes: ExactValue) -> Result<ExactValue, Unviewable> {
     let list = match attributes {
-        Value::Object(attributes) => return Ok(Value::Object(attributes)),
-        Value::Array(list) => list,
+        ExactValue::Table(attributes) => return Ok(ExactValue::Table(attributes)),
+        ExactValue::List(list) => list,
         _ => Vec::new(),
     };
-    let mut attributes = Map::new();
+    let mut attributes = BTreeMap::new();
     for (name, value) in list.into_iter().filter_map(named) {
         if attributes.insert(name, value).is_some() {
             return Err(Unviewable::Repeated);
         }
     }
-    Ok(Value::Object(attributes))
+    Ok(ExactValue::Table(attributes))
 }
 
-fn named(attribute: Value) -> Option<(String, Value)> {
-    let Value::Object(mut attribute) = attribute else { return None };
-    let Some(Value::String(name)) = attribute.remove("name") else { return None };
-    Some((name, attribute.remove("value").unwrap_or(Value::Null)))
-}
-
-/// Reads a value; ends at a key that its object had before, and notes that.
-#[derive(Clone, Copy)]
-struct UniqueKeys<'n>(&'n Cell<bool>);
-
-impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for UniqueKeys<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(self)? {
-            values.push(value);
-        }
-        Ok(values.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
-        let mut fields = Map::new();
-        while let Some(key) = object.next_key::<String>()? {
-            if fields.contains_key(&key) {
-                self.0.set(true);
-                return Err(A::Error::custom("a key occurs twice"));
-            }
-            fields.insert(key, object.next_value_seed(self)?);
-        }
-        Ok(fields.into())
-    }
+fn named(attribute: ExactValue) -> Option<(String, ExactValue)> {
+    let ExactValue::Table(mut attribute) = attribute else { return None };
+    let Some(ExactValue::Text(name)) = attribute.remove("name") else { return None };
+    Some((name, attribute.remove("value").unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -170,14 +95,5 @@ mod tests {
             check(odd, Err(Unviewable::OutOfRange));
         }
         check(&format!(r#"{{"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200)), Err(Unviewable::OutOfRange));
-    }
-
-    #[test]
-    fn values_are_those_of_the_body() {
-        let body = r#"{"a":[1,-2,3.5,true,null,"\u00e9"],"b":{"c":18446744073709551615}}"#;
-        assert_eq!(
-            Value::Object(unique(body.as_bytes()).unwrap()),
-            serde_json::from_str::<Value>(body).unwrap()
-        );
     }
 }

@@ -1,8 +1,11 @@
 //! Events: posted back, and looked for in Fluent's log of them.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::client::{Client, Needed, under};
 use crate::error::ApiError;
@@ -24,7 +27,7 @@ pub enum Mode {
 }
 
 /// An event for a workflow.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewEvent {
     /// What the workflow's ruleset is called.
@@ -48,9 +51,9 @@ pub struct NewEvent {
     /// See `root_entity_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_entity_ref: Option<String>,
-    /// Whatever the workflow needs to know.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub attributes: Map<String, Value>,
+    /// Whatever the workflow needs to know, as it is written: its numbers have their digits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Box<RawValue>>,
 }
 
 /// What to look for in the log.

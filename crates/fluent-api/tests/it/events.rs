@@ -1,7 +1,9 @@
 //! Events: posted back, and found in the log.
 
+use std::collections::BTreeMap;
+
 use fluent_api::{ApiError, EventQuery, Mode, NewEvent};
-use serde_json::{Map, json};
+use serde_json::value::to_raw_value;
 
 use crate::{client, fluent};
 
@@ -11,7 +13,7 @@ fn label(entity_ref: &str) -> NewEvent {
         retailer_id: "34".to_owned(),
         entity_type: "ORDER".to_owned(),
         entity_ref: Some(entity_ref.to_owned()),
-        attributes: Map::from_iter([("trackingNumber".to_owned(), json!("TRK1"))]),
+        attributes: BTreeMap::from([("trackingNumber".to_owned(), to_raw_value("TRK1").unwrap())]),
         ..NewEvent::default()
     }
 }
@@ -27,6 +29,13 @@ async fn an_event_that_is_posted_reaches_the_order() {
     assert_eq!(fluent.world().posted()[0]["attributes"]["trackingNumber"], "TRK1");
     let now = fluent.world().order(&order.entity.id, std::time::Duration::ZERO).unwrap();
     assert_eq!(now.attributes["trackingNumber"], "TRK1");
+}
+
+#[test]
+fn an_attribute_is_posted_digit_by_digit() {
+    let written = r#"{"id":9405511899560000000001,"price":1.10}"#;
+    let event = NewEvent { attributes: serde_json::from_str(written).unwrap(), ..NewEvent::default() };
+    assert!(serde_json::to_string(&event).unwrap().contains(written));
 }
 
 #[tokio::test]

@@ -1,0 +1,184 @@
+//! Numbers in templates: counted with as numbers, and written as they came.
+//!
+//! The template engine has whole numbers of 128 bits and fractions of 64. A fraction that
+//! is written otherwise than the engine would (`1.10`, 20 digits), or a longer whole
+//! number, is the nearest fraction to it; what it was is found again when it is written.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dispatch::{ExactNumber, ExactValue};
+use minijinja::value::{Object, Value, ValueKind};
+use minijinja::{AutoEscape, Error, ErrorKind, Output, State, escape_formatter};
+use serde::ser::{Error as _, SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// What templates can't call a variable: where the digits are while one is filled in.
+pub(crate) const DIGITS: &str = "the digits of its numbers";
+
+/// The texts of the numbers that the engine would write otherwise, by what it holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Digits(HashMap<u64, Written>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Written {
+    Text(Box<str>),
+    /// Two numbers that differ are the same to the engine.
+    Either,
+}
+
+impl Object for Digits {}
+
+impl Digits {
+    /// A value for the engine.
+    pub(crate) fn value(&mut self, json: ExactValue) -> Value {
+        match json {
+            ExactValue::Null => Value::from(()),
+            ExactValue::Bool(value) => value.into(),
+            ExactValue::Text(text) => text.into(),
+            ExactValue::Number(number) => self.number(&number),
+            ExactValue::List(list) => {
+                Value::from(list.into_iter().map(|value| self.value(value)).collect::<Vec<_>>())
+            }
+            ExactValue::Table(fields) => self.table(fields),
+        }
+    }
+
+    /// A table for the engine.
+    pub(crate) fn table(&mut self, fields: impl IntoIterator<Item = (String, ExactValue)>) -> Value {
+        let fields = fields.into_iter().map(|(name, value)| (name, self.value(value)));
+        Value::from(fields.collect::<BTreeMap<_, _>>())
+    }
+
+    fn number(&mut self, number: &ExactNumber) -> Value {
+        if let Some(whole) = number.as_whole::<i64>() {
+            return whole.into();
+        }
+        if let Some(whole) = number.as_whole::<i128>() {
+            return whole.into();
+        }
+        let fraction = number.as_f64();
+        let written = self.0.entry(fraction.to_bits());
+        let written = written.or_insert_with(|| Written::Text(number.as_str().into()));
+        if let Written::Text(text) = written {
+            match is_same(text, number.as_str()) {
+                // The shorter says all that the longer does.
+                true if number.as_str().len() < text.len() => *text = number.as_str().into(),
+                true => {}
+                false => *written = Written::Either,
+            }
+        }
+        fraction.into()
+    }
+
+    /// How a value was written, if it is one of these numbers.
+    fn written(&self, value: &Value) -> Option<&Written> {
+        if value.kind() != ValueKind::Number || value.is_integer() {
+            return None;
+        }
+        self.0.get(&f64::try_from(value.clone()).ok()?.to_bits())
+    }
+}
+
+/// Whether two texts are one number: compared by their digits and where the point is.
+fn is_same(one: &str, other: &str) -> bool {
+    one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
+}
+
+/// Sign, digits without zeros around them, and the power of ten of the last.
+fn decimal(text: &str) -> Option<(bool, String, i64)> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let trimmed = digits.trim_end_matches('0');
+    let moved = i64::try_from(digits.len() - trimmed.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+    let digits = trimmed.trim_start_matches('0').to_owned();
+    let power = if digits.is_empty() { 0 } else { exponent.parse::<i64>().ok()?.checked_add(moved)? };
+    Some((sign, digits, power))
+}
+
+/// Writes a value into a text, as the text's kind wants it.
+pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let digits = state.lookup(DIGITS).and_then(|digits| digits.downcast_object::<Digits>());
+    let Some(digits) = digits.filter(|digits| !digits.0.is_empty() && !value.is_safe()) else {
+        return escape_formatter(out, state, value);
+    };
+    if matches!(state.auto_escape(), AutoEscape::Json) {
+        let json = serde_json::to_string(&Exact { value, digits: &digits });
+        let json = json.map_err(|_| Error::new(ErrorKind::BadSerialization, "no JSON"))?;
+        return out.write_str(&json).map_err(Error::from);
+    }
+    match digits.written(value) {
+        Some(Written::Text(text)) => out.write_str(text).map_err(Error::from),
+        Some(Written::Either) => Err(Error::new(ErrorKind::InvalidOperation, "numbers that are too near")),
+        None => escape_formatter(out, state, value),
+    }
+}
+
+/// A value as JSON, with the digits of its numbers.
+struct Exact<'v> {
+    value: &'v Value,
+    digits: &'v Digits,
+}
+
+impl Exact<'_> {
+    fn of<'v>(&'v self, value: &'v Value) -> Exact<'v> {
+        Exact { value, digits: self.digits }
+    }
+}
+
+impl Serialize for Exact<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let items = || self.value.try_iter().map_err(S::Error::custom);
+        match self.value.kind() {
+            ValueKind::Number => match self.digits.written(self.value) {
+                Some(Written::Text(text)) => {
+                    RawValue::from_string(text.to_string()).map_err(S::Error::custom)?.serialize(to)
+                }
+                Some(Written::Either) => Err(S::Error::custom("numbers that are too near")),
+                None => self.value.serialize(to),
+            },
+            ValueKind::Seq | ValueKind::Iterable => {
+                let mut list = to.serialize_seq(None)?;
+                for item in items()? {
+                    list.serialize_element(&self.of(&item))?;
+                }
+                list.end()
+            }
+            ValueKind::Map => {
+                let mut map = to.serialize_map(None)?;
+                for key in items()? {
+                    let value = self.value.get_item(&key).map_err(S::Error::custom)?;
+                    map.serialize_entry(&key, &self.of(&value))?;
+                }
+                map.end()
+            }
+            _ => self.value.serialize(to),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_texts_are_one_number_if_their_digits_say_the_same() {
+        for same in [
+            ["1.10", "1.1"],
+            ["1e3", "1000"],
+            ["1000.0", "1E+3"],
+            ["0.0010", "1e-3"],
+            ["0", "0e9"],
+            ["-0", "-0.0"],
+        ] {
+            assert!(is_same(same[0], same[1]), "{same:?}");
+        }
+        for other in
+            [["1.1", "1.10000000000000000001"], ["1", "-1"], ["0", "-0"], ["1e3", "1e4"], ["10", "1"]]
+        {
+            assert!(!is_same(other[0], other[1]), "{other:?}");
+        }
+    }
+}

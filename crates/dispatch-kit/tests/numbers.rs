@@ -1,0 +1,128 @@
+//! Numbers in texts are those of the event, digit by digit, and can be counted with.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dispatch::{Context, Event, Told};
+use dispatch_kit::{Template, View};
+use event_model::{
+    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
+    Verified,
+};
+
+fn event(attributes: &str) -> Event {
+    let key = KeyName::new("sydney", Environment::Sandbox);
+    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
+    let body =
+        format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34","attributes":{attributes}}}"#);
+    let inbound =
+        Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
+    let key = Arc::new(KeyId::any_named(key));
+    let evidence = Evidence { proof: Proof::Signed(Algorithm::Sha512), key, signature: String::new() };
+    // A test states what it wants to be believed.
+    Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
+}
+
+fn filled(template: &str, content_type: &str, attributes: &str) -> Result<String, dispatch::DispatchError> {
+    let template = Template::parse(template.to_owned(), content_type).unwrap();
+    template.fill(&View::of(&event(attributes))?)
+}
+
+const NUMBERS: [&str; 16] = [
+    "0",
+    "-0",
+    "-12",
+    "1.10",
+    "1.0",
+    "100.00",
+    "1e3",
+    "1E+3",
+    "-2.50e-7",
+    "9007199254740993",
+    "18446744073709551616",
+    "9405511899560000000001",
+    "-170141183460469231731687303715884105728",
+    "123456789012345678901234567890123456789012345678901234567890",
+    "0.1000000000000000055511151231257827",
+    "1234567890.12345678901234567890",
+];
+
+#[test]
+fn a_number_is_written_as_it_came() {
+    for number in NUMBERS {
+        for (content_type, template, expected) in [
+            ("text/plain", "{{ event.attributes.n }}", number.to_owned()),
+            ("text/html", "<b>{{ event.attributes.n }}</b>", format!("<b>{number}</b>")),
+            ("application/json", r#"{"n": {{ event.attributes.n }}}"#, format!(r#"{{"n": {number}}}"#)),
+            ("application/json", "{{ event.attributes.l }}", format!(r#"["<",{number},{{"n":{number}}}]"#)),
+            ("text/plain", "{% for x in event.attributes.l[1:2] %}{{ x }}{% endfor %}", number.to_owned()),
+            ("text/plain", "{% set x %}{{ event.attributes.n }}{% endset %}{{ x }}", number.to_owned()),
+        ] {
+            let attributes = format!(r#"{{"n": {number}, "l": ["<", {number}, {{"n": {number}}}]}}"#);
+            assert_eq!(filled(template, content_type, &attributes).unwrap(), expected, "{template}");
+        }
+    }
+    let list = format!("[{}]", NUMBERS[4..6].join(","));
+    assert_eq!(
+        filled("{{ event.attributes.l }}", "application/json", &format!(r#"{{"l":{list}}}"#)).unwrap(),
+        list
+    );
+}
+
+#[test]
+fn a_number_can_be_counted_with() {
+    let attributes = r#"{"price": 1.10, "big": 9405511899560000000001, "many": 1e3, "huge": 1234567890123456789012345678901234567890123}"#;
+    for (template, expected) in [
+        ("{{ event.attributes.price * 2 }}", "2.2"),
+        ("{{ event.attributes.price > 1 and event.attributes.price < 1.2 }}", "True"),
+        ("{{ event.attributes.big + 1 }}", "9405511899560000000002"),
+        ("{{ event.attributes.many | int }}", "1000"),
+        ("{{ event.attributes.huge > event.attributes.big }}", "True"),
+        ("{{ event.attributes.price == 1.1 }}", "True"),
+    ] {
+        assert_eq!(filled(template, "text/plain", attributes).unwrap(), expected, "{template}");
+    }
+}
+
+#[test]
+fn numbers_that_are_the_same_to_the_engine_are_never_taken_for_each_other() {
+    let (a, b) = ("0.10000000000000000001", "0.10000000000000000002");
+    let attributes = format!(r#"{{"a": {a}, "b": {b}, "c": 2.50}}"#);
+    for content_type in ["text/plain", "application/json"] {
+        assert!(
+            filled("{{ event.attributes.a }}", content_type, &attributes).is_err(),
+            "it would be a guess"
+        );
+        assert_eq!(filled("{{ event.attributes.c }}", content_type, &attributes).unwrap(), "2.50");
+    }
+    // Written twice, and the same: whichever says it.
+    let twice = filled("{{ event.attributes.a }}", "text/plain", r#"{"a": 1.10, "b": 1.1}"#);
+    assert_eq!(twice.unwrap(), "1.1");
+}
+
+#[test]
+fn an_answer_that_is_told_of_has_its_digits_too() {
+    let answer = br#"{"id": 9405511899560000000001, "weights": [2.50]}"#;
+    let mut cx = Context::new("r", "1", Duration::from_secs(1));
+    cx.told = Some(Arc::new(Told::done(Some(201), answer)));
+    let view = View::of_attempt(&event("{}"), &cx).unwrap();
+    let template = "{{ outcome.status }} {{ outcome.answer }} {{ outcome.reason }}";
+    let template = Template::parse(template.to_owned(), "application/json").unwrap();
+    let expected = r#"201 {"id":9405511899560000000001,"weights":[2.50]} null"#;
+    assert_eq!(template.fill(&view).unwrap(), expected);
+}
+
+#[test]
+fn nothing_else_is_written_otherwise() {
+    let attributes = r#"{"x": 1.50, "t": "a<b\"\u00e9", "e": {}, "l": [], "n": null, "b": false, "k": {"b": 1, "a": [true]}}"#;
+    let json = r#"{"b":false,"e":{},"k":{"a":[true],"b":1},"l":[],"n":null,"t":"a<b\"é","x":1.50}"#;
+    assert_eq!(filled("{{ event.attributes }}", "application/json", attributes).unwrap(), json);
+    let safe = r#"{{ event.attributes.k | tojson }}"#;
+    assert_eq!(
+        filled(safe, "application/json", attributes).unwrap().replace(' ', ""),
+        r#"{"a":[true],"b":1}"#
+    );
+}

@@ -1,0 +1,270 @@
+//! JSON values whose numbers are the text that was written.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use crate::Unviewable;
+
+/// A JSON value as it was written. Ids of 22 digits and prices of `1.10` are numbers to
+/// whoever sends them, and no number of a program holds them as they are.
+///
+/// ```
+/// use event_model::ExactValue;
+///
+/// let value = ExactValue::parse(br#"{"id": 9405511899560000000001, "price": 1.10}"#)?;
+/// let Some(ExactValue::Number(price)) = value.get("price") else { panic!() };
+/// assert_eq!((price.as_str(), price.as_f64()), ("1.10", 1.1));
+/// # Ok::<(), event_model::Unviewable>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExactValue {
+    /// `null`.
+    #[default]
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// Any number.
+    Number(ExactNumber),
+    /// A string.
+    Text(String),
+    /// An array.
+    List(Vec<ExactValue>),
+    /// An object.
+    Table(BTreeMap<String, ExactValue>),
+}
+
+/// A number, as its text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExactNumber(Box<str>);
+
+impl ExactValue {
+    /// Reads a JSON text. Refuses what [`Event::view`](crate::Event::view) does.
+    pub fn parse(json: &[u8]) -> Result<Self, Unviewable> {
+        let reading = Reading { numbers: RefCell::new(Numbers { json, at: 0 }), is_repeated: false.into() };
+        let mut json = serde_json::Deserializer::from_slice(json);
+        let read = Seed(&reading).deserialize(&mut json);
+        read.and_then(|value| json.end().map(|()| value)).map_err(|_| match reading.is_repeated.get() {
+            true => Unviewable::Repeated,
+            false => Unviewable::OutOfRange,
+        })
+    }
+
+    /// The field of a table.
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Table(fields) => fields.get(name),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for ExactValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl ExactNumber {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is written without a fraction and an exponent. `-0` is not: whole numbers
+    /// of programs have no such thing.
+    pub fn is_whole(&self) -> bool {
+        &*self.0 != "-0" && self.0.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+    }
+
+    /// As a whole number, if it is one that fits.
+    pub fn as_whole<N: std::str::FromStr>(&self) -> Option<N> {
+        self.is_whole().then(|| self.0.parse().ok()).flatten()
+    }
+
+    /// The nearest number that a program has.
+    pub fn as_f64(&self) -> f64 {
+        self.0.parse().unwrap_or(f64::NAN)
+    }
+}
+
+impl fmt::Debug for ExactNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is noted while a value is read.
+struct Reading<'j> {
+    numbers: RefCell<Numbers<'j>>,
+    is_repeated: std::cell::Cell<bool>,
+}
+
+impl Reading<'_> {
+    /// The number that is read now; `read` is what the library made of it.
+    fn number(&self, read: impl fmt::Display) -> ExactValue {
+        let text = self.numbers.borrow_mut().next().map(Into::into);
+        ExactValue::Number(ExactNumber(text.unwrap_or_else(|| read.to_string().into())))
+    }
+}
+
+/// The texts of a JSON text's numbers, in their order, which is that of reading.
+struct Numbers<'j> {
+    json: &'j [u8],
+    at: usize,
+}
+
+impl<'j> Iterator for Numbers<'j> {
+    type Item = &'j str;
+
+    fn next(&mut self) -> Option<&'j str> {
+        loop {
+            match self.json.get(self.at)? {
+                b'"' => self.skip_text(),
+                b'-' | b'0'..=b'9' => return self.number(),
+                _ => self.at += 1,
+            }
+        }
+    }
+}
+
+impl<'j> Numbers<'j> {
+    fn skip_text(&mut self) {
+        self.at += 1;
+        while let Some(byte) = self.json.get(self.at) {
+            self.at += if *byte == b'\\' { 2 } else { 1 };
+            if *byte == b'"' {
+                return;
+            }
+        }
+    }
+
+    fn number(&mut self) -> Option<&'j str> {
+        let rest = &self.json[self.at..];
+        let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let end = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+        self.at += end;
+        str::from_utf8(&rest[..end]).ok()
+    }
+}
+
+/// Reads a value; ends at a key that its object had before, and notes that.
+#[derive(Clone, Copy)]
+struct Seed<'r, 'j>(&'r Reading<'j>);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
+    type Value = ExactValue;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<ExactValue, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_, '_> {
+    type Value = ExactValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<ExactValue, E> {
+        Ok(ExactValue::Bool(value))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<ExactValue, E> {
+        Ok(self.0.number(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<ExactValue, E> {
+        Ok(self.0.number(number))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<ExactValue, E> {
+        Ok(self.0.number(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<ExactValue, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<ExactValue, E> {
+        Ok(ExactValue::Text(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<ExactValue, E> {
+        Ok(ExactValue::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ExactValue, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(self)? {
+            values.push(value);
+        }
+        Ok(ExactValue::List(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<ExactValue, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some(key) = object.next_key::<String>()? {
+            if fields.contains_key(&key) {
+                self.0.is_repeated.set(true);
+                return Err(A::Error::custom("a key occurs twice"));
+            }
+            fields.insert(key, object.next_value_seed(self)?);
+        }
+        Ok(ExactValue::Table(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(text: &str) -> ExactValue {
+        ExactValue::Number(ExactNumber(text.into()))
+    }
+
+    #[test]
+    fn every_number_is_the_text_that_was_written() {
+        let texts = [
+            "0",
+            "-0",
+            "7",
+            "-12",
+            "1.10",
+            "1.0",
+            "1e3",
+            "1E+3",
+            "-2.50e-7",
+            "9405511899560000000001",
+            "18446744073709551616",
+            "123456789012345678901234567890123456789012345678901234567890",
+            "0.1000000000000000055511151231257827",
+            "1e-999",
+        ];
+        for text in texts {
+            assert_eq!(ExactValue::parse(text.as_bytes()).unwrap(), number(text));
+        }
+        let list: Vec<_> = texts.iter().map(|text| number(text)).collect();
+        let nested =
+            format!(r#" {{"1": "2", "\"3": [ {} ], "t": true, "4\\": {{"5": -6}}}}"#, texts.join(" , "));
+        let ExactValue::Table(fields) = ExactValue::parse(nested.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(fields["\"3"], ExactValue::List(list));
+        assert_eq!(fields["4\\"].get("5"), Some(&number("-6")));
+        assert_eq!(fields["1"], "2".into());
+    }
+
+    #[test]
+    fn a_whole_number_is_one_only_as_it_fits() {
+        let of = |text: &str| ExactNumber(text.into());
+        assert_eq!(of("-12").as_whole::<i64>(), Some(-12));
+        assert_eq!(of("9223372036854775808").as_whole::<i64>(), None);
+        assert_eq!(of("9223372036854775808").as_whole::<u64>(), Some(1 << 63));
+        for none in ["-0", "1.0", "1e3"] {
+            assert_eq!(of(none).as_whole::<i64>(), None, "{none}");
+        }
+        assert!((of("1e3").as_f64() - 1000.0).abs() < f64::EPSILON);
+    }
+}
