@@ -10,14 +10,42 @@ use crate::Event;
 /// The header that carries an event's id.
 pub const EVENT_ID_HEADER: &str = "ce-id";
 
-/// Longest attribute value sent as a header, in bytes; a longer one is left
-/// out (the body has it), since receivers bound their headers. Whatever an
-/// account, a retailer and a name may be, they fit.
+/// Longest value of an optional attribute sent as a header, in bytes; a longer one is left
+/// out (the body has it), since receivers bound their headers. What is required is always
+/// sent: the bounds of account, retailer and name bound it.
 pub const MAX_HEADER_VALUE: usize = 2048;
 
 /// Section 3.1.3.2 of the HTTP binding: space, quote, percent, and everything
 /// outside printable ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// RFC 3986, section 3.3: all but unreserved characters, sub-delimiters, `:` and `@`.
+const IN_SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// `text` as a segment of a URI's path. Dots alone would be a way to another path.
+fn segment(text: &str) -> Cow<'_, str> {
+    match text {
+        "." => Cow::Borrowed("%2E"),
+        ".." => Cow::Borrowed("%2E%2E"),
+        _ => utf8_percent_encode(text, IN_SEGMENT).into(),
+    }
+}
 
 /// `text` as a header value by the HTTP binding's rules.
 pub fn encode_header_value(text: &str) -> Cow<'_, str> {
@@ -25,9 +53,10 @@ pub fn encode_header_value(text: &str) -> Cow<'_, str> {
 }
 
 impl Event {
-    /// `/fluent/<environment>/<account>/<retailer>`.
+    /// `/fluent/<environment>/<account>/<retailer>`: a URI, so that what no segment of a path
+    /// can hold is percent-encoded.
     pub fn source(&self) -> String {
-        format!("/fluent/{}/{}/{}", self.environment(), self.account(), self.retailer())
+        format!("/fluent/{}/{}/{}", self.environment(), segment(self.account()), segment(self.retailer()))
     }
 
     /// `<entityType>/<entityRef>`, the entity this event is about.
@@ -45,12 +74,12 @@ impl Event {
             ("ce-specversion", Some(Cow::Borrowed("1.0"))),
             ("ce-type", Some(encode_header_value(self.name()))),
             ("ce-source", Some(encoded(self.source()))),
-            ("ce-subject", self.entity().map(encoded)),
+            ("ce-subject", self.entity().map(encoded).filter(|subject| subject.len() <= MAX_HEADER_VALUE)),
             ("ce-time", Some(Cow::Owned(self.received_at().to_string()))),
             ("content-type", Some(Cow::Borrowed("application/json"))),
         ]
         .into_iter()
-        .filter_map(|(name, value)| Some((name, value.filter(|value| value.len() <= MAX_HEADER_VALUE)?)))
+        .filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
@@ -66,9 +95,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_required_always_fits() {
-        let longest = encode_header_value(&"\u{1}".repeat(crate::MAX_FIELD)).into_owned();
-        assert!("/fluent/production//".len() + 2 * longest.len() <= MAX_HEADER_VALUE);
+    fn what_is_required_is_bounded() {
+        let longest = "\u{1}".repeat(crate::MAX_FIELD);
+        let source = encode_header_value(&segment(&longest)).len() * 2 + "/fluent/production//".len();
+        assert!(source <= 4096, "{source}: servers take 8 KiB of headers");
+    }
+
+    #[test]
+    fn a_segment_is_one_whatever_is_in_it() {
+        for (text, expected) in [
+            ("ACME", "ACME"),
+            ("a-b_c.d~e:f@g!h$i", "a-b_c.d~e:f@g!h$i"),
+            ("ACME Ltd/50%", "ACME%20Ltd%2F50%25"),
+            ("größe", "gr%C3%B6%C3%9Fe"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("..", "%2E%2E"),
+            (".", "%2E"),
+            ("...", "..."),
+            ("a\\b\u{7f}", "a%5Cb%7F"),
+        ] {
+            assert_eq!(segment(text), expected);
+        }
     }
 
     #[test]

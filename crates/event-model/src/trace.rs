@@ -1,7 +1,8 @@
 use std::{fmt, str::FromStr};
 
-/// W3C trace context, version 00: `00-<trace id>-<parent id>-<flags>`.
-/// <https://www.w3.org/TR/trace-context/#traceparent-header>
+/// W3C trace context: `00-<trace id>-<parent id>-<flags>`. Later versions are read as far as
+/// version 00 goes, and continued as that.
+/// <https://www.w3.org/TR/trace-context/#versioning-of-traceparent>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     trace: u128,
@@ -47,19 +48,23 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Not a `traceparent` of version 00.
+/// Not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a traceparent of version 00")]
+#[error("not a traceparent")]
 pub struct InvalidTraceParent;
 
 impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts: Vec<&str> = text.split('-').collect();
-        let ["00", trace, parent, flags] = parts[..] else {
+        let mut parts = text.splitn(5, '-');
+        let mut part = || parts.next().ok_or(InvalidTraceParent);
+        let (version, trace, parent, flags) = (part()?, part()?, part()?, part()?);
+        let version = hex_number(version, 2)?;
+        // What a later version adds comes behind another hyphen; version 255 is forbidden.
+        if version == 0xff || (version == 0 && parts.next().is_some()) {
             return Err(InvalidTraceParent);
-        };
+        }
         let trace = hex_number(trace, 32)?;
         let parent = u64::try_from(hex_number(parent, 16)?).map_err(|_| InvalidTraceParent)?;
         let flags = hex_number(flags, 2)? & 1 == 1;
@@ -85,6 +90,33 @@ mod tests {
         let parsed: TraceParent = text.parse().unwrap();
         assert_eq!(parsed.to_string(), text);
         assert_eq!(parsed.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        const KNOWN: &str = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+        let expected: TraceParent = format!("00-{KNOWN}-01").parse().unwrap();
+        for later in ["01-{}-01", "cc-{}-03", "fe-{}-ff-what-comes", "01-{}-01-", "01-{}-01-0a"] {
+            let text = later.replace("{}", KNOWN);
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        assert_eq!(expected.to_string(), format!("00-{KNOWN}-01"), "it is continued as version 00");
+        let unsampled: TraceParent = format!("cc-{KNOWN}-02").parse().unwrap();
+        assert!(!unsampled.is_sampled());
+        for bad in [
+            "ff-{}-01",
+            "00-{}-01-",
+            "00-{}-01-a",
+            "01-{}-01x",
+            "01-{}-1",
+            "0-{}-01",
+            "AA-{}-01",
+            "01-{}",
+            "01-{}-01.a",
+        ] {
+            let text = bad.replace("{}", KNOWN);
+            assert_eq!(text.parse::<TraceParent>(), Err(InvalidTraceParent), "{text}");
+        }
     }
 
     #[test]
