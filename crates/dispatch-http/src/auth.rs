@@ -81,6 +81,12 @@ impl Auth {
     pub(crate) fn open(settings: AuthSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         Ok(match settings {
             AuthSettings::Bearer(file) => Self::Bearer(Secret::open(&file, cx)?),
+            // RFC 7617, section 2: the first colon ends the name.
+            AuthSettings::Basic { user, .. } if user.contains(|c: char| c == ':' || c.is_control()) => {
+                return Err(
+                    "auth.basic.user: a name with a colon or a control character would be another".into()
+                );
+            }
             AuthSettings::Basic { user, password } => {
                 Self::Basic { user, password: Secret::open(&password, cx)? }
             }

@@ -1,7 +1,7 @@
 //! The headers of a request: ours, and those that the settings add.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dispatch::{BoxError, Context, DispatchError, Event, OpenContext, TraceParent};
 use dispatch_kit::{Secret, Template, View};
@@ -15,8 +15,10 @@ const ACTION: &str = "filling in a header";
 const MOST: usize = 32;
 const LONGEST: usize = 4096;
 
-/// What is ours to say, or a danger in others' words.
-const RESERVED: [&str; 19] = [
+/// What is ours to say, or a danger in others' words: who else says where a message ends,
+/// which answers we can read, or who we are.
+const RESERVED: [&str; 25] = [
+    "accept-encoding",
     "authorization",
     "connection",
     "content-encoding",
@@ -30,12 +32,17 @@ const RESERVED: [&str; 19] = [
     "host",
     "idempotency-key",
     "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
     "te",
     "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "webhook-id",
     "webhook-signature",
+    "webhook-timestamp",
 ];
 
 /// Headers from the settings.
@@ -56,17 +63,19 @@ impl Extra {
         if settings.len() > MOST {
             return Err(format!("headers: expected {MOST} at most").into());
         }
+        let mut taken = BTreeSet::new();
         let open = |(name, value): (String, HeaderSettings)| {
             let parsed =
                 HeaderName::try_from(&name).map_err(|_| format!("headers: `{name}` can't be one"))?;
-            if RESERVED.contains(&parsed.as_str()) || parsed.as_str().starts_with("ce-") {
+            let read = as_read(&parsed);
+            if RESERVED.contains(&&*read) || read.starts_with("ce-") {
                 return Err(format!("headers: `{name}` is not for settings").into());
             }
+            if !taken.insert(read) {
+                return Err(format!("headers: `{name}` is there twice, in other letters").into());
+            }
             let source = match value {
-                HeaderSettings::Template(text) => Source::Template(
-                    Template::parse(text, "text/plain")
-                        .map_err(|error| format!("headers.{name}: {error}"))?,
-                ),
+                HeaderSettings::Template(text) => Source::Template(template(&name, text)?),
                 HeaderSettings::Secret(file) => {
                     let secret = Secret::open(&file, cx)?;
                     secret
@@ -105,6 +114,25 @@ impl Extra {
         }
         Ok(())
     }
+}
+
+/// A name as others may read it: in any capitals, and servers that hand headers on as
+/// variables (RFC 3875, section 4.1.18) take `_` for `-`.
+fn as_read(name: &HeaderName) -> String {
+    name.as_str().replace('_', "-")
+}
+
+/// A header's template, if of sample events it makes values that a header can have.
+fn template(name: &str, text: String) -> Result<Template, BoxError> {
+    let template = Template::parse(text, "text/plain").map_err(|error| format!("headers.{name}: {error}"))?;
+    if template.sample_texts().any(|text| fit(&text).is_none()) {
+        return Err(format!(
+            "headers.{name}: of a sample event it makes a value that no header can have: expected one line \
+             without control characters, at most {LONGEST} bytes"
+        )
+        .into());
+    }
+    Ok(template)
 }
 
 fn fit(text: &str) -> Option<HeaderValue> {

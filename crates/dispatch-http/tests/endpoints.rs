@@ -155,3 +155,63 @@ async fn what_may_never_be_connected_to_is_refused_at_the_start() {
         assert!(!error.contains("secret"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn headers_that_collide_or_that_no_field_can_have_are_refused_at_the_start() {
+    let with = |headers: Value| json!({"url": "https://hooks.example.com/", "headers": headers});
+    for name in [
+        "Authorization",
+        "Tracestate",
+        "webhook-id",
+        "Webhook_Timestamp",
+        "idempotency_key",
+        "FLUENT_ATTEMPT",
+        "ce-id",
+        "CE_source",
+        "accept-encoding",
+        "proxy-authorization",
+        "content_type",
+        "x y",
+        "",
+        "x:y",
+        "größe",
+    ] {
+        assert!(open(with(json!({ name: "v" }))).await.is_err(), "{name}");
+    }
+    for twice in [json!({"x-a": "1", "X-A": "2"}), json!({"x-a": "1", "x_a": "2"})] {
+        assert!(open(with(twice)).await.unwrap_err().to_string().contains("twice"));
+    }
+    for value in ["a\nb", "a\r\nx: y", "{{ event.name }}\u{0}", "a\u{7f}"] {
+        let error = open(with(json!({ "x-a": value }))).await.unwrap_err().to_string();
+        assert!(error.contains("headers.x-a"), "{value:?}: {error}");
+    }
+    let long = "{{ event.name }}".to_owned() + &"x".repeat(5000);
+    assert!(open(with(json!({ "x-a": long }))).await.is_err());
+    let good = json!({"x-a": "{{ event.entityRef }}, \"quoted\"", "x-n": 5, "x-b": true, "user-agent": "ours", "accept": "a/b"});
+    open(with(good)).await.unwrap();
+    let odd = open(with(json!({ "x-a": ["v"] }))).await.unwrap_err().to_string();
+    assert!(odd.contains("expected a text, or { file: path }"), "{odd}");
+
+    let basic = |user: &str| {
+        let password = json!({"file": "tests/token"});
+        json!({"url": "https://x.example.com/", "auth": {"basic": {"user": user, "password": password}}})
+    };
+    for user in ["a:b", ":", "a\nb"] {
+        assert!(open(basic(user)).await.unwrap_err().to_string().contains("auth.basic.user"), "{user:?}");
+    }
+    open(basic("größe@example.com")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_found_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t"), r#"{"ref": "{{ event.entityRef }}"}"#).unwrap();
+    let open = async |template: Value| {
+        let settings = json!({"url": "https://x.example.com/", "template": template});
+        HttpDispatcher::open(serde_json::from_value(settings).unwrap(), &OpenContext::new("r", folder.path()))
+            .await
+    };
+    let error = open(json!({"file": "t"})).await.unwrap_err().to_string();
+    assert!(error.contains("makes no JSON"), "{error}");
+    open(json!({"file": "t", "content-type": "text/plain"})).await.unwrap();
+}

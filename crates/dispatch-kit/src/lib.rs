@@ -6,6 +6,7 @@
 mod bom;
 mod numbers;
 mod plaintext;
+mod sample;
 mod secret;
 mod template;
 

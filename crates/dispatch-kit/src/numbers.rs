@@ -13,12 +13,18 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::sample::Sample;
+
 /// What templates can't call a variable: where the digits are while one is filled in.
 pub(crate) const DIGITS: &str = "the digits of its numbers";
 
 /// The texts of the numbers that the engine would write otherwise, by what it holds.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Digits(HashMap<u64, Written>);
+pub(crate) struct Digits {
+    written: HashMap<u64, Written>,
+    /// There are samples among the values, which the engine can't write.
+    has_samples: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Written {
@@ -30,6 +36,16 @@ enum Written {
 impl Object for Digits {}
 
 impl Digits {
+    /// Of numbers beside samples.
+    pub(crate) fn of_samples() -> Self {
+        Self { has_samples: true, ..Self::default() }
+    }
+
+    /// Whether the engine writes every value as it came.
+    fn is_empty(&self) -> bool {
+        self.written.is_empty() && !self.has_samples
+    }
+
     /// A value for the engine.
     pub(crate) fn value(&mut self, json: ExactValue) -> Value {
         match json {
@@ -58,7 +74,7 @@ impl Digits {
             return whole.into();
         }
         let fraction = number.as_f64();
-        let written = self.0.entry(fraction.to_bits());
+        let written = self.written.entry(fraction.to_bits());
         let written = written.or_insert_with(|| Written::Text(number.as_str().into()));
         if let Written::Text(text) = written {
             match is_same(text, number.as_str()) {
@@ -76,7 +92,7 @@ impl Digits {
         if value.kind() != ValueKind::Number || value.is_integer() {
             return None;
         }
-        self.0.get(&f64::try_from(value.clone()).ok()?.to_bits())
+        self.written.get(&f64::try_from(value.clone()).ok()?.to_bits())
     }
 }
 
@@ -101,13 +117,16 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
 /// Writes a value into a text, as the text's kind wants it.
 pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let digits = state.lookup(DIGITS).and_then(|digits| digits.downcast_object::<Digits>());
-    let Some(digits) = digits.filter(|digits| !digits.0.is_empty() && !value.is_safe()) else {
+    let Some(digits) = digits.filter(|digits| !digits.is_empty() && !value.is_safe()) else {
         return escape_formatter(out, state, value);
     };
     if matches!(state.auto_escape(), AutoEscape::Json) {
         let json = serde_json::to_string(&Exact { value, digits: &digits });
         let json = json.map_err(|_| Error::new(ErrorKind::BadSerialization, "no JSON"))?;
         return out.write_str(&json).map_err(Error::from);
+    }
+    if let Some(text) = Sample::text(value) {
+        return out.write_str(text).map_err(Error::from);
     }
     match digits.written(value) {
         Some(Written::Text(text)) => out.write_str(text).map_err(Error::from),
@@ -130,6 +149,9 @@ impl Exact<'_> {
 
 impl Serialize for Exact<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if let Some(text) = Sample::text(self.value) {
+            return to.serialize_str(text);
+        }
         let items = || self.value.try_iter().map_err(S::Error::custom);
         match self.value.kind() {
             ValueKind::Number => match self.digits.written(self.value) {

@@ -11,6 +11,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use crate::numbers::{self, DIGITS, Digits};
+use crate::sample;
 
 const ACTION: &str = "filling in a template";
 
@@ -52,6 +53,18 @@ impl Template {
         Ok(Self(Arc::new(environment)))
     }
 
+    /// What it makes of sample events, where it can be filled in with them: what is wrong
+    /// with these is wrong with every event's.
+    ///
+    /// ```
+    /// let template = dispatch_kit::Template::parse("{{ event.entityRef }}-1".to_owned(), "text/plain")?;
+    /// assert!(template.sample_texts().all(|text| text.ends_with("-1")));
+    /// # Ok::<(), dispatch::BoxError>(())
+    /// ```
+    pub fn sample_texts(&self) -> impl Iterator<Item = String> {
+        sample::texts(self)
+    }
+
     /// The text for an event: one that can't be made now can never be.
     pub fn fill(&self, event: &View) -> Result<String, DispatchError> {
         let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
@@ -73,10 +86,10 @@ impl Template {
 /// delivery (`status`, `answer`, `reason`), for who is told of one.
 #[derive(Clone, Debug)]
 pub struct View {
-    event: Value,
-    enriched: Value,
-    outcome: Value,
-    digits: Value,
+    pub(crate) event: Value,
+    pub(crate) enriched: Value,
+    pub(crate) outcome: Value,
+    pub(crate) digits: Value,
 }
 
 impl View {
@@ -123,7 +136,8 @@ fn outcome(told: &Told, digits: &mut Digits) -> Value {
 /// Longest template in a file, in bytes.
 const LONGEST_FILE: u64 = 256 << 10;
 
-/// Reads and checks a template in a file. Errors name the file.
+/// Reads and checks a template in a file: one that is to make JSON must make some of a
+/// sample event, where it can be filled in with that. Errors name the file.
 pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxError> {
     let wrong = |error: &dyn fmt::Display| format!("template {}: {error}", path.display());
     let size = fs::metadata(path).map_err(|error| wrong(&error))?.len();
@@ -133,7 +147,9 @@ pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxErr
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
     // A byte order mark is no part of the text; it would be sent with each.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
-    Template::parse(text, content_type).map_err(|error| wrong(&error).into())
+    let template = Template::parse(text, content_type).map_err(|error| wrong(&error))?;
+    sample::check(&template, content_type).map_err(|error| wrong(&error))?;
+    Ok(template)
 }
 
 fn escape(content_type: &str) -> AutoEscape {
