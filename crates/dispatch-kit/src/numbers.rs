@@ -5,9 +5,12 @@
 //! number, is the nearest fraction to it; what it was is found again when it is written.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dispatch::{ExactNumber, ExactValue};
-use minijinja::value::{Object, Value, ValueKind};
+use minijinja::filters::tojson;
+use minijinja::value::{Kwargs, Object, Value, ValueKind};
 use minijinja::{AutoEscape, Error, ErrorKind, Output, State, escape_formatter};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -24,7 +27,13 @@ pub(crate) struct Digits {
     written: HashMap<u64, Written>,
     /// There are samples among the values, which the engine can't write.
     has_samples: bool,
+    /// Bytes that `tojson` made so far.
+    made: Arc<AtomicUsize>,
 }
+
+/// Most bytes that `tojson` makes for one attempt: the engine's own count of work does not
+/// see them.
+const MOST_JSON: usize = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Written {
@@ -44,6 +53,14 @@ impl Digits {
     /// Whether the engine writes every value as it came.
     fn is_empty(&self) -> bool {
         self.written.is_empty() && !self.has_samples
+    }
+
+    fn charge(&self, bytes: usize) -> Result<(), Error> {
+        let made = self.made.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        match made > MOST_JSON {
+            true => Err(Error::from(ErrorKind::OutOfFuel)),
+            false => Ok(()),
+        }
     }
 
     /// A value for the engine.
@@ -133,6 +150,47 @@ pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
         Some(Written::Either) => Err(Error::new(ErrorKind::InvalidOperation, "numbers that are too near")),
         None => escape_formatter(out, state, value),
     }
+}
+
+/// The filter `tojson`: the engine's, and the digits of numbers.
+pub(crate) fn to_json(
+    state: &State<'_, '_>,
+    value: &Value,
+    indent: Option<Value>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    let digits = state.lookup(DIGITS).and_then(|digits| digits.downcast_object::<Digits>());
+    let Some(digits) = digits else { return tojson(value, indent, options) };
+    let made = if digits.is_empty() {
+        tojson(value, indent, options)?
+    } else {
+        let indent = indent.or(options.get("indent")?);
+        options.assert_all_used()?;
+        let value = Exact { value, digits: &digits };
+        let json = match indent.is_some_and(|indent| indent.is_true()) {
+            true => serde_json::to_string_pretty(&value),
+            false => serde_json::to_string(&value),
+        };
+        let json = json.map_err(|_| Error::new(ErrorKind::InvalidOperation, "no JSON"))?;
+        Value::from_safe_string(safe_in_html(&json))
+    };
+    digits.charge(made.as_str().map_or(0, str::len))?;
+    Ok(made)
+}
+
+/// As the engine's own does it: what could end an element or an attribute is escaped.
+fn safe_in_html(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => safe.push_str("\\u003c"),
+            '>' => safe.push_str("\\u003e"),
+            '&' => safe.push_str("\\u0026"),
+            '\'' => safe.push_str("\\u0027"),
+            c => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// A value as JSON, with the digits of its numbers.

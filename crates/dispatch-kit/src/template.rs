@@ -46,6 +46,7 @@ impl Template {
         let escape = escape(content_type);
         environment.set_auto_escape_callback(move |_| escape.clone());
         environment.set_formatter(numbers::write);
+        environment.add_filter("tojson", numbers::to_json);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);

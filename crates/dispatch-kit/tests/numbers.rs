@@ -59,6 +59,8 @@ fn a_number_is_written_as_it_came() {
             ("application/json", r#"{"n": {{ event.attributes.n }}}"#, format!(r#"{{"n": {number}}}"#)),
             ("application/json", "{{ event.attributes.l }}", format!(r#"["<",{number},{{"n":{number}}}]"#)),
             ("text/plain", "{% for x in event.attributes.l[1:2] %}{{ x }}{% endfor %}", number.to_owned()),
+            ("text/plain", "{{ event.attributes.l[1:2] | tojson }}", format!("[{number}]")),
+            ("application/json", "{{ event.attributes.n | tojson }}", number.to_owned()),
             ("text/plain", "{% set x %}{{ event.attributes.n }}{% endset %}{{ x }}", number.to_owned()),
         ] {
             let attributes = format!(r#"{{"n": {number}, "l": ["<", {number}, {{"n": {number}}}]}}"#);
@@ -113,6 +115,19 @@ fn an_answer_that_is_told_of_has_its_digits_too() {
     let template = Template::parse(template.to_owned(), "application/json").unwrap();
     let expected = r#"201 {"id":9405511899560000000001,"weights":[2.50]} null"#;
     assert_eq!(template.fill(&view).unwrap(), expected);
+}
+
+#[test]
+fn json_is_safe_in_html_and_bounded_with_and_without_such_numbers() {
+    for attributes in [r#"{"t": "<a href='&'>", "n": 1.50}"#, r#"{"t": "<a href='&'>", "n": 1}"#] {
+        let made = filled("{{ event.attributes.t | tojson }}", "text/html", attributes).unwrap();
+        assert_eq!(made, r#""\u003ca href=\u0027\u0026\u0027\u003e""#);
+        let pretty = filled("{{ event.attributes | tojson(indent=2) }}", "text/plain", attributes).unwrap();
+        assert!(pretty.starts_with("{\n  \"n\": 1"), "{pretty}");
+        let many = "{% for i in range(20000) %}{% set x = event.attributes.l | tojson %}{% endfor %}";
+        let long = attributes.replace('{', &format!("{{\"l\": \"{}\", ", "x".repeat(10_000)));
+        assert!(filled(many, "text/plain", &long).is_err(), "200 MB were made");
+    }
 }
 
 #[test]
