@@ -63,7 +63,7 @@ impl Dispatcher for EmailDispatcher {
             server: open(&server, cx)?,
             from: from.parse().map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
             to: Recipients::open(to)?,
-            subject: plain("subject", subject)?,
+            subject: one_line(plain("subject", subject)?)?,
             text: read_template(&cx.resolve(&text), "text/plain")?,
             html: html.map(|html| read_template(&cx.resolve(&html), "text/html")).transpose()?,
         })
@@ -96,7 +96,7 @@ impl EmailDispatcher {
         let view = View::of_attempt(event, cx)?;
         let to = self.to.fill(&view)?;
         let subject = self.subject.fill(&view)?;
-        if subject.trim().contains(|c: char| c.is_control()) {
+        if !is_one_line(&subject) {
             return Err(unmade(Unmade::Subject));
         }
         let id = format!("<{}@{}>", cx.idempotency_key, self.from.email.domain());
@@ -108,6 +108,18 @@ impl EmailDispatcher {
             None => builder.singlepart(SinglePart::plain(text)),
         };
         made.map_err(|_| unmade(Unmade::Parts))
+    }
+}
+
+fn is_one_line(subject: &str) -> bool {
+    !subject.trim().contains(|c: char| c.is_control())
+}
+
+/// A subject, if it is one line of a sample event.
+fn one_line(subject: Template) -> Result<Template, BoxError> {
+    match subject.sample_texts().all(|text| is_one_line(&text)) {
+        true => Ok(subject),
+        false => Err("subject: expected one line, of a sample event too".into()),
     }
 }
 
@@ -171,4 +183,22 @@ fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<AsyncSmtpTranspor
         _ => return Err("server: expected user and password together".into()),
     }
     Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_of_more_than_one_line_is_found_before_an_event_comes() {
+        for (source, is_good) in [
+            ("{{ event.entityRef }} is ready", true),
+            ("\n {{ event.attributes.anything }}\n", true),
+            ("{{ event.entityRef }}\nBcc: x@example.com", false),
+            ("{{ event.entityRef }}\tis ready", false),
+        ] {
+            let subject = Template::parse(source.to_owned(), "text/plain").unwrap();
+            assert_eq!(one_line(subject).is_ok(), is_good, "{source:?}");
+        }
+    }
 }

@@ -13,7 +13,7 @@
 //! Start reading at [`FluentDispatcher`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
@@ -84,7 +84,7 @@ impl Dispatcher for FluentDispatcher {
             (Some(kind), Some(name)) => Some((plain("entity-type", kind)?, plain("entity-ref", name)?)),
             _ => return Err("expected entity-type and entity-ref together, or neither".into()),
         };
-        let file = settings.attributes.map(|file| read_template(&cx.resolve(&file), "application/json"));
+        let file = settings.attributes.map(|file| attributes(&cx.resolve(&file)));
         Ok(Self {
             accounts: accounts.ok_or("it posts to Fluent's API: expected `api` in one of the accounts")?,
             name: plain("event", settings.event)?,
@@ -154,6 +154,20 @@ impl FluentDispatcher {
     }
 }
 
+/// The template of the attributes; refused if of sample events it makes other things than
+/// an object.
+fn attributes(path: &Path) -> Result<Template, BoxError> {
+    let template = read_template(path, "application/json")?;
+    let is_object = |text: &String| serde_json::from_str::<BTreeMap<String, &RawValue>>(text).is_ok();
+    let texts: Vec<String> = template.sample_texts().collect();
+    match texts.is_empty() || texts.iter().any(is_object) {
+        true => Ok(template),
+        false => {
+            Err(format!("template {}: of a sample event it makes no JSON object", path.display()).into())
+        }
+    }
+}
+
 fn failed(error: ApiError) -> DispatchError {
     let status = match &error {
         ApiError::Refused { status, .. } | ApiError::Server { status, .. } | ApiError::Login { status } => {
@@ -169,5 +183,26 @@ fn failed(error: ApiError) -> DispatchError {
             source: error.into(),
         },
         false => DispatchError::Permanent { action: ACTION, status, source: error.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_one_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("attributes.json");
+        for (text, is_good) in [
+            (r#"{"label": {{ outcome.answer.label }}}"#, true),
+            (r#"{{ event.attributes }}"#, true),
+            (r#"[{{ event.entityRef }}]"#, false),
+            (r#"{{ event.entityRef }}"#, false),
+            (r#"{"label": "{{ outcome.answer.label }}"}"#, false),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(attributes(&path).is_ok(), is_good, "{text}");
+        }
     }
 }

@@ -72,8 +72,8 @@ fn samples() -> [View; 2] {
 }
 
 /// What `template` makes of samples, where it can be filled in with them.
-pub(crate) fn texts(template: &Template) -> impl Iterator<Item = String> {
-    samples().into_iter().filter_map(|view| template.fill(&view).ok())
+pub(crate) fn texts(template: &Template) -> Vec<String> {
+    samples().iter().filter_map(|view| template.fill(view).ok()).collect()
 }
 
 /// Refuses a template that makes no JSON where it is to make some.

@@ -62,8 +62,8 @@ impl Template {
     /// assert!(template.sample_texts().all(|text| text.ends_with("-1")));
     /// # Ok::<(), dispatch::BoxError>(())
     /// ```
-    pub fn sample_texts(&self) -> impl Iterator<Item = String> {
-        sample::texts(self)
+    pub fn sample_texts(&self) -> impl Iterator<Item = String> + use<> {
+        sample::texts(self).into_iter()
     }
 
     /// The text for an event: one that can't be made now can never be.
