@@ -1,8 +1,11 @@
 //! Requests, and how much of their answers can be relied on.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,8 +13,7 @@ use bytes::Bytes;
 use dispatch::BoxError;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
@@ -42,9 +44,9 @@ const MAX_HEAD: usize = 128 << 10;
 /// Sends requests over connections that are kept for the next ones.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
-    pooled: Client<Connector, Full<Bytes>>,
+    pooled: Client<Connector, RequestBody>,
     /// Makes a connection for each request.
-    unpooled: Client<Connector, Full<Bytes>>,
+    unpooled: Client<Connector, RequestBody>,
 }
 
 /// What is asked.
@@ -137,60 +139,112 @@ impl HttpClient {
     /// At `deadline` a status that came is an answer; without one this waits for ever, and
     /// whoever set the deadline ends it.
     pub(crate) async fn send(&self, asked: Asked, deadline: Instant) -> Result<Answer, SendError> {
-        let (tap, answer) = exchange(&self.pooled, asked.clone(), deadline).await;
-        match (answer, tap) {
-            (Err(SendError::Broken(_)), Some(tap)) if tap.is_unanswered_reuse() => {
-                let (tap, answer) = exchange(&self.unpooled, asked, deadline).await;
-                understood(answer, tap)
-            }
-            (answer, tap) => understood(answer, tap),
+        let (answer, exchange) = exchange(&self.pooled, asked.clone(), deadline).await;
+        if matches!(answer, Err(SendError::Broken(_))) && exchange.is_unanswered_reuse() {
+            let (answer, exchange) = self::exchange(&self.unpooled, asked, deadline).await;
+            return understood(answer, &exchange);
         }
+        understood(answer, &exchange)
     }
 }
 
 fn understood(
     answer: Result<Response<Incoming>, SendError>,
-    tap: Option<StatusTap>,
+    exchange: &Exchange,
 ) -> Result<Answer, SendError> {
-    match answer {
-        Ok(response) => {
-            // Whatever comes on this connection now belongs to this answer.
-            if let Some(tap) = tap {
-                tap.answered();
-            }
-            Ok(Answer::Readable(response))
-        }
-        Err(error) => match tap.and_then(|tap| tap.status()) {
-            Some(status) => Ok(Answer::StatusOnly(status, error)),
-            None => Err(error),
-        },
+    match (answer, exchange.status()) {
+        (Ok(response), _) => Ok(Answer::Readable(response)),
+        (Err(error), Some(status)) => Ok(Answer::StatusOnly(status, error)),
+        (Err(error), None) => Err(error),
     }
 }
 
 async fn exchange(
-    client: &Client<Connector, Full<Bytes>>,
+    client: &Client<Connector, RequestBody>,
     asked: Asked,
     deadline: Instant,
-) -> (Option<StatusTap>, Result<Response<Incoming>, SendError>) {
+) -> (Result<Response<Incoming>, SendError>, Exchange) {
     let Asked { method, uri, headers, body } = asked;
-    let mut request = Request::new(Full::new(body));
+    let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     *request.headers_mut() = headers;
-    let connection = capture_connection(&mut request);
-    let answered = timeout_at(deadline, client.request(request)).await;
-    let tap = tap_of(&connection);
-    let answer = match answered {
+    let exchange = Exchange { connection: capture_connection(&mut request), number: Arc::default() };
+    let request = request.map(|()| RequestBody { bytes: Some(body), exchange: exchange.clone() });
+    let answer = match timeout_at(deadline, client.request(request)).await {
         Ok(answer) => answer.map_err(SendError::new),
-        Err(_) if tap.as_ref().is_some_and(|tap| tap.status().is_some()) => Err(SendError::Endless),
+        Err(_) if exchange.status().is_some() => Err(SendError::Endless),
         Err(_) => pending().await,
     };
-    (tap, answer)
+    (answer, exchange)
 }
 
-fn tap_of(connection: &CaptureConnection) -> Option<StatusTap> {
-    let mut extras = http::Extensions::new();
-    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
-    extras.remove()
+/// One request on its connection.
+#[derive(Clone, Debug)]
+struct Exchange {
+    connection: CaptureConnection,
+    /// Its number on the connection; 0 before it begins.
+    number: Arc<AtomicU32>,
+}
+
+impl Exchange {
+    fn tap(&self) -> Option<StatusTap> {
+        let mut extras = http::Extensions::new();
+        self.connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+        extras.remove()
+    }
+
+    /// The connection takes the request up.
+    fn begin(&self) {
+        if self.number.load(Ordering::Relaxed) == 0
+            && let Some(tap) = self.tap()
+        {
+            self.number.store(tap.begin(), Ordering::Relaxed);
+        }
+    }
+
+    fn begun(&self) -> Option<(StatusTap, u32)> {
+        let number = self.number.load(Ordering::Relaxed);
+        (number > 0).then(|| self.tap()).flatten().map(|tap| (tap, number))
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.begun().and_then(|(tap, number)| tap.status(number))
+    }
+
+    fn is_unanswered_reuse(&self) -> bool {
+        self.begun().is_some_and(|(tap, number)| tap.is_unanswered_reuse(number))
+    }
+}
+
+/// A request's body. The connection asks for it as it begins to write the request, in its
+/// own task and before the first byte goes out: no other moment is sure to lie between the
+/// answer before and the one to come.
+#[derive(Debug)]
+struct RequestBody {
+    bytes: Option<Bytes>,
+    exchange: Exchange,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.exchange.begin();
+        Poll::Ready(self.bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange.begin();
+        self.bytes.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
 }
 
 /// What every request has, unless the settings say otherwise.

@@ -22,10 +22,8 @@ pub(crate) struct StatusTap(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Requests that were begun on this connection.
+    /// Requests that were begun on this connection: the number of the latest.
     requests: u32,
-    /// Whether the next byte that is written begins another request.
-    is_answered: bool,
     has_bytes: bool,
     head: Head,
 }
@@ -100,32 +98,28 @@ impl StatusTap {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The latest request has its answer: what is written next begins another one.
-    pub(crate) fn answered(&self) {
-        self.seen().is_answered = true;
+    /// Another request begins, before its first byte is written. Its number.
+    pub(crate) fn begin(&self) -> u32 {
+        let mut seen = self.seen();
+        let requests = seen.requests.saturating_add(1);
+        *seen = Seen { requests, ..Seen::default() };
+        requests
     }
 
-    /// The status that the latest request was answered with.
-    pub(crate) fn status(&self) -> Option<StatusCode> {
-        match self.seen().head {
-            Head::Status(status) => Some(status),
+    /// The status that a request was answered with, while it is the latest.
+    pub(crate) fn status(&self, request: u32) -> Option<StatusCode> {
+        let seen = self.seen();
+        match seen.head {
+            Head::Status(status) if seen.requests == request => Some(status),
             _ => None,
         }
     }
 
-    /// Whether the latest request came on a connection that had served others, and nothing
-    /// was answered: the endpoint closed the connection as the request went out.
-    pub(crate) fn is_unanswered_reuse(&self) -> bool {
+    /// Whether a request, the latest, came on a connection that had served others, and
+    /// nothing was answered: the endpoint closed the connection as the request went out.
+    pub(crate) fn is_unanswered_reuse(&self, request: u32) -> bool {
         let seen = self.seen();
-        seen.requests > 1 && !seen.has_bytes
-    }
-
-    fn writes(&self) {
-        let mut seen = self.seen();
-        if seen.requests == 0 || seen.is_answered {
-            let requests = seen.requests.saturating_add(1);
-            *seen = Seen { requests, ..Seen::default() };
-        }
+        seen.requests == request && request > 1 && !seen.has_bytes
     }
 
     fn reads(&self, bytes: &[u8]) {
@@ -174,7 +168,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.tap.writes();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -191,7 +184,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.tap.writes();
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
@@ -209,9 +201,9 @@ mod tests {
         // However the bytes are cut.
         for size in [1, 2, 7, 1000] {
             let tap = StatusTap::default();
-            tap.writes();
+            let request = tap.begin();
             bytes.as_bytes().chunks(size).for_each(|chunk| tap.reads(chunk));
-            assert_eq!(tap.status().map(|status| status.as_u16()), expected, "{bytes:?} by {size}");
+            assert_eq!(tap.status(request).map(|status| status.as_u16()), expected, "{bytes:?} by {size}");
         }
     }
 
@@ -231,14 +223,13 @@ mod tests {
     #[test]
     fn only_a_connection_that_served_others_can_have_closed_before_the_request() {
         let tap = StatusTap::default();
-        tap.writes();
-        assert!(!tap.is_unanswered_reuse(), "a new one");
+        let first = tap.begin();
+        assert!(!tap.is_unanswered_reuse(first), "a new one");
         tap.reads(b"HTTP/1.1 200 OK\r\n\r\n");
-        tap.answered();
-        tap.writes();
-        tap.writes();
-        assert!(tap.is_unanswered_reuse() && tap.status().is_none());
+        let second = tap.begin();
+        assert!(tap.is_unanswered_reuse(second) && tap.status(second).is_none());
+        assert!(!tap.is_unanswered_reuse(first) && tap.status(first).is_none(), "it is the latest's");
         tap.reads(b"H");
-        assert!(!tap.is_unanswered_reuse());
+        assert!(!tap.is_unanswered_reuse(second));
     }
 }

@@ -252,3 +252,39 @@ async fn a_second_request_is_no_second_attempts_time() {
     assert!(tokio::time::timeout(TIMEOUT, dispatcher.dispatch(&event, &cx)).await.is_err());
     assert!(began.elapsed() < TIMEOUT * 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_is_taken_for_done_by_the_answer_to_another() {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&accepted);
+    // The second request on each connection is refused, by a head that can't be read.
+    let dispatcher = endpoint(move |mut stream, _| {
+        let accepted = Arc::clone(&counted);
+        async move {
+            while read_request(&mut stream).await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                if read_request(&mut stream).await {
+                    let _ = stream.write_all(b"HTTP/1.1 500 X\r\ncontent-length: x\r\n\r\n").await;
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let dispatcher = Arc::new(dispatcher);
+    let posting = (0..8).map(|_| {
+        let dispatcher = Arc::clone(&dispatcher);
+        #[expect(clippy::disallowed_methods, reason = "it is joined below")]
+        tokio::spawn(async move {
+            let mut done = 0;
+            for _ in 0..200 {
+                done += usize::from(dispatch(&dispatcher).await.is_ok());
+            }
+            done
+        })
+    });
+    let done = futures::future::join_all(posting).await.into_iter().map(Result::unwrap).sum::<usize>();
+    assert_eq!(done, accepted.load(Ordering::Relaxed));
+    assert!((1..1600).contains(&done), "no connection was used again: this proved nothing");
+}
