@@ -47,7 +47,10 @@ impl Dispatcher for Remote {
         let mut unreachable = None;
         for replica in replicas {
             let mut call = replica.call();
-            let asked = self.ask(&call, event, cx, authorization.clone()).await;
+            let mut asked = self.ask(&call, event, cx, authorization.clone()).await;
+            if asked.as_ref().is_err_and(is_never_begun) {
+                asked = self.ask(&call, event, cx, authorization.clone()).await;
+            }
             if !asked.as_ref().is_err_and(|status| is_broken(status) || is_stopping(status)) {
                 call.was_answered();
             }
@@ -162,12 +165,22 @@ fn is_broken(status: &Status) -> bool {
 }
 
 fn is_not_connected(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes(status).any(|cause| cause.is::<tonic::ConnectError>())
+}
+
+/// Whether a kept connection was just closing: the other side says that it did not look at
+/// the call (RFC 9113, sections 6.8 and 8.7), or it never went out. Asking again at once is
+/// no second effect.
+fn is_never_begun(status: &Status) -> bool {
+    causes(status).any(|cause| {
+        let is_refused = |error: &h2::Error| {
+            error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        };
+        cause.downcast_ref().is_some_and(is_refused)
+            || cause.downcast_ref().is_some_and(hyper::Error::is_canceled)
+    })
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |cause| (*cause).source())
 }

@@ -1,6 +1,8 @@
 //! A handler that answered OK has the event, whatever its message is.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -109,4 +111,49 @@ async fn what_is_not_ok_is_not_done_whatever_came_before() {
         let (answer, _) = dispatch(Raw { bytes: bytes.into(), status: "14", encoding: None }).await;
         assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
     }
+}
+
+/// A handler behind HTTP/2 that refuses every `n`th call before it looks at it.
+async fn refusing(every: usize) -> (Process, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let process =
+        Process { address: listener.local_addr().unwrap(), shutdown: Shutdown::manual(Duration::ZERO) };
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&came);
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let came = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    if (came.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every) {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    let response = Response::builder()
+                        .header("content-type", "application/grpc")
+                        .header("grpc-status", "0")
+                        .body(())
+                        .unwrap();
+                    respond.send_response(response, true).unwrap();
+                }
+            });
+        }
+    });
+    (process, came)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_not_looked_at_is_made_once_more_at_once() {
+    let (process, came) = refusing(2).await;
+    let remote = remote_to(&process).await;
+    for _ in 0..3 {
+        remote.dispatch(&event("E"), &cx(Duration::from_secs(5))).await.unwrap();
+    }
+    assert_eq!(came.load(Ordering::SeqCst), 5, "the second of each two is refused");
+    let (process, came) = refusing(1).await;
+    let refused = remote_to(&process).await.dispatch(&event("E"), &cx(Duration::from_secs(5))).await;
+    assert!(matches!(refused, Err(DispatchError::Transient { .. })), "{refused:?}");
+    assert_eq!(came.load(Ordering::SeqCst), 2, "and no more");
 }
