@@ -97,7 +97,8 @@ impl Access {
         for TokenSettings { name, file, roles } in &settings.tokens {
             let place = file.display();
             let text = std::fs::read_to_string(file).with_context(|| format!("reading token {place}"))?;
-            let token = text.trim();
+            // Editors on Windows begin files with a byte order mark.
+            let token = text.trim_start_matches('\u{feff}').trim();
             ensure!(
                 token.len() >= SHORTEST_TOKEN,
                 "{place} holds {} bytes: expected a token of at least {SHORTEST_TOKEN}",

@@ -156,7 +156,8 @@ async fn identified(identity: &Identity) -> Result<ConnectOptions, QueueError> {
 }
 
 fn secret(path: &std::path::Path) -> std::io::Result<String> {
-    Ok(std::fs::read_to_string(path)?.trim().to_owned())
+    // Editors on Windows begin files with a byte order mark.
+    Ok(std::fs::read_to_string(path)?.trim_start_matches('\u{feff}').trim().to_owned())
 }
 
 fn protected(mut connect: ConnectOptions, options: &Options) -> ConnectOptions {
@@ -173,4 +174,17 @@ fn protected(mut connect: ConnectOptions, options: &Options) -> ConnectOptions {
 
 fn failed(action: &'static str, source: impl Into<BoxError>) -> QueueError {
     QueueError::unavailable(action, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_neither_its_byte_order_mark_nor_its_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "\u{feff}s3cret\r\n").unwrap();
+        assert_eq!(secret(&path).unwrap(), "s3cret");
+    }
 }

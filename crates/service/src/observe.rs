@@ -119,7 +119,9 @@ fn collector(otlp: &OtlpSettings) -> anyhow::Result<Collector> {
 fn first_line(secret: &SecretFile) -> anyhow::Result<String> {
     let text = String::from_utf8(read(&secret.file)?);
     let text = text.with_context(|| format!("{} is not text", secret.file.display()))?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    let first = text.lines().next().unwrap_or_default();
+    // Editors on Windows begin files with a byte order mark.
+    Ok(first.trim_start_matches('\u{feff}').trim().to_owned())
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -129,4 +131,17 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// Tells the processes of a service apart.
 fn instance() -> String {
     format!("{}:{}", host_name(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_the_first_line_without_its_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "\u{feff}s3cret\r\nmore").unwrap();
+        assert_eq!(first_line(&SecretFile { file }).unwrap(), "s3cret");
+    }
 }
