@@ -84,6 +84,11 @@ impl Refused {
         matches!(self, Self::Rejected(_) | Self::Unsigned(_))
     }
 
+    /// Whether it had no room, and others had.
+    pub(crate) fn is_of_room(&self) -> bool {
+        matches!(self, Self::Busy | Self::OverShare)
+    }
+
     /// What the sender reads.
     fn code(&self) -> &'static str {
         match self {
@@ -114,7 +119,8 @@ impl Refused {
         }
     }
 
-    pub(crate) fn response(&self) -> Response<Body> {
+    /// What is answered to a request that has a body, or none.
+    pub(crate) fn response(&self, has_body: bool) -> Response<Body> {
         let mut response = json_response(self.status(), &json!({"error": self.code()}));
         let headers = response.headers_mut();
         match self.status() {
@@ -122,7 +128,7 @@ impl Refused {
             StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, COME_BACK_SECS.into())),
             _ => {}
         }
-        if self.leaves_body_unread() {
+        if has_body && self.leaves_body_unread() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -132,7 +138,9 @@ impl Refused {
     fn leaves_body_unread(&self) -> bool {
         matches!(
             self,
-            Self::TooLarge
+            Self::Path
+                | Self::Method
+                | Self::TooLarge
                 | Self::TooSlow
                 | Self::Busy
                 | Self::OverShare

@@ -41,12 +41,38 @@ fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h
 
 /// Of `for=192.0.2.60;proto=http, for="[2001:db8::1]:4711"`, the addresses. A hop that
 /// names none is an empty text.
-fn forwarded_for(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(|hop| {
-        let pairs = hop.split(';').filter_map(|pair| pair.trim().split_once('='));
-        let mut named = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
-        named.next().map_or("", |(_, value)| value.trim_matches('"'))
-    })
+fn forwarded_for(text: &str) -> Vec<&str> {
+    let Some(hops) = split_outside_quotes(text, ',') else { return vec![""] };
+    hops.into_iter().map(|hop| address_of_hop(hop).unwrap_or_default()).collect()
+}
+
+/// What a hop names once, and can be read in one way.
+fn address_of_hop(hop: &str) -> Option<&str> {
+    let pairs = split_outside_quotes(hop, ';')?.into_iter().filter_map(|pair| pair.trim().split_once('='));
+    let mut named = pairs.filter(|(name, _)| name.trim_end().eq_ignore_ascii_case("for"));
+    let ((_, value), None) = (named.next()?, named.next()) else { return None };
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    Some(quoted.unwrap_or(value))
+}
+
+/// The parts of a list, of which some may be in quotes (RFC 7239, 4): `host` is what the sender
+/// wrote, and may hold anything. Nothing where a quote does not end.
+fn split_outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut parts, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ if letter == separator && !is_quoted => {
+                parts.push(&text[begin..at]);
+                begin = at + separator.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    (!is_quoted).then_some(parts)
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
@@ -96,6 +122,12 @@ mod tests {
             ("for=198.51.100.1, for=unknown", "10.0.0.1"),
             ("for=198.51.100.1, for=_hidden", "10.0.0.1"),
             ("by=198.51.100.1", "10.0.0.1"),
+            // What the sender wrote as its host names no other sender.
+            (r#"for=203.0.113.9;host="x,for=198.51.100.7""#, "203.0.113.9"),
+            (r#"host="x;for=198.51.100.7";for=203.0.113.9"#, "203.0.113.9"),
+            (r#"host="x\",for=198.51.100.7";for=203.0.113.9"#, "203.0.113.9"),
+            (r#"for=203.0.113.9;host="x,for=198.51.100.7"#, "10.0.0.1"),
+            ("for=203.0.113.9;for=198.51.100.7", "10.0.0.1"),
         ] {
             assert_eq!(client("10.0.0.1", from, &[line]), expected, "{line}");
         }

@@ -95,7 +95,10 @@ async fn run(mut inbox: mpsc::Receiver<Waiting>, queue: Arc<dyn EventQueue>, acc
             some.push(next);
         }
         futures::future::join_all(some.into_iter().map(|waiting| hold(&*queue, &accounts, waiting))).await;
-        sleep(rest_after(length)).await;
+        // At a stop nothing more comes, and nobody is kept waiting.
+        if !inbox.is_closed() {
+            sleep(rest_after(length)).await;
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address)) => port.accepted(stream, address),
-            Err(error) => rest(&error).await,
+            Err(error) => port.rest(&error).await,
         }
     }
 }
@@ -70,14 +70,6 @@ fn last_accepted(listener: &TcpListener, shutdown: &Shutdown) -> Option<(TcpStre
         return None;
     }
     listener.accept().now_or_never()?.ok()
-}
-
-async fn rest(error: &io::Error) {
-    // A peer that went away before it was accepted is nobody's problem.
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        tracing::error!(%error, "no connection accepted");
-        sleep(REST).await;
-    }
 }
 
 /// What all connections share.
@@ -93,6 +85,17 @@ struct Port {
 }
 
 impl Port {
+    async fn rest(&self, error: &io::Error) {
+        // A peer that went away before it was accepted is nobody's problem.
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+            return;
+        }
+        if self.senders.refusals.is_first("not-accepted", Source::NOBODY) {
+            tracing::error!(%error, "no connection accepted");
+        }
+        sleep(REST).await;
+    }
+
     fn accepted(&self, stream: TcpStream, address: SocketAddr) {
         let address = address.ip().to_canonical();
         let is_trusted = self.senders.proxies.contains(address);
@@ -136,8 +139,14 @@ impl Port {
     }
 
     fn serving(self, peer: Peer) -> Serving {
-        let refusals = self.senders.refusals;
-        Serving { router: self.router, bounds: self.bounds, shutdown: self.shutdown, refusals, peer }
+        Serving {
+            router: self.router,
+            bounds: self.bounds,
+            shutdown: self.shutdown,
+            refusals: self.senders.refusals,
+            goodbyes: self.goodbyes,
+            peer,
+        }
     }
 
     /// A connection that does not begin as it has to.
@@ -154,6 +163,9 @@ impl Port {
             Denied::OverShare => "over-share",
         };
         metrics::REFUSED.add(1, [reason.into()]);
+        if self.senders.proven.has_known(Source::from(address)) {
+            metrics::REFUSED_KNOWN.add(1, [reason.into()]);
+        }
         if self.senders.refusals.is_first(reason, Source::from(address)) {
             tracing::warn!(reason, client = %address, "connection refused: as many as are allowed are at work");
         }

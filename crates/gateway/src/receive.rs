@@ -67,11 +67,12 @@ pub(crate) async fn receive(
     let peer = request.extensions().get::<Peer>().cloned();
     let client = peer.as_ref().map(|peer| peer.client(request.headers(), &receiving.ports.senders));
     let client = client.unwrap_or_default();
+    let has_body = !request.body().is_end_stream();
     let answer = receiving.receive(request, peer.as_ref(), client, &watch).await;
     let reason = answer.as_ref().err().map(Refused::reason);
     let response = answer.unwrap_or_else(|refused| {
         receiving.log(&refused, client, watch.trace());
-        refused.response()
+        refused.response(has_body)
     });
     watch.answered(response.status(), reason);
     response
@@ -81,7 +82,7 @@ impl Receiving {
     fn log(&self, refused: &Refused, client: Client, trace: TraceParent) {
         let Senders { proven, refusals, .. } = &self.ports.senders;
         let (reason, trace_id, error) = (refused.reason(), trace.trace_id(), Chain(refused));
-        if refused.is_of_signature() && proven.has_known(client.source) {
+        if (refused.is_of_signature() || refused.is_of_room()) && proven.has_known(client.source) {
             metrics::REFUSED_KNOWN.add(1, [reason.into()]);
         }
         let is_written = match refused.is_genuine() {

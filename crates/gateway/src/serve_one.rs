@@ -1,6 +1,7 @@
 //! One connection, request by request.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use service::{RefusalLog, Shutdown, Source, Stage};
 use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::Bounds;
@@ -27,6 +29,8 @@ pub(crate) struct Serving {
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: Shutdown,
     pub(crate) refusals: RefusalLog,
+    /// For those that are still told something after their place went to another.
+    pub(crate) goodbyes: Arc<Semaphore>,
     pub(crate) peer: Peer,
 }
 
@@ -50,13 +54,14 @@ where
         .half_close(true);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let closing = serving.shutdown.closing();
+    let mut _goodbye = None;
     tokio::select! {
         ended = connection.as_mut() => return serving.log(ended, &turn),
         () = serving.peer.place.gave_way().cancelled() => {
             // With a request in hand it is answered, and closed by that.
-            if !turn.is_answering() {
-                return;
-            }
+            let goodbye = turn.is_answering().then(|| Arc::clone(&serving.goodbyes).try_acquire_owned());
+            let Some(Ok(goodbye)) = goodbye else { return };
+            _goodbye = Some(goodbye);
         }
         () = closing.cancelled() => {}
     }

@@ -18,8 +18,8 @@ pub(crate) fn begin_counters() {
     for reason in not_accepting.into_iter().chain(["wrong-key", "unknown-account", "unknown-retailer"]) {
         metrics::REFUSED.add(0, [reason.into()]);
     }
-    for rejection in ["signature-mismatch", "signature-missing"] {
-        metrics::REFUSED_KNOWN.add(0, [rejection.into()]);
+    for reason in ["signature-mismatch", "signature-missing", "busy", "over-share", "connections"] {
+        metrics::REFUSED_KNOWN.add(0, [reason.into()]);
     }
     metrics::QUARANTINE_FULL.add(0, []);
     for reason in Malformed::CODES {

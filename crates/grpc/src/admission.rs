@@ -44,6 +44,7 @@ struct Inner {
     is_admitted: AtomicBool,
     has_asked_for_health: AtomicBool,
     has_unknown_call: AtomicBool,
+    has_had_its_last: AtomicBool,
 }
 
 /// The one call that somebody who is not known may have at a time on a connection: until
@@ -61,6 +62,7 @@ impl Admission {
             is_admitted: AtomicBool::new(false),
             has_asked_for_health: AtomicBool::new(false),
             has_unknown_call: AtomicBool::new(false),
+            has_had_its_last: AtomicBool::new(false),
         }))
     }
 
@@ -98,13 +100,11 @@ impl Admission {
     pub(crate) fn may_go_on_until(&self, within: Duration) -> Option<Instant> {
         let now = Instant::now();
         let has_asked = self.0.has_asked_for_health.swap(false, Ordering::AcqRel);
-        if !has_asked || self.0.place.is_port_over_half() {
-            return None;
-        }
-        if now >= self.0.ends_by {
-            // What is under way is answered first: it does not take long.
+        if !has_asked || self.0.place.is_port_over_half() || now >= self.0.ends_by {
+            // What is under way is answered first, once: it does not take long.
             let is_asking = self.0.has_unknown_call.load(Ordering::Acquire);
-            return is_asking.then_some(now + UNKNOWN_WITHIN);
+            let is_last = is_asking && !self.0.has_had_its_last.swap(true, Ordering::AcqRel);
+            return is_last.then_some(now + UNKNOWN_WITHIN);
         }
         Some(self.0.ends_by.min(now + within))
     }

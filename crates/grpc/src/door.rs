@@ -167,7 +167,9 @@ async fn accept(
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
             Err(error) => {
-                tracing::warn!(%error, "no connection accepted");
+                if callers.refusals.is_first("not accepted", Source::NOBODY) {
+                    tracing::warn!(%error, "no connection accepted");
+                }
                 sleep(REST).await;
                 continue;
             }

@@ -92,7 +92,8 @@ impl RefusalLog {
     /// Writes what was counted, until the process ends.
     pub fn start(&self, shutdown: &Shutdown) {
         let (log, end) = (self.clone(), shutdown.closing());
-        shutdown.spawn(async move {
+        // What is finished before that must not wait for this, nor this for it.
+        shutdown.spawn_intake(async move {
             let mut look = interval(LOOK_EVERY);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while end.run_until_cancelled(look.tick()).await.is_some() {

@@ -56,8 +56,10 @@ alerts! {
         title: "Webhooks are turned away with 503",
         rule: Some(Rule {
             group: "accepting",
-            comment: "Fluent repeats a request five times, then the event is lost to us.",
-            expression: r#"sum by (instance) (increase(fluent_webhooks_refused_total{reason=~"unavailable|busy|connections"}[5m])) > 0"#,
+            comment: "Fluent repeats a request five times, then the event is lost to us. Strangers who find no room wake nobody.",
+            expression: r#"sum by (instance) (increase(fluent_webhooks_refused_total{reason="unavailable"}[5m])) > 0
+  or
+  sum by (instance) (increase(fluent_webhooks_refused_known_total{reason=~"busy|over-share|connections"}[5m])) > 0"#,
             holds_for: None,
             summary: "{{ $labels.instance }} turns requests away with 503",
         }),
@@ -83,10 +85,10 @@ alerts! {
         rule: Some(Rule {
             group: "accepting",
             comment: "Forgeries come from addresses that never sent a genuine webhook, and silence no key.",
-            expression: r#"sum(increase(fluent_webhooks_refused_known_total[5m])) > 1
+            expression: r#"sum(increase(fluent_webhooks_refused_known_total{reason=~"signature-.*"}[5m])) > 1
   and
   count(
-    sum by (key) (increase(fluent_webhooks_verified_total[6h])) > 0
+    sum by (key) (increase(fluent_webhooks_verified_total[1d])) > 0
     unless
     sum by (key) (increase(fluent_webhooks_verified_total[5m])) > 0
   ) > 0"#,

@@ -24,7 +24,7 @@ vocabulary! {
     REFUSED: Counter<1> = "fluent.webhooks.refused", "{request}", ["reason"],
         "Requests and connections that were not accepted, by the reason that the log has too.";
     REFUSED_KNOWN: Counter<1> = "fluent.webhooks.refused.known", "{request}", ["reason"],
-        "Of these, for their signature, those of an address that sent genuine webhooks in the last day.";
+        "Of these, for their signature or for want of room, those of an address that sent genuine webhooks in the last day.";
     QUARANTINED: Counter<1> = "fluent.webhooks.quarantined", "{webhook}", ["reason"],
         "Genuine webhooks that are not events, kept for a person and answered 200.";
     QUARANTINE_FULL: Counter<0> = "fluent.webhooks.quarantine.full", "{webhook}", [],
