@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use event_model::Clock;
 use queue::{BoxError, EventQueue, HistoryIndex, QueueError, Stores};
-use queue_embedded::{Beside, Embedded, Index, Options, Retention, Salvaged, SteadyClock};
+use queue_embedded::{Beside, Embedded, Index, Options, Retention, Salvaged};
 use queue_nats::JetStream;
 use queue_spooled::Spooled;
 use settings::{EmbeddedSettings, JetStreamSettings, QueueSettings, RetentionSettings, SpoolSettings};
@@ -44,8 +44,8 @@ fn failed(what: impl Into<String>, source: impl Into<BoxError>) -> OpenError {
 pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
     match settings {
         QueueSettings::Embedded(settings) => {
-            let queue = Embedded::open(options(settings), Arc::new(SteadyClock::from_now_of(&*clock)))
-                .map_err(|error| failed("the queue file", error))?;
+            let queue =
+                Embedded::open(options(settings), clock).map_err(|error| failed("the queue file", error))?;
             let set_aside = queue.set_aside().cloned();
             Ok(Opened { queue: Arc::new(queue), set_aside })
         }

@@ -28,6 +28,7 @@ use crate::reading::feeder::Feeder;
 use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
+use crate::writing::set_back::{LastLook, follow_since};
 use crate::writing::subscribe::Subscribe;
 use crate::writing::writer::{Message, Writer};
 
@@ -58,8 +59,9 @@ impl Embedded {
         let epoch = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
         let last = last_position(&sql).map_err(wrap)?;
         let shared = Arc::new(Shared::new(path.clone(), epoch, last, inbox, clock));
-        shared.go_on_from(meta(&sql, CLOCK).map_err(wrap)?.unwrap_or(i64::MIN));
         door::recover(&mut sql, &shared).map_err(wrap)?;
+        let written = meta(&sql, CLOCK).map_err(wrap)?.unwrap_or(i64::MIN);
+        follow_since(&sql, &shared, written).map_err(wrap)?;
         // What the process before said of its routes is over.
         set_meta(&sql, WORKING, "[]").map_err(wrap)?;
         // Nobody knows what an older version removed, or what came before the file.
@@ -123,6 +125,7 @@ fn start(
         seen_version,
         next_probe,
         noted: i64::MIN,
+        looked: LastLook::now(shared.now()),
         shared: shared_too,
         housekeeping,
         place,

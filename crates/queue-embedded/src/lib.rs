@@ -18,7 +18,6 @@
 mod embedded;
 mod options;
 mod shared;
-mod steady;
 
 mod beside;
 mod file;
@@ -38,4 +37,3 @@ pub use crate::spool::{
     Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_backlog, spool_sent_up_to,
     spool_state,
 };
-pub use crate::steady::SteadyClock;

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -40,8 +40,6 @@ pub(crate) struct Shared {
     pub(crate) others_wrote: AtomicBool,
     inbox: Sender<Message>,
     clock: Arc<dyn Clock>,
-    /// What the queue's time is ahead of the clock, in nanoseconds.
-    ahead: AtomicI64,
     feeder: OnceLock<Thread>,
     failed: watch::Sender<Option<String>>,
     /// How this process's routes stand.
@@ -50,15 +48,11 @@ pub(crate) struct Shared {
 
 /// How long one write may take before the process is no longer ready: Fluent gives up after
 /// 14 s, and another process may do better.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Bytes of bodies that wait for the writer, at most. Those who wait give up before a disk
 /// that hangs answers, and what they handed in stays.
 const MOST_WAITING: usize = 64 << 20;
-
-/// How far the queue's time goes on before the clock's, in nanoseconds: two days. What was
-/// written by a clock that was years ahead must not make everything old.
-const FURTHEST_AHEAD: i64 = 2 * 86_400 * 1_000_000_000;
 
 /// A body that waits for the writer, until this is dropped.
 #[derive(Debug)]
@@ -155,7 +149,6 @@ impl Shared {
             others_wrote: AtomicBool::new(false),
             inbox,
             clock,
-            ahead: AtomicI64::new(0),
             feeder: OnceLock::new(),
             failed: watch::Sender::new(None),
             look: Mutex::default(),
@@ -174,22 +167,9 @@ impl Shared {
         let _ = self.inbox.send(message);
     }
 
-    /// The queue's time: Unix time in nanoseconds, but for a clock that was set back.
+    /// Unix time in nanoseconds.
     pub(crate) fn now(&self) -> i64 {
-        nanos(self.clock.now()).saturating_add(self.ahead.load(Ordering::Relaxed))
-    }
-
-    /// Goes on from the time at which something was last written, where the clock was set
-    /// back since: what is to be waited for would take as much longer.
-    pub(crate) fn go_on_from(&self, written: i64) {
-        let behind = written.saturating_sub(self.now());
-        if (1..=FURTHEST_AHEAD).contains(&behind) {
-            tracing::warn!(
-                seconds = behind / 1_000_000_000,
-                "the clock is behind the time at which the queue was last written: the queue goes on from there"
-            );
-            self.ahead.store(behind, Ordering::Relaxed);
-        }
+        nanos(self.clock.now())
     }
 
     pub(crate) fn set_feeder(&self, thread: Thread) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use event_model::{Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
-use queue::{EventQueue, QueueError};
+use queue::{Attempt, EventQueue, Filter, Outcome, QueueError, Route, Settlement, Start, Verdict};
 use queue_embedded::{Embedded, Options};
 
 fn large(number: usize) -> Event {
@@ -21,6 +21,7 @@ fn large(number: usize) -> Event {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() {
+    let _one_at_a_time = FAIL_POINTS.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
     queue.publish(event("E", "before")).await.unwrap();
@@ -44,4 +45,94 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
     let after = queue.publish(event("E", "after")).await.unwrap();
     assert!(queue.has_room());
     assert_eq!(after.position.sequence(), 3, "those who gave up were told that it was not stored");
+}
+
+/// It is in the file, and nobody could know: who sent it is told that it was not stored, and
+/// it is delivered all the same once the file is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_as_the_file_was_taken_away_is_delivered_once_it_is_back() {
+    let _one_at_a_time = FAIL_POINTS.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("queue.db"), folder.path().join("away"));
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    queue.publish(event("E", "before")).await.unwrap();
+    let (from, to) = (path.clone(), away.clone());
+    let takes_away = move || std::fs::rename(&from, &to).unwrap();
+    fail::cfg_callback("commit.after", move || {
+        fail::remove("commit.after");
+        takes_away();
+    })
+    .unwrap();
+    let published = queue.publish(event("E", "meanwhile")).await;
+    assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{published:?}");
+    assert!(!queue.has_room());
+    std::fs::rename(&away, &path).unwrap();
+    let began = Instant::now();
+    while !queue.has_room() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it is back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(queue.publish(event("E", "meanwhile")).await.unwrap().duplicate);
+    assert!(!queue.publish(event("E", "after")).await.unwrap().duplicate);
+    let mut consumer = queue.subscribe(route()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let next = tokio::time::timeout(Duration::from_secs(10), consumer.next(8)).await;
+        seen.extend(
+            next.expect("all are delivered").unwrap().iter().map(|delivery| delivery.position.sequence()),
+        );
+    }
+    assert_eq!(seen, [1, 2, 3]);
+}
+
+/// A group that was rolled back is tried job by job: a claim must then take what it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_are_refused_now_and_then_skip_nothing() {
+    let _one_at_a_time = FAIL_POINTS.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    let refuses = "CREATE TRIGGER refuses BEFORE INSERT ON deliveries WHEN abs(random()) % 8 = 0
+        BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(refuses).unwrap();
+    let mut consumer = queue.subscribe(route()).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..100 {
+        queue.publish(event("E", &number.to_string())).await.unwrap();
+    }
+    let began = Instant::now();
+    while seen.len() < 100 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} of 100 are delivered", seen.len());
+        let others = (0..4).map(|number| queue.publish(event("E", &format!("{}-{number}", seen.len()))));
+        let (next, _) = tokio::join!(
+            tokio::time::timeout(Duration::from_millis(300), consumer.next(4)),
+            futures::future::join_all(others),
+        );
+        for delivery in next.into_iter().flatten().flatten() {
+            if delivery.position.sequence() <= 100 {
+                seen.insert(delivery.position.sequence());
+            }
+            let attempt = Attempt {
+                started_at: delivery.event.received_at(),
+                took: Duration::ZERO,
+                outcome: Outcome::Done,
+                status: None,
+                detail: None,
+            };
+            let done = Settlement { verdict: Verdict::Done, asked: true, attempt };
+            let _ = delivery.ticket.settle(done).await;
+        }
+    }
+}
+
+/// Fail points are of the whole process.
+static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn route() -> Route {
+    Route {
+        name: "r".to_owned(),
+        filter: Filter::default(),
+        start: Start::Beginning,
+        lease: Duration::from_secs(30),
+    }
 }

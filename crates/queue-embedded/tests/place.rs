@@ -29,10 +29,11 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Takes the file away in each way that there is; the last two bring it back.
+/// A way to take the file away.
 type Takes = fn(&Path);
 
-const WAYS: [(&str, Takes); 4] = [
+const WAYS: [(&str, Takes); 5] = [
+    ("its index removed", |path| fs::remove_file(path.with_extension("db-shm")).unwrap()),
     ("removed", |path| fs::remove_file(path).unwrap()),
     ("its log removed", |path| fs::remove_file(path.with_extension("db-wal")).unwrap()),
     ("renamed", |path| fs::rename(path, path.with_extension("old")).unwrap()),
@@ -122,6 +123,20 @@ async fn a_file_is_served_once_by_whatever_name() {
     queue.publish(event("E", "b")).await.unwrap();
     assert!(!folder.path().join("link.db-wal").exists(), "the log is beside the file, not beside a link");
     drop(queue);
+}
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_now_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("one")).unwrap();
+    fs::create_dir(at("other")).unwrap();
+    symlink("one", at("data")).unwrap();
+    let queue = open(&at("data/queue.db")).unwrap();
+    queue.publish(event("E", "before")).await.unwrap();
+    fs::remove_file(at("data")).unwrap();
+    symlink("other", at("data")).unwrap();
+    assert!(matches!(queue.publish(event("E", "after")).await, Err(QueueError::Unavailable { .. })));
 }
 
 #[test]

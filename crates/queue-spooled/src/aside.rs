@@ -22,7 +22,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_mins(1);
 
 /// Files set aside beside the spool at `path` that were not yet taken over.
+///
+/// Where the path is a link, they are beside the file itself; an older version left them
+/// beside the link.
 pub(crate) fn files_set_aside(path: &Path) -> Vec<PathBuf> {
+    let mut found = set_aside_beside(path);
+    if let Ok(real) = path.canonicalize() {
+        let known: Vec<_> = found.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        found.extend(set_aside_beside(&real).into_iter().filter(|path| !known.contains(path)));
+    }
+    found
+}
+
+fn set_aside_beside(path: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
     let begins = format!("{}.damaged-", name.to_string_lossy());
     let is_one = |found: &str| {
@@ -92,8 +104,9 @@ pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn EventQueue)
 async fn keep(spool: &File, queue: &dyn EventQueue, event: Event) -> Result<(), QueueError> {
     loop {
         let kept = match spool.keep(event.clone(), None).await {
-            Err(QueueError::Full | QueueError::Failed(_)) => give(queue, &event).await,
-            kept => kept.map(drop),
+            Err(QueueError::Closed) => Err(QueueError::Closed),
+            Err(_) => give(queue, &event).await,
+            Ok(_) => Ok(()),
         };
         match kept {
             Err(error @ (QueueError::Full | QueueError::Unavailable { .. })) => {
@@ -112,7 +125,40 @@ async fn give(queue: &dyn EventQueue, event: &Event) -> Result<(), QueueError> {
 
 async fn keep_body(spool: &File, queue: &dyn EventQueue, body: Quarantined) -> Result<(), QueueError> {
     match spool.keep_body(body.clone()).await {
-        Err(QueueError::Full | QueueError::Failed(_)) => queue.stores().quarantine().keep(body).await,
-        kept => kept,
+        Err(QueueError::Closed) => Err(QueueError::Closed),
+        Err(_) => queue.stores().quarantine().keep(body).await,
+        Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn files_set_aside_are_found_beside_the_file_and_beside_a_link_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        fs::create_dir(real.join("volume")).unwrap();
+        for name in [
+            "volume/spool.db",
+            "volume/spool.db.damaged-1",
+            "link.db.damaged-2",
+            "volume/spool.db.damaged-1-wal",
+        ] {
+            fs::write(real.join(name), "").unwrap();
+        }
+        symlink("volume/spool.db", real.join("link.db")).unwrap();
+        symlink("volume", real.join("folder")).unwrap();
+        let found = |path: &str| files_set_aside(&real.join(path));
+        assert_eq!(
+            found("link.db"),
+            [real.join("link.db.damaged-2"), real.join("volume/spool.db.damaged-1")]
+        );
+        assert_eq!(found("volume/spool.db"), [real.join("volume/spool.db.damaged-1")]);
+        assert_eq!(found("folder/spool.db"), [real.join("folder/spool.db.damaged-1")]);
     }
 }

@@ -321,10 +321,8 @@ impl Quarantine for Spooled {
                     self.bodies.notify_one();
                     Ok(())
                 }
-                Err(QueueError::Full | QueueError::Failed(_)) => {
-                    self.queue.stores().quarantine().keep(body).await
-                }
-                Err(error) => Err(error),
+                // No room, a disk that fails, a file that is gone: the queue may do better.
+                Err(_) => self.queue.stores().quarantine().keep(body).await,
             }
         }
         .boxed()

@@ -216,4 +216,9 @@ async fn refusals_that_anybody_can_cause_are_counted_and_others_written_each_tim
     assert_eq!(lines(&["\"request refused\"", "not_found"]), 1, "{log}");
     assert_eq!(lines(&["as often again", "not_found", "\"count\":39"]), 1, "{log}");
     assert_eq!(lines(&["kept in quarantine", "trace_id"]), 3, "{log}");
+    assert_eq!(
+        lines(&["not finished in time"]) + lines(&["left behind"]),
+        0,
+        "nothing was waited for: {log}"
+    );
 }

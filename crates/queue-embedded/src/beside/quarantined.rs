@@ -196,19 +196,9 @@ enum Kept {
     NoRoom,
 }
 
-impl Keep {
-    /// What was written was not committed.
-    fn uncount(&mut self) {
-        if let Kept::New(bytes) = std::mem::replace(&mut self.outcome, Kept::Before) {
-            self.shared.quarantined.fetch_sub(bytes, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Job for Keep {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let bytes = self.body.body.len() as u64;
-        self.uncount();
         self.outcome = if is_kept(store.sql, &self.body)? {
             Kept::Before
         } else if store.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
@@ -226,11 +216,20 @@ impl Job for Keep {
         self.reply.is_closed()
     }
 
-    fn finish(mut self: Box<Self>, committed: Result<(), QueueError>) {
-        let has_room = self.outcome != Kept::NoRoom;
-        if committed.is_err() {
-            self.uncount();
+    fn is_a_promise(&self) -> bool {
+        true
+    }
+
+    fn undo(&mut self) {
+        if let Kept::New(bytes) = std::mem::replace(&mut self.outcome, Kept::Before) {
+            // What others wrote may have been counted anew since.
+            let less = |counted: u64| Some(counted.saturating_sub(bytes));
+            let _ = self.shared.quarantined.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        let has_room = self.outcome != Kept::NoRoom;
         let answer = committed.and(if has_room { Ok(()) } else { Err(QueueError::Full) });
         let _ = self.reply.send(answer);
     }

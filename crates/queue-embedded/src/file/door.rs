@@ -115,7 +115,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened, OpenError> {
     let folder = held::folder(path);
     private_files::create_folder(folder).map_err(|source| io_error("making the folder", folder, source))?;
-    let path = &held::resolve(path)?;
+    let (asked, path) = (path, &held::resolve(path)?);
     refuse_network(held::folder(path), path)?;
     // Before anything of ours is left beside it.
     if let Some(found) = held::foreign(path) {
@@ -124,9 +124,12 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
     let name = take_lock(path)?;
     let finished = finish_setting_aside(path)?;
     close_to_others(path)?;
-    let held = HeldFile::take(path, name)?;
+    let held = HeldFile::take(path, asked, name)?;
     match try_open(path, kind) {
-        Ok(sql) => Ok(Opened { sql, path: path.clone(), held, set_aside: finished }),
+        Ok(sql) => {
+            see_where_it_is(&held, path)?;
+            Ok(Opened { sql, path: path.clone(), held, set_aside: finished })
+        }
         Err(TryOpen::Damaged(why)) => {
             let aside = set_aside(path, clock)?;
             tracing::error!(
@@ -138,9 +141,18 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
             // It is another file now.
             let held = held.take_again()?;
             let sql = try_open(path, kind).map_err(|error| error.at(path))?;
+            see_where_it_is(&held, path)?;
             Ok(Opened { sql, path: path.clone(), held, set_aside: Some(aside) })
         }
         Err(error) => Err(error.at(path)),
+    }
+}
+
+/// Remembers what is beside the file from now on: by then there is a log.
+fn see_where_it_is(held: &HeldFile, path: &Path) -> Result<(), OpenError> {
+    match held.place().is_there() {
+        true => Ok(()),
+        false => Err(io_error("finding again", path, io::Error::other("it was moved while it was opened"))),
     }
 }
 

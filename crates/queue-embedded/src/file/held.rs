@@ -25,10 +25,15 @@ pub(crate) struct HeldFile {
 #[derive(Debug)]
 pub(crate) struct Place {
     path: PathBuf,
+    /// As the settings have it, links and all.
+    asked: PathBuf,
     own: Identity,
-    /// Known once there is one.
-    log: OnceLock<Identity>,
+    /// The log and its index, once there are any.
+    beside: [OnceLock<Identity>; 2],
 }
+
+/// What SQLite has beside a file while it is served.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// Device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl From<Metadata> for Identity {
 impl HeldFile {
     /// Takes the file at `path`, of which the name is locked already, and makes it where
     /// there is none.
-    pub(crate) fn take(path: &Path, name: File) -> Result<Self, OpenError> {
+    pub(crate) fn take(path: &Path, asked: &Path, name: File) -> Result<Self, OpenError> {
         let made = private_files::open_options()
             .read(true)
             .write(true)
@@ -53,13 +58,14 @@ impl HeldFile {
             .and_then(|file| Ok((Identity::from(file.metadata()?), file)));
         let (own, file) = made.map_err(|source| io_error("opening", path, source))?;
         lock(&file, path)?;
-        let place = Arc::new(Place { path: path.to_owned(), own, log: OnceLock::new() });
+        let (path, asked) = (path.to_owned(), asked.to_owned());
+        let place = Arc::new(Place { path, asked, own, beside: Default::default() });
         Ok(Self { place, _file: file, name })
     }
 
     /// Takes the file that is at the path now, in the place of this one.
     pub(crate) fn take_again(self) -> Result<Self, OpenError> {
-        Self::take(&self.place.path, self.name)
+        Self::take(&self.place.path, &self.place.asked, self.name)
     }
 
     /// Its place, for whoever writes to it.
@@ -69,15 +75,18 @@ impl HeldFile {
 }
 
 impl Place {
-    /// Whether the file and its log are where they were: if not, what is written to them is
-    /// gone when this process ends.
+    /// Whether the file and what is beside it are where they were, and where the next process
+    /// will look for them: if not, what is written to them is gone when this process ends.
     pub(crate) fn is_there(&self) -> bool {
-        if identity(&self.path) != Some(self.own) {
-            return false;
-        }
-        match (identity(&beside(&self.path, "-wal")), self.log.get()) {
+        let is_where_asked = self.asked == self.path || identity(&self.asked) == Some(self.own);
+        let is_own = is_where_asked && identity(&self.path) == Some(self.own);
+        is_own && BESIDE.iter().zip(&self.beside).all(|(end, known)| self.is_beside(end, known))
+    }
+
+    fn is_beside(&self, end: &str, known: &OnceLock<Identity>) -> bool {
+        match (identity(&beside(&self.path, end)), known.get()) {
             (Some(found), Some(known)) => found == *known,
-            (Some(found), None) => self.log.set(found).is_ok(),
+            (Some(found), None) => known.set(found).is_ok(),
             (None, known) => known.is_none(),
         }
     }

@@ -18,7 +18,7 @@ pub(crate) const WORKING: &str = "working";
 /// The key of `meta` with the time since when every event that came is still here.
 pub(crate) const COMPLETE_SINCE: &str = "complete_since";
 
-/// The key of `meta` with the queue's time when something was last written, within a second.
+/// The key of `meta` with the time at which something was last written, within a second.
 pub(crate) const CLOCK: &str = "clock";
 
 /// What the writer keeps of the file in memory, as SQLite's negative KiB:

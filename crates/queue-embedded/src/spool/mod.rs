@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use event_model::{Clock, Event, EventId, Timestamp};
 use queue::{Position, Quarantined, QueueError};
@@ -27,7 +28,7 @@ use crate::file::door::{self, OpenError};
 use crate::file::failure::Failure;
 use crate::file::held::HeldFile;
 use crate::file::schema::{Kind, meta};
-use crate::shared::lock;
+use crate::shared::{PATIENCE, lock};
 use crate::spool::work::{Task, Worker};
 
 /// One event that was kept.
@@ -109,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) waiting: AtomicU64,
     /// The file is no longer at its place, or can't be written to.
     pub(crate) is_impeded: AtomicBool,
+    /// Since when a group is being written.
+    pub(crate) working_since: Mutex<Option<Instant>>,
 }
 
 impl<W: Send> fmt::Debug for Spool<W> {
@@ -171,7 +174,8 @@ impl<W: Send> Spool<W> {
     pub fn has_room(&self) -> bool {
         let is_impeded =
             self.state.is_full.load(Ordering::Acquire) || self.state.is_impeded.load(Ordering::Acquire);
-        !is_impeded && self.failure().is_none()
+        let is_hung = lock(&self.state.working_since).is_some_and(|since| since.elapsed() > PATIENCE);
+        !is_impeded && !is_hung && self.failure().is_none()
     }
 
     /// Bytes of everything that is kept, as far as they are counted.
@@ -202,6 +206,11 @@ impl<W: Send> Spool<W> {
     /// Keeps a genuine body that is not an event.
     pub async fn keep_body(&self, body: Quarantined) -> Result<(), QueueError> {
         let (reply, answer) = oneshot::channel();
+        let bytes = body.body.len() as u64;
+        if self.state.waiting.fetch_add(bytes, Ordering::AcqRel) + bytes > MOST_WAITING {
+            self.state.waiting.fetch_sub(bytes, Ordering::AcqRel);
+            return Err(QueueError::Full);
+        }
         self.submit(Task::KeepBody(body, reply), answer).await
     }
 
@@ -282,17 +291,21 @@ impl<W: Send> Spool<W> {
     {
         let (reply, answer) = oneshot::channel();
         let work = Box::new(move |sql: &Connection| {
-            let result = work(sql);
-            let failure = match &result {
+            match work(sql) {
+                Ok(value) => {
+                    let _ = reply.send(Ok(value));
+                    Ok(())
+                }
                 // What is in the file makes no sense: no reason to give it up.
-                Err(error) if error.sqlite_error().is_none() => Ok(()),
-                result => result.as_ref().map(drop).map_err(Failure::from),
-            };
-            let _ = reply.send(result.map_err(|error| match error.sqlite_error() {
-                Some(_) => QueueError::from(Failure::from(&error)),
-                None => unreadable(error),
-            }));
-            failure
+                Err(error) if error.sqlite_error().is_none() => {
+                    let _ = reply.send(Err(unreadable(error)));
+                    Ok(())
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(Failure::from(&error).into()));
+                    Err(error)
+                }
+            }
         });
         self.submit(Task::Run(work), answer)
     }

@@ -34,7 +34,7 @@ const WEIGH: Duration = Duration::from_secs(1);
 const ALARM_PERCENT: u64 = 70;
 
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
-type Run = Box<dyn FnOnce(&Connection) -> Result<(), Failure> + Send>;
+type Run = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 
 /// What is asked of the thread.
 pub(crate) enum Task<W> {
@@ -100,6 +100,7 @@ impl<W: Send> Worker<W> {
     }
 
     fn write(&mut self, group: Vec<Task<W>>) {
+        *lock(&self.shared.working_since) = Some(Instant::now());
         let (mut keeps, mut bodies, mut runs) = (Vec::new(), Vec::new(), Vec::new());
         for task in group {
             match task {
@@ -110,7 +111,12 @@ impl<W: Send> Worker<W> {
                         keeps.push((event, waiter, reply));
                     }
                 }
-                Task::KeepBody(body, reply) => bodies.push((body, reply)),
+                Task::KeepBody(body, reply) => {
+                    self.shared.waiting.fetch_sub(body.body.len() as u64, Ordering::AcqRel);
+                    if !reply.is_closed() {
+                        bodies.push((body, reply));
+                    }
+                }
                 Task::Acknowledged(rows) => self.acknowledged.extend(rows),
                 Task::Run(run) => runs.push(run),
                 Task::Close => {}
@@ -121,27 +127,28 @@ impl<W: Send> Worker<W> {
         if !keeps.is_empty() || !bodies.is_empty() || notes || self.is_time_to_note() {
             self.keep(keeps, bodies);
         }
-        if let Err(failure) = self.run_all(runs) {
-            self.note(&failure);
+        if let Err(error) = self.run_all(runs) {
+            self.note(&failure::of_write(&error, &self.path));
         }
+        *lock(&self.shared.working_since) = None;
     }
 
     /// Each by itself: what one of them meets is not the others' fault. What they
     /// write is not waited for: lost, it is done again.
-    fn run_all(&mut self, runs: Vec<Run>) -> Result<(), Failure> {
+    fn run_all(&mut self, runs: Vec<Run>) -> rusqlite::Result<()> {
         if runs.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.sql.transaction().map_err(|error| Failure::from(&error))?;
+        let mut transaction = self.sql.transaction()?;
         let mut first = Ok(());
         for run in runs {
-            let savepoint = transaction.savepoint().map_err(|error| Failure::from(&error))?;
+            let savepoint = transaction.savepoint()?;
             match run(&savepoint) {
-                Ok(()) => savepoint.commit().map_err(|error| Failure::from(&error))?,
-                Err(failure) => first = first.and(Err(failure)),
+                Ok(()) => savepoint.commit()?,
+                Err(error) => first = first.and(Err(error)),
             }
         }
-        transaction.commit().map_err(|error| Failure::from(&error))?;
+        transaction.commit()?;
         first
     }
 
@@ -159,7 +166,12 @@ impl<W: Send> Worker<W> {
             None => self.commit_where_it_is(&keeps, &bodies),
         };
         match written {
-            Ok(rows) => self.tell(rows, keeps, bodies),
+            Ok(rows) if !self.place.is_there() => {
+                // They are sent on from here while this process runs, and nobody is told more.
+                self.note(&Failure::Gone);
+                self.tell(rows, keeps, bodies, Err(Failure::Gone));
+            }
+            Ok(rows) => self.tell(rows, keeps, bodies, Ok(())),
             Err(failure) => {
                 self.note(&failure);
                 let error = QueueError::from(failure);
@@ -169,7 +181,7 @@ impl<W: Send> Worker<W> {
         }
     }
 
-    /// Sees that what is committed is where the next process will look for it.
+    /// Commits into a file that is where the next process will look for it.
     fn commit_where_it_is(
         &mut self,
         keeps: &[(Event, W, Reply<Kept>)],
@@ -178,8 +190,7 @@ impl<W: Send> Worker<W> {
         if !self.place.is_there() {
             return Err(Failure::Gone);
         }
-        let written = self.commit(keeps, bodies).map_err(|error| failure::of_write(&error, &self.path))?;
-        if self.place.is_there() { Ok(written) } else { Err(Failure::Gone) }
+        self.commit(keeps, bodies).map_err(|error| failure::of_write(&error, &self.path))
     }
 
     fn commit(
@@ -205,15 +216,17 @@ impl<W: Send> Worker<W> {
         rows: Vec<(i64, bool)>,
         keeps: Vec<(Event, W, Reply<Kept>)>,
         bodies: Vec<(Quarantined, Reply<()>)>,
+        is_found: Result<(), Failure>,
     ) {
+        let answer = || is_found.clone().map_err(QueueError::from);
         for ((row, is_duplicate), (event, waiter, reply)) in rows.into_iter().zip(keeps) {
             if !is_duplicate {
                 self.shared.bytes.fetch_add(rows::weight(&event), Ordering::Relaxed);
                 (self.on_kept)(row, event, waiter);
             }
-            let _ = reply.send(Ok(Kept { row, is_duplicate }));
+            let _ = reply.send(answer().map(|()| Kept { row, is_duplicate }));
         }
-        bodies.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
+        bodies.into_iter().for_each(|(_, reply)| drop(reply.send(answer())));
     }
 
     fn is_full(&self) -> bool {

@@ -17,6 +17,8 @@ pub(crate) struct Claim {
     route: Arc<RouteBuffer>,
     shared: Arc<Shared>,
     taken: Taken,
+    /// Which of the picks were still as they were picked.
+    claimed: Vec<bool>,
     /// The cursor was not where this claim expects it.
     overtaken: bool,
     /// Something was not as the tail reader saw it.
@@ -32,29 +34,27 @@ impl Claim {
         taken: Taken,
         reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
     ) -> Self {
-        Self { route, shared, taken, overtaken: false, missed: false, now: 0, reply }
+        Self { route, shared, taken, claimed: Vec::new(), overtaken: false, missed: false, now: 0, reply }
     }
 }
 
 impl Job for Claim {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        self.now = store.now;
+        // It may be applied twice: the first time in a group that was rolled back.
+        (self.now, self.overtaken, self.missed) = (store.now, false, false);
         if !move_cursor(store, self.route.id, self.taken.cursor)? {
             self.overtaken = true;
             return Ok(());
         }
-        let picks = std::mem::take(&mut self.taken.picks);
-        let mut claimed = Vec::with_capacity(picks.len());
-        for pick in picks {
-            if claim(store, self.route.id, &pick)? {
-                claimed.push(pick);
-            } else {
-                // The reader saw the row before its last attempt: look again.
-                self.missed = true;
-                self.route.waits_until(i64::MIN);
-            }
+        self.claimed.clear();
+        for pick in &self.taken.picks {
+            self.claimed.push(claim(store, self.route.id, pick)?);
         }
-        self.taken.picks = claimed;
+        if !self.claimed.iter().all(|is_claimed| *is_claimed) {
+            // The reader saw a row before its last attempt: look again.
+            self.missed = true;
+            self.route.waits_until(i64::MIN);
+        }
         Ok(())
     }
 
@@ -68,8 +68,10 @@ impl Job for Claim {
             let _ = self.reply.send(committed.map(|()| Vec::new()));
             return;
         }
-        let Self { route, shared, taken, now, reply, .. } = *self;
-        let deliveries = taken.picks.into_iter().map(|pick| hand_out(&shared, &route, pick, now)).collect();
+        let Self { route, shared, taken, claimed, now, reply, .. } = *self;
+        let picks =
+            taken.picks.into_iter().zip(claimed).filter_map(|(pick, is_claimed)| is_claimed.then_some(pick));
+        let deliveries = picks.map(|pick| hand_out(&shared, &route, pick, now)).collect();
         // If nobody waits any more, dropping them gives them back.
         let _ = reply.send(deliveries);
     }

@@ -4,6 +4,7 @@ pub(crate) mod claim;
 pub(crate) mod housekeeping;
 pub(crate) mod publish;
 pub(crate) mod retention;
+pub(crate) mod set_back;
 pub(crate) mod settle;
 pub(crate) mod subscribe;
 pub(crate) mod writer;

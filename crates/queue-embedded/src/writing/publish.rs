@@ -45,6 +45,10 @@ impl Job for Publish {
         Ok(())
     }
 
+    fn is_a_promise(&self) -> bool {
+        true
+    }
+
     fn is_given_up(&self) -> bool {
         self.reply.is_closed()
     }

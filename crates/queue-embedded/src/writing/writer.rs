@@ -19,6 +19,7 @@ use crate::file::held::Place;
 use crate::file::schema::{CLOCK, last_position, set_meta};
 use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
+use crate::writing::set_back::{self, LastLook};
 
 /// Most jobs in one transaction: beyond this, one more costs the first ones
 /// more waiting than it saves itself.
@@ -27,7 +28,7 @@ const MAX_GROUP: usize = 512;
 /// How often the file is looked after while nothing is written.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often the queue's time is written with what is, in nanoseconds.
+/// How often the time is written with what is, in nanoseconds.
 const NOTE_EVERY: i64 = 1_000_000_000;
 
 /// Something to be written.
@@ -48,6 +49,15 @@ pub(crate) trait Job: Send {
     fn is_given_up(&self) -> bool {
         false
     }
+
+    /// Whether it answers for something that must be found later: then it is not told of a
+    /// commit into a file that is no longer at its place. What only moves is.
+    fn is_a_promise(&self) -> bool {
+        false
+    }
+
+    /// The group was rolled back: nothing counts that was applied.
+    fn undo(&mut self) {}
 
     /// Tells whoever waits, after the commit or instead of it.
     fn finish(self: Box<Self>, committed: Result<(), QueueError>);
@@ -75,8 +85,10 @@ pub(crate) struct Writer {
     pub(crate) last: u64,
     pub(crate) seen_version: i64,
     pub(crate) next_probe: Instant,
-    /// The queue's time that was last written.
+    /// The time that was last written.
     pub(crate) noted: i64,
+    /// When the clock was last looked at.
+    pub(crate) looked: LastLook,
     pub(crate) shared: Arc<Shared>,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) place: Arc<Place>,
@@ -101,44 +113,56 @@ impl Writer {
 
     fn write(&mut self, mut group: Vec<Box<dyn Job>>) {
         group.retain(|job| !job.is_given_up());
-        let before = self.last;
+        if group.is_empty() {
+            return;
+        }
+        let (before, changes) = (self.last, self.sql.total_changes());
         *lock(&self.shared.writing_since) = Some(Instant::now());
         let result = match self.shared.failure() {
             Some(why) => Err(Failure::Broken(why)),
             None => self.commit(&mut group),
         };
         *lock(&self.shared.writing_since) = None;
+        if result.is_err() {
+            self.last = before;
+            group.iter_mut().for_each(|job| job.undo());
+        }
         if group.len() > 1 && matches!(result, Err(Failure::Refused(_))) {
             // One of them is why, and none of the others' fault.
-            self.last = before;
             return group.into_iter().for_each(|job| self.write(vec![job]));
         }
+        let is_found = self.place.is_there();
         match &result {
             Ok(()) => {
                 self.shared.last.fetch_max(self.last, Ordering::AcqRel);
-                self.shared.is_impeded.store(false, Ordering::Release);
+                // What changes nothing does not ask whether there is room.
+                if is_found && self.sql.total_changes() > changes {
+                    self.shared.is_impeded.store(false, Ordering::Release);
+                }
             }
-            Err(failure) => {
-                self.last = before;
-                self.shared.note(failure);
-            }
+            Err(failure) => self.shared.note(failure),
+        }
+        if !is_found {
+            self.shared.note(&Failure::Gone);
         }
         let feeds = result.is_err() || group.iter().any(|job| job.feeds());
         for job in group {
-            job.finish(result.clone().map_err(QueueError::from));
+            match is_found || !job.is_a_promise() {
+                true => job.finish(result.clone().map_err(QueueError::from)),
+                false => job.finish(Err(Failure::Gone.into())),
+            }
         }
         if feeds {
             self.shared.wake_feeder();
         }
     }
 
-    /// Writes a group, and sees that it is where the next process will look for it.
+    /// Writes a group, into a file that is where the next process will look for it.
     fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
         if !self.place.is_there() {
             return Err(Failure::Gone);
         }
-        self.transact(group).map_err(|error| failure::of_write(&error, &self.shared.path))?;
-        if self.place.is_there() { Ok(()) } else { Err(Failure::Gone) }
+        self.transact(group).map_err(|error| failure::of_write(&error, &self.shared.path))
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
@@ -151,7 +175,7 @@ impl Writer {
         for job in group {
             job.apply(&mut store)?;
         }
-        if now.saturating_sub(self.noted) >= NOTE_EVERY {
+        if now.saturating_sub(self.noted) >= NOTE_EVERY || now < self.noted {
             set_meta(&transaction, CLOCK, now)?;
             self.noted = now;
         }
@@ -172,10 +196,19 @@ impl Writer {
             self.next_probe = now + TICK;
             self.write(vec![Box::new(Probe)]);
         }
-        let noticed = notice_other_writers(&self.sql, &mut self.seen_version, &self.shared);
+        *lock(&self.shared.writing_since) = Some(now);
+        let (before, looked) = (self.looked, LastLook::now(self.shared.now()));
+        self.looked = looked;
+        let followed = match looked.set_back_since(before) {
+            Some(by) => set_back::follow(&self.sql, &self.shared, by),
+            None => Ok(()),
+        };
+        let noticed =
+            followed.and_then(|()| notice_other_writers(&self.sql, &mut self.seen_version, &self.shared));
         if let Err(error) = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now)) {
             self.shared.note(&failure::of_write(&error, &self.shared.path));
         }
+        *lock(&self.shared.writing_since) = None;
     }
 
     fn close(mut self, inbox: &Receiver<Message>, reply: tokio::sync::oneshot::Sender<()>) {
@@ -192,7 +225,7 @@ impl Writer {
             let _ = set_meta(&self.sql, crate::file::schema::WORKING, "[]");
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = emptied {
-                self.shared.note(&Failure::from(&error));
+                self.shared.note(&failure::of_write(&error, &self.shared.path));
             }
         }
         drop(self);
