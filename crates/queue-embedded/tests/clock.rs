@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_model::{Clock, Timestamp};
 use queue::conformance::event;
@@ -41,6 +41,10 @@ async fn next(queue: &Embedded) -> Delivery {
 }
 
 async fn wait_a_second(delivery: Delivery) {
+    wait(delivery, Duration::from_secs(1)).await;
+}
+
+async fn wait(delivery: Delivery, time: Duration) {
     let attempt = Attempt {
         started_at: delivery.event.received_at(),
         took: Duration::ZERO,
@@ -48,7 +52,7 @@ async fn wait_a_second(delivery: Delivery) {
         status: None,
         detail: None,
     };
-    let again = Settlement { verdict: Verdict::Again(Duration::from_secs(1)), attempt, asked: true };
+    let again = Settlement { verdict: Verdict::Again(time), attempt, asked: true };
     delivery.ticket.settle(again).await.unwrap();
 }
 
@@ -91,4 +95,41 @@ async fn a_clock_that_was_years_ahead_leaves_no_retry_waiting_for_years() {
     let queue = open(&path, &wall);
     assert_eq!(next(&queue).await.attempt, 2);
     assert!(queue.publish(event("E", "a")).await.unwrap().duplicate, "its id is known still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let wall = Arc::new(Wall::default());
+    let queue = open(&path, &wall);
+    queue.publish(event("E", "a")).await.unwrap();
+    wait(next(&queue).await, Duration::from_secs(600)).await;
+    let waits_until = || {
+        let sql = rusqlite::Connection::open(&path).unwrap();
+        sql.query_row("SELECT at FROM deliveries", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let before = waits_until();
+    wall.0.fetch_add(-3600, Ordering::Relaxed);
+    let began = Instant::now();
+    while waits_until() == before {
+        assert!(began.elapsed() < Duration::from_secs(10), "the clock is followed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // As a kill -9 leaves it.
+    let copy = tempfile::tempdir().unwrap();
+    for end in ["", "-wal"] {
+        let name = format!("queue.db{end}");
+        std::fs::copy(folder.path().join(&name), copy.path().join(&name)).unwrap();
+    }
+    let queue = open(&copy.path().join("queue.db"), &wall);
+    let route = Route {
+        name: "r".to_owned(),
+        filter: Terms::default().into(),
+        start: Start::Beginning,
+        lease: Duration::from_secs(30),
+    };
+    let mut consumer = queue.subscribe(route).await.unwrap();
+    let early = timeout(Duration::from_secs(2), consumer.next(1)).await;
+    assert!(early.is_err(), "it waits for ten minutes: {early:?}");
 }

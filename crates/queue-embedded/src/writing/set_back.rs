@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::file::schema::{CLOCK, set_meta};
 use crate::shared::{Shared, lock};
 
 /// A difference that says that the clock was set, in nanoseconds; corrections are smaller.
@@ -31,8 +32,12 @@ impl LastLook {
 
 /// Moves what waits by as much as the clock was set back, so that it waits no longer.
 pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Result<()> {
-    let moved = sql
+    let transaction = sql.unchecked_transaction()?;
+    let moved = transaction
         .execute("UPDATE deliveries SET at = at - ?1, first_at = first_at - ?1 WHERE in_flight = 0", [by])?;
+    // Or the next process would move it again.
+    set_meta(&transaction, CLOCK, shared.now())?;
+    transaction.commit()?;
     tracing::warn!(
         seconds = by / 1_000_000_000,
         moved,

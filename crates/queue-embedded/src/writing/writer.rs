@@ -197,18 +197,23 @@ impl Writer {
             self.write(vec![Box::new(Probe)]);
         }
         *lock(&self.shared.writing_since) = Some(now);
-        let (before, looked) = (self.looked, LastLook::now(self.shared.now()));
-        self.looked = looked;
-        let followed = match looked.set_back_since(before) {
-            Some(by) => set_back::follow(&self.sql, &self.shared, by),
-            None => Ok(()),
-        };
+        let followed = self.follow_clock();
         let noticed =
             followed.and_then(|()| notice_other_writers(&self.sql, &mut self.seen_version, &self.shared));
         if let Err(error) = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now)) {
             self.shared.note(&failure::of_write(&error, &self.shared.path));
         }
         *lock(&self.shared.writing_since) = None;
+    }
+
+    /// What could not be moved now is moved at the next look.
+    fn follow_clock(&mut self) -> rusqlite::Result<()> {
+        let looked = LastLook::now(self.shared.now());
+        if let Some(by) = looked.set_back_since(self.looked) {
+            set_back::follow(&self.sql, &self.shared, by)?;
+        }
+        self.looked = looked;
+        Ok(())
     }
 
     fn close(mut self, inbox: &Receiver<Message>, reply: tokio::sync::oneshot::Sender<()>) {
