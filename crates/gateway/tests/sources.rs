@@ -153,3 +153,24 @@ async fn the_proxy_protocol_is_read_from_trusted_peers_only() {
         assert_eq!(said.starts_with("HTTP/1.1 200"), is_good, "{header:?} from {from}: {said}");
     }
 }
+
+/// A body that is not read can't be followed by another request: who pools connections must
+/// be told, or loses the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_told_that_a_connection_ends_with_a_body_that_nobody_reads() {
+    let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::XForwardedFor)).await;
+    for (request, is_closed) in [
+        ("POST /wrong HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\n\r\nhello", true),
+        ("PUT /hook HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", true),
+        ("GET /wrong HTTP/1.1\r\nhost: t\r\n\r\n", false),
+        ("GET /hook HTTP/1.1\r\nhost: t\r\n\r\n", false),
+    ] {
+        let mut stream = door.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut said = [0; 512];
+        let length = std::io::Read::read(&mut stream, &mut said).unwrap();
+        let said = String::from_utf8_lossy(&said[..length]);
+        assert!(said.starts_with("HTTP/1.1 40"), "{said}");
+        assert_eq!(said.contains("connection: close"), is_closed, "{request}: {said}");
+    }
+}

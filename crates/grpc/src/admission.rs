@@ -146,4 +146,18 @@ mod tests {
         assert!(strangers[0].place().gave_way().is_cancelled(), "it waited longest");
         assert_eq!(places.used(), 3);
     }
+
+    #[test]
+    fn a_question_about_health_is_answered_once_more_where_there_is_no_room() {
+        let callers = Callers::default();
+        let places = Places::new(8, 0, callers.proven.clone());
+        let known: Vec<_> = (1..=5).map(|number| connection(number, &places, &callers)).collect();
+        known.iter().for_each(Admission::admit);
+        let asking = connection(9, &places, &callers);
+        let within = Duration::from_secs(10);
+        assert_eq!(asking.may_go_on_until(within), None, "over half, and it asks nothing");
+        let _call = asking.begin_unknown().unwrap();
+        assert!(asking.may_go_on_until(within).is_some(), "what is under way is answered");
+        assert_eq!(asking.may_go_on_until(within), None, "once");
+    }
 }

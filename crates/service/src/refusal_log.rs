@@ -3,7 +3,7 @@
 //! Whoever reaches a port chooses how often it is refused: a line each would fill a disk
 //! in an hour. Of what nobody has proved to be genuine, the first of a minute is written for
 //! each reason and source; the rest is one line with their count. What is genuine and refused
-//! all the same is written each time, for it may be lost, but not without end.
+//! or quarantined is written each time, for it may be lost, but not without end.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -83,7 +83,7 @@ impl RefusalLog {
         self.lock().is_first(reason, source, Instant::now())
     }
 
-    /// Whether a refusal of something genuine is written: ten in a second are. If not, it is
+    /// Whether it is written that something genuine was refused or quarantined: ten in a second are. If not, it is
     /// counted, and the count is written within five seconds.
     pub fn has_room_for_genuine(&self) -> bool {
         self.lock().genuine.has_room(Instant::now())
@@ -122,7 +122,7 @@ impl RefusalLog {
         if genuine > 0 {
             tracing::error!(
                 count = genuine,
-                "genuine webhooks were not accepted, beside those that have a line"
+                "genuine webhooks were refused or quarantined, beside those that have a line"
             );
         }
     }
