@@ -10,6 +10,7 @@ pub mod ledger;
 mod misbehaving;
 pub mod prometheus;
 pub mod sink;
+pub mod status;
 
 use std::sync::LazyLock;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
 use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, set_process};
+use rustix::fs::StatVfs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use settings::{QueueSettings, Tree};
@@ -191,11 +192,18 @@ pub fn host_name() -> String {
 fn disk_usage(path: &Path) -> Option<DiskUsage> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let found = rustix::fs::statvfs(folder).ok()?;
-    let total = found.f_blocks.checked_mul(found.f_frsize)?;
-    // What only root may use is used.
-    let free = found.f_bavail.checked_mul(found.f_frsize)?;
     let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-    Some(DiskUsage { path: folder.display().to_string(), used: total.saturating_sub(free), total })
+    let (used, total) = usage(&found)?;
+    Some(DiskUsage { path: folder.display().to_string(), used, total })
+}
+
+/// What is used of what this process could ever use, in bytes, as `df` counts it.
+/// What is kept for root is in neither: on a large disk, or one with a quota, it is not
+/// a sign that this process lacks room.
+fn usage(found: &StatVfs) -> Option<(u64, u64)> {
+    let used = found.f_blocks.saturating_sub(found.f_bfree);
+    let total = used.checked_add(found.f_bavail)?;
+    Some((used.checked_mul(found.f_frsize)?, total.checked_mul(found.f_frsize)?))
 }
 
 /// When the first certificate of a PEM file ends.
@@ -207,4 +215,22 @@ fn certificate_end(file: &Path) -> Option<CertificateEnd> {
         Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
     });
     Some(CertificateEnd { file: file.display().to_string(), ends_at: ends.min()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_as_full_as_what_is_left_says() {
+        let mut found = rustix::fs::statvfs("/").unwrap();
+        (found.f_frsize, found.f_blocks, found.f_bfree) = (4096, 1000, 700);
+        // Root keeps most of what is free, or a quota does.
+        found.f_bavail = 100;
+        assert_eq!(usage(&found), Some((300 * 4096, 400 * 4096)));
+        found.f_bavail = 0;
+        assert_eq!(usage(&found), Some((300 * 4096, 300 * 4096)), "nothing is left: it is full");
+        found.f_frsize = u64::MAX;
+        assert_eq!(usage(&found), None);
+    }
 }

@@ -2,10 +2,10 @@
 //! ask by the exit code.
 
 use std::fs;
-use std::process::Output;
 use std::time::{Duration, Instant};
 
 use e2e::deployment::{Deployment, Plan};
+use e2e::status::read;
 use serde_json::Value;
 use simulator::{Retry, Sender, Signed};
 
@@ -16,18 +16,13 @@ use crate::sink::{Sink, status};
 /// Who is gone is seen after a minute.
 const GONE_WITHIN: Duration = Duration::from_secs(90);
 
-fn read(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
 fn alerts(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|line| line["alert"].as_str().unwrap()).collect()
 }
 
 /// What is needed now, and the exit code.
 fn now(pipeline: &Pipeline) -> (Value, Option<i32>) {
-    let output = pipeline.command(&["status", "--json"]);
-    (read(&output), output.status.code())
+    read(&pipeline.command(&["status", "--json"]))
 }
 
 fn of_account(account: &str, reference: &str) -> Signed {
@@ -183,7 +178,7 @@ async fn on_a_cluster_it_is_well_without_routes_in_its_settings_and_names_who_is
         // While a leader is chosen it may not be possible to ask.
         match output.status.code() {
             Some(1) => (Value::Null, Some(1)),
-            code => (read(&output), code),
+            _ => read(&output),
         }
     };
     let patience = Duration::from_secs(60);

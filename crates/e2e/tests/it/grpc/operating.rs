@@ -261,11 +261,12 @@ async fn a_glance_tells_what_needs_somebody() {
     let sink = Sink::open().await;
     let (mut pipeline, _grpc) = Pipeline::prepare_with_grpc(&sink.route("all", "match: {}"));
     pipeline.run();
-    until("it is well", || pipeline.json(&["status"])["well"] == true).await;
+    let status = || e2e::status::read(&pipeline.command(&["status", "--json"])).0;
+    until("it is well", || status()["well"] == true).await;
     assert!(pipeline.command(&["routes", "pause", "all"]).status.success());
-    let status = pipeline.json(&["status"]);
-    assert_eq!(status["well"], true, "what a person holds back needs nobody now");
-    assert!(status["later"][0]["text"].as_str().unwrap().starts_with("route all: paused"), "{status}");
+    let said = status();
+    assert_eq!(said["well"], true, "what a person holds back needs nobody now: {said}");
+    assert!(said["later"][0]["text"].as_str().unwrap().starts_with("route all: paused"), "{said}");
     assert!(pipeline.command(&["routes", "resume", "all"]).status.success());
     // Without a server, from the file.
     pipeline.stop();
