@@ -4,8 +4,11 @@ use std::fmt;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
+
+/// The day on which what is only for trying ends.
+const NEVER: (i32, u8, u8) = (4096, 1, 1);
 
 /// Vouches for servers. Its key is nowhere but in memory, so that nothing can be added later.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -57,11 +60,21 @@ impl Authority {
     /// A certificate for a server that is reached by these names or addresses. It is for both
     /// ends of a connection: servers of a cluster connect to each other.
     pub fn certify(&self, names: &[&str]) -> anyhow::Result<ServerCertificate> {
+        self.certify_until(names, NEVER)
+    }
+
+    /// The same, until the begin of a day: year, month, day.
+    pub fn certify_until(
+        &self,
+        names: &[&str],
+        (year, month, day): (i32, u8, u8),
+    ) -> anyhow::Result<ServerCertificate> {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.not_after = date_time_ymd(year, month, day);
         params.distinguished_name.push(DnType::CommonName, "throw-away server");
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?;

@@ -45,6 +45,7 @@ use wire::v1::operator_server::OperatorServer;
 
 pub use crate::audit::{Audit, Begun};
 pub use crate::finding::{Finding, find};
+pub use crate::status_lines::CERTIFICATE_ENDS_SOON;
 
 /// Reads the settings as they are now.
 pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<Tree> + Send + Sync>;

@@ -11,7 +11,7 @@ use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY,
 use rustix::fs::StatVfs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use settings::{QueueSettings, Tree};
+use settings::{NatsTlsSettings, QueueSettings, Tree};
 use sha2::{Digest, Sha256};
 use telemetry::{Chain, metrics};
 use tokio::time::{sleep, timeout};
@@ -34,7 +34,11 @@ pub(crate) struct ReportSources {
     config: PathBuf,
     routes: Vec<String>,
     disks: Vec<PathBuf>,
+    /// Shown to others.
     certificates: Vec<PathBuf>,
+    /// Who vouches for others: the last of each file counts, since while an authority is
+    /// renewed its file holds the old and the new.
+    authorities: Vec<PathBuf>,
 }
 
 impl ReportSources {
@@ -49,18 +53,30 @@ impl ReportSources {
         let webhook = tree.gateway().ok().and_then(|gateway| gateway.tls);
         let operator = tree.operator().ok().flatten().and_then(|operator| operator.tls);
         let servers = match queue {
-            Some(QueueSettings::JetStream(settings)) => settings.tls.and_then(|tls| tls.certificate),
-            _ => None,
+            Some(QueueSettings::JetStream(settings)) => settings.tls.unwrap_or_default(),
+            _ => NatsTlsSettings::default(),
         };
-        let of_operator = operator.map(|tls| tls.certificate);
-        let certificates = [webhook.map(|tls| tls.certificate), of_operator, servers];
+        let (of_operator, client_ca) = operator.map(|tls| (tls.certificate, tls.client_ca)).unzip();
+        let certificates = [webhook.map(|tls| tls.certificate), of_operator, servers.certificate];
         let routes = tree.routes(None).map(|routes| routes.0).unwrap_or_default();
         Self {
             config: tree.file().to_owned(),
             routes: routes.into_iter().map(|route| route.name).collect(),
             disks: [file, spool.map(|spool| spool.path)].into_iter().flatten().collect(),
             certificates: certificates.into_iter().flatten().collect(),
+            authorities: [client_ca.flatten(), servers.ca].into_iter().flatten().collect(),
         }
+    }
+}
+
+impl ReportSources {
+    fn certificate_ends(&self) -> Vec<CertificateEnd> {
+        let shown = self.certificates.iter().map(|file| (file, ends(file).into_iter().min()));
+        let vouching = self.authorities.iter().map(|file| (file, ends(file).into_iter().max()));
+        let end = |(file, ends_at): (&PathBuf, Option<Timestamp>)| {
+            Some(CertificateEnd { file: file.display().to_string(), ends_at: ends_at? })
+        };
+        shown.chain(vouching).filter_map(end).collect()
     }
 }
 
@@ -159,7 +175,7 @@ impl Inner {
             is_closed: self.is_closed.load(Ordering::Acquire),
             routes: self.sources.routes.clone(),
             disks: self.sources.disks.iter().filter_map(|path| disk_usage(path)).collect(),
-            certificates: self.sources.certificates.iter().filter_map(|file| certificate_end(file)).collect(),
+            certificates: self.sources.certificate_ends(),
             ..ProcessReport::default()
         };
         for disk in &report.disks {
@@ -206,19 +222,21 @@ fn usage(found: &StatVfs) -> Option<(u64, u64)> {
     Some((used.checked_mul(found.f_frsize)?, total.checked_mul(found.f_frsize)?))
 }
 
-/// When the first certificate of a PEM file ends.
-fn certificate_end(file: &Path) -> Option<CertificateEnd> {
-    let pem = std::fs::read(file).ok()?;
+/// When the certificates of a PEM file end.
+fn ends(file: &Path) -> Vec<Timestamp> {
+    let pem = std::fs::read(file).unwrap_or_default();
     let ends = CertificateDer::pem_slice_iter(&pem).filter_map(|certificate| {
         let certificate = certificate.ok()?;
         let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
         Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
     });
-    Some(CertificateEnd { file: file.display().to_string(), ends_at: ends.min()? })
+    ends.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
     use super::*;
 
     #[test]
@@ -232,5 +250,28 @@ mod tests {
         assert_eq!(usage(&found), Some((300 * 4096, 300 * 4096)), "nothing is left: it is full");
         found.f_frsize = u64::MAX;
         assert_eq!(usage(&found), None);
+    }
+
+    #[test]
+    fn an_authoritys_file_ends_with_its_last_certificate_and_ours_with_its_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let until = |year| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+        };
+        let file = folder.path().join("both.pem");
+        std::fs::write(&file, format!("{}{}", until(2030), until(2040))).unwrap();
+        let missing = folder.path().join("missing.pem");
+        let sources = ReportSources {
+            config: PathBuf::new(),
+            routes: Vec::new(),
+            disks: Vec::new(),
+            certificates: vec![file.clone(), missing],
+            authorities: vec![file],
+        };
+        let ends: Vec<_> =
+            sources.certificate_ends().iter().map(|end| end.ends_at.strftime("%Y").to_string()).collect();
+        assert_eq!(ends, ["2030", "2040"]);
     }
 }

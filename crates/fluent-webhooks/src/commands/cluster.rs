@@ -3,6 +3,8 @@
 use adapters::cluster::{Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState};
 use anyhow::bail;
 use clap::Subcommand;
+use event_model::{Clock, SystemClock};
+use operator::CERTIFICATE_ENDS_SOON;
 use queue::{ServerState, StoresHealth};
 use serde_json::{Value, json};
 use settings::QueueSettings;
@@ -46,6 +48,11 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         let rest = if report.is_good() { String::new() } else { format!("; and {report}") };
         bail!("anybody may join as a server: {} {}{rest}", open.join(", "), WHAT_TO_DO);
     }
+    let ending = route_ports.iter().flatten().filter(|port| ends_soon(port));
+    let ending: Vec<_> = ending.map(|port| format!("{} ({})", port.server, port.address)).collect();
+    if report.is_good() && !ending.is_empty() {
+        bail!("certificates end soon: {}; see docs/how-to/renew-nats-certificates.md", ending.join(", "));
+    }
     let gone: Vec<_> = health
         .servers
         .iter()
@@ -81,9 +88,18 @@ fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RouteP
     output::line("");
     let rows = route_ports.iter().map(|port| {
         let (_, state, detail) = access_in_words(port.access);
-        vec![port.server.clone(), port.address.clone(), state.to_owned(), detail.to_owned()]
+        let ends = port.certificate_ends_at.map(|at| at.strftime("%Y-%m-%d").to_string());
+        let ends = ends.map(|day| if ends_soon(port) { format!("SOON: {day}") } else { day });
+        vec![
+            port.server.clone(),
+            port.address.clone(),
+            state.to_owned(),
+            ends.unwrap_or_default(),
+            detail.to_owned(),
+        ]
     });
-    output::table(&["server", "port for servers", "to a stranger", ""], rows.collect(), "no servers");
+    let head = ["server", "port for servers", "to a stranger", "certificate ends", ""];
+    output::table(&head, rows.collect(), "no servers");
 }
 
 fn in_words(stream: &StreamReport) -> (&'static str, String) {
@@ -107,6 +123,11 @@ fn server_in_words(state: &ServerState) -> (&'static str, String) {
             ("behind", format!("degraded: its copy of {} is not complete", streams.join(", ")))
         }
     }
+}
+
+/// Whether it is time to renew what the server shows.
+fn ends_soon(port: &RoutePort) -> bool {
+    port.certificate_ends_at.is_some_and(|at| at < SystemClock.now() + CERTIFICATE_ENDS_SOON)
 }
 
 /// What is done about a port for servers that asks for too little.
@@ -150,5 +171,6 @@ fn as_json(report: &Report, health: &StoresHealth, route_ports: Option<&[RoutePo
 
 fn port_as_json(port: &RoutePort) -> Value {
     let (state, _, detail) = access_in_words(port.access);
-    json!({ "server": port.server, "address": port.address, "state": state, "detail": detail })
+    let ends_at = port.certificate_ends_at;
+    json!({ "server": port.server, "address": port.address, "state": state, "detail": detail, "certificate_ends_at": ends_at })
 }

@@ -18,7 +18,7 @@ const LATE: Duration = Duration::from_mins(15);
 const FEW: u64 = 10;
 
 /// A certificate that ends sooner is named.
-const ENDS_SOON: Duration = Duration::from_hours(14 * 24);
+pub const CERTIFICATE_ENDS_SOON: Duration = Duration::from_hours(14 * 24);
 
 /// A spool that is not drained for so long waits.
 const SPOOL_WAITS: Duration = Duration::from_mins(5);
@@ -142,7 +142,7 @@ impl Lines<'_> {
                         &alerts::CERTIFICATE_ENDS,
                         format!("{who}: the certificate {} has ended", end.file),
                     );
-                } else if left < ENDS_SOON {
+                } else if left < CERTIFICATE_ENDS_SOON {
                     let text = format!("{who}: the certificate {} ends in {}", end.file, in_words(left));
                     self.say(&alerts::CERTIFICATE_ENDS, text);
                 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
+use event_model::Timestamp;
 use futures::future::join_all;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -20,6 +21,7 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// NATS's own port for servers.
 pub const ROUTE_PORT: u16 = 6222;
@@ -41,6 +43,8 @@ pub struct RoutePort {
     pub address: String,
     /// What it asks of who joins.
     pub access: RouteAccess,
+    /// When the certificate that it shows ends, if it shows one.
+    pub certificate_ends_at: Option<Timestamp>,
 }
 
 /// What a port for servers asks of who joins.
@@ -100,40 +104,62 @@ pub(crate) async fn probe(addresses: impl Iterator<Item = String>, port: u16) ->
 async fn probe_host(host: String, port: u16) -> (Option<SocketAddr>, Option<Greeting>, RoutePort) {
     let found = timeout(ANSWERS_WITHIN, lookup_host((host.as_str(), port))).await;
     let places: Vec<_> = found.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
-    let (access, greeting) = knock(&places).await;
+    let (met, greeting) = knock(&places).await;
     let name = greeting.as_ref().and_then(|greeting| greeting.server_name.clone());
     let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let route_port = RoutePort { server: name.unwrap_or(host), address, access };
+    let Met { access, certificate_ends_at } = met;
+    let route_port = RoutePort { server: name.unwrap_or(host), address, access, certificate_ends_at };
     (places.first().copied(), greeting, route_port)
 }
 
+/// What a stranger meets at a port.
+struct Met {
+    access: RouteAccess,
+    certificate_ends_at: Option<Timestamp>,
+}
+
+impl From<RouteAccess> for Met {
+    fn from(access: RouteAccess) -> Self {
+        Self { access, certificate_ends_at: None }
+    }
+}
+
 /// What a stranger meets at the first of these places that takes a connection.
-async fn knock(places: &[SocketAddr]) -> (RouteAccess, Option<Greeting>) {
-    let Some(stream) = connect(places).await else { return (RouteAccess::Closed, None) };
+async fn knock(places: &[SocketAddr]) -> (Met, Option<Greeting>) {
+    let Some(stream) = connect(places).await else { return (RouteAccess::Closed.into(), None) };
     let Ok(said) = timeout(ANSWERS_WITHIN, read_line(stream)).await else {
         // It waits for us to begin.
         return (knock_by_tls(places).await, None);
     };
     match read_greeting(&said) {
-        Some(greeting) => (greeting.access(), Some(greeting)),
-        None => (RouteAccess::Other, None),
+        Some(greeting) => (greeting.access().into(), Some(greeting)),
+        None => (RouteAccess::Other.into(), None),
     }
 }
 
 /// The same by TLS, without a certificate of ours. That the server asked for one, it says after
 /// our side of the handshake: by closing instead of greeting.
-async fn knock_by_tls(places: &[SocketAddr]) -> RouteAccess {
+async fn knock_by_tls(places: &[SocketAddr]) -> Met {
     let (Some(stream), Some(place)) = (connect(places).await, places.first()) else {
-        return RouteAccess::Closed;
+        return RouteAccess::Closed.into();
     };
-    let Ok(connector) = connector() else { return RouteAccess::Other };
+    let Ok(connector) = connector() else { return RouteAccess::Other.into() };
     let handshake = connector.connect(ServerName::IpAddress(place.ip().into()), stream);
-    let Ok(Ok(stream)) = timeout(ANSWERS_WITHIN, handshake).await else { return RouteAccess::Other };
-    let Ok(said) = timeout(ANSWERS_WITHIN, read_line(stream)).await else { return RouteAccess::Other };
-    match said {
-        said if said.is_empty() => RouteAccess::Certificate,
-        said => read_greeting(&said).map_or(RouteAccess::Other, |greeting| greeting.access()),
-    }
+    let Ok(Ok(stream)) = timeout(ANSWERS_WITHIN, handshake).await else { return RouteAccess::Other.into() };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate_ends_at = shown.and_then(|shown| ends_at(shown));
+    let said = timeout(ANSWERS_WITHIN, read_line(stream)).await;
+    let access = match said {
+        Err(_) => RouteAccess::Other,
+        Ok(said) if said.is_empty() => RouteAccess::Certificate,
+        Ok(said) => read_greeting(&said).map_or(RouteAccess::Other, |greeting| greeting.access()),
+    };
+    Met { access, certificate_ends_at }
+}
+
+fn ends_at(certificate: &[u8]) -> Option<Timestamp> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
 async fn connect(places: &[SocketAddr]) -> Option<TcpStream> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subscriber};
 use e2e::deployment::{Deployment, Plan};
+use event_model::{Clock, SystemClock};
 use futures::{FutureExt, StreamExt};
 use nats_server::{Authority, free_port};
 use serde_json::{Value, json};
@@ -142,7 +143,8 @@ async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
     assert!(checked.status.success(), "{checked:?}");
     let mut ports: Vec<_> = parsed(&checked)["route_ports"].as_array().unwrap().clone();
     ports.sort_by_key(|port| port["server"].to_string());
-    let guarded = |host: &String| json!({ "server": host, "address": format!("{host}:{port}"), "state": "certificate", "detail": "" });
+    let never = "4096-01-01T00:00:00Z";
+    let guarded = |host: &String| json!({ "server": host, "address": format!("{host}:{port}"), "state": "certificate", "detail": "", "certificate_ends_at": never });
     assert_eq!(ports, servers.hosts.iter().map(guarded).collect::<Vec<_>>());
 }
 
@@ -193,6 +195,14 @@ fn change(servers: &ShippedServers, what: impl Fn(usize)) {
     }
 }
 
+/// Year, month and day, in so many days.
+fn civil_day(days: u64) -> (i32, u8, u8) {
+    let day = (SystemClock.now() + Duration::from_hours(24 * days)).to_string();
+    let mut parts = day[..10].split('-').map(|part| part.parse::<u16>().unwrap());
+    let mut next = || parts.next().unwrap();
+    (next().into(), next().try_into().unwrap(), next().try_into().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
     let mut servers = ShippedServers::start(3, Guard::Shipped);
@@ -208,6 +218,21 @@ async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
         assert!(checked.status.success(), "{checked:?}");
     };
     let stayed = gateway(&servers, "nats-ca.crt").await.unwrap();
+
+    // It is said in time: this one has less than a week.
+    let soon = civil_day(7);
+    change(&servers, |number| {
+        let certificate = servers.authority.certify_until(&[&servers.hosts[number]], soon).unwrap();
+        write_identity(&servers.servers[number].folder, &certificate);
+    });
+    let port = servers.route_port.to_string();
+    let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(said.contains("certificates end soon") && said.contains("renew-nats-certificates.md"), "{said}");
+    let day = format!("SOON: {}-{:02}-{:02}", soon.0, soon.1, soon.2);
+    let table = String::from_utf8_lossy(&checked.stdout);
+    assert_eq!(table.matches(&day).count(), 3, "{table}");
 
     believe(&servers, &format!("{old}{}", new.certificate()));
     works(&servers);
