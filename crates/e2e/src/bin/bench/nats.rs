@@ -12,6 +12,7 @@ use futures::StreamExt;
 use nats_server::Cluster;
 use queue::EventQueue;
 use queue_nats::{JetStream, Options, cluster};
+use tokio::task::JoinSet;
 
 use crate::child::{load_axum, start_gateway_on_nats};
 use crate::inputs::Inputs;
@@ -126,23 +127,34 @@ impl Servers {
         })
     }
 
-    /// One consumer that acknowledges all it gets at once.
-    fn pull_bare(&self, count: usize) -> anyhow::Result<Row> {
+    /// So many consumers, each of which acknowledges all it gets at once.
+    fn pull_bare(&self, count: usize, consumers: usize) -> anyhow::Result<Row> {
         runtime()?.block_on(async {
             let stream = self.bare().await?.get_stream("FLUENT_EVENTS").await?;
-            let config = consumer::pull::Config {
-                durable_name: Some("bare".to_owned()),
-                max_ack_pending: 20_000,
-                ..consumer::pull::Config::default()
-            };
-            let consumer = stream.create_consumer(config).await?;
+            let mut pulling = JoinSet::new();
             let (began, before) = (Instant::now(), cpu::own());
-            let mut messages = consumer.stream().max_messages_per_batch(512).messages().await?.take(count);
-            while let Some(message) = messages.next().await {
-                message?.ack().await.map_err(anyhow::Error::from_boxed)?;
+            for number in 0..consumers {
+                let name = format!("bare-{number}");
+                let config = consumer::pull::Config {
+                    durable_name: Some(name.clone()),
+                    max_ack_pending: 20_000,
+                    ..consumer::pull::Config::default()
+                };
+                let consumer = stream.create_consumer(config).await?;
+                pulling.spawn(async move {
+                    let messages = consumer.stream().max_messages_per_batch(512).messages().await?;
+                    let mut messages = messages.take(count);
+                    while let Some(message) = messages.next().await {
+                        message?.ack().await.map_err(anyhow::Error::from_boxed)?;
+                    }
+                    anyhow::Ok(name)
+                });
             }
+            let pulled = pulling.join_all().await;
             let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
-            stream.delete_consumer("bare").await?;
+            for name in pulled {
+                stream.delete_consumer(&name?).await?;
+            }
             Ok(row)
         })
     }
@@ -313,13 +325,14 @@ fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
     };
     let [pull, one, two] = least(|| {
         let servers = filled()?;
-        Ok([servers.pull_bare(count)?, servers.dispatchers(count, 1)?, filled()?.dispatchers(count, 2)?])
+        Ok([servers.pull_bare(count, 1)?, servers.dispatchers(count, 1)?, filled()?.dispatchers(count, 2)?])
     })?;
-    let (least, wanted) = (pull.cpu_us, 0.6 * pull.rate);
-    report.add("floor: bare pull consumer, R1", pull);
-    let one = one.of_floor(least).wanted(wanted, f64::INFINITY);
+    let pull = report.add("floor: bare pull consumer, R1", pull);
+    let one = one.of_floor(pull.cpu_us).wanted(0.8 * pull.rate, f64::INFINITY);
     let one = report.add("dispatcher, no-op, R1", one);
     report.add("two dispatchers, no-op, R1", two.of_floor(one.cpu_us));
+    let [pull] = least(|| Ok([filled()?.pull_bare(count, 3)?]))?;
+    report.add("floor: three bare pull consumers, R1", pull);
     Ok(())
 }
 
