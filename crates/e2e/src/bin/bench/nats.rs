@@ -1,23 +1,28 @@
 //! The cluster's rows: everything again, on real NATS servers that share the
 //! machine's cores with what is measured.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::{self, consumer, message::PublishMessage};
 use clap::ValueEnum;
+use dispatcher::Selection;
 use event_model::{Event, SystemClock};
 use futures::StreamExt;
 use nats_server::Cluster;
-use queue::EventQueue;
+use queue::{Condition, EventQueue, Terms};
 use queue_nats::{JetStream, Options, cluster};
+use service::Shutdown;
+use settings::{RouteSettings, Routes};
 use tokio::task::JoinSet;
 
 use crate::child::{load_axum, start_gateway_on_nats};
 use crate::inputs::Inputs;
 use crate::report::{Report, Row};
-use crate::stages::{Noop, disk, each, events, route, runtime, work_off};
+use crate::stages::{DELIVERED, Noop, disk, each, events, route, runtime, work_off};
 use crate::{CONNECTIONS, cpu, floors};
 
 /// Servers with their streams, on the disk that the workspace is on.
@@ -173,6 +178,57 @@ impl Servers {
             row
         })
     }
+
+    /// A dispatcher with [`three_routes`], from its start until each has passed everything.
+    fn three_routes(&self, count: usize) -> anyhow::Result<Row> {
+        let registry = dispatch::Registry::new().with::<Noop>();
+        runtime()?.block_on(async {
+            let queue = self.queue().await?;
+            // So that what no route takes is looked for from the first event on.
+            work_off(&[Arc::clone(&queue)], three_routes()?, &registry, 0).await?;
+            queue.close().await;
+            anyhow::Ok(())
+        })?;
+        self.publish(count, 0)?;
+        runtime()?.block_on(async {
+            let (queue, clock) = (self.queue().await?, Arc::new(SystemClock));
+            let (routes, shutdown) = (Routes(three_routes()?), Shutdown::manual(Duration::from_secs(30)));
+            let wanted = DELIVERED.load(Ordering::Relaxed) + 2 * count;
+            let (began, before) = (Instant::now(), cpu::own());
+            let (all, here) = (Selection::everything(), Path::new("."));
+            let shared = dispatch::Shared::default();
+            dispatcher::open(&routes, &all, here, &shared, &registry, &queue, clock).await?.start(&shutdown);
+            while DELIVERED.load(Ordering::Relaxed) < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let stream = self.bare().await?.get_stream("FLUENT_EVENTS").await?;
+            let mut rest: consumer::PullConsumer =
+                stream.get_consumer(queue::UNROUTED).await.map_err(anyhow::Error::from_boxed)?;
+            loop {
+                let info = rest.info().await?;
+                if info.num_pending == 0 && info.num_ack_pending == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
+            shutdown.finish().await;
+            queue.close().await;
+            Ok(row)
+        })
+    }
+}
+
+/// One that takes everything by its account, and one that asks an expression; what no route
+/// takes is looked for beside them, in everything.
+fn three_routes() -> anyhow::Result<Vec<RouteSettings>> {
+    let when = Some(Condition::parse("event.accountId == 'ACME'")?);
+    let account = vec!["ACME".to_owned()];
+    let of = |name, terms| RouteSettings { terms, ..route(name) };
+    Ok(vec![
+        of("account", Terms { account, ..Terms::default() }),
+        of("expression", Terms { when, ..Terms::default() }),
+    ])
 }
 
 async fn send_batch(client: &async_nats::Client, events: &[Event]) -> anyhow::Result<()> {
@@ -273,7 +329,7 @@ fn least<const N: usize>(mut round: impl FnMut() -> anyhow::Result<[Row; N]>) ->
 
 fn gateways(report: &mut Report, inputs: &Inputs, scale: usize) -> anyhow::Result<()> {
     let signed = &inputs.rsa1024;
-    let gateway = |spool: Option<&std::path::Path>| {
+    let gateway = |spool: Option<&Path>| {
         let servers = Servers::start(1, false)?;
         start_gateway_on_nats(&servers.urls(), 1, signed, spool)?.load(&signed.requests, false)
     };
@@ -331,8 +387,14 @@ fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let one = one.of_floor(pull.cpu_us).wanted(0.8 * pull.rate, f64::INFINITY);
     let one = report.add("dispatcher, no-op, R1", one);
     report.add("two dispatchers, no-op, R1", two.of_floor(one.cpu_us));
-    let [pull] = least(|| Ok([filled()?.pull_bare(count, 3)?]))?;
-    report.add("floor: three bare pull consumers, R1", pull);
+    let [pull, routes] = least(|| {
+        let servers = Servers::start(1, false)?;
+        let routes = servers.three_routes(count)?;
+        Ok([servers.pull_bare(count, 3)?, routes])
+    })?;
+    let pull = report.add("floor: three bare pull consumers, R1", pull);
+    let what = "dispatcher, no-op: a route, one with an expression, and unrouted, R1";
+    report.add(what, routes.of_floor(pull.cpu_us).wanted(0.8 * pull.rate, f64::INFINITY));
     Ok(())
 }
 
