@@ -54,7 +54,15 @@ struct EndedAttempt {
 
 const CLOSED: State = State::Closed(VecDeque::new());
 
-/// What may be asked for.
+/// How much may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayAsk {
+    /// As much as there are places.
+    AsEver,
+    /// One delivery, to see whether the destination is back.
+    ForAProbe,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Now {
     Everything,
@@ -100,15 +108,15 @@ impl Breaker {
         !matches!(*self.state(), State::Closed(_))
     }
 
-    /// Waits until something may be asked for, and says how much of `wanted`.
+    /// Waits until something may be asked for, and says how much.
     /// Cancel-safe.
-    pub(crate) async fn ready(&self, wanted: usize) -> usize {
+    pub(crate) async fn ready(&self) -> MayAsk {
         loop {
             let changed = self.changed.notified();
             let now = self.look(Instant::now());
             match now {
-                Now::Everything => return wanted,
-                Now::One => return wanted.min(1),
+                Now::Everything => return MayAsk::AsEver,
+                Now::One => return MayAsk::ForAProbe,
                 Now::NotBefore(at) => tokio::select! {
                     () = sleep_until(at) => {}
                     () = changed => {}
@@ -288,11 +296,11 @@ mod tests {
     async fn five_failing_events_open_it_and_one_attempt_at_a_time_asks() {
         let breaker = with(|_| {});
         fail(&breaker, 0..4);
-        assert_eq!(breaker.ready(5).await, 5, "too few to say");
+        assert_eq!(breaker.ready().await, MayAsk::AsEver, "too few to say");
         fail(&breaker, 4..5);
         for rest in [10, 20, 30, 30] {
             let began = Instant::now();
-            assert_eq!(breaker.ready(5).await, 1);
+            assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
             assert_eq!(began.elapsed().as_secs(), rest);
             let (probe, late) = (begin(&breaker, 7), begin(&breaker, 8));
             late.ended(true);
@@ -303,9 +311,9 @@ mod tests {
             );
             probe.ended(true);
         }
-        assert_eq!(breaker.ready(5).await, 1);
+        assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
         begin(&breaker, 9).ended(false);
-        assert_eq!(breaker.ready(5).await, 5);
+        assert_eq!(breaker.ready().await, MayAsk::AsEver);
     }
 
     #[tokio::test(start_paused = true)]
@@ -355,9 +363,9 @@ mod tests {
     async fn an_attempt_without_an_end_is_followed_by_another() {
         let breaker = with(|_| {});
         fail(&breaker, 0..5);
-        assert_eq!(breaker.ready(5).await, 1);
+        assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
         drop(begin(&breaker, 5));
-        assert_eq!(breaker.ready(5).await, 1, "its lease was lost: nobody knows");
+        assert_eq!(breaker.ready().await, MayAsk::ForAProbe, "its lease was lost: nobody knows");
     }
 
     #[tokio::test(start_paused = true)]
@@ -366,20 +374,20 @@ mod tests {
         fail(&breaker, 0..5);
         let waiting = Arc::clone(&breaker);
         let began = Instant::now();
-        let (ready, ()) = tokio::join!(waiting.ready(5), async { breaker.close() });
-        assert_eq!((ready, began.elapsed().as_secs()), (5, 0));
+        let (ready, ()) = tokio::join!(waiting.ready(), async { breaker.close() });
+        assert_eq!((ready, began.elapsed().as_secs()), (MayAsk::AsEver, 0));
         fail(&breaker, 0..5);
-        assert_eq!(breaker.ready(5).await, 1);
+        assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
         let probe = begin(&breaker, 5);
         breaker.close();
         drop(probe);
-        assert_eq!(breaker.ready(5).await, 5);
+        assert_eq!(breaker.ready().await, MayAsk::AsEver);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_settings_it_never_opens() {
         let breaker = Arc::new(Breaker::new("r", None));
         fail(&breaker, 0..1000);
-        assert_eq!(breaker.ready(5).await, 5);
+        assert_eq!(breaker.ready().await, MayAsk::AsEver);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::attempt::Attempting;
 use crate::board::{Board, Entry};
-use crate::breaker::{Begun, Breaker};
+use crate::breaker::{Begun, Breaker, MayAsk};
 use crate::capacity::Capacity;
 use crate::isolation::Isolation;
 use crate::pace::Pace;
@@ -57,9 +57,15 @@ pub(crate) async fn run(
             let mut places = take(&free).await;
             capacity.bound(&free, &mut places).await;
             places.truncate(pace.ready(places.len()).await);
-            places.truncate(attempting.breaker.ready(places.len()).await);
+            let next = match attempting.breaker.ready().await {
+                MayAsk::AsEver => consumer.next(places.len()),
+                MayAsk::ForAProbe => {
+                    places.truncate(1);
+                    consumer.next_to_probe()
+                }
+            };
             let deliveries = tokio::select! {
-                deliveries = consumer.next(places.len()) => deliveries,
+                deliveries = next => deliveries,
                 // Asked for too much: what is taken goes back, and the loop asks anew.
                 () = capacity.is_exceeded(&free) => Ok(Vec::new()),
             };

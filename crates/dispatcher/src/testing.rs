@@ -103,9 +103,14 @@ struct Waiting {
 
 impl FakeQueue {
     pub(crate) fn publish(&self, reference: &str) {
+        self.publish_for(reference, 1);
+    }
+
+    /// Publishes an event whose next attempt is this one.
+    pub(crate) fn publish_for(&self, reference: &str, attempt: u32) {
         let first_attempt_at = TestClock.now();
         let event = Arc::new(event("E", reference));
-        self.put(Waiting { event, due: Instant::now(), attempt: 1, asked: 0, first_attempt_at });
+        self.put(Waiting { event, due: Instant::now(), attempt, asked: 0, first_attempt_at });
     }
 
     pub(crate) fn ended(&self) -> Vec<(String, Verdict, Instant)> {
@@ -117,9 +122,9 @@ impl FakeQueue {
         self.0.changed.notify_waiters();
     }
 
-    fn take(&self, permits: usize) -> Vec<Waiting> {
+    fn take(&self, permits: usize, is_probe: bool) -> Vec<Waiting> {
         let mut waiting = lock(&self.0.waiting);
-        waiting.sort_by_key(|waiting| waiting.due);
+        waiting.sort_by_key(|waiting| (is_probe && waiting.attempt > 1, waiting.due));
         let due = waiting.iter().take_while(|waiting| waiting.due <= Instant::now()).count();
         waiting.drain(..due.min(permits)).collect()
     }
@@ -145,10 +150,24 @@ impl FakeQueue {
 
 impl Consumer for FakeQueue {
     fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.wait_for(permits, false)
+    }
+
+    fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.wait_for(1, true)
+    }
+}
+
+impl FakeQueue {
+    fn wait_for(
+        &mut self,
+        permits: usize,
+        is_probe: bool,
+    ) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
         async move {
             loop {
                 let changed = self.0.changed.notified();
-                let taken = self.take(permits);
+                let taken = self.take(permits, is_probe);
                 if !taken.is_empty() {
                     return Ok(taken.into_iter().map(|waiting| self.hand_out(waiting)).collect());
                 }
@@ -175,6 +194,10 @@ impl Consumer for BrokenConsumer {
             Self::Panics => panic!("a fault of the queue's"),
             Self::IsClosed => ready(Err(QueueError::Closed)).boxed(),
         }
+    }
+
+    fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.next(1)
     }
 }
 

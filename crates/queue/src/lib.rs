@@ -145,8 +145,13 @@ pub trait Consumer: fmt::Debug + Send {
     ///
     /// Each delivery's attempt is recorded before it is handed out, so an
     /// attempt that kills the process is known after the restart.
-    /// Cancel-safe: what a dropped call had taken comes back.
+    /// Cancel-safe: what a dropped call had taken comes back. What is due again and what
+    /// is new take turns: neither waits for the other to end.
     fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
+
+    /// The same for one delivery, by which is asked whether a destination is back: a first
+    /// attempt where one waits, since what failed before may be why it failed.
+    fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
 }
 
 const _: fn(&dyn Consumer) = |_| {};

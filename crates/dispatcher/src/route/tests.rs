@@ -95,6 +95,26 @@ async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that_fail() {
+    let queue = FakeQueue::default();
+    let dispatcher = Scripted::new(|event| {
+        let is_poison = event.fields().entity_ref.as_deref().is_some_and(|it| it.starts_with("poison"));
+        async move { if is_poison { Err(unavailable()) } else { Ok(Done::default()) } }
+    });
+    let quick = RetrySettings { ceiling: Time(SECOND), ..RetrySettings::default() };
+    let settings = RouteSettings { retry: quick, concurrency: 4, ..route("r") };
+    let breaker = settings.breaker.expect("one by default");
+    start_route(settings, queue.clone(), dispatcher);
+    (0..300).for_each(|number| queue.publish_for(&format!("poison {number}"), 2));
+    sleep(60 * SECOND).await;
+    queue.publish("well");
+    let published = Instant::now();
+    sleep(breaker.longest_rest.0 * 2).await;
+    let done = done_at(&queue, "well").expect("it is done by the next probe");
+    assert!(done - published <= breaker.longest_rest.0, "{:?}", done - published);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_given_up_while_a_destination_is_left_alone() {
     let (queue, is_back) = (FakeQueue::default(), Arc::new(AtomicBool::new(false)));
     let back = Arc::clone(&is_back);

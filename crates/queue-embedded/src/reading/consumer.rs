@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 use queue::{Consumer, Delivery, QueueError};
 use tokio::sync::oneshot;
 
+use crate::reading::lanes::Wanted;
 use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;
 use crate::writing::claim::Claim;
@@ -18,6 +19,16 @@ pub(crate) struct EmbeddedConsumer {
 
 impl Consumer for EmbeddedConsumer {
     fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.wait_for(Wanted::InTurns(permits.max(1)))
+    }
+
+    fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.wait_for(Wanted::Probe)
+    }
+}
+
+impl EmbeddedConsumer {
+    fn wait_for(&mut self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
         async move {
             let mut failed = self.shared.watch_failure();
             loop {
@@ -30,7 +41,7 @@ impl Consumer for EmbeddedConsumer {
                 if self.shared.is_closing() {
                     return Err(QueueError::Closed);
                 }
-                match self.claim(permits) {
+                match self.claim(wanted) {
                     Some(answer) => {
                         let claimed = answer.await.unwrap_or(Err(QueueError::Closed))?;
                         if !claimed.is_empty() {
@@ -46,17 +57,15 @@ impl Consumer for EmbeddedConsumer {
         }
         .boxed()
     }
-}
 
-impl EmbeddedConsumer {
     /// Takes from the buffer and asks the writer to record it, if there is any.
-    fn claim(&self, permits: usize) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
+    fn claim(&self, wanted: Wanted) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
         let (reply, answer) = oneshot::channel();
-        let taken = self.route.take(permits.max(1), |taken| {
+        let taken = self.route.take(wanted, |taken| {
             let claim = Claim::new(Arc::clone(&self.route), Arc::clone(&self.shared), taken, reply);
             self.shared.submit(claim);
         });
-        if self.route.is_half_empty() {
+        if self.route.wants_more().is_some() || self.route.wants_retries().is_some() {
             self.shared.wake_feeder();
         }
         taken.then_some(answer)

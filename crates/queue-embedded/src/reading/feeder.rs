@@ -167,12 +167,10 @@ impl Feeder {
 
     fn feed_retries(&self, route: &RouteBuffer) -> rusqlite::Result<()> {
         let now = self.shared.now();
-        let Some((room, _)) = route.room() else { return Ok(()) };
+        let Some(limit) = route.wants_retries() else { return Ok(()) };
         if !route.take_due(now) {
             return Ok(());
         }
-        // Half of what is free, so that a wave of retries leaves room for news.
-        let limit = room.div_ceil(2) + route.buffered_retries();
         let (due, more) = self.due(route, now, limit)?;
         let next = if more { Some(now) } else { self.next_due(route, now)? };
         route.offer_retries(due, next);
@@ -225,7 +223,7 @@ impl Feeder {
         let Some(from) = choose(scans.into_iter()) else { return Ok(false) };
         let (events, end) = self.read(from, last)?;
         for route in routes {
-            if route.room().is_some_and(|(_, scan)| scan >= from && scan < end) {
+            if route.scan_with_room().is_some_and(|scan| scan >= from && scan < end) {
                 route.offer(&events, end);
             }
         }
@@ -277,7 +275,7 @@ impl Feeder {
         let now = self.shared.now();
         let until_due = routes
             .iter()
-            .filter(|route| route.room().is_some())
+            .filter(|route| route.wants_retries().is_some())
             .filter_map(|route| route.next_due())
             .map(|at| Duration::from_nanos(u64::try_from(at.saturating_sub(now)).unwrap_or(0)))
             .min();

@@ -3,4 +3,5 @@
 
 pub(crate) mod consumer;
 pub(crate) mod feeder;
+pub(crate) mod lanes;
 pub(crate) mod route;

@@ -1,4 +1,3 @@
-use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,6 +6,7 @@ use event_model::Event;
 use queue::{Filter, Route};
 use tokio::sync::Notify;
 
+use crate::reading::lanes::{Lanes, Wanted};
 use crate::shared::lock;
 
 /// What a running process knows of one route: a bounded buffer of what can be
@@ -54,10 +54,7 @@ struct State {
     scan: u64,
     /// Everything up to here was claimed or does not match.
     claimed: u64,
-    ready: VecDeque<Ready>,
-    bytes: usize,
-    /// The retries among `ready`.
-    retries: HashSet<(u64, u32)>,
+    ready: Lanes,
     /// When the next waiting row is due; `None` if none is known to wait.
     next_due: Option<i64>,
     /// The buffer and the file may disagree: begin anew from the file.
@@ -73,11 +70,6 @@ pub(crate) struct Taken {
     pub(crate) cursor: Option<(u64, u64)>,
 }
 
-/// Bounds of one route's buffer: enough to keep the default concurrency busy
-/// while the reader sleeps, little enough for a hundred routes.
-const MAX_READY: usize = 256;
-const MAX_BYTES: usize = 1 << 20;
-
 /// How far, and how long, unmatched events let the cursor in the file lag.
 const CURSOR_LAG: u64 = 1000;
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
@@ -88,9 +80,7 @@ impl RouteBuffer {
         let state = State {
             scan: cursor,
             claimed: cursor,
-            ready: VecDeque::new(),
-            bytes: 0,
-            retries: HashSet::new(),
+            ready: Lanes::new(),
             // Something may have been left by the last process.
             next_due: Some(i64::MIN),
             stale: false,
@@ -131,20 +121,16 @@ impl RouteBuffer {
         self.asked_again.swap(at, Ordering::AcqRel) != at && at != 0
     }
 
-    /// Takes at most `permits`. `hand_over` runs while nobody else can take,
+    /// Takes what is `wanted`. `hand_over` runs while nobody else can take,
     /// so that cursors reach the writer in the order in which they were taken.
-    pub(crate) fn take(&self, permits: usize, hand_over: impl FnOnce(Taken)) -> bool {
+    pub(crate) fn take(&self, wanted: Wanted, hand_over: impl FnOnce(Taken)) -> bool {
         let mut state = lock(&self.state);
-        let count = permits.min(state.ready.len());
-        if count == 0 || state.stale || self.paused_until.load(Ordering::Acquire) != 0 {
+        if state.stale || self.paused_until.load(Ordering::Acquire) != 0 {
             return false;
         }
-        let picks: Vec<Ready> = state.ready.drain(..count).collect();
-        state.bytes -= picks.iter().map(|pick| pick.event.body().len()).sum::<usize>();
-        for pick in &picks {
-            if let Some(retry) = pick.retry {
-                state.retries.remove(&(pick.position, retry.redrive));
-            }
+        let picks = state.ready.take(wanted);
+        if picks.is_empty() {
+            return false;
         }
         let cursor = state.advance(&picks);
         hand_over(Taken { picks, cursor });
@@ -162,23 +148,24 @@ impl RouteBuffer {
         state.advance(&[])
     }
 
-    /// Free places, and where to read on from.
-    pub(crate) fn room(&self) -> Option<(usize, u64)> {
+    /// Where to read on from, if there is a free place.
+    pub(crate) fn scan_with_room(&self) -> Option<u64> {
         let state = lock(&self.state);
-        let full = state.stale || state.bytes >= MAX_BYTES || state.ready.len() >= MAX_READY;
-        (!full).then(|| (MAX_READY - state.ready.len(), state.scan))
+        (!state.stale && !state.ready.is_full_of_new()).then_some(state.scan)
     }
 
     /// Where to read on from, if it is worth a read: rows that are read for one free
     /// place are read again for the next.
     pub(crate) fn wants_more(&self) -> Option<u64> {
         let state = lock(&self.state);
-        let is_half_empty = state.ready.len() <= MAX_READY / 2 && state.bytes <= MAX_BYTES / 2;
-        (is_half_empty && !state.stale).then_some(state.scan)
+        (!state.stale && state.ready.is_half_empty_of_new()).then_some(state.scan)
     }
 
-    pub(crate) fn is_half_empty(&self) -> bool {
-        lock(&self.state).ready.len() <= MAX_READY / 2
+    /// How many rows that are due to read, if it is worth it, with those that are in the
+    /// buffer already.
+    pub(crate) fn wants_retries(&self) -> Option<usize> {
+        let state = lock(&self.state);
+        state.ready.room_for_retries().filter(|_| !state.stale)
     }
 
     /// Offers events in order of position; what was looked at already is
@@ -190,11 +177,11 @@ impl RouteBuffer {
             if *position <= state.scan {
                 continue;
             }
-            if state.ready.len() >= MAX_READY || state.bytes >= MAX_BYTES {
+            if state.ready.is_full_of_new() {
                 return self.tell(state.ready.len() > before);
             }
             if self.filter.matches(event) {
-                state.push(Ready { position: *position, event: Arc::clone(event), retry: None });
+                state.ready.push_new(Ready { position: *position, event: Arc::clone(event), retry: None });
             }
             state.scan = *position;
         }
@@ -206,12 +193,7 @@ impl RouteBuffer {
     pub(crate) fn offer_retries(&self, due: Vec<Ready>, next_due: Option<i64>) {
         let mut state = lock(&self.state);
         let any = !due.is_empty();
-        for ready in due {
-            let Some(retry) = ready.retry else { continue };
-            if state.retries.insert((ready.position, retry.redrive)) {
-                state.push(ready);
-            }
-        }
+        due.into_iter().for_each(|ready| state.ready.push_retry(ready));
         // Keep what was told in the meantime.
         state.next_due = [state.next_due, next_due].into_iter().flatten().min();
         self.tell(any);
@@ -237,11 +219,6 @@ impl RouteBuffer {
         lock(&self.state).next_due
     }
 
-    /// Retries that are in the buffer already.
-    pub(crate) fn buffered_retries(&self) -> usize {
-        lock(&self.state).retries.len()
-    }
-
     /// A claim did not happen: what the buffer says is no longer so.
     pub(crate) fn set_stale(&self) {
         lock(&self.state).stale = true;
@@ -257,8 +234,6 @@ impl RouteBuffer {
         state.scan = cursor;
         state.claimed = cursor;
         state.ready.clear();
-        state.retries.clear();
-        state.bytes = 0;
         state.next_due = Some(i64::MIN);
         state.stale = false;
     }
@@ -272,21 +247,15 @@ impl RouteBuffer {
 }
 
 impl State {
-    fn push(&mut self, ready: Ready) {
-        self.bytes += ready.event.body().len();
-        self.ready.push_back(ready);
-    }
-
     /// The cursor before and after `picks`, if it moves.
     fn advance(&mut self, picks: &[Ready]) -> Option<(u64, u64)> {
         let before = self.claimed;
         let newest = picks.iter().filter(|pick| pick.retry.is_none()).map(|pick| pick.position).max();
-        let left = self.ready.iter().find(|ready| ready.retry.is_none());
-        self.claimed = match (left, newest) {
+        self.claimed = match (self.ready.has_new(), newest) {
             // Nothing unclaimed is left behind the reader.
-            (None, _) => self.scan,
-            (Some(_), Some(newest)) => newest,
-            (Some(_), None) => before,
+            (false, _) => self.scan,
+            (true, Some(newest)) => newest,
+            (true, None) => before,
         };
         (self.claimed > before).then_some((before, self.claimed))
     }

@@ -1,25 +1,67 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Consumer, Delivery, QueueError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::consuming::feed::BATCH;
+use crate::consuming::take::Taken;
+
+/// How long what asks whether a destination is back waits for a first attempt, before it
+/// takes what failed before.
+const FIRST_WITHIN: Duration = Duration::from_millis(250);
 
 /// Somebody waits for deliveries.
 pub(crate) struct Want {
     pub(crate) permits: usize,
+    /// Until then, for first attempts alone.
+    pub(crate) new_until: Option<Instant>,
     pub(crate) answer: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
+}
+
+impl Want {
+    /// Until when nothing is wanted but first attempts.
+    pub(crate) fn only_new_until(&self) -> Option<Instant> {
+        self.new_until.filter(|until| *until > Instant::now())
+    }
+
+    /// Takes what is for whoever waits, if that is there.
+    pub(crate) fn choose(&self, waiting: &mut VecDeque<Taken>) -> Option<Vec<Taken>> {
+        if self.new_until.is_some() {
+            let new = waiting.iter().position(Taken::is_new);
+            let chosen = if self.only_new_until().is_some() { new? } else { new.unwrap_or(0) };
+            return waiting.remove(chosen).map(|taken| vec![taken]);
+        }
+        let count = self.permits.min(waiting.len()).min(BATCH);
+        Some(waiting.drain(..count).collect())
+    }
 }
 
 /// One reader of a route: asks the task that feeds it.
 #[derive(Debug)]
 pub(crate) struct NatsConsumer(pub(crate) mpsc::Sender<Want>);
 
+impl NatsConsumer {
+    async fn wait_for(
+        &self,
+        permits: usize,
+        new_until: Option<Instant>,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Want { permits, new_until, answer }).await.map_err(|_| QueueError::Closed)?;
+        answered.await.unwrap_or(Err(QueueError::Closed))
+    }
+}
+
 impl Consumer for NatsConsumer {
     fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
-        async move {
-            let (answer, answered) = oneshot::channel();
-            self.0.send(Want { permits, answer }).await.map_err(|_| QueueError::Closed)?;
-            answered.await.unwrap_or(Err(QueueError::Closed))
-        }
-        .boxed()
+        self.wait_for(permits, None).boxed()
+    }
+
+    fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.wait_for(1, Some(Instant::now() + FIRST_WITHIN)).boxed()
     }
 }

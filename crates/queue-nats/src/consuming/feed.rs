@@ -24,7 +24,7 @@ use crate::failure::failed;
 use crate::streams::{RETRIES, Shard, StreamName};
 
 /// Deliveries handed out together, at most.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 
 /// Redeliveries that are looked up at once; more wait for that.
 const LOOKUPS: usize = 64;
@@ -210,7 +210,8 @@ impl Feed {
         let unwanted = self.unwanted.filter(|_| holds).map(|since| since + self.unwanted_for());
         let again = self.is_wanted().then(|| self.events.not_before().max(self.retries.not_before()));
         let again = again.filter(|at| *at > Instant::now());
-        let due = [unwanted, again, self.events.silent_at(), self.retries.silent_at()];
+        let new_until = self.want.as_ref().and_then(Want::only_new_until);
+        let due = [unwanted, again, new_until, self.events.silent_at(), self.retries.silent_at()];
         due.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + UNTIL_TICK)
     }
 
@@ -246,9 +247,8 @@ impl Feed {
         if self.waiting.is_empty() || !self.is_surely_unpaused().await {
             return;
         }
+        let Some(taken) = self.want.as_ref().and_then(|want| want.choose(&mut self.waiting)) else { return };
         let Some(want) = self.want.take() else { return };
-        let count = want.permits.min(self.waiting.len()).min(BATCH);
-        let taken: Vec<Taken> = self.waiting.drain(..count).collect();
         let handing_out = Arc::clone(&self.taking).hand_out(taken, want.answer);
         self.taking.shared.tasks.spawn(handing_out);
     }
@@ -278,12 +278,15 @@ impl Feed {
     async fn ask(&mut self) {
         self.look_up();
         let Some(want) = self.want.as_ref().filter(|_| self.is_wanted()) else { return };
-        let in_hand = self.waiting.len() + self.lookups.len() + self.redelivered.len();
+        let is_for_new = want.only_new_until().is_some();
+        let waiting = self.waiting.iter().filter(|taken| !is_for_new || taken.is_new()).count();
+        let in_hand = waiting + self.lookups.len() + self.redelivered.len();
         let most = if self.unknown_keys < MANY_UNKNOWN { BATCH } else { PROBE };
         let wanted = want.permits.min(most).saturating_sub(in_hand);
         let link = self.link();
         let events = (!self.is_superseded).then_some(&mut self.events);
-        for source in [Some(&mut self.retries), events].into_iter().flatten() {
+        let retries = (!is_for_new).then_some(&mut self.retries);
+        for source in [retries, events].into_iter().flatten() {
             if let Err(error) = source.ask(&link, wanted).await {
                 tracing::debug!(route = self.route.name, %error, "deliveries can't be asked for now");
             }

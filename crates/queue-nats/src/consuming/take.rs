@@ -290,6 +290,11 @@ pub(crate) enum LookedUp {
 }
 
 impl Taken {
+    /// Whether nothing is known of an attempt before this.
+    pub(crate) fn is_new(&self) -> bool {
+        self.past.attempts == 0
+    }
+
     /// Whether somebody else may have it by now.
     pub(crate) fn is_lost(&self) -> bool {
         self.until.is_over()

@@ -1,11 +1,14 @@
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
-use super::{Harness, LEASE};
+use super::{Harness, LEASE, PATIENCE};
 use crate::{
-    Condition, DeadQuery, DeadReason, Holding, Position, QueueError, Settlement, Start, Terms, Verdict,
+    Condition, Consumer, DeadQuery, DeadReason, EventQueue, Holding, Position, QueueError, Settlement, Start,
+    Terms, Verdict,
 };
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
@@ -219,6 +222,77 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
     nothing(&mut *consumer, "the rest waits for an hour").await;
 }
 
+/// What fails and is due again at once must not keep from the route what is new.
+pub(super) async fn due_retries_do_not_starve_what_is_new(harness: &dyn Harness) {
+    const FAILING: usize = 2000;
+    let queue = harness.open().await;
+    let mut consumer = consumer(&*queue, "r").await;
+    publish_many(&*queue, FAILING).await;
+    let mut failed = BTreeSet::new();
+    while failed.len() < FAILING {
+        failed.extend(fail_some(&mut *consumer).await);
+    }
+    publish(&*queue, &["new"]).await;
+    let mut handed_out = 0;
+    loop {
+        let references = fail_some(&mut *consumer).await;
+        handed_out += references.len();
+        if references.contains("new") {
+            break;
+        }
+        assert!(handed_out < FAILING, "it still waits behind what fails");
+    }
+}
+
+/// Where something asks whether a destination is back, it is with what did not fail before.
+pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut consumer = consumer(&*queue, "r").await;
+    publish_many(&*queue, 300).await;
+    let mut failed = BTreeSet::new();
+    while failed.len() < 300 {
+        failed.extend(fail_some(&mut *consumer).await);
+    }
+    for number in 0..3 {
+        publish(&*queue, &[&format!("new {number}")]).await;
+        let mut probes = 0;
+        loop {
+            let mut probe =
+                timeout(PATIENCE, consumer.next_to_probe()).await.expect("in time").expect("next");
+            assert_eq!(probe.len(), 1);
+            let probe = probe.remove(0);
+            let is_new = probe.event.name() == "E";
+            settle(probe, if is_new { Verdict::Done } else { Verdict::Again(Duration::ZERO) }).await;
+            probes += 1;
+            if is_new {
+                break;
+            }
+            // The first may come before the queue has seen that there is a new one.
+            assert!(probes < 10, "what failed is tried again and again");
+        }
+    }
+    // Where nothing else waits, it is tried with what failed.
+    let probe = timeout(PATIENCE, consumer.next_to_probe()).await.expect("in time").expect("next");
+    assert!(probe[0].attempt > 1, "{probe:?}");
+}
+
+/// Events called `F`.
+async fn publish_many(queue: &dyn EventQueue, count: usize) {
+    let events: Vec<_> = (0..count).map(|number| event("F", &number.to_string())).collect();
+    for events in events.chunks(250) {
+        let published = join_all(events.iter().map(|event| queue.publish(event.clone()))).await;
+        assert!(published.iter().all(Result::is_ok), "{published:?}");
+    }
+}
+
+/// Has a few deliveries fail, to come again at once.
+async fn fail_some(consumer: &mut dyn Consumer) -> BTreeSet<String> {
+    let deliveries = timeout(PATIENCE, consumer.next(64)).await.expect("deliveries in time").expect("next");
+    let references = deliveries.iter().map(reference).collect();
+    join_all(deliveries.into_iter().map(|delivery| settle(delivery, Verdict::Again(Duration::ZERO)))).await;
+    references
+}
+
 /// The first one's request may be on its way when it stops asking: its subscriber left, or
 /// its breaker opened.
 pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness: &dyn Harness) {
@@ -246,7 +320,7 @@ pub(super) async fn a_cancelled_next_loses_nothing(harness: &dyn Harness) {
         expected.push(reference);
         let _ = timeout(Duration::from_micros(number * 20), consumer.next(4)).await;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     while seen.len() < expected.len() {
         let delivery = one(&mut *consumer).await;
         seen.insert(reference(&delivery));

@@ -71,6 +71,8 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         consuming::a_retry_comes_no_sooner_than_asked,
         consuming::only_attempts_that_asked_the_destination_are_counted_as_such,
         consuming::waiting_retries_delay_nothing,
+        consuming::due_retries_do_not_starve_what_is_new,
+        consuming::a_probe_is_a_first_attempt_where_one_waits,
         consuming::a_cancelled_next_loses_nothing,
         consuming::what_nobody_asks_for_any_more_goes_to_somebody_else,
         keeping::a_dead_letter_is_kept_and_redriven_to_one_route,

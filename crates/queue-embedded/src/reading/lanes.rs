@@ -1,0 +1,141 @@
+//! What a route can hand out next: what is new and what is due again, each in a lane of its
+//! own, so that neither fills the places of the other.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::reading::route::Ready;
+
+/// Bounds of the new ones: enough to keep the default concurrency busy while the reader
+/// sleeps, little enough for a hundred routes.
+const MAX_NEW: usize = 256;
+const MAX_NEW_BYTES: usize = 1 << 20;
+
+/// Bounds of those that are due again.
+const MAX_RETRIES: usize = 128;
+const MAX_RETRY_BYTES: usize = 512 << 10;
+
+/// What somebody wants of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// At most so many, of the lanes in turns.
+    InTurns(usize),
+    /// One: a new one, if there is any.
+    Probe,
+}
+
+/// Both lanes.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    new: Lane,
+    retries: Lane,
+    /// Of the retries in their lane.
+    known: HashSet<(u64, u32)>,
+    /// The next one is a retry, if there is one.
+    is_retrys_turn: bool,
+}
+
+impl Lanes {
+    pub(crate) fn new() -> Self {
+        Self {
+            new: Lane::new(MAX_NEW, MAX_NEW_BYTES),
+            retries: Lane::new(MAX_RETRIES, MAX_RETRY_BYTES),
+            known: HashSet::new(),
+            is_retrys_turn: false,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Adds one that was never attempted.
+    pub(crate) fn push_new(&mut self, ready: Ready) {
+        self.new.push(ready);
+    }
+
+    /// Adds one that is due again, unless it is here.
+    pub(crate) fn push_retry(&mut self, ready: Ready) {
+        let Some(retry) = ready.retry else { return };
+        if self.known.insert((ready.position, retry.redrive)) {
+            self.retries.push(ready);
+        }
+    }
+
+    pub(crate) fn take(&mut self, wanted: Wanted) -> Vec<Ready> {
+        match wanted {
+            Wanted::Probe => self.new.pop().or_else(|| self.pop_retry()).into_iter().collect(),
+            Wanted::InTurns(permits) => (0..permits).map_while(|_| self.pop_in_turn()).collect(),
+        }
+    }
+
+    fn pop_in_turn(&mut self) -> Option<Ready> {
+        self.is_retrys_turn = !self.is_retrys_turn;
+        match self.is_retrys_turn {
+            true => self.pop_retry().or_else(|| self.new.pop()),
+            false => self.new.pop().or_else(|| self.pop_retry()),
+        }
+    }
+
+    fn pop_retry(&mut self) -> Option<Ready> {
+        let ready = self.retries.pop()?;
+        if let Some(retry) = ready.retry {
+            self.known.remove(&(ready.position, retry.redrive));
+        }
+        Some(ready)
+    }
+
+    pub(crate) fn is_full_of_new(&self) -> bool {
+        self.new.is_full()
+    }
+
+    pub(crate) fn is_half_empty_of_new(&self) -> bool {
+        self.new.is_half_empty()
+    }
+
+    pub(crate) fn has_new(&self) -> bool {
+        !self.new.ready.is_empty()
+    }
+
+    /// How many retries may come, if it is worth a read: those that are here are read with
+    /// them.
+    pub(crate) fn room_for_retries(&self) -> Option<usize> {
+        self.retries.is_half_empty().then_some(MAX_RETRIES)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.new.ready.len() + self.retries.ready.len()
+    }
+}
+
+#[derive(Debug)]
+struct Lane {
+    ready: VecDeque<Ready>,
+    bytes: usize,
+    most: usize,
+    most_bytes: usize,
+}
+
+impl Lane {
+    fn new(most: usize, most_bytes: usize) -> Self {
+        Self { ready: VecDeque::new(), bytes: 0, most, most_bytes }
+    }
+
+    fn push(&mut self, ready: Ready) {
+        self.bytes += ready.event.body().len();
+        self.ready.push_back(ready);
+    }
+
+    fn pop(&mut self) -> Option<Ready> {
+        let ready = self.ready.pop_front()?;
+        self.bytes -= ready.event.body().len();
+        Some(ready)
+    }
+
+    fn is_full(&self) -> bool {
+        self.ready.len() >= self.most || self.bytes >= self.most_bytes
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.ready.len() <= self.most / 2 && self.bytes <= self.most_bytes / 2
+    }
+}
