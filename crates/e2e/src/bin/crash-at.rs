@@ -37,7 +37,11 @@ async fn main() -> anyhow::Result<()> {
     let mut consumer = queue.subscribe(route).await?;
     fail::cfg_callback(point.as_str(), || std::process::exit(AT_THE_POINT))
         .map_err(|error| anyhow::anyhow!("the point can't be set: {error}"))?;
-    if act == "redrive" {
+    if act == "forget" {
+        queue.stores().forget("forgotten").await?;
+        // What it leaves is removed by and by.
+        tokio::time::sleep(IN_TIME).await;
+    } else if act == "redrive" {
         redrive(&*queue).await?;
     } else if act != "key-unknown" {
         let delivery = next(&mut *consumer).await?;

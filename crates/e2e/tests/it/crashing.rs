@@ -110,6 +110,43 @@ async fn a_crash_at_any_step_of_a_file_loses_nothing() {
     }
 }
 
+/// What is left then is removed by the next process, and is nobody's meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_a_route_is_being_forgotten_is_made_good() {
+    const WAITING: usize = 1100;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let open = || queue_embedded::Embedded::open(queue_embedded::Options::new(&path), Arc::new(SystemClock));
+    let queue = open().unwrap();
+    let published = (0..WAITING).map(|number| queue.publish(event("E", &number.to_string())));
+    assert!(futures::future::join_all(published).await.iter().all(Result::is_ok));
+    let forgotten = || Route { name: "forgotten".to_owned(), ..route() };
+    let mut consumer = queue.subscribe(forgotten()).await.unwrap();
+    let mut waiting = 0;
+    while waiting < WAITING {
+        let some = timeout(IN_TIME, consumer.next(100)).await.unwrap().unwrap();
+        waiting += some.len();
+        let again = Verdict::Again(Duration::from_hours(1));
+        let settled = some.into_iter().map(|delivery| delivery.ticket.settle(settlement(again)));
+        assert!(futures::future::join_all(settled).await.iter().all(Result::is_ok));
+    }
+    drop(consumer);
+    queue.close().await;
+    drop(queue);
+    crash(&format!("file:{}", path.display()), "forget", "sweep.after");
+    let queue = open().unwrap();
+    let mut consumer = queue.subscribe(forgotten()).await.unwrap();
+    let mut seen = BTreeSet::new();
+    while seen.len() < WAITING {
+        for delivery in timeout(IN_TIME, consumer.next(100)).await.unwrap().unwrap() {
+            assert_eq!(delivery.attempt, 1, "the new route of that name begins anew");
+            assert!(seen.insert(delivery.event.id()), "each once");
+            delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        }
+    }
+    queue.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_step_on_a_cluster_loses_nothing() {
     let steps: [(&str, &[&str]); 7] = [

@@ -322,9 +322,9 @@ fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
     id.ok_or_else(|| QueueError::NotFound(format!("route {route}")))
 }
 
+/// What it had to deliver is removed in chunks, by who serves the file.
 fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
     let id = id_of(sql, route)?;
-    sql.execute("DELETE FROM deliveries WHERE route = ?1", [id]).map_err(writing)?;
     sql.execute(
         "DELETE FROM meta WHERE key IN ('filter of ' || ?1, 'paused: ' || ?1, 'ask again: ' || ?1)",
         [route],

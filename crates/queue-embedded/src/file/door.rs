@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use crate::file::failure::condemns;
 use crate::file::held::{self, HeldFile};
 use crate::file::rows::unsigned;
-use crate::file::schema::{FORMAT, Kind, SINCE_3, TABLES, connect, last_position, prepare, upgrade};
+use crate::file::schema::{ALL, FORMAT, Kind, connect, last_position, prepare, upgrade};
 use crate::shared::{LeaseKey, Shared};
 use crate::writing::settle::{bury, ended, record};
 use crate::writing::writer::Store;
@@ -91,7 +91,7 @@ pub enum OpenError {
 
 /// A queue.
 pub(crate) const QUEUE: Kind = Kind {
-    tables: &[TABLES, SINCE_3],
+    tables: &ALL,
     name: "queue",
     not: "spooled",
     format: FORMAT,
@@ -313,14 +313,6 @@ pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> 
 pub(crate) fn recover(sql: &mut Connection, shared: &Shared) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
     let transaction = sql.transaction()?;
-    // Without its body a delivery can't be made, and would hold up retention.
-    let orphans = transaction.execute(
-        "DELETE FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.position = deliveries.position)",
-        [],
-    )?;
-    if orphans > 0 {
-        tracing::error!(orphans, "deliveries whose events are gone were removed");
-    }
     let mut last = last_position(&transaction)?;
     let store = Store { sql: &transaction, last: &mut last, shared, now: shared.now() };
     for left in left {

@@ -10,7 +10,7 @@ use crate::file::refs;
 use crate::file::rows::{nanos, unsigned};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 5;
+pub(crate) const FORMAT: i64 = 6;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -31,7 +31,7 @@ const READ_CACHE_KIB: i64 = -256;
 /// How long to wait for another process that is writing (a redrive).
 const BUSY: Duration = Duration::from_secs(5);
 
-pub(crate) const TABLES: &str = "
+const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- What was admitted. `prefix` is the first 8 bytes of the id: an index on it
@@ -57,11 +57,6 @@ CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, f
 -- can go before the ids do.
 CREATE TABLE bodies (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
 
-CREATE TABLE routes (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    cursor INTEGER NOT NULL         -- everything up to here was claimed or does not match
-);
 
 -- What a route has begun and not settled.
 CREATE TABLE deliveries (
@@ -117,8 +112,17 @@ CREATE TABLE quarantine (
 );
 ";
 
+/// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.
+const ROUTES: &str = "
+CREATE TABLE routes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    cursor INTEGER NOT NULL         -- everything up to here was claimed or does not match
+);
+";
+
 /// What a file of format 3 has more.
-pub(crate) const SINCE_3: &str = "
+const SINCE_3: &str = "
 CREATE INDEX IF NOT EXISTS attempts_by_end ON attempts (started_at + took);
 
 -- Refused webhooks: nothing in them is proven. The sum of `bytes` is in `meta`.
@@ -134,6 +138,9 @@ CREATE TABLE IF NOT EXISTS refused (
 );
 ";
 
+/// All that a file of this format has.
+pub(crate) const ALL: [&str; 3] = [TABLES, ROUTES, SINCE_3];
+
 /// Brings a file of an older format up to this one.
 pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     if !sql.table_exists(None, "refs")? {
@@ -146,7 +153,17 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     if !sql.column_exists(None, "deliveries", "asked")? {
         sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asked INTEGER NOT NULL DEFAULT 0")?;
     }
-    sql.execute_batch(SINCE_3)
+    sql.execute_batch(SINCE_3)?;
+    make_routes_anew(sql)
+}
+
+fn make_routes_anew(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute_batch("ALTER TABLE routes RENAME TO former_routes")?;
+    sql.execute_batch(ROUTES)?;
+    sql.execute_batch(
+        "INSERT INTO routes (id, name, cursor) SELECT id, name, cursor FROM former_routes;
+         DROP TABLE former_routes;",
+    )
 }
 
 /// What a file holds.

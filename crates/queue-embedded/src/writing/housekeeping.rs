@@ -8,6 +8,7 @@ use crate::file::schema::{WORKING, set_meta};
 use crate::options::Options;
 use crate::shared::{Shared, lock};
 use crate::writing::retention::Trimmer;
+use crate::writing::sweep::Sweeper;
 
 /// How often the file is measured and trimmed.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ pub(crate) struct Housekeeping {
     commits: u64,
     alarmed: bool,
     trimmer: Trimmer,
+    sweeper: Sweeper,
     shown: String,
 }
 
@@ -38,31 +40,33 @@ impl Housekeeping {
             commits: 0,
             alarmed: false,
             trimmer: Trimmer::new(now),
+            sweeper: Sweeper::new(),
             shown: String::new(),
         }
     }
 
-    /// Does what is due. Called after every group.
+    /// Does what is due; `true` if there is more. Called after every group.
     pub(crate) fn run(
         &mut self,
         sql: &mut Connection,
         shared: &Shared,
         now: Instant,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<bool> {
         self.commits += 1;
         if self.commits.is_multiple_of(16) {
             checkpoint(sql, &shared.path)?;
         }
         if now < self.next {
-            return Ok(());
+            return Ok(false);
         }
         self.show(sql, shared)?;
         let used = used_bytes(sql)?;
         let over = used > self.options.retention.bytes;
         let more = self.trimmer.trim(sql, &self.options, shared.now(), over)?;
-        self.next = if more { now } else { now + EVERY };
         self.measure(shared, used, over && !more);
-        Ok(())
+        let more = self.sweeper.sweep(sql)? || more;
+        self.next = if more { now } else { now + EVERY };
+        Ok(more)
     }
 
     /// Writes how the routes stand, for whoever looks into the file, when that has

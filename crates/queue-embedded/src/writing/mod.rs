@@ -7,4 +7,5 @@ pub(crate) mod retention;
 pub(crate) mod set_back;
 pub(crate) mod settle;
 pub(crate) mod subscribe;
+pub(crate) mod sweep;
 pub(crate) mod writer;

@@ -97,12 +97,13 @@ pub(crate) struct Writer {
 impl Writer {
     /// Runs until closed. Everything handed in before is answered.
     pub(crate) fn run(mut self, inbox: &Receiver<Message>) {
+        let mut has_more = false;
         loop {
-            let (group, close) = next_group(inbox);
+            let (group, close) = next_group(inbox, if has_more { Duration::ZERO } else { TICK });
             if !group.is_empty() {
                 self.write(group);
             }
-            self.look_after(Instant::now());
+            has_more = self.look_after(Instant::now());
             match close {
                 Some(Closing::Asked(reply)) => return self.close(inbox, reply),
                 Some(Closing::Abandoned) => return,
@@ -185,12 +186,14 @@ impl Writer {
         Ok(())
     }
 
-    fn look_after(&mut self, now: Instant) {
+    /// Whether there is more to look after at once.
+    fn look_after(&mut self, now: Instant) -> bool {
         if self.shared.failure().is_some() {
-            return;
+            return false;
         }
         if !self.place.is_there() {
-            return self.shared.note(&Failure::Gone);
+            self.shared.note(&Failure::Gone);
+            return false;
         }
         if self.shared.is_impeded.load(Ordering::Acquire) && now >= self.next_probe {
             self.next_probe = now + TICK;
@@ -200,10 +203,12 @@ impl Writer {
         let followed = self.follow_clock();
         let noticed =
             followed.and_then(|()| notice_other_writers(&self.sql, &mut self.seen_version, &self.shared));
-        if let Err(error) = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now)) {
-            self.shared.note(&failure::of_write(&error, &self.shared.path));
-        }
+        let kept = noticed.and_then(|()| self.housekeeping.run(&mut self.sql, &self.shared, now));
         *lock(&self.shared.writing_since) = None;
+        kept.unwrap_or_else(|error| {
+            self.shared.note(&failure::of_write(&error, &self.shared.path));
+            false
+        })
     }
 
     /// What could not be moved now is moved at the next look.
@@ -280,9 +285,9 @@ enum Closing {
 }
 
 /// Waits for one job, then takes what else is there.
-fn next_group(inbox: &Receiver<Message>) -> (Vec<Box<dyn Job>>, Option<Closing>) {
+fn next_group(inbox: &Receiver<Message>, wait: Duration) -> (Vec<Box<dyn Job>>, Option<Closing>) {
     let mut group = Vec::new();
-    let mut next = match inbox.recv_timeout(TICK) {
+    let mut next = match inbox.recv_timeout(wait) {
         Ok(message) => Some(message),
         Err(RecvTimeoutError::Timeout) => return (group, None),
         Err(RecvTimeoutError::Disconnected) => return (group, Some(Closing::Abandoned)),
