@@ -5,8 +5,17 @@ use std::time::Duration;
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Attempt, AttemptQuery, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict};
+use queue::{
+    Attempt, AttemptQuery, DeadReason, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict,
+};
 use queue_embedded::{Beside, Embedded, Options};
+
+/// Takes away what the newest format has more than the one before it.
+const WITHOUT_COUNTERS: &str = "
+    DROP TRIGGER delivery_made; DROP TRIGGER delivery_changed; DROP TRIGGER delivery_ended;
+    DROP TRIGGER letter_written; DROP TRIGGER letter_gone; DROP TRIGGER body_kept; DROP TRIGGER body_gone;
+    DROP TABLE dead_counts; DROP TABLE body_count; DROP TABLE gaps;
+    ALTER TABLE routes DROP COLUMN waiting; ALTER TABLE routes DROP COLUMN in_flight;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_a_file_without_refs_are_found() {
@@ -21,6 +30,7 @@ async fn events_of_a_file_without_refs_are_found() {
     drop(queue);
     let sql = rusqlite::Connection::open(&path).unwrap();
     let before = "DROP TABLE refs; DROP TABLE refused; DROP INDEX attempts_by_end; UPDATE meta SET value = 1 WHERE key = 'format';";
+    sql.execute_batch(WITHOUT_COUNTERS).unwrap();
     sql.execute_batch(before).unwrap();
     drop(sql);
 
@@ -37,7 +47,9 @@ async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
     let path = folder.path().join("queue.db");
     let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     let queue = open();
-    queue.publish(event("E", "HD_1")).await.unwrap();
+    for number in 1..=3 {
+        queue.publish(event("E", &format!("HD_{number}"))).await.unwrap();
+    }
     let route = Route {
         name: "r".to_owned(),
         filter: Terms::default().into(),
@@ -53,7 +65,15 @@ async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
         status: None,
         detail: None,
     };
-    delivery.ticket.settle(Settlement { verdict: Verdict::Done, asked: true, attempt }).await.unwrap();
+    delivery
+        .ticket
+        .settle(Settlement { verdict: Verdict::Done, asked: true, attempt: attempt.clone() })
+        .await
+        .unwrap();
+    for verdict in [Verdict::Again(Duration::from_hours(1)), Verdict::Dead(DeadReason::Permanent)] {
+        let delivery = consumer.next(1).await.unwrap().remove(0);
+        delivery.ticket.settle(Settlement { verdict, asked: true, attempt: attempt.clone() }).await.unwrap();
+    }
     drop(consumer);
     queue.close().await;
     drop(queue);
@@ -62,6 +82,7 @@ async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
                   ALTER TABLE deliveries DROP COLUMN asks_match;
                   ALTER TABLE deliveries DROP COLUMN asked;
                   UPDATE meta SET value = 2 WHERE key = 'format';";
+    sql.execute_batch(WITHOUT_COUNTERS).unwrap();
     sql.execute_batch(before).unwrap();
     drop(sql);
     let said = Beside::open(&path, None).unwrap_err().to_string();
@@ -70,7 +91,9 @@ async fn attempts_of_a_file_of_before_are_listed_and_refused_webhooks_held() {
     let queue = open();
     assert!(queue.set_aside().is_none());
     let query = AttemptQuery { limit: 5, ..AttemptQuery::default() };
-    assert_eq!(queue.stores().history().attempts(query).await.unwrap().attempts.len(), 1);
+    assert_eq!(queue.stores().history().attempts(query).await.unwrap().attempts.len(), 3);
     assert_eq!(queue.stores().refused().count().await.unwrap().webhooks, 0);
+    let route = queue.stores().routes().await.unwrap().remove(0);
+    assert_eq!((route.waiting, route.in_flight, route.dead, route.kept), (1, 0, 1, 3));
     queue.close().await;
 }

@@ -22,7 +22,7 @@ impl DeadLetters for Beside {
     }
 
     fn count(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, QueueError>> {
-        self.read(|sql| count(sql).map_err(reading))
+        self.read_apart(|sql| count(sql).map_err(reading))
     }
 
     fn redrive<'a>(
@@ -141,7 +141,7 @@ fn dead_letter(row: &Row<'_>) -> rusqlite::Result<Option<DeadLetter>> {
 }
 
 fn count(sql: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
-    sql.prepare("SELECT route, count(*) FROM dead_letters GROUP BY route ORDER BY route")?
+    sql.prepare("SELECT route, dead FROM dead_counts WHERE dead > 0 ORDER BY route")?
         .query_map([], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?
         .collect()
 }

@@ -7,6 +7,7 @@ pub(crate) mod letters;
 mod marks;
 pub(crate) mod quarantined;
 pub(crate) mod refused;
+pub(crate) mod routes;
 pub(crate) mod salvage;
 
 use std::path::Path;
@@ -17,13 +18,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
     DeadLetters, History, Holding, Marks, Pause, Position, Quarantine, QueueError, RefusedHold, Replayed,
-    RouteState, StoreUsage, Stores, StoresHealth, Working,
+    RouteState, StoreUsage, Stores, StoresHealth,
 };
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::file::failure::{Failure, reading};
-use crate::file::rows::{from_nanos, packed, position_at, prefix, signed, unsigned};
-use crate::file::schema::{FORMAT, WORKING, connect, connect_to_read, meta, pause_of, set_meta, small_cache};
+use crate::file::rows::{packed, prefix, signed, unsigned};
+use crate::file::schema::{FORMAT, connect, connect_to_read, meta, set_meta, small_cache};
 use crate::shared::lock;
 use crate::writing::retention::settled_up_to;
 
@@ -33,7 +34,10 @@ use crate::writing::retention::settled_up_to;
 /// which the serving process notices within half a second.
 #[derive(Clone, Debug)]
 pub struct Beside {
-    sql: Arc<Mutex<Connection>>,
+    path: Arc<Path>,
+    /// Apart, so that nobody who changes something waits for who looks.
+    to_read: Arc<Mutex<Connection>>,
+    to_write: Arc<Mutex<Connection>>,
     now: Option<i64>,
 }
 
@@ -53,7 +57,8 @@ impl Beside {
             }
             _ => return Err(rusqlite::Error::InvalidQuery),
         }
-        Ok(Self { sql: Arc::new(Mutex::new(sql)), now })
+        let to_read = Arc::new(Mutex::new(connect_to_read(path)?));
+        Ok(Self { path: path.into(), to_read, to_write: Arc::new(Mutex::new(sql)), now })
     }
 
     /// Runs `read` on a thread that may block.
@@ -61,7 +66,7 @@ impl Beside {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.to_read);
         blocking(move || read(&lock(&sql)))
     }
 
@@ -70,11 +75,8 @@ impl Beside {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
-        let sql = Arc::clone(&self.sql);
-        blocking(move || {
-            let path = lock(&sql).path().map(Path::new).map(Path::to_owned).unwrap_or_default();
-            read(&connect_to_read(&path).map_err(reading)?)
-        })
+        let path = Arc::clone(&self.path);
+        blocking(move || read(&connect_to_read(&path).map_err(reading)?))
     }
 
     /// Whether `position` holds `id`.
@@ -106,7 +108,7 @@ impl Beside {
         &self,
         write: impl FnOnce(&Connection, i64) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.to_write);
         let now = self.now;
         blocking(move || {
             let mut sql = lock(&sql);
@@ -178,7 +180,7 @@ impl Stores for Beside {
     }
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
-        self.read(|sql| {
+        self.read_apart(|sql| {
             let usage = vec![StoreUsage {
                 name: "the queue".to_owned(),
                 used: unsettled_bytes(sql).map_err(reading)?,
@@ -194,7 +196,7 @@ impl Stores for Beside {
     }
 
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
-        self.read(|sql| route_states(sql).map_err(reading))
+        self.read_apart(|sql| routes::states(sql).map_err(reading))
     }
 
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -249,59 +251,6 @@ impl Stores for Beside {
             replayed.ok_or_else(|| QueueError::NotFound(format!("route {route}")))
         })
     }
-}
-
-fn route_states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
-    let said: Option<String> = meta(sql, WORKING)?;
-    let mut working: Vec<Working> =
-        said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
-    working.retain(|working| is_alive(&working.process));
-    let now = sqlite_now(sql)?;
-    sql.prepare(
-        "SELECT r.name, r.cursor,
-            (SELECT count(*) FROM events e WHERE e.position > r.cursor),
-            (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 0),
-            (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
-            (SELECT count(*) FROM dead_letters l WHERE l.route = r.name),
-            (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
-            (SELECT count(*) FROM bodies),
-            (SELECT min(received_at) FROM (
-                SELECT received_at FROM events WHERE position =
-                    (SELECT min(position) FROM deliveries d WHERE d.route = r.id)
-                UNION ALL
-                SELECT received_at FROM events WHERE position =
-                    (SELECT min(position) FROM events e WHERE e.position > r.cursor)
-            ))
-         FROM routes r ORDER BY r.id",
-    )?
-    .query_map([], |row| {
-        let number = |column| row.get(column).map(unsigned);
-        let name: String = row.get(0)?;
-        let pause = pause_of(sql, &name, now)?;
-        Ok(RouteState {
-            working: working.iter().filter(|working| working.route == name).cloned().collect(),
-            name,
-            position: position_at(row, 1)?,
-            behind: number(2)?,
-            waiting: number(3)?,
-            in_flight: number(4)?,
-            dead: number(5)?,
-            filter: row.get(6)?,
-            paused: pause.is_some(),
-            pause,
-            kept: number(7)?,
-            oldest: row.get::<_, Option<i64>>(8)?.and_then(from_nanos),
-        })
-    })?
-    .collect()
-}
-
-/// Whether a process of this machine that said something is still there. Of another
-/// machine's, nobody here knows.
-fn is_alive(process: &str) -> bool {
-    let Some((host, pid)) = process.rsplit_once(':') else { return true };
-    let ours = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    host != ours.trim() || Path::new("/proc").join(pid).exists()
 }
 
 fn set_paused(sql: &Connection, route: &str, pause: Option<&Pause>) -> Result<(), QueueError> {

@@ -17,6 +17,7 @@ use crate::file::rows::{nanos, prefix, proof, signature_bytes, signed, time, uns
 use crate::file::schema::last_position;
 use crate::shared::{Shared, Waiting, lock};
 use crate::writing::publish::insert;
+use crate::writing::retention::note_removed;
 use crate::writing::writer::{Job, Store};
 
 impl Quarantine for Beside {
@@ -251,8 +252,12 @@ impl Job for SetAside {
             position,
         )?;
         // The id too: the same event, sent again, is welcome.
-        for table in ["deliveries", "dead_letters", "bodies", "refs", "events"] {
+        for table in ["deliveries", "attempts", "dead_letters", "bodies", "refs"] {
             store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
+        }
+        if store.sql.execute("DELETE FROM events WHERE position = ?1", position)? > 0 {
+            store.sql.execute("INSERT OR IGNORE INTO gaps VALUES (?1)", position)?;
+            note_removed(store.sql, position[0])?;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::file::refs;
 use crate::file::rows::{nanos, unsigned};
+use crate::file::{counters, refs};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 6;
@@ -112,15 +112,6 @@ CREATE TABLE quarantine (
 );
 ";
 
-/// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.
-const ROUTES: &str = "
-CREATE TABLE routes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    cursor INTEGER NOT NULL         -- everything up to here was claimed or does not match
-);
-";
-
 /// What a file of format 3 has more.
 const SINCE_3: &str = "
 CREATE INDEX IF NOT EXISTS attempts_by_end ON attempts (started_at + took);
@@ -139,7 +130,7 @@ CREATE TABLE IF NOT EXISTS refused (
 ";
 
 /// All that a file of this format has.
-pub(crate) const ALL: [&str; 3] = [TABLES, ROUTES, SINCE_3];
+pub(crate) const ALL: [&str; 4] = [TABLES, counters::ROUTES, SINCE_3, counters::COUNTERS];
 
 /// Brings a file of an older format up to this one.
 pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
@@ -154,16 +145,7 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
         sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asked INTEGER NOT NULL DEFAULT 0")?;
     }
     sql.execute_batch(SINCE_3)?;
-    make_routes_anew(sql)
-}
-
-fn make_routes_anew(sql: &Connection) -> rusqlite::Result<()> {
-    sql.execute_batch("ALTER TABLE routes RENAME TO former_routes")?;
-    sql.execute_batch(ROUTES)?;
-    sql.execute_batch(
-        "INSERT INTO routes (id, name, cursor) SELECT id, name, cursor FROM former_routes;
-         DROP TABLE former_routes;",
-    )
+    counters::make(sql)
 }
 
 /// What a file holds.

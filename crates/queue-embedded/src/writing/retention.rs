@@ -64,6 +64,7 @@ impl Trimmer {
         };
         let bodies = self.trim_bodies(&transaction, &limits)?;
         let ids = self.trim_ids(&transaction, &limits)?;
+        transaction.prepare_cached("DELETE FROM gaps WHERE position <= ?1")?.execute([limits.floor])?;
         transaction.commit()?;
         Ok(bodies || ids)
     }
@@ -156,6 +157,11 @@ fn remove_id(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM events WHERE position = ?1")?.execute([position])?;
     refs::remove(sql, position)?;
     sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
+    note_removed(sql, position)
+}
+
+/// Remembers that there was an event at this position, which is never given again.
+pub(crate) fn note_removed(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     let known: Option<i64> = meta(sql, "removed_up_to")?;
     // A redriven dead letter's id goes later than its neighbours' did.
     set_meta(sql, "removed_up_to", known.unwrap_or(0).max(position))

@@ -1,0 +1,66 @@
+//! What a look at the routes would have to count: kept by the file itself, in the transaction
+//! of whatever changes it, whoever that is.
+
+use rusqlite::Connection;
+
+/// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.
+pub(crate) const ROUTES: &str = "
+CREATE TABLE routes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    cursor INTEGER NOT NULL,        -- everything up to here was claimed or does not match
+    waiting INTEGER NOT NULL DEFAULT 0,     -- of its deliveries, how many are not in flight
+    in_flight INTEGER NOT NULL DEFAULT 0
+);
+";
+
+pub(crate) const COUNTERS: &str = "
+CREATE TABLE dead_counts (route TEXT PRIMARY KEY, dead INTEGER NOT NULL) WITHOUT ROWID;
+
+-- The one row: how many bodies there are.
+CREATE TABLE body_count (bodies INTEGER NOT NULL);
+INSERT INTO body_count SELECT count(*) FROM bodies;
+
+-- Positions at which there was an event, and is none though some route has not come to it.
+CREATE TABLE gaps (position INTEGER PRIMARY KEY);
+
+CREATE TRIGGER delivery_made AFTER INSERT ON deliveries BEGIN
+    UPDATE routes SET waiting = waiting + (new.in_flight = 0), in_flight = in_flight + new.in_flight
+    WHERE id = new.route;
+END;
+CREATE TRIGGER delivery_changed AFTER UPDATE OF in_flight ON deliveries WHEN new.in_flight <> old.in_flight BEGIN
+    UPDATE routes SET waiting = waiting + old.in_flight - new.in_flight,
+        in_flight = in_flight + new.in_flight - old.in_flight
+    WHERE id = new.route;
+END;
+CREATE TRIGGER delivery_ended AFTER DELETE ON deliveries BEGIN
+    UPDATE routes SET waiting = waiting - (old.in_flight = 0), in_flight = in_flight - old.in_flight
+    WHERE id = old.route;
+END;
+CREATE TRIGGER letter_written AFTER INSERT ON dead_letters BEGIN
+    INSERT INTO dead_counts VALUES (new.route, 1) ON CONFLICT (route) DO UPDATE SET dead = dead + 1;
+END;
+CREATE TRIGGER letter_gone AFTER DELETE ON dead_letters BEGIN
+    UPDATE dead_counts SET dead = dead - 1 WHERE route = old.route;
+END;
+CREATE TRIGGER body_kept AFTER INSERT ON bodies BEGIN UPDATE body_count SET bodies = bodies + 1; END;
+CREATE TRIGGER body_gone AFTER DELETE ON bodies BEGIN UPDATE body_count SET bodies = bodies - 1; END;
+";
+
+/// Makes them in a file that has none, by counting once.
+pub(crate) fn make(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute_batch("ALTER TABLE routes RENAME TO former_routes")?;
+    sql.execute_batch(ROUTES)?;
+    sql.execute_batch(
+        "INSERT INTO routes (id, name, cursor, waiting, in_flight) SELECT id, name, cursor,
+            (SELECT count(*) FROM deliveries d WHERE d.route = former.id AND d.in_flight = 0),
+            (SELECT count(*) FROM deliveries d WHERE d.route = former.id AND d.in_flight = 1)
+         FROM former_routes former;
+         DROP TABLE former_routes;",
+    )?;
+    sql.execute_batch(COUNTERS)?;
+    sql.execute_batch("INSERT INTO dead_counts SELECT route, count(*) FROM dead_letters GROUP BY route")
+}
+
+#[cfg(test)]
+mod tests;
