@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
     Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Pause, Position, Quarantine,
-    QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, Stores, StoresHealth,
+    QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, Standing, Stores, StoresHealth,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -28,6 +28,7 @@ use crate::reading::feeder::Feeder;
 use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
+use crate::writing::queue_time::QueueTime;
 use crate::writing::set_back::{LastLook, follow_since};
 use crate::writing::subscribe::Subscribe;
 use crate::writing::writer::{Message, Writer};
@@ -115,7 +116,8 @@ fn start(
     let feeder = Feeder { sql: reading, shared: Arc::clone(shared) };
     // No version: what others wrote since the file was opened is looked at first.
     let seen_version = -1;
-    let housekeeping = Housekeeping::new(options);
+    let time = QueueTime::go_on(&sql, shared.now())?;
+    let housekeeping = Housekeeping::new(options, time);
     shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
     let next_probe = std::time::Instant::now();
     let (shared_too, place) = (Arc::clone(shared), Arc::clone(place));
@@ -128,6 +130,7 @@ fn start(
         looked: LastLook::now(shared.now()),
         shared: shared_too,
         housekeeping,
+        time,
         place,
     };
     let (watched, watched_too) = (Watched(Arc::clone(shared)), Watched(Arc::clone(shared)));
@@ -202,6 +205,16 @@ impl EventQueue for Embedded {
     fn has_room(&self) -> bool {
         let full = self.shared.full.load(Ordering::Relaxed) || self.shared.is_impeded.load(Ordering::Acquire);
         !full && !self.shared.is_hung() && self.shared.failure().is_none()
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Standing> {
+        let known_for = self.shared.ids_known_for.load(Ordering::Relaxed);
+        let standing = Standing {
+            is_reachable: self.has_room(),
+            ids_known_for: Some(known_for).filter(|seconds| *seconds != u64::MAX),
+            ..Standing::default()
+        };
+        futures::future::ready(standing).boxed()
     }
 
     fn show(&self, look: Look) {

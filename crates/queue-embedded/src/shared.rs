@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) leases: Mutex<HashMap<LeaseKey, Held>>,
     pub(crate) recent: Mutex<Recent>,
     pub(crate) closing: AtomicBool,
+    /// For how many seconds ids are known; `u64::MAX` before that was looked at.
+    pub(crate) ids_known_for: AtomicU64,
     /// Bytes of bodies in the quarantine.
     pub(crate) quarantined: AtomicU64,
     /// The last group was not written, for want of room or because the file was gone.
@@ -142,6 +144,7 @@ impl Shared {
             leases: Mutex::default(),
             recent: Mutex::default(),
             closing: AtomicBool::new(false),
+            ids_known_for: AtomicU64::new(u64::MAX),
             quarantined: AtomicU64::new(0),
             is_impeded: AtomicBool::new(false),
             writing_since: Mutex::default(),

@@ -45,11 +45,12 @@ async fn kept(queue: &Embedded) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_is_no_longer_known() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(Set(AtomicI64::new(1000))));
-    let retention = Retention { age: Duration::from_secs(60), bytes: 1 << 30 };
+    let retention = Retention { age: Duration::from_secs(2), bytes: 1 << 30 };
     let options = || Options { retention, ..Options::new(folder.path().join("queue.db")) };
     let queue = Embedded::open(options(), Arc::clone(&clock) as _).unwrap();
     assert_eq!(since(&queue).await, at(1000), "before that there was no queue");
-    for (second, reference) in [(1001, "a"), (1002, "b"), (1100, "c")] {
+    clock.0.store(1100, Ordering::Relaxed);
+    for (second, reference) in [(1001, "a"), (1002, "b"), (1900, "stamped by a clock that was ahead")] {
         assert!(!queue.publish(received(second, reference)).await.unwrap().duplicate);
     }
     let route = Route {
@@ -69,11 +70,8 @@ async fn what_is_removed_is_no_longer_known() {
         };
         delivery.ticket.settle(Settlement { verdict: Verdict::Done, asked: true, attempt }).await.unwrap();
     }
-    assert_eq!((kept(&queue).await, since(&queue).await), (3, at(1000)));
-
-    clock.0.store(1100, Ordering::Relaxed);
     let began = Instant::now();
-    while kept(&queue).await > 1 {
+    while kept(&queue).await > 0 {
         assert!(began.elapsed() < Duration::from_secs(20), "what is settled and old goes");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

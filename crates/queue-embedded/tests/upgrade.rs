@@ -14,7 +14,7 @@ use queue_embedded::{Beside, Embedded, Options};
 const WITHOUT_COUNTERS: &str = "
     DROP TRIGGER delivery_made; DROP TRIGGER delivery_changed; DROP TRIGGER delivery_ended;
     DROP TRIGGER letter_written; DROP TRIGGER letter_gone; DROP TRIGGER body_kept; DROP TRIGGER body_gone;
-    DROP TABLE dead_counts; DROP TABLE body_count; DROP TABLE gaps;
+    DROP TABLE dead_counts; DROP TABLE body_count; DROP TABLE gaps; DROP TABLE ages; DROP TABLE freed;
     ALTER TABLE routes DROP COLUMN waiting; ALTER TABLE routes DROP COLUMN in_flight;";
 
 #[tokio::test(flavor = "multi_thread")]

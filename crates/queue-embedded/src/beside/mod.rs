@@ -12,6 +12,7 @@ pub(crate) mod salvage;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use event_model::{Event, EventId};
 use futures::FutureExt;
@@ -24,7 +25,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::file::failure::{Failure, reading};
 use crate::file::rows::{packed, prefix, signed, unsigned};
-use crate::file::schema::{FORMAT, connect, connect_to_read, meta, set_meta, small_cache};
+use crate::file::schema::{
+    FORMAT, READ_WITHIN, connect, connect_to_read, end_after, meta, set_meta, small_cache,
+};
 use crate::shared::lock;
 use crate::writing::retention::settled_up_to;
 
@@ -67,7 +70,7 @@ impl Beside {
         read: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
         let sql = Arc::clone(&self.to_read);
-        blocking(move || read(&lock(&sql)))
+        blocking(move || read_within(&mut lock(&sql), READ_WITHIN, read))
     }
 
     /// Runs `read` on a connection of its own: what takes long must keep nobody waiting.
@@ -127,6 +130,15 @@ impl Beside {
 
 pub(crate) fn sqlite_now(sql: &Connection) -> rusqlite::Result<i64> {
     sql.query_row("SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) * 1000000", [], |row| row.get(0))
+}
+
+fn read_within<T>(
+    sql: &mut Connection,
+    time: Duration,
+    read: impl FnOnce(&Connection) -> Result<T, QueueError>,
+) -> Result<T, QueueError> {
+    end_after(sql, time).map_err(reading)?;
+    read(sql)
 }
 
 fn blocking<T: Send + 'static>(
@@ -280,4 +292,24 @@ fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
     )
     .map_err(writing)?;
     sql.execute("DELETE FROM routes WHERE id = ?1", [id]).map_err(writing).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_does_not_end_is_ended_and_the_next_is_not() {
+        let mut sql = Connection::open_in_memory().unwrap();
+        let count = |up_to: u64| {
+            move |sql: &Connection| {
+                let text = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) SELECT count(*) FROM n";
+                sql.query_row(text, [signed(up_to)], |row| row.get::<_, i64>(0)).map_err(reading)
+            }
+        };
+        let ended = read_within(&mut sql, Duration::from_millis(50), count(u64::MAX)).unwrap_err();
+        let why = std::error::Error::source(&ended).unwrap().to_string();
+        assert!(why.contains("took too long"), "{why}");
+        assert_eq!(read_within(&mut sql, READ_WITHIN, count(100_000)).unwrap(), 100_000);
+    }
 }

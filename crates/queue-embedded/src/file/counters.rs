@@ -24,6 +24,12 @@ INSERT INTO body_count SELECT count(*) FROM bodies;
 -- Positions at which there was an event, and is none though some route has not come to it.
 CREATE TABLE gaps (position INTEGER PRIMARY KEY);
 
+-- How far the queue was when: retention goes by it (writing/queue_time.rs).
+CREATE TABLE ages (position INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+
+-- Events of which a dead letter has gone: retention may have passed them over for its sake.
+CREATE TABLE freed (position INTEGER PRIMARY KEY);
+
 CREATE TRIGGER delivery_made AFTER INSERT ON deliveries BEGIN
     UPDATE routes SET waiting = waiting + (new.in_flight = 0), in_flight = in_flight + new.in_flight
     WHERE id = new.route;
@@ -42,6 +48,7 @@ CREATE TRIGGER letter_written AFTER INSERT ON dead_letters BEGIN
 END;
 CREATE TRIGGER letter_gone AFTER DELETE ON dead_letters BEGIN
     UPDATE dead_counts SET dead = dead - 1 WHERE route = old.route;
+    INSERT OR IGNORE INTO freed SELECT position FROM bodies WHERE position = old.position;
 END;
 CREATE TRIGGER body_kept AFTER INSERT ON bodies BEGIN UPDATE body_count SET bodies = bodies + 1; END;
 CREATE TRIGGER body_gone AFTER DELETE ON bodies BEGIN UPDATE body_count SET bodies = bodies - 1; END;

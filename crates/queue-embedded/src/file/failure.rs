@@ -108,7 +108,13 @@ impl From<Failure> for QueueError {
 
 /// For readers: nothing they meet breaks the queue.
 pub(crate) fn reading(error: rusqlite::Error) -> QueueError {
-    QueueError::unavailable("reading the queue file", error)
+    const READING: &str = "reading the queue file";
+    match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => {
+            QueueError::unavailable(READING, "it took too long, and was ended: ask for less")
+        }
+        _ => QueueError::unavailable(READING, error),
+    }
 }
 
 #[cfg(test)]

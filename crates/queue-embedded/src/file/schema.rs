@@ -1,12 +1,12 @@
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use queue::Pause;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::file::rows::{nanos, unsigned};
+use crate::file::rows::{nanos, signed, unsigned};
 use crate::file::{counters, refs};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
@@ -28,8 +28,11 @@ const CACHE_KIB: i64 = -4096;
 /// The same for readers. They read what is new, once: a cache gains nothing.
 const READ_CACHE_KIB: i64 = -256;
 
+/// The log is moved into the file when it has so many bytes.
+pub(crate) const CHECKPOINT_BYTES: u64 = 16 << 20;
+
 /// How long to wait for another process that is writing (a redrive).
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -186,6 +189,8 @@ pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection>
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // The writer checkpoints by itself: an automatic one hides its errors.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // What a long reader made of the log does not stay.
+    connection.pragma_update(None, "journal_size_limit", signed(CHECKPOINT_BYTES))?;
     // Nor does closing write: after a failed fsync nothing may be tried again.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(48);
@@ -198,6 +203,17 @@ pub(crate) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "query_only", true)?;
     small_cache(&connection)?;
     Ok(connection)
+}
+
+/// How long one read may take: while it does, the log can't begin anew.
+pub(crate) const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// Has SQLite answer nothing more after this time, until this is said again.
+pub(crate) fn end_after(connection: &mut Connection, time: Duration) -> rusqlite::Result<()> {
+    /// Steps of SQLite's machine between two looks at the time: some tenths of a millisecond.
+    const LOOK_EVERY: i32 = 10_000;
+    let until = Instant::now() + time;
+    connection.progress_handler(LOOK_EVERY, Some(move || Instant::now() >= until))
 }
 
 /// For connections that read what is new, or little.

@@ -4,17 +4,24 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::file::schema::{WORKING, set_meta};
+use crate::file::door::beside;
+use crate::file::rows::unsigned;
+use crate::file::schema::{BUSY, CHECKPOINT_BYTES, WORKING, last_position, set_meta};
 use crate::options::Options;
 use crate::shared::{Shared, lock};
-use crate::writing::retention::Trimmer;
+use crate::writing::queue_time::QueueTime;
+use crate::writing::retention::{Trimmer, ids_known_for, settled_up_to};
 use crate::writing::sweep::Sweeper;
 
 /// How often the file is measured and trimmed.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The log is moved into the file when it has this many pages: 16 MiB.
-const CHECKPOINT_PAGES: u64 = 4096;
+/// A log of this size is longer than moving it into the file explains: somebody reads, and
+/// does not end.
+const LONG_LOG: u64 = 4 * CHECKPOINT_BYTES;
+
+/// How long a checkpoint waits for readers to end, so that the log begins anew.
+const FOR_READERS: Duration = Duration::from_millis(50);
 
 /// Share of the limit, in percent, from which somebody should know.
 const ALARM_PERCENT: u64 = 70;
@@ -26,20 +33,25 @@ pub(crate) struct Housekeeping {
     next: Instant,
     commits: u64,
     alarmed: bool,
+    log_alarmed: bool,
+    ids_alarmed: bool,
+    time: QueueTime,
     trimmer: Trimmer,
     sweeper: Sweeper,
     shown: String,
 }
 
 impl Housekeeping {
-    pub(crate) fn new(options: Options) -> Self {
-        let now = Instant::now();
+    pub(crate) fn new(options: Options, time: QueueTime) -> Self {
         Self {
             options,
-            next: now,
+            next: Instant::now(),
             commits: 0,
             alarmed: false,
-            trimmer: Trimmer::new(now),
+            log_alarmed: false,
+            ids_alarmed: false,
+            time,
+            trimmer: Trimmer::default(),
             sweeper: Sweeper::new(),
             shown: String::new(),
         }
@@ -60,13 +72,34 @@ impl Housekeeping {
             return Ok(false);
         }
         self.show(sql, shared)?;
-        let used = used_bytes(sql)?;
+        let log = self.shorten_log(sql, shared)?;
+        let used = used_bytes(sql)? + log.saturating_sub(CHECKPOINT_BYTES);
         let over = used > self.options.retention.bytes;
-        let more = self.trimmer.trim(sql, &self.options, shared.now(), over)?;
-        self.measure(shared, used, over && !more);
+        let more = self.trimmer.trim(sql, &self.options, self.time, shared.now(), over)?;
+        self.measure(sql, shared, Used { all: used, log }, over && !more)?;
         let more = self.sweeper.sweep(sql)? || more;
         self.next = if more { now } else { now + EVERY };
         Ok(more)
+    }
+
+    /// Begins the log anew where it has become long, if nobody reads in it. Says how long it is.
+    fn shorten_log(&mut self, sql: &Connection, shared: &Shared) -> rusqlite::Result<u64> {
+        let length = log_bytes(&shared.path);
+        let is_long = length > LONG_LOG;
+        if is_long {
+            sql.busy_timeout(FOR_READERS)?;
+            let begun = sql.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            sql.busy_timeout(BUSY)?;
+            begun?;
+        }
+        if is_long && !self.log_alarmed {
+            tracing::warn!(
+                log = length,
+                "the queue file's log grows, since somebody reads the file for long: another program that has it open, or a backup"
+            );
+        }
+        self.log_alarmed = is_long;
+        Ok(length)
     }
 
     /// Writes how the routes stand, for whoever looks into the file, when that has
@@ -81,35 +114,65 @@ impl Housekeeping {
         Ok(())
     }
 
-    fn measure(&mut self, shared: &Shared, used: u64, full: bool) {
-        let limit = self.options.retention.bytes;
+    fn measure(&mut self, sql: &Connection, shared: &Shared, used: Used, full: bool) -> rusqlite::Result<()> {
+        let (limit, Used { all: used, log }) = (self.options.retention.bytes, used);
         let high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
         if high && !self.alarmed {
             tracing::warn!(used, limit, "the queue file is over {ALARM_PERCENT} % of its retention bytes");
         }
         self.alarmed = high;
         if full && !shared.full.swap(true, Ordering::Relaxed) {
+            let (unsettled, letters) = (last_position(sql)? - settled_up_to(sql)?, dead_letters(sql)?);
             tracing::error!(
                 used,
                 limit,
-                "the queue is full of events that no route has settled: new ones are refused"
+                log,
+                unsettled,
+                letters,
+                "the queue is full, of what may not be removed: events that some route has not settled, dead letters, or a log that somebody reads; new ones are refused"
             );
         } else if !full {
             shared.full.store(false, Ordering::Relaxed);
         }
+        let window = self.options.dedup_window;
+        let known_for = ids_known_for(sql, self.time, window)?;
+        shared.ids_known_for.store(known_for.unwrap_or(window).as_secs(), Ordering::Relaxed);
+        if let Some(known_for) = known_for.filter(|_| !self.ids_alarmed) {
+            tracing::warn!(
+                known_for = known_for.as_secs(),
+                limit,
+                "ids of settled events fill the queue file: the oldest went before the end of the dedup window; more room is needed (`queue.retention.bytes`), or a shorter window"
+            );
+        }
+        self.ids_alarmed = known_for.is_some();
+        Ok(())
     }
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    /// Of what holds something, and of a log that is longer than it is to be.
+    all: u64,
+    /// Of the log.
+    log: u64,
+}
+
+fn dead_letters(sql: &Connection) -> rusqlite::Result<u64> {
+    sql.query_row("SELECT coalesce(sum(dead), 0) FROM dead_counts", [], |row| row.get(0)).map(unsigned)
 }
 
 /// Moves the log into the file once it is long. Its errors are final: a second
 /// try could succeed without having written.
 pub(crate) fn checkpoint(sql: &Connection, path: &Path) -> rusqlite::Result<()> {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    let length = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
-    if length < CHECKPOINT_PAGES * 4096 {
+    if log_bytes(path) < CHECKPOINT_BYTES {
         return Ok(());
     }
     sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+fn log_bytes(path: &Path) -> u64 {
+    std::fs::metadata(beside(path, "-wal")).map_or(0, |metadata| metadata.len())
 }
 
 /// Bytes of the file that hold something.

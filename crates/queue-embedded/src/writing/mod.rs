@@ -3,6 +3,7 @@
 pub(crate) mod claim;
 pub(crate) mod housekeeping;
 pub(crate) mod publish;
+pub(crate) mod queue_time;
 pub(crate) mod retention;
 pub(crate) mod set_back;
 pub(crate) mod settle;

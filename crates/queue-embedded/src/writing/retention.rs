@@ -1,72 +1,83 @@
 //! Removes what every route has settled, and nothing else.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use queue::UNROUTED;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::file::refs;
 use crate::file::rows::{signed, unsigned};
-use crate::file::schema::{COMPLETE_SINCE, meta, set_meta};
+use crate::file::schema::{COMPLETE_SINCE, last_position, meta, set_meta};
 use crate::options::Options;
+use crate::writing::queue_time::QueueTime;
 
 /// Rows looked at in one pass: a publish waits a few milliseconds for it.
 const CHUNK: usize = 256;
 
-/// How often to look again at what dead letters kept: they may be gone.
-const FROM_THE_START: Duration = Duration::from_mins(10);
+/// About so much of the file is an id alone.
+const ID_BYTES: u64 = 100;
 
-/// How far each pass has come. Positions rise with time, so a pass ends at the
-/// first row that is too young, and the next begins there.
-#[derive(Debug)]
+/// Ids go before their time where they are more than this part of what the file may be.
+const IDS_SHARE: u64 = 4;
+
+/// The key of `meta` up to which nothing is left of settled events but their ids.
+const IDS_ALONE: &str = "ids_alone_up_to";
+
+/// The key of `meta` up to which ids went before their time.
+const WENT_EARLY: &str = "ids_went_early_up_to";
+
+/// How far each pass has come in this process.
+#[derive(Debug, Default)]
 pub(crate) struct Trimmer {
     bodies_after: i64,
     ids_after: i64,
-    began: Instant,
+    freed_after: i64,
 }
 
-/// What may go in this pass.
+/// Positions up to which something may go in this pass: every route has finished with them.
+#[derive(Debug)]
 struct Limits {
-    /// Every route has finished with everything up to here.
-    floor: i64,
-    /// Bodies of events that arrived before this.
-    bodies_before: i64,
-    /// Ids of events that arrived before this.
-    ids_before: i64,
+    bodies: i64,
+    ids: i64,
+    /// What the clock says: an event that is stamped with a later time is not believed.
+    now: i64,
 }
 
 impl Trimmer {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { bodies_after: 0, ids_after: 0, began: now }
-    }
-
     /// Removes one chunk of what may go; `true` if there may be more.
     ///
-    /// Bodies go by age, or by size when `over` the limit; ids stay for the
-    /// deduplication window. What a dead letter needs stays with it.
+    /// Bodies go by age, or by size when `over` the limit; ids stay for the deduplication
+    /// window. What a dead letter needs stays with it. Where that does not make room, all but
+    /// the ids of settled events go, and then the oldest ids.
     pub(crate) fn trim(
         &mut self,
         sql: &mut Connection,
         options: &Options,
+        time: QueueTime,
         now: i64,
         over: bool,
     ) -> rusqlite::Result<bool> {
-        if self.began.elapsed() >= FROM_THE_START {
-            *self = Self::new(Instant::now());
-        }
         let (age, window) = (options.retention.age, options.dedup_window);
         // The write lock first: a redrive must not come between looking and removing.
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        time.mark(&transaction, signed(last_position(&transaction)?), age.min(window))?;
+        let floor = signed(settled_up_to(&transaction)?);
+        let of_age = |age| time.position_of_age(&transaction, age).map(|position| position.min(floor));
         let limits = Limits {
-            floor: signed(settled_up_to(&transaction)?),
-            bodies_before: if over { i64::MAX } else { before(now, age) },
-            ids_before: before(now, if over { window } else { age.max(window) }),
+            bodies: if over { floor } else { of_age(age)? },
+            ids: of_age(if over { window } else { age.max(window) })?,
+            now,
         };
-        let bodies = self.trim_bodies(&transaction, &limits)?;
-        let ids = self.trim_ids(&transaction, &limits)?;
-        transaction.prepare_cached("DELETE FROM gaps WHERE position <= ?1")?.execute([limits.floor])?;
+        let mut more = self.trim_freed(&transaction, &limits)?;
+        more |= self.trim_bodies(&transaction, &limits)?;
+        more |= self.trim_ids(&transaction, &limits)?;
+        if over && !more {
+            more = leave_ids_alone(&transaction, floor)?
+                || self.trim_ids_early(&transaction, floor, options.retention.bytes)?;
+        }
+        transaction.prepare_cached("DELETE FROM gaps WHERE position <= ?1")?.execute([floor])?;
         transaction.commit()?;
-        Ok(bodies || ids)
+        Ok(more)
     }
 
     fn trim_bodies(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
@@ -77,62 +88,100 @@ impl Trimmer {
              FROM bodies b CROSS JOIN events e USING (position)
              WHERE b.position > ?1 AND b.position <= ?2 ORDER BY b.position LIMIT ?3",
             self.bodies_after,
-            limits.floor,
+            limits.bodies,
         )?;
-        let mut removed = None;
-        let old = rows.iter().take_while(|row| row.received_at < limits.bodies_before);
-        for row in old.clone() {
-            if !row.is_needed {
-                remove_body(sql, row.position)?;
-                removed = removed.max(Some(row.received_at));
-            }
-            self.bodies_after = row.position;
-        }
-        if let Some(removed) = removed {
-            let known: Option<i64> = meta(sql, COMPLETE_SINCE)?;
-            set_meta(sql, COMPLETE_SINCE, known.max(Some(removed + 1)))?;
-        }
-        Ok(old.count() == CHUNK)
+        remove_bodies(sql, &rows, limits.now)?;
+        self.bodies_after = rows.last().map_or(self.bodies_after, |row| row.position);
+        Ok(rows.len() == CHUNK)
     }
 
     fn trim_ids(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
+        let rows = ids(sql, self.ids_after, limits.ids)?;
+        rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
+        self.ids_after = rows.last().map_or(self.ids_after, |row| row.position);
+        QueueTime::forget_up_to(sql, self.ids_after)?;
+        Ok(rows.len() == CHUNK)
+    }
+
+    /// What was passed over for a dead letter's sake that is gone.
+    fn trim_freed(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
+        // What no pass has come to yet is not passed over.
+        sql.prepare_cached("DELETE FROM freed WHERE position > ?1")?.execute([self.bodies_after])?;
         let rows = pass(
             sql,
-            "SELECT e.position, e.received_at,
-                ?4 <> '' AND EXISTS (SELECT 1 FROM bodies b WHERE b.position = e.position)
-             FROM events e WHERE e.position > ?1 AND e.position <= ?2 ORDER BY e.position LIMIT ?3",
-            self.ids_after,
-            limits.floor,
+            "SELECT f.position, coalesce(e.received_at, 0),
+                EXISTS (SELECT 1 FROM dead_letters d WHERE d.position = f.position AND d.route <> ?4)
+             FROM freed f LEFT JOIN events e USING (position)
+             WHERE f.position > ?1 AND f.position <= ?2 ORDER BY f.position LIMIT ?3",
+            self.freed_after,
+            limits.bodies,
         )?;
+        remove_bodies(sql, &rows, limits.now)?;
         for row in &rows {
-            if row.received_at >= limits.ids_before {
-                return Ok(false);
-            }
-            if !row.is_needed {
+            let is_passed = row.position <= self.ids_after;
+            if is_passed && !row.is_needed && row.position <= limits.ids {
                 remove_id(sql, row.position)?;
             }
-            self.ids_after = row.position;
+            // Its id is still to be passed, or is dealt with; a letter that is back frees it anew.
+            if row.is_needed || !is_passed || row.position <= limits.ids {
+                sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?.execute([row.position])?;
+            }
         }
-        Ok(rows.len() == CHUNK)
+        let is_full = rows.len() == CHUNK;
+        self.freed_after = if is_full { rows[CHUNK - 1].position } else { 0 };
+        Ok(is_full)
+    }
+
+    /// The oldest ids, though they are to be known for longer: where they are what fills the
+    /// file. Where unsettled events do, it is full of them.
+    fn trim_ids_early(&mut self, sql: &Connection, floor: i64, limit: u64) -> rusqlite::Result<bool> {
+        if unsigned(floor - self.ids_after) * ID_BYTES <= limit / IDS_SHARE {
+            return Ok(false);
+        }
+        let rows = ids(sql, self.ids_after, floor)?;
+        let Some(last) = rows.last() else { return Ok(false) };
+        rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
+        self.ids_after = last.position;
+        set_meta(sql, WENT_EARLY, last.position)?;
+        Ok(true)
     }
 }
 
+/// For how long ids are known, if that is less than it is to be: room was needed.
+pub(crate) fn ids_known_for(
+    sql: &Connection,
+    time: QueueTime,
+    window: Duration,
+) -> rusqlite::Result<Option<Duration>> {
+    let Some(went) = meta::<i64>(sql, WENT_EARLY)? else { return Ok(None) };
+    let age = time.age_of(sql, went)?;
+    Ok(Some(age).filter(|age| *age < window))
+}
+
+#[derive(Debug)]
 struct Seen {
     position: i64,
     received_at: i64,
     is_needed: bool,
 }
 
-fn pass(sql: &Connection, text: &str, after: i64, floor: i64) -> rusqlite::Result<Vec<Seen>> {
+fn pass(sql: &Connection, text: &str, after: i64, up_to: i64) -> rusqlite::Result<Vec<Seen>> {
     sql.prepare_cached(text)?
-        .query_map(params![after, floor, CHUNK as i64, UNROUTED], |row| {
+        .query_map(params![after, up_to, CHUNK as i64, UNROUTED], |row| {
             Ok(Seen { position: row.get(0)?, received_at: row.get(1)?, is_needed: row.get(2)? })
         })?
         .collect()
 }
 
-fn before(now: i64, age: Duration) -> i64 {
-    now.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
+fn ids(sql: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<Seen>> {
+    pass(
+        sql,
+        "SELECT e.position, e.received_at,
+            ?4 <> '' AND EXISTS (SELECT 1 FROM bodies b WHERE b.position = e.position)
+         FROM events e WHERE e.position > ?1 AND e.position <= ?2 ORDER BY e.position LIMIT ?3",
+        after,
+        up_to,
+    )
 }
 
 /// The newest position that every route has finished with; routes that are no
@@ -147,17 +196,51 @@ pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
     Ok(oldest.map_or(cursor, |oldest| cursor.min(unsigned(oldest).saturating_sub(1))))
 }
 
+fn remove_bodies(sql: &Connection, rows: &[Seen], now: i64) -> rusqlite::Result<()> {
+    let mut newest = None;
+    for row in rows.iter().filter(|row| !row.is_needed) {
+        remove_body(sql, row.position)?;
+        // One that is stamped with a time to come says nothing of what came when.
+        newest = newest.max(Some(row.received_at).filter(|at| *at <= now));
+    }
+    if let Some(newest) = newest {
+        let known: Option<i64> = meta(sql, COMPLETE_SINCE)?;
+        set_meta(sql, COMPLETE_SINCE, known.max(Some(newest + 1)))?;
+    }
+    Ok(())
+}
+
 fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM bodies WHERE position = ?1")?.execute([position])?;
     // What no route matched is kept as long as its event, not longer.
     sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?.execute([position]).map(drop)
 }
 
+/// Removes all but their ids of a chunk of events whose bodies are gone.
+fn leave_ids_alone(sql: &Connection, floor: i64) -> rusqlite::Result<bool> {
+    let rows = ids(sql, meta(sql, IDS_ALONE)?.unwrap_or(0), floor)?;
+    let Some(last) = rows.last() else { return Ok(false) };
+    for row in rows.iter().filter(|row| !row.is_needed) {
+        remove_history(sql, row.position)?;
+        sql.prepare_cached(
+            "UPDATE events SET key = '', signature = x'', trace = NULL, entity_ref = NULL, root_entity_ref = NULL
+             WHERE position = ?1",
+        )?
+        .execute([row.position])?;
+    }
+    set_meta(sql, IDS_ALONE, last.position)?;
+    Ok(rows.len() == CHUNK)
+}
+
 fn remove_id(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM events WHERE position = ?1")?.execute([position])?;
-    refs::remove(sql, position)?;
-    sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
+    remove_history(sql, position)?;
     note_removed(sql, position)
+}
+
+fn remove_history(sql: &Connection, position: i64) -> rusqlite::Result<()> {
+    refs::remove(sql, position)?;
+    sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position]).map(drop)
 }
 
 /// Remembers that there was an event at this position, which is never given again.

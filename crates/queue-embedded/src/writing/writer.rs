@@ -16,9 +16,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::beside::quarantined::quarantined_bytes;
 use crate::file::failure::{self, Failure};
 use crate::file::held::Place;
-use crate::file::schema::{CLOCK, last_position, set_meta};
+use crate::file::schema::{CLOCK, WORKING, last_position, set_meta};
 use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
+use crate::writing::queue_time::QueueTime;
 use crate::writing::set_back::{self, LastLook};
 
 /// Most jobs in one transaction: beyond this, one more costs the first ones
@@ -91,6 +92,7 @@ pub(crate) struct Writer {
     pub(crate) looked: LastLook,
     pub(crate) shared: Arc<Shared>,
     pub(crate) housekeeping: Housekeeping,
+    pub(crate) time: QueueTime,
     pub(crate) place: Arc<Place>,
 }
 
@@ -178,6 +180,7 @@ impl Writer {
         }
         if now.saturating_sub(self.noted) >= NOTE_EVERY || now < self.noted {
             set_meta(&transaction, CLOCK, now)?;
+            self.time.note(&transaction)?;
             self.noted = now;
         }
         fail_point!("commit.before");
@@ -232,7 +235,10 @@ impl Writer {
         }
         if self.shared.failure().is_none() && self.place.is_there() {
             // Nobody runs these routes any more.
-            let _ = set_meta(&self.sql, crate::file::schema::WORKING, "[]");
+            let _ = set_meta(&self.sql, WORKING, "[]");
+            // How late it is, also after hours in which nothing was written.
+            let _ = set_meta(&self.sql, CLOCK, self.shared.now());
+            let _ = self.time.note(&self.sql);
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = emptied {
                 self.shared.note(&failure::of_write(&error, &self.shared.path));

@@ -1,0 +1,98 @@
+//! How old what is kept is: by the time for which the queue has been there, which nobody sets.
+//!
+//! The clock of a machine may be years ahead for a moment, and an event stamped by it. So
+//! retention asks neither: it goes by how long the machine has run (`CLOCK_BOOTTIME`) since the
+//! queue noted how far it was.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::file::schema::{CLOCK, meta, set_meta};
+
+/// The key of `meta` with this time when something was last written.
+const QUEUE_TIME: &str = "queue_time";
+
+/// A process that was away for longer than this does not know for how long: the clock may have
+/// been set meanwhile. What is kept is kept for longer then.
+const LONGEST_AWAY: i64 = 3600 * 1_000_000_000;
+
+/// In how many steps the longest of what is kept for a time is measured.
+const STEPS: u32 = 1000;
+
+/// Nanoseconds; begins with Unix time, and goes its own way then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueTime {
+    at_start: i64,
+    started: i64,
+}
+
+impl QueueTime {
+    /// Goes on from where the last process noted it. `now` is what the clock says.
+    pub(crate) fn go_on(sql: &Connection, now: i64) -> rusqlite::Result<Self> {
+        let noted: Option<i64> = meta(sql, QUEUE_TIME)?;
+        let clock: i64 = meta(sql, CLOCK)?.unwrap_or(now);
+        let away = now.saturating_sub(clock).clamp(0, LONGEST_AWAY);
+        let at_start = noted.map_or(now, |noted| noted.saturating_add(away));
+        Ok(Self { at_start, started: running() })
+    }
+
+    pub(crate) fn now(self) -> i64 {
+        self.at_start.saturating_add(running().saturating_sub(self.started))
+    }
+
+    /// Writes down that it is so late.
+    pub(crate) fn note(self, sql: &Connection) -> rusqlite::Result<()> {
+        set_meta(sql, QUEUE_TIME, self.now())
+    }
+
+    /// The newest position that is at least so old.
+    pub(crate) fn position_of_age(self, sql: &Connection, age: Duration) -> rusqlite::Result<i64> {
+        let at = self.now().saturating_sub(nanos(age));
+        sql.prepare_cached("SELECT max(position) FROM ages WHERE at <= ?1")?
+            .query_row([at], |row| row.get::<_, Option<i64>>(0))
+            .map(Option::unwrap_or_default)
+    }
+
+    /// How old what is at this position is, at least; nothing if it is new.
+    pub(crate) fn age_of(self, sql: &Connection, position: i64) -> rusqlite::Result<Duration> {
+        let at: Option<i64> = sql
+            .prepare_cached("SELECT min(at) FROM ages WHERE position >= ?1")?
+            .query_row([position], |row| row.get(0))?;
+        let age = at.map_or(0, |at| self.now().saturating_sub(at));
+        Ok(Duration::from_nanos(u64::try_from(age).unwrap_or(0)))
+    }
+
+    /// Notes how far the queue is now, if that is new and `kept_for` wants it so exactly.
+    pub(crate) fn mark(self, sql: &Connection, last: i64, kept_for: Duration) -> rusqlite::Result<()> {
+        let newest: Option<(i64, i64)> = sql
+            .prepare_cached("SELECT position, at FROM ages ORDER BY position DESC LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (now, step) = (self.now(), nanos(kept_for / STEPS));
+        if newest.is_some_and(|(position, at)| position >= last || now.saturating_sub(at) < step) {
+            return Ok(());
+        }
+        sql.prepare_cached("INSERT INTO ages VALUES (?1, ?2)")?.execute(params![last, now])?;
+        self.note(sql)
+    }
+
+    /// Forgets marks of what is gone up to here.
+    pub(crate) fn forget_up_to(sql: &Connection, position: i64) -> rusqlite::Result<()> {
+        sql.prepare_cached(
+            "DELETE FROM ages WHERE position < (SELECT max(position) FROM ages WHERE position <= ?1)",
+        )?
+        .execute([position])
+        .map(drop)
+    }
+}
+
+fn running() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
