@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use event_model::{Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
 use queue::{Attempt, EventQueue, Filter, Outcome, QueueError, Route, Settlement, Start, Verdict};
-use queue_embedded::{Embedded, Options};
+use queue_embedded::{Embedded, Options, Spool};
 
 fn large(number: usize) -> Event {
     let small = event("E", "x");
@@ -123,6 +123,27 @@ async fn claims_that_are_refused_now_and_then_skip_nothing() {
             let _ = delivery.ticket.settle(done).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
+    let _one_at_a_time = FAIL_POINTS.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    let spool: Spool<()> =
+        Spool::open(&path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
+    let row = spool.keep(event("E", "a"), ()).await.unwrap().row;
+    fail::cfg("spool.fsync", "return").unwrap();
+    assert!(matches!(spool.keep(event("E", "b"), ()).await, Err(QueueError::Failed(_))));
+    fail::cfg("spool.fsync", "off").unwrap();
+    let bytes = || ["spool.db", "spool.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    let before = bytes();
+    assert!(spool.remove(vec![row]).await.is_err());
+    assert!(spool.put_aside(row).await.is_err());
+    assert!(matches!(spool.keep(event("E", "c"), ()).await, Err(QueueError::Failed(_))));
+    assert_eq!(spool.unsent(0, 1, 0, 10).await.unwrap().len(), 1, "what it holds is sent on");
+    spool.close().await;
+    assert!(bytes() == before, "it was written to");
 }
 
 /// Fail points are of the whole process.

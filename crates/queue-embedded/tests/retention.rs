@@ -267,3 +267,41 @@ async fn what_a_dead_letter_kept_goes_once_it_is_gone() {
     assert_eq!((count(&path, "bodies"), count(&path, "freed")), (299, 0));
     queue.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let serve = || {
+        open(&path, |options| {
+            options.retention.age = Duration::ZERO;
+            options.dedup_window = Duration::ZERO;
+        })
+    };
+    let mut queue = serve();
+    let mut keys = Vec::new();
+    for round in 0..3 {
+        assert!(!queue.publish(event("E", "a")).await.unwrap().duplicate);
+        let mut consumer = subscribe(&queue).await;
+        settle(&mut *consumer, 1, Verdict::Dead(DeadReason::Permanent)).await;
+        let letters = queue.stores().dead_letters();
+        let letter = letters.list(DeadQuery { limit: 1, ..DeadQuery::default() }).await.unwrap().remove(0);
+        assert!(letters.redrive(&[letter.id], None).await.iter().all(Result::is_ok));
+        let again = consumer.next(1).await.unwrap().remove(0);
+        keys.push(again.id("r"));
+        drop((again, consumer));
+        settle(&mut *subscribe(&queue).await, 1, Verdict::Done).await;
+        until("it is forgotten", || count(&path, "events") == 0).await;
+        if round == 1 {
+            // A damaged file is set aside, and what is sent again comes into a new one.
+            queue.close().await;
+            drop(queue);
+            std::fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
+            queue = serve();
+            assert!(queue.set_aside().is_some());
+        }
+    }
+    queue.close().await;
+    let (all, given) = (keys.len(), keys.iter().collect::<std::collections::BTreeSet<_>>().len());
+    assert_eq!(given, all, "{keys:?}");
+}

@@ -211,6 +211,12 @@ fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
     Ok(unsigned(place))
 }
 
+/// Has a file that was begun after another count on from where no letter of that one can be: from
+/// the time, in seconds. What is sent again may have had a number there.
+pub(crate) fn count_on(sql: &Connection, now: i64) -> rusqlite::Result<()> {
+    take_place(sql, now / 1_000_000_000).map(drop)
+}
+
 /// Above every number that is known of this event on this route: earlier versions counted, and
 /// may have come further than there were letters.
 fn after_known(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<i64> {

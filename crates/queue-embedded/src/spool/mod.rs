@@ -30,6 +30,7 @@ use crate::file::held::HeldFile;
 use crate::file::schema::{Kind, meta};
 use crate::shared::{PATIENCE, lock};
 use crate::spool::work::{Task, Worker};
+use crate::writing::housekeeping::used_bytes;
 
 /// One event that was kept.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ const SPOOL: Kind = Kind {
     not: "events",
     format: 3,
     upgrade: rows::upgrade,
-    check: |sql| rows::state(sql).map(drop),
+    check: |sql| rows::last(sql).map(drop),
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
 };
 
@@ -144,9 +145,9 @@ impl<W: Send> Spool<W> {
         let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let state = Arc::new(Shared::default());
         rows::mend_clock(&opened.sql, crate::file::rows::nanos(clock.now())).map_err(wrap)?;
-        let found = rows::state(&opened.sql).map_err(wrap)?;
+        // What it weighs is not counted body by body: it would be read whole before anybody is served.
+        state.bytes.store(used_bytes(&opened.sql).map_err(wrap)?, Ordering::Relaxed);
         let id = meta(&opened.sql, "epoch").map_err(wrap)?.unwrap_or_default();
-        state.bytes.store(found.bytes, Ordering::Relaxed);
         let (tasks, inbox) = channel();
         let place = Arc::clone(opened.held.place());
         let worker = Worker::new(opened.sql, place, opened.path, limit, Arc::clone(&state), clock, on_kept);

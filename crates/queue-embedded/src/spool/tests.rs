@@ -102,3 +102,41 @@ async fn what_is_acknowledged_twice_is_one_row_and_what_is_set_aside_stays_so() 
     assert!(spool.keep(event("E", "aside"), ()).await.is_ok_and(|kept| !kept.is_duplicate));
     assert_eq!(spool.state().await.unwrap().set_aside, 0);
 }
+
+/// Bytes of files that this thread reads for it.
+fn read_of(work: impl FnOnce()) -> u64 {
+    let so_far = || -> u64 {
+        let told = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        told.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    };
+    let before = so_far();
+    work();
+    so_far() - before
+}
+
+#[tokio::test]
+async fn opening_a_spool_reads_no_more_than_its_check_does_which_large_ones_are_spared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    let open = || Spool::<()>::open(&path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
+    open().close().await;
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(
+        "PRAGMA synchronous = OFF; BEGIN;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         INSERT INTO spooled SELECT i, randomblob(32), 'k', 'SHA512withRSA', x'00', 1, NULL, 0, randomblob(1000) FROM n;
+         INSERT INTO unsent SELECT row, 0 FROM spooled; COMMIT; PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    .unwrap();
+    drop(sql);
+    let check = read_of(|| {
+        let sql = crate::file::schema::connect(&path, false).unwrap();
+        sql.query_row("PRAGMA quick_check(1)", [], |_| Ok(())).unwrap();
+    });
+    let mut opened = None;
+    let read = read_of(|| opened = Some(open()));
+    assert!(read < check + check / 10, "{read}, and its check {check}");
+    let spool = opened.unwrap();
+    assert!(spool.bytes() > 20_000_000);
+    spool.close().await;
+}

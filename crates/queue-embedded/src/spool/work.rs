@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event};
+use fail::fail_point;
 use queue::{Quarantined, QueueError};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, ffi};
 use tokio::sync::oneshot;
 
 use crate::beside::quarantined;
@@ -128,7 +129,10 @@ impl<W: Send> Worker<W> {
             self.keep(keeps, bodies);
         }
         if let Err(error) = self.run_all(runs) {
-            self.note(&failure::of_write(&error, &self.path));
+            // Of a file that has failed nothing more is said: what is in it can still be read.
+            if lock(&self.shared.failure).is_none() {
+                self.note(&failure::of_write(&error, &self.path));
+            }
         }
         *lock(&self.shared.working_since) = None;
     }
@@ -204,6 +208,10 @@ impl<W: Send> Worker<W> {
             keeps.iter().map(|(event, ..)| rows::keep(&transaction, event)).collect::<Result<_, _>>()?;
         bodies.iter().try_for_each(|(body, _)| quarantined::keep(&transaction, body))?;
         rows::acknowledge(&transaction, &self.acknowledged, now)?;
+        fail_point!("spool.fsync", |_| Err(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(ffi::SQLITE_IOERR_FSYNC),
+            None
+        )));
         transaction.commit()?;
         self.acknowledged.clear();
         self.noted = Instant::now();
@@ -261,6 +269,9 @@ impl<W: Send> Worker<W> {
                 "the spool's file can't be trusted any more: events go to the queue directly; restart to begin a new one"
             );
             mark_untrusted(&self.path, why);
+            if let Err(error) = self.sql.pragma_update(None, "query_only", true) {
+                tracing::error!(%error, "the spool's file can't be kept from being written to");
+            }
         }
         failed.get_or_insert_with(|| why.to_owned());
     }
