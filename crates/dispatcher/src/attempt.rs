@@ -105,6 +105,12 @@ impl Attempting {
         // Lost or interrupted: dropping the delivery gives it back.
         let Some((ended, at)) = ended else { return };
         let attempt = record(&ended, started_at, began.elapsed());
+        if permit.exclusive_until().is_some() {
+            // Settling may take longer than others are kept out. The attempt is over: whatever
+            // kills the process from now on, it was not this.
+            let released = release(&mut delivery.ticket, &mut heartbeat);
+            self.hard_stop.run_until_cancelled(released).await;
+        }
         self.settle(delivery, watch, span, (&ended, at), attempt).await;
         // A suspect is cleared by its settlement, not before.
         drop(permit);
@@ -231,12 +237,17 @@ async fn run<T>(
             return Some(ended);
         }
         // Recorded first: if another one kills the process now, this one must not be blamed.
-        if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.accompanied().await).await {
-            tracing::warn!(error = %Chain(&error), "others run beside a suspect, and that could not be recorded");
-        }
+        release(ticket, heartbeat).await;
         permit.let_others_in();
     }
     heartbeat.during(ticket, attempt).await
+}
+
+/// Records that what ran alone does so no longer.
+async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
+    if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.accompanied().await).await {
+        tracing::warn!(error = %Chain(&error), "others may run beside a suspect, and that could not be recorded");
+    }
 }
 
 /// Settles, and tries again for a while. Where the process has to stop the delivery is given

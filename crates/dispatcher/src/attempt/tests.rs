@@ -64,7 +64,7 @@ async fn what_can_be_run_alone_in_time_is() {
     };
     tokio::join!(attempt(&attempting, &lease, 5), ends);
     let (verdict, alone) = lease.fate(|fate| (fate.settled[0].verdict, fate.alone.clone()));
-    assert_eq!((verdict, alone), (Verdict::Done, vec![true]));
+    assert_eq!((verdict, alone), (Verdict::Done, vec![true, false]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,6 +76,23 @@ async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
         sleep(Duration::from_secs(1)).await;
         drop(isolation.enter(0).await);
         assert_eq!(lease.fate(|fate| fate.alone.clone()), [true, false], "recorded before");
+    };
+    tokio::join!(attempt(&attempting, &lease, 2), others);
+    assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
+}
+
+/// Its time alone ends while the queue takes long to settle it: who comes in then may kill the
+/// process, and it must not be blamed for that.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
+    let isolation = Isolation::default();
+    let lease = FakeLease { settles_in: Duration::from_secs(20), ..FakeLease::default() };
+    let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
+    let others = async {
+        sleep(Duration::from_secs(1)).await;
+        drop(isolation.enter(0).await);
+        assert_eq!(lease.fate(|fate| fate.settled.len()), 0, "it is still being settled");
+        assert_eq!(lease.fate(|fate| fate.alone.clone()), [true, false], "and recorded as accompanied");
     };
     tokio::join!(attempt(&attempting, &lease, 2), others);
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);

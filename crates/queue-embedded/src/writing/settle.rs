@@ -22,11 +22,13 @@ pub(crate) struct EmbeddedLease {
     key: LeaseKey,
     attempt: u32,
     settled: bool,
+    /// Whether it ran with nothing beside it, at any time.
+    was_alone: bool,
 }
 
 impl EmbeddedLease {
     pub(crate) fn new(shared: Arc<Shared>, key: LeaseKey, attempt: u32) -> Self {
-        Self { shared, key, attempt, settled: false }
+        Self { shared, key, attempt, settled: false, was_alone: false }
     }
 
     async fn change(&mut self, change: Change) -> Result<(), QueueError> {
@@ -49,7 +51,7 @@ impl EmbeddedLease {
 impl Lease for EmbeddedLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
-            let result = self.change(Change::Settle(settlement)).await;
+            let result = self.change(Change::Settle { settlement, was_alone: self.was_alone }).await;
             self.settled = matches!(result, Ok(()) | Err(QueueError::LeaseLost));
             result
         }
@@ -70,6 +72,7 @@ impl Lease for EmbeddedLease {
     }
 
     fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.was_alone |= is_alone;
         self.change(Change::Alone(is_alone)).boxed()
     }
 }
@@ -107,7 +110,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, key: LeaseKey, attempt: u32, count
 }
 
 enum Change {
-    Settle(Settlement),
+    Settle { settlement: Settlement, was_alone: bool },
     GiveBack(Counts),
     Alone(bool),
 }
@@ -139,8 +142,11 @@ impl Job for Settle {
                     uncount(store, self.key)?;
                 }
             }
-            Change::Settle(settlement) => {
+            Change::Settle { settlement, was_alone } => {
                 record(store, self.key, self.attempt, &settlement.attempt)?;
+                if *was_alone {
+                    clear(store, self.key)?;
+                }
                 match settlement.verdict {
                     Verdict::Done => remove(store, self.key)?,
                     Verdict::Again(after) => self.due = Some(wait(store, self.key, after, settlement.asked)?),
@@ -163,7 +169,7 @@ impl Job for Settle {
             (Change::Alone(_), _) => {}
             (_, Ok(())) => self.release(),
             (Change::GiveBack(_), Err(_)) => self.try_again(),
-            (Change::Settle(_), Err(_)) => {}
+            (Change::Settle { .. }, Err(_)) => {}
         }
         let answer = committed.and(if self.held { Ok(()) } else { Err(QueueError::LeaseLost) });
         if let Some(reply) = self.reply {
@@ -250,13 +256,22 @@ fn wait(store: &Store<'_>, key: LeaseKey, after: Duration, asked: bool) -> rusql
     store
         .sql
         .prepare_cached(
-            // What survived alone is a suspect no longer.
-            "UPDATE deliveries SET in_flight = 0, deaths = iif(alone, 0, deaths), alone = 0, at = ?4,
-                asked = asked + ?5
+            "UPDATE deliveries SET in_flight = 0, alone = 0, at = ?4, asked = asked + ?5
              WHERE route = ?1 AND position = ?2 AND redrive = ?3",
         )?
         .execute(params![key.route, signed(key.position), key.redrive, due, asked])?;
     Ok(due)
+}
+
+/// What survived alone is a suspect no longer.
+fn clear(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+    store
+        .sql
+        .prepare_cached(
+            "UPDATE deliveries SET deaths = 0 WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+        )?
+        .execute(params![key.route, signed(key.position), key.redrive])
+        .map(drop)
 }
 
 /// Takes the number of the attempt back.

@@ -103,6 +103,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         restarting::what_died_alone_is_a_dead_letter,
         restarting::what_is_accompanied_again_is_not_blamed,
         restarting::what_survived_alone_is_a_suspect_no_longer,
+        restarting::what_survived_alone_is_cleared_though_it_is_accompanied_when_it_is_settled,
         restarting::what_was_given_back_alone_is_not_blamed,
         restarting::a_route_removed_and_back_goes_on,
         restarting::waiting_retries_and_dead_letters_survive,

@@ -80,6 +80,25 @@ pub(super) async fn what_survived_alone_is_a_suspect_no_longer(harness: &dyn Har
     settle(cleared, Verdict::Done).await;
 }
 
+pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when_it_is_settled(
+    harness: &dyn Harness,
+) {
+    let queue = harness.open().await;
+    publish(&*queue, &["a"]).await;
+    let held = one(&mut *consumer(&*queue, "r").await).await;
+    let queue = harness.crash(queue).await;
+    drop(held);
+    let mut r = consumer(&*queue, "r").await;
+    let mut suspect = one(&mut *r).await;
+    assert_eq!((suspect.attempt, suspect.deaths), (2, 1));
+    suspect.ticket.alone().await.expect("alone");
+    suspect.ticket.accompanied().await.expect("accompanied");
+    settle(suspect, Verdict::Again(Duration::ZERO)).await;
+    let cleared = one(&mut *r).await;
+    assert_eq!((cleared.attempt, cleared.deaths), (3, 0));
+    settle(cleared, Verdict::Done).await;
+}
+
 pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&*queue, &["a"]).await;
