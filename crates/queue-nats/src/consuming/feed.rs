@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::Info;
 use async_nats::{Message, Subject, Subscriber};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use queue::{Position, QueueError, Route};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,8 +81,9 @@ pub(crate) struct Feed {
     pub(super) has_come: bool,
     pub(super) quiet_ticks: u32,
     /// Shows others that somebody with our match is here, also while nothing is
-    /// asked for: its destination may be left alone for a while.
-    pub(super) _presence: Subscriber,
+    /// asked for: its destination may be left alone for a while. Whoever joins with
+    /// another match says so here.
+    pub(super) presence: Subscriber,
     /// Everything up to here is settled, as far as the server has said.
     pub(super) settled: Option<Position>,
     pub(super) floor: Floor,
@@ -100,6 +101,8 @@ enum Step {
     Due,
     Changed,
     Connected,
+    /// Somebody may be joining with another match.
+    Joining,
     Close,
 }
 
@@ -116,7 +119,7 @@ impl Feed {
         let here = present(link, &route.name, &route.filter.digest());
         let presence = link.client.subscribe(here).await.map_err(failed("showing that a route is served"))?;
         Ok(Self {
-            _presence: presence,
+            presence,
             taking: Arc::new(taking),
             route,
             wants,
@@ -162,11 +165,15 @@ impl Feed {
                 Step::Wanted(None) | Step::Close => break,
                 Step::Event(came) => self.came(self.events.stream, came).await,
                 Step::Retry(came) => self.came(self.retries.stream, came).await,
-                Step::LookedUp(LookedUp::Delivery(taken)) => self.waiting.push_back(taken),
+                Step::LookedUp(LookedUp::Delivery(taken)) => self.looked_up(taken).await,
                 Step::LookedUp(_) | Step::Changed => {}
                 Step::Tick => self.tick().await,
                 Step::Due => self.overdue().await,
-                Step::Connected => self.reset().await,
+                Step::Connected => {
+                    self.reset().await;
+                    self.see_who_joined().await;
+                }
+                Step::Joining => self.see_who_joined().await,
             }
         }
         self.wind_down().await;
@@ -195,6 +202,7 @@ impl Feed {
                 Step::Changed
             }
             Ok(()) = connected.changed() => Step::Connected,
+            Some(_) = self.presence.next() => Step::Joining,
             _ = ticks.tick() => Step::Tick,
             () = sleep_until(due) => Step::Due,
             () = blocked.changed() => Step::Changed,
@@ -322,6 +330,10 @@ impl Feed {
 
     pub(super) async fn take(&mut self, stream: StreamName, message: Message) {
         self.has_come = true;
+        if let Some(reply) = message.reply.clone().filter(|_| self.is_left_to_others(stream)) {
+            // It was asked for before.
+            return self.taking.give_back(reply).await;
+        }
         match self.taking.take(stream, message).await {
             Took::Delivery(taken) => {
                 self.unknown_keys = 0;
@@ -362,7 +374,7 @@ impl Feed {
                 }
                 (self.settled, self.life) = (settled(&info), life);
                 self.note_floor(&info, false).await;
-                self.look_who_joined(&info);
+                self.look_who_joined(&info).await;
                 self.take_back(&info).await;
             }
             Err(error) if error.is_missing() => self.rejoin(self.events.stream).await,

@@ -1,5 +1,6 @@
 //! What a feed does not hand out: given back to the server, or put away until its key is known.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,35 @@ impl Feed {
                 crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
             self.note_floor(&info, true).await;
+        }
+    }
+
+    /// Takes what was looked up, unless it is for others by now.
+    pub(super) async fn looked_up(&mut self, taken: Taken) {
+        match self.is_left_to_others(taken.stream()) {
+            true => self.taking.give_back(taken.into_reply()).await,
+            false => self.waiting.push_back(taken),
+        }
+    }
+
+    /// Gives back the events that nobody has taken, and gives up what was asked for long.
+    pub(super) async fn leave_to_others(&mut self) {
+        let stream = self.events.stream;
+        let mut replies: Vec<Subject> = Vec::new();
+        for held in [&mut self.waiting, &mut self.redelivered] {
+            let (events, retries): (VecDeque<Taken>, _) =
+                std::mem::take(held).into_iter().partition(|taken| taken.stream() == stream);
+            *held = retries;
+            replies.extend(events.into_iter().map(Taken::into_reply));
+        }
+        if self.events.has_asked() && !self.events.is_brief() {
+            let link = self.link();
+            let mut rest = self.events.wind_down().await;
+            rest.extend(self.events.reset(&link).await.unwrap_or_default());
+            replies.extend(rest.into_iter().filter_map(|message| message.reply));
+        }
+        for reply in replies {
+            self.taking.give_back(reply).await;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::beside::{Scan, Stored};
 use crate::connect::Link;
 use crate::consuming::filter::subjects;
 use crate::consuming::floor;
+use crate::consuming::takeover::present;
 use crate::message;
 use crate::names::{EVENTS_SUBJECT, HEADER_REFED};
 use crate::streams::{RETRIES, Shard, StreamName};
@@ -119,6 +120,11 @@ async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(),
     announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
     if joined_as(info) != Some(next) {
         api::put_consumer(link, Shard::ONLY.events(), &info.name, &announced).await?;
+    }
+    let served = [info.config.metadata.get(FILTER), joined_as(info)];
+    for digest in served.into_iter().flatten().filter(|digest| *digest != next) {
+        // Who does not hear of it asks soon enough, or has no connection.
+        let _ = link.say(present(link, &info.name, digest).into(), "").await;
     }
     sleep(HEARD_WITHIN).await;
     Ok(())

@@ -304,6 +304,11 @@ impl Taken {
         self.until = until;
     }
 
+    /// The stream that it came from.
+    pub(crate) fn stream(&self) -> StreamName {
+        self.origin.stream
+    }
+
     /// Which key it names, for people.
     pub(crate) fn key(&self) -> String {
         self.event.stored().key.to_text()

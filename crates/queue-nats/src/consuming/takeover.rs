@@ -37,7 +37,7 @@ impl Feed {
                 return;
             };
             self.joined_known = Some(asked);
-            self.look_who_joined(&info);
+            self.look_who_joined(&info).await;
         }
         let word = if !self.is_superseded { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
         for reply in self.not_for_us.drain(..) {
@@ -45,18 +45,38 @@ impl Feed {
         }
     }
 
+    /// Asks who has joined.
+    pub(super) async fn see_who_joined(&mut self) {
+        let asked = Instant::now();
+        // Unanswered, the next tick asks.
+        if let Ok(info) = crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
+        {
+            self.joined_known = Some(asked);
+            self.look_who_joined(&info).await;
+        }
+    }
+
     /// The last to join says what the route matches. We take nothing for another
-    /// match than ours, and so idle while a new version takes over.
-    pub(super) fn look_who_joined(&mut self, info: &Info) {
+    /// match than ours, and so idle while a new version takes over: an event that it
+    /// moves to another route would be delivered by both.
+    pub(super) async fn look_who_joined(&mut self, info: &Info) {
         let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
         match (was, self.is_superseded) {
-            (false, true) => tracing::warn!(
-                route = self.route.name,
-                "another dispatcher has joined this route with another match: events are left to it"
-            ),
+            (false, true) => {
+                tracing::warn!(
+                    route = self.route.name,
+                    "another dispatcher has joined this route with another match: new events are left to it, and only what waits for a retry is delivered here"
+                );
+                self.leave_to_others().await;
+            }
             (true, false) => tracing::warn!(route = self.route.name, "this route has our match again"),
             _ => {}
         }
+    }
+
+    /// Whether what comes of this stream is for those who joined with another match.
+    pub(super) fn is_left_to_others(&self, stream: StreamName) -> bool {
+        self.is_superseded && stream == self.events.stream
     }
 
     /// Takes the route back when the version that was to take over is gone.

@@ -20,5 +20,6 @@ mod publishing;
 mod reading;
 mod received;
 mod room;
+mod two_versions;
 mod verifying;
 mod waiting;

@@ -1,0 +1,114 @@
+//! Two versions with different matches run side by side: each event is decided by one of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nats_server::Cluster as Servers;
+use queue::conformance::event;
+use queue::{Condition, Consumer, EventQueue, Filter, Route, Start, Terms, Verdict};
+use queue_nats::Options;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::joining::{open, settlement, world};
+
+const IN_TIME: Duration = Duration::from_secs(30);
+
+/// How often a version delivered an event of a route.
+type Deliveries = BTreeMap<(&'static str, &'static str, String), usize>;
+
+#[derive(Clone, Debug, Default)]
+struct Delivered(Arc<Mutex<Deliveries>>);
+
+impl Delivered {
+    /// Delivers whatever the route gets, for ever.
+    async fn by(self, version: &'static str, route: &'static str, mut consumer: Box<dyn Consumer>) {
+        while let Ok(deliveries) = consumer.next(16).await {
+            for delivery in deliveries {
+                let name = delivery.event.name().to_owned();
+                *self.0.lock().unwrap().entry((version, route, name)).or_insert(0) += 1;
+                delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+            }
+        }
+    }
+
+    fn all(&self) -> Deliveries {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn count(&self) -> usize {
+        self.all().values().sum()
+    }
+}
+
+/// An expression is not in the subjects: a server sends a version what another says no to.
+fn route(name: &str, when: &str) -> Route {
+    let when = Some(Condition::parse(when).unwrap());
+    let filter = Filter::from(Terms { when, ..Terms::default() });
+    Route { name: name.to_owned(), filter, start: Start::Beginning, lease: IN_TIME }
+}
+
+/// Joins both routes with the matches of a version, and delivers.
+async fn version(
+    name: &'static str,
+    matches: [(&'static str, &str); 2],
+    options: &Options,
+    (delivered, tasks): (&Delivered, &mut JoinSet<()>),
+) -> Arc<dyn EventQueue> {
+    let queue = open(options).await;
+    for (route_name, when) in matches {
+        let consumer = queue.subscribe(route(route_name, when)).await.unwrap();
+        tasks.spawn(delivered.clone().by(name, route_name, consumer));
+    }
+    queue
+}
+
+/// Events that the settings move from one route to another, while the version before asks for
+/// more all the time: would it go on delivering what it matches, both routes had them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run() {
+    const ALL: &str = "true";
+    const NONE: &str = "false";
+    let (servers, options): (Servers, Options) = world().await;
+    let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
+    let mut before = Vec::new();
+    for _ in 0..4 {
+        let matches = [("here", ALL), ("there", NONE)];
+        before.push(version("before", matches, &options, (&delivered, &mut tasks)).await);
+    }
+    before[0].publish(event("FIRST", "1")).await.unwrap();
+    let until = async |count: usize| {
+        let began = Instant::now();
+        while delivered.count() < count {
+            assert!(began.elapsed() < IN_TIME, "{:?}", delivered.all());
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until(1).await;
+    let matches = [("here", "event.name != 'MOVED'"), ("there", "event.name == 'MOVED'")];
+    let after = version("after", matches, &options, (&delivered, &mut tasks)).await;
+    for number in 0..40 {
+        let name = if number % 2 == 0 { "MOVED" } else { "STAYED" };
+        after.publish(event(name, &number.to_string())).await.unwrap();
+    }
+    until(41).await;
+    // Nothing of them is still on its way.
+    let settled = async {
+        while after.stores().routes().await.unwrap().iter().any(|route| route.in_flight + route.behind > 0) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(IN_TIME, settled).await.expect("all is settled");
+    let all = delivered.all();
+    let of = |version, route, name: &str| all.get(&(version, route, name.to_owned())).copied();
+    assert_eq!(of("after", "there", "MOVED"), Some(20), "{all:?}");
+    assert_eq!(of("after", "here", "STAYED"), Some(20), "{all:?}");
+    assert_eq!(all.len(), 3, "and nothing else, but the first: {all:?}");
+    tasks.abort_all();
+    after.close().await;
+    for queue in before {
+        queue.close().await;
+    }
+    drop(servers);
+}
