@@ -45,8 +45,8 @@ async fn a_changed_match_kills_nobody() {
     }
 }
 
-/// A server whose `d` may not read what `denied` names.
-async fn denied(denied: &str) -> (Servers, Options, Options, tempfile::TempDir) {
+/// A server whose `d` may not publish to what `denied` names; requests are publishes, too.
+pub(crate) async fn denied(denied: &str) -> (Servers, Options, Options, tempfile::TempDir) {
     let more = format!(
         "authorization {{ users: [ {{user: admin, password: x}}, \
          {{user: d, password: x, permissions: {{publish: {{deny: [\"{denied}\"]}}}}}} ] }}"

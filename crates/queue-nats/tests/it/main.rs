@@ -21,5 +21,6 @@ mod reading;
 mod received;
 mod room;
 mod two_versions;
+mod unwritten;
 mod verifying;
 mod waiting;

@@ -1,0 +1,42 @@
+//! What can't be written where it goes on stays where it is: nothing is acknowledged before.
+
+use std::time::Duration;
+
+use queue::conformance::event;
+use queue::{DeadReason, Route, Start, Verdict};
+use tokio::time::timeout;
+
+use crate::deaths::denied;
+use crate::joining::{open, route, settlement};
+
+const IN_TIME: Duration = Duration::from_secs(30);
+
+/// A delivery of a process that may write neither retries nor dead letters: it is settled by
+/// this, or given back at once, in vain. It comes again by its lease alone.
+async fn comes_again_after(verdict: Option<Verdict>) {
+    let (_servers, _, less, _folder) = denied(r#"fluent.retries.>", "fluent.dead.>"#).await;
+    let queue = open(&less).await;
+    let brief = Route { lease: Duration::from_secs(2), start: Start::Beginning, ..route(&[]) };
+    let mut consumer = queue.subscribe(brief).await.unwrap();
+    queue.publish(event("A", "a")).await.unwrap();
+    let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+    match verdict {
+        Some(verdict) => {
+            let settling = delivery.ticket.settle(settlement(verdict));
+            let settled = timeout(Duration::from_millis(500), settling).await;
+            assert!(!matches!(settled, Ok(Ok(()))), "{verdict:?}: nothing of it is written");
+        }
+        None => drop(delivery),
+    }
+    let again = timeout(IN_TIME, consumer.next(1)).await.unwrap_or_else(|_| panic!("{verdict:?}: lost"));
+    assert_eq!(again.unwrap()[0].event.name(), "A");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_where_it_goes_on_is_not_acknowledged() {
+    tokio::join!(
+        comes_again_after(None),
+        comes_again_after(Some(Verdict::Again(Duration::ZERO))),
+        comes_again_after(Some(Verdict::Dead(DeadReason::Permanent)))
+    );
+}
