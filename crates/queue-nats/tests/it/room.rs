@@ -89,6 +89,33 @@ async fn without_room_for_it_a_settlement_waits_and_its_route_asks_for_no_more()
     );
 }
 
+/// Without room among the retries a delivery goes back to the server itself, which sends it to
+/// somebody else at once: what became of the attempt must be known by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
+    let (servers, mut options) = world().await;
+    options.layout.bytes = 4 << 20;
+    options.janitor_every = Duration::from_millis(100);
+    Cluster::connect(&options).await.unwrap().init().await.unwrap();
+    let (one, other) = (open(&options).await, open(&options).await);
+    let long = Route { lease: IN_TIME * 10, start: Start::Beginning, ..route(&[]) };
+    let mut consumers = [one.subscribe(long.clone()).await.unwrap(), other.subscribe(long).await.unwrap()];
+    fill(&raw(&servers).await, "FLUENT_RETRIES", "fluent.retries.waiting.junk", 4 << 20).await;
+    // Until it is noticed.
+    sleep(Duration::from_secs(1)).await;
+    one.publish(event("E", "a")).await.unwrap();
+    for turn in 0..6 {
+        let next = timeout(IN_TIME, consumers[turn % 2].next(1)).await.expect("it is given back").unwrap();
+        let mut delivery = next.into_iter().next().unwrap();
+        assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "turn {turn}");
+        if turn > 2 {
+            delivery.ticket.alone().await.unwrap();
+        }
+    }
+    one.close().await;
+    other.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
     let (servers, mut options) = world().await;
