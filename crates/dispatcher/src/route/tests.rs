@@ -1,13 +1,17 @@
 //! A whole route over a queue in memory, with the clock turned by hand.
 
+use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dispatch::{AnyDispatcher, DispatchError, Done};
 use event_model::SystemClock;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use queue::{Consumer, EventQueue, Verdict};
 use service::{Readiness, Work};
-use settings::{RetrySettings, RouteSettings, Routes, Time, Tree};
+use settings::{RateSettings, RetrySettings, RouteSettings, Routes, Time, Tree};
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -92,6 +96,50 @@ async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
     let probes = begun.load(Ordering::Relaxed) - first;
     assert!((1..=3).contains(&probes), "one after each rest of 1, 2 and 4 s: {probes}");
     shutdown.finish().await;
+}
+
+/// A consumer that can't be asked every other time.
+#[derive(Debug)]
+struct Interrupted {
+    queue: FakeQueue,
+    calls: u32,
+}
+
+impl Consumer for Interrupted {
+    fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.calls += 1;
+        match self.calls.is_multiple_of(2) {
+            true => ready(Err(QueueError::unavailable("testing", "no connection"))).boxed(),
+            false => self.queue.next(permits),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue_comes_and_goes() {
+    const EACH: Duration = Duration::from_secs(20);
+    const BURST: u64 = 3;
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let rate = RateSettings { events: number(3), per: Time(EACH * 3), burst: number(3) };
+    let (queue, began) = (FakeQueue::default(), Arc::new(Mutex::new(Vec::new())));
+    let noted = Arc::clone(&began);
+    let dispatcher = Scripted::new(move |_| {
+        noted.lock().unwrap().push(Instant::now());
+        async { Ok(Done::default()) }
+    });
+    (0..100).for_each(|number| queue.publish(&number.to_string()));
+    let consumer = Interrupted { queue: queue.clone(), calls: 0 };
+    start_route(RouteSettings { rate: Some(rate), ..route("r") }, consumer, dispatcher);
+    sleep(EACH * 30).await;
+    let began = began.lock().unwrap().clone();
+    assert!(began.len() >= 20, "the rate is used: {}", began.len());
+    for (index, from) in began.iter().enumerate() {
+        for (count, until) in began[index..].iter().enumerate() {
+            let (count, time) = (count as u64 + 1, *until - *from);
+            let most = time.as_secs() / EACH.as_secs() + BURST;
+            assert!(count <= most, "{count} in {time:?}, {most} may");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
