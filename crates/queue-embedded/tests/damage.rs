@@ -87,3 +87,51 @@ async fn another_kind_of_file_is_refused_and_left_as_it_is() {
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
 }
+
+/// The freelist's head, in the file's header: only SQLite's own check sees it, for now.
+#[tokio::test]
+async fn damage_that_no_row_shows_is_found_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    let queue = open();
+    queue.publish(event("E", "a")).await.unwrap();
+    queue.close().await;
+    drop(queue);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[32..40].copy_from_slice(&[0, 0, 0x7f, 0xff, 0, 0, 0, 9]);
+    std::fs::write(&path, bytes).unwrap();
+    assert!(open().set_aside().is_some());
+}
+
+/// Who is told that a write failed was not told that it is stored, and the next process is
+/// told not to believe the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let open = || Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    let queue = open();
+    for number in 0..100 {
+        queue.publish(event("E", &number.to_string())).await.unwrap();
+    }
+    // So that everything is in the file, and nothing in its log.
+    queue.close().await;
+    drop(queue);
+    let queue = open();
+    let length = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xA5; length - 4096], 4096).unwrap();
+    let mut failed = 0;
+    while failed == 0 {
+        // Pages that it has in memory are good still.
+        failed += usize::from(queue.publish(event("E", "damaged")).await.is_err());
+    }
+    let after = queue.publish(event("E", "after")).await;
+    assert!(matches!(after, Err(queue::QueueError::Failed(_))), "{after:?}");
+    assert!(folder.path().join("queue.db.untrusted").exists(), "word is left for the next start");
+    drop((queue, file));
+    let queue = open();
+    assert!(queue.set_aside().is_some());
+    assert!(!queue.publish(event("E", "after")).await.unwrap().duplicate);
+}

@@ -298,3 +298,22 @@ pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     let known = [newest, removed, cursor].into_iter().flatten().max();
     Ok(unsigned(known.unwrap_or(0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing else shows it where no power fails.
+    #[test]
+    fn every_connection_waits_for_the_disk_and_moves_no_log_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        for connection in [connect(&path, true).unwrap(), connect_to_read(&path).unwrap()] {
+            let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            // FULL; in a log of this kind it is one fsync for each commit.
+            assert_eq!(number("synchronous"), Ok(2));
+            assert_eq!(number("wal_autocheckpoint"), Ok(0));
+            assert_eq!(connection.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), Ok(true));
+        }
+    }
+}

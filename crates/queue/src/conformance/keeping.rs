@@ -3,16 +3,14 @@ use std::time::Duration;
 
 use event_model::{Algorithm, Clock, Event, Origin, Proof, Stored, SystemClock};
 
-use super::samples::{
-    admit, consumer, event, finish, nothing, old_event, one, publish, reference, route, settle,
-};
+use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
 use super::{Harness, LEASE, PATIENCE, QUIET};
 use crate::{
     BreakerState, DeadQuery, DeadReason, EventQueue, Filter, Look, Outcome, PAUSES_WITHIN, Pause,
     Quarantined, QueueError, Route, Start, StoryState, Terms, UNROUTED, Verdict, Working,
 };
 
-async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
+pub(super) async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
     let query = DeadQuery { limit: 100, ..DeadQuery::default() };
     queue.stores().dead_letters().list(query).await.expect("list")
 }
@@ -195,45 +193,6 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     let (delivery, ()) = tokio::join!(one(&mut *r), resume);
     assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "holding burns no attempts");
     settle(delivery, Verdict::Done).await;
-}
-
-async fn is_kept(queue: &dyn EventQueue, reference: &str) -> bool {
-    !queue.stores().history().find(reference, 1).await.expect("find").is_empty()
-}
-
-pub(super) async fn retention_removes_only_what_every_route_has_settled(harness: &dyn Harness) {
-    let queue = harness.open_forgetful().await;
-    let known_since = queue.stores().history().complete_since().await.expect("complete since");
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
-    for reference in ["settled", "dead", "waiting", "unread"] {
-        queue.publish(old_event(reference)).await.expect("publish");
-        let delivery = one(&mut *r).await;
-        let verdict = match reference {
-            "dead" => Verdict::Dead(DeadReason::Permanent),
-            "waiting" => Verdict::Again(Duration::from_hours(1)),
-            _ => Verdict::Done,
-        };
-        settle(delivery, verdict).await;
-    }
-    finish(&mut *s, 1).await;
-    let gone = async {
-        while is_kept(&*queue, "settled").await {
-            tokio::time::sleep(QUIET).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.expect("what both have settled goes");
-    let since = queue.stores().history().complete_since().await.expect("complete since");
-    assert!(since >= known_since && since > old_event("settled").received_at(), "{since}");
-    tokio::time::sleep(QUIET * 6).await;
-    for reference in ["dead", "waiting", "unread"] {
-        assert!(is_kept(&*queue, reference).await, "{reference} is still needed");
-    }
-    // What is gone is still known: ids outlive bodies.
-    assert!(queue.publish(old_event("settled")).await.expect("publish again").duplicate);
-    assert_eq!(finish(&mut *s, 3).await, ["dead", "unread", "waiting"]);
-    let letter = letters(&*queue).await.remove(0);
-    queue.stores().dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
-    assert_eq!(finish(&mut *r, 1).await, ["dead"]);
 }
 
 pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harness) {

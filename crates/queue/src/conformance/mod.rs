@@ -7,6 +7,7 @@ mod consuming;
 mod keeping;
 mod operating;
 mod restarting;
+mod retaining;
 mod samples;
 
 use std::fmt;
@@ -84,7 +85,7 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         keeping::a_route_in_use_is_not_forgotten,
         keeping::a_paused_route_holds_and_goes_on,
         keeping::how_its_routes_stand_is_shown_to_others,
-        keeping::retention_removes_only_what_every_route_has_settled,
+        retaining::retention_removes_only_what_every_route_has_settled,
         keeping::a_pause_holds_for_what_was_fetched_before,
         keeping::a_pause_ends_by_itself_and_says_why_it_is,
         keeping::what_waits_is_retried_now_when_somebody_says_so,

@@ -1,0 +1,60 @@
+//! What retention may remove, and what it must leave.
+
+use std::time::Duration;
+
+use super::keeping::letters;
+use super::samples::{consumer, finish, old_event, one, settle};
+use super::{Harness, PATIENCE, QUIET};
+use crate::{DeadReason, EventQueue, Verdict};
+
+async fn is_kept(queue: &dyn EventQueue, reference: &str) -> bool {
+    !queue.stores().history().find(reference, 1).await.expect("find").is_empty()
+}
+
+/// Waits until retention has removed what every route has settled.
+async fn goes(queue: &dyn EventQueue, reference: &str) {
+    let gone = async {
+        while is_kept(queue, reference).await {
+            tokio::time::sleep(QUIET).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{reference} is kept for ever"));
+}
+
+pub(super) async fn retention_removes_only_what_every_route_has_settled(harness: &dyn Harness) {
+    let queue = harness.open_forgetful().await;
+    let known_since = queue.stores().history().complete_since().await.expect("complete since");
+    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    for reference in ["settled", "unread", "dead", "waiting"] {
+        queue.publish(old_event(reference)).await.expect("publish");
+        let delivery = one(&mut *r).await;
+        let verdict = match reference {
+            "dead" => Verdict::Dead(DeadReason::Permanent),
+            "waiting" => Verdict::Again(Duration::from_hours(1)),
+            _ => Verdict::Done,
+        };
+        settle(delivery, verdict).await;
+    }
+    finish(&mut *s, 1).await;
+    goes(&*queue, "settled").await;
+    let since = queue.stores().history().complete_since().await.expect("complete since");
+    assert!(since >= known_since && since > old_event("settled").received_at(), "{since}");
+    tokio::time::sleep(QUIET * 6).await;
+    for reference in ["dead", "waiting", "unread"] {
+        assert!(is_kept(&*queue, reference).await, "{reference} is still needed");
+    }
+    // What is gone is still known: ids outlive bodies.
+    assert!(queue.publish(old_event("settled")).await.expect("publish again").duplicate);
+    assert_eq!(finish(&mut *s, 3).await, ["dead", "unread", "waiting"]);
+    // Nothing holds what is left but a letter, and a wait.
+    goes(&*queue, "unread").await;
+    tokio::time::sleep(QUIET * 6).await;
+    let letter = letters(&*queue).await.remove(0);
+    queue.stores().dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
+    assert_eq!(finish(&mut *r, 1).await, ["dead"]);
+    let waiting = old_event("waiting");
+    assert_eq!(queue.stores().retry_now("r", waiting.id()).await.expect("retry"), 1);
+    let again = one(&mut *r).await;
+    assert_eq!(again.event.body(), waiting.body());
+    settle(again, Verdict::Done).await;
+}
