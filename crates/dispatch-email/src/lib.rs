@@ -6,22 +6,21 @@
 //!
 //! Start reading at [`EmailDispatcher`].
 
+mod connection;
 mod recipients;
+mod reply;
+mod server;
 mod settings;
 
-use std::fs;
 use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
-use dispatch_kit::{Secret, Template, View, read_template};
+use dispatch_kit::{Template, View, read_template};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
-use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
+use crate::connection::{SmtpError, Taken};
 use crate::recipients::Recipients;
-use crate::settings::{Security, ServerSettings};
+use crate::server::MailServer;
 
 pub use crate::settings::EmailSettings;
 
@@ -31,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Sends mails through one server.
 #[derive(Debug)]
 pub struct EmailDispatcher {
-    server: AsyncSmtpTransport<Tokio1Executor>,
+    server: MailServer,
     from: Mailbox,
     to: Recipients,
     subject: Template,
@@ -60,7 +59,7 @@ impl Dispatcher for EmailDispatcher {
             Template::parse(source, "text/plain").map_err(|error| format!("{name}: {error}"))
         };
         Ok(Self {
-            server: open(&server, cx)?,
+            server: MailServer::open(&server, cx)?,
             from: from.parse().map_err(|_| "from: expected an address, such as Shop <shop@example.com>")?,
             to: Recipients::open(to)?,
             subject: one_line(plain("subject", subject)?)?,
@@ -73,10 +72,10 @@ impl Dispatcher for EmailDispatcher {
         let mail = self.mail(event, cx)?;
         // Mail carries no trace: the span ends where the server has it.
         let call = cx.call(Role::Client, "send mail");
-        match self.server.send(mail).await {
-            Ok(answer) => {
-                call.answered(|| vec![("smtp.response.status_code", u16::from(answer.code()).into())]);
-                Ok(Done::with_status(answer.code().into()))
+        match self.server.send(mail.envelope(), &mail.formatted()).await {
+            Ok(Taken { code, remark }) => {
+                call.answered(|| vec![("smtp.response.status_code", code.into())]);
+                Ok(Done { status: Some(code), remark: remark.map(str::to_owned) })
             }
             Err(error) => {
                 call.failed("not-taken", Vec::new);
@@ -87,6 +86,10 @@ impl Dispatcher for EmailDispatcher {
 
     fn timeout(&self) -> Duration {
         TIMEOUT
+    }
+
+    async fn close(&self) {
+        self.server.close().await;
     }
 }
 
@@ -130,16 +133,17 @@ fn refused(error: SmtpError) -> DispatchError {
     #[error("{0}")]
     struct Refused(&'static str);
     const ACTION: &str = "handing the mail to the server";
-    let status = error.status().map(u16::from);
-    let source = Refused(match () {
-        () if error.is_permanent() => "the server will not take it",
-        () if error.is_transient() => "the server does not take it now",
-        () if error.is_timeout() => "the server did not answer in time",
-        () if error.is_tls() => "no secure connection to the server",
-        () => "no connection to the server, or not with this login",
-    })
-    .into();
-    match error.is_permanent() && status.is_some_and(is_about_the_mail) {
+    let (status, why) = match error {
+        SmtpError::Refused(code @ 500..) => (Some(code), "the server will not take it"),
+        SmtpError::Refused(code @ 400..) => (Some(code), "the server does not take it now"),
+        SmtpError::Refused(code) => (Some(code), "the server's answer does not fit what it was asked"),
+        SmtpError::TimedOut => (None, "the server did not answer in time"),
+        SmtpError::Tls(_) => (None, "no secure connection to the server"),
+        SmtpError::Lacks(_) => (None, "the server lacks what is needed for it"),
+        SmtpError::Broken(_) => (None, "no connection to the server, or no sense in what it said"),
+    };
+    let source = Refused(why).into();
+    match status.is_some_and(|code| code >= 500 && is_about_the_mail(code)) {
         true => DispatchError::Permanent { action: ACTION, status, source },
         false => DispatchError::Transient { action: ACTION, retry_after: None, status, source },
     }
@@ -149,40 +153,6 @@ fn refused(error: SmtpError) -> DispatchError {
 /// not bury a thousand mails.
 fn is_about_the_mail(status: u16) -> bool {
     !(530..=538).contains(&status)
-}
-
-fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<AsyncSmtpTransport<Tokio1Executor>, BoxError> {
-    settings.ensure_protected_credentials()?;
-    let ServerSettings { host, port, security, user, password, ca, .. } = settings;
-    let parameters = || -> Result<TlsParameters, BoxError> {
-        let mut tls = TlsParameters::builder(host.clone());
-        if let Some(ca) = ca {
-            let pem = fs::read(cx.resolve(ca)).map_err(|error| format!("server.ca: {error}"))?;
-            tls = tls
-                .certificate_store(CertificateStore::None)
-                .add_root_certificate(Certificate::from_pem(&pem)?);
-        }
-        Ok(tls.build_rustls()?)
-    };
-    let (usual, tls) = match security {
-        Security::Starttls => (587, Tls::Required(parameters()?)),
-        Security::Tls => (465, Tls::Wrapper(parameters()?)),
-        Security::None => (25, Tls::None),
-    };
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
-        .port(port.unwrap_or(usual))
-        .tls(tls)
-        .timeout(Some(TIMEOUT / 3))
-        .pool_config(PoolConfig::new().max_size(16));
-    match (user, password) {
-        (Some(user), Some(file)) => {
-            let password = Secret::open(file, cx)?.get().map_err(Box::new)?;
-            builder = builder.credentials(Credentials::new(user.clone(), password));
-        }
-        (None, None) => {}
-        _ => return Err("server: expected user and password together".into()),
-    }
-    Ok(builder.build())
 }
 
 #[cfg(test)]

@@ -1,0 +1,252 @@
+//! One conversation with a mail server, as its client (RFC 5321).
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use lettre::Address;
+use lettre::address::Envelope;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::reply::{Incoming, ReplyError};
+
+/// How long a server may take for each answer but the last: to its `DATA` it may think for
+/// as long as the attempt lasts.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long the rest of an answer is waited for once its code is known.
+const REST: Duration = Duration::from_millis(500);
+
+/// Why a mail was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SmtpError {
+    /// The server's answer to a command.
+    #[error("it answered {0}")]
+    Refused(u16),
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("no secure connection")]
+    Tls(#[source] std::io::Error),
+    #[error("the server can't {0}")]
+    Lacks(&'static str),
+    #[error(transparent)]
+    Broken(#[from] ReplyError),
+}
+
+impl From<std::io::Error> for SmtpError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// The server has the mail.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) code: u16,
+    /// What was wrong with the rest of its answer, if anything was: then the connection is
+    /// out of step.
+    pub(crate) remark: Option<&'static str>,
+}
+
+/// Name and password.
+#[derive(Clone)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+/// What a connection is of: TCP, or TLS over it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A connection whose server has said what it can.
+pub(crate) struct Connection<S> {
+    stream: S,
+    incoming: Incoming,
+    extensions: Vec<String>,
+}
+
+impl<S: Stream> Connection<S> {
+    /// Waits for the server's first word, and asks what it can.
+    pub(crate) async fn greet(stream: S) -> Result<Self, SmtpError> {
+        let mut connection = Self::over(stream);
+        connection.expect(2).await?;
+        connection.hello().await?;
+        Ok(connection)
+    }
+
+    /// The same over TLS that has just begun: the server says nothing by itself.
+    pub(crate) async fn greet_again(stream: S) -> Result<Self, SmtpError> {
+        let mut connection = Self::over(stream);
+        connection.hello().await?;
+        Ok(connection)
+    }
+
+    fn over(stream: S) -> Self {
+        Self { stream, incoming: Incoming::default(), extensions: Vec::new() }
+    }
+
+    /// Who says hello is named by an address (RFC 5321, section 4.1.3): a machine's own name
+    /// is nobody's business.
+    async fn hello(&mut self) -> Result<(), SmtpError> {
+        let lines = self.command("EHLO [127.0.0.1]", 2).await?;
+        self.extensions = lines.into_iter().skip(1).map(|line| line.to_ascii_uppercase()).collect();
+        Ok(())
+    }
+
+    /// The stream, once the server is ready for TLS. What came before TLS and nobody asked
+    /// for is not taken over: it may be anybody's.
+    pub(crate) async fn ready_for_tls(mut self) -> Result<S, SmtpError> {
+        if !self.has_extension("STARTTLS") {
+            return Err(SmtpError::Lacks("begin TLS"));
+        }
+        self.command("STARTTLS", 2).await?;
+        self.ensure_in_step()?;
+        Ok(self.stream)
+    }
+
+    /// RFC 4954, by PLAIN or by LOGIN.
+    pub(crate) async fn log_in(&mut self, login: &Login) -> Result<(), SmtpError> {
+        let Login { user, password } = login;
+        if self.has_mechanism("PLAIN") {
+            let plain = BASE64.encode(format!("\0{user}\0{password}"));
+            self.command(&format!("AUTH PLAIN {plain}"), 2).await?;
+        } else if self.has_mechanism("LOGIN") {
+            self.command("AUTH LOGIN", 3).await?;
+            self.command(&BASE64.encode(user), 3).await?;
+            self.command(&BASE64.encode(password), 2).await?;
+        } else {
+            return Err(SmtpError::Lacks("be logged in at by a password"));
+        }
+        Ok(())
+    }
+
+    /// Hands over a mail; returns once the server has it.
+    pub(crate) async fn send(&mut self, envelope: &Envelope, mail: &[u8]) -> Result<Taken, SmtpError> {
+        let parameters = self.parameters(envelope, mail)?;
+        let from = envelope.from().map(Address::to_string).unwrap_or_default();
+        self.command(&format!("MAIL FROM:<{from}>{parameters}"), 2).await?;
+        for to in envelope.to() {
+            self.command(&format!("RCPT TO:<{to}>"), 2).await?;
+        }
+        self.command("DATA", 3).await?;
+        self.ensure_in_step()?;
+        self.stream.write_all(&dotted(mail)).await?;
+        self.stream.flush().await?;
+        self.last_answer().await
+    }
+
+    /// The answer to a mail. A server that has said 2xx has it, whatever comes after that.
+    async fn last_answer(&mut self) -> Result<Taken, SmtpError> {
+        let code = self.incoming.code(&mut self.stream).await?;
+        if code / 100 != 2 {
+            return Err(SmtpError::Refused(code));
+        }
+        let remark = match timeout(REST, self.incoming.reply(&mut self.stream)).await {
+            Ok(Ok(_)) if self.incoming.is_empty() => None,
+            Ok(Ok(_)) => Some("it said more than one answer"),
+            Ok(Err(ReplyError::Malformed)) => Some("the rest of its answer makes no sense"),
+            Ok(Err(_)) => Some("the rest of its answer broke off"),
+            Err(_) => Some("the rest of its answer did not end in time"),
+        };
+        Ok(Taken { code, remark })
+    }
+
+    /// Whether the server is still there, and in step.
+    pub(crate) async fn is_well(&mut self) -> bool {
+        self.command("NOOP", 2).await.is_ok()
+    }
+
+    /// Ends it politely, and does not wait for long.
+    pub(crate) async fn quit(mut self) {
+        let _ = timeout(REST, self.command("QUIT", 2)).await;
+    }
+
+    fn parameters(&self, envelope: &Envelope, mail: &[u8]) -> Result<String, SmtpError> {
+        let mut parameters = String::new();
+        let mut addresses = envelope.from().into_iter().chain(envelope.to());
+        if addresses.any(|address| !AsRef::<str>::as_ref(address).is_ascii()) {
+            self.ensure_extension("SMTPUTF8", "take addresses beyond ASCII")?;
+            parameters.push_str(" SMTPUTF8");
+        }
+        if !mail.is_ascii() {
+            self.ensure_extension("8BITMIME", "take mails beyond ASCII")?;
+            parameters.push_str(" BODY=8BITMIME");
+        }
+        Ok(parameters)
+    }
+
+    fn ensure_extension(&self, name: &str, what: &'static str) -> Result<(), SmtpError> {
+        if self.has_extension(name) { Ok(()) } else { Err(SmtpError::Lacks(what)) }
+    }
+
+    fn has_extension(&self, name: &str) -> bool {
+        self.extensions.iter().any(|line| line.split(' ').next() == Some(name))
+    }
+
+    /// Some servers write `AUTH=PLAIN`, as a draft of RFC 4954 had it.
+    fn has_mechanism(&self, name: &str) -> bool {
+        let mechanisms = self.extensions.iter().filter_map(|line| line.strip_prefix("AUTH"));
+        mechanisms.flat_map(|line| line.split([' ', '='])).any(|mechanism| mechanism == name)
+    }
+
+    /// What comes without being asked for would be taken for the next answer.
+    fn ensure_in_step(&self) -> Result<(), SmtpError> {
+        if self.incoming.is_empty() { Ok(()) } else { Err(ReplyError::Malformed.into()) }
+    }
+
+    async fn command(&mut self, command: &str, expected: u16) -> Result<Vec<String>, SmtpError> {
+        self.ensure_in_step()?;
+        self.stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+        self.stream.flush().await?;
+        self.expect(expected).await
+    }
+
+    /// An answer of this class: the code's first digit.
+    async fn expect(&mut self, class: u16) -> Result<Vec<String>, SmtpError> {
+        let answering = async {
+            let code = self.incoming.code(&mut self.stream).await?;
+            match code / 100 == class {
+                true => Ok(self.incoming.reply(&mut self.stream).await?),
+                false => Err(SmtpError::Refused(code)),
+            }
+        };
+        timeout(ANSWER, answering).await.map_err(|_| SmtpError::TimedOut)?
+    }
+}
+
+/// The mail as it goes out: lines that begin with a dot have one more, and a line of one dot
+/// ends it (RFC 5321, section 4.5.2).
+fn dotted(mail: &[u8]) -> Vec<u8> {
+    let mut dotted = Vec::with_capacity(mail.len() + 64);
+    for line in mail.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") && (dotted.is_empty() || dotted.ends_with(b"\r\n")) {
+            dotted.push(b'.');
+        }
+        dotted.extend_from_slice(line);
+    }
+    if !dotted.ends_with(b"\r\n") {
+        dotted.extend_from_slice(b"\r\n");
+    }
+    dotted.extend_from_slice(b".\r\n");
+    dotted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_line_is_a_dot_alone() {
+        for (mail, expected) in [
+            ("a\r\n", "a\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            (".\r\n..\r\n.a\r\n", "..\r\n...\r\n..a\r\n.\r\n"),
+            ("a.\r\n", "a.\r\n.\r\n"),
+        ] {
+            assert_eq!(dotted(mail.as_bytes()), expected.as_bytes(), "{mail:?}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The mail server of a route: how it is reached, and the connections that are kept to it.
+
+use std::fmt;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dispatch::{BoxError, OpenContext};
+use dispatch_kit::Secret;
+use lettre::address::Envelope;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::connection::{Connection, Login, SmtpError, Stream, Taken};
+use crate::settings::{Security, ServerSettings};
+
+/// How long connecting may take, and TLS after it.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How many connections are kept, and for how long: servers close idle ones after minutes.
+const KEPT: usize = 16;
+const IDLE: Duration = Duration::from_secs(60);
+
+type Open = Connection<Box<dyn Stream>>;
+
+/// A mail server.
+pub(crate) struct MailServer {
+    host: String,
+    port: u16,
+    protection: Protection,
+    login: Option<Login>,
+    kept: Mutex<Vec<(Open, Instant)>>,
+}
+
+enum Protection {
+    Nothing,
+    StartTls(Tls),
+    Tls(Tls),
+}
+
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for MailServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailServer")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MailServer {
+    pub(crate) fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        settings.ensure_protected_credentials()?;
+        let ServerSettings { host, port, security, user, password, .. } = settings;
+        let (usual, protection) = match security {
+            Security::Starttls => (587, Protection::StartTls(Tls::open(settings, cx)?)),
+            Security::Tls => (465, Protection::Tls(Tls::open(settings, cx)?)),
+            Security::None => (25, Protection::Nothing),
+        };
+        let login = match (user, password) {
+            (Some(user), Some(file)) => {
+                let password = Secret::open(file, cx)?.get().map_err(Box::new)?;
+                Some(Login { user: user.clone(), password })
+            }
+            (None, None) => None,
+            _ => return Err("server: expected user and password together".into()),
+        };
+        let (host, port) = (host.clone(), port.unwrap_or(usual));
+        Ok(Self { host, port, protection, login, kept: Mutex::default() })
+    }
+
+    /// Hands over a mail, on a connection that is kept if one is well.
+    pub(crate) async fn send(&self, envelope: &Envelope, mail: &[u8]) -> Result<Taken, SmtpError> {
+        let mut connection = match self.kept_connection().await {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let taken = connection.send(envelope, mail).await?;
+        if taken.remark.is_none() {
+            self.keep(connection);
+        }
+        Ok(taken)
+    }
+
+    /// Ends every connection that is kept.
+    pub(crate) async fn close(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        futures::future::join_all(kept.into_iter().map(|(connection, _)| connection.quit())).await;
+    }
+
+    async fn kept_connection(&self) -> Option<Open> {
+        loop {
+            let (mut connection, since) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            if since.elapsed() < IDLE && connection.is_well().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn keep(&self, connection: Open) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(_, since)| since.elapsed() < IDLE);
+        if kept.len() < KEPT {
+            kept.push((connection, Instant::now()));
+        }
+    }
+
+    async fn connect(&self) -> Result<Open, SmtpError> {
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = timeout(CONNECT, connecting).await.map_err(|_| SmtpError::TimedOut)??;
+        let mut connection = match &self.protection {
+            Protection::Nothing => Connection::greet(Box::new(stream) as Box<dyn Stream>).await?,
+            Protection::Tls(tls) => Connection::greet(tls.begin(stream).await?).await?,
+            Protection::StartTls(tls) => {
+                let stream = Connection::greet(stream).await?.ready_for_tls().await?;
+                Connection::greet_again(tls.begin(stream).await?).await?
+            }
+        };
+        if let Some(login) = &self.login {
+            connection.log_in(login).await?;
+        }
+        Ok(connection)
+    }
+}
+
+impl Tls {
+    fn open(settings: &ServerSettings, cx: &OpenContext) -> Result<Self, BoxError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let builder = match &settings.ca {
+            Some(ca) => {
+                let pem = fs::read(cx.resolve(ca)).map_err(|error| format!("server.ca: {error}"))?;
+                builder.with_root_certificates(authorities(&pem)?)
+            }
+            None => builder.with_platform_verifier()?,
+        };
+        let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
+        let name = ServerName::try_from(settings.host.clone())?;
+        Ok(Self { connector, name })
+    }
+
+    async fn begin(&self, stream: TcpStream) -> Result<Box<dyn Stream>, SmtpError> {
+        let beginning = self.connector.connect(self.name.clone(), stream);
+        let stream = timeout(CONNECT, beginning).await.map_err(|_| SmtpError::TimedOut)?;
+        Ok(Box::new(stream.map_err(SmtpError::Tls)?))
+    }
+}
+
+fn authorities(pem: &[u8]) -> Result<RootCertStore, BoxError> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("server.ca: {error}"))?;
+        store.add(certificate).map_err(|error| format!("server.ca: {error}"))?;
+    }
+    match store.is_empty() {
+        true => Err("server.ca: no certificate in it".into()),
+        false => Ok(store),
+    }
+}
