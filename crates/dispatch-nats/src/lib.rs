@@ -9,6 +9,7 @@
 //!
 //! Start reading at [`NatsDispatcher`].
 
+mod ack;
 mod subject;
 
 use std::path::PathBuf;
@@ -16,13 +17,12 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::{self, message::PublishMessage};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Request, RequestError, RequestErrorKind};
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role, TraceParent};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::ack::Stored;
 use crate::subject::Subject;
 
 const ACTION: &str = "publishing to NATS";
@@ -35,7 +35,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct NatsDispatcher {
     client: Client,
-    jetstream: jetstream::Context,
     subject: Subject,
 }
 
@@ -73,11 +72,7 @@ impl Dispatcher for NatsDispatcher {
         // Servers that are away at the start delay this route and no other.
         let options = options.retry_on_initial_connect().connection_timeout(CONNECT);
         let client = options.name(format!("fluent-webhooks/{}", cx.route)).connect(servers).await?;
-        let jetstream = jetstream::context::ContextBuilder::new()
-            .timeout(ANSWER)
-            .ack_timeout(ANSWER)
-            .build(client.clone());
-        Ok(Self { client, jetstream, subject })
+        Ok(Self { client, subject })
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
@@ -88,16 +83,18 @@ impl Dispatcher for NatsDispatcher {
         }
         let call = cx.call(Role::Producer, "publish");
         let headers = headers(event, cx, call.trace());
-        let message = PublishMessage::build().headers(headers).payload(event.body().clone());
-        let published = async { self.jetstream.send_publish(self.subject.of(event), message).await?.await };
-        let published = published.await;
+        let request = Request::new().headers(headers).payload(event.body().clone()).timeout(Some(ANSWER));
+        let answered = self.client.send_request(self.subject.of(event), request).await;
+        let published = answered.map_err(failed).and_then(|answer| {
+            ack::read(&answer.payload).map_err(|error| DispatchError::transient(ACTION, error))
+        });
         let attributes =
             || vec![("messaging.system", "nats".into()), ("messaging.operation.type", "send".into())];
         match &published {
             Ok(_) => call.answered(attributes),
             Err(_) => call.failed("not-stored", attributes),
         }
-        published.map(|_| Done::default()).map_err(failed)
+        published.map(|Stored { remark }| Done { status: None, remark: remark.map(str::to_owned) })
     }
 
     async fn close(&self) {
@@ -119,11 +116,12 @@ fn headers(event: &Event, cx: &Context, trace: Option<TraceParent>) -> HeaderMap
     headers
 }
 
-/// A stream may be made, or given room, at any time; its limit on a message's
+/// A stream may be made, or given room, at any time; the server's limit on a message's
 /// size is for good.
-fn failed(error: PublishError) -> DispatchError {
+fn failed(error: RequestError) -> DispatchError {
     match error.kind() {
-        PublishErrorKind::MaxPayloadExceeded => DispatchError::permanent(ACTION, error),
+        RequestErrorKind::MaxPayloadExceeded => DispatchError::permanent(ACTION, error),
+        RequestErrorKind::NoResponders => DispatchError::transient(ACTION, "no stream takes its subject"),
         _ => DispatchError::transient(ACTION, error),
     }
 }

@@ -9,6 +9,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, DirectGetError};
 use dispatch::{Context, DispatchError, Dispatcher, Done, Event, OpenContext};
 use dispatch_nats::NatsDispatcher;
+use futures::StreamExt;
 use nats_server::{Cluster, Options};
 use serde_json::json;
 use settings::Tree;
@@ -74,6 +75,32 @@ async fn an_event_is_stored_once_as_a_cloud_event() {
     dispatcher.dispatch(&event, &cx).await.unwrap();
     assert!(stream.direct_get(2).await.is_ok(), "and another route's besides");
     dispatcher.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_has_it_has_it_whatever_else_it_answers() {
+    let servers = Cluster::start(1, &Options::default()).unwrap();
+    let (dispatcher, event) = (open(&servers).await, queue::conformance::event("E", "HD_1"));
+    let answers = async_nats::connect(servers.urls()).await.unwrap();
+    let mut published = answers.subscribe("shop.>").await.unwrap();
+    answers.flush().await.unwrap();
+    let mut answer = async |bytes: Vec<u8>| {
+        let dispatching = patiently(&dispatcher, &event);
+        let answering = async {
+            let reply = published.next().await.unwrap().reply.unwrap();
+            answers.publish(reply, bytes.into()).await.unwrap();
+            answers.flush().await.unwrap();
+        };
+        futures::join!(dispatching, answering).0
+    };
+    let large = format!(r#"{{"more":"{}","stream":"SHOP","seq":7}}"#, "x".repeat(500_000));
+    assert_eq!(answer(large.into()).await.unwrap().remark, None);
+    let odd = answer(br#"{"stream":"SHOP","seq":7,"duplicate":"yes","dom"#.to_vec()).await.unwrap();
+    assert!(odd.remark.is_some(), "{odd:?}");
+    for bad in [r#"{"error":{"code":503},"stream":"SHOP","seq":0}"#, "", "+OK"] {
+        let error = answer(bad.into()).await;
+        assert!(matches!(error, Err(DispatchError::Transient { .. })), "{bad}: {error:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
