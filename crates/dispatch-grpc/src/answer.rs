@@ -9,12 +9,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Buf, Bytes, BytesMut};
 use dispatch::LONGEST_ANSWER;
 use http_body::Frame;
+use percent_encoding::percent_decode;
 use prost::Message;
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::transport::Channel;
 use wire::v1::DispatchResponse;
@@ -26,10 +30,18 @@ const LONGEST_MESSAGE: usize = LONGEST_ANSWER + (4 << 10);
 /// What comes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
+/// As gRPC's library reads details: padding may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 const NO_MESSAGE: [u8; PREFIX] = [0; PREFIX];
 
 const ENCODING: &str = "grpc-encoding";
 const STATUS: &str = "grpc-status";
+const WORDS: &str = "grpc-message";
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// What was wrong with a handler's message, if anything was.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +81,28 @@ impl Service<Request<Body>> for Lenient {
             // Messages that are compressed are left out below; the library would refuse
             // the whole answer for this.
             head.headers.remove(ENCODING);
+            make_readable(&mut head.headers, &remark);
             let readable = Readable::new(body, is_ok(&head.headers), remark);
             Ok(Response::from_parts(head, Body::new(readable)))
         })
+    }
+}
+
+/// Leaves what is beside a status out where the library would take the status for another,
+/// or panic: words that are no text, details that are no base64. OK needs neither.
+fn make_readable(headers: &mut HeaderMap, remark: &Remark) {
+    let is_ok = is_ok(headers);
+    let is_text = |words: &HeaderValue| percent_decode(words.as_bytes()).decode_utf8().is_ok();
+    let is_base64 = |details: &HeaderValue| BASE64.decode(details.as_bytes()).is_ok();
+    let words_are_odd = headers.get(WORDS).is_some_and(|words| !is_text(words));
+    let details_are_odd = headers.get(DETAILS).is_some_and(|details| !is_base64(details));
+    if words_are_odd || details_are_odd {
+        remark.note("what its status says beside OK can't be read");
+    }
+    for (name, is_odd) in [(WORDS, words_are_odd), (DETAILS, details_are_odd)] {
+        if is_odd || is_ok {
+            headers.remove(name);
+        }
     }
 }
 
@@ -186,6 +217,10 @@ impl http_body::Body for Readable {
         loop {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
+                Some(Err(_)) if self.is_ok => {
+                    self.remark.note("its answer broke off");
+                    return Poll::Ready(self.without_message().map(|none| Ok(Frame::data(none))));
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None if self.is_ok => {
                     return Poll::Ready(self.without_message().map(|none| Ok(Frame::data(none))));
@@ -199,7 +234,8 @@ impl http_body::Body for Readable {
                     }
                 }
                 Err(frame) => {
-                    let Ok(trailers) = frame.into_trailers() else { continue };
+                    let Ok(mut trailers) = frame.into_trailers() else { continue };
+                    make_readable(&mut trailers, &self.remark);
                     let missing = if is_ok(&trailers) { self.without_message() } else { None };
                     let Some(none) = missing else { return Poll::Ready(Some(Ok(Frame::trailers(trailers)))) };
                     self.trailers = Some(trailers);

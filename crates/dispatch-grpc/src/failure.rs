@@ -91,7 +91,8 @@ fn chain(error: &dyn Error) -> String {
     said
 }
 
-fn shortened(text: &str) -> String {
+/// As much of an explanation as is kept.
+pub(crate) fn shortened(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_DETAIL)].to_owned()
 }
 

@@ -12,7 +12,7 @@ use wire::v1;
 use wire::v1::dispatcher_client::DispatcherClient;
 
 use crate::answer::{Lenient, Remark};
-use crate::failure::{failure, is_stopping};
+use crate::failure::{failure, is_stopping, shortened};
 use crate::replicas::{Call, Replicas};
 use crate::settings::GrpcSettings;
 
@@ -61,8 +61,9 @@ impl Dispatcher for Remote {
                 }
                 Err(status) => return Err(failure(&status)),
                 Ok(answered) => {
-                    let Answered { status, answer, remark } = answered;
-                    let remark = remark.or_else(|| (!cx.answered(&answer)).then(|| TOO_LONG.to_owned()));
+                    let Answered { status, answer, ours, theirs } = answered;
+                    let ours = ours.or_else(|| (!cx.answered(&answer)).then(|| TOO_LONG.to_owned()));
+                    let remark = joined([ours, theirs]);
                     return Ok(Done { status, remark });
                 }
             }
@@ -84,7 +85,13 @@ struct Answered {
     status: Option<u16>,
     answer: Vec<u8>,
     /// What was wrong with it.
-    remark: Option<String>,
+    ours: Option<String>,
+    /// What was wrong with what the handler was answered.
+    theirs: Option<String>,
+}
+
+fn joined(remarks: [Option<String>; 2]) -> Option<String> {
+    remarks.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
 }
 
 const TOO_LONG: &str = "its answer is too long to be passed on";
@@ -156,7 +163,8 @@ async fn ask(
     }
     let answer = client.dispatch(request).await?.into_inner();
     let status = answer.status.and_then(|status| u16::try_from(status).ok());
-    Ok(Answered { status, answer: answer.answer, remark: remark.take() })
+    let theirs = Some(shortened(&answer.remark)).filter(|remark| !remark.is_empty());
+    Ok(Answered { status, answer: answer.answer, ours: remark.take(), theirs })
 }
 
 /// Whether the other side did not answer, but the connection.

@@ -44,7 +44,8 @@ impl Server {
         match timeout(cx.timeout, attempt).await {
             Ok(Ok(Ok(done))) => {
                 let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
-                Ok(v1::DispatchResponse { status: done.status.map(u32::from), answer })
+                let remark = done.remark.map(|remark| failure::shortened(&remark)).unwrap_or_default();
+                Ok(v1::DispatchResponse { status: done.status.map(u32::from), answer, remark })
             }
             Ok(Ok(Err(error))) => Err(failure::status(&error)),
             Ok(Err(_)) => Err(Status::internal("the dispatcher panicked")),

@@ -211,7 +211,7 @@ impl Attempting {
                     tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{}", why.as_str());
                 }
                 _ => {
-                    tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), remark = error, "delivered");
+                    tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
                 }
             },
             Verdict::Again(wait) => {

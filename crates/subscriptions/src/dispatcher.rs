@@ -118,7 +118,10 @@ impl SubscriptionDispatcher {
 fn answer(outcome: Outcome) -> Result<Done, DispatchError> {
     let number = |status: Option<u32>| status.and_then(|status| u16::try_from(status).ok());
     match outcome {
-        Outcome::Done(done) => Ok(Done { status: number(done.status), remark: None }),
+        Outcome::Done(done) => {
+            let remark = Some(shortened(done.remark)).filter(|remark| !remark.is_empty());
+            Ok(Done { status: number(done.status), remark })
+        }
         Outcome::Transient(transient) => Err(DispatchError::Transient {
             action: ACTION,
             retry_after: transient.retry_after.as_ref().and_then(grpc::duration_of),
@@ -134,7 +137,12 @@ fn answer(outcome: Outcome) -> Result<Done, DispatchError> {
 }
 
 /// What a handler says may be anybody's data: kept with the attempt, never logged.
-fn said(mut detail: String) -> BoxError {
-    detail.truncate(detail.floor_char_boundary(grpc::MAX_DETAIL));
+fn said(detail: String) -> BoxError {
+    let detail = shortened(detail);
     Excerpt(if detail.is_empty() { "it said no more".to_owned() } else { detail }).into()
+}
+
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(grpc::MAX_DETAIL));
+    text
 }

@@ -1,6 +1,7 @@
 //! A handler that answered OK has the event, whatever its message is.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -66,7 +67,13 @@ fn response(length: usize) -> Vec<u8> {
     prost::Message::encode_to_vec(&wire::v1::DispatchResponse {
         status: Some(202),
         answer: vec![b'x'; length],
+        remark: String::new(),
     })
+}
+
+fn answered(status: u32) -> Vec<u8> {
+    let response = wire::v1::DispatchResponse { status: Some(status), ..Default::default() };
+    prost::Message::encode_to_vec(&response)
 }
 
 async fn dispatch(raw: Raw) -> (Result<Done, DispatchError>, Vec<u8>) {
@@ -111,6 +118,87 @@ async fn what_is_not_ok_is_not_done_whatever_came_before() {
         let (answer, _) = dispatch(Raw { bytes: bytes.into(), status: "14", encoding: None }).await;
         assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
     }
+}
+
+/// How a handler behind HTTP/2 ends an answer that it has begun.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// No status comes any more.
+    Resets,
+    Closes,
+    /// A status with these words beside it.
+    Says(&'static str, [(&'static str, &'static str); 2]),
+}
+
+/// Answers with these headers, a message, and this end.
+async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> Process {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let process =
+        Process { address: listener.local_addr().unwrap(), shutdown: Shutdown::manual(Duration::ZERO) };
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let mut response = Response::new(());
+                    for (name, value) in [("content-type", "application/grpc")].iter().chain(headers) {
+                        response.headers_mut().insert(*name, value.parse().unwrap());
+                    }
+                    let mut body = respond.send_response(response, false).unwrap();
+                    body.send_data(message(0, &answered(202)).into(), false).unwrap();
+                    // What was sent so far goes out first.
+                    let _ = futures::poll!(pin!(connection.accept()));
+                    match end {
+                        End::Resets => body.send_reset(h2::Reason::INTERNAL_ERROR),
+                        End::Closes => connection.abrupt_shutdown(h2::Reason::INTERNAL_ERROR),
+                        End::Says(status, words) => {
+                            let mut trailers = HeaderMap::new();
+                            trailers.insert("grpc-status", status.parse().unwrap());
+                            for (name, value) in words {
+                                trailers.insert(name, value.parse().unwrap());
+                            }
+                            body.send_trailers(trailers).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    process
+}
+
+async fn ended(headers: &'static [(&'static str, &'static str)], end: End) -> Result<Done, DispatchError> {
+    let process = ending(headers, end).await;
+    remote_to(&process).await.dispatch(&event("E"), &cx(Duration::from_secs(5))).await
+}
+
+/// By gRPC the status says whether a call went well, and a message says nothing of that: a
+/// handler may have sent one before it failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_without_a_status_is_not_done_and_ok_is_whatever_comes_of_the_rest() {
+    for end in [End::Resets, End::Closes] {
+        let answer = ended(&[], end).await;
+        assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{end:?}: {answer:?}");
+        let answer = ended(&[("grpc-status", "0")], end).await;
+        assert!(answer.as_ref().is_ok_and(|done| done.remark.is_some()), "{end:?}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_beside_a_status_that_make_no_sense_change_nothing_about_it() {
+    const ODD: [(&str, &str); 2] = [("grpc-message", "%ff%fe"), ("grpc-status-details-bin", "!no base64!")];
+    let answer = ended(&[], End::Says("0", ODD)).await;
+    assert!(
+        answer.as_ref().is_ok_and(|done| done.status == Some(202) && done.remark.is_some()),
+        "{answer:?}"
+    );
+    let answer = ended(&[], End::Says("9", ODD)).await;
+    assert!(matches!(answer, Err(DispatchError::Permanent { .. })), "{answer:?}");
+    let answer = ended(&[], End::Says("14", ODD)).await;
+    assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
+    const PLAIN: [(&str, &str); 2] = [("grpc-message", "all%20well"), ("grpc-status-details-bin", "CAA")];
+    assert_eq!(ended(&[], End::Says("0", PLAIN)).await.unwrap(), Done::with_status(202));
 }
 
 /// A handler behind HTTP/2 that refuses every `n`th call before it looks at it.

@@ -53,6 +53,7 @@ impl Dispatcher for Handler {
         cx.answered(br#"{"label":"L-1"}"#);
         match event.name() {
             "Done" => Ok(Done::with_status(204)),
+            "Remarking" => Ok(Done::with_status(200).remarking("é".repeat(300))),
             "Permanent" => Err(DispatchError::Permanent {
                 action: "posting",
                 status: Some(422),

@@ -53,6 +53,8 @@ async fn what_a_dispatcher_answers_comes_through_a_socket_as_it_was() {
         let answer = remote.dispatch(&event(name), &cx(Duration::from_secs(5))).await;
         assert_eq!(facts(&answer), expected, "{name}");
     }
+    let done = remote.dispatch(&event("Remarking"), &cx(Duration::from_secs(5))).await.unwrap();
+    assert_eq!(done, Done::with_status(200).remarking("é".repeat(256)), "as much as is kept");
     let error = remote.dispatch(&event("Permanent"), &cx(Duration::from_secs(5))).await.unwrap_err();
     assert_eq!(excerpt(&error).unwrap(), "posting failed: it said no");
 }

@@ -121,6 +121,10 @@ pub struct DispatchResponse {
     /// up to 64 KiB. Read where the route has `on-success`.
     #[prost(bytes = "vec", tag = "2")]
     pub answer: ::prost::alloc::vec::Vec<u8>,
+    /// What was not as it should be, though the event is handled: in words without data
+    /// of the event. Kept with the attempt, its first 512 bytes, and never logged.
+    #[prost(string, tag = "3")]
+    pub remark: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod dispatcher_client {
@@ -516,11 +520,14 @@ pub mod subscribe_request {
         Progress(Progress),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {
     /// What a destination behind the handler answered, where it has a number.
     #[prost(uint32, optional, tag = "1")]
     pub status: ::core::option::Option<u32>,
+    /// What was not as it should be all the same, like `DispatchResponse.remark`.
+    #[prost(string, tag = "2")]
+    pub remark: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Transient {

@@ -183,7 +183,7 @@ async fn subscribe(address: SocketAddr) -> anyhow::Result<()> {
         SubscriptionsClient::new(channel).subscribe(ReceiverStream::new(asked)).await?.into_inner();
     while let Some(answer) = answers.next().await {
         if let Some(Answered::Delivered(delivered)) = answer?.response {
-            let outcome = Some(Settled::Done(v1::Done { status: None }));
+            let outcome = Some(Settled::Done(v1::Done::default()));
             let settle = Settle { number: delivered.number, outcome };
             asks.send(v1::SubscribeRequest { request: Some(Asked::Settle(settle)) }).await?;
         }

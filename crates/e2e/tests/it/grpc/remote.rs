@@ -5,15 +5,20 @@ use std::net::SocketAddr;
 
 use e2e::deployment::Service;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::pipeline::{Pipeline, free_ports, signed, until};
 use crate::sink::{Sink, status};
 
 /// A process that serves the dispatcher of its route `there`, an HTTP one.
 fn handler(folder: &TempDir, name: &str, sink: &Sink) -> (Service, SocketAddr) {
+    handler_of(folder, name, &sink.route("there", "match: {}"))
+}
+
+fn handler_of(folder: &TempDir, name: &str, routes: &str) -> (Service, SocketAddr) {
     let [grpc, health] = free_ports();
     let config = folder.path().join(format!("{name}.yml"));
-    let routes = sink.route("there", "match: {}");
     let settings = format!(
         "fluent-connect:\n  health: {health}\n  operator: {{ grpc: \"{grpc}\" }}\n  routes:\n{routes}"
     );
@@ -59,6 +64,38 @@ async fn what_the_destination_behind_it_says_decides() {
     let story = pipeline.json(&["events", "show", "GOOD"]);
     assert_eq!(request.header("idempotency-key"), story[0]["id"].as_str().unwrap());
     assert_eq!(request.header("traceparent").split('-').nth(1), story[0]["trace-id"].as_str());
+}
+
+/// An endpoint whose answers can't be read beyond their status.
+async fn odd_endpoint() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 64 << 10];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: many\r\n\r\n").await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_wrong_with_an_answer_there_is_said_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = odd_endpoint().await;
+    let routes = format!(
+        "    - {{ name: there, match: {{}}, dispatcher: http, http: {{ url: \"http://{endpoint}/\" }} }}\n"
+    );
+    let (_handler, grpc) = handler_of(&folder, "handler", &routes);
+    let pipeline = Pipeline::start(&route(&[grpc]));
+    pipeline.accept(&signed("E", "ODD")).await;
+    let steps = || pipeline.json(&["events", "show", "ODD"])[0]["steps"].clone();
+    until("it is done", || steps()[0]["outcome"] == "done").await;
+    let step = steps()[0].clone();
+    assert_eq!(step["status"], 202);
+    assert!(step["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{step}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,7 +64,7 @@ impl Subscriber {
     }
 
     pub(crate) async fn done(&self, number: u64) {
-        self.settle(number, Outcome::Done(v1::Done { status: Some(201) })).await;
+        self.settle(number, Outcome::Done(v1::Done { status: Some(201), ..v1::Done::default() })).await;
     }
 
     pub(crate) async fn progress(&self, number: u64) {

@@ -38,7 +38,9 @@ async fn what_a_subscriber_says_is_what_happens() {
         assert!(event.body.windows(4).any(|bytes| bytes == b"ACME"), "the exact body");
         assert_eq!(delivered.delivery.clone().unwrap().idempotency_key, event.id);
         let outcome = match reference(&delivered).as_str() {
-            "DONE" => Outcome::Done(v1::Done { status: Some(201) }),
+            "DONE" => {
+                Outcome::Done(v1::Done { status: Some(201), remark: "its answer broke off".to_owned() })
+            }
             "LATER" => {
                 Outcome::Transient(v1::Transient { detail: "busy".to_owned(), ..v1::Transient::default() })
             }
@@ -51,7 +53,10 @@ async fn what_a_subscriber_says_is_what_happens() {
     subscriber.done(again.number).await;
 
     until("it is done", || steps(&pipeline, "LATER").len() == 2).await;
-    assert_eq!(steps(&pipeline, "DONE")[0]["status"], 201);
+    let done = steps(&pipeline, "DONE")[0].clone();
+    assert_eq!(done["status"], 201);
+    assert_eq!(done["detail"], "its answer broke off");
+    assert!(!pipeline.log().contains("broke off"), "a remark is a handler's words, too");
     let letter = pipeline.json(&["dead-letters", "list"])[0].clone();
     assert_eq!(letter["reason"], "permanent");
     assert!(letter["detail"].as_str().unwrap().contains("no such shop"), "{letter}");
