@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use dispatch::{
     BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, ResultExt, Role, TraceParent,
+    TraceState,
 };
 use dispatch_kit::Secret;
 use grpc::MAX_MESSAGE;
@@ -138,6 +139,7 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
         cx.timeout,
         trace,
     );
+    delivery.tracestate = state(cx, trace).unwrap_or_default().to_owned();
     delivery.wants_answer = cx.wants_answer();
     delivery.enriched = grpc::enriched(cx.enriched.as_deref());
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
@@ -158,13 +160,21 @@ async fn ask(
     if let Some(authorization) = authorization {
         request.metadata_mut().insert("authorization", authorization);
     }
-    if let Some(trace) = trace.and_then(|trace| trace.to_string().parse().ok()) {
-        request.metadata_mut().insert("traceparent", trace);
+    if let Some(parent) = trace.and_then(|trace| trace.to_string().parse().ok()) {
+        request.metadata_mut().insert("traceparent", parent);
+    }
+    if let Some(state) = state(cx, trace).and_then(|state| state.parse().ok()) {
+        request.metadata_mut().insert("tracestate", state);
     }
     let answer = client.dispatch(request).await?.into_inner();
     let status = answer.status.and_then(|status| u16::try_from(status).ok());
     let theirs = Some(shortened(&answer.remark)).filter(|remark| !remark.is_empty());
     Ok(Answered { status, answer: answer.answer, ours: remark.take(), theirs })
+}
+
+/// What goes beside the `traceparent`.
+fn state(cx: &Context, trace: Option<TraceParent>) -> Option<&str> {
+    trace.and(cx.trace_state.as_ref()).map(TraceState::as_str)
 }
 
 /// Whether the other side did not answer, but the connection.

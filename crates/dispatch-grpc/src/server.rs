@@ -2,7 +2,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch::{AnyDispatcher, Context, Event, Keep, TraceParent};
+use dispatch::{AnyDispatcher, Context, Event, Keep, TraceParent, TraceState};
 use futures::FutureExt;
 use grpc::{MAX_MESSAGE, Misfit};
 use service::Shutdown;
@@ -62,6 +62,8 @@ impl Server {
         cx.attempt = delivery.attempt;
         cx.started_at = started_at.ok_or(Misfit::Missing("delivery.started_at"))?;
         cx.trace = trace(delivery);
+        let state = cx.trace.and_then(|_| TraceState::read([delivery.tracestate.as_bytes()]));
+        cx.trace_state = state;
         cx.enriched = grpc::enriched_of(delivery)?.map(Arc::new);
         cx.calls = Some(telemetry::calls());
         cx.keep = delivery.wants_answer.then(Keep::default);

@@ -146,6 +146,7 @@ pub(crate) fn ours(event: &Event, cx: &Context, trace: Option<TraceParent>, form
         ("fluent-attempt", Some(cx.attempt.to_string())),
         ("fluent-origin", Some(event.origin().to_string())),
         ("traceparent", trace.map(|trace| trace.to_string())),
+        ("tracestate", trace.and(cx.trace_state.as_ref()).map(|state| state.as_str().to_owned())),
     ];
     let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));
     let attributes = event.cloud_event_headers().filter(|_| format == Format::Binary);

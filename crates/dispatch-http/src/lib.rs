@@ -4,7 +4,7 @@
 //! ```text
 //! POST <url>
 //! ce-id ce-type ce-source ce-subject ce-time ce-specversion
-//! idempotency-key  fluent-attempt  fluent-origin  traceparent
+//! idempotency-key  fluent-attempt  fluent-origin  traceparent  tracestate
 //! authorization  webhook-id webhook-timestamp webhook-signature  and one's own
 //! ```
 //!

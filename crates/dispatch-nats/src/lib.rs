@@ -111,6 +111,9 @@ fn headers(event: &Event, cx: &Context, trace: Option<TraceParent>) -> HeaderMap
     headers.insert("fluent-origin", event.origin().as_str());
     if let Some(trace) = trace {
         headers.insert("traceparent", trace.to_string());
+        if let Some(state) = &cx.trace_state {
+            headers.insert("tracestate", state.as_str());
+        }
     }
     headers.insert(NATS_MESSAGE_ID, format!("{}/{}", cx.delivery_id, cx.route));
     headers

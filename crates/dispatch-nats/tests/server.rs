@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, DirectGetError};
-use dispatch::{Context, DispatchError, Dispatcher, Done, Event, OpenContext};
+use dispatch::{Context, DispatchError, Dispatcher, Done, Event, OpenContext, TraceParent, TraceState};
 use dispatch_nats::NatsDispatcher;
 use futures::StreamExt;
 use nats_server::{Cluster, Options};
@@ -71,9 +71,16 @@ async fn an_event_is_stored_once_as_a_cloud_event() {
     assert!(stored.headers.get("fluent-signature").is_none(), "whoever holds it could replay it");
     let second: Result<_, DirectGetError> = stream.direct_get(2).await;
     assert!(second.is_err(), "the same event is stored once");
-    let cx = Context::new("another", event.id().to_string(), Duration::from_secs(10));
+    let mut cx = Context::new("another", event.id().to_string(), Duration::from_secs(10));
+    cx.trace = TraceParent::new(1, 2, true);
+    cx.trace_state = TraceState::read([&b"rojo=1"[..]]);
     dispatcher.dispatch(&event, &cx).await.unwrap();
-    assert!(stream.direct_get(2).await.is_ok(), "and another route's besides");
+    let besides = stream.direct_get(2).await.expect("another route's besides");
+    let header = |name: &str| besides.headers.get(name).unwrap().to_string();
+    assert_eq!(
+        (header("traceparent"), header("tracestate")),
+        (cx.trace.unwrap().to_string(), "rojo=1".to_owned())
+    );
     dispatcher.close().await;
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Timestamp, TraceParent};
+use event_model::{Timestamp, TraceParent, TraceState};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,9 @@ pub struct Context {
     /// The attempt, in the event's trace. What a request gives to its destination is
     /// [`Context::call`]'s.
     pub trace: Option<TraceParent>,
+    /// What tracing systems want to be carried with the trace: W3C's `tracestate`. A
+    /// request has it beside the `traceparent` that it has from [`Context::call`].
+    pub trace_state: Option<TraceState>,
     /// What the route asked Fluent's API about the event: the answer's `data`.
     pub enriched: Option<Arc<Value>>,
     /// Of whoever is told of another delivery (`on-success`, `on-dead-letter`): what
@@ -57,6 +60,7 @@ impl Context {
             started_at: Timestamp::UNIX_EPOCH,
             timeout,
             trace: None,
+            trace_state: None,
             enriched: None,
             told: None,
             keep: None,

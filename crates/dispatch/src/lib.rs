@@ -25,6 +25,8 @@ pub use crate::outcome::{Keep, LONGEST_ANSWER, Told};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
 
 // What an implementer needs to name.
-pub use event_model::{Bytes, Event, EventId, ExactNumber, ExactValue, Fields, Timestamp, TraceParent};
+pub use event_model::{
+    Bytes, Event, EventId, ExactNumber, ExactValue, Fields, Timestamp, TraceParent, TraceState,
+};
 pub use tokio::sync::watch;
 pub use tokio_util::sync::CancellationToken;

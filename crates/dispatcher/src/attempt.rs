@@ -147,6 +147,9 @@ impl Attempting {
         cx.attempt = delivery.attempt;
         cx.started_at = started_at;
         cx.trace = Some(span.context());
+        // What begins a trace of its own is nothing that others know.
+        let is_same = delivery.event.trace().is_some_and(|trace| trace.trace() == span.context().trace());
+        cx.trace_state = delivery.event.trace_state().filter(|_| is_same).cloned();
         cx.calls = Some(telemetry::calls());
         cx.cancelled = self.hard_stop.clone();
         cx

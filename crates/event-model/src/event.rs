@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::fields::Read;
 use crate::{
     Accounts, Environment, EventId, Evidence, Fields, FluentKey, Inbound, KeyId, KeyName, Malformed, Origin,
-    Proof, TraceParent, Verified,
+    Proof, TraceParent, TraceState, Verified,
 };
 
 /// A genuine webhook of a listed account, with an identity.
@@ -38,9 +38,31 @@ pub struct Stored {
     pub received_at: Timestamp,
     /// The trace that began with the request.
     pub trace: Option<TraceParent>,
+    /// What came with it, for those who look at the trace; only beside a `trace`.
+    pub trace_state: Option<TraceState>,
     /// The queue had lost it, and a spool gave it again: it may come late, and
     /// after newer events of its entity.
     pub refed: bool,
+}
+
+impl Stored {
+    /// Its trace and what is carried with it, as one text for a queue to keep.
+    pub fn trace_text(&self) -> Option<String> {
+        let trace = self.trace?;
+        Some(match &self.trace_state {
+            Some(state) => format!("{trace} {}", state.as_str()),
+            None => trace.to_string(),
+        })
+    }
+
+    /// Reads what [`Self::trace_text`] wrote. What makes no sense is no trace.
+    pub fn trace_of_text(text: &str) -> (Option<TraceParent>, Option<TraceState>) {
+        let (trace, state) = text.split_once(' ').unwrap_or((text, ""));
+        match trace.parse() {
+            Ok(trace) => (Some(trace), TraceState::read([state.as_bytes()])),
+            Err(_) => (None, None),
+        }
+    }
 }
 
 /// Who and how large, never what: bodies stay out of logs.
@@ -99,7 +121,8 @@ impl Event {
         let (inbound, evidence) = inbound.into_parts();
         let Evidence { proof, key, signature } = evidence;
         let Inbound { body, received_at, headers: _ } = inbound;
-        let stored = Stored { body, proof, key, signature, received_at, trace, refed: false };
+        let stored =
+            Stored { body, proof, key, signature, received_at, trace, trace_state: None, refed: false };
         Ok(Self::assemble(read.fields, stored))
     }
 
@@ -178,6 +201,19 @@ impl Event {
     /// The trace that began with the request.
     pub fn trace(&self) -> Option<TraceParent> {
         self.stored.trace
+    }
+
+    /// What tracing systems want to be carried with the trace.
+    pub fn trace_state(&self) -> Option<&TraceState> {
+        self.stored.trace_state.as_ref()
+    }
+
+    /// The same event, with what came beside the `traceparent` of its request. Only where
+    /// its trace is that one.
+    #[must_use]
+    pub fn with_trace_state(mut self, state: Option<TraceState>) -> Self {
+        self.stored.trace_state = state.filter(|_| self.stored.trace.is_some());
+        self
     }
 
     /// Whether it comes out of a spool for a second time.

@@ -29,6 +29,7 @@ mod subject;
 
 mod clock;
 mod trace;
+mod trace_state;
 
 pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, UnknownEnvironment};
 pub use crate::clock::{Clock, FixedClock, SystemClock};
@@ -42,6 +43,7 @@ pub use crate::key_id::{InvalidKeyId, KeyDigest, KeyId};
 pub use crate::stored_verifier::{Forgery, StoredVerdict, StoredVerifier};
 pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;
+pub use crate::trace_state::TraceState;
 pub use crate::verified::{Algorithm, Evidence, Origin, Proof, Verified};
 pub use crate::view::Unviewable;
 

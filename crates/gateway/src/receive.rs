@@ -120,6 +120,7 @@ impl Receiving {
         self.check_head(&request)?;
         let headers = self.signature_headers(request.headers());
         check_signatures(&headers)?;
+        let state = watch::carried(request.headers(), watch.trace());
         let held = self.budget.begin(client.source);
         let place = peer.map(|peer| &peer.place);
         let body = read_body(request.into_body(), &held, place, &self.bounds).await?;
@@ -129,7 +130,7 @@ impl Receiving {
         self.ports.senders.main.note(client.address);
         let publishing = watch.part(Kind::Producer, "publish fluent.events");
         match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
-            Ok(event) => self.publish(event, publishing).await,
+            Ok(event) => self.publish(event.with_trace_state(state), publishing).await,
             Err((refusal, verified)) => {
                 publishing.forget();
                 self.not_admitted(refusal, verified, watch.trace()).await

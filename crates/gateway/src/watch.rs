@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, Method, StatusCode};
-use event_model::{Clock, Event, Evidence, Malformed, SystemClock, Timestamp, TraceParent};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use event_model::{Clock, Event, Evidence, Malformed, SystemClock, Timestamp, TraceParent, TraceState};
 use queue::Receipt;
 use telemetry::{Attribute, Cause, Ended, Kind, Label, Span, metrics};
 
@@ -11,6 +11,7 @@ use crate::answer::Refused;
 
 /// The header by which a caller names its trace.
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 /// Counters of which the first event is to wake somebody: `increase` needs one before.
 pub(crate) fn begin_counters() {
@@ -73,6 +74,13 @@ impl Watch {
             attributes
         });
     }
+}
+
+/// What a caller wants to be carried with its trace, where `ours` is that trace: one of our
+/// own is nothing that others know.
+pub(crate) fn carried(headers: &HeaderMap, ours: TraceParent) -> Option<TraceState> {
+    caller(headers).filter(|said| said.trace() == ours.trace())?;
+    TraceState::read(headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes))
 }
 
 /// What a caller says that it is a part of; said twice, it says nothing.

@@ -91,6 +91,7 @@ pub fn delivery(
         started_at: Some(timestamp(started_at)),
         timeout: Some(crate::duration(timeout)),
         traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
+        tracestate: String::new(),
         enriched: Vec::new(),
         wants_answer: false,
     }
@@ -125,6 +126,7 @@ pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, 
         signature: String::new(),
         received_at: timestamp_of(received_at).ok_or(Misfit::Invalid("event.received_at"))?,
         trace,
+        trace_state: None,
         refed: message.refed,
     };
     Ok(Event::restore(id, stored)?)

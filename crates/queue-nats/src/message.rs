@@ -8,11 +8,14 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use bytes::Bytes;
-use event_model::{Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, encode_header_value};
+use event_model::{
+    Event, EventId, KeyId, MAX_HEADER_VALUE, Proof, Stored, Timestamp, TraceState, encode_header_value,
+};
 
 use crate::names::{
     HEADER_ALGORITHM, HEADER_FLUENT_ID, HEADER_ID, HEADER_KEY, HEADER_KEY_DIGEST, HEADER_LOG_KEY,
     HEADER_ORIGIN, HEADER_REFED, HEADER_ROOT, HEADER_SIGNATURE, HEADER_TIME, HEADER_TRACE,
+    HEADER_TRACE_STATE,
 };
 
 /// What keeps a stored message from being an event.
@@ -38,6 +41,9 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     set(HEADER_ORIGIN, event.origin().as_str().to_owned());
     if let Some(trace) = stored.trace {
         set(HEADER_TRACE, trace.to_string());
+    }
+    if let Some(state) = &stored.trace_state {
+        set(HEADER_TRACE_STATE, state.as_str().to_owned());
     }
     if let Some(root) = root(event).filter(|root| root.len() <= MAX_HEADER_VALUE) {
         set(HEADER_ROOT, root);
@@ -71,13 +77,16 @@ fn root(event: &Event) -> Option<String> {
 /// The event of a stored message, if it still has the digest it was stored under.
 pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEvent> {
     let id: EventId = parsed(headers, HEADER_ID)?;
+    let trace = text(headers, HEADER_TRACE).and_then(|trace| trace.parse().ok());
+    let state = text(headers, HEADER_TRACE_STATE).filter(|_| trace.is_some());
     let stored = Stored {
         body,
         proof: proof(headers).ok_or(NotAnEvent(HEADER_ALGORITHM))?,
         key: Arc::new(key(headers)?),
         signature: text(headers, HEADER_SIGNATURE).unwrap_or_default().to_owned(),
         received_at: parsed::<Timestamp>(headers, HEADER_TIME)?,
-        trace: text(headers, HEADER_TRACE).and_then(|trace| trace.parse().ok()),
+        trace,
+        trace_state: state.and_then(|state| TraceState::read([state.as_bytes()])),
         refed: text(headers, HEADER_REFED).is_some(),
     };
     Event::restore(id, stored).map_err(|_| NotAnEvent("its body does not have its digest"))

@@ -91,6 +91,7 @@ pub(crate) fn inflight(route: &str, stream: StreamName, block: u64) -> String {
 pub(crate) const HEADER_ID: &str = "ce-id";
 pub(crate) const HEADER_TIME: &str = "ce-time";
 pub(crate) const HEADER_TRACE: &str = "traceparent";
+pub(crate) const HEADER_TRACE_STATE: &str = "tracestate";
 pub(crate) const HEADER_KEY: &str = "fluent-key";
 /// Says of a body in quarantine that it was taken out of the streams as not genuine.
 pub(crate) const HEADER_FORGED: &str = "fluent-forged";

@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::{
-    BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, Role, TraceParent, watch,
+    BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, Role, TraceParent,
+    TraceState, watch,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::v1::subscribe_request::settle::Outcome;
@@ -110,6 +111,8 @@ impl SubscriptionDispatcher {
             self.settings.timeout(),
             trace,
         );
+        let state = trace.and(cx.trace_state.as_ref()).map(TraceState::as_str);
+        delivery.tracestate = state.unwrap_or_default().to_owned();
         delivery.enriched = grpc::enriched(cx.enriched.as_deref());
         Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dispatch::{DispatchError, Dispatcher, Done, Excerpt, Keep};
+use dispatch::{DispatchError, Dispatcher, Done, Excerpt, Keep, TraceState};
 use serde_json::json;
 
 use crate::handler::{Handler, anybody, cx, event, remote_to, serve};
@@ -68,6 +68,7 @@ async fn the_event_arrives_whole_and_without_its_signature() {
     sent_cx.attempt = 3;
     sent_cx.delivery_id = "id/route/2".to_owned();
     sent_cx.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
+    sent_cx.trace_state = TraceState::read([&b"rojo=1,congo=2"[..]]);
     remote.dispatch(&sent, &sent_cx).await.unwrap();
     let (got, got_cx) = handler.last.lock().unwrap().clone().unwrap();
     assert_eq!((got.id(), got.body(), got.fields()), (sent.id(), sent.body(), sent.fields()));
@@ -78,6 +79,7 @@ async fn the_event_arrives_whole_and_without_its_signature() {
         (&got_cx.route, &got_cx.delivery_id, &got_cx.idempotency_key, got_cx.attempt),
         (&sent_cx.route, &sent_cx.delivery_id, &sent_cx.idempotency_key, 3)
     );
+    assert_eq!(got_cx.trace_state, sent_cx.trace_state);
     // The same trace, and a span of the handler's own in it.
     let (sent, got) = (sent_cx.trace.unwrap(), got_cx.trace.unwrap());
     assert!(got.trace_id() == sent.trace_id() && got.span_id() != sent.span_id(), "{got}");

@@ -55,6 +55,7 @@ fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
         signature: String::new(),
         received_at: SystemClock.now(),
         trace: None,
+        trace_state: None,
         refed: false,
     };
     match Event::restore(id, stored) {

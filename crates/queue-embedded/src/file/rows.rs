@@ -28,12 +28,15 @@ pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Even
 }
 
 fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
+    let trace = row.get_ref(first + 4)?.as_str_or_null()?;
+    let (trace, trace_state) = trace.map(Stored::trace_of_text).unwrap_or_default();
     Ok(Stored {
         key: Arc::new(parsed(first, row.get_ref(first)?.as_str()?.parse())?),
         proof: proof(row, first + 1)?,
         signature: STANDARD.encode(row.get_ref(first + 2)?.as_blob()?),
         received_at: time(row, first + 3)?,
-        trace: row.get_ref(first + 4)?.as_str_or_null()?.and_then(|text| text.parse().ok()),
+        trace,
+        trace_state,
         body: Bytes::copy_from_slice(row.get_ref(first + 5)?.as_blob()?),
         refed: false,
     })

@@ -102,7 +102,7 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
             stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),
-            stored.trace.map(|trace| trace.to_string()),
+            stored.trace_text(),
             event.bucket(),
             &stored.body[..],
         ])?;

@@ -89,7 +89,7 @@ pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlit
             stored.proof.as_str(),
             signature_bytes(&stored.signature),
             nanos(stored.received_at),
-            stored.trace.map(|trace| trace.to_string()),
+            stored.trace_text(),
             event.fields().entity_ref,
             event.fields().root_entity_ref,
         ],

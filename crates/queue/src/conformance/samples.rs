@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::{
     Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
-    TraceParent, Verified,
+    TraceParent, TraceState, Verified,
 };
 use tokio::time::timeout;
 
@@ -45,7 +45,8 @@ pub(crate) fn admit(body: Bytes) -> Event {
     let inbound = Inbound { body, headers: Headers::default(), received_at };
     // A test states what it wants to be believed.
     let verified = Verified::assert(inbound, evidence);
-    Event::admit(verified, &accounts, TraceParent::new(7, 9, true)).expect("an admissible event")
+    let event = Event::admit(verified, &accounts, TraceParent::new(7, 9, true)).expect("an admissible event");
+    event.with_trace_state(TraceState::read([&b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"[..]]))
 }
 
 pub(crate) fn route(name: &str, terms: Terms, start: Start) -> Route {

@@ -104,6 +104,10 @@ pub struct Delivery {
     /// Somebody is told of the outcome: what `DispatchResponse.answer` says is read.
     #[prost(bool, tag = "9")]
     pub wants_answer: bool,
+    /// W3C's tracestate of whoever began the trace: hand it on beside `traceparent`.
+    /// Empty where there is none.
+    #[prost(string, tag = "10")]
+    pub tracestate: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DispatchRequest {

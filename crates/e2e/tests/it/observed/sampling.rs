@@ -19,15 +19,18 @@ fn pipeline(telemetry: String, sink: &Sink) -> Pipeline {
     pipeline
 }
 
+const STATE: &str = "tracestate: rojo=1\r\ntracestate: congo=t61 ,,x@y=2\r\n";
+const MALFORMED: &str = "tracestate: rojo=1\r\ntracestate: Congo=2\r\n";
+
 /// Posts a signed event as somebody who is traced does; its trace by our word.
-fn post_traced(pipeline: &Pipeline, reference: &str) -> String {
+fn post_traced(pipeline: &Pipeline, reference: &str, state: &str) -> String {
     let signed = signed("E", reference);
     let body = String::from_utf8(signed.body.to_vec()).unwrap();
     let answer = http(
         pipeline.webhook,
         &format!(
             "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\nfluent-signature: {}\r\n\
-             traceparent: 00-{FOREIGN}-{CALLER}-01\r\ncontent-length: {}\r\n\r\n{body}",
+             traceparent: 00-{FOREIGN}-{CALLER}-01\r\n{state}content-length: {}\r\n\r\n{body}",
             signed.sha512,
             body.len()
         ),
@@ -41,17 +44,27 @@ fn post_traced(pipeline: &Pipeline, reference: &str) -> String {
 async fn a_strangers_trace_is_pointed_to_and_a_trusted_callers_is_continued() {
     let (collector, sink) = (Collector::open().await, Sink::open().await);
     let mut strict = pipeline(recorded_at(collector.grpc), &sink);
-    let trace = post_traced(&strict, "A");
+    let trace = post_traced(&strict, "A", STATE);
     assert_ne!(trace, FOREIGN);
     until("it is recorded", || collector.trace(&trace).len() == 6).await;
     let spans = collector.trace(&trace);
     assert_eq!(one(&spans, "POST webhook").links, [(FOREIGN.to_owned(), CALLER.to_owned())]);
     strict.stop();
+    until("delivered", || sink.len() == 1).await;
+    assert_eq!(sink.requests()[0].header("tracestate"), "", "our trace is nothing that others know");
 
     let trusting = pipeline(sampled_at(collector.grpc, "sample: 0, trust-callers: true"), &sink);
-    assert_eq!(post_traced(&trusting, "B"), FOREIGN);
+    assert_eq!(post_traced(&trusting, "B", STATE), FOREIGN);
     until("it is recorded, as the caller decided", || collector.trace(FOREIGN).len() == 6).await;
     assert_eq!(one(&collector.trace(FOREIGN), "POST webhook").parent, CALLER);
+    assert_eq!(sink.requests()[1].header("tracestate"), "rojo=1,congo=t61,x@y=2");
+    assert_eq!(post_traced(&trusting, "C", MALFORMED), FOREIGN);
+    until("delivered", || sink.len() == 3).await;
+    assert_eq!(
+        sink.requests()[2].header("tracestate"),
+        "",
+        "malformed: dropped whole, and the trace goes on"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
