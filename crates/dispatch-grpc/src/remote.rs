@@ -141,7 +141,7 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
     );
     delivery.tracestate = state(cx, trace).unwrap_or_default().to_owned();
     delivery.wants_answer = cx.wants_answer();
-    delivery.enriched = grpc::enriched(cx.enriched.as_deref());
+    delivery.enriched = grpc::enriched(cx.enriched.as_ref());
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
 }
 

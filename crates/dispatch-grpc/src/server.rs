@@ -1,5 +1,4 @@
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::{AnyDispatcher, Context, Event, Keep, TraceParent, TraceState};
@@ -64,7 +63,7 @@ impl Server {
         cx.trace = trace(delivery);
         let state = cx.trace.and_then(|_| TraceState::read([delivery.tracestate.as_bytes()]));
         cx.trace_state = state;
-        cx.enriched = grpc::enriched_of(delivery)?.map(Arc::new);
+        cx.enriched = grpc::enriched_of(delivery)?;
         cx.calls = Some(telemetry::calls());
         cx.keep = delivery.wants_answer.then(Keep::default);
         cx.cancelled = self.shutdown.hard_stop();

@@ -109,7 +109,7 @@ fn structured(event: &Event, cx: &Context) -> Result<Vec<u8>, DispatchError> {
             text.extend_from_slice(b"{\"event\":");
             text.extend_from_slice(data);
             text.extend_from_slice(b",\"enriched\":");
-            serde_json::to_writer(&mut text, enriched).map_err(failed)?;
+            text.extend_from_slice(enriched.as_str().as_bytes());
             text.push(b'}');
         }
     }

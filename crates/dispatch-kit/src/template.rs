@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, fs};
 
-use dispatch::{BoxError, Context, DispatchError, Event, Told};
-use minijinja::value::Serde;
+use dispatch::{BoxError, Context, DispatchError, Event, ExactJson, Told};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use crate::numbers::{self, DIGITS, Digits};
@@ -101,19 +100,15 @@ impl View {
 
     /// The same with what was asked about it.
     pub fn of_attempt(event: &Event, cx: &Context) -> Result<Self, DispatchError> {
-        Self::with(event, cx.enriched.as_deref(), cx.told.as_deref())
+        Self::with(event, cx.enriched.as_ref(), cx.told.as_deref())
     }
 
-    fn with(
-        event: &Event,
-        enriched: Option<&serde_json::Value>,
-        told: Option<&Told>,
-    ) -> Result<Self, DispatchError> {
+    fn with(event: &Event, enriched: Option<&ExactJson>, told: Option<&Told>) -> Result<Self, DispatchError> {
         let fields = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
         let mut digits = Digits::default();
         Ok(Self {
             event: digits.table(fields),
-            enriched: enriched.map_or(Value::UNDEFINED, |enriched| Value::from(Serde(enriched))),
+            enriched: enriched.map_or(Value::UNDEFINED, |enriched| digits.value(enriched.value())),
             outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, &mut digits)),
             digits: Value::from_object(digits),
         })

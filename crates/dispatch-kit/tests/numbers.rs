@@ -9,8 +9,8 @@ use bytes::Bytes;
 use dispatch::{Context, Event, Told};
 use dispatch_kit::{Template, View};
 use event_model::{
-    Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
-    Verified,
+    Account, Accounts, Algorithm, Environment, Evidence, ExactJson, Headers, Inbound, KeyId, KeyName, Proof,
+    Timestamp, Verified,
 };
 
 fn event(attributes: &str) -> Event {
@@ -66,6 +66,14 @@ fn a_number_is_written_as_it_came() {
             let attributes = format!(r#"{{"n": {number}, "l": ["<", {number}, {{"n": {number}}}]}}"#);
             assert_eq!(filled(template, content_type, &attributes).unwrap(), expected, "{template}");
         }
+    }
+    for number in NUMBERS {
+        let mut cx = Context::new("r", "key", Duration::from_secs(1));
+        cx.enriched = ExactJson::parse(&format!(r#"{{"order": {{"n": {number}}}}}"#)).ok();
+        let template =
+            Template::parse("{{ enriched.order.n }} {{ enriched.order }}".to_owned(), "application/json");
+        let filled = template.unwrap().fill(&View::of_attempt(&event("{}"), &cx).unwrap()).unwrap();
+        assert_eq!(filled, format!(r#"{number} {{"n":{number}}}"#), "what Fluent was asked about it");
     }
     let list = format!("[{}]", NUMBERS[4..6].join(","));
     assert_eq!(

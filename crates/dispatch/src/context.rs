@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Timestamp, TraceParent, TraceState};
-use serde_json::Value;
+use event_model::{ExactJson, Timestamp, TraceParent, TraceState};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Calls, Role};
@@ -34,8 +33,9 @@ pub struct Context {
     /// What tracing systems want to be carried with the trace: W3C's `tracestate`. A
     /// request has it beside the `traceparent` that it has from [`Context::call`].
     pub trace_state: Option<TraceState>,
-    /// What the route asked Fluent's API about the event: the answer's `data`.
-    pub enriched: Option<Arc<Value>>,
+    /// What the route asked Fluent's API about the event: the answer's `data`, with every
+    /// number as Fluent wrote it.
+    pub enriched: Option<ExactJson>,
     /// Of whoever is told of another delivery (`on-success`, `on-dead-letter`): what
     /// became of it.
     pub told: Option<Arc<Told>>,

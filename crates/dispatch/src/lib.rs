@@ -26,7 +26,7 @@ pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
 
 // What an implementer needs to name.
 pub use event_model::{
-    Bytes, Event, EventId, ExactNumber, ExactValue, Fields, Timestamp, TraceParent, TraceState,
+    Bytes, Event, EventId, ExactJson, ExactNumber, ExactValue, Fields, Timestamp, TraceParent, TraceState,
 };
 pub use tokio::sync::watch;
 pub use tokio_util::sync::CancellationToken;

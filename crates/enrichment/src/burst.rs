@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Clock, SystemClock, Timestamp};
+use event_model::{Clock, ExactJson, SystemClock, Timestamp};
 use fluent_api::ApiError;
 use moka::future::Cache;
-use serde_json::Value;
 
 /// How long an answer is kept at most.
 const KEPT: Duration = Duration::from_secs(30);
@@ -23,12 +22,12 @@ pub(crate) struct Burst(Cache<String, Kept>);
 struct Kept {
     /// When it was asked for.
     asked_at: Timestamp,
-    answer: Arc<Value>,
+    answer: ExactJson,
 }
 
 impl Burst {
     pub(crate) fn new() -> Self {
-        let size = |_: &String, kept: &Kept| u32::try_from(kept.answer.to_string().len()).unwrap_or(u32::MAX);
+        let size = |_: &String, kept: &Kept| u32::try_from(kept.answer.as_str().len()).unwrap_or(u32::MAX);
         Self(Cache::builder().weigher(size).max_capacity(MOST).time_to_live(KEPT).build())
     }
 
@@ -39,9 +38,9 @@ impl Burst {
         key: String,
         since: Timestamp,
         ask: impl Fn() -> A,
-    ) -> Result<Arc<Value>, Arc<ApiError>>
+    ) -> Result<ExactJson, Arc<ApiError>>
     where
-        A: Future<Output = Result<Value, ApiError>>,
+        A: Future<Output = Result<ExactJson, ApiError>>,
     {
         if self.0.get(&key).await.is_some_and(|kept| kept.asked_at < since) {
             self.0.invalidate(&key).await;
@@ -58,11 +57,11 @@ impl Burst {
     async fn once(
         &self,
         key: &str,
-        ask: impl Future<Output = Result<Value, ApiError>>,
+        ask: impl Future<Output = Result<ExactJson, ApiError>>,
     ) -> Result<Kept, Arc<ApiError>> {
         let asking = async {
             let asked_at = SystemClock.now();
-            Ok::<_, ApiError>(Kept { asked_at, answer: Arc::new(ask.await?) })
+            Ok::<_, ApiError>(Kept { asked_at, answer: ask.await? })
         };
         self.0.try_get_with(key.to_owned(), asking).await
     }
@@ -85,7 +84,7 @@ mod tests {
         let ask = || async {
             asked.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(200)).await;
-            Ok(Value::Null)
+            Ok(ExactJson::parse("null").unwrap())
         };
         let before = SystemClock.now();
         let early = async { burst.share("k".to_owned(), before, ask).await.unwrap() };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dispatch::{BoxError, DispatchError, Event};
+use dispatch::{BoxError, DispatchError, Event, ExactValue};
 use fluent_api::{Accounts, Query};
 use serde_json::{Map, Value};
 
@@ -66,7 +66,9 @@ impl Confirmer {
         let found = asking.await.map_err(|error| failed(&error, waited, PATIENCE))?;
         // Without a ref anybody could name an entity that exists.
         let said = fields.entity_ref.as_deref().ok_or_else(|| never(NotDelivered::NoEntity))?;
-        match found["entity"]["ref"].as_str() == Some(said) {
+        let found = found.value();
+        let entity = found.get("entity").and_then(|entity| entity.get("ref"));
+        match entity.and_then(ExactValue::as_text) == Some(said) {
             true => Ok(()),
             false => Err(never(NotDelivered::AnotherRef)),
         }

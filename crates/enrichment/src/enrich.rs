@@ -60,7 +60,7 @@ impl Enricher {
             self.burst.share(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
         let entity = asking.await.map_err(|error| failed(&error, waited, self.patience))?;
         let Some(guard) = &self.guard else { return Ok(Asked::Deliver(Some(entity))) };
-        match guard.standing(&entity, event.fields().entity_status.as_deref(), event.received_at()) {
+        match guard.standing(&entity.value(), event.fields().entity_status.as_deref(), event.received_at()) {
             Standing::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
             Standing::PerhapsOlder if waited < self.patience => {
                 self.burst.forget(&key).await;

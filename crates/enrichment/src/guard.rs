@@ -1,8 +1,7 @@
 //! Whether what Fluent shows is what the event speaks of.
 
-use event_model::Timestamp;
+use event_model::{ExactValue, Timestamp};
 use fluent_api::time;
-use serde_json::Value;
 use settings::{GuardSettings, MovedOn};
 
 /// How an entity stands to the event about it.
@@ -27,9 +26,14 @@ impl Guard {
         Self(settings.clone())
     }
 
-    pub(crate) fn standing(&self, entity: &Value, status: Option<&str>, received_at: Timestamp) -> Standing {
-        let is = at(entity, &self.0.status).and_then(Value::as_str);
-        let updated = at(entity, &self.0.updated).and_then(Value::as_str).and_then(time);
+    pub(crate) fn standing(
+        &self,
+        entity: &ExactValue,
+        status: Option<&str>,
+        received_at: Timestamp,
+    ) -> Standing {
+        let is = at(entity, &self.0.status).and_then(ExactValue::as_text);
+        let updated = at(entity, &self.0.updated).and_then(ExactValue::as_text).and_then(time);
         // Looked at in any case, so that a misspelt place is noticed with the first event.
         match (is, updated) {
             (None, _) | (_, None) => Standing::Unknown,
@@ -44,9 +48,9 @@ impl Guard {
     }
 }
 
-fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+fn at<'v>(value: &'v ExactValue, path: &str) -> Option<&'v ExactValue> {
     path.split('.').try_fold(value, |value, part| match value {
-        Value::Array(list) => list.get(part.parse::<usize>().ok()?),
+        ExactValue::List(list) => list.get(part.parse::<usize>().ok()?),
         value => value.get(part),
     })
 }
@@ -63,7 +67,8 @@ mod tests {
             updated: "orders.0.updatedOn".to_owned(),
             moved_on: MovedOn::Skip,
         });
-        let entity = json!({"orders": [{"status": "SHIPPED", "updatedOn": updated}]});
+        let entity = json!({"orders": [{"status": "SHIPPED", "updatedOn": updated}]}).to_string();
+        let entity = ExactValue::parse(entity.as_bytes()).unwrap();
         let received_at = "2026-01-29T04:42:38Z".parse().unwrap();
         assert_eq!(guard.standing(&entity, status, received_at), expected);
     }

@@ -15,12 +15,10 @@ mod enrich;
 mod failure;
 mod guard;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch::{BoxError, DispatchError, Event, OpenContext};
+use dispatch::{BoxError, DispatchError, Event, ExactJson, OpenContext};
 use fluent_api::Accounts;
-use serde_json::Value;
 use settings::{Confirm, EnrichSettings};
 
 use crate::confirm::Confirmer;
@@ -37,7 +35,7 @@ pub struct Enrichment {
 #[derive(Clone, Debug)]
 pub enum Asked {
     /// Deliver it, with this beside it if the route has a query.
-    Deliver(Option<Arc<Value>>),
+    Deliver(Option<ExactJson>),
     /// Its entity has moved on, and the route wants no such event.
     Skip,
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -52,6 +53,14 @@ impl ExactValue {
         })
     }
 
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The field of a table.
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
@@ -93,6 +102,43 @@ impl ExactNumber {
 impl fmt::Debug for ExactNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A JSON text that was read once, so that it can be again: every number as it came.
+///
+/// ```
+/// use event_model::ExactJson;
+///
+/// let json = ExactJson::parse(r#"{"id": 9405511899560000000001}"#)?;
+/// assert_eq!(json.as_str(), r#"{"id": 9405511899560000000001}"#);
+/// assert!(json.value().get("id").is_some());
+/// # Ok::<(), event_model::Unviewable>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExactJson(Arc<str>);
+
+impl ExactJson {
+    /// Refuses what [`ExactValue::parse`] does.
+    pub fn parse(text: &str) -> Result<Self, Unviewable> {
+        ExactValue::parse(text.as_bytes()).map(|_| Self(text.into()))
+    }
+
+    /// The text, as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it says.
+    pub fn value(&self) -> ExactValue {
+        ExactValue::parse(self.0.as_bytes()).unwrap_or_default()
+    }
+}
+
+/// How large, never what.
+impl fmt::Debug for ExactJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExactJson({} bytes)", self.0.len())
     }
 }
 

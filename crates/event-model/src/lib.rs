@@ -35,7 +35,7 @@ pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, 
 pub use crate::clock::{Clock, FixedClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{Damaged, Event, Refusal, Stored};
-pub use crate::exact::{ExactNumber, ExactValue};
+pub use crate::exact::{ExactJson, ExactNumber, ExactValue};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
 pub use crate::inbound::{Headers, Inbound};

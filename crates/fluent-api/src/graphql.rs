@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_graphql_parser::parse_query;
 use async_graphql_parser::types::{BaseType, DocumentOperations, OperationType};
+use event_model::{ExactJson, ExactValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -127,14 +128,18 @@ impl Query {
 
 #[derive(Deserialize)]
 struct Answer {
-    data: Option<Map<String, Value>>,
+    data: Option<Box<RawValue>>,
     errors: Option<Vec<Box<RawValue>>>,
 }
 
 impl Client {
     /// Asks, and gives the answer's `data`. A query of which everything is null found
     /// nothing.
-    pub async fn graphql(&self, query: &Query, variables: &Map<String, Value>) -> Result<Value, ApiError> {
+    pub async fn graphql(
+        &self,
+        query: &Query,
+        variables: &Map<String, Value>,
+    ) -> Result<ExactJson, ApiError> {
         let body = json!({ "query": &*query.text, "variables": variables });
         let answer =
             self.ask(Needed::Body, |http, base| http.post(under(base, "graphql")).json(&body)).await?;
@@ -146,8 +151,11 @@ impl Client {
         if understood.errors.is_some_and(|errors| !errors.is_empty()) {
             return Err(ApiError::of_code(code_in(&answer).as_deref(), 200));
         }
-        match understood.data {
-            Some(data) if data.values().any(|value| !value.is_null()) => Ok(Value::Object(data)),
+        let Some(data) = understood.data else { return Err(ApiError::NotFound) };
+        let unreadable = |_| ApiError::Unreadable("expected GraphQL's answer");
+        let data = ExactJson::parse(data.get()).map_err(unreadable)?;
+        match data.value() {
+            ExactValue::Table(fields) if fields.values().any(|value| *value != ExactValue::Null) => Ok(data),
             _ => Err(ApiError::NotFound),
         }
     }

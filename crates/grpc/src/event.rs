@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use event_model::{Bytes, Damaged, Event, EventId, Fields, Proof, Stored, Timestamp, TraceParent};
+use event_model::{Bytes, Damaged, Event, EventId, ExactJson, Fields, Proof, Stored, Timestamp, TraceParent};
 
 use crate::time::{timestamp, timestamp_of};
-use serde_json::Value;
 use wire::v1;
 
 /// Why a message is not an event. Names fields, never values.
@@ -98,18 +97,18 @@ pub fn delivery(
 }
 
 /// What was asked about an event, for the wire.
-pub fn enriched(value: Option<&Value>) -> Vec<u8> {
-    value.map(|value| value.to_string().into_bytes()).unwrap_or_default()
+pub fn enriched(json: Option<&ExactJson>) -> Vec<u8> {
+    json.map(|json| json.as_str().as_bytes().to_vec()).unwrap_or_default()
 }
 
 /// The inverse of [`enriched`].
-pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<Value>, Misfit> {
-    match delivery.enriched.is_empty() {
-        true => Ok(None),
-        false => serde_json::from_slice(&delivery.enriched)
-            .map(Some)
-            .map_err(|_| Misfit::Invalid("delivery.enriched")),
+pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, Misfit> {
+    if delivery.enriched.is_empty() {
+        return Ok(None);
     }
+    let text = str::from_utf8(&delivery.enriched).ok();
+    let json = text.and_then(|text| ExactJson::parse(text).ok());
+    json.map(Some).ok_or(Misfit::Invalid("delivery.enriched"))
 }
 
 /// The event that `message` carries. Its fields are read from the body; those

@@ -113,7 +113,7 @@ impl SubscriptionDispatcher {
         );
         let state = trace.and(cx.trace_state.as_ref()).map(TraceState::as_str);
         delivery.tracestate = state.unwrap_or_default().to_owned();
-        delivery.enriched = grpc::enriched(cx.enriched.as_deref());
+        delivery.enriched = grpc::enriched(cx.enriched.as_ref());
         Delivered { number: 0, event: Some(grpc::event(event)), delivery: Some(delivery) }
     }
 }

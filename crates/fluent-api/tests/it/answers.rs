@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fluent_api::{ApiError, Client, Limits, Mode, NewEvent};
+use fluent_api::{ApiError, Client, Limits, Mode, NewEvent, Query};
+use serde_json::Map;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -80,4 +81,20 @@ async fn a_rate_limit_with_success_is_none_also_behind_a_byte_order_mark() {
 async fn a_failure_stays_one_whatever_its_body_is() {
     let failed = post(LOGIN, "HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nno").await;
     assert!(failed.is_err());
+}
+
+#[tokio::test]
+async fn an_answers_numbers_are_what_fluent_wrote() {
+    let asked = async |data: &str| {
+        let body = format!(r#"{{"data":{data}}}"#);
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let (client, _) = answering(LOGIN, answer).await;
+        client.graphql(&Query::parse("{ a }").unwrap(), &Map::new()).await
+    };
+    let data = r#"{"a":{"id":9405511899560000000001,"price":1.10,"e":1e300}}"#;
+    assert_eq!(asked(data).await.unwrap().as_str(), data);
+    for nothing in ["null", r#"{"a":null}"#, "{}", "[]"] {
+        assert!(matches!(asked(nothing).await, Err(ApiError::NotFound)), "{nothing}");
+    }
+    assert!(matches!(asked(r#"{"a":1,"a":2}"#).await, Err(ApiError::Unreadable(_))));
 }
