@@ -113,6 +113,10 @@ impl Consumer for Interrupted {
             false => self.queue.next(permits),
         }
     }
+
+    fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+        self.next(1)
+    }
 }
 
 #[tokio::test(start_paused = true)]
