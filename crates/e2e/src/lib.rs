@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub mod collector;
+pub mod debian;
 pub mod deployment;
 pub mod ledger;
 mod misbehaving;
+mod not_run;
 pub mod prometheus;
 pub mod sink;
 pub mod status;
@@ -17,6 +19,7 @@ use std::sync::LazyLock;
 use simulator::KeyPair;
 
 pub use crate::misbehaving::{Misbehaving, MisbehavingSettings};
+pub use crate::not_run::{NOT_RUN_FILE, say_not_run};
 
 /// The key pair with which a sandbox signs here.
 pub static SANDBOX: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());

@@ -1,23 +1,27 @@
-//! A real Prometheus: one that is installed, or Debian's, unpacked beside the build.
+//! A real Prometheus: one that is installed, or Debian's.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::debian;
 use crate::deployment::free_ports;
 
-/// Where its programs are.
-static PROGRAMS: LazyLock<PathBuf> =
-    LazyLock::new(|| find().unwrap_or_else(|why| panic!("no Prometheus: {why}")));
+/// `$PROMETHEUS` is a folder with both programs, or they are found or fetched.
+fn command(program: &str) -> Command {
+    if let Some(folder) = std::env::var_os("PROMETHEUS") {
+        return Command::new(Path::new(&folder).join(program));
+    }
+    debian::command("prometheus", program).unwrap_or_else(|why| panic!("no Prometheus: {why}"))
+}
 
 /// A command of `promtool`.
 pub fn promtool() -> Command {
-    Command::new(PROGRAMS.join("promtool"))
+    command("promtool")
 }
 
 /// A server that asks and judges every second. Killed when it is dropped.
@@ -38,7 +42,7 @@ impl Prometheus {
         fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         let [listen] = free_ports();
         let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(PROGRAMS.join("prometheus"));
+        let mut command = command("prometheus");
         command
             .current_dir(folder.path())
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
@@ -102,49 +106,4 @@ impl Drop for Prometheus {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// `$PROMETHEUS` is a folder with both programs; or they are on the PATH; or Debian's
-/// package is fetched the first time.
-fn find() -> anyhow::Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("PROMETHEUS") {
-        return Ok(folder.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has_both = |folder: &PathBuf| ["prometheus", "promtool"].iter().all(|it| folder.join(it).is_file());
-    if let Some(folder) = std::env::split_paths(&path).find(has_both) {
-        return Ok(folder);
-    }
-    let target = nats_server::Options::default().programs;
-    let folder = target.join("prometheus/usr/bin");
-    if !has_both(&folder) {
-        fetch(&target)?;
-    }
-    Ok(folder)
-}
-
-/// Debian's package, unpacked and not installed: no rights are needed. One process
-/// fetches, others wait for it.
-fn fetch(target: &Path) -> anyhow::Result<()> {
-    let lock = File::create(target.join("prometheus.lock"))?;
-    lock.lock()?;
-    let place = target.join("prometheus");
-    if place.exists() {
-        return Ok(());
-    }
-    let scratch = tempfile::tempdir_in(target)?;
-    // Lists of its own: those of the machine may be old, and are not ours to renew.
-    let script = r#"
-        mkdir -p state/lists/partial cache/archives/partial unpacked
-        set -- -qq -o Dir::State="$PWD/state" -o Dir::Cache="$PWD/cache" -o APT::Sandbox::User=
-        apt-get "$@" -o Dir::State::status=/var/lib/dpkg/status update
-        apt-get "$@" -o Dir::State::status=/var/lib/dpkg/status download prometheus
-        dpkg-deb --extract prometheus_*.deb unpacked"#;
-    let output = Command::new("sh").args(["-euc", script]).current_dir(scratch.path()).output()?;
-    anyhow::ensure!(
-        output.status.success(),
-        "fetching Debian's package `prometheus`: {}; or install Prometheus 2.42 or newer yourself",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(fs::rename(scratch.path().join("unpacked"), place)?)
 }

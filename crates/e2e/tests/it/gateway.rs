@@ -12,6 +12,9 @@ use crate::sink::Sink;
 const PATH: &str = "/api/v1/fluent-connect/webhook";
 const NONE: &str = "    []\n";
 
+/// More chunks of a body without end than any buffer on its way takes: 64 MiB of them.
+const ENDLESS: usize = 16 << 10;
+
 fn post(signed: &Signed) -> String {
     request("POST", PATH, &format!("fluent-signature: {}\r\n", signed.sha512), &signed.body)
 }
@@ -100,9 +103,18 @@ fn bodies_are_bounded() {
     check(&pipeline, &announced, 413, "connection: close");
     // Not said at all: chunks without end.
     let mut stream = TcpStream::connect(pipeline.webhook).unwrap();
-    write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    let signature = format!("fluent-signature: {}", signed("E", "ENDLESS").sha512);
+    write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\n{signature}\r\ntransfer-encoding: chunked\r\n\r\n")
+        .unwrap();
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
-    while stream.write_all(chunk.as_bytes()).is_ok() {}
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let more = (0..ENDLESS).take_while(|_| stream.write_all(chunk.as_bytes()).is_ok()).count();
+    assert!(more < ENDLESS, "it reads on and on");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("too_large"), "{answer}");
     let empty = SANDBOX.sign(*b"").unwrap();
     check(&pipeline, &post(&empty), 200, "quarantined");
 }

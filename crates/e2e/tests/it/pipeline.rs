@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
 use simulator::{Events, KeyPair, Retry, Sender, Shape, Signed};
 use tempfile::TempDir;
@@ -215,7 +215,8 @@ fluentcommerce:
 
     /// Sends one event that must be accepted; its id.
     pub(crate) async fn accept(&self, signed: &Signed) -> String {
-        let answer = self.sender(Retry::Connection).send(signed).await.answer.unwrap();
+        // The first connection: a gateway that drops it would be helped by a second.
+        let answer = self.sender(Retry::Never).send(signed).await.answer.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body["eventId"].as_str().unwrap().to_owned()
     }
@@ -252,6 +253,18 @@ pub(crate) fn http(address: SocketAddr, request: &str) -> String {
         let _ = stream.read_to_end(&mut answer);
     }
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Lets this process, and those that it starts, open so many descriptors. Says it where
+/// that is not allowed.
+pub(crate) fn may_open(descriptors: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|most| most < descriptors) {
+        e2e::say_not_run(&format!("{descriptors} descriptors are not allowed here"));
+        return false;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    true
 }
 
 pub(crate) fn free_ports<const N: usize>() -> [SocketAddr; N] {

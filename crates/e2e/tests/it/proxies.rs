@@ -6,17 +6,17 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::deployment::free_ports;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use e2e::{debian, say_not_run};
 use simulator::Signed;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::pipeline::{PATIENCE, Pipeline, signed, until};
+use crate::pipeline::{PATIENCE, Pipeline, may_open, signed, until};
 
 const PATH: &str = "/api/v1/fluent-connect/webhook";
 
@@ -31,12 +31,6 @@ const DESCRIPTORS: u64 = 2 * SLOW as u64 + 2000;
 
 /// Where somebody else sends from.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
-
-/// Of a test that passes nothing else is shown.
-fn say_skipped(why: &str) {
-    let test = std::thread::current().name().unwrap_or("a test of proxies").to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -53,11 +47,10 @@ struct Proxied {
 }
 
 impl Kind {
-    fn program(self) -> Option<PathBuf> {
+    /// Its program; what it is called, and Debian's package of it.
+    fn program(self) -> anyhow::Result<Command> {
         let name = if matches!(self, Self::Haproxy) { "haproxy" } else { "nginx" };
-        let found = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&found).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-        folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+        debian::command(name, name)
     }
 
     fn client_address(self) -> &'static str {
@@ -92,8 +85,7 @@ impl Kind {
         })
     }
 
-    fn command(self, program: &Path, config: &Path) -> Command {
-        let mut command = Command::new(program);
+    fn command(self, mut command: Command, config: &Path) -> Command {
         match self {
             Self::Haproxy => command.arg("-f").arg(config),
             Self::Nginx => {
@@ -108,8 +100,8 @@ impl Kind {
 
     /// Both of them, or nothing where this proxy is not installed.
     fn start(self) -> Option<Proxied> {
-        let Some(program) = self.program() else {
-            say_skipped(&format!("{self:?} is not installed here"));
+        let (Ok(program), Ok(checking)) = (self.program(), self.program()) else {
+            say_not_run(&format!("{self:?} is not installed here, and can't be fetched"));
             return None;
         };
         let mut gateway = Pipeline::prepare("    - { name: all, match: {}, dispatcher: log }\n");
@@ -122,12 +114,12 @@ impl Kind {
         let [address] = free_ports();
         let config = folder.path().join("config");
         fs::write(&config, self.config(address, &gateway, folder.path())).unwrap();
-        let mut check = self.command(&program, &config);
+        let mut check = self.command(checking, &config);
         let check = check.arg(if matches!(self, Self::Haproxy) { "-c" } else { "-t" }).output().unwrap();
         let said = String::from_utf8_lossy(&check.stderr).into_owned();
         assert!(check.status.success() && !said.to_lowercase().contains("warn"), "{said}");
         let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = self.command(&program, &config);
+        let mut command = self.command(program, &config);
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let proxied = Proxied { address, gateway, folder, child };
         proxied.wait_until_ready();
@@ -244,11 +236,9 @@ fn be_slow(proxied: &Proxied, begun: &[u8]) -> Vec<TcpStream> {
 
 #[expect(clippy::print_stdout, reason = "figures of a test")]
 async fn takes_good_ones_beside_slow_ones(kind: Kind) {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|most| most < DESCRIPTORS) {
-        return say_skipped(&format!("{DESCRIPTORS} descriptors are not allowed here"));
+    if !may_open(DESCRIPTORS) {
+        return;
     }
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let Some(proxied) = kind.start() else { return };
     let headers = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nfluent-signature: A");
     let body = request(&"A".repeat(172), b"");

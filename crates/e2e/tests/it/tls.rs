@@ -1,10 +1,14 @@
 //! TLS on the webhook port.
 
 use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::pipeline::{Pipeline, signed};
+use socket2::{Domain, Socket, Type};
+
+use crate::pipeline::{Pipeline, may_open, signed};
 
 /// Writes a certificate for this address, and returns it.
 fn renew(folder: &Path) -> reqwest::Certificate {
@@ -26,15 +30,57 @@ async fn send(pipeline: &Pipeline, client: &reqwest::Client) -> Option<u16> {
     request.send().await.ok().map(|answer| answer.status().as_u16())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_shown_and_read_again_when_it_changes() {
+/// One that has a certificate, and what it shows.
+fn with_tls() -> (Pipeline, reqwest::Certificate) {
     let mut pipeline = Pipeline::prepare("    - { name: all, match: {}, dispatcher: log }\n");
-    let folder = pipeline.folder.path().to_owned();
-    let first_shown = renew(&folder);
-    let first = client(&first_shown);
+    let shown = renew(pipeline.folder.path());
     pipeline.set_environment("FLUENT_CONNECT__WEBHOOK__TLS__CERTIFICATE", Path::new("webhook.pem"));
     pipeline.set_environment("FLUENT_CONNECT__WEBHOOK__TLS__KEY", Path::new("webhook.key"));
     pipeline.run();
+    (pipeline, shown)
+}
+
+/// Connections on which a handshake begins and does not end: of a ClientHello its first
+/// bytes, or nothing.
+fn begin_handshakes(to: SocketAddr, count: usize, addresses: u8) -> Vec<TcpStream> {
+    let begin = |number: usize| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+        let from = Ipv4Addr::new(127, 0, 2, 1 + u8::try_from(number % usize::from(addresses)).ok()?);
+        socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;
+        socket.connect_timeout(&to.into(), Duration::from_secs(5)).ok()?;
+        let mut stream = TcpStream::from(socket);
+        if number.is_multiple_of(2) {
+            let _ = stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+        }
+        Some(stream)
+    };
+    (0..count).filter_map(begin).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_never_end_keep_nobody_out() {
+    const COUNT: usize = 4000;
+    if !may_open(2 * COUNT as u64 + 2000) {
+        return;
+    }
+    let (pipeline, shown) = with_tls();
+    let client = client(&shown);
+    for addresses in [1, 50] {
+        let to = pipeline.webhook;
+        let begun =
+            tokio::task::spawn_blocking(move || begin_handshakes(to, COUNT, addresses)).await.unwrap();
+        assert!(begun.len() > COUNT / 2, "{} of {COUNT}", begun.len());
+        for number in 0..50 {
+            assert_eq!(send(&pipeline, &client).await, Some(200), "{number}, from {addresses}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_shown_and_read_again_when_it_changes() {
+    let (pipeline, first_shown) = with_tls();
+    let folder = pipeline.folder.path().to_owned();
+    let first = client(&first_shown);
     assert_eq!(send(&pipeline, &first).await, Some(200));
     assert_eq!(
         pipeline.sender(simulator::Retry::Never).send(&signed("E", "PLAIN")).await.answer.map(|a| a.status),

@@ -107,10 +107,10 @@ async fn a_servers_full_disk_delays_and_loses_nothing() {
     let (image, store) = (folder.join("disk.img"), folder.join("nats/nats-1/store"));
     deployment.servers.kill_all();
     if make_disk(&image).is_none() {
-        return println!("skipped: mkfs.ext4 is not here");
+        return e2e::say_not_run("mkfs.ext4 is not here");
     }
     let Some(_disk) = Mounted::mount(&image, &store) else {
-        return println!("skipped: mounting needs root and loop devices");
+        return e2e::say_not_run("mounting needs root and loop devices");
     };
     deployment.servers.start_all().unwrap();
     deployment.make_streams();

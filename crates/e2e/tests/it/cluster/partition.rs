@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Tells the test that it is in its own namespace.
 const INSIDE: &str = "FLUENT_TEST_NAMESPACE";
 
+const NO_NAMESPACES: &str = "network namespaces can't be made here";
+
 #[test]
 fn a_leader_cut_off_together_with_a_gateway_costs_nothing() {
     if std::env::var_os(INSIDE).is_some() {
@@ -31,20 +33,23 @@ fn a_leader_cut_off_together_with_a_gateway_costs_nothing() {
     match command.env(INSIDE, "1").stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(said.contains("accept p99") || said.contains("skipped"), "it did not run: {said}");
+            assert!(said.contains("accept p99") || said.contains(NO_NAMESPACES), "it did not run: {said}");
             println!("{said}");
         }
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("unshare") => {
-            println!("skipped: network namespaces need root");
+            e2e::say_not_run("network namespaces need root");
         }
         Ok(output) => panic!("{output:?}"),
-        Err(_) => println!("skipped: unshare is not here"),
+        Err(_) => e2e::say_not_run("unshare is not here"),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "figures of a test")]
 async fn cut_off() {
-    let Some(aside) = Aside::make() else { return println!("skipped: no network namespaces here") };
+    let Some(aside) = Aside::make() else {
+        e2e::say_not_run(NO_NAMESPACES);
+        return println!("{NO_NAMESPACES}");
+    };
     let aside = Arc::new(aside);
     let sink = Sink::open().await;
     let routes =

@@ -105,7 +105,7 @@ fn events(count: usize) -> Vec<Event> {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_sync_always_the_servers_forget_nothing() {
     let Some(mut world) = World::new(true).await else {
-        return println!("skipped: mounting needs root and loop devices");
+        return e2e::say_not_run("mounting needs root and loop devices");
     };
     let (queue, events) = (world.queue().await, events(400));
     for event in &events {
@@ -120,7 +120,7 @@ async fn with_sync_always_the_servers_forget_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_servers_default_the_spool_makes_the_stream_whole() {
     let Some(mut world) = World::new(false).await else {
-        return println!("skipped: mounting needs root and loop devices");
+        return e2e::say_not_run("mounting needs root and loop devices");
     };
     let spool = Options::new(world.folder.path().join("spool.db"));
     let spooled = Spooled::open(world.queue().await, spool, Arc::new(SystemClock)).unwrap();
@@ -164,10 +164,10 @@ async fn what_only_the_spool_had_survives_it() {
     let path = |name: &str| folder.join(name);
     let mount = |image: &Path| Mounted::mount(image, &path("gateway-0"));
     if make_disk(&path("disk.img")).is_none() {
-        return println!("skipped: mkfs.ext4 is not here");
+        return e2e::say_not_run("mkfs.ext4 is not here");
     }
     let Some(disk) = mount(&path("disk.img")) else {
-        return println!("skipped: mounting needs root and loop devices");
+        return e2e::say_not_run("mounting needs root and loop devices");
     };
     deployment.servers.kill_all();
     deployment.gateways[0].restart();

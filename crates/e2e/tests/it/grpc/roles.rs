@@ -148,6 +148,24 @@ async fn a_body_takes_more_than_reading_and_a_route_its_own_role() {
     assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
+/// The services that reflection tells of.
+async fn services(channel: &Channel, token: &str) -> Vec<String> {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut request = tonic::Request::new(tokio_stream::once(asked));
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let mut client = ServerReflectionClient::new(channel.clone());
+    let mut answers = client.server_reflection_info(request).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::ListServicesResponse(listed)) = answer else { panic!("{answer:?}") };
+    listed.service.into_iter().map(|service| service.name).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_are_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -165,7 +183,12 @@ async fn health_and_reflection_are_there() {
     // Who may call anything may ask what there is.
     let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     assert_eq!(call_path(&channel, reflection, None).await, Code::Unauthenticated);
-    assert_ne!(call_path(&channel, reflection, Some(&token("read"))).await, Code::Unauthenticated);
+    let listed = services(&channel, &token("read")).await;
+    for service in
+        ["grpc.health.v1.Health", "fluent.webhooks.v1.Operator", "fluent.webhooks.v1.Subscriptions"]
+    {
+        assert!(listed.iter().any(|it| it == service), "{service}: {listed:?}");
+    }
     assert_eq!(
         call_path(&channel, "/another.Service/Method", Some(&token("admin"))).await,
         Code::Unimplemented
