@@ -25,7 +25,7 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     let queue = harness.open_forgetful().await;
     let known_since = queue.stores().history().complete_since().await.expect("complete since");
     let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
-    for reference in ["settled", "unread", "dead", "waiting"] {
+    for reference in ["settled", "unread", "dead", "last", "waiting"] {
         queue.publish(old_event(reference)).await.expect("publish");
         let delivery = one(&mut *r).await;
         let verdict = match reference {
@@ -40,14 +40,14 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     let since = queue.stores().history().complete_since().await.expect("complete since");
     assert!(since >= known_since && since > old_event("settled").received_at(), "{since}");
     tokio::time::sleep(QUIET * 6).await;
-    for reference in ["dead", "waiting", "unread"] {
+    for reference in ["dead", "waiting", "unread", "last"] {
         assert!(is_kept(&*queue, reference).await, "{reference} is still needed");
     }
     // What is gone is still known: ids outlive bodies.
     assert!(queue.publish(old_event("settled")).await.expect("publish again").duplicate);
-    assert_eq!(finish(&mut *s, 3).await, ["dead", "unread", "waiting"]);
+    assert_eq!(finish(&mut *s, 4).await, ["dead", "last", "unread", "waiting"]);
     // Nothing holds what is left but a letter, and a wait.
-    goes(&*queue, "unread").await;
+    goes(&*queue, "last").await;
     tokio::time::sleep(QUIET * 6).await;
     let letter = letters(&*queue).await.remove(0);
     queue.stores().dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
