@@ -10,6 +10,7 @@ mod conformance;
 mod deaths;
 mod forgetting;
 mod full;
+mod held;
 mod indexed;
 mod joining;
 mod lost_positions;

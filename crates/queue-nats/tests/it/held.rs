@@ -1,0 +1,51 @@
+//! What a process has fetched and not yet handed out is kept alive.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::PullConsumer;
+use queue::conformance::event;
+use queue::{Route, Start, Verdict};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::joining::{open, route, settlement, world};
+
+const IN_TIME: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(2);
+const EVENTS: u64 = 40;
+
+/// Takes one event after the other out of many that were sent together, for two leases. How
+/// often the server sent one, unless this process stood still for too long meanwhile.
+async fn sent() -> Option<u64> {
+    let (servers, options) = world().await;
+    let queue = open(&options).await;
+    let brief = Route { lease: LEASE, start: Start::Beginning, ..route(&[]) };
+    let mut consumer = queue.subscribe(brief).await.unwrap();
+    // What was asked for is sent for a while after nobody waits for it.
+    assert!(timeout(LEASE / 20, consumer.next(EVENTS as usize)).await.is_err());
+    let events: Vec<_> = (0..EVENTS).map(|number| event("E", &number.to_string())).collect();
+    assert!(queue.publish_all(&events).await.error.is_none());
+    let mut longest = Duration::ZERO;
+    for _ in 0..EVENTS {
+        let since = Instant::now();
+        sleep(LEASE / 20).await;
+        let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
+        assert_eq!((delivery.attempt, delivery.deaths), (1, 0));
+        delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        longest = longest.max(since.elapsed());
+    }
+    let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
+    let mut raw: PullConsumer = jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();
+    let sent = raw.info().await.unwrap().delivered.consumer_sequence;
+    queue.close().await;
+    (longest < LEASE / 2).then_some(sent)
+}
+
+/// On a machine that stands still for a second every few it shows nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_to_be_taken_for_longer_than_its_lease_is_sent_once() {
+    for _ in 0..10 {
+        if let Some(sent) = sent().await {
+            return assert_eq!(sent, EVENTS);
+        }
+    }
+}
