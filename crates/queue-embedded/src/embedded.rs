@@ -109,7 +109,7 @@ impl Embedded {
 }
 
 fn start(
-    sql: Connection,
+    mut sql: Connection,
     jobs: Receiver<Message>,
     last: u64,
     shared: &Arc<Shared>,
@@ -122,6 +122,7 @@ fn start(
     let seen_version = -1;
     let time = QueueTime::go_on(&sql, shared.now())?;
     let housekeeping = Housekeeping::new(options, time);
+    housekeeping.follow_log(&mut sql)?;
     shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
     let next_probe = std::time::Instant::now();
     let (shared_too, place) = (Arc::clone(shared), Arc::clone(place));

@@ -239,6 +239,36 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     queue.close().await;
 }
 
+/// The log's file stays as long as it was: that says nothing of what is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_long_once_is_not_moved_into_the_file_ever_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = open(&path, |_| {});
+    // Each time it begins anew, its header says another number.
+    let begun = || {
+        let header = std::fs::read(path.with_extension("db-wal")).unwrap();
+        header[16..20].to_vec()
+    };
+    queue.publish(event("E", "first")).await.unwrap();
+    let first = begun();
+    let mut number = 0;
+    while begun() == first {
+        let some = (0..20).map(|more| large(&format!("{number}-{more}")));
+        let published = futures::future::join_all(some.map(|event| queue.publish(event))).await;
+        assert!(published.iter().all(Result::is_ok));
+        number += 1;
+        assert!(number < 1000, "it never begins anew");
+    }
+    let written = || std::fs::metadata(&path).unwrap().modified().unwrap();
+    let before = written();
+    for small in 0..100 {
+        queue.publish(event("E", &small.to_string())).await.unwrap();
+    }
+    assert_eq!(written(), before, "each was a group of its own, and none filled the log");
+    queue.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_letter_kept_goes_once_it_is_gone() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use crate::file::door::beside;
 use crate::file::rows::unsigned;
@@ -15,6 +17,8 @@ use crate::writing::sweep::Sweeper;
 
 /// How often the file is measured and trimmed.
 const EVERY: Duration = Duration::from_secs(1);
+
+const CHECKPOINT_PAGES: i32 = 4096;
 
 /// A log of this size is longer than moving it into the file explains: somebody reads, and
 /// does not end.
@@ -33,6 +37,8 @@ pub(crate) struct Housekeeping {
     next: Instant,
     commits: u64,
     alarmed: bool,
+    /// Pages of the log that are not in the file yet, after the last commit.
+    log_pages: Arc<AtomicI32>,
     log_alarmed: bool,
     ids_alarmed: bool,
     time: QueueTime,
@@ -48,6 +54,7 @@ impl Housekeeping {
             next: Instant::now(),
             commits: 0,
             alarmed: false,
+            log_pages: Arc::default(),
             log_alarmed: false,
             ids_alarmed: false,
             time,
@@ -55,6 +62,16 @@ impl Housekeeping {
             sweeper: Sweeper::new(),
             shown: String::new(),
         }
+    }
+
+    /// Is told by SQLite how long the log is. Its file says that no more once it has been long:
+    /// it is written from its beginning again.
+    pub(crate) fn follow_log(&self, sql: &mut Connection) -> rusqlite::Result<()> {
+        let log_pages = Arc::clone(&self.log_pages);
+        sql.wal_hook(Some(move |_: &mut Wal, pages| {
+            log_pages.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))
     }
 
     /// Does what is due; `true` if there is more. Called after every group.
@@ -65,8 +82,8 @@ impl Housekeeping {
         now: Instant,
     ) -> rusqlite::Result<bool> {
         self.commits += 1;
-        if self.commits.is_multiple_of(16) {
-            checkpoint(sql, &shared.path)?;
+        if self.log_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES && self.commits.is_multiple_of(16) {
+            sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         }
         if now < self.next {
             return Ok(false);
