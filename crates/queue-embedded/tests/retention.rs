@@ -232,6 +232,8 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     };
     assert!(matches!(refused, QueueError::Full), "{refused}");
     assert!(log() > 16 * MIB, "it was the log");
+    let used = queue.stores().health().await.unwrap().usage[0].used;
+    assert!(used > 60 * MIB, "who watches it is told: {used}");
     reader.execute_batch("COMMIT").unwrap();
     until("it has room again", || queue.has_room()).await;
     queue.publish(event("E", "after")).await.unwrap();

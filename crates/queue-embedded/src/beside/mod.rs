@@ -29,6 +29,7 @@ use crate::file::schema::{
     FORMAT, READ_WITHIN, connect, connect_to_read, end_after, meta, set_meta, small_cache,
 };
 use crate::shared::lock;
+use crate::writing::housekeeping::beyond_a_checkpoint;
 use crate::writing::retention::settled_up_to;
 
 /// The stores of a queue file, opened beside whoever serves it.
@@ -192,10 +193,11 @@ impl Stores for Beside {
     }
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
-        self.read_apart(|sql| {
+        let path = Arc::clone(&self.path);
+        self.read_apart(move |sql| {
             let usage = vec![StoreUsage {
                 name: "the queue".to_owned(),
-                used: unsettled_bytes(sql).map_err(reading)?,
+                used: unsettled_bytes(sql).map_err(reading)? + beyond_a_checkpoint(&path),
                 limit: None,
                 has_settled: false,
             }];
