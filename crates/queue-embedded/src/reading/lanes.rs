@@ -139,3 +139,47 @@ impl Lane {
         self.ready.len() <= self.most / 2 && self.bytes <= self.most_bytes / 2
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use queue::conformance::event;
+
+    use super::*;
+    use crate::reading::route::Retry;
+
+    fn ready(position: u64, is_retry: bool) -> Ready {
+        let retry = Retry { redrive: 0, attempt: 1, first_at: 0, deaths: 0, asks_match: false, asked: 1 };
+        Ready { position, event: Arc::new(event("E", "x")), retry: is_retry.then_some(retry) }
+    }
+
+    fn positions(taken: &[Ready]) -> Vec<u64> {
+        taken.iter().map(|ready| ready.position).collect()
+    }
+
+    #[test]
+    fn the_lanes_take_turns_and_a_probe_is_new() {
+        let mut lanes = Lanes::new();
+        (1..=4).for_each(|position| lanes.push_retry(ready(position, true)));
+        (11..=12).for_each(|position| lanes.push_new(ready(position, false)));
+        lanes.push_retry(ready(1, true));
+        assert_eq!(positions(&lanes.take(Wanted::Probe)), [11]);
+        assert_eq!(positions(&lanes.take(Wanted::InTurns(3))), [1, 12, 2]);
+        assert_eq!(positions(&lanes.take(Wanted::Probe)), [3], "nothing is new");
+        assert_eq!(positions(&lanes.take(Wanted::InTurns(9))), [4]);
+    }
+
+    #[test]
+    fn what_is_due_is_not_read_for_each_place_that_is_free() {
+        let mut lanes = Lanes::new();
+        (0..MAX_RETRIES as u64).for_each(|position| lanes.push_retry(ready(position, true)));
+        let mut reads = 0;
+        for _ in 0..MAX_RETRIES {
+            lanes.take(Wanted::InTurns(1));
+            reads += usize::from(lanes.room_for_retries().is_some());
+        }
+        assert_eq!(reads, MAX_RETRIES / 2 + 1, "of a half that is empty");
+        assert!(!lanes.is_full_of_new(), "the lane of what is new is free throughout");
+    }
+}
