@@ -181,29 +181,30 @@ pub async fn join_routes(
     clock: Arc<dyn Clock>,
     lease: Duration,
 ) -> anyhow::Result<Dispatching> {
-    let selected = routes.0.iter().filter(|route| selection.has(&route.name));
-    // Together: a route whose match changes takes a moment to join.
-    let joining = selected.cloned().zip(opened).map(async |(settings, opened)| {
-        let route = Route {
-            name: settings.name.clone(),
-            filter: settings.terms.clone().into(),
-            start: settings.start,
-            lease,
-        };
-        let consumer =
-            queue.subscribe(route).await.with_context(|| format!("joining route {}", settings.name))?;
+    let selected: Vec<_> = routes.0.iter().filter(|route| selection.has(&route.name)).collect();
+    // Joined by everybody, so that what no route matches is kept from the start;
+    // taken only where it is selected.
+    let unrouted = unrouted::route(routes, lease);
+    let changing: Vec<_> =
+        selected.iter().map(|settings| route_of(settings, lease)).chain([unrouted.clone()]).collect();
+    queue.announce(&changing).await.context("saying which routes are about to be joined")?;
+    let joining = selected.into_iter().cloned().zip(opened).map(async |(settings, opened)| {
+        let consumer = queue.subscribe(route_of(&settings, lease)).await;
+        let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
         let twins = Twins::of(&settings, queue);
         anyhow::Ok(OpenRoute { settings, opened, twins, consumer, lease })
     });
     let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
-    // Joined by everybody, so that what no route matches is kept from the start;
-    // taken only where it is selected.
-    let unrouted =
-        unrouted::subscribe(routes, &**queue, lease).await.context("joining the reserved route")?;
+    let unrouted = queue.subscribe(unrouted).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     let board = Board::default();
     queue.show(board.look(Arc::clone(&clock)));
     Ok(Dispatching { routes: open, unrouted, board, clock })
+}
+
+fn route_of(settings: &RouteSettings, lease: Duration) -> Route {
+    let (name, filter) = (settings.name.clone(), settings.terms.clone().into());
+    Route { name, filter, start: settings.start, lease }
 }
 
 impl Dispatching {

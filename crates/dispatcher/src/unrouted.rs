@@ -7,8 +7,7 @@ use std::time::Duration;
 use dispatch::CancellationToken;
 use event_model::Clock;
 use queue::{
-    Attempt, Consumer, DeadReason, Delivery, EventQueue, Outcome, QueueError, Route, Settlement, Start,
-    UNROUTED, Verdict,
+    Attempt, Consumer, DeadReason, Delivery, Outcome, QueueError, Route, Settlement, Start, UNROUTED, Verdict,
 };
 use service::Shutdown;
 use settings::Routes;
@@ -24,13 +23,9 @@ const BATCH: usize = 64;
 /// How long to rest after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
 
-pub(crate) async fn subscribe(
-    routes: &Routes,
-    queue: &dyn EventQueue,
-    lease: Duration,
-) -> Result<Box<dyn Consumer>, QueueError> {
-    let filter = everything_else(routes);
-    queue.subscribe(Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease }).await
+/// The reserved route: what none of these matches.
+pub(crate) fn route(routes: &Routes, lease: Duration) -> Route {
+    Route { name: UNROUTED.to_owned(), filter: everything_else(routes), start: Start::Now, lease }
 }
 
 pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, shutdown: Shutdown) {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
-use crate::consuming::{Feed, InFlight, NatsConsumer, Probing, Taking, join, probe};
+use crate::consuming::{Feed, InFlight, NatsConsumer, Probing, Taking, announce_together, join, probe};
 use crate::janitor::Retention;
 use crate::options::Options;
 use crate::publishing::Publisher;
@@ -59,6 +59,7 @@ impl JetStream {
             closing: CancellationToken::new(),
             instance: fastrand::u64(..),
             joined: Mutex::default(),
+            announced: Mutex::default(),
             index: options.index.clone(),
             verification: Verification::new(options.verifier.clone(), options.key_retry),
             servers: options.servers.clone(),
@@ -93,7 +94,8 @@ impl JetStream {
         patiently(|| self.check()).await?;
         // Marks of attempts name it.
         self.shared.standing.epoch().await?;
-        patiently(|| join(&self.shared.link, &route, None)).await?;
+        let is_announced = self.shared.has_announced(&route);
+        patiently(|| join(&self.shared.link, &route, None, is_announced)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
             let retention = Retention {
@@ -167,6 +169,14 @@ impl EventQueue for JetStream {
         async move {
             let epoch = self.shared.standing.epoch().await?;
             self.shared.publisher.publish_again(&event, &epoch).await
+        }
+        .boxed()
+    }
+
+    fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
+        async move {
+            patiently(|| self.check()).await?;
+            patiently(|| announce_together(&self.shared, routes)).await
         }
         .boxed()
     }

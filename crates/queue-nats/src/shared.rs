@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use async_nats::header::NATS_MESSAGE_ID;
 use event_model::{Clock, Event, Timestamp, encode_header_value};
-use queue::{DeadReason, HistoryIndex, QueueError};
+use queue::{DeadReason, HistoryIndex, QueueError, Route};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +54,9 @@ pub(crate) struct Shared {
     pub(crate) verification: Verification,
     /// The routes that this process has joined.
     pub(crate) joined: Mutex<BTreeSet<String>>,
+    /// The routes that this process is about to join, and with which match: whoever serves
+    /// them with another has heard of it.
+    pub(crate) announced: Mutex<BTreeMap<String, String>>,
 }
 
 impl fmt::Debug for Shared {
@@ -69,6 +72,18 @@ impl Shared {
         let is_first = joined.is_empty();
         joined.insert(route.to_owned());
         is_first
+    }
+
+    /// Remembers that whoever serves `route` with another match has heard of this one.
+    pub(crate) fn note_announced(&self, route: &Route) {
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.insert(route.name.clone(), route.filter.digest());
+    }
+
+    /// Whether that is so. Once: joined again later, it is to be said again.
+    pub(crate) fn has_announced(&self, route: &Route) -> bool {
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.remove(&route.name).is_some_and(|digest| digest == route.filter.digest())
     }
 
     /// Whether this process has joined `route`.

@@ -182,6 +182,10 @@ impl EventQueue for Spooled {
         self.queue.publish_again(event)
     }
 
+    fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.queue.announce(routes)
+    }
+
     fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
         self.queue.subscribe(route)
     }

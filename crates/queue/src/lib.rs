@@ -89,6 +89,15 @@ pub trait EventQueue: fmt::Debug + Send + Sync {
     /// Stores an event once more that is known but not held.
     fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
 
+    /// Says that these routes are about to be joined, together: where their matches differ
+    /// from those before, an event may move from one to another, and whoever serves them with
+    /// the matches before leaves it to neither. Joining without is right for one route alone.
+    fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
+        // Where nobody else serves them, nobody is to be told.
+        let _ = routes;
+        Box::pin(futures::future::ready(Ok(())))
+    }
+
     /// Joins `route`, creating it at its start when it is first seen.
     /// Consumers of one name share its deliveries.
     fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>>;

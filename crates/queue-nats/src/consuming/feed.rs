@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::Info;
 use async_nats::{Message, Subject, Subscriber};
+use event_model::Timestamp;
 use futures::{FutureExt, StreamExt};
 use queue::{Position, QueueError, Route};
 use tokio::sync::mpsc;
@@ -75,6 +76,8 @@ pub(crate) struct Feed {
     pub(super) is_superseded: bool,
     /// When it was asked who joined last.
     pub(super) joined_known: Option<Instant>,
+    /// Until then nobody settles what the route does not match: matches are about to change.
+    pub(super) held_until: Option<Timestamp>,
     /// For how many ticks nobody has taken anything with that match.
     pub(super) abandoned: u32,
     /// Whether anything came since the last tick, and for how many nothing did.
@@ -137,6 +140,7 @@ impl Feed {
             not_for_us: Vec::new(),
             is_superseded: false,
             joined_known: None,
+            held_until: None,
             abandoned: 0,
             has_come: true,
             quiet_ticks: 0,

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, Info, pull};
+use event_model::Timestamp;
+use futures::future::try_join_all;
 use queue::{Position, QueueError, Route, Start};
 use tokio::time::sleep;
 
@@ -14,6 +16,7 @@ use crate::consuming::floor;
 use crate::consuming::takeover::present;
 use crate::message;
 use crate::names::{EVENTS_SUBJECT, HEADER_REFED};
+use crate::shared::Shared;
 use crate::streams::{RETRIES, Shard, StreamName};
 
 /// Most deliveries of one route in flight, over all dispatchers.
@@ -32,7 +35,12 @@ const JOINING: &str = "joining a route";
 ///
 /// A route that has its place among the retries was seen before: if it has none
 /// among the events, these are of a new stream, and all of them are for it.
-pub(crate) async fn join(link: &Link, route: &Route, resume: Option<Position>) -> Result<(), QueueError> {
+pub(crate) async fn join(
+    link: &Link,
+    route: &Route,
+    resume: Option<Position>,
+    is_announced: bool,
+) -> Result<(), QueueError> {
     let filters = subjects(&route.filter);
     let mut wanted = config(&route.name, filters, route.lease);
     wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
@@ -51,11 +59,11 @@ pub(crate) async fn join(link: &Link, route: &Route, resume: Option<Position>) -
         (None, Start::Now) if !is_given_again(link).await? => Ok(DeliverPolicy::New),
         (None, Start::Now | Start::Beginning) => Ok(DeliverPolicy::All),
     };
-    let events = put(link, Shard::ONLY.events(), wanted, start).await?;
+    let events = put(link, Shard::ONLY.events(), wanted, is_announced, start).await?;
     let due = crate::names::due(&route.name, ">");
     let mut wanted = config(&route.name, vec![due], route.lease);
     wanted.pause_until = events.config.pause_until;
-    put(link, RETRIES, wanted, async || Ok(DeliverPolicy::All)).await?;
+    put(link, RETRIES, wanted, true, async || Ok(DeliverPolicy::All)).await?;
     Ok(())
 }
 
@@ -108,6 +116,96 @@ pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
     joined_as(info) == Some(&route.filter.digest())
 }
 
+/// Where it says until when nobody may settle what the route does not match, by the servers'
+/// clock in milliseconds: other matches change together with its own.
+const HELD_UNTIL: &str = "fluent-held-until";
+
+/// How long that is: longer than joining takes, and short where whoever announced it died.
+const HELD_FOR: Duration = Duration::from_secs(15);
+
+/// Routes that are announced at once.
+const ANNOUNCED_TOGETHER: usize = 16;
+
+/// Until when nobody may settle what a route does not match.
+pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
+    let until = info.config.metadata.get(HELD_UNTIL)?.parse().ok()?;
+    Timestamp::from_millisecond(until).ok()
+}
+
+/// Says that the matches of several routes are about to change, in two steps, each of which
+/// whoever serves them hears before the next. Were one left alone while another still passes
+/// over what it does not match, an event that moves between them would be nobody's.
+///
+/// 1. Nothing is passed over any more: who serves a route gives back what it does not match,
+///    and the server sends it everything, since it skips for good what it need not send.
+/// 2. New events are left to those who join. What moves between the steps both may deliver.
+pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
+    let mut changing = Vec::new();
+    for some in routes.chunks(ANNOUNCED_TOGETHER) {
+        let found = try_join_all(some.iter().map(|route| Changing::find(&shared.link, route))).await;
+        changing.extend(found.map_err(|error| error.of(JOINING))?.into_iter().flatten());
+    }
+    if changing.is_empty() {
+        return Ok(());
+    }
+    let until = shared.after(HELD_FOR).as_millisecond().to_string();
+    for is_left in [false, true] {
+        for some in changing.chunks(ANNOUNCED_TOGETHER) {
+            let said = some.iter().map(|change| change.announce(&shared.link, &until, is_left));
+            try_join_all(said).await.map_err(|error| error.of(JOINING))?;
+        }
+        sleep(HEARD_WITHIN).await;
+    }
+    changing.iter().for_each(|change| shared.note_announced(change.route));
+    Ok(())
+}
+
+/// A route whose match is about to change.
+struct Changing<'r> {
+    route: &'r Route,
+    info: Info,
+}
+
+impl<'r> Changing<'r> {
+    /// What the server has of the route, if it has another match.
+    async fn find(link: &Link, route: &'r Route) -> Result<Option<Self>, ApiError> {
+        match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
+            Ok(info) if info.config.metadata.get(FILTER) != Some(&route.filter.digest()) => {
+                Ok(Some(Self { route, info }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn announce(&self, link: &Link, held_until: &str, is_left: bool) -> Result<(), ApiError> {
+        let found = self.info.config.clone();
+        let mut announced = pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
+        announced.filter_subject = String::new();
+        announced.filter_subjects = vec![EVENTS_SUBJECT.to_owned()];
+        announced.metadata.insert(HELD_UNTIL.to_owned(), held_until.to_owned());
+        let next = self.route.filter.digest();
+        if is_left {
+            announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
+        }
+        api::put_consumer(link, Shard::ONLY.events(), &self.route.name, &announced).await?;
+        if is_left {
+            tell(link, &self.info, &next).await;
+        }
+        Ok(())
+    }
+}
+
+/// Tells whoever serves a route with another match than `next` that it changes. Who does not
+/// hear of it asks soon enough, or has no connection.
+async fn tell(link: &Link, info: &Info, next: &str) {
+    let served = [info.config.metadata.get(FILTER), joined_as(info)];
+    for digest in served.into_iter().flatten().filter(|digest| *digest != next) {
+        let _ = link.say(present(link, &info.name, digest).into(), "").await;
+    }
+}
+
 /// Says that the match of a route is about to change, and waits until whoever serves it has
 /// heard. Also where nobody seems to: who asks for nothing now may ask again at once, and
 /// settle by what it heard a moment ago.
@@ -121,11 +219,7 @@ async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(),
     if joined_as(info) != Some(next) {
         api::put_consumer(link, Shard::ONLY.events(), &info.name, &announced).await?;
     }
-    let served = [info.config.metadata.get(FILTER), joined_as(info)];
-    for digest in served.into_iter().flatten().filter(|digest| *digest != next) {
-        // Who does not hear of it asks soon enough, or has no connection.
-        let _ = link.say(present(link, &info.name, digest).into(), "").await;
-    }
+    tell(link, info, next).await;
     sleep(HEARD_WITHIN).await;
     Ok(())
 }
@@ -150,6 +244,7 @@ async fn put(
     link: &Link,
     stream: StreamName,
     mut wanted: pull::Config,
+    is_announced: bool,
     start: impl AsyncFnOnce() -> Result<DeliverPolicy, QueueError>,
 ) -> Result<Info, QueueError> {
     let name = wanted.durable_name.clone().unwrap_or_default();
@@ -161,7 +256,9 @@ async fn put(
             if differs(&wanted, &info).is_none() {
                 Ok(info)
             } else {
-                announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
+                if !is_announced {
+                    announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
+                }
                 api::put_consumer(link, stream, &name, &wanted).await
             }
         }
@@ -197,7 +294,8 @@ fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
         (
             "metadata",
             found.metadata.get(FILTER) == wanted.metadata.get(FILTER)
-                && !found.metadata.contains_key(JOINING_AS),
+                && !found.metadata.contains_key(JOINING_AS)
+                && !found.metadata.contains_key(HELD_UNTIL),
         ),
         ("ack_policy", found.ack_policy == wanted.ack_policy),
         ("ack_wait", found.ack_wait == wanted.ack_wait),

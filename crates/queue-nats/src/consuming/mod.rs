@@ -20,7 +20,7 @@ mod takeover;
 pub(crate) use crate::consuming::consumer::NatsConsumer;
 pub(crate) use crate::consuming::feed::Feed;
 pub(crate) use crate::consuming::inflight::{InFlight, OF_BLOCK};
-pub(crate) use crate::consuming::join::{FILTER, join};
+pub(crate) use crate::consuming::join::{FILTER, announce_together, join};
 pub(crate) use crate::consuming::past::Past;
 pub(crate) use crate::consuming::probe::{Probing, probe};
 pub(crate) use crate::consuming::take::Taking;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::connect::Link;
 use crate::consuming::feed::Feed;
-use crate::consuming::join::{JOINED_FOR, is_joined_as, join, joined_as};
+use crate::consuming::join::{JOINED_FOR, held_until, is_joined_as, join, joined_as};
 use crate::streams::StreamName;
 
 /// Ticks without anybody who takes events after which a match is given up.
@@ -23,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Feed {
     /// Settles what this route does not match, unless another dispatcher has
-    /// joined it with another match since: then that one decides.
+    /// joined it with another match since, or is about to: then that one decides.
     pub(super) async fn dismiss(&mut self) {
         if self.not_for_us.is_empty() {
             return;
@@ -39,7 +39,9 @@ impl Feed {
             self.joined_known = Some(asked);
             self.look_who_joined(&info).await;
         }
-        let word = if !self.is_superseded { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
+        let is_held = self.held_until.is_some_and(|at| at > self.taking.shared.standing.servers_now());
+        let decides = !self.is_superseded && !is_held;
+        let word = if decides { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
         for reply in self.not_for_us.drain(..) {
             let _ = self.taking.shared.link.say(reply, word).await;
         }
@@ -60,6 +62,7 @@ impl Feed {
     /// match than ours, and so idle while a new version takes over: an event that it
     /// moves to another route would be delivered by both.
     pub(super) async fn look_who_joined(&mut self, info: &Info) {
+        self.held_until = held_until(info);
         let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
         match (was, self.is_superseded) {
             (false, true) => {
@@ -90,7 +93,7 @@ impl Feed {
                 route = self.route.name,
                 "nobody takes events with the other match: joining with ours"
             );
-            if let Err(error) = join(&self.link(), &self.route, None).await {
+            if let Err(error) = join(&self.link(), &self.route, None, false).await {
                 tracing::error!(route = self.route.name, %error, "the route is not joined again");
             }
         }
@@ -132,7 +135,7 @@ impl Feed {
         let _ = self.taking.shared.standing.look().await;
         let is_same = self.life == self.taking.shared.standing.life();
         let resume = if is_same { self.settled } else { Some(Position::START) };
-        match join(&self.link(), &self.route, resume).await {
+        match join(&self.link(), &self.route, resume, false).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
                 %stream,

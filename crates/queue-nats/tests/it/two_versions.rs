@@ -1,6 +1,6 @@
 //! Two versions with different matches run side by side: each event is decided by one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const IN_TIME: Duration = Duration::from_secs(30);
 type Deliveries = BTreeMap<(&'static str, &'static str, String), usize>;
 
 #[derive(Clone, Debug, Default)]
-struct Delivered(Arc<Mutex<Deliveries>>);
+struct Delivered(Arc<Mutex<Deliveries>>, Arc<Mutex<BTreeSet<String>>>);
 
 impl Delivered {
     /// Delivers whatever the route gets, for ever.
@@ -27,6 +27,7 @@ impl Delivered {
         while let Ok(deliveries) = consumer.next(16).await {
             for delivery in deliveries {
                 let name = delivery.event.name().to_owned();
+                self.1.lock().unwrap().insert(delivery.event.id().to_string());
                 *self.0.lock().unwrap().entry((version, route, name)).or_insert(0) += 1;
                 delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
             }
@@ -109,6 +110,79 @@ async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run()
     after.close().await;
     for queue in before {
         queue.close().await;
+    }
+    drop(servers);
+}
+
+/// Of a type, in its subject: the server skips for a consumer what it need not send.
+fn of_type(name: &str, event: &str) -> Route {
+    let terms = Terms { event: vec![event.to_owned()], ..Terms::default() };
+    Route { filter: Filter::from(terms), ..route(name, "true") }
+}
+
+/// Events that come all the time while their match moves from one route to another: whoever
+/// serves with the matches before must not pass over what it leaves to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_match_moves_is_somebodys() {
+    let (servers, options): (Servers, Options) = world().await;
+    for subjects in [false, true] {
+        let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
+        let (here, there, other) = match subjects {
+            false => (route("here", "true"), route("there", "false"), route("here", "false")),
+            true => (of_type("here2", "MOVED"), of_type("there2", "OTHER"), of_type("here2", "OTHER")),
+        };
+        let moved = Route { filter: here.filter.clone(), ..there.clone() };
+        let name =
+            |route: &Route| -> &'static str { if route.name.starts_with("here") { "here" } else { "there" } };
+        let before = open(&options).await;
+        for route in [here, there] {
+            let consumer = before.subscribe(route.clone()).await.unwrap();
+            tasks.spawn(delivered.clone().by("before", name(&route), consumer));
+        }
+        let (publisher, done) = (open(&options).await, tokio_util::sync::CancellationToken::new());
+        let mut publishing = {
+            let (publisher, done) = (Arc::clone(&publisher), done.clone());
+            let mut publishing = JoinSet::new();
+            publishing.spawn(async move {
+                let mut published = Vec::new();
+                while !done.is_cancelled() {
+                    let moved = event("MOVED", &format!("{subjects}{}", published.len()));
+                    published.push(moved.id().to_string());
+                    publisher.publish(moved).await.unwrap();
+                    sleep(Duration::from_millis(5)).await;
+                }
+                published
+            });
+            publishing
+        };
+        sleep(Duration::from_millis(300)).await;
+        let after = open(&options).await;
+        let routes = [other, moved];
+        let mut consumers = Vec::new();
+        after.announce(&routes).await.unwrap();
+        for route in routes {
+            let consumer = after.subscribe(route.clone()).await.unwrap();
+            consumers.push((name(&route), consumer));
+        }
+        for (route, consumer) in consumers {
+            tasks.spawn(delivered.clone().by("after", route, consumer));
+        }
+        sleep(Duration::from_millis(300)).await;
+        done.cancel();
+        let published = publishing.join_next().await.unwrap().unwrap();
+        // What its server sends again after a second may still come.
+        let has_all = || published.iter().all(|id| delivered.1.lock().unwrap().contains(id));
+        let began = Instant::now();
+        while !has_all() && began.elapsed() < IN_TIME {
+            sleep(Duration::from_millis(50)).await;
+        }
+        let all = delivered.1.lock().unwrap().clone();
+        let nobodys = published.iter().filter(|id| !all.contains(*id)).count();
+        assert_eq!(nobodys, 0, "of {}, by subjects: {subjects}; {:?}", published.len(), delivered.all());
+        tasks.abort_all();
+        for queue in [before, publisher, after] {
+            queue.close().await;
+        }
     }
     drop(servers);
 }
