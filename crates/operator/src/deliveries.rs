@@ -1,15 +1,16 @@
 //! Attempts that have ended, before and now.
 
 use std::collections::HashSet;
+use std::mem;
 use std::time::Duration;
 
 use event_model::{EventId, Timestamp};
 use queue::{AttemptPage, AttemptQuery, EndedAttempt, Outcome};
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tonic::Status;
 use wire::v1;
 
+use crate::viewers::{Left, Viewer};
 use crate::{Operator, failure, pages};
 
 /// How often whoever watches is told.
@@ -19,9 +20,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// apart: looked at again so long.
 const OVERLAP: Duration = Duration::from_mins(1);
 
-/// Most attempts that are told at once. More in that time are left out, and the
+/// Most attempts that are told of one look. More in that time are left out, and the
 /// newest shown: nobody reads so fast.
 const TOGETHER: usize = 1000;
+
+/// Most attempts in one message: what was handed to a connection that takes nothing stays
+/// in memory for as long as that is open.
+const IN_A_MESSAGE: usize = 100;
 
 impl Operator {
     pub(crate) async fn deliveries(
@@ -47,20 +52,26 @@ impl Operator {
     pub(crate) async fn watch(
         &self,
         query: AttemptQuery,
-        to: &mpsc::Sender<Result<v1::WatchDeliveriesResponse, Status>>,
+        viewer: &Viewer<v1::WatchDeliveriesResponse>,
     ) -> Result<(), Status> {
         let mut since = self.0.clock.now();
         let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
-        while !to.is_closed() {
+        while !viewer.has_left() {
             let page =
                 self.attempts(AttemptQuery { since: Some(since), limit: TOGETHER, ..query.clone() }).await?;
             let key = |it: &EndedAttempt| (it.id, it.step.route.clone(), it.step.redrive, it.step.attempt);
             let all: HashSet<_> = page.attempts.iter().map(key).collect();
             let new = page.attempts.iter().rev().filter(|it| !told.contains(&key(it)));
-            let attempts: Vec<_> = new.map(attempt).collect();
+            let mut attempts: Vec<_> = new.map(attempt).collect();
             told = all;
-            if !attempts.is_empty() && to.send(Ok(v1::WatchDeliveriesResponse { attempts })).await.is_err() {
-                return Ok(());
+            // Nothing more than what is told is held while somebody reads.
+            drop(page);
+            while !attempts.is_empty() {
+                let rest = attempts.split_off(attempts.len().min(IN_A_MESSAGE));
+                let message = v1::WatchDeliveriesResponse { attempts: mem::replace(&mut attempts, rest) };
+                if let Err(Left) = viewer.tell(message).await {
+                    return Ok(());
+                }
             }
             since = since.max(self.0.clock.now().checked_sub(OVERLAP).unwrap_or(Timestamp::MIN));
             sleep(LOOK_EVERY).await;

@@ -31,6 +31,7 @@ mod machinery;
 mod names;
 mod pages;
 mod tally;
+mod viewers;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ use queue::{EventQueue, Stores};
 use settings::Tree;
 use tonic::Status;
 use wire::v1::operator_server::OperatorServer;
+
+use crate::viewers::Viewers;
 
 pub use crate::audit::{Audit, Begun};
 pub use crate::finding::{Finding, find};
@@ -60,6 +63,7 @@ struct Inner {
     audit: Audit,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
+    viewers: Viewers,
 }
 
 /// Whose stores are looked into.
@@ -94,7 +98,7 @@ impl Operator {
         shutdown: Shutdown,
     ) -> Self {
         let audit = Audit::new(audit, Arc::clone(&clock));
-        Self(Arc::new(Inner { held, settings, audit, clock, shutdown }))
+        Self(Arc::new(Inner { held, settings, audit, clock, shutdown, viewers: Viewers::default() }))
     }
 
     /// Whether the queue can be looked into now.

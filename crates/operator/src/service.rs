@@ -1,19 +1,15 @@
 //! Every method: who asks, what it takes, where it is done.
 
-use std::pin::Pin;
-
-use futures::Stream;
 use grpc::Caller;
 use serde_json::{Value, json};
 use settings::Role;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::v1;
 
 use crate::audit::{Begun, Touched, named_ids};
 use crate::letters::{Change, Selection};
 use crate::tally::{self, Tallies};
+use crate::viewers::View;
 use crate::{Operator, deliveries, letters, pages};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -147,8 +143,7 @@ impl v1::operator_server::Operator for Operator {
         answer(self.deliveries(request).await)
     }
 
-    type WatchDeliveriesStream =
-        Pin<Box<dyn Stream<Item = Result<v1::WatchDeliveriesResponse, Status>> + Send>>;
+    type WatchDeliveriesStream = View<v1::WatchDeliveriesResponse>;
 
     async fn watch_deliveries(
         &self,
@@ -158,18 +153,17 @@ impl v1::operator_server::Operator for Operator {
         self.ensure_route(&filter.route).await?;
         self.ensure_account(&filter.account).await?;
         let query = deliveries::query(filter)?;
-        let (to, told) = mpsc::channel(1);
+        let (viewer, view) = self.0.viewers.enter()?;
         let (operator, draining) = (self.clone(), self.0.shutdown.draining());
         self.0.shutdown.spawn(async move {
-            let watching = draining.run_until_cancelled(operator.watch(query, &to)).await;
-            let last = match watching {
-                Some(Ok(())) => return,
-                Some(Err(status)) => status,
-                None => Status::unavailable("this server stops"),
-            };
-            let _ = to.send(Err(last)).await;
+            let watching = draining.run_until_cancelled(operator.watch(query, &viewer)).await;
+            match watching {
+                Some(Ok(())) => {}
+                Some(Err(status)) => viewer.end(status).await,
+                None => viewer.end(Status::unavailable("this server stops")).await,
+            }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        Ok(Response::new(view))
     }
 
     async fn retry_delivery(

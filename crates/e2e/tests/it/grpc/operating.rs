@@ -256,6 +256,48 @@ async fn who_watches_sees_attempts_as_they_end() {
     assert!(quiet.is_err(), "each is told once: {quiet:?}");
 }
 
+/// Watches, and takes nothing that it is told: there is no room for a byte.
+async fn deaf(grpc: SocketAddr) -> Result<tonic::Streaming<v1::WatchDeliveriesResponse>, tonic::Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap().initial_stream_window_size(0);
+    let mut api = OperatorClient::new(endpoint.connect().await.unwrap());
+    Ok(api.watch_deliveries(v1::WatchDeliveriesRequest::default()).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_and_does_not_read_gives_its_place_to_others() {
+    const PLACES: usize = 64;
+    let sink = Sink::open().await;
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(&sink.route("all", "match: {}"));
+    pipeline.run();
+    let mut deaf_ones = Vec::new();
+    for _ in 0..PLACES {
+        deaf_ones.push(deaf(grpc).await.unwrap());
+    }
+    let refused = deaf(grpc).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    let mut api = api(grpc).await;
+    let mut numbers = 0..;
+    let began = std::time::Instant::now();
+    let mut watching = loop {
+        match api.watch_deliveries(v1::WatchDeliveriesRequest::default()).await {
+            Ok(watching) => break watching.into_inner(),
+            Err(status) => assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}"),
+        }
+        assert!(began.elapsed() < 2 * crate::pipeline::PATIENCE, "nobody gave its place");
+        // Something to be told, again and again: one message is on its way to nobody at once.
+        pipeline.accept(&signed("E", &format!("R{}", numbers.next().unwrap()))).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    };
+    pipeline.accept(&signed("E", "SEEN")).await;
+    let mut is_seen = false;
+    while !is_seen {
+        let told = tokio::time::timeout(crate::pipeline::PATIENCE, watching.message()).await;
+        let told = told.expect("a word in time").unwrap().unwrap();
+        is_seen = told.attempts.iter().any(|attempt| attempt.entity == "ORDER/SEEN");
+    }
+    drop(deaf_ones);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_glance_tells_what_needs_somebody() {
     let sink = Sink::open().await;

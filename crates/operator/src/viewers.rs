@@ -1,0 +1,134 @@
+//! Who watches: so many at once, and each for as long as it reads.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+/// How many watch at once: people, and what they have open.
+const VIEWERS: usize = 64;
+
+/// How long a viewer may take to read what it is told.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one may take to read why it ends.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// What a viewer gets.
+pub(crate) type View<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The places for viewers.
+#[derive(Clone, Debug)]
+pub(crate) struct Viewers(Arc<Semaphore>);
+
+impl Default for Viewers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(VIEWERS)))
+    }
+}
+
+impl Viewers {
+    /// A place for one more.
+    pub(crate) fn enter<T: Send + 'static>(&self) -> Result<(Viewer<T>, View<T>), Status> {
+        let place = Arc::clone(&self.0).try_acquire_owned();
+        let full = |_| Status::resource_exhausted(format!("{VIEWERS} watch already: end one of these"));
+        let place = place.map_err(full)?;
+        let (to, told) = mpsc::channel::<Slot<T>>(1);
+        let view = ReceiverStream::new(told).map(|slot| {
+            let message = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            message.unwrap_or_else(|| Err(does_not_read()))
+        });
+        Ok((Viewer { to, _place: place }, Box::pin(view)))
+    }
+}
+
+/// A message on its way. One that is not read is taken back: what waits for a connection
+/// that takes nothing can't be dropped from here.
+type Slot<T> = Arc<Mutex<Option<Result<T, Status>>>>;
+
+/// Nobody reads any more.
+#[derive(Debug)]
+pub(crate) struct Left;
+
+/// One who watches, and its place.
+#[derive(Debug)]
+pub(crate) struct Viewer<T> {
+    to: mpsc::Sender<Slot<T>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<T> Viewer<T> {
+    /// Whether it went away.
+    pub(crate) fn has_left(&self) -> bool {
+        self.to.is_closed()
+    }
+
+    /// Tells it something, and waits until that is read, for a while.
+    pub(crate) async fn tell(&self, message: T) -> Result<(), Left> {
+        let slot = Arc::new(Mutex::new(Some(Ok(message))));
+        let telling = async {
+            self.to.send(Arc::clone(&slot)).await.map_err(|_| Left)?;
+            // There is room again once it is read.
+            self.to.reserve().await.map(drop).map_err(|_| Left)
+        };
+        match timeout(READ_WITHIN, telling).await {
+            Ok(told) => told,
+            Err(_) => {
+                slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(Left)
+            }
+        }
+    }
+
+    /// Tells it why it ends.
+    pub(crate) async fn end(self, why: Status) {
+        let telling = self.to.send(Arc::new(Mutex::new(Some(Err(why)))));
+        let _ = timeout(LAST_WORD, telling).await;
+    }
+}
+
+fn does_not_read() -> Status {
+    Status::resource_exhausted(format!("nothing was read for {} s", READ_WITHIN.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_read_keeps_neither_a_place_nor_a_message() {
+        let viewers = Viewers::default();
+        let mut all: Vec<_> = (0..VIEWERS).map(|_| viewers.enter::<Arc<()>>().unwrap()).collect();
+        assert!(viewers.enter::<Arc<()>>().is_err(), "there is no place");
+        let (viewer, mut view) = all.pop().unwrap();
+        let message = Arc::new(());
+        assert!(viewer.tell(Arc::clone(&message)).await.is_err());
+        assert_eq!(Arc::strong_count(&message), 1, "nobody holds it");
+        drop(viewer);
+        assert!(viewers.enter::<Arc<()>>().is_ok(), "its place is another's");
+        let said = view.next().await.unwrap().unwrap_err();
+        assert!(said.message().contains("nothing was read"), "{said}");
+        assert!(view.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_reads_is_told_everything_and_why_it_ends() {
+        let (viewer, view) = Viewers::default().enter::<u32>().unwrap();
+        let telling = async {
+            for number in 0..3 {
+                viewer.tell(number).await.unwrap();
+            }
+            viewer.end(Status::unavailable("this server stops")).await;
+        };
+        let (told, ()) = tokio::join!(view.collect::<Vec<_>>(), telling);
+        assert_eq!(told.len(), 4);
+        assert!(told[..3].iter().zip(0..).all(|(told, number)| *told.as_ref().unwrap() == number));
+        assert!(told[3].is_err());
+    }
+}
