@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -16,6 +17,27 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the door to the clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// A clock that goes on from what another says now, whatever becomes of that: for how long
+/// something was kept, which must not depend on who sets the machine's.
+#[derive(Clone, Copy, Debug)]
+pub struct SteadyClock {
+    began: Timestamp,
+    since: Instant,
+}
+
+impl SteadyClock {
+    /// Begins at the time of `clock`.
+    pub fn beginning_with(clock: &dyn Clock) -> Self {
+        Self { began: clock.now(), since: Instant::now() }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        self.began.saturating_add(self.since.elapsed()).unwrap_or(Timestamp::MAX)
     }
 }
 

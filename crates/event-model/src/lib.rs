@@ -32,7 +32,7 @@ mod trace;
 mod trace_state;
 
 pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, UnknownEnvironment};
-pub use crate::clock::{Clock, FixedClock, SystemClock};
+pub use crate::clock::{Clock, FixedClock, SteadyClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
 pub use crate::event::{Damaged, Event, Refusal, Stored};
 pub use crate::exact::{ExactJson, ExactNumber, ExactValue};

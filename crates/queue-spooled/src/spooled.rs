@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use event_model::{Clock, Event, EventId};
+use event_model::{Clock, Event, EventId, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
@@ -71,7 +71,9 @@ impl Spooled {
         let lanes = Arc::new(lanes);
         let sending = Arc::clone(&lanes);
         let on_kept = Box::new(move |row, event, waiter| sending.send(row, event, waiter));
-        let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&clock), on_kept)?);
+        // How long something was kept here is not for whoever sets the machine's clock to say.
+        let steady: Arc<dyn Clock> = Arc::new(SteadyClock::beginning_with(&*clock));
+        let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&steady), on_kept)?);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         // What the queue would not take may fit by now. Before the lanes read.
         let retried = spool.retry_aside();
@@ -92,7 +94,7 @@ impl Spooled {
         let confirming = Confirming {
             spool: Arc::clone(&spool),
             queue: Arc::clone(&queue),
-            clock: Arc::clone(&clock),
+            clock: steady,
             keep: options.keep,
         };
         tasks.spawn(confirm::run(confirming, closing.clone()));

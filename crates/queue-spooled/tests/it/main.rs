@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod away;
+mod clock;
 mod forgetful;
 mod full;
 mod world;

@@ -106,6 +106,15 @@ impl World {
         }
     }
 
+    /// Waits until the queue has said that it has everything.
+    pub(crate) async fn wait_until_acknowledged(&self) {
+        let began = Instant::now();
+        while queue_spooled::spool_state(&self.spool()).unwrap().unsent > 0 {
+            assert!(began.elapsed() < PATIENCE, "not everything is acknowledged");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the spool holds nothing.
     pub(crate) async fn wait_until_empty(&self) {
         let began = Instant::now();

@@ -1,0 +1,66 @@
+//! The machine's clock is set, ahead and back, while a gateway runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use event_model::{Clock, SystemClock, Timestamp};
+use queue::EventQueue;
+use queue_spooled::{Options, Spooled};
+
+use crate::world::{World, events, publish};
+
+const KEEP: Duration = Duration::from_secs(3);
+
+const HOUR: i64 = 3600;
+const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+
+/// The machine's clock, and by how many seconds it was set.
+#[derive(Clone, Debug, Default)]
+struct SetClock(Arc<AtomicI64>);
+
+impl SetClock {
+    fn set_by(&self, seconds: i64) {
+        self.0.store(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        let by = Duration::from_secs(self.0.load(Ordering::SeqCst).unsigned_abs());
+        let now = SystemClock.now();
+        match self.0.load(Ordering::SeqCst) {
+            ..0 => now.saturating_sub(by).unwrap(),
+            _ => now.saturating_add(by).unwrap(),
+        }
+    }
+}
+
+/// How long what was acknowledged before the clock was set stayed in the spool, and what was
+/// acknowledged after that.
+async fn kept(set_by: i64, is_set_again: bool) -> Duration {
+    let (world, clock) = (World::new().await, SetClock::default());
+    let options = Options { keep: KEEP, ..Options::new(world.spool()) };
+    let spooled = Spooled::open(world.queue().await, options, Arc::new(clock.clone())).unwrap();
+    let (before, after) = (events("B", 20), events("A", 20));
+    let began = Instant::now();
+    publish(&spooled, &before).await;
+    world.wait_until_acknowledged().await;
+    clock.set_by(set_by);
+    publish(&spooled, &after).await;
+    if is_set_again {
+        world.wait_until_acknowledged().await;
+        clock.set_by(0);
+    }
+    world.wait_until_empty().await;
+    spooled.close().await;
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_gives_nothing_up_early_and_keeps_nothing_for_years() {
+    for (set_by, is_set_again) in [(TEN_YEARS, false), (TEN_YEARS, true), (-HOUR, false)] {
+        let kept = kept(set_by, is_set_again).await;
+        assert!(kept >= KEEP, "{set_by}: {kept:?}");
+    }
+}
