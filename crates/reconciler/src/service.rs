@@ -71,7 +71,8 @@ impl Place {
         // Fluent's log may show an event late, and its clock may be behind.
         let mut from = earlier(place, SKEW).max(earliest);
         let mut pending = None;
-        while from < latest {
+        // Asked each time: a clock that was ahead has years before it.
+        while from < latest.min(reconciler.latest()) {
             let window = Window { from, until: later(from, STRETCH).min(latest) };
             let mut tally = Tally::default();
             let mut found = Found { account, told_to, count: 0 };
@@ -96,7 +97,16 @@ impl Place {
         known: Option<Timestamp>,
         earliest: Timestamp,
     ) -> Timestamp {
-        let from = known.unwrap_or_else(|| earlier(reconciler.latest(), reconciler.settings.back));
+        let latest = reconciler.latest();
+        // Of a time that has not come nothing can be known: a clock was ahead.
+        let (known, ahead) = match known {
+            Some(known) if known > later(latest, SKEW) => (None, Some(known)),
+            known => (known, None),
+        };
+        let from = known.unwrap_or_else(|| earlier(latest, reconciler.settings.back));
+        if let Some(ahead) = ahead {
+            tracing::warn!(account = account.name, until = %ahead, %from, "compared up to a time that has not come: a clock was ahead, compared anew");
+        }
         if from < earliest && known.is_some() {
             tracing::warn!(account = account.name, %from, until = %earliest, "never compared with Fluent's log: what came then is no longer kept");
         }

@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{
@@ -126,6 +126,28 @@ impl Here {
 
     /// Serves until so much is admitted.
     async fn serve_until(&self, admitted: &[&String]) {
+        let until = async {
+            self.wait_for(admitted).await;
+            // Once more, whatever it is that should not be.
+            tokio::time::sleep(self.settings.every * 3).await;
+        };
+        self.serve_by(Arc::new(SystemClock), until).await;
+    }
+
+    async fn wait_for(&self, admitted: &[&String]) {
+        let began = Instant::now();
+        loop {
+            let found = self.admitted().await;
+            if admitted.iter().all(|id| found.contains(id)) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "not admitted: {admitted:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Serves by this clock until that is over.
+    async fn serve_by(&self, clock: Arc<dyn Clock>, until: impl Future<Output = ()>) {
         let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
         let route = RouteSettings {
             name: "r".to_owned(),
@@ -143,25 +165,12 @@ impl Here {
             on_success: None,
             on_dead_letter: None,
         };
-        let (clock, routes) = (Arc::new(SystemClock), Routes(vec![route]));
+        let routes = Routes(vec![route]);
         let reconciler =
             Reconciler::new(&self.queue, &self.settings, &self.apis, &self.listed, &routes, clock);
-        let watching = async {
-            let began = Instant::now();
-            loop {
-                let found = self.admitted().await;
-                if admitted.iter().all(|id| found.contains(id)) {
-                    break;
-                }
-                assert!(began.elapsed() < Duration::from_secs(30), "not admitted: {admitted:?}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            // Once more, whatever it is that should not be.
-            tokio::time::sleep(self.settings.every * 3).await;
-        };
         tokio::select! {
             () = reconciler::serve(&reconciler) => {}
-            () = watching => {}
+            () = until => {}
         }
     }
 }
@@ -288,6 +297,43 @@ impl Observer for Told {
     }
 
     fn read(&mut self, _: Timestamp) {}
+}
+
+const TEN_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// The machine's clock, or ten years ahead.
+#[derive(Debug, Default)]
+struct AheadClock(AtomicBool);
+
+impl Clock for AheadClock {
+    fn now(&self) -> Timestamp {
+        let ahead = if self.0.load(Ordering::SeqCst) { TEN_YEARS } else { Duration::ZERO };
+        SystemClock.now().checked_add(ahead).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_for_a_while_leaves_no_time_out() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let clock = Arc::new(AheadClock::default());
+    let before = lose(&fluent, 30);
+    let until = async {
+        here.wait_for(&[&before]).await;
+        clock.0.store(true, Ordering::SeqCst);
+        while compared(here.queue.marks(), PLACE).await.unwrap().is_none_or(|to| to < SystemClock.now()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        clock.0.store(false, Ordering::SeqCst);
+        let after = lose(&fluent, 5);
+        here.wait_for(&[&after]).await;
+    };
+    let serving: Arc<dyn Clock> = Arc::<AheadClock>::clone(&clock);
+    here.serve_by(serving, until).await;
+    // Another process finds what the clock made of the place.
+    set_compared(here.queue.marks(), PLACE, SystemClock.now().checked_add(TEN_YEARS).unwrap()).await.unwrap();
+    let later = lose(&fluent, 10);
+    here.serve_until(&[&later]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
