@@ -297,6 +297,31 @@ mod tests {
         assert_eq!((entity_ref, entity_status, kind, entity_id), (None, None, None, None));
     }
 
+    /// The order of keys, and what is beside them, of a body that Fluent sent.
+    const ORDER: &str = concat!(
+        r#"{"id":"53b7f2a1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34","#,
+        r#""entityId":"1","entityRef":"HD_1","entityType":"ORDER","entityStatus":"SHIPPED","#,
+        r#""type":"NORMAL","attributes":{"TrackingNumber":"1","at":"2020-01-29T04:42:38.194+0000"},"#,
+        r#""meta":{"mode":"SYNC","simulation":false,"models":[]},"trailLogs":[],"errorLogs":[],"#,
+        r#""rootEntityId":7,"rootEntityType":"ORDER","rootEntityRef":"HD_1"}"#
+    );
+
+    #[test]
+    fn a_body_as_fluent_sends_it_is_read_and_one_without_its_commas_is_none() {
+        let Fields { entity_status, root_entity_id, root_entity_ref, .. } = check(ORDER, None).fields;
+        assert_eq!(entity_status.as_deref(), Some("SHIPPED"));
+        assert_eq!(root_entity_id.as_deref(), Some("7"), "a number is taken as its text");
+        assert_eq!(root_entity_ref.as_deref(), Some("HD_1"));
+        // As the documentation prints it.
+        check(&ORDER.replace(r#","entityRef""#, r#""entityRef""#), Some(Malformed::NotJson));
+    }
+
+    #[test]
+    fn what_another_sender_makes_lacks_what_an_event_needs() {
+        let call = r#"{"entityId":"1","entityRef":"HD_1","entityType":"ORDER","triggerSource":"UI","retailerId":"34","timestamp":"2026-01-29T04:42:38Z"}"#;
+        check(call, Some(Malformed::Missing("id")));
+    }
+
     #[test]
     fn what_is_required_is_named() {
         check(r#"{"name":"n","accountId":"A","retailerId":"1"}"#, Some(Malformed::Missing("id")));

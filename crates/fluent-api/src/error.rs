@@ -169,3 +169,18 @@ impl From<reqwest::Error> for ApiError {
         if is_connect { Self::NotConnected(error) } else { Self::Unreachable(error) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fluents_codes_say_what_to_do() {
+        let of = |code| ApiError::of_code(Some(code), 200);
+        assert!(matches!(of("C0011E"), ApiError::RateLimited { wait } if wait == Duration::from_secs(60)));
+        assert!(matches!(of("C0001E"), ApiError::TooComplex) && !of("C0001E").is_transient());
+        assert!(matches!(of("C0020E"), ApiError::NotPermitted));
+        assert!(matches!(of("C0120E"), ApiError::NotFound) && of("C0120E").is_transient());
+        assert!(matches!(of("S0001E"), ApiError::Server { .. }) && of("S0001E").is_transient());
+    }
+}

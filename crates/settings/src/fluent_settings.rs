@@ -205,3 +205,14 @@ fn usual(account: &str, environment: Environment) -> String {
     };
     format!("https://{account}{middle}.api.fluentretail.com")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accounts_api_is_where_fluent_has_it() {
+        assert_eq!(usual("ACME", Environment::Production), "https://ACME.api.fluentretail.com");
+        assert_eq!(usual("ACME", Environment::Sandbox), "https://ACME.sandbox.api.fluentretail.com");
+    }
+}

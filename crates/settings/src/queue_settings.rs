@@ -103,3 +103,34 @@ impl Tree {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn window(queue: &str) -> Result<Duration, String> {
+        let text = format!("fluent-connect:\n  queue: {queue}\n");
+        let tree = Tree::parse(Path::new("application.yml"), &text, []).unwrap();
+        match tree.queue().map_err(|error| error.to_string())? {
+            QueueSettings::Embedded(queue) => Ok(queue.dedup_window.0),
+            QueueSettings::JetStream(queue) => Ok(queue.dedup_window.0),
+        }
+    }
+
+    #[test]
+    fn ids_are_known_for_longer_than_fluent_tries() {
+        assert_eq!(window("{}").unwrap(), 72 * HOUR);
+        let cluster = "kind: jetstream, servers: [\"nats://127.0.0.1:4222\"]";
+        assert_eq!(window(&format!("{{ {cluster} }}")).unwrap(), 28 * HOUR);
+        for more in [String::new(), format!("{cluster}, ")] {
+            assert_eq!(window(&format!("{{ {more}dedup-window: 27h }}")).unwrap(), 27 * HOUR);
+            let refused = window(&format!("{{ {more}dedup-window: 26h }}")).unwrap_err();
+            assert!(refused.contains("27h") && refused.contains("application.yml:2"), "{refused}");
+        }
+    }
+}

@@ -344,4 +344,11 @@ mod tests {
             assert!(check_path(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn webhooks_come_where_fluents_documentation_has_them() {
+        let settings = WebhookSettings::default();
+        assert_eq!(settings.listen.port(), 8080);
+        assert_eq!(settings.path, "/api/v1/fluent-connect/webhook");
+    }
 }
