@@ -4,6 +4,9 @@
 //! reads the message first and the status after it: one that is too long, compressed
 //! without being asked or no such message would be a failure that the handler never
 //! answered. So such a message is left out on its way, and the status decides.
+//!
+//! The status is what comes last. One that is among the headers of an answer which goes on
+//! is only kept: it counts where none comes after the message.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +20,7 @@ use dispatch::LONGEST_ANSWER;
 use http_body::Frame;
 use percent_encoding::percent_decode;
 use prost::Message;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::codegen::{BoxFuture, Service, StdError};
@@ -62,6 +66,8 @@ impl Remark {
 pub(crate) struct Lenient {
     pub(crate) channel: Channel,
     pub(crate) remark: Remark,
+    /// Until when a status is waited for where one came among the headers.
+    pub(crate) deadline: Instant,
 }
 
 impl Service<Request<Body>> for Lenient {
@@ -75,14 +81,15 @@ impl Service<Request<Body>> for Lenient {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let answering = Service::call(&mut self.channel, request);
-        let remark = self.remark.clone();
+        let (remark, deadline) = (self.remark.clone(), self.deadline);
         Box::pin(async move {
             let (mut head, body) = answering.await?.into_parts();
             // Messages that are compressed are left out below; the library would refuse
             // the whole answer for this.
             head.headers.remove(ENCODING);
             make_readable(&mut head.headers, &remark);
-            let readable = Readable::new(body, is_ok(&head.headers), remark);
+            let early = EarlyStatus::take(&mut head.headers, deadline);
+            let readable = Readable::new(body, early, remark);
             Ok(Response::from_parts(head, Body::new(readable)))
         })
     }
@@ -110,14 +117,35 @@ fn is_ok(headers: &HeaderMap) -> bool {
     headers.get(STATUS).is_some_and(|status| status == "0")
 }
 
+/// A status that was among the headers. The library would look at none after it.
+struct EarlyStatus {
+    status: HeaderMap,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl EarlyStatus {
+    /// Takes it out of the headers, if it is there.
+    fn take(headers: &mut HeaderMap, deadline: Instant) -> Option<Self> {
+        let mut status = HeaderMap::new();
+        for name in [STATUS, WORDS, DETAILS] {
+            if let Some(value) = headers.remove(name) {
+                status.insert(name, value);
+            }
+        }
+        let deadline = Box::pin(sleep_until(deadline));
+        status.contains_key(STATUS).then_some(Self { status, deadline })
+    }
+}
+
 /// A body of one message and a status.
 struct Readable {
     body: Body,
     remark: Remark,
     state: State,
-    /// The status came before the body.
-    is_ok: bool,
+    early: Option<EarlyStatus>,
+    /// What is passed on after the message.
     trailers: Option<HeaderMap>,
+    is_over: bool,
 }
 
 enum State {
@@ -129,8 +157,9 @@ enum State {
 }
 
 impl Readable {
-    fn new(body: Body, is_ok: bool, remark: Remark) -> Self {
-        Self { body, remark, state: State::Prefix(BytesMut::new()), is_ok, trailers: None }
+    fn new(body: Body, early: Option<EarlyStatus>, remark: Remark) -> Self {
+        let state = State::Prefix(BytesMut::new());
+        Self { body, remark, state, early, trailers: None, is_over: false }
     }
 
     /// Takes what came; a message, once there is a whole one.
@@ -192,14 +221,41 @@ impl Readable {
         [&[0][..], &length.to_be_bytes(), message].concat().into()
     }
 
-    /// A status without a message before it.
-    fn without_message(&mut self) -> Option<Bytes> {
+    /// Ends the answer with this status; OK has a message before it.
+    fn end_with(&mut self, status: HeaderMap) -> Frame<Bytes> {
+        self.is_over = true;
         let is_missing = !matches!(self.state, State::After);
         self.state = State::After;
-        is_missing.then(|| {
-            self.remark.note("its answer has no message");
-            Bytes::from_static(&NO_MESSAGE)
-        })
+        if !is_ok(&status) || !is_missing {
+            return Frame::trailers(status);
+        }
+        self.remark.note("its answer has no message");
+        self.trailers = Some(status);
+        Frame::data(Bytes::from_static(&NO_MESSAGE))
+    }
+
+    /// Ends an answer after which no status comes, by the one among its headers.
+    fn end_early(&mut self, why: &'static str) -> Option<Frame<Bytes>> {
+        let EarlyStatus { status, .. } = self.early.take()?;
+        self.remark.note(why);
+        Some(self.end_with(status))
+    }
+
+    /// The answer's end, or why it has none.
+    fn end(&mut self) -> Option<Frame<Bytes>> {
+        // A status and nothing else is all in the headers, as it should be.
+        let why = match self.state {
+            State::After => "no status came after its answer, but before it",
+            _ => "its answer has no message",
+        };
+        self.end_early(why)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.early {
+            Some(early) => early.deadline.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -214,18 +270,18 @@ impl http_body::Body for Readable {
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        loop {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                Some(Err(_)) if self.is_ok => {
-                    self.remark.note("its answer broke off");
-                    return Poll::Ready(self.without_message().map(|none| Ok(Frame::data(none))));
+        while !self.is_over {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => {
+                    let ended = self.end_early("its answer broke off").ok_or(error);
+                    return Poll::Ready(Some(ended));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None if self.is_ok => {
-                    return Poll::Ready(self.without_message().map(|none| Ok(Frame::data(none))));
+                Poll::Ready(None) => return Poll::Ready(self.end().map(Ok)),
+                Poll::Pending => {
+                    ready!(self.poll_deadline(cx));
+                    return Poll::Ready(self.end_early("its answer did not end in time").map(Ok));
                 }
-                None => return Poll::Ready(None),
             };
             match frame.into_data() {
                 Ok(came) => {
@@ -235,13 +291,14 @@ impl http_body::Body for Readable {
                 }
                 Err(frame) => {
                     let Ok(mut trailers) = frame.into_trailers() else { continue };
+                    if !trailers.contains_key(STATUS) && self.early.is_some() {
+                        return Poll::Ready(self.end().map(Ok));
+                    }
                     make_readable(&mut trailers, &self.remark);
-                    let missing = if is_ok(&trailers) { self.without_message() } else { None };
-                    let Some(none) = missing else { return Poll::Ready(Some(Ok(Frame::trailers(trailers)))) };
-                    self.trailers = Some(trailers);
-                    return Poll::Ready(Some(Ok(Frame::data(none))));
+                    return Poll::Ready(Some(Ok(self.end_with(trailers))));
                 }
             }
         }
+        Poll::Ready(None)
     }
 }

@@ -7,6 +7,7 @@ use dispatch::{
 };
 use dispatch_kit::Secret;
 use grpc::MAX_MESSAGE;
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 use wire::v1;
@@ -22,6 +23,10 @@ pub(crate) const METHOD: &str = "fluent.webhooks.v1.Dispatcher/Dispatch";
 
 /// How long an attempt may take where the settings say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long before the end of an attempt a status is no longer waited for where one came
+/// among the headers: said in time, the event is done.
+const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
 /// Hands each event to a dispatcher in another process, or a handler in another
 /// language.
@@ -44,13 +49,15 @@ impl Dispatcher for Remote {
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
         let authorization = self.authorization()?;
+        let whole = cx.timeout.min(self.timeout);
+        let deadline = Instant::now() + whole.saturating_sub(BEFORE_THE_END.min(whole / 10));
         let replicas = self.replicas.in_turn().await.transient("reaching the remote dispatcher")?;
         let mut unreachable = None;
         for replica in replicas {
             let mut call = replica.call();
-            let mut asked = self.ask(&call, event, cx, authorization.clone()).await;
+            let mut asked = self.ask(&call, event, cx, authorization.clone(), deadline).await;
             if asked.as_ref().is_err_and(is_never_begun) {
-                asked = self.ask(&call, event, cx, authorization.clone()).await;
+                asked = self.ask(&call, event, cx, authorization.clone(), deadline).await;
             }
             if !asked.as_ref().is_err_and(|status| is_broken(status) || is_stopping(status)) {
                 call.was_answered();
@@ -110,9 +117,11 @@ impl Remote {
         event: &Event,
         cx: &Context,
         authorization: Option<MetadataValue<Ascii>>,
+        deadline: Instant,
     ) -> Result<Answered, Status> {
         let span = cx.call(Role::Client, METHOD);
-        let asked = ask(call, event, cx, span.trace(), authorization).await;
+        let channel = Lenient { channel: call.channel(), remark: Remark::default(), deadline };
+        let asked = ask(channel, event, cx, span.trace(), authorization).await;
         let code = asked.as_ref().err().map_or(Code::Ok, Status::code);
         let attributes = || {
             vec![
@@ -146,14 +155,13 @@ fn request(event: &Event, cx: &Context, trace: Option<TraceParent>) -> v1::Dispa
 }
 
 async fn ask(
-    call: &Call,
+    channel: Lenient,
     event: &Event,
     cx: &Context,
     trace: Option<TraceParent>,
     authorization: Option<MetadataValue<Ascii>>,
 ) -> Result<Answered, Status> {
-    let remark = Remark::default();
-    let channel = Lenient { channel: call.channel(), remark: remark.clone() };
+    let remark = channel.remark.clone();
     let mut client = DispatcherClient::new(channel).max_encoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(request(event, cx, trace));
     request.set_timeout(cx.timeout);

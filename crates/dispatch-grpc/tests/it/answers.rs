@@ -126,6 +126,8 @@ enum End {
     /// No status comes any more.
     Resets,
     Closes,
+    /// Nothing comes any more.
+    IsSilent,
     /// A status with these words beside it.
     Says(&'static str, [(&'static str, &'static str); 2]),
 }
@@ -140,6 +142,7 @@ async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> P
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut silent = Vec::new();
                 while let Some(Ok((_, mut respond))) = connection.accept().await {
                     let mut response = Response::new(());
                     for (name, value) in [("content-type", "application/grpc")].iter().chain(headers) {
@@ -152,6 +155,7 @@ async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> P
                     match end {
                         End::Resets => body.send_reset(h2::Reason::INTERNAL_ERROR),
                         End::Closes => connection.abrupt_shutdown(h2::Reason::INTERNAL_ERROR),
+                        End::IsSilent => silent.push(body),
                         End::Says(status, words) => {
                             let mut trailers = HeaderMap::new();
                             trailers.insert("grpc-status", status.parse().unwrap());
@@ -183,6 +187,34 @@ async fn a_message_without_a_status_is_not_done_and_ok_is_whatever_comes_of_the_
         let answer = ended(&[("grpc-status", "0")], end).await;
         assert!(answer.as_ref().is_ok_and(|done| done.remark.is_some()), "{end:?}: {answer:?}");
     }
+}
+
+/// A status among the headers is one only where nothing comes after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_after_a_message_decides_before_one_among_the_headers() {
+    const NONE: [(&str, &str); 2] = [("a", "b"), ("c", "d")];
+    let answer = ended(&[("grpc-status", "0")], End::Says("14", NONE)).await;
+    assert!(matches!(answer, Err(DispatchError::Transient { .. })), "{answer:?}");
+    let answer = ended(&[("grpc-status", "0")], End::Says("9", NONE)).await;
+    assert!(matches!(answer, Err(DispatchError::Permanent { .. })), "{answer:?}");
+    let answer = ended(&[("grpc-status", "0")], End::Says("0", NONE)).await;
+    assert_eq!(answer.unwrap(), Done::with_status(202));
+    let answer = ended(&[("grpc-status", "14")], End::Says("0", NONE)).await;
+    assert_eq!(answer.unwrap(), Done::with_status(202));
+    let answer = ended(&[("grpc-status", "9")], End::Resets).await;
+    assert!(matches!(answer, Err(DispatchError::Permanent { .. })), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_status_comes_after_a_message_ok_among_the_headers_is_done_in_time() {
+    let process = ending(&[("grpc-status", "0")], End::IsSilent).await;
+    let (remote, event, cx) = (remote_to(&process).await, event("E"), cx(Duration::from_secs(5)));
+    let answering = tokio::time::timeout(cx.timeout, remote.dispatch(&event, &cx));
+    let answer = answering.await.expect("before the attempt ends");
+    assert!(
+        answer.as_ref().is_ok_and(|done| done.status == Some(202) && done.remark.is_some()),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
