@@ -56,6 +56,9 @@ pub(crate) struct Lanes {
     /// Of each lane: there is more in the file than in memory.
     are_behind: Vec<AtomicBool>,
     more: Vec<Notify>,
+    /// Of each lane: the queue's word on something is late, and none has come since. Whoever
+    /// comes now would wait for the same.
+    are_overdue: Vec<AtomicBool>,
     /// Of each lane: bytes of bodies in memory.
     bytes: Vec<AtomicUsize>,
 }
@@ -66,13 +69,24 @@ impl Lanes {
         // What the last process left is in the file.
         let are_behind = (0..LANES).map(|_| AtomicBool::new(true)).collect();
         let more = (0..LANES).map(|_| Notify::new()).collect();
+        let are_overdue = (0..LANES).map(|_| AtomicBool::new(false)).collect();
         let bytes = (0..LANES).map(|_| AtomicUsize::new(0)).collect();
-        (Self { entrances, are_behind, more, bytes }, exits)
+        (Self { entrances, are_behind, more, are_overdue, bytes }, exits)
+    }
+
+    /// Whether it is in vain to wait for the queue's word on `event`, for now.
+    pub(crate) fn is_overdue(&self, event: &Event) -> bool {
+        self.are_overdue[lane_of(event)].load(Ordering::Relaxed)
+    }
+
+    /// The queue's word on `event` did not come in time: nobody in its lane waits until one does.
+    pub(crate) fn note_overdue(&self, event: &Event) {
+        self.are_overdue[lane_of(event)].store(true, Ordering::Relaxed);
     }
 
     /// Called in the order of rows, by one thread.
     pub(crate) fn send(&self, row: i64, event: Event, waiter: Option<Waiter>) {
-        let lane = usize::from(event.bucket() % LANES);
+        let lane = lane_of(&event);
         if self.are_behind[lane].load(Ordering::Acquire) {
             return;
         }
@@ -84,6 +98,10 @@ impl Lanes {
             self.more[lane].notify_one();
         }
     }
+}
+
+fn lane_of(event: &Event) -> usize {
+    usize::from(event.bucket() % LANES)
 }
 
 /// One lane.
@@ -177,6 +195,7 @@ impl Lane {
             let published = self.queue.publish_all(left).await;
             if !published.receipts.is_empty() {
                 wait = AGAIN;
+                self.lanes.are_overdue[self.number].store(false, Ordering::Relaxed);
             }
             let noted = self.note(left, published.receipts, &mut rest).await;
             match noted.err().or(published.error) {

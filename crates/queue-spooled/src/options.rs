@@ -22,7 +22,7 @@ impl Options {
             path: path.into(),
             bytes: 2 << 30,
             keep: Duration::from_mins(10),
-            wait_for_queue: Duration::from_millis(250),
+            wait_for_queue: Duration::from_millis(30),
         }
     }
 }

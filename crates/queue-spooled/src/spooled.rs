@@ -43,6 +43,7 @@ pub struct Spooled {
     spool: Arc<File>,
     /// The queue is known to be away: nobody waits for it.
     is_away: Arc<AtomicBool>,
+    lanes: Arc<Lanes>,
     told: Arc<Told>,
     options: Options,
     closing: CancellationToken,
@@ -114,7 +115,7 @@ impl Spooled {
                 closing.run_until_cancelled(take_over_whole(&path, &spool, &*queue, &*clock)).await;
             });
         }
-        Ok(Self { queue, spool, is_away, told, options, closing, tasks, bodies, reporting })
+        Ok(Self { queue, spool, is_away, lanes, told, options, closing, tasks, bodies, reporting })
     }
 
     /// Where the file went that was here before and could not be trusted.
@@ -124,12 +125,17 @@ impl Spooled {
 
     async fn store(&self, event: Event) -> Result<Receipt, QueueError> {
         let (waiter, acknowledged) = oneshot::channel();
-        let waits = !self.is_away.load(Ordering::Relaxed) && self.queue.has_room();
+        let is_late = self.is_away.load(Ordering::Relaxed) || self.lanes.is_overdue(&event);
+        let waits = !is_late && self.queue.has_room();
         let kept = self.spool.keep(event.clone(), waits.then_some(waiter));
         // Only what was kept is sent to the queue, so its word says both. Without
         // it, also of what is known already or can't be kept, the spool decides.
-        if waits && let Ok(Ok(receipt)) = timeout(self.options.wait_for_queue, acknowledged).await {
-            return Ok(receipt);
+        if waits {
+            match timeout(self.options.wait_for_queue, acknowledged).await {
+                Ok(Ok(receipt)) => return Ok(receipt),
+                Ok(Err(_)) => {}
+                Err(_) => self.lanes.note_overdue(&event),
+            }
         }
         let mut kept = pin!(kept);
         match timeout(DISK_PATIENCE, kept.as_mut()).await {

@@ -31,7 +31,8 @@ pub struct SpoolSettings {
     /// How long after the queue's word an event is read back before it is given
     /// up here; 5m to 30m.
     pub keep: Time,
-    /// How long an answer waits for the queue's word; at most 4s.
+    /// How long an answer waits for the queue's word; at most 4s. Once one did not come in time,
+    /// nobody waits until the queue speaks again.
     pub wait_for_queue: Time,
 }
 
@@ -51,7 +52,7 @@ impl Default for SpoolSettings {
             path: PathBuf::from("data/spool.db"),
             bytes: Size(2 << 30),
             keep: Time(Duration::from_mins(10)),
-            wait_for_queue: Time(Duration::from_millis(250)),
+            wait_for_queue: Time(Duration::from_millis(30)),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event};
 use fail::fail_point;
 use queue::{Quarantined, QueueError};
-use rusqlite::{Connection, TransactionBehavior, ffi};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::beside::quarantined;
@@ -209,7 +209,7 @@ impl<W: Send> Worker<W> {
         bodies.iter().try_for_each(|(body, _)| quarantined::keep(&transaction, body))?;
         rows::acknowledge(&transaction, &self.acknowledged, now)?;
         fail_point!("spool.fsync", |_| Err(rusqlite::Error::SqliteFailure(
-            ffi::Error::new(ffi::SQLITE_IOERR_FSYNC),
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
             None
         )));
         transaction.commit()?;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::EventQueue;
+use queue::conformance::event;
+use queue_spooled::{Options, Spooled};
 
-use crate::world::{World, events, publish};
+use crate::world::{PATIENCE, World, events, publish};
 
 const KEEP: Duration = Duration::from_millis(500);
 
@@ -56,8 +58,8 @@ async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
     }
     drop(spooled);
     world.servers.start_all().unwrap();
-    let options = queue_spooled::Options { keep: KEEP, ..queue_spooled::Options::new(&copy) };
-    let next = queue_spooled::Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
+    let options = Options { keep: KEEP, ..Options::new(&copy) };
+    let next = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
     let all = [before, after].concat();
     assert_eq!(world.wait_for(&all).await, vec![1; all.len()], "each is stored once");
     next.close().await;
@@ -133,4 +135,38 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     assert_eq!(world.wait_for(&[before, after].concat()).await, vec![1; 50]);
     let again = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await;
     assert_eq!(again.unwrap(), queue_spooled::Drained::default(), "nothing is left to take over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_the_queues_word_is_late_nobody_waits_until_it_speaks_again() {
+    const WAIT: Duration = Duration::from_secs(2);
+    let world = World::new().await;
+    let options = Options { wait_for_queue: WAIT, ..Options::new(world.spool()) };
+    let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
+    // Of one entity, and so in one lane.
+    let send = async |name: String| spooled.publish(event(&name, "1")).await.unwrap();
+    // Once it has looked what is in its file, and when the queue is here again.
+    let waits_for_the_queue = async |name: &str| {
+        let began = Instant::now();
+        for number in 0.. {
+            if send(format!("{name}_{number}")).await.epoch != "spool" {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "nobody waits for the queue");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    waits_for_the_queue("FIRST").await;
+
+    world.servers.servers[0].freeze();
+    let mut waited = 0;
+    for number in 0..20 {
+        let began = Instant::now();
+        assert_eq!(send(format!("LATE_{number}")).await.epoch, "spool");
+        waited += usize::from(began.elapsed() >= WAIT);
+    }
+    assert_eq!(waited, 1, "only the first has waited");
+    world.servers.servers[0].thaw();
+    waits_for_the_queue("AGAIN").await;
+    spooled.close().await;
 }

@@ -413,7 +413,9 @@ fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
     let (leader, row) = row;
     anyhow::ensure!(leader.is_some(), "nobody led, so nobody was killed");
     let row = row.map_err(|_| anyhow::anyhow!("the load panicked"))??;
-    report.add("gateway with its spool, R3, its leader dying", row);
+    let row = report.add("gateway with its spool, R3, its leader dying", row);
+    let p99 = Duration::from_secs_f64(row.p99_ms.unwrap_or(f64::MAX).min(1e6) / 1000.0);
+    report.time("p99 of answers while a leader of R3 dies", p99, Duration::from_millis(50));
     Ok(())
 }
 
