@@ -30,6 +30,13 @@ const FOR_READERS: Duration = Duration::from_millis(50);
 /// Share of the limit, in percent, from which somebody should know.
 const ALARM_PERCENT: u64 = 70;
 
+/// Share of the limit, in percent, above which what is settled makes room: so that nothing new is
+/// refused for what may go.
+const ROOM_PERCENT: u64 = 94;
+
+/// Chunks in a row where room is needed: more than one group of new events takes.
+const CHUNKS_FOR_ROOM: usize = 4;
+
 /// What the writer does between groups: checkpoints, retention, measuring.
 #[derive(Debug)]
 pub(crate) struct Housekeeping {
@@ -90,22 +97,39 @@ impl Housekeeping {
         }
         self.show(sql, shared)?;
         let log = self.shorten_log(sql, shared)?;
+        let more = self.make_room(sql, shared)?;
+        // What a reader keeps in the log is room that is used; but nothing that goes frees it.
         let used = used_bytes(sql)? + beyond_a_checkpoint(&shared.path);
-        let over = used > self.options.retention.bytes;
-        let more = self.trimmer.trim(sql, &self.options, self.time, shared.now(), over)?;
-        self.measure(sql, shared, Used { all: used, log }, over && !more)?;
+        self.measure(sql, shared, Used { all: used, log })?;
         let more = self.sweeper.sweep(sql)? || more;
         self.next = if more { now } else { now + EVERY };
         Ok(more)
     }
 
-    /// Begins the log anew where it has become long, if nobody reads in it. Says how long it is.
+    /// Removes what has its age and, where the file itself is nearly as large as it may be, more
+    /// of what is settled. `true` if there may be more.
+    fn make_room(&mut self, sql: &mut Connection, shared: &Shared) -> rusqlite::Result<bool> {
+        let (limit, mut more) = (self.options.retention.bytes, true);
+        for _ in 0..CHUNKS_FOR_ROOM {
+            let over = used_bytes(sql)? > limit / 100 * ROOM_PERCENT;
+            more = self.trimmer.trim(sql, &self.options, self.time, shared.now(), over)?;
+            if !(over && more) {
+                break;
+            }
+        }
+        Ok(more)
+    }
+
+    /// Begins the log anew where it has become long, or fills the queue, if nobody reads in it.
+    /// Says how long it was.
     fn shorten_log(&mut self, sql: &Connection, shared: &Shared) -> rusqlite::Result<u64> {
         let length = log_bytes(&shared.path);
         let is_long = length > LONG_LOG;
-        if is_long {
+        let fills = length > CHECKPOINT_BYTES && shared.full.load(Ordering::Relaxed);
+        if is_long || fills {
             sql.busy_timeout(FOR_READERS)?;
-            let begun = sql.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            // A full queue writes nothing by which its file would become shorter.
+            let begun = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             sql.busy_timeout(BUSY)?;
             begun?;
         }
@@ -131,8 +155,9 @@ impl Housekeeping {
         Ok(())
     }
 
-    fn measure(&mut self, sql: &Connection, shared: &Shared, used: Used, full: bool) -> rusqlite::Result<()> {
+    fn measure(&mut self, sql: &Connection, shared: &Shared, used: Used) -> rusqlite::Result<()> {
         let (limit, Used { all: used, log }) = (self.options.retention.bytes, used);
+        let full = used > limit;
         let high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
         if high && !self.alarmed {
             tracing::warn!(used, limit, "the queue file is over {ALARM_PERCENT} % of its retention bytes");
@@ -140,13 +165,15 @@ impl Housekeeping {
         self.alarmed = high;
         if full && !shared.full.swap(true, Ordering::Relaxed) {
             let (unsettled, letters) = (last_position(sql)? - settled_up_to(sql)?, dead_letters(sql)?);
+            let ids = self.trimmer.ids_held(sql)?;
             tracing::error!(
                 used,
                 limit,
                 log,
                 unsettled,
                 letters,
-                "the queue is full, of what may not be removed: events that some route has not settled, dead letters, or a log that somebody reads; new ones are refused"
+                ids,
+                "the queue is full: of events that some route has not settled, dead letters, ids of settled events that Fluent may send again within 27 hours, or a log that somebody reads; new ones are refused until a route delivers, letters are worked off, the reader ends, or there is more room (`queue.retention.bytes`)"
             );
         } else if !full {
             shared.full.store(false, Ordering::Relaxed);
@@ -203,3 +230,6 @@ pub(crate) fn used_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     let pages = number("page_count")? - number("freelist_count")?;
     Ok(u64::try_from(pages * number("page_size")?).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,9 @@ const ID_BYTES: u64 = 100;
 /// Ids go before their time where they are more than this part of what the file may be.
 const IDS_SHARE: u64 = 4;
 
+/// For so long Fluent sends an event again: younger ids stay, whatever room they take.
+const SENT_AGAIN: Duration = Duration::from_hours(27);
+
 /// The key of `meta` up to which nothing is left of settled events but their ids.
 const IDS_ALONE: &str = "ids_alone_up_to";
 
@@ -48,7 +51,7 @@ impl Trimmer {
     ///
     /// Bodies go by age, or by size when `over` the limit; ids stay for the deduplication
     /// window. What a dead letter needs stays with it. Where that does not make room, all but
-    /// the ids of settled events go, and then the oldest ids.
+    /// the ids of settled events go, and then the oldest ids, of what Fluent sends no more.
     pub(crate) fn trim(
         &mut self,
         sql: &mut Connection,
@@ -72,8 +75,10 @@ impl Trimmer {
         more |= self.trim_bodies(&transaction, &limits)?;
         more |= self.trim_ids(&transaction, &limits)?;
         if over && !more {
-            more = leave_ids_alone(&transaction, floor)?
-                || self.trim_ids_early(&transaction, floor, options.retention.bytes)?;
+            more = leave_ids_alone(&transaction, floor)?;
+        }
+        if over && !more && self.ids_held(&transaction)? * ID_BYTES > options.retention.bytes / IDS_SHARE {
+            more = self.trim_ids_early(&transaction, of_age(window.min(SENT_AGAIN))?)?;
         }
         transaction.prepare_cached("DELETE FROM gaps WHERE position <= ?1")?.execute([floor])?;
         transaction.commit()?;
@@ -98,12 +103,16 @@ impl Trimmer {
     fn trim_ids(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
         let rows = ids(sql, self.ids_after, limits.ids)?;
         rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
-        self.ids_after = rows.last().map_or(self.ids_after, |row| row.position);
+        let is_full = rows.len() == CHUNK;
+        // Also where nothing is left, as a process before this one leaves it.
+        let passed = if is_full { rows[CHUNK - 1].position } else { limits.ids };
+        self.ids_after = self.ids_after.max(passed);
         QueueTime::forget_up_to(sql, self.ids_after)?;
-        Ok(rows.len() == CHUNK)
+        Ok(is_full)
     }
 
-    /// What was passed over for a dead letter's sake that is gone.
+    /// What was passed over for a dead letter's sake that is gone. Rows that stay, for their ids'
+    /// sake, are no reason to go on at once.
     fn trim_freed(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
         // What no pass has come to yet is not passed over.
         sql.prepare_cached("DELETE FROM freed WHERE position > ?1")?.execute([self.bodies_after])?;
@@ -116,7 +125,7 @@ impl Trimmer {
             self.freed_after,
             limits.bodies,
         )?;
-        remove_bodies(sql, &rows, limits.now)?;
+        let mut has_removed = remove_bodies(sql, &rows, limits.now)? > 0;
         for row in &rows {
             let is_passed = row.position <= self.ids_after;
             if is_passed && !row.is_needed && row.position <= limits.ids {
@@ -125,25 +134,35 @@ impl Trimmer {
             // Its id is still to be passed, or is dealt with; a letter that is back frees it anew.
             if row.is_needed || !is_passed || row.position <= limits.ids {
                 sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?.execute([row.position])?;
+                has_removed = true;
             }
         }
         let is_full = rows.len() == CHUNK;
         self.freed_after = if is_full { rows[CHUNK - 1].position } else { 0 };
-        Ok(is_full)
+        Ok(is_full && has_removed)
     }
 
     /// The oldest ids, though they are to be known for longer: where they are what fills the
     /// file. Where unsettled events do, it is full of them.
-    fn trim_ids_early(&mut self, sql: &Connection, floor: i64, limit: u64) -> rusqlite::Result<bool> {
-        if unsigned(floor - self.ids_after) * ID_BYTES <= limit / IDS_SHARE {
-            return Ok(false);
-        }
-        let rows = ids(sql, self.ids_after, floor)?;
+    fn trim_ids_early(&self, sql: &Connection, up_to: i64) -> rusqlite::Result<bool> {
+        let rows = ids(sql, self.ids_removed_up_to(sql)?, up_to)?;
         let Some(last) = rows.last() else { return Ok(false) };
         rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
-        self.ids_after = last.position;
         set_meta(sql, WENT_EARLY, last.position)?;
         Ok(true)
+    }
+
+    /// Up to where ids are gone, but those of dead letters.
+    fn ids_removed_up_to(&self, sql: &Connection) -> rusqlite::Result<i64> {
+        let first: Option<i64> =
+            sql.prepare_cached("SELECT min(position) FROM events")?.query_row([], |row| row.get(0))?;
+        let before_first = first.map_or(0, |first| first - 1);
+        Ok(self.ids_after.max(before_first).max(meta(sql, WENT_EARLY)?.unwrap_or(0)))
+    }
+
+    /// About how many ids of settled events there are.
+    pub(crate) fn ids_held(&self, sql: &Connection) -> rusqlite::Result<u64> {
+        Ok(settled_up_to(sql)?.saturating_sub(unsigned(self.ids_removed_up_to(sql)?)))
     }
 }
 
@@ -196,24 +215,28 @@ pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
     Ok(oldest.map_or(cursor, |oldest| cursor.min(unsigned(oldest).saturating_sub(1))))
 }
 
-fn remove_bodies(sql: &Connection, rows: &[Seen], now: i64) -> rusqlite::Result<()> {
-    let mut newest = None;
+/// How many it removed.
+fn remove_bodies(sql: &Connection, rows: &[Seen], now: i64) -> rusqlite::Result<usize> {
+    let (mut newest, mut removed) = (None, 0);
     for row in rows.iter().filter(|row| !row.is_needed) {
-        remove_body(sql, row.position)?;
+        removed += remove_body(sql, row.position)?;
         // One that is stamped with a time to come says nothing of what came when.
         newest = newest.max(Some(row.received_at).filter(|at| *at <= now));
     }
     if let Some(newest) = newest {
         let known: Option<i64> = meta(sql, COMPLETE_SINCE)?;
-        set_meta(sql, COMPLETE_SINCE, known.max(Some(newest + 1)))?;
+        if known.is_none_or(|known| known <= newest) {
+            set_meta(sql, COMPLETE_SINCE, newest + 1)?;
+        }
     }
-    Ok(())
+    Ok(removed)
 }
 
-fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<()> {
-    sql.prepare_cached("DELETE FROM bodies WHERE position = ?1")?.execute([position])?;
+fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<usize> {
+    let removed = sql.prepare_cached("DELETE FROM bodies WHERE position = ?1")?.execute([position])?;
     // What no route matched is kept as long as its event, not longer.
-    sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?.execute([position]).map(drop)
+    sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?.execute([position])?;
+    Ok(removed)
 }
 
 /// Removes all but their ids of a chunk of events whose bodies are gone.

@@ -1,0 +1,177 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use event_model::SystemClock;
+use queue::EventQueue;
+use rusqlite::Connection;
+
+use super::{Housekeeping, used_bytes};
+use crate::file::schema::connect;
+use crate::shared::Shared;
+use crate::writing::queue_time::QueueTime;
+use crate::{Embedded, Options};
+
+/// A file that nobody serves, with the housekeeping of one that is.
+struct Kept {
+    sql: Connection,
+    shared: Shared,
+    housekeeping: Housekeeping,
+    folder: tempfile::TempDir,
+}
+
+impl Kept {
+    /// With so many settled events, none of which has reached its age.
+    async fn with(events: u32, options: impl FnOnce(&Connection, PathBuf) -> Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap().close().await;
+        let sql = connect(&path, false).unwrap();
+        sql.execute_batch(&format!(
+            "INSERT INTO routes (name, cursor) VALUES ('r', {events});
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events})
+             INSERT INTO events SELECT i, i, randomblob(32), 'sydney_sandbox', 'SHA512withRSA', x'00', 1, NULL, NULL, NULL FROM n;
+             INSERT INTO bodies SELECT position, randomblob(1000) FROM events;"
+        ))
+        .unwrap();
+        let options = options(&sql, path);
+        Self::of(sql, options, folder)
+    }
+
+    fn of(sql: Connection, options: Options, folder: tempfile::TempDir) -> Self {
+        let clock = Arc::new(SystemClock);
+        let shared = Shared::new(options.path.clone(), String::new(), 0, channel().0, clock);
+        let time = QueueTime::go_on(&sql, shared.now()).unwrap();
+        let housekeeping = Housekeeping::new(options, time);
+        Self { sql, shared, housekeeping, folder }
+    }
+
+    /// Looks after the file once, and says whether there is more to do.
+    fn run(&mut self) -> bool {
+        let later = Instant::now() + Duration::from_hours(1);
+        self.housekeeping.next = later;
+        self.housekeeping.run(&mut self.sql, &self.shared, later).unwrap()
+    }
+
+    fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, what: &str) -> i64 {
+        self.sql.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+    }
+}
+
+/// A limit of which the file has so many percent.
+fn used_by(percent: u64) -> impl FnOnce(&Connection, PathBuf) -> Options {
+    move |sql, path: PathBuf| {
+        let mut options = Options::new(Path::new(&path));
+        options.retention.bytes = used_bytes(sql).unwrap() * 100 / percent;
+        options
+    }
+}
+
+#[tokio::test]
+async fn a_file_over_its_limit_is_full_also_while_there_is_something_to_remove() {
+    let mut kept = Kept::with(8000, used_by(300)).await;
+    assert!(kept.run(), "there is more to remove");
+    assert!(kept.is_full(), "it would grow meanwhile");
+    while kept.run() {}
+    assert!(!kept.is_full());
+    assert!(kept.count("bodies") > 0, "no more went than had to");
+    assert_eq!(kept.count("events"), 8000);
+}
+
+#[tokio::test]
+async fn what_is_settled_makes_room_before_anything_is_refused() {
+    let mut kept = Kept::with(8000, used_by(99)).await;
+    let before = kept.count("bodies");
+    while kept.run() {
+        assert!(!kept.is_full());
+    }
+    assert!(!kept.is_full());
+    assert!(kept.count("bodies") < before);
+}
+
+#[tokio::test]
+async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_them() {
+    let no_age = |sql: &Connection, path: PathBuf| {
+        let mut options = used_by(10)(sql, path);
+        options.retention.age = Duration::ZERO;
+        options
+    };
+    let mut kept = Kept::with(2000, no_age).await;
+    kept.sql.execute("INSERT OR REPLACE INTO ages VALUES (2000, 0)", []).unwrap();
+    while kept.run() {}
+    assert_eq!((kept.count("events"), kept.count("bodies")), (0, 0), "all were passed");
+    // What was passed while less time counted, and whose letters went after that.
+    kept.sql
+        .execute_batch(
+            "INSERT INTO freed SELECT i FROM
+                (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) SELECT i FROM n);",
+        )
+        .unwrap();
+    let an_hour_ago = kept.shared.now() - 3_600_000_000_000;
+    kept.sql.execute("UPDATE ages SET at = ?1", [an_hour_ago]).unwrap();
+    let changes = kept.sql.total_changes();
+    for _ in 0..10 {
+        assert!(!kept.run(), "nothing was removed");
+    }
+    assert_eq!((kept.sql.total_changes() - changes, kept.count("freed")), (0, 1500));
+}
+
+/// Says that everything up to `position` came so many hours ago.
+fn age(kept: &Kept, position: i64, hours: i64) {
+    let at = kept.shared.now() - hours * 3_600_000_000_000;
+    kept.sql.execute("INSERT OR REPLACE INTO ages VALUES (?1, ?2)", [position, at]).unwrap();
+}
+
+fn limit(bytes: u64) -> impl FnOnce(&Connection, PathBuf) -> Options {
+    move |_, path| {
+        let mut options = Options::new(path);
+        options.retention.bytes = bytes;
+        options
+    }
+}
+
+#[tokio::test]
+async fn ids_that_fluent_may_send_again_stay_and_the_file_is_full_of_them() {
+    let mut kept = Kept::with(8000, limit(500_000)).await;
+    age(&kept, 8000, 26);
+    while kept.run() {}
+    assert_eq!((kept.count("bodies"), kept.count("events")), (0, 8000));
+    assert!(kept.is_full(), "of ids");
+    age(&kept, 8000, 28);
+    while kept.run() {}
+    assert!(!kept.is_full());
+    let left = kept.count("events");
+    assert!((1..8000).contains(&left), "no more went than had to: {left}");
+    let known_for = kept.shared.ids_known_for.load(Ordering::Relaxed);
+    assert!((27 * 3600..72 * 3600).contains(&known_for), "{known_for}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_opened_again_counts_the_ids_that_are_there() {
+    let mut kept = Kept::with(8000, limit(10 << 30)).await;
+    kept.housekeeping.options.retention.age = Duration::from_hours(1);
+    age(&kept, 7000, 80);
+    age(&kept, 8000, 30);
+    while kept.run() {}
+    assert_eq!((kept.count("bodies"), kept.count("events")), (0, 1000));
+    // What nobody has settled fills it.
+    kept.sql
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 8001 UNION ALL SELECT i + 1 FROM n WHERE i < 9000)
+             INSERT INTO events SELECT i, i, randomblob(32), 'sydney_sandbox', 'SHA512withRSA', x'00', 1, NULL, NULL, NULL FROM n;
+             INSERT INTO bodies SELECT position, randomblob(1000) FROM events WHERE position > 8000;",
+        )
+        .unwrap();
+    let mut options = kept.housekeeping.options.clone();
+    options.retention.bytes = 600_000;
+    let mut kept = Kept::of(kept.sql, options, kept.folder);
+    while kept.run() {}
+    assert!(kept.is_full());
+    assert_eq!(kept.count("events"), 2000, "they are few");
+}
