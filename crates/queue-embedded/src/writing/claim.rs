@@ -77,13 +77,16 @@ impl Job for Claim {
     }
 }
 
-/// Moves a route's cursor from one place to another; `false` if it was not there.
+/// Moves a route's cursor from one place to another; `false` if it was not there, or the route
+/// was forgotten meanwhile.
 pub(crate) fn move_cursor(
     store: &Store<'_>,
     route: i64,
     cursor: Option<(u64, u64)>,
 ) -> rusqlite::Result<bool> {
-    let Some((from, to)) = cursor else { return Ok(true) };
+    let Some((from, to)) = cursor else {
+        return store.sql.prepare_cached("SELECT 1 FROM routes WHERE id = ?1")?.exists([route]);
+    };
     store
         .sql
         .prepare_cached("UPDATE routes SET cursor = ?3 WHERE id = ?1 AND cursor = ?2")?

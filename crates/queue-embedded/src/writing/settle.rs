@@ -227,12 +227,15 @@ pub(crate) fn ended(since: i64, now: i64, outcome: Outcome) -> Attempt {
     }
 }
 
+/// Nothing for a route that was forgotten: what it has left is being removed, and its name, by
+/// which letters and attempts are kept, is gone.
 fn claimed(store: &Store<'_>, key: LeaseKey, attempt: u32) -> rusqlite::Result<Option<Row>> {
     store
         .sql
         .prepare_cached(
             "SELECT at FROM deliveries
-             WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 1 AND attempt = ?4",
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3 AND in_flight = 1 AND attempt = ?4
+                AND EXISTS (SELECT 1 FROM routes WHERE id = ?1)",
         )?
         .query_row(params![key.route, signed(key.position), key.redrive, attempt], |row| {
             Ok(Row { since: row.get(0)? })
