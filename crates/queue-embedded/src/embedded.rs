@@ -16,7 +16,6 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::beside::Beside;
-use crate::beside::letters::count_on;
 use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
 use crate::beside::refused::HoldInGroups;
 use crate::file::door::{self, OpenError};
@@ -64,9 +63,6 @@ impl Embedded {
         door::recover(&mut sql, &shared).map_err(wrap)?;
         let written = meta(&sql, CLOCK).map_err(wrap)?.unwrap_or(i64::MIN);
         follow_since(&sql, &shared, written).map_err(wrap)?;
-        if opened.set_aside.is_some() {
-            count_on(&sql, now).map_err(wrap)?;
-        }
         // What the process before said of its routes is over.
         set_meta(&sql, WORKING, "[]").map_err(wrap)?;
         // Nobody knows what an older version removed, or what came before the file.

@@ -211,8 +211,9 @@ fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
     Ok(unsigned(place))
 }
 
-/// Has a file that was begun after another count on from where no letter of that one can be: from
-/// the time, in seconds. What is sent again may have had a number there.
+/// Has a file that was begun after another count on from the time, in seconds: what is sent again
+/// may have had a number there. That one counted from 1, or from when it was begun itself, and has
+/// not come so far unless it had more than one letter or redrive a second for all its life.
 pub(crate) fn count_on(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     take_place(sql, now / 1_000_000_000).map(drop)
 }
@@ -227,4 +228,39 @@ fn after_known(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlit
             coalesce((SELECT max(redrive) FROM dead_letters WHERE position = ?3 AND route = ?2), 0))",
     )?
     .query_row(params![id, route, position], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use event_model::{Clock, SystemClock};
+
+    use super::*;
+    use crate::file::door::{self, QUEUE};
+
+    /// The place that the next letter gets, in a file that nobody has done anything with yet.
+    fn next_place(path: &Path) -> u64 {
+        let sql = door::open(path, &QUEUE, &SystemClock).unwrap().sql;
+        take_place(&sql, 1).unwrap()
+    }
+
+    #[test]
+    fn a_file_counts_on_from_one_that_was_set_aside_wherever_a_process_died() {
+        let now = u64::try_from(SystemClock.now().as_second()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        assert_eq!(next_place(&path), 1, "the first one");
+        // It dies once the file is set aside, and before there is a new one.
+        fs::rename(&path, folder.path().join("queue.db.damaged-1")).unwrap();
+        let _ = fs::remove_file(path.with_extension("db-wal"));
+        assert!(next_place(&path) >= now);
+        // It dies as soon as there is a new one.
+        for _ in 0..2 {
+            fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
+            drop(door::open(&path, &QUEUE, &SystemClock).unwrap());
+            assert!(next_place(&path) >= now);
+        }
+    }
 }

@@ -10,13 +10,17 @@ use event_model::Clock;
 use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, ErrorCode, params};
 
+use crate::beside::letters::count_on;
 use crate::file::failure::condemns;
 use crate::file::held::{self, HeldFile};
-use crate::file::rows::unsigned;
+use crate::file::rows::{nanos, unsigned};
 use crate::file::schema::{ALL, FORMAT, Kind, connect, last_position, prepare, upgrade};
 use crate::shared::{LeaseKey, Shared};
 use crate::writing::settle::{bury, ended, record};
 use crate::writing::writer::Store;
+
+/// What a file is called by that was set aside: its name, this, and when.
+const DAMAGED: &str = ".damaged-";
 
 /// Files up to this size are checked whole at the door; of larger ones, rows
 /// are checked as they are read.
@@ -96,6 +100,7 @@ pub(crate) const QUEUE: Kind = Kind {
     not: "spooled",
     format: FORMAT,
     upgrade,
+    follow: count_on,
     check: |sql| last_position(sql).map(drop),
     advice: "run `fluent-webhooks salvage` on it",
 };
@@ -125,7 +130,7 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
     let finished = finish_setting_aside(path)?;
     close_to_others(path)?;
     let held = HeldFile::take(path, asked, name)?;
-    match try_open(path, kind) {
+    match try_open(path, kind, clock) {
         Ok(sql) => {
             see_where_it_is(&held, path)?;
             Ok(Opened { sql, path: path.clone(), held, set_aside: finished })
@@ -140,7 +145,7 @@ pub(crate) fn open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Opened
             );
             // It is another file now.
             let held = held.take_again()?;
-            let sql = try_open(path, kind).map_err(|error| error.at(path))?;
+            let sql = try_open(path, kind, clock).map_err(|error| error.at(path))?;
             see_where_it_is(&held, path)?;
             Ok(Opened { sql, path: path.clone(), held, set_aside: Some(aside) })
         }
@@ -204,7 +209,7 @@ impl From<rusqlite::Error> for TryOpen {
     }
 }
 
-fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
+fn try_open(path: &Path, kind: &Kind, clock: &dyn Clock) -> Result<Connection, TryOpen> {
     if let Ok(why) = fs::read_to_string(beside(path, ".untrusted")) {
         return Err(TryOpen::Damaged(why));
     }
@@ -215,7 +220,8 @@ fn try_open(path: &Path, kind: &Kind) -> Result<Connection, TryOpen> {
     if sql.table_exists(None, kind.not)? {
         return Err(TryOpen::AnotherKind(kind.name));
     }
-    let found = prepare(&mut sql, kind)?;
+    let follows = has_set_aside(path).then(|| nanos(clock.now()));
+    let found = prepare(&mut sql, kind, follows)?;
     if found > kind.format {
         return Err(TryOpen::Newer { found, known: kind.format });
     }
@@ -274,7 +280,7 @@ fn finish_setting_aside(path: &Path) -> Result<Option<PathBuf>, OpenError> {
     if stamp.is_empty() || !stamp.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(fs::remove_file(&plan).ok().and(None));
     }
-    let aside = beside(path, &format!(".damaged-{stamp}"));
+    let aside = beside(path, &format!("{DAMAGED}{stamp}"));
     for suffix in ["-wal", "-shm", ""] {
         let (from, to) = (beside(path, suffix), beside(&aside, suffix));
         if from.exists() {
@@ -284,6 +290,17 @@ fn finish_setting_aside(path: &Path) -> Result<Option<PathBuf>, OpenError> {
     let _ = fs::remove_file(beside(path, ".untrusted"));
     fs::remove_file(&plan).map_err(|source| io_error("removing", &plan, source))?;
     Ok(Some(aside))
+}
+
+/// Whether a file was set aside here before. Who set it aside may have died since.
+fn has_set_aside(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_one = |other: OsString| {
+        let end = other.as_encoded_bytes().strip_prefix(name);
+        end.is_some_and(|end| end.starts_with(DAMAGED.as_bytes()))
+    };
+    let beside = fs::read_dir(held::folder(path)).into_iter().flatten().flatten();
+    beside.map(|entry| entry.file_name()).any(is_one)
 }
 
 /// Leaves word for the next start that this file must not be believed.

@@ -160,6 +160,8 @@ pub(crate) struct Kind {
     pub(crate) format: i64,
     /// Makes the newest format of the one before it.
     pub(crate) upgrade: fn(&Connection) -> rusqlite::Result<()>,
+    /// Begins a new file where one was set aside, at a time.
+    pub(crate) follow: fn(&Connection, i64) -> rusqlite::Result<()>,
     /// Reads what must be readable.
     pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
     /// What to do with one that was set aside.
@@ -222,8 +224,12 @@ pub(crate) fn small_cache(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Makes the tables where there are none, brings older ones up to date, and says
-/// which format is there.
-pub(crate) fn prepare(connection: &mut Connection, kind: &Kind) -> rusqlite::Result<i64> {
+/// which format is there. `follows` is when, if a new file would follow one that was set aside.
+pub(crate) fn prepare(
+    connection: &mut Connection,
+    kind: &Kind,
+    follows: Option<i64>,
+) -> rusqlite::Result<i64> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     debug_assert_eq!(mode, "wal");
     let is_there = connection.table_exists(None, "meta")?;
@@ -237,6 +243,7 @@ pub(crate) fn prepare(connection: &mut Connection, kind: &Kind) -> rusqlite::Res
     } else {
         kind.tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
         set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
+        follows.map_or(Ok(()), |now| (kind.follow)(&transaction, now))?;
     }
     set_meta(&transaction, "format", kind.format)?;
     transaction.commit()?;

@@ -127,6 +127,7 @@ const SPOOL: Kind = Kind {
     not: "events",
     format: 3,
     upgrade: rows::upgrade,
+    follow: |_, _| Ok(()),
     check: |sql| rows::last(sql).map(drop),
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
 };
