@@ -256,7 +256,6 @@ impl Job for SetAside {
             store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
         }
         if store.sql.execute("DELETE FROM events WHERE position = ?1", position)? > 0 {
-            store.sql.execute("INSERT OR IGNORE INTO gaps VALUES (?1)", position)?;
             note_removed(store.sql, position[0])?;
         }
         Ok(())

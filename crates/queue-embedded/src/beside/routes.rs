@@ -12,7 +12,8 @@ use crate::file::schema::{WORKING, last_position, meta, pause_of};
 /// Each route by a few searches in indexes: nothing is counted here that can be many.
 pub(crate) const LOOK: &str = "
 SELECT r.name, r.cursor,
-    ?1 - r.cursor - (SELECT count(*) FROM gaps g WHERE g.position > r.cursor),
+    ?1 - r.cursor - (SELECT coalesce(sum(last - first + 1), 0) FROM gaps WHERE first > r.cursor)
+        - max(0, coalesce((SELECT last FROM gaps WHERE first <= r.cursor ORDER BY first DESC LIMIT 1), 0) - r.cursor),
     r.waiting, r.in_flight,
     coalesce((SELECT dead FROM dead_counts c WHERE c.route = r.name), 0),
     (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
@@ -20,7 +21,7 @@ SELECT r.name, r.cursor,
     (SELECT received_at FROM events WHERE position =
         (SELECT min(position) FROM deliveries d WHERE d.route = r.id)),
     (SELECT received_at FROM events WHERE position =
-        (SELECT min(position) FROM events e WHERE e.position > r.cursor))
+        (SELECT min(position) FROM bodies b WHERE b.position > r.cursor))
 FROM routes r ORDER BY r.id";
 
 pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {

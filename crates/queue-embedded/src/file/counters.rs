@@ -3,6 +3,9 @@
 
 use rusqlite::Connection;
 
+use crate::file::rows::signed;
+use crate::file::schema::last_position;
+
 /// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.
 pub(crate) const ROUTES: &str = "
 CREATE TABLE routes (
@@ -20,9 +23,6 @@ CREATE TABLE dead_counts (route TEXT PRIMARY KEY, dead INTEGER NOT NULL) WITHOUT
 -- The one row: how many bodies there are.
 CREATE TABLE body_count (bodies INTEGER NOT NULL);
 INSERT INTO body_count SELECT count(*) FROM bodies;
-
--- Positions at which there was an event, and is none though some route has not come to it.
-CREATE TABLE gaps (position INTEGER PRIMARY KEY);
 
 -- How far the queue was when: retention goes by it (writing/queue_time.rs).
 CREATE TABLE ages (position INTEGER PRIMARY KEY, at INTEGER NOT NULL);
@@ -51,8 +51,44 @@ CREATE TRIGGER letter_gone AFTER DELETE ON dead_letters BEGIN
     INSERT OR IGNORE INTO freed SELECT position FROM bodies WHERE position = old.position;
 END;
 CREATE TRIGGER body_kept AFTER INSERT ON bodies BEGIN UPDATE body_count SET bodies = bodies + 1; END;
-CREATE TRIGGER body_gone AFTER DELETE ON bodies BEGIN UPDATE body_count SET bodies = bodies - 1; END;
 ";
+
+/// By these, how far a route is behind is known without a count of what is there.
+pub(crate) const GAPS: &str = "
+-- Positions at which there was a body, and is none: as few rows as they can be.
+CREATE TABLE gaps (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+
+CREATE TRIGGER body_gone AFTER DELETE ON bodies BEGIN
+    UPDATE body_count SET bodies = bodies - 1;
+    UPDATE gaps SET last = old.position
+    WHERE first = (SELECT max(first) FROM gaps WHERE first < old.position) AND last = old.position - 1;
+    INSERT INTO gaps SELECT old.position, old.position WHERE NOT EXISTS (
+        SELECT 1 FROM gaps
+        WHERE first = (SELECT max(first) FROM gaps WHERE first <= old.position) AND last = old.position);
+    -- The next one goes on where this one ends.
+    UPDATE gaps SET last = (SELECT last FROM gaps WHERE first = old.position + 1)
+    WHERE first = (SELECT max(first) FROM gaps WHERE first <= old.position)
+        AND EXISTS (SELECT 1 FROM gaps WHERE first = old.position + 1);
+    DELETE FROM gaps WHERE first = old.position + 1;
+END;
+";
+
+/// Makes them in a file that has none, or counted in another way, by looking once.
+pub(crate) fn make_gaps(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute_batch("DROP TRIGGER IF EXISTS body_gone; DROP TABLE IF EXISTS gaps;")?;
+    sql.execute_batch(GAPS)?;
+    sql.execute_batch(
+        "INSERT INTO gaps SELECT before + 1, position - 1 FROM
+            (SELECT position, lag(position, 1, 0) OVER (ORDER BY position) AS before FROM bodies)
+         WHERE position > before + 1",
+    )?;
+    sql.execute(
+        "INSERT INTO gaps SELECT newest + 1, ?1 FROM (SELECT coalesce(max(position), 0) AS newest FROM bodies)
+         WHERE newest < ?1",
+        [signed(last_position(sql)?)],
+    )
+    .map(drop)
+}
 
 /// Makes them in a file that has none, by counting once.
 pub(crate) fn make(sql: &Connection) -> rusqlite::Result<()> {

@@ -10,7 +10,7 @@ use crate::file::rows::{nanos, signed, unsigned};
 use crate::file::{counters, refs};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 6;
+pub(crate) const FORMAT: i64 = 7;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -133,7 +133,7 @@ CREATE TABLE IF NOT EXISTS refused (
 ";
 
 /// All that a file of this format has.
-pub(crate) const ALL: [&str; 4] = [TABLES, counters::ROUTES, SINCE_3, counters::COUNTERS];
+pub(crate) const ALL: [&str; 5] = [TABLES, counters::ROUTES, SINCE_3, counters::COUNTERS, counters::GAPS];
 
 /// Brings a file of an older format up to this one.
 pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
@@ -148,7 +148,10 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
         sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asked INTEGER NOT NULL DEFAULT 0")?;
     }
     sql.execute_batch(SINCE_3)?;
-    counters::make(sql)
+    if !sql.table_exists(None, "dead_counts")? {
+        counters::make(sql)?;
+    }
+    counters::make_gaps(sql)
 }
 
 /// What a file holds.

@@ -80,7 +80,6 @@ impl Trimmer {
         if over && !more && self.ids_held(&transaction)? * ID_BYTES > options.retention.bytes / IDS_SHARE {
             more = self.trim_ids_early(&transaction, of_age(window.min(SENT_AGAIN))?)?;
         }
-        transaction.prepare_cached("DELETE FROM gaps WHERE position <= ?1")?.execute([floor])?;
         transaction.commit()?;
         Ok(more)
     }

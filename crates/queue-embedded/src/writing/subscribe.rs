@@ -69,10 +69,16 @@ fn existing(store: &Store<'_>, name: &str) -> rusqlite::Result<Option<(i64, u64)
         .optional()
 }
 
+/// The position before the first event that is still there.
+fn before_the_first(store: &Store<'_>) -> rusqlite::Result<u64> {
+    let first: Option<i64> = store.sql.query_row("SELECT min(position) FROM bodies", [], |row| row.get(0))?;
+    Ok(first.map_or(*store.last, |first| unsigned(first - 1)))
+}
+
 fn create(store: &Store<'_>, route: &Route) -> rusqlite::Result<(i64, u64)> {
     let cursor = match route.start {
         Start::Now => *store.last,
-        Start::Beginning => 0,
+        Start::Beginning => before_the_first(store)?,
     };
     store
         .sql

@@ -16,16 +16,20 @@ use crate::{Embedded, Options};
 
 const ROUTES: [&str; 3] = ["r", "s", "t"];
 
-fn serve(path: &Path) -> Embedded {
+fn serve(path: &Path, window: Duration) -> Embedded {
     let mut options = Options::new(path);
     // So that bodies go while this goes on.
     options.retention.age = Duration::ZERO;
+    options.dedup_window = window;
     Embedded::open(options, Arc::new(SystemClock)).unwrap()
 }
 
+/// For how long ids are known, where they stay.
+const DAYS: Duration = Duration::from_hours(72);
+
 /// The same by counting everything.
 const COUNTED: &str = "
-SELECT r.name, r.cursor, (SELECT count(*) FROM events e WHERE e.position > r.cursor),
+SELECT r.name, r.cursor, (SELECT count(*) FROM bodies b WHERE b.position > r.cursor),
     (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 0),
     (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 1),
     (SELECT count(*) FROM dead_letters l WHERE l.route = r.name), NULL,
@@ -75,6 +79,7 @@ struct Life {
     folder: tempfile::TempDir,
     number: u32,
     queue: Embedded,
+    window: Duration,
     held: Vec<Delivery>,
     random: fastrand::Rng,
 }
@@ -172,7 +177,7 @@ impl Life {
                 std::fs::copy(with(&before), with(&self.path())).unwrap();
             }
         }
-        self.queue = serve(&self.path());
+        self.queue = serve(&self.path(), self.window);
         self.held.clear();
         "crashed"
     }
@@ -185,23 +190,98 @@ impl Life {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_are_what_a_count_says_whatever_happens() {
+    live(DAYS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_are_what_a_count_says_where_ids_go_with_their_bodies() {
+    live(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
-    let queue = serve(&folder.path().join("0.db"));
+    let path = folder.path().join("queue.db");
+    let queue = serve(&path, Duration::ZERO);
+    let route = |name: &str| {
+        let (filter, lease) = (Terms::default().into(), Duration::from_secs(60));
+        Route { name: name.to_owned(), filter, start: Start::Beginning, lease }
+    };
+    let mut consumer = queue.subscribe(route("r")).await.unwrap();
+    for number in 0..20 {
+        queue.publish(event("E", &number.to_string())).await.unwrap();
+    }
+    let mut settled = 0;
+    while settled < 20 {
+        for delivery in consumer.next(20).await.unwrap() {
+            let is_dead = matches!(delivery.position.sequence(), 3 | 11);
+            let verdict = if is_dead { Verdict::Dead(DeadReason::Permanent) } else { Verdict::Done };
+            delivery.ticket.settle(settlement(verdict)).await.unwrap();
+            settled += 1;
+        }
+    }
+    let sql = Connection::open(&path).unwrap();
+    let count = |what: &str| sql.query_row(what, [], |row| row.get::<_, i64>(0)).unwrap();
+    let began = std::time::Instant::now();
+    while count("SELECT count(*) FROM events") > 2 {
+        assert!(began.elapsed() < Duration::from_secs(30), "those of letters alone stay");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for number in 20..22 {
+        queue.publish(event("E", &number.to_string())).await.unwrap();
+    }
+    let _new = queue.subscribe(route("s")).await.unwrap();
+    let states = queue.routes().await.unwrap();
+    assert_eq!(states.iter().map(|state| state.behind).collect::<Vec<_>>(), [2, 4]);
+    assert_counters(&path, "a route began");
+    queue.close().await;
+    drop(queue);
+    // As the format before left it.
+    sql.execute_batch(
+        "DROP TRIGGER body_gone; DROP TABLE gaps; CREATE TABLE gaps (position INTEGER PRIMARY KEY);
+         CREATE TRIGGER body_gone AFTER DELETE ON bodies BEGIN UPDATE body_count SET bodies = bodies - 1; END;
+         UPDATE meta SET value = 6 WHERE key = 'format';
+         UPDATE routes SET cursor = 5 WHERE name = 's';",
+    )
+    .unwrap();
+    let ranges = |sql: &Connection| {
+        let mut all = sql.prepare("SELECT first, last FROM gaps").unwrap();
+        let ranges = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        ranges.unwrap().collect::<rusqlite::Result<Vec<(i64, i64)>>>().unwrap()
+    };
+    let queue = serve(&path, Duration::ZERO);
+    assert_eq!(ranges(&sql), [(1, 2), (4, 10), (12, 20)]);
+    assert_counters(&path, "it was brought up to date");
+    let letters = queue.stores().dead_letters();
+    let query = DeadQuery { limit: 9, ..DeadQuery::default() };
+    let ids: Vec<u64> = letters.list(query).await.unwrap().iter().map(|letter| letter.id).collect();
+    letters.discard(&ids).await;
+    queue.forget("s").await.unwrap();
+    while count("SELECT count(*) FROM bodies") > 2 {
+        assert!(began.elapsed() < Duration::from_mins(1), "the letters' bodies go");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ranges(&sql), [(1, 20)], "one, where they touch");
+}
+
+async fn live(window: Duration) {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = serve(&folder.path().join("0.db"), window);
     let seed = fastrand::u64(..);
     let random = fastrand::Rng::with_seed(seed);
-    let mut life = Life { folder, number: 0, queue, held: Vec::new(), random };
+    let mut life = Life { folder, number: 0, queue, window, held: Vec::new(), random };
     for step in 0..200 {
         let what = life.step().await;
         assert_counters(&life.path(), &format!("seed {seed}, step {step}: {what}"));
     }
     let sql = Connection::open(life.path()).unwrap();
     let count = |what: &str| sql.query_row(what, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert!(count("SELECT max(position) FROM events") > count("SELECT bodies FROM body_count"), "some went");
+    assert!(count("SELECT sum(last - first + 1) FROM gaps") > 0, "some went");
 }
 
 /// A file with so much of everything on each of these routes.
 async fn filled(path: &Path, routes: u32, events: u32) -> Connection {
-    serve(path).close().await;
+    serve(path, DAYS).close().await;
     let sql = Connection::open(path).unwrap();
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
     sql.execute_batch(&format!(
@@ -242,7 +322,7 @@ async fn a_look_at_many_routes_with_much_waiting_and_a_pause_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
     drop(filled(&path, 300, 300_000).await);
-    let queue = serve(&path);
+    let queue = serve(&path, DAYS);
     let began = std::time::Instant::now();
     assert_eq!(queue.routes().await.unwrap().len(), 300);
     let looked = began.elapsed();
