@@ -42,8 +42,10 @@ impl QueueTime {
         self.at_start.saturating_add(running().saturating_sub(self.started))
     }
 
-    /// Writes down that it is so late.
-    pub(crate) fn note(self, sql: &Connection) -> rusqlite::Result<()> {
+    /// Writes down that it is so late, and what the clock says: the next process goes on from
+    /// both, and would count twice what lies between the two.
+    pub(crate) fn note(self, sql: &Connection, clock: i64) -> rusqlite::Result<()> {
+        set_meta(sql, CLOCK, clock)?;
         set_meta(sql, QUEUE_TIME, self.now())
     }
 
@@ -65,7 +67,13 @@ impl QueueTime {
     }
 
     /// Notes how far the queue is now, if that is new and `kept_for` wants it so exactly.
-    pub(crate) fn mark(self, sql: &Connection, last: i64, kept_for: Duration) -> rusqlite::Result<()> {
+    pub(crate) fn mark(
+        self,
+        sql: &Connection,
+        last: i64,
+        kept_for: Duration,
+        clock: i64,
+    ) -> rusqlite::Result<()> {
         let newest: Option<(i64, i64)> = sql
             .prepare_cached("SELECT position, at FROM ages ORDER BY position DESC LIMIT 1")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -75,7 +83,7 @@ impl QueueTime {
             return Ok(());
         }
         sql.prepare_cached("INSERT INTO ages VALUES (?1, ?2)")?.execute(params![last, now])?;
-        self.note(sql)
+        self.note(sql, clock)
     }
 
     /// Forgets marks of what is gone up to here.
@@ -95,4 +103,41 @@ fn running() -> i64 {
 
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::schema::ALL;
+
+    const SECOND: i64 = 1_000_000_000;
+    const T: i64 = 1_700_000_000 * SECOND;
+
+    fn file() -> Connection {
+        let sql = Connection::open_in_memory().unwrap();
+        ALL.iter().for_each(|tables| sql.execute_batch(tables).unwrap());
+        sql
+    }
+
+    /// The time of a process that has run for so many seconds, in a file that was new then.
+    fn after(seconds: i64) -> QueueTime {
+        QueueTime { at_start: T, started: running() - seconds * SECOND }
+    }
+
+    /// By how many seconds the time that the next process goes on from is more than it was at
+    /// the beginning, if it starts so many seconds after that.
+    fn went_on(sql: &Connection, seconds: i64) -> i64 {
+        let next = QueueTime::go_on(sql, T + seconds * SECOND).unwrap();
+        (next.now() - T + SECOND / 2) / SECOND
+    }
+
+    #[test]
+    fn a_process_that_was_killed_counts_no_time_twice() {
+        let sql = file();
+        after(0).note(&sql, T).unwrap();
+        // Nothing is written for a while, but a mark of how far the queue is.
+        after(260).mark(&sql, 1, Duration::from_secs(1), T + 260 * SECOND).unwrap();
+        assert_eq!(went_on(&sql, 280), 280);
+        assert_eq!(went_on(&sql, 260 + 7200), 260 + 3600, "an hour at most");
+    }
 }

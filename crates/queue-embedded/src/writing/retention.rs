@@ -63,7 +63,7 @@ impl Trimmer {
         let (age, window) = (options.retention.age, options.dedup_window);
         // The write lock first: a redrive must not come between looking and removing.
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        time.mark(&transaction, signed(last_position(&transaction)?), age.min(window))?;
+        time.mark(&transaction, signed(last_position(&transaction)?), age.min(window), now)?;
         let floor = signed(settled_up_to(&transaction)?);
         let of_age = |age| time.position_of_age(&transaction, age).map(|position| position.min(floor));
         let limits = Limits {

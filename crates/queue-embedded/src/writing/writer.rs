@@ -16,7 +16,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::beside::quarantined::quarantined_bytes;
 use crate::file::failure::{self, Failure};
 use crate::file::held::Place;
-use crate::file::schema::{CLOCK, WORKING, last_position, set_meta};
+use crate::file::schema::{WORKING, last_position, set_meta};
 use crate::shared::{Shared, lock};
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::queue_time::QueueTime;
@@ -179,8 +179,7 @@ impl Writer {
             job.apply(&mut store)?;
         }
         if now.saturating_sub(self.noted) >= NOTE_EVERY || now < self.noted {
-            set_meta(&transaction, CLOCK, now)?;
-            self.time.note(&transaction)?;
+            self.time.note(&transaction, now)?;
             self.noted = now;
         }
         fail_point!("commit.before");
@@ -237,8 +236,7 @@ impl Writer {
             // Nobody runs these routes any more.
             let _ = set_meta(&self.sql, WORKING, "[]");
             // How late it is, also after hours in which nothing was written.
-            let _ = set_meta(&self.sql, CLOCK, self.shared.now());
-            let _ = self.time.note(&self.sql);
+            let _ = self.time.note(&self.sql, self.shared.now());
             let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             if let Err(error) = emptied {
                 self.shared.note(&failure::of_write(&error, &self.shared.path));
