@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::Address;
 use lettre::address::Envelope;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::reply::{Incoming, ReplyError};
 
@@ -18,12 +18,22 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long the rest of an answer is waited for once its code is known.
 const REST: Duration = Duration::from_millis(500);
 
+/// How long a server may take for the answer on a connection that was kept: it answers at
+/// once, or is gone.
+const STILL_THERE: Duration = Duration::from_secs(2);
+
+/// What ends a mail.
+const END: &[u8] = b".\r\n";
+
 /// Why a mail was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SmtpError {
     /// The server's answer to a command.
     #[error("it answered {0}")]
     Refused(u16),
+    /// The same before any mail was spoken of.
+    #[error("it answered {0} before any mail")]
+    Unwilling(u16),
     #[error("no answer in time")]
     TimedOut,
     #[error("no secure connection")]
@@ -37,6 +47,16 @@ pub(crate) enum SmtpError {
 impl From<std::io::Error> for SmtpError {
     fn from(error: std::io::Error) -> Self {
         Self::Broken(error.into())
+    }
+}
+
+impl SmtpError {
+    /// What it is where no mail was spoken of yet.
+    pub(crate) fn before_any_mail(self) -> Self {
+        match self {
+            Self::Refused(code) => Self::Unwilling(code),
+            error => error,
+        }
     }
 }
 
@@ -123,8 +143,14 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// Hands over a mail; returns once the server has it.
-    pub(crate) async fn send(&mut self, envelope: &Envelope, mail: &[u8]) -> Result<Taken, SmtpError> {
+    /// Hands over a mail; returns once the server has it, by the deadline where it has said
+    /// so by then.
+    pub(crate) async fn send(
+        &mut self,
+        envelope: &Envelope,
+        mail: &[u8],
+        deadline: Instant,
+    ) -> Result<Taken, SmtpError> {
         let parameters = self.parameters(envelope, mail)?;
         let from = envelope.from().map(Address::to_string).unwrap_or_default();
         self.command(&format!("MAIL FROM:<{from}>{parameters}"), 2).await?;
@@ -135,16 +161,23 @@ impl<S: Stream> Connection<S> {
         self.ensure_in_step()?;
         self.stream.write_all(&dotted(mail)).await?;
         self.stream.flush().await?;
-        self.last_answer().await
+        // An answer that came before the end is none to the mail.
+        if self.incoming.has_more(&mut self.stream).await {
+            return Err(ReplyError::Malformed.into());
+        }
+        self.stream.write_all(END).await?;
+        self.stream.flush().await?;
+        self.last_answer(deadline).await
     }
 
     /// The answer to a mail. A server that has said 2xx has it, whatever comes after that.
-    async fn last_answer(&mut self) -> Result<Taken, SmtpError> {
+    async fn last_answer(&mut self, deadline: Instant) -> Result<Taken, SmtpError> {
         let code = self.incoming.code(&mut self.stream).await?;
         if code / 100 != 2 {
             return Err(SmtpError::Refused(code));
         }
-        let remark = match timeout(REST, self.incoming.reply(&mut self.stream)).await {
+        let until = deadline.min(Instant::now() + REST);
+        let remark = match timeout_at(until, self.incoming.reply(&mut self.stream)).await {
             Ok(Ok(_)) if self.incoming.is_empty() => None,
             Ok(Ok(_)) => Some("it said more than one answer"),
             Ok(Err(ReplyError::Malformed)) => Some("the rest of its answer makes no sense"),
@@ -154,9 +187,14 @@ impl<S: Stream> Connection<S> {
         Ok(Taken { code, remark })
     }
 
-    /// Whether the server is still there, and in step.
-    pub(crate) async fn is_well(&mut self) -> bool {
-        self.command("NOOP", 2).await.is_ok()
+    /// Asks whether the server is still there, and in step.
+    pub(crate) async fn ensure_well(&mut self) -> Result<(), SmtpError> {
+        let asking = timeout(STILL_THERE, self.command("NOOP", 2));
+        asking.await.map_err(|_| SmtpError::TimedOut)??;
+        match self.incoming.has_more(&mut self.stream).await {
+            true => Err(ReplyError::Malformed.into()),
+            false => Ok(()),
+        }
     }
 
     /// Ends it politely, and does not wait for long.
@@ -217,8 +255,8 @@ impl<S: Stream> Connection<S> {
     }
 }
 
-/// The mail as it goes out: lines that begin with a dot have one more, and a line of one dot
-/// ends it (RFC 5321, section 4.5.2).
+/// The mail as it goes out before its end: lines that begin with a dot have one more
+/// (RFC 5321, section 4.5.2).
 fn dotted(mail: &[u8]) -> Vec<u8> {
     let mut dotted = Vec::with_capacity(mail.len() + 64);
     for line in mail.split_inclusive(|byte| *byte == b'\n') {
@@ -230,23 +268,78 @@ fn dotted(mail: &[u8]) -> Vec<u8> {
     if !dotted.ends_with(b"\r\n") {
         dotted.extend_from_slice(b"\r\n");
     }
-    dotted.extend_from_slice(b".\r\n");
     dotted
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, DuplexStream, duplex};
+    use tokio::time::sleep;
+
     use super::*;
 
     #[test]
-    fn only_the_last_line_is_a_dot_alone() {
+    fn no_line_is_a_dot_alone() {
         for (mail, expected) in [
-            ("a\r\n", "a\r\n.\r\n"),
-            ("a", "a\r\n.\r\n"),
-            (".\r\n..\r\n.a\r\n", "..\r\n...\r\n..a\r\n.\r\n"),
-            ("a.\r\n", "a.\r\n.\r\n"),
+            ("a\r\n", "a\r\n"),
+            ("a", "a\r\n"),
+            (".\r\n..\r\n.a\r\n", "..\r\n...\r\n..a\r\n"),
+            ("a.\r\n", "a.\r\n"),
         ] {
             assert_eq!(dotted(mail.as_bytes()), expected.as_bytes(), "{mail:?}");
         }
+    }
+
+    /// Sends a mail that does not fit between two sides at once.
+    async fn send(client: DuplexStream, whole: Duration) -> Result<Taken, SmtpError> {
+        let to = "jo@example.com".parse().unwrap();
+        let envelope = Envelope::new(Some("shop@example.com".parse().unwrap()), vec![to]).unwrap();
+        let deadline = Instant::now() + whole;
+        Connection::over(client).send(&envelope, &[b'x'; 4096], deadline).await
+    }
+
+    /// A server up to its answer to DATA.
+    async fn take_commands(server: DuplexStream) -> BufReader<DuplexStream> {
+        let mut server = BufReader::new(server);
+        for answer in ["250 OK\r\n", "250 OK\r\n", "354 go on\r\n"] {
+            server.read_line(&mut String::new()).await.unwrap();
+            server.write_all(answer.as_bytes()).await.unwrap();
+        }
+        server
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mail_that_was_taken_is_so_before_the_attempt_ends() {
+        const ATTEMPT: Duration = Duration::from_secs(20);
+        const JUST_BEFORE: Duration = Duration::from_millis(250);
+        let (client, server) = duplex(64);
+        let serving = async {
+            let mut server = take_commands(server).await;
+            while !server.read_line(&mut String::new()).await.unwrap().eq(&END.len()) {}
+            sleep(ATTEMPT - JUST_BEFORE - Duration::from_millis(100)).await;
+            server.write_all(b"250-queued\r\n").await.unwrap();
+            server.read_to_end(&mut Vec::new()).await.unwrap();
+        };
+        let sending = timeout(ATTEMPT, send(client, ATTEMPT - JUST_BEFORE));
+        let (taken, ()) = futures::join!(sending, serving);
+        let taken = taken.expect("in time").unwrap();
+        assert_eq!(taken.code, 250);
+        assert!(taken.remark.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_word_before_the_mails_end_is_not_taken_for_its_answer() {
+        let (client, server) = duplex(64);
+        let serving = async {
+            let mut server = take_commands(server).await;
+            server.read_u8().await.unwrap();
+            server.write_all(b"250 OK\r\n").await.unwrap();
+            let mut came = Vec::new();
+            server.read_to_end(&mut came).await.unwrap();
+            came
+        };
+        let (taken, came) = futures::join!(send(client, Duration::from_secs(30)), serving);
+        assert!(matches!(taken, Err(SmtpError::Broken(ReplyError::Malformed))), "{taken:?}");
+        assert!(!came.ends_with(END), "the mail was not ended");
     }
 }

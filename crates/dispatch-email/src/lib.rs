@@ -17,6 +17,7 @@ use std::time::Duration;
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role};
 use dispatch_kit::{Template, View, read_template};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+use tokio::time::Instant;
 
 use crate::connection::{SmtpError, Taken};
 use crate::recipients::Recipients;
@@ -26,6 +27,10 @@ pub use crate::settings::EmailSettings;
 
 /// How long one attempt may take: mail servers think before they answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long before the end of an attempt the rest of an answer is no longer waited for where
+/// its code came: said in time, the mail is sent once.
+const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
 /// Sends mails through one server.
 #[derive(Debug)]
@@ -69,10 +74,12 @@ impl Dispatcher for EmailDispatcher {
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
+        let whole = cx.timeout.min(TIMEOUT);
+        let deadline = Instant::now() + whole.saturating_sub(BEFORE_THE_END.min(whole / 10));
         let mail = self.mail(event, cx)?;
         // Mail carries no trace: the span ends where the server has it.
         let call = cx.call(Role::Client, "send mail");
-        match self.server.send(mail.envelope(), &mail.formatted()).await {
+        match self.server.send(mail.envelope(), &mail.formatted(), deadline).await {
             Ok(Taken { code, remark }) => {
                 call.answered(|| vec![("smtp.response.status_code", code.into())]);
                 Ok(Done { status: Some(code), remark: remark.map(str::to_owned) })
@@ -126,14 +133,17 @@ fn one_line(subject: Template) -> Result<Template, BoxError> {
     }
 }
 
-/// RFC 5321, section 4.2.1: 5yz will not change by itself, all else may. What the
-/// server said may name the customer, and is not repeated.
+/// RFC 5321, section 4.2.1: 5yz will not change by itself, all else may. So may what a server
+/// says before it knows of a mail: its greeting, or about TLS and the login. What the server
+/// said may name the customer, and is not repeated.
 fn refused(error: SmtpError) -> DispatchError {
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
     struct Refused(&'static str);
     const ACTION: &str = "handing the mail to the server";
+    let is_about_the_mail = matches!(error, SmtpError::Refused(code @ 500..) if is_about_the_mail(code));
     let (status, why) = match error {
+        SmtpError::Unwilling(code) => (Some(code), "the server takes no mail from here now"),
         SmtpError::Refused(code @ 500..) => (Some(code), "the server will not take it"),
         SmtpError::Refused(code @ 400..) => (Some(code), "the server does not take it now"),
         SmtpError::Refused(code) => (Some(code), "the server's answer does not fit what it was asked"),
@@ -143,7 +153,7 @@ fn refused(error: SmtpError) -> DispatchError {
         SmtpError::Broken(_) => (None, "no connection to the server, or no sense in what it said"),
     };
     let source = Refused(why).into();
-    match status.is_some_and(|code| code >= 500 && is_about_the_mail(code)) {
+    match is_about_the_mail {
         true => DispatchError::Permanent { action: ACTION, status, source },
         false => DispatchError::Transient { action: ACTION, retry_after: None, status, source },
     }

@@ -5,8 +5,10 @@
 //! connection is still in step.
 
 use std::io;
+use std::pin::pin;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::task::yield_now;
 
 /// Longest line and longest reply that are read: twice the line of RFC 5321, and more lines
 /// than any server writes.
@@ -96,6 +98,13 @@ impl Incoming {
         line.pop();
         line.pop_if(|byte| *byte == b'\r');
         String::from_utf8(line).map_err(|_| ReplyError::Malformed)
+    }
+
+    /// Whether something came beyond the replies that were read, or the end. Lets the runtime
+    /// look at the socket, and waits for nothing.
+    pub(crate) async fn has_more(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
+        yield_now().await;
+        !self.is_empty() || futures::poll!(pin!(self.more(stream))).is_ready()
     }
 
     async fn more(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<(), ReplyError> {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dispatch::{BoxError, OpenContext};
 use dispatch_kit::Secret;
@@ -12,8 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::connection::{Connection, Login, SmtpError, Stream, Taken};
@@ -79,12 +80,17 @@ impl MailServer {
     }
 
     /// Hands over a mail, on a connection that is kept if one is well.
-    pub(crate) async fn send(&self, envelope: &Envelope, mail: &[u8]) -> Result<Taken, SmtpError> {
+    pub(crate) async fn send(
+        &self,
+        envelope: &Envelope,
+        mail: &[u8],
+        deadline: Instant,
+    ) -> Result<Taken, SmtpError> {
         let mut connection = match self.kept_connection().await {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => self.connect(deadline).await.map_err(SmtpError::before_any_mail)?,
         };
-        let taken = connection.send(envelope, mail).await?;
+        let taken = connection.send(envelope, mail, deadline).await?;
         if taken.remark.is_none() {
             self.keep(connection);
         }
@@ -100,8 +106,16 @@ impl MailServer {
     async fn kept_connection(&self) -> Option<Open> {
         loop {
             let (mut connection, since) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            if since.elapsed() < IDLE && connection.is_well().await {
-                return Some(connection);
+            if since.elapsed() >= IDLE {
+                continue;
+            }
+            match connection.ensure_well().await {
+                Ok(()) => return Some(connection),
+                // What lies between is silent for all of them.
+                Err(SmtpError::TimedOut) => {
+                    self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                Err(_) => {}
             }
         }
     }
@@ -114,9 +128,11 @@ impl MailServer {
         }
     }
 
-    async fn connect(&self) -> Result<Open, SmtpError> {
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = timeout(CONNECT, connecting).await.map_err(|_| SmtpError::TimedOut)??;
+    async fn connect(&self, deadline: Instant) -> Result<Open, SmtpError> {
+        let until = deadline.min(Instant::now() + CONNECT);
+        let looking_up = lookup_host((self.host.as_str(), self.port));
+        let addresses = timeout_at(until, looking_up).await.map_err(|_| SmtpError::TimedOut)??;
+        let stream = connect_to(&addresses.collect::<Vec<_>>(), until).await?;
         let mut connection = match &self.protection {
             Protection::Nothing => Connection::greet(Box::new(stream) as Box<dyn Stream>).await?,
             Protection::Tls(tls) => Connection::greet(tls.begin(stream).await?).await?,
@@ -130,6 +146,26 @@ impl MailServer {
         }
         Ok(connection)
     }
+}
+
+/// Connects to the first address that answers: each has its share of the time that is left,
+/// so that a silent one leaves some to the others.
+async fn connect_to(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, SmtpError> {
+    let mut failed = SmtpError::TimedOut;
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let share = until.saturating_duration_since(Instant::now()) / left;
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // A mail's end is written by itself, and must not wait for its beginning.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failed = error.into(),
+            Err(_) => failed = SmtpError::TimedOut,
+        }
+    }
+    Err(failed)
 }
 
 impl Tls {
@@ -164,5 +200,29 @@ fn authorities(pem: &[u8]) -> Result<RootCertStore, BoxError> {
     match store.is_empty() {
         true => Err("server.ca: no certificate in it".into()),
         false => Ok(store),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_leaves_time_to_the_next() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let full = socket.listen(0).unwrap();
+        let silent = full.local_addr().unwrap();
+        // There is room for one that nobody accepts.
+        let _first = TcpStream::connect(silent).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let until = Instant::now() + Duration::from_secs(4);
+        let stream = connect_to(&[silent, good], until).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        assert!(Instant::now() < until, "a share was left");
+        assert!(matches!(connect_to(&[silent], Instant::now()).await, Err(SmtpError::TimedOut)));
     }
 }

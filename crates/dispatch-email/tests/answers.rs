@@ -23,42 +23,73 @@ enum Then {
 
 #[derive(Clone)]
 struct Script {
+    greeting: &'static str,
+    to_auth: &'static str,
+    /// Nothing where this is empty.
+    to_noop: &'static str,
     to_data: &'static str,
     to_mail: Vec<u8>,
     then: Then,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            greeting: "220-hello\r\n220 here\r\n",
+            to_auth: "235 2.7.0 OK\r\n",
+            to_noop: "250 2.0.0 OK\r\n",
+            to_data: "354 go on\r\n",
+            to_mail: b"250 2.0.0 queued\r\n".to_vec(),
+            then: Then::GoesOn,
+        }
+    }
 }
 
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
     mails: Arc<AtomicUsize>,
+    /// How often it was asked whether it is there.
+    noops: Arc<AtomicUsize>,
 }
 
 async fn serve(script: Script) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (connections, mails) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let server = Server { port, connections: Arc::clone(&connections), mails: Arc::clone(&mails) };
+    let counts = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+    let [connections, mails, noops] = counts.clone();
+    let server = Server { port, connections, mails, noops };
+    let [connections, mails, noops] = counts;
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             connections.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(converse(stream, script.clone(), Arc::clone(&mails)));
+            tokio::spawn(converse(stream, script.clone(), Arc::clone(&mails), Arc::clone(&noops)));
         }
     });
     server
 }
 
-async fn converse(stream: TcpStream, script: Script, mails: Arc<AtomicUsize>) -> Option<()> {
+async fn converse(
+    stream: TcpStream,
+    script: Script,
+    mails: Arc<AtomicUsize>,
+    noops: Arc<AtomicUsize>,
+) -> Option<()> {
     let mut stream = BufReader::new(stream);
-    stream.write_all(b"220-hello\r\n220 here\r\n").await.ok()?;
+    stream.write_all(script.greeting.as_bytes()).await.ok()?;
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
         let answer = match line.get(..4)? {
-            "EHLO" => "250-here\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+            "EHLO" => "250-here\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+            "AUTH" => script.to_auth,
+            "NOOP" => {
+                noops.fetch_add(1, Ordering::SeqCst);
+                script.to_noop
+            }
             "DATA" => script.to_data,
             _ => "250 2.0.0 OK\r\n",
         };
@@ -84,8 +115,12 @@ async fn converse(stream: TcpStream, script: Script, mails: Arc<AtomicUsize>) ->
 
 async fn open(server: &Server, folder: &tempfile::TempDir) -> EmailDispatcher {
     fs::write(folder.path().join("text"), ".\n..\nOrder {{ event.entityRef }}\n.\n").unwrap();
+    fs::write(folder.path().join("password"), "s3cret\n").unwrap();
     let settings = json!({
-        "server": { "host": "127.0.0.1", "port": server.port, "security": "none" },
+        "server": {
+            "host": "127.0.0.1", "port": server.port, "security": "none",
+            "user": "shop", "password": { "file": "password" },
+        },
         "from": "shop@example.com", "to": "jo@example.com", "subject": "ready", "text": "text",
     });
     let settings = serde_json::from_value(settings).unwrap();
@@ -99,7 +134,7 @@ async fn dispatch(dispatcher: &EmailDispatcher) -> Result<Done, DispatchError> {
 }
 
 async fn answered(to_mail: impl Into<Vec<u8>>, then: Then) -> Result<Done, DispatchError> {
-    let script = Script { to_data: "354 go on\r\n", to_mail: to_mail.into(), then };
+    let script = Script { to_mail: to_mail.into(), then, ..Script::default() };
     let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
     dispatch(&open(&server, &folder).await).await
 }
@@ -158,7 +193,7 @@ async fn what_is_not_2xx_is_not_taken_whatever_comes_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_word_that_is_left_over_is_taken_for_no_later_answer() {
     // A server out of step by one: what it says of the mail is what it said of DATA.
-    let script = Script { to_data: "250 OK\r\n354 go on\r\n", to_mail: Vec::new(), then: Then::GoesOn };
+    let script = Script { to_data: "250 OK\r\n354 go on\r\n", to_mail: Vec::new(), ..Script::default() };
     let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
     let error = dispatch(&open(&server, &folder).await).await.unwrap_err();
     assert!(matches!(error, DispatchError::Transient { .. }), "{error:?}");
@@ -173,7 +208,7 @@ async fn a_connection_is_used_again_where_its_last_answer_was_whole() {
         ("250 OK\r\n550 no\r\n", Then::GoesOn, 3),
         ("250-OK\r\n", Then::SaysNoMore, 3),
     ] {
-        let script = Script { to_data: "354 go on\r\n", to_mail: answer.into(), then };
+        let script = Script { to_mail: answer.into(), then, ..Script::default() };
         let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
         let dispatcher = open(&server, &folder).await;
         for _ in 0..3 {
@@ -182,5 +217,45 @@ async fn a_connection_is_used_again_where_its_last_answer_was_whole() {
         assert_eq!(server.mails.load(Ordering::SeqCst), 3, "{answer:?}");
         assert_eq!(server.connections.load(Ordering::SeqCst), connections, "{answer:?}");
         dispatcher.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_more_came_than_was_asked_for_is_not_used_again() {
+    let script = Script { to_noop: "250 OK\r\n421 closing\r\n", ..Script::default() };
+    let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+    let dispatcher = open(&server, &folder).await;
+    for _ in 0..2 {
+        dispatch(&dispatcher).await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_went_silent_are_given_up_together() {
+    let script = Script { to_noop: "", ..Script::default() };
+    let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+    let dispatcher = open(&server, &folder).await;
+    let (one, other, third) =
+        tokio::join!(dispatch(&dispatcher), dispatch(&dispatcher), dispatch(&dispatcher));
+    one.and(other).and(third).unwrap();
+    dispatch(&dispatcher).await.unwrap();
+    assert_eq!(server.noops.load(Ordering::SeqCst), 1, "one is asked for all");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_before_any_mail_buries_none() {
+    let greeting = |greeting| Script { greeting, ..Script::default() };
+    let to_auth = |to_auth| Script { to_auth, ..Script::default() };
+    for (what, script) in [
+        ("no service", greeting("554 no SMTP service here\r\n")),
+        ("no mail", greeting("521 this host takes no mail\r\n")),
+        ("no such mechanism", to_auth("504 5.5.4 not this one\r\n")),
+        ("a mailbox", to_auth("550 5.7.1 not from you\r\n")),
+    ] {
+        let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+        let error = dispatch(&open(&server, &folder).await).await.unwrap_err();
+        assert!(matches!(error, DispatchError::Transient { status: Some(500..), .. }), "{what}: {error:?}");
     }
 }
