@@ -106,6 +106,18 @@ fn every_image_is_of_an_exact_version() {
     }
 }
 
+#[test]
+fn an_image_knows_public_authorities() {
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let (_, base) = dockerfile.split_once(" AS base\n").unwrap();
+    let base = base.split("\nFROM ").next().unwrap();
+    let mut lines = base.lines().filter(|line| !line.starts_with('#'));
+    assert!(lines.any(|line| line.contains(" ca-certificates")), "{base}");
+    let others: Vec<_> = dockerfile.lines().filter(|line| line.starts_with("FROM ")).collect();
+    let programs = others.iter().filter(|line| line.starts_with("FROM base")).count();
+    assert_eq!(programs, others.len() - 2, "all but the base itself and the build: {others:?}");
+}
+
 /// The secrets of a service: what each is called, and where it is in the container.
 fn secrets(service: &Service) -> Vec<(String, String)> {
     let listed = service.get("secrets").as_vec().unwrap().iter();

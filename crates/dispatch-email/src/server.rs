@@ -177,7 +177,9 @@ impl Tls {
                 let pem = fs::read(cx.resolve(ca)).map_err(|error| format!("server.ca: {error}"))?;
                 builder.with_root_certificates(authorities(&pem)?)
             }
-            None => builder.with_platform_verifier()?,
+            None => builder.with_platform_verifier().map_err(|error| {
+                format!("server: {error}: name a file of authorities by server.ca, or the machine's by SSL_CERT_FILE")
+            })?,
         };
         let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
         let name = ServerName::try_from(settings.host.clone())?;

@@ -227,6 +227,11 @@ fn its_service_checks_its_settings_and_says_what_they_may_be() {
     fs::write(folder.path().join("secrets/smtp-password"), "s3cret").unwrap();
     let good = run("--check");
     assert!(good.status.success(), "{good:?}");
+    let mut service = Command::new(env!("CARGO_BIN_EXE_fluent-dispatch-email"));
+    service.args(["--check", "--config"]).arg(folder.path().join("route.yml"));
+    service.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", folder.path());
+    let said = String::from_utf8_lossy(&service.output().unwrap().stderr).into_owned();
+    assert!(said.contains("server.ca") && said.contains("SSL_CERT_FILE"), "no authorities: {said}");
     let schema: Value = serde_json::from_slice(&run("--schema").stdout).unwrap();
     assert!(schema.to_string().contains("\"email\""));
 }

@@ -71,9 +71,10 @@ impl Dispatcher for HttpDispatcher {
 
     async fn open(settings: HttpSettings, cx: &OpenContext) -> Result<Self, BoxError> {
         settings.ensure_protected_credentials()?;
+        let is_tls_needed = settings.needs_tls();
         let HttpSettings { url, timeout, allow_private, method, format, .. } = settings;
         Ok(Self {
-            client: HttpClient::new(tls::client_config(&settings.tls, cx)?, allow_private),
+            client: HttpClient::new(tls::client_config(&settings.tls, is_tls_needed, cx)?, allow_private),
             method: match method {
                 MethodSettings::Post => Method::POST,
                 MethodSettings::Put => Method::PUT,

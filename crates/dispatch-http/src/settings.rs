@@ -64,6 +64,15 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
+    /// Whether anything is asked over TLS.
+    pub(crate) fn needs_tls(&self) -> bool {
+        let token_url = match &self.auth {
+            Some(AuthSettings::Oauth2 { token_url, .. }) => Some(token_url),
+            _ => None,
+        };
+        [Some(&self.url), token_url].into_iter().flatten().any(|target| target.0.scheme() == "https")
+    }
+
     /// Refuses a secret that would go to another host in clear, unless that is meant.
     pub(crate) fn ensure_protected_credentials(&self) -> Result<(), PlaintextCredential> {
         let is_oauth2 = |auth: &AuthSettings| match auth {

@@ -13,12 +13,21 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::settings::TlsSettings;
 
-pub(crate) fn client_config(tls: &TlsSettings, cx: &OpenContext) -> Result<ClientConfig, BoxError> {
+/// Where nothing is asked over TLS, nobody is trusted, and the machine need not have
+/// certificates of authorities.
+pub(crate) fn client_config(
+    tls: &TlsSettings,
+    is_needed: bool,
+    cx: &OpenContext,
+) -> Result<ClientConfig, BoxError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = match &tls.ca {
         Some(ca) => builder.with_root_certificates(authorities(&cx.resolve(ca))?),
-        None => builder.with_platform_verifier()?,
+        None if is_needed => builder.with_platform_verifier().map_err(|error| {
+            format!("tls: {error}: name a file of authorities by tls.ca, or the machine's by SSL_CERT_FILE")
+        })?,
+        None => builder.with_root_certificates(RootCertStore::empty()),
     };
     Ok(match (&tls.certificate, &tls.key) {
         (Some(certificate), Some(key)) => known_by(builder, &cx.resolve(certificate), &cx.resolve(key))?,

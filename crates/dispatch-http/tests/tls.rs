@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,5 +94,51 @@ async fn both_sides_show_who_they_are() {
     ] {
         let refused = dispatch(folder.path(), port, tls.clone()).await;
         assert!(matches!(refused, Err(DispatchError::Transient { status: None, .. })), "{tls}: {refused:?}");
+    }
+}
+
+/// Where this process runs again, without certificates of the machine's: what it is to open.
+const AGAIN: &str = "OPEN_WITHOUT_AUTHORITIES";
+
+/// What opening says on a machine without certificates of authorities.
+fn open_without_authorities(test: &str, settings: &Value) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("none.pem"), "").unwrap();
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args([test, "--exact", "--nocapture"]).env(AGAIN, settings.to_string());
+    again.env("SSL_CERT_FILE", folder.path().join("none.pem")).env("SSL_CERT_DIR", folder.path());
+    String::from_utf8(again.output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_without_authorities_needs_some_for_tls_alone() {
+    const TEST: &str = "a_machine_without_authorities_needs_some_for_tls_alone";
+    if let Ok(settings) = std::env::var(AGAIN) {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path());
+        fs::write(folder.path().join("secret"), "s3cret").unwrap();
+        let settings = serde_json::from_str(&settings).unwrap();
+        match HttpDispatcher::open(settings, &OpenContext::new("r", folder.path())).await {
+            Ok(_) => println!("opened"),
+            Err(error) => println!("refused: {error}"),
+        }
+        return;
+    }
+    let said = open_without_authorities(TEST, &json!({ "url": "http://127.0.0.1:1/" }));
+    assert!(said.contains("opened"), "{said}");
+    let ours = json!({ "url": "https://127.0.0.1:1/", "tls": { "ca": "ca.pem" } });
+    let said = open_without_authorities(TEST, &ours);
+    assert!(said.contains("opened"), "{said}");
+    let oauth2 = json!({ "oauth2": {
+        "token-url": "https://127.0.0.1:1/", "client-id": "i", "client-secret": { "file": "secret" },
+    } });
+    for settings in
+        [json!({ "url": "https://127.0.0.1:1/" }), json!({ "url": "http://127.0.0.1:1/", "auth": oauth2 })]
+    {
+        let said = open_without_authorities(TEST, &settings);
+        assert!(
+            said.contains("refused") && said.contains("tls.ca") && said.contains("SSL_CERT_FILE"),
+            "{said}"
+        );
     }
 }
