@@ -111,6 +111,7 @@ fn open_without_authorities(test: &str, settings: &Value) -> String {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "it says which of two processes this is")]
 async fn a_machine_without_authorities_needs_some_for_tls_alone() {
     const TEST: &str = "a_machine_without_authorities_needs_some_for_tls_alone";
     if let Ok(settings) = std::env::var(AGAIN) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use event_model::{Accounts, Clock, Timestamp};
+use event_model::{Accounts, Clock, SteadyClock, Timestamp};
 use fluent_api::Client;
 use queue::{QueueError, Stores, Terms};
 use settings::{ApiAccount, ReconcileSettings, Routes};
@@ -30,6 +30,7 @@ pub struct Reconciler<'a> {
     /// What routes match that take what is reconciled.
     pub(crate) takers: Vec<Terms>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) steady: Arc<dyn Clock>,
 }
 
 /// How to compare.
@@ -65,7 +66,14 @@ impl<'a> Reconciler<'a> {
     ) -> Self {
         let takers = routes.0.iter().filter(|route| route.takes_reconciled());
         let takers = takers.map(|route| route.terms.clone()).collect();
-        Self { stores, settings, apis, allowed, takers, clock }
+        let steady = Arc::new(SteadyClock::beginning_with(&*clock));
+        Self { stores, settings, apis, allowed, takers, clock, steady }
+    }
+
+    /// The same by another clock for how much time has passed, which nobody sets.
+    #[must_use]
+    pub fn with_steady_clock(self, steady: Arc<dyn Clock>) -> Self {
+        Self { steady, ..self }
     }
 
     /// Up to when something that did not come is missing, and not only late.

@@ -24,6 +24,9 @@ const REST: Duration = Duration::from_mins(1);
 /// How long an event that Fluent still works on is looked at again.
 const PENDING_FOR: Duration = Duration::from_hours(24);
 
+/// By how much a clock that is only made to go right may stay behind between two passes.
+const STEP: Duration = Duration::from_mins(1);
+
 /// Compares every account of a reconciler, again and again, until it is dropped. What was
 /// compared is remembered in the stores: another process goes on from there. An account
 /// whose Fluent does not answer keeps no other waiting.
@@ -34,7 +37,7 @@ pub async fn serve(reconciler: &Reconciler<'_>) {
 async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
     let every = reconciler.settings.every;
     let name = format!("{}.{}", account.environment, token(Some(&account.name)));
-    let mut place = Place { name, from: None };
+    let mut place = Place::new(name, reconciler);
     metrics::RECONCILE_MISSING.add(0, labels(account));
     let mut rest = every.min(REST);
     loop {
@@ -51,9 +54,38 @@ async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
 struct Place {
     name: String,
     from: Option<Timestamp>,
+    /// Since when the clock may have been ahead, by the steady one.
+    since: Timestamp,
+    last: Option<Pass>,
+}
+
+/// When a pass began.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    /// By the steady clock.
+    at: Timestamp,
+    latest: Timestamp,
 }
 
 impl Place {
+    fn new(name: String, reconciler: &Reconciler<'_>) -> Self {
+        Self { name, from: None, since: reconciler.steady.now(), last: None }
+    }
+
+    /// Up to when everything was there to be compared, if the clock was set back since the
+    /// last pass: until then it was ahead, for as long as this process runs perhaps.
+    fn compared_truly(&self, pass: Pass) -> Option<Timestamp> {
+        let last = self.last?;
+        let expected = later(last.latest, passed(last.at, pass.at));
+        let is_set_back = pass.latest < earlier(expected, STEP);
+        is_set_back.then(|| earlier(pass.latest, passed(self.since, pass.at)))
+    }
+
+    /// What is missing since then was told by nobody. One that lies ahead was a wrong clock's.
+    fn told_to(&self, latest: Timestamp, place: Timestamp) -> Timestamp {
+        self.from.filter(|from| *from <= later(latest, SKEW)).map_or(place, |told_to| told_to.max(place))
+    }
+
     async fn catch_up(
         &mut self,
         reconciler: &Reconciler<'_>,
@@ -62,18 +94,32 @@ impl Place {
         let (latest, marks) = (reconciler.latest(), reconciler.stores.marks());
         // Before anything can fail: who watches must see it grow.
         self.from.into_iter().for_each(|from| show(account, latest, from));
-        let known = compared(marks, &self.name).await?;
+        let mut known = compared(marks, &self.name).await?;
         let earliest = reconciler.earliest().await?;
-        let told_to = self.from;
+        let pass = Pass { at: reconciler.steady.now(), latest };
+        if let Some(truly) = self.compared_truly(pass) {
+            let truly = truly.max(earlier(latest, reconciler.settings.back));
+            if let Some(ahead) = known.filter(|known| *known > truly) {
+                tracing::warn!(account = account.name, until = %ahead, from = %truly, "the clock was set back: compared anew");
+                // Whoever goes on after this process must know it, too.
+                set_compared(marks, &self.name, truly).await?;
+                known = Some(truly);
+            }
+            self.since = pass.at;
+            self.from = self.from.map(|from| from.min(truly));
+        }
+        self.last = Some(pass);
         let place = self.begin(reconciler, account, known, earliest);
-        let told_to = told_to.map_or(place, |told_to| told_to.max(place));
+        let told_to = self.told_to(latest, place);
+        self.from = Some(place);
         show(account, latest, place);
         // Fluent's log may show an event late, and its clock may be behind.
         let mut from = earlier(place, SKEW).max(earliest);
         let mut pending = None;
         // Asked each time: a clock that was ahead has years before it.
         while from < latest.min(reconciler.latest()) {
-            let window = Window { from, until: later(from, STRETCH).min(latest) };
+            let until = later(from, STRETCH).min(latest).min(reconciler.latest());
+            let window = Window { from, until };
             let mut tally = Tally::default();
             let mut found = Found { account, told_to, count: 0 };
             let mode = Mode { admits: true, is_unknown: false };
@@ -82,7 +128,9 @@ impl Place {
             compared?;
             pending = [pending, tally.pending_since].into_iter().flatten().min();
             let held = pending.map_or(window.until, |since| since.max(earlier(latest, PENDING_FOR)));
-            set_compared(marks, &self.name, held.min(window.until)).await?;
+            // The clock may have been set back meanwhile: what has not come was not compared.
+            let held = held.min(window.until).min(reconciler.latest());
+            set_compared(marks, &self.name, held).await?;
             from = window.until;
             self.from = Some(from);
             show(account, latest, from);
@@ -91,7 +139,7 @@ impl Place {
     }
 
     fn begin(
-        &mut self,
+        &self,
         reconciler: &Reconciler<'_>,
         account: &ApiAccount,
         known: Option<Timestamp>,
@@ -110,8 +158,12 @@ impl Place {
         if from < earliest && known.is_some() {
             tracing::warn!(account = account.name, %from, until = %earliest, "never compared with Fluent's log: what came then is no longer kept");
         }
-        *self.from.insert(from.max(earliest))
+        from.max(earliest)
     }
+}
+
+fn passed(from: Timestamp, until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(from)).unwrap_or_default()
 }
 
 fn labels(account: &ApiAccount) -> [Label; 2] {
@@ -119,8 +171,7 @@ fn labels(account: &ApiAccount) -> [Label; 2] {
 }
 
 fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
-    let behind = Duration::try_from(latest.duration_since(from)).unwrap_or_default();
-    metrics::RECONCILE_BEHIND.set(behind.as_secs_f64(), labels(account));
+    metrics::RECONCILE_BEHIND.set(passed(from, latest).as_secs_f64(), labels(account));
 }
 
 fn tell(account: &ApiAccount, window: Window, found: &Found<'_>, tally: &Tally) {
@@ -155,4 +206,42 @@ impl Observer for Found<'_> {
     }
 
     fn read(&mut self, _: Timestamp) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
+    }
+
+    fn place(from: Option<i64>, last: Option<(i64, i64)>) -> Place {
+        let last = last.map(|(steady, latest)| Pass { at: at(steady), latest: at(latest) });
+        Place { name: String::new(), from: from.map(at), since: at(0), last }
+    }
+
+    #[test]
+    fn what_was_told_by_a_clock_ahead_is_told_by_nobody() {
+        for (from, expected) in [(None, 90), (Some(80), 90), (Some(95), 95), (Some(5_000_000), 90)] {
+            assert_eq!(place(from, None).told_to(at(100), at(90)), at(expected), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_what_came_since_the_process_began() {
+        for (last, now, expected) in [
+            (None, (50, 100), None),
+            (Some((40, 90)), (50, 100), None),
+            (Some((40, 90)), (50, 99), None),
+            // It was set ahead, or the machine slept.
+            (Some((40, 90)), (50, 500), None),
+            (Some((40, 110)), (50, 100), Some(50)),
+            (Some((40, 102)), (50, 100), Some(50)),
+        ] {
+            let (steady, latest) = now;
+            let truly = place(None, last).compared_truly(Pass { at: at(steady), latest: at(latest) });
+            assert_eq!(truly, expected.map(at), "{last:?} {now:?}");
+        }
+    }
 }

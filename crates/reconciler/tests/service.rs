@@ -148,6 +148,15 @@ impl Here {
 
     /// Serves by this clock until that is over.
     async fn serve_by(&self, clock: Arc<dyn Clock>, until: impl Future<Output = ()>) {
+        self.serve_with(clock, |reconciler| reconciler, until).await;
+    }
+
+    async fn serve_with(
+        &self,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(Reconciler<'_>) -> Reconciler<'_>,
+        until: impl Future<Output = ()>,
+    ) {
         let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
         let route = RouteSettings {
             name: "r".to_owned(),
@@ -168,6 +177,7 @@ impl Here {
         let routes = Routes(vec![route]);
         let reconciler =
             Reconciler::new(&self.queue, &self.settings, &self.apis, &self.listed, &routes, clock);
+        let reconciler = change(reconciler);
         tokio::select! {
             () = reconciler::serve(&reconciler) => {}
             () = until => {}
@@ -300,6 +310,37 @@ impl Observer for Told {
 }
 
 const TEN_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// A clock that is so many minutes behind until a time has passed.
+#[derive(Debug)]
+struct BehindClock(u64, Arc<AtomicBool>);
+
+impl Clock for BehindClock {
+    fn now(&self) -> Timestamp {
+        if self.1.load(Ordering::SeqCst) { ago(0) } else { ago(self.0) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_compared_by_a_clock_a_little_ahead_is_compared_again() {
+    let fluent = fluent("ACME").await;
+    let here = Here::new(&[("ACME", &fluent)]);
+    let has_passed = Arc::new(AtomicBool::new(false));
+    // Twenty minutes ago the machine's clock was fifteen ahead.
+    let clock = Arc::new(BehindClock(5, Arc::clone(&has_passed)));
+    let steady = Arc::new(BehindClock(20, Arc::clone(&has_passed)));
+    let until = async {
+        let before = lose(&fluent, 30);
+        here.wait_for(&[&before]).await;
+        while compared(here.queue.marks(), PLACE).await.unwrap().is_none_or(|to| to < ago(8)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let after = lose(&fluent, 19);
+        has_passed.store(true, Ordering::SeqCst);
+        here.wait_for(&[&after]).await;
+    };
+    here.serve_with(clock, |reconciler| reconciler.with_steady_clock(steady), until).await;
+}
 
 /// The machine's clock, or ten years ahead.
 #[derive(Debug, Default)]
