@@ -93,6 +93,7 @@ fn encoded(text: String) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::tests::event_of;
 
     #[test]
     fn what_is_required_is_bounded() {
@@ -123,5 +124,25 @@ mod tests {
         assert_eq!(encode_header_value("a\r\nx: y"), "a%0D%0Ax:%20y");
         assert_eq!(encode_header_value("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
         assert_eq!(encode_header_value("100%\""), "100%25%22");
+    }
+    #[test]
+    fn the_time_is_when_the_webhook_came_and_the_type_of_the_data_is_the_bodys() {
+        let event = event_of(
+            r#"{"id":"1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34","entityType":"ORDER","entityRef":"HD_1"}"#,
+        );
+        let headers: Vec<_> = event.cloud_event_headers().collect();
+        let id = event.id().to_string();
+        let expected = [
+            ("ce-id", &*id),
+            ("ce-specversion", "1.0"),
+            ("ce-type", "OrderStatusChange"),
+            ("ce-source", "/fluent/sandbox/ACME/34"),
+            ("ce-subject", "ORDER/HD_1"),
+            // RFC 3339; Fluent's body has no time of its own.
+            ("ce-time", "1970-01-01T00:00:00Z"),
+            // Section 3.1.1 of the HTTP binding: `datacontenttype` is this header, and no other.
+            ("content-type", "application/json"),
+        ];
+        assert_eq!(headers, expected.map(|(name, value)| (name, Cow::Borrowed(value))));
     }
 }

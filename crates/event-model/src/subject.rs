@@ -76,6 +76,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::tests::event_of;
 
     #[test]
     fn tokens_cannot_leave_their_place() {
@@ -106,5 +107,29 @@ mod tests {
             let (environment, account, kind, reference) = fields;
             assert_eq!(bucket(environment, account, kind, reference), expected);
         }
+    }
+    #[test]
+    fn an_event_is_in_the_bucket_of_its_root_where_it_names_one() {
+        let body = |entity: &str| {
+            event_of(&format!(r#"{{"id":"1","name":"n","accountId":"ACME","retailerId":"1"{entity}}}"#))
+        };
+        // Those of the vectors: 4 is the order's, 40 of an event without an entity.
+        for (entity, expected) in [
+            (r#","entityType":"ORDER","entityRef":"HD_1""#, 4),
+            (
+                r#","entityType":"FULFILMENT","entityRef":"F_7","rootEntityType":"ORDER","rootEntityRef":"HD_1""#,
+                4,
+            ),
+            (
+                r#","entityType":"FULFILMENT","entityRef":"F_7""#,
+                bucket("sandbox", "ACME", "FULFILMENT", "F_7"),
+            ),
+            ("", 40),
+        ] {
+            let event = body(entity);
+            assert_eq!(event.bucket(), expected, "{entity}");
+            assert!(event.subject().ends_with(&format!(".n.{expected:02}")), "{}", event.subject());
+        }
+        assert_ne!(bucket("sandbox", "ACME", "FULFILMENT", "F_7"), 4);
     }
 }
