@@ -1,5 +1,7 @@
 //! Which texts are keys.
 
+use rsa::pkcs8::{EncodePublicKey, LineEnding};
+use rsa::{BigUint, RsaPublicKey};
 use simulator::KeyPair;
 use verifier::{InvalidKey, InvalidRing, KeyRing, PublicKey};
 
@@ -58,8 +60,29 @@ fn what_people_paste_by_mistake_is_named_and_not_shown() {
 #[test]
 fn short_keys_are_nobodys() {
     let short = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 512).unwrap().to_public_key();
-    let pem = rsa::pkcs8::EncodePublicKey::to_public_key_pem(&short, rsa::pkcs8::LineEnding::LF).unwrap();
+    let pem = short.to_public_key_pem(LineEnding::LF).unwrap();
     refuse(&pem, InvalidKey::Size(512));
+}
+
+/// A public key of this size, as PEM: nobody has to be able to sign with it.
+fn of_size(bits: usize) -> String {
+    let top = BigUint::from(1_u8) << (bits - 1);
+    let modulus = top + BigUint::from(1_u8);
+    let key = RsaPublicKey::new_with_max_size(modulus, BigUint::from(65537_u32), bits).unwrap();
+    key.to_public_key_pem(LineEnding::LF).unwrap()
+}
+
+#[test]
+fn keys_are_taken_up_to_8192_bits_and_none_above() {
+    for bits in [1024, 2048, 3072, 4096, 8192] {
+        let key = PublicKey::parse(&of_size(bits)).unwrap();
+        assert_eq!((key.bits(), key.is_weak()), (bits, bits < 2048));
+    }
+    for bits in [1023, 8193, 16384] {
+        refuse(&of_size(bits), InvalidKey::Size(bits));
+    }
+    let refused = PublicKey::parse(&of_size(16384)).unwrap_err().to_string();
+    assert_eq!(refused, "the RSA key has 16384 bits: expected 1024 to 8192");
 }
 
 #[test]
