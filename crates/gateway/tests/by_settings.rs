@@ -1,0 +1,199 @@
+//! A gateway as its settings make it: which headers have signatures, how large a body may be,
+//! and what is answered where nothing can be made durable.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{Event, EventId, SystemClock};
+use futures::future::{BoxFuture, FutureExt, ready};
+use gateway::Bounds;
+use queue::{Consumer, EventQueue, Holding, Horizon, Look, Position, QueueError, Receipt, Route, Stores};
+use queue_embedded::{Embedded, Options};
+use service::Shutdown;
+use settings::Tree;
+use simulator::{KeyPair, Signed};
+
+/// A queue that stores nothing, for this reason.
+#[derive(Debug)]
+struct Refusing {
+    queue: Embedded,
+    why: fn() -> QueueError,
+}
+
+impl EventQueue for Refusing {
+    fn publish(&self, _: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        ready(Err((self.why)())).boxed()
+    }
+
+    fn publish_again(&self, _: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+        ready(Err((self.why)())).boxed()
+    }
+
+    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+        self.queue.holds(position, id)
+    }
+
+    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
+        self.queue.subscribe(route)
+    }
+
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
+        self.queue.horizon()
+    }
+
+    fn has_room(&self) -> bool {
+        false
+    }
+
+    fn show(&self, look: Look) {
+        self.queue.show(look);
+    }
+
+    fn stores(&self) -> &dyn Stores {
+        self.queue.stores()
+    }
+
+    fn failed(&self) -> BoxFuture<'_, String> {
+        self.queue.failed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.queue.close()
+    }
+}
+
+struct Gateway {
+    address: SocketAddr,
+    key: KeyPair,
+    _folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// One with `webhook` in its settings, before a queue that refuses for a reason if it has one.
+    async fn start(webhook: &str, refuses: Option<fn() -> QueueError>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate(1024).unwrap();
+        let text = format!(
+            "fluent-connect:
+  accounts: [ {{ name: ACME, region: sydney, environment: sandbox }} ]
+  webhook: {webhook}
+fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
+",
+            key.public_base64().unwrap()
+        );
+        let settings = Tree::parse(Path::new("application.yml"), &text, []).unwrap().gateway().unwrap();
+        let queue =
+            Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
+        let queue: Arc<dyn EventQueue> = match refuses {
+            Some(why) => Arc::new(Refusing { queue, why }),
+            None => Arc::new(queue),
+        };
+        let ports = gateway::ports(&settings, queue);
+        let bounds =
+            Bounds { durable_within: Duration::from_millis(500), ..Bounds::new(settings.body_limit) };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::manual(Duration::from_secs(1));
+        let senders = ports.senders.clone();
+        let router = gateway::router(ports, &bounds);
+        shutdown.spawn_detached(gateway::serve(listener, None, router, bounds, senders, shutdown.clone()));
+        Self { address, key, _folder: folder }
+    }
+
+    fn signed(&self, more: &str) -> Signed {
+        let body = format!(r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34"{more}}}"#);
+        self.key.sign(body).unwrap()
+    }
+
+    /// What is answered to it with these headers.
+    fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> String {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!(
+            "POST /api/v1/fluent-connect/webhook HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let _ = stream.write_all(&[head.as_bytes(), body].concat());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    #[track_caller]
+    fn check(&self, headers: &[(&str, &str)], signed: &Signed, status: u16, says: &str) -> String {
+        let answer = self.post(headers, &signed.body);
+        let is_as_expected = answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(says);
+        assert!(is_as_expected, "expected {status} and {says}: {answer}");
+        answer
+    }
+}
+
+/// nginx drops a header with a dot in its name unless it is told otherwise, and some gateways
+/// rename what they pass on.
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_found_where_a_proxy_puts_them() {
+    let gateway = Gateway::start(
+        "{ signatures: [sha512, md5], signature-headers: { sha512: [Fluent-Signature, X-Fluent-Signature], md5: [x-flex-signature] } }",
+        None,
+    )
+    .await;
+    let signed = gateway.signed("");
+    let (sha512, md5) = (&*signed.sha512, &*signed.md5);
+    gateway.check(&[("x-fluent-signature", sha512)], &signed, 200, r#""duplicate":false"#);
+    for header in [("fluent-signature", sha512), ("X-FLUENT-SIGNATURE", sha512), ("X-Flex-Signature", md5)] {
+        gateway.check(&[header], &signed, 200, r#""duplicate":true"#);
+    }
+    // A name that the settings replace has no meaning any more: this is unsigned.
+    gateway.check(&[("flex.signature", md5)], &signed, 401, "unauthorized");
+    // Each name is of one kind, and both at once are two signatures of it.
+    gateway.check(&[("x-flex-signature", sha512)], &signed, 401, "unauthorized");
+    let both = [("fluent-signature", sha512), ("x-fluent-signature", sha512)];
+    gateway.check(&both, &signed, 401, "unauthorized");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_bodies_of_one_id_are_stored_both_and_each_once() {
+    let gateway = Gateway::start("{}", None).await;
+    // As two webhook rules send one event of a workflow.
+    for (more, duplicate) in [("", false), (r#","attributes":{}"#, false), ("", true)] {
+        let signed = gateway.signed(more);
+        let says = format!(r#""duplicate":{duplicate}"#);
+        gateway.check(&[("fluent-signature", &signed.sha512)], &signed, 200, &says);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_may_have_2_mib_and_no_byte_more() {
+    let gateway = Gateway::start("{}", None).await;
+    let of = |length: usize| {
+        let rest = gateway.signed(r#","x":"""#).body.len();
+        gateway.signed(&format!(r#","x":"{}""#, "x".repeat(length - rest)))
+    };
+    for (length, status, says) in [(2 << 20, 200, "eventId"), ((2 << 20) + 1, 413, "too_large")] {
+        let signed = of(length);
+        assert_eq!(signed.body.len(), length);
+        gateway.check(&[("fluent-signature", &signed.sha512)], &signed, status, says);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_made_durable_is_a_503_that_says_when_to_come_back() {
+    let full: fn() -> QueueError = || QueueError::Full;
+    for why in [full, || QueueError::Closed] {
+        let gateway = Gateway::start("{}", Some(why)).await;
+        let signed = gateway.signed("");
+        let answer = gateway.check(
+            &[("fluent-signature", &signed.sha512)],
+            &signed,
+            503,
+            r#"{"error":"unavailable"}"#,
+        );
+        assert!(answer.contains("\r\nretry-after: 2\r\n"), "{answer}");
+    }
+}
