@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Event, EventId, Stored, SystemClock};
@@ -25,10 +26,19 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
     let folder = tempfile::tempdir().unwrap();
     let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
     queue.publish(event("E", "before")).await.unwrap();
-    fail::cfg("commit.before", "pause").unwrap();
-    let mut in_hand = queue.publish(event("E", "in hand"));
-    // Handed in, and in the writer's hands.
-    assert!(futures::FutureExt::now_or_never(&mut in_hand).is_none());
+    let hangs = Arc::new(AtomicBool::new(true));
+    let (sender, in_hands) = std::sync::mpsc::channel();
+    let hanging = Arc::clone(&hangs);
+    fail::cfg_callback("commit.before", move || {
+        let _ = sender.send(());
+        while hanging.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    })
+    .unwrap();
+    let in_hand = queue.publish(event("E", "in hand"));
+    // The writer has it, and takes nothing more into its group.
+    in_hands.recv_timeout(Duration::from_secs(20)).unwrap();
     let mut refused = 0;
     for number in 0..200 {
         let given_up = tokio::time::timeout(Duration::from_millis(5), queue.publish(large(number))).await;
@@ -40,7 +50,8 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
         assert!(began.elapsed() < Duration::from_secs(10), "somebody should see that nothing is written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    fail::cfg("commit.before", "off").unwrap();
+    fail::remove("commit.before");
+    hangs.store(false, Ordering::Relaxed);
     assert!(in_hand.await.is_ok());
     let after = queue.publish(event("E", "after")).await.unwrap();
     assert!(queue.has_room());
