@@ -100,7 +100,7 @@ impl Housekeeping {
         let more = self.make_room(sql, shared)?;
         // What a reader keeps in the log is room that is used; but nothing that goes frees it.
         let used = used_bytes(sql)? + beyond_a_checkpoint(&shared.path);
-        self.measure(sql, shared, Used { all: used, log })?;
+        self.measure(sql, shared, Used { all: used, log }, more)?;
         let more = self.sweeper.sweep(sql)? || more;
         self.next = if more { now } else { now + EVERY };
         Ok(more)
@@ -155,7 +155,7 @@ impl Housekeeping {
         Ok(())
     }
 
-    fn measure(&mut self, sql: &Connection, shared: &Shared, used: Used) -> rusqlite::Result<()> {
+    fn measure(&mut self, sql: &Connection, shared: &Shared, used: Used, more: bool) -> rusqlite::Result<()> {
         let (limit, Used { all: used, log }) = (self.options.retention.bytes, used);
         let full = used > limit;
         let high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
@@ -173,6 +173,7 @@ impl Housekeeping {
                 unsettled,
                 letters,
                 ids,
+                is_removing = more,
                 "the queue is full: of events that some route has not settled, dead letters, ids of settled events that Fluent may send again within 27 hours, or a log that somebody reads; new ones are refused until a route delivers, letters are worked off, the reader ends, or there is more room (`queue.retention.bytes`)"
             );
         } else if !full {
