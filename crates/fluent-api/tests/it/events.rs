@@ -65,9 +65,11 @@ async fn the_log_is_read_page_by_page() {
             break;
         }
     }
+    refs.reverse();
     assert_eq!(
         found.iter().map(|record| record.context.entity_ref.clone().unwrap()).collect::<Vec<_>>(),
-        refs
+        refs,
+        "the newest first"
     );
     assert_eq!(found[0].account_id, "ACME");
     let one = EventQuery {

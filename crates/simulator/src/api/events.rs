@@ -63,8 +63,8 @@ pub(crate) async fn search(
             })
     };
     let answer = shared.world.with_log(|log| {
-        let mut found: Vec<&Value> = log.iter().filter(|record| fits(record)).collect();
-        // The newest first.
+        let mut found: Vec<&Value> = log.iter().rev().filter(|record| fits(record)).collect();
+        // The newest first, of one millisecond too.
         found.sort_by_cached_key(|record| std::cmp::Reverse(record["generatedOn"].as_str().and_then(time)));
         let results: Vec<&Value> = found.iter().skip(start).take(count).copied().collect();
         let has_more = start + results.len() < found.len();
