@@ -1,6 +1,7 @@
 //! What this process says of itself, again and again, where all others can read it: that it
 //! is there, how full its disks are, when its certificates end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,13 +71,19 @@ impl ReportSources {
 }
 
 impl ReportSources {
+    /// One of each file: of one that is shown and vouches, too, what ends first.
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
         let shown = self.certificates.iter().map(|file| (file, ends(file).into_iter().min()));
         let vouching = self.authorities.iter().map(|file| (file, ends(file).into_iter().max()));
-        let end = |(file, ends_at): (&PathBuf, Option<Timestamp>)| {
-            Some(CertificateEnd { file: file.display().to_string(), ends_at: ends_at? })
-        };
-        shown.chain(vouching).filter_map(end).collect()
+        let mut all = BTreeMap::new();
+        for (file, ends_at) in shown.chain(vouching) {
+            let Some(ends_at) = ends_at else { continue };
+            let first: &mut Timestamp = all.entry(file).or_insert(ends_at);
+            *first = ends_at.min(*first);
+        }
+        let end =
+            |(file, ends_at): (&PathBuf, _)| CertificateEnd { file: file.display().to_string(), ends_at };
+        all.into_iter().map(end).collect()
     }
 }
 
@@ -270,8 +277,12 @@ mod tests {
             certificates: vec![file.clone(), missing],
             authorities: vec![file],
         };
-        let ends: Vec<_> =
-            sources.certificate_ends().iter().map(|end| end.ends_at.strftime("%Y").to_string()).collect();
-        assert_eq!(ends, ["2030", "2040"]);
+        let ends = |sources: &ReportSources| -> Vec<_> {
+            sources.certificate_ends().iter().map(|end| end.ends_at.strftime("%Y").to_string()).collect()
+        };
+        let authority = ReportSources { certificates: Vec::new(), ..sources.clone() };
+        assert_eq!(ends(&authority), ["2040"]);
+        let ends = ends(&sources);
+        assert_eq!(ends, ["2030"], "one of a file, and ours ends first");
     }
 }
