@@ -57,6 +57,8 @@ impl Operator {
         let mut since = self.0.clock.now();
         let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
         while !viewer.has_left() {
+            // Before it is read: telling takes as long as the viewer reads.
+            let looked_at = self.0.clock.now();
             let page =
                 self.attempts(AttemptQuery { since: Some(since), limit: TOGETHER, ..query.clone() }).await?;
             let key = |it: &EndedAttempt| (it.id, it.step.route.clone(), it.step.redrive, it.step.attempt);
@@ -73,7 +75,7 @@ impl Operator {
                     return Ok(());
                 }
             }
-            since = since.max(self.0.clock.now().checked_sub(OVERLAP).unwrap_or(Timestamp::MIN));
+            since = since.max(looked_at.checked_sub(OVERLAP).unwrap_or(Timestamp::MIN));
             sleep(LOOK_EVERY).await;
         }
         Ok(())

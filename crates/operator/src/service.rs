@@ -159,8 +159,8 @@ impl v1::operator_server::Operator for Operator {
             let watching = draining.run_until_cancelled(operator.watch(query, &viewer)).await;
             match watching {
                 Some(Ok(())) => {}
-                Some(Err(status)) => viewer.end(status).await,
-                None => viewer.end(Status::unavailable("this server stops")).await,
+                Some(Err(status)) => viewer.end(status),
+                None => viewer.end(Status::unavailable("this server stops")),
             }
         });
         Ok(Response::new(view))

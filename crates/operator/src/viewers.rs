@@ -17,9 +17,6 @@ const VIEWERS: usize = 64;
 /// How long a viewer may take to read what it is told.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long one may take to read why it ends.
-const LAST_WORD: Duration = Duration::from_secs(2);
-
 /// What a viewer gets.
 pub(crate) type View<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -40,17 +37,21 @@ impl Viewers {
         let full = |_| Status::resource_exhausted(format!("{VIEWERS} watch already: end one of these"));
         let place = place.map_err(full)?;
         let (to, told) = mpsc::channel::<Slot<T>>(1);
-        let view = ReceiverStream::new(told).map(|slot| {
-            let message = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-            message.unwrap_or_else(|| Err(does_not_read()))
-        });
-        Ok((Viewer { to, _place: place }, Box::pin(view)))
+        let view = ReceiverStream::new(told).map(|slot| take(&slot).unwrap_or_else(|| Err(does_not_read())));
+        let why = Slot::default();
+        let end = Arc::clone(&why);
+        let end = futures::stream::once(async move { take(&end) }).filter_map(|why| why);
+        Ok((Viewer { to, why, _place: place }, Box::pin(view.chain(end))))
     }
 }
 
 /// A message on its way. One that is not read is taken back: what waits for a connection
 /// that takes nothing can't be dropped from here.
 type Slot<T> = Arc<Mutex<Option<Result<T, Status>>>>;
+
+fn take<T>(slot: &Slot<T>) -> Option<Result<T, Status>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
 
 /// Nobody reads any more.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub(crate) struct Left;
 #[derive(Debug)]
 pub(crate) struct Viewer<T> {
     to: mpsc::Sender<Slot<T>>,
+    /// Why it ends: told after all else, whenever that is read.
+    why: Slot<T>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -80,16 +83,15 @@ impl<T> Viewer<T> {
         match timeout(READ_WITHIN, telling).await {
             Ok(told) => told,
             Err(_) => {
-                slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                take(&slot);
                 Err(Left)
             }
         }
     }
 
     /// Tells it why it ends.
-    pub(crate) async fn end(self, why: Status) {
-        let telling = self.to.send(Arc::new(Mutex::new(Some(Err(why)))));
-        let _ = timeout(LAST_WORD, telling).await;
+    pub(crate) fn end(self, why: Status) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(why));
     }
 }
 
@@ -118,13 +120,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_that_reads_late_is_told_why_it_ends() {
+        let (viewer, view) = Viewers::default().enter::<u32>().unwrap();
+        // What is told is not read yet as the server stops.
+        assert!(timeout(Duration::from_secs(1), viewer.tell(1)).await.is_err());
+        viewer.end(Status::unavailable("this server stops"));
+        let told: Vec<_> = view.collect().await;
+        assert_eq!(told.len(), 2);
+        assert_eq!(*told[0].as_ref().unwrap(), 1);
+        assert!(told[1].is_err(), "what came later was left out");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_that_reads_is_told_everything_and_why_it_ends() {
         let (viewer, view) = Viewers::default().enter::<u32>().unwrap();
         let telling = async {
             for number in 0..3 {
                 viewer.tell(number).await.unwrap();
             }
-            viewer.end(Status::unavailable("this server stops")).await;
+            viewer.end(Status::unavailable("this server stops"));
         };
         let (told, ()) = tokio::join!(view.collect::<Vec<_>>(), telling);
         assert_eq!(told.len(), 4);
