@@ -25,6 +25,8 @@ pub(crate) const DIGITS: &str = "the digits of its numbers";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Digits {
     written: HashMap<u64, Written>,
+    /// How many sources went before: the event is the first.
+    source: usize,
     /// There are samples among the values, which the engine can't write.
     has_samples: bool,
     /// Bytes that `tojson` made so far.
@@ -37,7 +39,10 @@ const MOST_JSON: usize = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Written {
-    Text(Box<str>),
+    Text {
+        text: Box<str>,
+        source: usize,
+    },
     /// Two numbers that differ are the same to the engine.
     Either,
 }
@@ -61,6 +66,13 @@ impl Digits {
             true => Err(Error::from(ErrorKind::OutOfFuel)),
             false => Ok(()),
         }
+    }
+
+    /// Goes on with values of another source. They may be written as a number of an earlier
+    /// one was, where they are the same, and never the other way round.
+    pub(crate) fn next_source(&mut self) -> &mut Self {
+        self.source += 1;
+        self
     }
 
     /// A value for the engine.
@@ -91,12 +103,15 @@ impl Digits {
             return whole.into();
         }
         let fraction = number.as_f64();
+        let now = self.source;
         let written = self.written.entry(fraction.to_bits());
-        let written = written.or_insert_with(|| Written::Text(number.as_str().into()));
-        if let Written::Text(text) = written {
+        let written = written.or_insert_with(|| Written::Text { text: number.as_str().into(), source: now });
+        if let Written::Text { text, source } = written {
             match is_same(text, number.as_str()) {
                 // The shorter says all that the longer does.
-                true if number.as_str().len() < text.len() => *text = number.as_str().into(),
+                true if *source == now && number.as_str().len() < text.len() => {
+                    *text = number.as_str().into()
+                }
                 true => {}
                 false => *written = Written::Either,
             }
@@ -146,7 +161,7 @@ pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
         return out.write_str(text).map_err(Error::from);
     }
     match digits.written(value) {
-        Some(Written::Text(text)) => out.write_str(text).map_err(Error::from),
+        Some(Written::Text { text, .. }) => out.write_str(text).map_err(Error::from),
         Some(Written::Either) => Err(Error::new(ErrorKind::InvalidOperation, "numbers that are too near")),
         None => escape_formatter(out, state, value),
     }
@@ -213,7 +228,7 @@ impl Serialize for Exact<'_> {
         let items = || self.value.try_iter().map_err(S::Error::custom);
         match self.value.kind() {
             ValueKind::Number => match self.digits.written(self.value) {
-                Some(Written::Text(text)) => {
+                Some(Written::Text { text, .. }) => {
                     RawValue::from_string(text.to_string()).map_err(S::Error::custom)?.serialize(to)
                 }
                 Some(Written::Either) => Err(S::Error::custom("numbers that are too near")),

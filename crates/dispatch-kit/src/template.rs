@@ -108,8 +108,9 @@ impl View {
         let mut digits = Digits::default();
         Ok(Self {
             event: digits.table(fields),
-            enriched: enriched.map_or(Value::UNDEFINED, |enriched| digits.value(enriched.value())),
-            outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, &mut digits)),
+            enriched: enriched
+                .map_or(Value::UNDEFINED, |enriched| digits.next_source().value(enriched.value())),
+            outcome: told.map_or(Value::UNDEFINED, |told| outcome(told, digits.next_source())),
             digits: Value::from_object(digits),
         })
     }

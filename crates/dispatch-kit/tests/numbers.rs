@@ -114,6 +114,18 @@ fn numbers_that_are_the_same_to_the_engine_are_never_taken_for_each_other() {
 }
 
 #[test]
+fn an_events_number_is_as_it_was_signed_whatever_fluent_answers() {
+    for (signed, answered) in [("1.10", "1.1"), ("1.1", "1.10"), ("1e3", "1000.0")] {
+        let mut cx = Context::new("r", "key", Duration::from_secs(1));
+        cx.enriched = ExactJson::parse(&format!(r#"{{"n": {answered}}}"#)).ok();
+        cx.told = Some(Arc::new(Told::done(Some(201), answered.as_bytes())));
+        let view = View::of_attempt(&event(&format!(r#"{{"n": {signed}}}"#)), &cx).unwrap();
+        let template = Template::parse("{{ event.attributes.n }}".to_owned(), "application/json").unwrap();
+        assert_eq!(template.fill(&view).unwrap(), signed, "{answered}");
+    }
+}
+
+#[test]
 fn an_answer_that_is_told_of_has_its_digits_too() {
     let answer = br#"{"id": 9405511899560000000001, "weights": [2.50]}"#;
     let mut cx = Context::new("r", "1", Duration::from_secs(1));
