@@ -7,6 +7,7 @@ mod events;
 mod locking;
 mod login;
 mod queries;
+mod token;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

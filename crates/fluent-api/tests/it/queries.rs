@@ -34,13 +34,61 @@ async fn an_order_is_found_with_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn older_entities_are_found_by_their_id() {
+    let fluent = fluent().await;
+    let (world, client) = (fluent.world(), client(&fluent));
+    let part = world.place_order().fulfilments.remove(0);
+    for (field, made) in [
+        ("fulfilmentById", part),
+        ("articleById", world.make("ARTICLE", "CREATED")),
+        ("consignmentById", world.make("CONSIGNMENT", "CREATED")),
+        ("waveById", world.make("WAVE", "CREATED")),
+        ("locationById", world.make("LOCATION", "ACTIVE")),
+    ] {
+        let text = format!("query ($id: ID!) {{ {field}(id: $id) {{ ref status }} }}");
+        let found = client.graphql(&Query::parse(&text).unwrap(), &variables(&made.id)).await.unwrap();
+        assert_eq!(as_json(&found)[field], json!({"ref": made.reference, "status": made.status}));
+    }
+}
+
+#[tokio::test]
 async fn newer_entities_are_found_by_their_ref() {
     let fluent = fluent().await;
-    let made = fluent.world().make("RETURN_ORDER", "CREATED");
-    let text = "query ($ref: String!) { returnOrder(ref: $ref, retailer: { id: 34 }) { id status } }";
-    let variables = Map::from_iter([("ref".to_owned(), json!(made.reference))]);
-    let found = client(&fluent).graphql(&Query::parse(text).unwrap(), &variables).await.unwrap();
-    assert_eq!(as_json(&found)["returnOrder"]["id"], made.id);
+    let client = client(&fluent);
+    for (kind, field, more) in [
+        ("RETURN_ORDER", "returnOrder", ", retailer: { id: 34 }"),
+        ("BILLING_ACCOUNT", "billingAccount", ""),
+        ("INVOICE", "invoice", ""),
+        ("INVENTORY_POSITION", "inventoryPosition", r#", catalogue: { ref: "DEFAULT:34" }"#),
+    ] {
+        let made = fluent.world().make(kind, "CREATED");
+        let text = format!("query ($ref: String!) {{ {field}(ref: $ref{more}) {{ id status }} }}");
+        let variables = Map::from_iter([("ref".to_owned(), json!(made.reference))]);
+        let found = client.graphql(&Query::parse(&text).unwrap(), &variables).await.unwrap();
+        assert_eq!(as_json(&found)[field], json!({"id": made.id, "status": "CREATED"}));
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_complex_or_too_large_for_fluent_is_not_asked_again() {
+    let fluent = fluent().await;
+    let (client, order) = (client(&fluent), fluent.world().place_order());
+    let refused = async |fields: u32| {
+        let aliases: String = (0..fields).map(|number| format!(" f{number}: ref")).collect();
+        let query = Query::parse(&format!("query ($id: ID!) {{ orderById(id: $id) {{{aliases} }} }}"));
+        client.graphql(&query.unwrap(), &variables(&order.entity.id)).await.err()
+    };
+    assert!(refused(11_110).await.is_none(), "with the order itself, as much as there may be");
+    let error = refused(11_111).await.unwrap();
+    assert!(matches!(error, ApiError::TooComplex) && !error.is_transient(), "{error}");
+    assert_eq!(error.to_string(), "the query is too large or too complex for Fluent (C0001E)");
+
+    // A query is bounded when it is read; with its variables it may be larger than 2 MB still.
+    let large = format!("{{ a }} #{}", "x".repeat(1 << 20));
+    assert!(matches!(Query::parse(&large), Err(QueryError::TooLong)));
+    let query = Query::parse(ORDER).unwrap();
+    let error = client.graphql(&query, &variables(&"1".repeat(2 << 20))).await.unwrap_err();
+    assert!(matches!(error, ApiError::Refused { status: 413, .. }) && !error.is_transient(), "{error}");
 }
 
 #[tokio::test]
