@@ -74,3 +74,79 @@ impl Confirmer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use event_model::{
+        Account, Accounts as Listed, Algorithm, Clock, Evidence, Headers, Inbound, Proof, SystemClock,
+        Verified,
+    };
+    use fluent_api::{Client, Credentials, Limits, MemoryLedger, Options};
+    use serde_json::json;
+    use simulator::api::{Entity, Fluent, LOGIN, World};
+
+    use super::*;
+
+    fn event(entity: &Entity) -> Event {
+        let body = json!({
+            "id": "1", "name": "E", "accountId": "ACME", "retailerId": "34",
+            "entityType": entity.kind, "entityId": entity.id, "entityRef": entity.reference,
+        });
+        let key: event_model::KeyName = "sydney_sandbox".parse().unwrap();
+        let received_at = SystemClock.now();
+        let inbound = Inbound { body: body.to_string().into(), headers: Headers::default(), received_at };
+        let proof = Proof::Signed(Algorithm::Sha512);
+        let evidence =
+            Evidence { proof, key: Arc::new("sydney_sandbox".parse().unwrap()), signature: String::new() };
+        let accounts = Listed::new([Account { name: "ACME".to_owned(), key, retailers: None }]);
+        let admitted = Event::admit(Verified::assert(inbound, evidence), &accounts, None);
+        admitted.map_err(|(refusal, _)| refusal).unwrap()
+    }
+
+    fn confirmer(fluent: &Fluent) -> Confirmer {
+        let secret = || -> fluent_api::ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
+        let client = Client::new(Options {
+            base: fluent.url().parse().unwrap(),
+            account: "ACME".to_owned(),
+            environment: "sandbox".to_owned(),
+            credentials: Credentials {
+                username: LOGIN.to_owned(),
+                password: secret(),
+                client_id: LOGIN.to_owned(),
+                client_secret: secret(),
+            },
+            limits: Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() },
+            ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())),
+        });
+        Confirmer::new(&Accounts::default().with("ACME", "sandbox", client.unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_type_that_fluent_can_be_asked_for_is_confirmed_by_its_own_query() {
+        let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
+        let (world, confirmer) = (fluent.world(), confirmer(&fluent));
+        let order = world.place_order();
+        let others =
+            ["ARTICLE", "CONSIGNMENT", "WAVE", "LOCATION", "RETURN_ORDER", "BILLING_ACCOUNT", "INVOICE"];
+        let mut entities = vec![order.entity, order.fulfilments[0].clone()];
+        entities.extend(others.map(|kind| world.make(kind, "CREATED")));
+        assert_eq!(entities.len(), QUERIES.len());
+        for entity in entities {
+            let confirmed = confirmer.confirm(&event(&entity), Duration::ZERO).await;
+            assert!(confirmed.is_ok(), "{}: {confirmed:?}", entity.kind);
+            // The entity is there, and the event says that it is another.
+            let other = Entity { id: "999".to_owned(), reference: "X_999".to_owned(), ..entity };
+            let refused = confirmer.confirm(&event(&other), Duration::ZERO).await;
+            assert!(refused.is_err(), "{}", other.kind);
+        }
+        let position = world.make("INVENTORY_POSITION", "ACTIVE");
+        let refused = confirmer.confirm(&event(&position), Duration::ZERO).await.unwrap_err();
+        assert!(
+            matches!(refused, DispatchError::Permanent { .. }),
+            "its catalogue is in no event: {refused:?}"
+        );
+    }
+}
