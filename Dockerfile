@@ -11,11 +11,6 @@ ARG DEBIAN=debian:12.12-slim
 ARG RUST=rust:1.95.0-bookworm
 
 FROM ${DEBIAN} AS base
-# Whom an endpoint, a mail server or Fluent is vouched for by: public authorities, as the
-# distribution has them on the day of the build. SSL_CERT_FILE names others.
-RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates \
- && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 fluent \
  && useradd --uid 10001 --gid fluent --no-create-home --shell /usr/sbin/nologin fluent \
  && mkdir /data && chown fluent:fluent /data
@@ -23,9 +18,11 @@ USER 10001:10001
 WORKDIR /etc/fluent-webhooks
 VOLUME /data
 
-# With a binary that was built outside.
+# With a binary that was built outside, and the public authorities of that machine: they vouch
+# for an endpoint, a mail server and Fluent. SSL_CERT_FILE names others.
 FROM base AS prebuilt
 ARG PROGRAM
+COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY ${PROGRAM} /usr/local/bin/fluent
 ENTRYPOINT ["/usr/local/bin/fluent"]
 
@@ -36,5 +33,6 @@ COPY . .
 RUN cargo build --release --locked --bin ${PROGRAM} && cp target/release/${PROGRAM} /fluent
 
 FROM base
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /fluent /usr/local/bin/fluent
 ENTRYPOINT ["/usr/local/bin/fluent"]

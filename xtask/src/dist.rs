@@ -1,6 +1,7 @@
 //! Release binaries, what is in them, and images, stage by stage.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -117,6 +118,18 @@ fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
     Ok(fs::metadata(built)?.len())
 }
 
+/// The public authorities of this machine, which an image needs and a base image has not.
+fn authorities() -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let bundles =
+        ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    let mut found = named.into_iter().chain(bundles.map(PathBuf::from));
+    found.find(|bundle| bundle.is_file()).context(
+        "no public authorities on this machine, which an image needs for HTTPS: install \
+         `ca-certificates`, or name a PEM in SSL_CERT_FILE",
+    )
+}
+
 /// From the binary that was just built: the Dockerfile's other way is to build
 /// it inside.
 fn image(stage: &str, program: &str) -> anyhow::Result<String> {
@@ -126,6 +139,9 @@ fn image(stage: &str, program: &str) -> anyhow::Result<String> {
     }
     let name = format!("fluent-webhooks/{stage}:{}", env!("CARGO_PKG_VERSION"));
     let dist = target().join("dist");
+    let bundle = authorities()?;
+    fs::copy(&bundle, dist.join("ca-certificates.crt"))
+        .with_context(|| format!("copying {}", bundle.display()))?;
     let program = format!("PROGRAM={program}");
     let args = ["build", "--target", "prebuilt", "--build-arg", &program, "--tag", &name, "--file"];
     let mut docker = Command::new("docker");
