@@ -140,8 +140,9 @@ fn image(stage: &str, program: &str) -> anyhow::Result<String> {
     let name = format!("fluent-webhooks/{stage}:{}", env!("CARGO_PKG_VERSION"));
     let dist = target().join("dist");
     let bundle = authorities()?;
-    fs::copy(&bundle, dist.join("ca-certificates.crt"))
-        .with_context(|| format!("copying {}", bundle.display()))?;
+    // Written and not copied: the original may be for root's eyes, or not to be written over.
+    let pem = fs::read(&bundle).with_context(|| format!("reading {}", bundle.display()))?;
+    fs::write(dist.join("ca-certificates.crt"), pem).context("writing ca-certificates.crt")?;
     let program = format!("PROGRAM={program}");
     let args = ["build", "--target", "prebuilt", "--build-arg", &program, "--tag", &name, "--file"];
     let mut docker = Command::new("docker");

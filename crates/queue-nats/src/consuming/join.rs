@@ -136,17 +136,28 @@ pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
 /// whoever serves them hears before the next. Were one left alone while another still passes
 /// over what it does not match, an event that moves between them would be nobody's.
 ///
+/// A route that is not there yet is made first, before anybody leaves it an event.
+///
 /// 1. Nothing is passed over any more: who serves a route gives back what it does not match,
 ///    and the server sends it everything, since it skips for good what it need not send.
 /// 2. New events are left to those who join. What moves between the steps both may deliver.
 pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
-    let mut changing = Vec::new();
+    let (mut changing, mut missing) = (Vec::new(), Vec::new());
     for some in routes.chunks(ANNOUNCED_TOGETHER) {
         let found = try_join_all(some.iter().map(|route| Changing::find(&shared.link, route))).await;
-        changing.extend(found.map_err(|error| error.of(JOINING))?.into_iter().flatten());
+        for (route, found) in some.iter().zip(found.map_err(|error| error.of(JOINING))?) {
+            match found {
+                Found::Same => {}
+                Found::Other(info) => changing.push(Changing { route, info: *info }),
+                Found::Missing => missing.push(route),
+            }
+        }
     }
     if changing.is_empty() {
         return Ok(());
+    }
+    for some in missing.chunks(ANNOUNCED_TOGETHER) {
+        try_join_all(some.iter().map(|route| join(&shared.link, route, None, true))).await?;
     }
     let until = shared.after(HELD_FOR).as_millisecond().to_string();
     for is_left in [false, true] {
@@ -166,15 +177,21 @@ struct Changing<'r> {
     info: Info,
 }
 
-impl<'r> Changing<'r> {
-    /// What the server has of the route, if it has another match.
-    async fn find(link: &Link, route: &'r Route) -> Result<Option<Self>, ApiError> {
+/// What the server has of a route.
+enum Found {
+    Missing,
+    /// It has this match already.
+    Same,
+    /// It has another.
+    Other(Box<Info>),
+}
+
+impl Changing<'_> {
+    async fn find(link: &Link, route: &Route) -> Result<Found, ApiError> {
         match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
-            Ok(info) if info.config.metadata.get(FILTER) != Some(&route.filter.digest()) => {
-                Ok(Some(Self { route, info }))
-            }
-            Ok(_) => Ok(None),
-            Err(error) if error.is_missing() => Ok(None),
+            Ok(info) if info.config.metadata.get(FILTER) == Some(&route.filter.digest()) => Ok(Found::Same),
+            Ok(info) => Ok(Found::Other(Box::new(info))),
+            Err(error) if error.is_missing() => Ok(Found::Missing),
             Err(error) => Err(error),
         }
     }
@@ -211,7 +228,8 @@ async fn tell(link: &Link, info: &Info, next: &str) {
 /// settle by what it heard a moment ago.
 async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(), ApiError> {
     let next = wanted.metadata.get(FILTER);
-    let is_joined = info.config.metadata.get(FILTER) == next;
+    // Nobody serves it with another match, or is about to.
+    let is_joined = info.config.metadata.get(FILTER) == next && joined_as(info) == next;
     let (Some(next), false) = (next, is_joined) else { return Ok(()) };
     let mut announced =
         pull::Config::try_from_consumer_config(info.config.clone()).map_err(ApiError::NoAnswer)?;
@@ -256,7 +274,9 @@ async fn put(
             if differs(&wanted, &info).is_none() {
                 Ok(info)
             } else {
-                if !is_announced {
+                // Somebody else may have joined, or announced, since it was.
+                let stands = is_announced && joined_as(&info) == wanted.metadata.get(FILTER);
+                if !stands {
                     announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
                 }
                 api::put_consumer(link, stream, &name, &wanted).await

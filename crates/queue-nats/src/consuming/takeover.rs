@@ -82,8 +82,17 @@ impl Feed {
         self.is_superseded && stream == self.events.stream
     }
 
-    /// Takes the route back when the version that was to take over is gone.
+    /// Takes the route back when the version that was to take over is gone, also before it
+    /// had changed anything.
     pub(super) async fn take_back(&mut self, info: &Info) {
+        let now = self.taking.shared.standing.servers_now();
+        let is_left_over = held_until(info).is_some_and(|until| until <= now);
+        if is_left_over
+            && is_joined_as(info, &self.route)
+            && let Err(error) = join(&self.link(), &self.route, None, true).await
+        {
+            tracing::warn!(route = self.route.name, %error, "the server still sends what the route does not match");
+        }
         // What a version holds that was killed stays unsettled as long as nobody asks: it
         // says nothing of who is there.
         let is_asked = info.num_waiting > 0;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{Condition, Consumer, EventQueue, Filter, Route, Start, Terms, Verdict};
@@ -125,17 +126,21 @@ fn of_type(name: &str, event: &str) -> Route {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_a_match_moves_is_somebodys() {
     let (servers, options): (Servers, Options) = world().await;
-    for subjects in [false, true] {
+    for kind in ["expression", "subjects", "made"] {
         let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
-        let (here, there, other) = match subjects {
-            false => (route("here", "true"), route("there", "false"), route("here", "false")),
-            true => (of_type("here2", "MOVED"), of_type("there2", "OTHER"), of_type("here2", "OTHER")),
+        let (here, there, other) = match kind {
+            "expression" => (route("here", "true"), route("there", "false"), route("here", "false")),
+            "subjects" => (of_type("here2", "MOVED"), of_type("there2", "OTHER"), of_type("here2", "OTHER")),
+            _ => (route("here3", "true"), route("there3", "false"), route("here3", "false")),
         };
-        let moved = Route { filter: here.filter.clone(), ..there.clone() };
+        // The version before has no such route, and it begins with what comes then.
+        let is_made = kind == "made";
+        let start = if is_made { Start::Now } else { there.start };
+        let moved = Route { filter: here.filter.clone(), start, ..there.clone() };
         let name =
             |route: &Route| -> &'static str { if route.name.starts_with("here") { "here" } else { "there" } };
         let before = open(&options).await;
-        for route in [here, there] {
+        for route in [here, there].into_iter().take(if is_made { 1 } else { 2 }) {
             let consumer = before.subscribe(route.clone()).await.unwrap();
             tasks.spawn(delivered.clone().by("before", name(&route), consumer));
         }
@@ -146,7 +151,7 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
             publishing.spawn(async move {
                 let mut published = Vec::new();
                 while !done.is_cancelled() {
-                    let moved = event("MOVED", &format!("{subjects}{}", published.len()));
+                    let moved = event("MOVED", &format!("{kind}{}", published.len()));
                     published.push(moved.id().to_string());
                     publisher.publish(moved).await.unwrap();
                     sleep(Duration::from_millis(5)).await;
@@ -178,11 +183,50 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
         }
         let all = delivered.1.lock().unwrap().clone();
         let nobodys = published.iter().filter(|id| !all.contains(*id)).count();
-        assert_eq!(nobodys, 0, "of {}, by subjects: {subjects}; {:?}", published.len(), delivered.all());
+        assert_eq!(nobodys, 0, "of {}, {kind}: {:?}", published.len(), delivered.all());
         tasks.abort_all();
         for queue in [before, publisher, after] {
             queue.close().await;
         }
     }
     drop(servers);
+}
+
+/// Whoever announces a match and dies before anybody left it anything leaves nothing behind: the
+/// server would go on to send every event to a route that wants a few.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_announced_by_one_that_died_is_taken_back() {
+    let (servers, options): (Servers, Options) = world().await;
+    let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
+    let served = Route { lease: Duration::from_secs(2), ..of_type("here", "MOVED") };
+    let before = open(&options).await;
+    let consumer = before.subscribe(served.clone()).await.unwrap();
+    tasks.spawn(delivered.clone().by("before", "here", consumer));
+    let client = async_nats::connect(servers.urls()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
+    let subjects = async || {
+        let mut consumer: PullConsumer = stream.get_consumer("here").await.unwrap();
+        let config = consumer.info().await.unwrap().config.clone();
+        [config.filter_subjects, vec![config.filter_subject]].concat()
+    };
+    let wanted = subjects().await;
+
+    let dying = open(&options).await;
+    let changed = [of_type("here", "OTHER")];
+    // Between the two steps.
+    assert!(timeout(Duration::from_millis(700), dying.announce(&changed)).await.is_err());
+    dying.close().await;
+    assert_ne!(subjects().await, wanted, "it was announced");
+    let began = Instant::now();
+    while subjects().await != wanted {
+        assert!(began.elapsed() < 2 * IN_TIME, "{:?}", subjects().await);
+        sleep(Duration::from_millis(200)).await;
+    }
+    before.publish(event("MOVED", "1")).await.unwrap();
+    while delivered.count() < 1 {
+        assert!(began.elapsed() < 3 * IN_TIME, "{:?}", delivered.all());
+        sleep(Duration::from_millis(20)).await;
+    }
+    tasks.abort_all();
+    before.close().await;
 }
