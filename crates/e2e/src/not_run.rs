@@ -9,7 +9,7 @@ pub const NOT_RUN_FILE: &str = "FLUENT_WEBHOOKS_TESTS_NOT_RUN";
 /// Says that the calling test could not run here, and why: what a test that passes prints
 /// is shown to nobody.
 ///
-/// ```
+/// ```no_run
 /// e2e::say_not_run("mkfs.ext4 is not here");
 /// ```
 pub fn say_not_run(why: &str) {
