@@ -92,8 +92,11 @@ impl Service {
         }
     }
 
-    /// Starts it again, and waits until it is ready.
+    /// Starts it again, killed if it runs, and waits until it is ready.
     pub fn restart(&mut self) {
+        if self.is_running() {
+            self.kill();
+        }
         self.start();
         self.wait_until_ready();
     }
