@@ -144,11 +144,11 @@ pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
 pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
     let (mut changing, mut missing) = (Vec::new(), Vec::new());
     for some in routes.chunks(ANNOUNCED_TOGETHER) {
-        let found = try_join_all(some.iter().map(|route| Changing::find(&shared.link, route))).await;
+        let found = try_join_all(some.iter().map(|route| find(&shared.link, route))).await;
         for (route, found) in some.iter().zip(found.map_err(|error| error.of(JOINING))?) {
             match found {
                 Found::Same => {}
-                Found::Other(info) => changing.push(Changing { route, info: *info }),
+                Found::Other(_) => changing.push(route),
                 Found::Missing => missing.push(route),
             }
         }
@@ -162,19 +162,13 @@ pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Resu
     let until = shared.after(HELD_FOR).as_millisecond().to_string();
     for is_left in [false, true] {
         for some in changing.chunks(ANNOUNCED_TOGETHER) {
-            let said = some.iter().map(|change| change.announce(&shared.link, &until, is_left));
+            let said = some.iter().map(|route| announce_step(&shared.link, route, &until, is_left));
             try_join_all(said).await.map_err(|error| error.of(JOINING))?;
         }
         sleep(HEARD_WITHIN).await;
     }
-    changing.iter().for_each(|change| shared.note_announced(change.route));
+    changing.iter().for_each(|route| shared.note_announced(route));
     Ok(())
-}
-
-/// A route whose match is about to change.
-struct Changing<'r> {
-    route: &'r Route,
-    info: Info,
 }
 
 /// What the server has of a route.
@@ -186,32 +180,32 @@ enum Found {
     Other(Box<Info>),
 }
 
-impl Changing<'_> {
-    async fn find(link: &Link, route: &Route) -> Result<Found, ApiError> {
-        match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
-            Ok(info) if info.config.metadata.get(FILTER) == Some(&route.filter.digest()) => Ok(Found::Same),
-            Ok(info) => Ok(Found::Other(Box::new(info))),
-            Err(error) if error.is_missing() => Ok(Found::Missing),
-            Err(error) => Err(error),
-        }
+async fn find(link: &Link, route: &Route) -> Result<Found, ApiError> {
+    match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
+        Ok(info) if info.config.metadata.get(FILTER) == Some(&route.filter.digest()) => Ok(Found::Same),
+        Ok(info) => Ok(Found::Other(Box::new(info))),
+        Err(error) if error.is_missing() => Ok(Found::Missing),
+        Err(error) => Err(error),
     }
+}
 
-    async fn announce(&self, link: &Link, held_until: &str, is_left: bool) -> Result<(), ApiError> {
-        let found = self.info.config.clone();
-        let mut announced = pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
-        announced.filter_subject = String::new();
-        announced.filter_subjects = vec![EVENTS_SUBJECT.to_owned()];
-        announced.metadata.insert(HELD_UNTIL.to_owned(), held_until.to_owned());
-        let next = self.route.filter.digest();
-        if is_left {
-            announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
-        }
-        api::put_consumer(link, Shard::ONLY.events(), &self.route.name, &announced).await?;
-        if is_left {
-            tell(link, &self.info, &next).await;
-        }
-        Ok(())
+/// Looks anew: somebody may have joined the route since the step before, and is to hear of it.
+async fn announce_step(link: &Link, route: &Route, held_until: &str, is_left: bool) -> Result<(), ApiError> {
+    let Found::Other(info) = find(link, route).await? else { return Ok(()) };
+    let found = info.config.clone();
+    let mut announced = pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
+    announced.filter_subject = String::new();
+    announced.filter_subjects = vec![EVENTS_SUBJECT.to_owned()];
+    announced.metadata.insert(HELD_UNTIL.to_owned(), held_until.to_owned());
+    let next = route.filter.digest();
+    if is_left {
+        announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
     }
+    api::put_consumer(link, Shard::ONLY.events(), &route.name, &announced).await?;
+    if is_left {
+        tell(link, &info, &next).await;
+    }
+    Ok(())
 }
 
 /// Tells whoever serves a route with another match than `next` that it changes. Who does not

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Condition, Consumer, EventQueue, Filter, Route, Start, Terms, Verdict};
+use queue::{Condition, Consumer, EventQueue, Filter, Pause, Route, Start, Terms, Verdict};
 use queue_nats::Options;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -229,4 +229,25 @@ async fn what_was_announced_by_one_that_died_is_taken_back() {
     }
     tasks.abort_all();
     before.close().await;
+}
+
+/// What a person says while matches change is not undone by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_while_a_match_changes_stays() {
+    let (_servers, options): (Servers, Options) = world().await;
+    let (before, after) = (open(&options).await, open(&options).await);
+    let _serving = before.subscribe(of_type("here", "MOVED")).await.unwrap();
+    let changed = [of_type("here", "OTHER")];
+    let pausing = async {
+        // Between the two steps.
+        sleep(Duration::from_millis(700)).await;
+        before.stores().set_paused("here", Some(&Pause::default())).await.unwrap();
+    };
+    let (announced, ()) = tokio::join!(after.announce(&changed), pausing);
+    announced.unwrap();
+    let _joined = after.subscribe(changed[0].clone()).await.unwrap();
+    let routes = after.stores().routes().await.unwrap();
+    assert!(routes.iter().any(|route| route.name == "here" && route.paused), "{routes:?}");
+    before.close().await;
+    after.close().await;
 }
