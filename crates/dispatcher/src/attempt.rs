@@ -1,34 +1,30 @@
-//! One attempt: run the dispatcher within its bounds, decide, settle.
+//! One attempt: run the dispatcher within its bounds, report, settle.
+
+mod report;
+mod settle;
+mod steps;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dispatch::{AnyDispatcher, CancellationToken, Context};
 use enrichment::Enrichment;
 use event_model::{Clock, Origin, Timestamp};
-use queue::{Attempt, DeadReason, Delivery, Outcome, QueueError, Settlement, Ticket, Unsettled, Verdict};
+use queue::{DeadReason, Delivery, Ticket};
 use settings::RouteSettings;
-use telemetry::{Chain, Span, metrics};
-use tokio::time::{sleep, timeout_at};
+use telemetry::{Chain, Span};
+use tokio::time::timeout_at;
 
+pub(crate) use self::report::AttemptReport;
+pub(crate) use self::settle::settle;
 use crate::breaker::{Begun, Breaker};
-use crate::explain::{Reader, explain, record};
 use crate::heartbeat::Heartbeat;
 use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
-use crate::policy::{Circumstances, Ended, Skip, verdict};
+use crate::policy::{Circumstances, Ended, Skip};
 use crate::then::Then;
 use crate::twins::Twins;
 use crate::watch::{self, About, Watch};
-
-/// How often, and how soon, to try again to settle. After that the delivery
-/// goes back to the queue: the event may be delivered twice, and is never lost.
-const SETTLE_TRIES: u32 = 5;
-const SETTLE_AGAIN: Duration = Duration::from_millis(300);
-
-/// How long settling may take once the process has to stop. A queue that is well settles in
-/// less; giving back what it did not settle takes time, too.
-const SETTLE_AT_HARD_STOP: Duration = Duration::from_millis(200);
 
 /// What every attempt of a route needs.
 #[derive(Debug)]
@@ -50,9 +46,12 @@ impl Attempting {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
         let watch = Watch::begin(&delivery, self.clock.now());
         match self.settings.terms.misses(&delivery.event) {
-            Err(why) => return self.bury(delivery, watch, DeadReason::Undecided, why.to_string()).await,
+            Err(why) => {
+                let undecided = Ended::Undeliverable(DeadReason::Undecided, why.to_string());
+                return self.end_unattempted(delivery, watch, undecided).await;
+            }
             Ok(misses) if delivery.asks_match && !misses.is_empty() => {
-                return self.skip(delivery, watch, Skip::NotMatched).await;
+                return self.end_unattempted(delivery, watch, Ended::Skipped(Skip::NotMatched)).await;
             }
             Ok(_) => {}
         }
@@ -65,7 +64,8 @@ impl Attempting {
                 let why = format!(
                     "the process died {crashes} times while this event was attempted; not proven alone"
                 );
-                self.bury(delivery, watch, DeadReason::Crash, why).await;
+                let crash = Ended::Undeliverable(DeadReason::Crash, why);
+                self.end_unattempted(delivery, watch, crash).await;
             }
             // Lost, or the process stops: dropping the delivery gives it back.
             None => {}
@@ -98,46 +98,45 @@ impl Attempting {
         mut heartbeat: Heartbeat,
         mut permit: RunPermit,
     ) {
-        let (started_at, began) = (self.clock.now(), Instant::now());
         let span = watch.attempt();
-        let cx = self.context(&delivery, &span, started_at);
-        let ended = self.result(&mut delivery, cx, begun, &mut heartbeat, &mut permit).await;
+        let cx = self.context(&delivery, &span, self.clock.now());
+        let report = self.report(&mut delivery, cx, begun, &mut heartbeat, &mut permit).await;
         // Lost or interrupted: dropping the delivery gives it back.
-        let Some((ended, at)) = ended else { return };
-        let attempt = record(&ended, started_at, began.elapsed());
+        let Some(report) = report else { return };
         if permit.exclusive_until().is_some() {
             // Settling may take longer than others are kept out. The attempt is over: whatever
             // kills the process from now on, it was not this.
             let released = release(&mut delivery.ticket, &mut heartbeat);
             self.hard_stop.run_until_cancelled(released).await;
         }
-        self.settle(delivery, watch, span, (&ended, at), attempt).await;
+        watch::attempted(span, &self.settings.dispatcher, delivery.attempt, &report);
+        self.end(delivery, watch, report).await;
         // A suspect is cleared by its settlement, not before.
         drop(permit);
     }
 
-    /// How the attempt ended, and what its verdict rests on. `None` if its lease was lost, or
-    /// if the process had to stop: then nobody knows whether the stop made it fail.
-    async fn result(
+    /// What came of the attempt. `None` if its lease was lost, or if the process had to stop:
+    /// then nobody knows whether the stop made it fail.
+    async fn report(
         &self,
         delivery: &mut Delivery,
         cx: Context,
         begun: Begun,
         heartbeat: &mut Heartbeat,
         permit: &mut RunPermit,
-    ) -> Option<(Ended, Circumstances)> {
+    ) -> Option<AttemptReport> {
         let Delivery { event, ticket, redrive, first_attempt_at, attempt, asked, .. } = delivery;
         let is_sent_again = *redrive > 0 && event.origin() == Origin::Webhook;
         let twins = self.twins.as_ref().filter(|_| !is_sent_again);
         let now = || self.circumstances(*first_attempt_at, *attempt, *asked);
-        let attempting = pin!(self.whole(event, cx, twins, begun, now));
+        let attempting = pin!(self.run_steps(event, cx, twins, begun, now));
         let running = run(attempting, ticket, heartbeat, permit);
-        let ended = tokio::select! {
+        let report = tokio::select! {
             biased;
-            ended = running => ended,
+            report = running => report,
             () = self.hard_stop.cancelled() => None,
         };
-        ended.filter(|(ended, _)| ended.is_final() || !self.hard_stop.is_cancelled())
+        report.filter(|report| report.is_final() || !self.hard_stop.is_cancelled())
     }
 
     fn context(&self, delivery: &Delivery, span: &Span, started_at: Timestamp) -> Context {
@@ -161,69 +160,20 @@ impl Attempting {
         Circumstances { attempt, asked, elapsed, is_breaker_open, chance: fastrand::f64() }
     }
 
-    async fn settle(
-        &self,
-        delivery: Delivery,
-        watch: Watch,
-        span: Span,
-        (ended, at): (&Ended, Circumstances),
-        attempt: Attempt,
-    ) {
+    /// Without an attempt: it need not be delivered, or it can't be.
+    async fn end_unattempted(&self, delivery: Delivery, watch: Watch, why: Ended) {
+        let at = self.circumstances(delivery.first_attempt_at, delivery.attempt, delivery.asked);
         let now = self.clock.now();
-        let verdict = verdict(ended, at, &self.settings.retry);
-        let asked = ended.has_asked();
-        self.log(&delivery, &watch, ended, verdict, attempt.took);
-        watch::attempted(span, &self.settings.dispatcher, delivery.attempt, &attempt, verdict);
-        self.end(delivery, watch, Settlement { verdict, asked, attempt }, now).await;
+        let report = AttemptReport::decide(why, at, &self.settings.retry, now, Duration::ZERO);
+        self.end(delivery, watch, report).await;
     }
 
-    async fn end(&self, delivery: Delivery, watch: Watch, settlement: Settlement, now: Timestamp) {
-        let (route, about, verdict) = (&self.settings.name, About::of(&delivery), settlement.verdict);
-        about.count(route, &settlement.attempt, verdict, now);
-        settle(delivery.ticket, settlement, route, &self.hard_stop).await;
+    async fn end(&self, delivery: Delivery, watch: Watch, report: AttemptReport) {
+        let (route, about, verdict) = (&self.settings.name, About::of(&delivery), report.verdict());
+        report.log(delivery.event.id(), route, delivery.attempt, || watch.trace_id());
+        about.count(route, &report, self.clock.now());
+        settle(delivery.ticket, report.into_settlement(), route, &self.hard_stop).await;
         watch.settled(route, &about, verdict);
-    }
-
-    /// Without an attempt: what can't be decided can't be delivered.
-    async fn bury(&self, delivery: Delivery, watch: Watch, reason: DeadReason, why: String) {
-        let (id, route, trace_id) = (delivery.event.id(), &self.settings.name, watch.trace_id());
-        tracing::error!(event.id = %id, route, trace_id, error = why, %reason, "given up: a dead letter now");
-        let (started_at, detail) = (self.clock.now(), Some(why));
-        let attempt =
-            Attempt { started_at, took: Duration::ZERO, outcome: Outcome::Permanent, status: None, detail };
-        let settlement = Settlement { verdict: Verdict::Dead(reason), asked: false, attempt };
-        self.end(delivery, watch, settlement, started_at).await;
-    }
-
-    /// Without an attempt: it need not be delivered.
-    async fn skip(&self, delivery: Delivery, watch: Watch, why: Skip) {
-        let (started_at, ended) = (self.clock.now(), Ended::Skipped(why));
-        let attempt = record(&ended, started_at, Duration::ZERO);
-        self.log(&delivery, &watch, &ended, Verdict::Done, Duration::ZERO);
-        let settlement = Settlement { verdict: Verdict::Done, asked: false, attempt };
-        self.end(delivery, watch, settlement, started_at).await;
-    }
-
-    fn log(&self, delivery: &Delivery, watch: &Watch, ended: &Ended, verdict: Verdict, took: Duration) {
-        let (id, route, attempt) = (delivery.event.id(), &self.settings.name, delivery.attempt);
-        let error = explain(ended, Reader::Log).unwrap_or_default();
-        let (took_ms, trace_id) = (took.as_millis(), || watch.trace_id());
-        match verdict {
-            Verdict::Done => match ended {
-                Ended::Skipped(why) => {
-                    tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{}", why.as_str());
-                }
-                _ => {
-                    tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
-                }
-            },
-            Verdict::Again(wait) => {
-                tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");
-            }
-            Verdict::Dead(reason) => {
-                tracing::error!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, %reason, "given up: a dead letter now");
-            }
-        }
     }
 }
 
@@ -251,46 +201,6 @@ async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
     if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.accompanied().await).await {
         tracing::warn!(error = %Chain(&error), "others may run beside a suspect, and that could not be recorded");
     }
-}
-
-/// Settles, and tries again for a while. Where the process has to stop the delivery is given
-/// back instead: a queue that does not answer must not make it look as if it had died.
-pub(crate) async fn settle(
-    ticket: Ticket,
-    settlement: Settlement,
-    route: &str,
-    hard_stop: &CancellationToken,
-) {
-    let stopped = async {
-        hard_stop.cancelled().await;
-        sleep(SETTLE_AT_HARD_STOP).await;
-    };
-    tokio::select! {
-        biased;
-        () = settle_unhurried(ticket, settlement, route) => {}
-        () = stopped => {
-            metrics::UNSETTLED.add(1, [route.to_owned().into()]);
-            tracing::warn!(route, "not settled before the process stops: the delivery is given back");
-        }
-    }
-}
-
-async fn settle_unhurried(mut ticket: Ticket, settlement: Settlement, route: &str) {
-    for _ in 0..SETTLE_TRIES {
-        match ticket.settle(settlement.clone()).await {
-            Ok(()) => return,
-            Err(Unsettled { source: QueueError::LeaseLost, .. }) => {
-                metrics::UNSETTLED.add(1, [route.to_owned().into()]);
-                return tracing::warn!(route, "settled too late: somebody else has the delivery");
-            }
-            Err(unsettled) => {
-                tracing::error!(route, error = %Chain(&unsettled), "delivery not settled");
-                ticket = unsettled.ticket;
-                sleep(SETTLE_AGAIN).await;
-            }
-        }
-    }
-    metrics::UNSETTLED.add(1, [route.to_owned().into()]);
 }
 
 fn since(then: Timestamp, now: Timestamp) -> Duration {

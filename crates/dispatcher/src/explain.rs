@@ -14,7 +14,8 @@ pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> At
     let (outcome, status) = match ended {
         Ended::Answered(Ok(Done { status, .. })) => (Outcome::Done, *status),
         Ended::Skipped(_) => (Outcome::Done, None),
-        Ended::NotAsked(DispatchError::Permanent { .. })
+        Ended::Undeliverable(..)
+        | Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
         Ended::NotAsked(_) | Ended::NotTold(_) => (Outcome::Transient, None),
         Ended::Answered(Err(error @ DispatchError::Permanent { .. })) => (Outcome::Permanent, error.status()),
@@ -37,6 +38,7 @@ pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
         // A handler elsewhere may have written it, and its words may be anybody's data.
         Ended::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
         Ended::Skipped(why) => Some(why.as_str().to_owned()),
+        Ended::Undeliverable(_, why) => Some(why.clone()),
         Ended::NotAsked(error) => Some(said(error, reader)),
         Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),
         Ended::Answered(Err(error)) => Some(said(error, reader)),

@@ -34,7 +34,6 @@ mod then;
 mod twins;
 mod unrouted;
 mod watch;
-mod whole;
 
 pub mod policy;
 

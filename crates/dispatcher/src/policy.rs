@@ -24,6 +24,8 @@ pub enum Ended {
     NotTold(DispatchError),
     /// It was not asked, and need not be.
     Skipped(Skip),
+    /// It was not asked, and will not be: a person has to look. Why, in words.
+    Undeliverable(DeadReason, String),
     /// It did not answer before its deadline.
     TimedOut,
     /// It panicked.
@@ -60,9 +62,10 @@ impl Ended {
         match self {
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotTold(_) => Some(false),
             Self::Answered(Err(DispatchError::Transient { status: Some(404 | 409), .. })) => Some(false),
-            Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped(_) => {
-                None
-            }
+            Self::Answered(Err(DispatchError::Interrupted { .. }))
+            | Self::NotAsked(_)
+            | Self::Skipped(_)
+            | Self::Undeliverable(..) => None,
             _ => Some(true),
         }
     }
@@ -71,7 +74,10 @@ impl Ended {
     pub(crate) fn has_asked(&self) -> bool {
         !matches!(
             self,
-            Self::Answered(Err(DispatchError::Interrupted { .. })) | Self::NotAsked(_) | Self::Skipped(_)
+            Self::Answered(Err(DispatchError::Interrupted { .. }))
+                | Self::NotAsked(_)
+                | Self::Skipped(_)
+                | Self::Undeliverable(..)
         )
     }
 
@@ -83,6 +89,7 @@ impl Ended {
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. }))
                 | Self::NotTold(DispatchError::Permanent { .. })
                 | Self::Skipped(_)
+                | Self::Undeliverable(..)
         )
     }
 }
@@ -108,6 +115,7 @@ pub struct Circumstances {
 pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
     match ended {
         Ended::Answered(Ok(_)) | Ended::Skipped(_) => Verdict::Done,
+        Ended::Undeliverable(reason, _) => Verdict::Dead(*reason),
         Ended::Answered(Err(DispatchError::Permanent { .. }))
         | Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),

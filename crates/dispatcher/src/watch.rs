@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, Timestamp};
-use queue::{Attempt, Delivery, Verdict};
+use queue::{Delivery, Verdict};
 use telemetry::{Attribute, Cause, Ended, Kind, Span, metrics};
+
+use crate::attempt::AttemptReport;
 
 /// From so long after an event came in, an attempt is a trace of its own that points to
 /// the event's: nobody keeps a trace open for longer.
@@ -76,11 +78,12 @@ impl About {
     }
 
     /// An attempt ended, and this is what becomes of the delivery.
-    pub(crate) fn count(&self, route: &str, attempt: &Attempt, verdict: Verdict, now: Timestamp) {
+    pub(crate) fn count(&self, route: &str, report: &AttemptReport, now: Timestamp) {
+        let attempt = report.attempt();
         let route = || telemetry::Label::from(route.to_owned());
         metrics::ATTEMPTS.add(1, [route(), attempt.outcome.as_str().into()]);
         metrics::ATTEMPT_TIME.record(attempt.took.as_secs_f64(), [route()]);
-        match verdict {
+        match report.verdict() {
             Verdict::Done => {
                 let whole = since(self.event.received_at(), now);
                 metrics::DELIVERY_TIME.record(whole.as_secs_f64(), [route()]);
@@ -92,7 +95,8 @@ impl About {
 }
 
 /// Ends the span of an attempt.
-pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, attempt: &Attempt, verdict: Verdict) {
+pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &AttemptReport) {
+    let (attempt, verdict) = (report.attempt(), report.verdict());
     span.end(ended(verdict), || {
         let mut attributes = vec![
             Attribute::new("fluent.dispatcher", dispatcher.to_owned()),

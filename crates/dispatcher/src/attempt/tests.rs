@@ -1,6 +1,10 @@
 //! Attempts with a lease that notes what becomes of it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use dispatch::{DispatchError, Done};
+use queue::{Settlement, Verdict};
+use tokio::time::sleep;
 
 use super::*;
 use crate::testing::{FakeLease, LEASE, Scripted, attempting};
@@ -169,4 +173,31 @@ async fn an_answer_of_which_nothing_can_be_told_does_not_undo_the_delivery() {
 async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
     let refuses = || DispatchError::Permanent { action: "telling", status: Some(400), source: "no".into() };
     assert_eq!(told_by(refuses).await.verdict, Verdict::Dead(DeadReason::Permanent));
+}
+
+/// Whoever is told of a dead letter is told before it is settled. What that takes must not
+/// change what is settled: a letter that nobody was told of, or one that was told and is none.
+#[tokio::test(start_paused = true)]
+async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
+    for (attempts, is_dead) in [(1, true), (2, false)] {
+        let (isolation, lease) = (Isolation::default(), FakeLease::default());
+        let destination = Scripted::new(|_| async { Err(DispatchError::transient("testing", "away")) });
+        let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
+        attempting.settings.retry.attempts = Some(attempts);
+        let (breaker, told) = (Arc::clone(&attempting.breaker), Arc::new(AtomicU32::new(0)));
+        let count = Arc::clone(&told);
+        attempting.then.on_dead_letter = Some(AnyDispatcher::of(Scripted::new(move |_| {
+            // An open breaker gives nothing up: what was decided before stays so.
+            for other in 0..20 {
+                let other = queue::conformance::event("a", &format!("other-{other}"));
+                Begun::on(&breaker, other.id()).ended(true);
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok(Done::default()) }
+        })));
+        attempt(&attempting, &lease, 0).await;
+        let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
+        assert_eq!(matches!(settled.verdict, Verdict::Dead(DeadReason::Exhausted)), is_dead, "{settled:?}");
+        assert_eq!(told.load(Ordering::Relaxed), u32::from(is_dead));
+    }
 }

@@ -1,7 +1,7 @@
-//! An attempt from what is asked before it to who is told after it.
+//! The steps of an attempt, from what is asked before it to who is told after it.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dispatch::{AnyDispatcher, Context, DispatchError, Done, Keep, Role, Told};
 use enrichment::Asked;
@@ -10,30 +10,33 @@ use futures::FutureExt;
 use queue::Verdict;
 use tokio::time::timeout;
 
-use crate::attempt::Attempting;
+use super::{AttemptReport, Attempting};
 use crate::breaker::Begun;
 use crate::explain::without_excerpt;
-use crate::policy::{Circumstances, Ended, Skip, verdict};
+use crate::policy::{Circumstances, Ended, Skip};
 use crate::then::tell;
 use crate::twins::Twins;
 
 impl Attempting {
-    /// Asks whether it is needed, and Fluent, where the route wants to know more; and tells
-    /// afterwards, where somebody is to be told. All have bounds of their own. With it, what
-    /// its verdict rests on.
-    pub(crate) async fn whole(
+    /// Asks whether it is needed, and Fluent, where the route wants to know more; dispatches;
+    /// and notifies, where somebody is to be told of the outcome. All have bounds of their own.
+    ///
+    /// The outcome is decided once, on `now`, before anybody is told that it is a dead letter:
+    /// whoever is told is told what is settled, however long telling takes.
+    pub(super) async fn run_steps(
         &self,
         event: &Event,
         mut cx: Context,
         twins: Option<&Twins>,
         begun: Begun,
         now: impl Fn() -> Circumstances,
-    ) -> (Ended, Circumstances) {
+    ) -> AttemptReport {
+        let (started_at, began) = (cx.started_at, Instant::now());
         cx.keep = self.then.on_success.is_some().then(Keep::default);
-        let ended = match self.before(event, &mut cx, twins, now().elapsed).await {
+        let ended = match self.prepare(event, &mut cx, twins, now().elapsed).await {
             Err(ended) => ended,
             Ok(twins) => {
-                let ended = self.bounded(event, &cx).await;
+                let ended = self.dispatch_with_deadline(event, &cx).await;
                 if let (Ended::Answered(Ok(_)), Some(twins)) = (&ended, twins) {
                     twins.delivered(event).await;
                 }
@@ -41,7 +44,7 @@ impl Attempting {
             }
         };
         let ended = match (ended, &self.then.on_success) {
-            (Ended::Answered(Ok(done)), Some(whom)) => self.told(whom, event, &cx, done).await,
+            (Ended::Answered(Ok(done)), Some(whom)) => self.notify_success(whom, event, &cx, done).await,
             (ended, _) => ended,
         };
         // Told first: whether it leaves the destination alone now is part of the decision.
@@ -49,14 +52,15 @@ impl Attempting {
             Some(failed) => begun.ended(failed),
             None => drop(begun),
         }
-        let at = now();
-        self.given_up(event, &cx, at, &ended).await;
-        (ended, at)
+        let took = began.elapsed();
+        let report = AttemptReport::decide(ended, now(), &self.settings.retry, started_at, took);
+        self.notify_dead_letter(event, &cx, &report).await;
+        report
     }
 
     /// What is to be known first, or what ends the attempt before it began. Says who is to
     /// be told that the destination has the event: nobody, where there is no other like it.
-    async fn before<'t>(
+    async fn prepare<'t>(
         &self,
         event: &Event,
         cx: &mut Context,
@@ -94,7 +98,7 @@ impl Attempting {
         }
     }
 
-    async fn told(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
+    async fn notify_success(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
         let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
         let told = Told::done(done.status, &answer);
         let has_readable_answer = told.has_readable_answer();
@@ -115,9 +119,9 @@ impl Attempting {
 
     /// Tells of what will be a dead letter, for as long as that is tried. The letter is
     /// written in any case: it is what a person works off.
-    async fn given_up(&self, event: &Event, cx: &Context, at: Circumstances, ended: &Ended) {
+    async fn notify_dead_letter(&self, event: &Event, cx: &Context, report: &AttemptReport) {
         let Some(whom) = &self.then.on_dead_letter else { return };
-        let Verdict::Dead(reason) = verdict(ended, at, &self.settings.retry) else { return };
+        let Verdict::Dead(reason) = report.verdict() else { return };
         let telling = tell(whom, event, cx, Told::given_up(reason.as_str()));
         let (id, route) = (event.id(), &self.settings.name);
         match AssertUnwindSafe(telling).catch_unwind().await {
@@ -132,7 +136,7 @@ impl Attempting {
     }
 
     /// Runs the dispatcher; its panics and its silence end with the attempt.
-    async fn bounded(&self, event: &Event, cx: &Context) -> Ended {
+    async fn dispatch_with_deadline(&self, event: &Event, cx: &Context) -> Ended {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {
             Ok(Ok(answer)) => Ended::Answered(answer),

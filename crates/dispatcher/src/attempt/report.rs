@@ -1,0 +1,71 @@
+//! What came of an attempt: decided once, then traced, logged, counted and settled as it is.
+
+use std::time::Duration;
+
+use event_model::{EventId, Timestamp};
+use queue::{Attempt, Settlement, Verdict};
+use settings::RetrySettings;
+
+use crate::explain::{Reader, explain, record};
+use crate::policy::{Circumstances, Ended, verdict};
+
+/// What came of an attempt, and what becomes of its delivery.
+#[derive(Debug)]
+pub(crate) struct AttemptReport {
+    result: Ended,
+    settlement: Settlement,
+}
+
+impl AttemptReport {
+    /// Decides. Nothing but its arguments has a part in it.
+    pub(crate) fn decide(
+        result: Ended,
+        at: Circumstances,
+        retry: &RetrySettings,
+        started_at: Timestamp,
+        took: Duration,
+    ) -> Self {
+        let verdict = verdict(&result, at, retry);
+        let (asked, attempt) = (result.has_asked(), record(&result, started_at, took));
+        Self { result, settlement: Settlement { verdict, asked, attempt } }
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.settlement.verdict
+    }
+
+    /// What the history remembers of it.
+    pub(crate) fn attempt(&self) -> &Attempt {
+        &self.settlement.attempt
+    }
+
+    /// Whether it holds though the process stops.
+    pub(crate) fn is_final(&self) -> bool {
+        self.result.is_final()
+    }
+
+    /// What the queue is told.
+    pub(crate) fn into_settlement(self) -> Settlement {
+        self.settlement
+    }
+
+    /// Writes it to the log: what a destination or a handler said stays out of it.
+    pub(crate) fn log(&self, id: EventId, route: &str, attempt: u32, trace_id: impl Fn() -> String) {
+        let error = explain(&self.result, Reader::Log).unwrap_or_default();
+        let took_ms = self.attempt().took.as_millis();
+        match (self.verdict(), &self.result) {
+            (Verdict::Done, Ended::Skipped(why)) => {
+                tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{}", why.as_str());
+            }
+            (Verdict::Done, _) => {
+                tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
+            }
+            (Verdict::Again(wait), _) => {
+                tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");
+            }
+            (Verdict::Dead(reason), _) => {
+                tracing::error!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, %reason, "given up: a dead letter now");
+            }
+        }
+    }
+}
