@@ -2,7 +2,8 @@
 
 use cel::{ParseErrors, Program};
 
-use crate::{MAX_LENGTH, Misread, Undecided, names};
+use crate::names::{self, Reads};
+use crate::{MAX_LENGTH, Misread, Undecided};
 
 /// How deep brackets may stand in each other: the parser calls itself for each.
 const MAX_NESTING: usize = 16;
@@ -56,15 +57,15 @@ pub(crate) fn check(text: &str) -> Result<(), Misread> {
 }
 
 /// Reads and checks it on a thread of its own, with a stack that suffices for any
-/// text, and panics that end there. Says how deep loops stand in each other.
-pub(crate) fn compile(text: &str) -> Result<(Program, u32), Misread> {
+/// text, and panics that end there. Says how deep loops stand in each other, and what it reads.
+pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), Misread> {
     let unreadable = || misread(text, 0, "this can't be read as a condition");
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("condition".to_owned()).stack_size(STACK);
         let read = || {
             let program = Program::compile(text).map_err(|errors| first(text, &errors))?;
-            let loops = names::check(&program)?;
-            Ok((program, loops))
+            let (loops, reads) = names::check(&program)?;
+            Ok((program, loops, reads))
         };
         let read = reading.spawn_scoped(scope, read).map_err(|_| unreadable())?;
         read.join().unwrap_or_else(|_| Err(unreadable()))

@@ -18,14 +18,18 @@
 
 mod bounds;
 mod names;
+mod patterns;
 mod view;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use cel::{Context, Env, ExecutionError, Program, Value};
+use cel::parser::Expression;
+use cel::{Context, ExecutionError, Value};
 use event_model::Event;
+
+use crate::names::Reads;
 
 /// Longest expression, in bytes: one that is longer wants to be a field of the
 /// event, or a dispatcher.
@@ -35,9 +39,17 @@ pub const MAX_LENGTH: usize = 4096;
 #[derive(Clone)]
 pub struct Condition {
     text: Arc<str>,
-    program: Arc<Program>,
+    read: Arc<Read>,
+}
+
+/// A condition as it was read.
+struct Read {
+    expression: Expression,
+    /// What every evaluation begins with: the functions, and the expression's patterns.
+    scope: Context<'static, 'static>,
     /// How deep loops stand in each other.
     loops: u32,
+    reads: Reads,
 }
 
 /// Why a text is not a condition. What was written is not repeated.
@@ -57,16 +69,14 @@ pub struct Misread {
 #[error("the route's `when` gave no answer: {0}")]
 pub struct Undecided(&'static str);
 
-/// What every expression may call.
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-
 impl Condition {
     /// Reads an expression, and checks what can be checked without an event: its
     /// form, its bounds, and the names in it.
     pub fn parse(text: &str) -> Result<Self, Misread> {
         bounds::check(text)?;
-        let (program, loops) = bounds::compile(text)?;
-        Ok(Self { text: text.into(), program: Arc::new(program), loops })
+        let (program, loops, reads) = bounds::compile(text)?;
+        let (expression, scope) = patterns::compile(program.expression());
+        Ok(Self { text: text.into(), read: Arc::new(Read { expression, scope, loops, reads }) })
     }
 
     /// The expression.
@@ -76,11 +86,12 @@ impl Condition {
 
     /// Whether it holds for `event`.
     pub fn holds(&self, event: &Event) -> Result<bool, Undecided> {
-        let (value, size) = view::of(event)?;
-        bounds::check_work(size, self.loops)?;
-        let mut context = Context::with_env(Arc::clone(&ENV));
-        context.add_variable_from_value("event", value);
-        let answer = catch_unwind(AssertUnwindSafe(|| self.program.execute(&context)));
+        let Read { expression, scope, loops, reads } = &*self.read;
+        let (value, size) = view::of(event, reads)?;
+        bounds::check_work(size, *loops)?;
+        let mut scope = scope.new_inner_scope();
+        scope.add_variable_from_value(names::EVENT, value);
+        let answer = catch_unwind(AssertUnwindSafe(|| scope.resolve(expression)));
         match answer {
             Ok(Ok(Value::Bool(answer))) => Ok(answer),
             Ok(Ok(_)) => Err(Undecided("it is neither true nor false")),

@@ -1,6 +1,8 @@
 //! The names in an expression: a misspelt one is found at the start, not by the
 //! first event.
 
+use std::collections::BTreeSet;
+
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SourceInfo};
 use cel::{IdedExpr, Program};
 
@@ -8,7 +10,7 @@ use crate::Misread;
 use crate::bounds::{MAX_LOOPS, misread};
 
 /// The only variable.
-const EVENT: &str = "event";
+pub(crate) const EVENT: &str = "event";
 
 /// Names of types, as in `type(x) == string`.
 const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
@@ -49,8 +51,7 @@ fn is_called_right(call: &CallExpr) -> bool {
 /// Most texts or lists that are put together: each `+` copies both sides.
 const MAX_SUMS: u32 = 16;
 
-/// Largest automaton of a pattern, in bytes: the library builds it anew each time
-/// that it is asked for.
+/// Largest automaton of a pattern, in bytes: it stays in memory with its expression.
 const MAX_PATTERN: usize = 64 << 10;
 
 /// Whether a call's cost grows with the values that it meets.
@@ -95,12 +96,38 @@ fn collects(step: &IdedExpr, variable: &str) -> bool {
     }
 }
 
-/// Checks every name, and says how deep loops stand in each other.
-pub(crate) fn check(program: &Program) -> Result<u32, Misread> {
+/// Checks every name. Says how deep loops stand in each other, and what is read of an event.
+pub(crate) fn check(program: &Program) -> Result<(u32, Reads), Misread> {
     let source = program.source_info();
-    let mut walk = Walk { source, scope: Vec::new(), depth: 0, loops: 0, deepest: 0, sums: 0, makers: 0 };
+    let reads = Reads::Fields(BTreeSet::new());
+    let mut walk =
+        Walk { source, scope: Vec::new(), depth: 0, loops: 0, deepest: 0, sums: 0, makers: 0, reads };
     walk.visit(program.expression())?;
-    Ok(walk.deepest)
+    Ok((walk.deepest, walk.reads))
+}
+
+/// What an expression reads of an event: what it does not name it can't see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// These of its fields.
+    Fields(BTreeSet<String>),
+    /// All: it asks for the event as a value, or for a field whose name it works out.
+    Everything,
+}
+
+impl Reads {
+    pub(crate) fn has(&self, field: &str) -> bool {
+        match self {
+            Self::Fields(fields) => fields.contains(field),
+            Self::Everything => true,
+        }
+    }
+
+    fn add(&mut self, field: &str) {
+        if let Self::Fields(fields) = self {
+            fields.insert(field.to_owned());
+        }
+    }
 }
 
 struct Walk<'p> {
@@ -114,6 +141,7 @@ struct Walk<'p> {
     sums: u32,
     /// How many loops make values.
     makers: u32,
+    reads: Reads,
 }
 
 impl<'p> Walk<'p> {
@@ -137,11 +165,19 @@ impl<'p> Walk<'p> {
             Expr::Literal(_) => Ok(()),
             Expr::Unspecified => Err(self.wrong(node, "this can't be read as a condition".to_owned())),
             Expr::Ident(name) => self.identifier(node, name),
+            Expr::Select(select) if self.is_event(&select.operand) => {
+                self.reads.add(&select.field);
+                Ok(())
+            }
             Expr::Select(select) => self.visit(&select.operand),
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element)),
             Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr)),
             Expr::Struct(_) => Err(self.wrong(node, "a condition makes no messages".to_owned())),
             Expr::Comprehension(inner) => self.comprehension(node, inner),
+            Expr::Call(call) if let Some(field) = self.indexed_field(call) => {
+                self.reads.add(field);
+                Ok(())
+            }
             Expr::Call(call) => {
                 self.function(node, call)?;
                 call.target.iter().try_for_each(|target| self.visit(target))?;
@@ -160,7 +196,27 @@ impl<'p> Walk<'p> {
         }
     }
 
-    fn identifier(&self, at: &IdedExpr, name: &str) -> Result<(), Misread> {
+    /// Whether it is the event, and not a variable of a loop that is called like it.
+    fn is_event(&self, node: &IdedExpr) -> bool {
+        matches!(&node.expr, Expr::Ident(name) if name == EVENT && !self.scope.contains(&EVENT))
+    }
+
+    /// The field in `event["field"]`.
+    fn indexed_field(&self, call: &'p CallExpr) -> Option<&'p str> {
+        match (call.func_name.as_str(), call.args.as_slice()) {
+            ("_[_]", [of, IdedExpr { expr: Expr::Literal(LiteralValue::String(field)), .. }])
+                if self.is_event(of) =>
+            {
+                Some(field.inner())
+            }
+            _ => None,
+        }
+    }
+
+    fn identifier(&mut self, at: &IdedExpr, name: &str) -> Result<(), Misread> {
+        if self.is_event(at) {
+            self.reads = Reads::Everything;
+        }
         let is_known = name == EVENT || TYPES.contains(&name) || self.scope.contains(&name);
         match is_known {
             true => Ok(()),

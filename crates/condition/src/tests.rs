@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cel::common::ast::Expr;
 use event_model::{
     Account, Accounts, Algorithm, Environment, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
     Verified,
@@ -159,4 +160,55 @@ fn the_functions_are_those_of_the_library() {
     ] {
         check(text, "", Ok(true));
     }
+}
+
+#[test]
+fn only_the_fields_that_an_expression_names_are_read() {
+    let some = |fields: &[&str]| Reads::Fields(fields.iter().map(|field| (*field).to_owned()).collect());
+    for (text, expected) in [
+        ("true", some(&[])),
+        ("event.name == 'E' || event.name == 'F'", some(&["name"])),
+        ("has(event.a.b.c) && event['x-y'].z > 1", some(&["a", "x-y"])),
+        ("event.lines.exists(l, l.sku == event.sku)", some(&["lines", "sku"])),
+        ("event.lines.exists(event, event.sku == 'b')", some(&["lines"])),
+        ("event[event.which] == 1", Reads::Everything),
+        ("size(event) > 3", Reads::Everything),
+        ("event.lines.exists(l, l == event)", Reads::Everything),
+        ("'x' in event", Reads::Everything),
+        ("[event].exists(e, e.name == 'E')", Reads::Everything),
+    ] {
+        assert_eq!(Condition::parse(text).unwrap().read.reads, expected, "{text}");
+    }
+    const LINES: &str = r#","lines":[{"sku":"a"},{"sku":"b"}],"sku":"b","which":"sku""#;
+    check("event.lines.exists(l, l.sku == event.sku)", LINES, Ok(true));
+    check("event.lines.exists(event, event.sku == 'b')", LINES, Ok(true));
+    check("event[event.which] == 'b'", LINES, Ok(true));
+    check("event.environment == 'sandbox' && event.origin == 'webhook'", LINES, Ok(true));
+    check("has(event.nothing) || event.lines[0].sku == 'a'", LINES, Ok(true));
+    check("size(event) == 10", LINES, Ok(true));
+}
+
+#[test]
+fn what_is_not_read_may_be_of_any_size() {
+    let lines = vec![r#"{"a":1}"#; 200_000].join(",");
+    let rest = format!(r#","lines":[{lines}],"few":[1,2]"#);
+    check("event.few.all(n, n > 0)", &rest, Ok(true));
+    check("event.lines.all(n, n.a > 0)", &rest, Err("too many values"));
+}
+
+#[test]
+fn patterns_are_compiled_with_the_expression() {
+    const TWO: &str = "event.lines.all(l, l.sku.matches('^[a-z]$')) && !event.name.matches('x') && {'k': 'ab'.matches('b$')}.k";
+    const LINES: &str = r#","lines":[{"sku":"a"},{"sku":"\u00e4"}]"#;
+    check(TWO, r#","lines":[{"sku":"a"},{"sku":"b"}]"#, Ok(true));
+    check(TWO, LINES, Ok(false));
+    check("event.n.matches('^1')", r#","n":1"#, Err("of another type"));
+    let mut left = Vec::new();
+    let condition = Condition::parse(TWO).unwrap();
+    let mut expression = condition.read.expression.clone();
+    patterns::visit(&mut expression, &mut |call| {
+        let is_left = call.func_name == "matches" && matches!(call.args[0].expr, Expr::Literal(_));
+        left.extend(is_left.then(|| format!("{:?}", call.args)));
+    });
+    assert_eq!(left, [""; 0], "compiled anew for every value");
 }

@@ -8,16 +8,19 @@ use cel::objects::{Key, Map};
 use event_model::{Event, ExactNumber, ExactValue, Unviewable};
 
 use crate::Undecided;
+use crate::names::Reads;
 
 /// Most values in one event: a body of 2 MiB can hold a million.
 const MAX_VALUES: u64 = 200_000;
 
-/// The view of `event`, and how many values are in it.
-pub(crate) fn of(event: &Event) -> Result<(Value, u64), Undecided> {
-    let fields = event.view().map_err(|error| match error {
+/// What an expression that reads `reads` sees of `event`, and how many values are in that.
+pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Value, u64), Undecided> {
+    let mut fields = event.view().map_err(|error| match error {
         Unviewable::Repeated => Undecided("a key or an attribute occurs twice in the event's JSON"),
         _ => Undecided("the event's JSON is nested too deep, or a value in it is out of range"),
     })?;
+    // Making the library's values of a field costs more than reading it did.
+    fields.retain(|name, _| reads.has(name));
     let mut size = 0;
     let view = value(ExactValue::Table(fields), &mut size);
     if size > MAX_VALUES {
