@@ -22,6 +22,7 @@ mod gateway;
 mod grpc;
 mod http;
 mod matching;
+mod memory;
 mod observed;
 mod one_event;
 mod poison;

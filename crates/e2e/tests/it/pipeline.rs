@@ -33,6 +33,8 @@ pub(crate) struct Pipeline {
     pub(crate) api: String,
     /// A socket for webhooks that outlives the service, as systemd holds one.
     pub(crate) socket: Option<TcpListener>,
+    /// The control group that the service is to be in.
+    pub(crate) group: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -51,6 +53,7 @@ impl Pipeline {
             more: String::new(),
             api: String::new(),
             socket: None,
+            group: None,
             child: None,
         };
         pipeline.write_settings(routes);
@@ -126,10 +129,18 @@ fluentcommerce:
         self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
-    /// The service's program, which is passed the socket as descriptor 3 if there is one.
+    /// The service's program, in its control group, or passed the socket as descriptor 3, if
+    /// there is one.
     fn program(&self) -> Command {
+        const ENTER: &str = "echo $$ > \"$GROUP/cgroup.procs\" && exec \"$0\" \"$@\"";
         const PASS: &str =
             "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=webhook; exec \"$0\" \"$@\" 3<&0 0</dev/null";
+        if let Some(group) = &self.group {
+            let mut command = Command::new("sh");
+            command.args(["-c", ENTER, env!("CARGO_BIN_EXE_pipeline")]);
+            command.env("GROUP", group).stdin(Stdio::null());
+            return command;
+        }
         let Some(socket) = &self.socket else {
             let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
             command.stdin(Stdio::null());
