@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::Clock;
-use queue::{BoxError, EventQueue, HistoryIndex, QueueError, Stores};
+use queue::{BoxError, HistoryIndex, Intake, Lifecycle, QueueError, Source, Stores, Upstream};
 use queue_embedded::{Beside, Embedded, Index, Options, Retention, Salvaged};
 use queue_nats::JetStream;
 use queue_spooled::Spooled;
@@ -17,13 +17,38 @@ pub use crate::nats::nats_options;
 pub use queue_nats::cluster;
 pub use queue_spooled::{Drained, SpoolState, spool_state};
 
-/// A queue to be served by this process, and what was found on the way.
+/// A queue that this process serves, by its roles: a caller is handed those that it has.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// The queue.
-    pub queue: Arc<dyn EventQueue>,
+    /// Where arrivals are made durable: in the spool first, where there is one.
+    pub intake: Arc<dyn Intake>,
+    /// The queue itself, as a spool sees it.
+    pub upstream: Arc<dyn Upstream>,
+    /// Where deliveries come from.
+    pub source: Arc<dyn Source>,
+    /// What is kept beside the events.
+    pub stores: Arc<dyn Stores>,
+    /// All of it, to be watched and closed.
+    pub lifecycle: Arc<dyn Lifecycle>,
     /// Where the previous store went, if it could not be trusted.
     pub set_aside: Option<PathBuf>,
+}
+
+impl Opened {
+    fn of<Q: Upstream + Source + 'static>(
+        queue: &Arc<Q>,
+        stores: Arc<dyn Stores>,
+        set_aside: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            intake: Arc::clone(queue) as _,
+            upstream: Arc::clone(queue) as _,
+            source: Arc::clone(queue) as _,
+            stores,
+            lifecycle: Arc::clone(queue) as _,
+            set_aside,
+        }
+    }
 }
 
 /// Why a queue or its stores can't be opened.
@@ -47,12 +72,14 @@ pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -
             let queue =
                 Embedded::open(options(settings), clock).map_err(|error| failed("the queue file", error))?;
             let set_aside = queue.set_aside().cloned();
-            Ok(Opened { queue: Arc::new(queue), set_aside })
+            let queue = Arc::new(queue);
+            Ok(Opened::of(&queue, Arc::clone(&queue) as _, set_aside))
         }
         QueueSettings::JetStream(settings) => {
             let queue = JetStream::open(nats_options(settings, name), clock).await;
             let queue = queue.map_err(|error| failed("the connection to NATS", error))?;
-            Ok(Opened { queue: Arc::new(queue), set_aside: None })
+            let stores = Arc::clone(queue.stores());
+            Ok(Opened::of(&Arc::new(queue), stores, None))
         }
     }
 }
@@ -66,10 +93,11 @@ pub async fn open_for_gateway(
 ) -> Result<Opened, OpenError> {
     let opened = open(settings, name, Arc::clone(&clock)).await?;
     let Some(spool) = spool else { return Ok(opened) };
-    let spooled = Spooled::open(opened.queue, spool_options(spool), clock);
+    let spooled = Spooled::open(Arc::clone(&opened.upstream), spool_options(spool), clock);
     let spooled = spooled.map_err(|error| failed("the spool", error))?;
     let set_aside = spooled.set_aside().cloned();
-    Ok(Opened { queue: Arc::new(spooled), set_aside })
+    let spooled = Arc::new(spooled);
+    Ok(Opened { intake: Arc::clone(&spooled) as _, lifecycle: spooled, set_aside, ..opened })
 }
 
 /// Opens the stores alone, beside whoever serves the queue. `with_index` is for who
@@ -78,10 +106,10 @@ pub async fn open_stores(
     settings: &QueueSettings,
     with_index: bool,
     clock: Arc<dyn Clock>,
-) -> Result<Box<dyn Stores>, OpenError> {
+) -> Result<Arc<dyn Stores>, OpenError> {
     match settings {
         QueueSettings::Embedded(settings) => match Beside::open(&settings.path, None) {
-            Ok(beside) => Ok(Box::new(beside)),
+            Ok(beside) => Ok(Arc::new(beside)),
             Err(error) => {
                 let path = settings.path.display();
                 let hint = "has `fluent-webhooks serve` run with these settings?";
@@ -107,17 +135,17 @@ fn index(settings: &JetStreamSettings) -> Result<Option<Arc<dyn HistoryIndex>>, 
 }
 
 /// Publishes what is unsettled in a file that was set aside.
-pub async fn salvage(file: &Path, queue: &dyn EventQueue) -> Result<Salvaged, QueueError> {
-    queue_embedded::salvage(file, queue).await
+pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<Salvaged, QueueError> {
+    queue_embedded::salvage(file, intake).await
 }
 
 /// Empties the spool of a gateway that is gone.
 pub async fn drain(
     path: &Path,
-    queue: Arc<dyn EventQueue>,
+    upstream: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
 ) -> Result<Drained, OpenError> {
-    let drained = queue_spooled::drain(path, queue, clock).await;
+    let drained = queue_spooled::drain(path, upstream, clock).await;
     drained.map_err(|error| failed(format!("and emptying the spool {}", path.display()), error))
 }
 

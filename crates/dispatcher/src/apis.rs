@@ -9,7 +9,7 @@ use event_model::{Clock, SystemClock};
 use fluent_api::{
     Accounts, BoxError, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret,
 };
-use service::HasStores;
+use queue::HasMarks;
 use settings::{ApiAccount, Tree};
 
 use crate::login_ledger::{QueueLedger, RestingLogins};
@@ -18,18 +18,18 @@ use crate::login_ledger::{QueueLedger, RestingLogins};
 const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The accounts whose API may be asked, with the logins of the settings, whose tries are
-/// counted in these stores. Reads secrets, and asks nobody yet.
-pub fn accounts(tree: &Tree, stores: impl HasStores + 'static) -> anyhow::Result<Accounts> {
-    accounts_with(tree, stores, RestingLogins::default())
+/// counted in these marks. Reads secrets, and asks nobody yet.
+pub fn accounts(tree: &Tree, marks: Arc<dyn HasMarks>) -> anyhow::Result<Accounts> {
+    accounts_with(tree, marks, RestingLogins::default())
 }
 
 /// The same, which also says which logins rest.
 pub(crate) fn accounts_with(
     tree: &Tree,
-    stores: impl HasStores + 'static,
+    marks: Arc<dyn HasMarks>,
     resting: RestingLogins,
 ) -> anyhow::Result<Accounts> {
-    accounts_by(tree, &(Arc::new(QueueLedger { stores, resting }) as Arc<dyn LoginLedger>))
+    accounts_by(tree, &(Arc::new(QueueLedger { marks, resting }) as Arc<dyn LoginLedger>))
 }
 
 /// The same for a process that has no queue: a restart forgets how often a login failed.

@@ -48,7 +48,7 @@ use dispatch_grpc::Remote;
 use enrichment::Enrichment;
 use event_model::Clock;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use queue::{Consumer, DeadReason, EventQueue, Filter, Route};
+use queue::{Consumer, DeadReason, Filter, Route, Source};
 use service::Shutdown;
 use settings::{RouteSettings, Routes, Tree};
 use subscriptions::SubscriptionDispatcher;
@@ -162,11 +162,11 @@ pub async fn open(
     folder: &Path,
     shared: &Shared,
     registry: &Registry,
-    queue: &Arc<dyn EventQueue>,
+    source: &Arc<dyn Source>,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Dispatching> {
     let opened = open_dispatchers(routes, selection, folder, shared, registry).await?;
-    join_routes(routes, selection, opened, queue, clock, LEASE).await
+    join_routes(routes, selection, opened, source, clock, LEASE).await
 }
 
 /// Joins every selected route, to deliver with what is open already. The lease is a
@@ -176,7 +176,7 @@ pub async fn join_routes(
     routes: &Routes,
     selection: &Selection,
     opened: Vec<Opened>,
-    queue: &Arc<dyn EventQueue>,
+    source: &Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     lease: Duration,
 ) -> anyhow::Result<Dispatching> {
@@ -186,18 +186,18 @@ pub async fn join_routes(
     let unrouted = unrouted::route(routes, lease);
     let changing: Vec<_> =
         selected.iter().map(|settings| route_of(settings, lease)).chain([unrouted.clone()]).collect();
-    queue.announce(&changing).await.context("saying which routes are about to be joined")?;
+    source.announce(&changing).await.context("saying which routes are about to be joined")?;
     let joining = selected.into_iter().cloned().zip(opened).map(async |(settings, opened)| {
-        let consumer = queue.subscribe(route_of(&settings, lease)).await;
+        let consumer = source.subscribe(route_of(&settings, lease)).await;
         let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
-        let twins = Twins::of(&settings, queue);
+        let twins = Twins::of(&settings, source);
         anyhow::Ok(OpenRoute { settings, opened, twins, consumer, lease })
     });
     let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
-    let unrouted = queue.subscribe(unrouted).await.context("joining the reserved route")?;
+    let unrouted = source.subscribe(unrouted).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
     let board = Board::default();
-    queue.show(board.look(Arc::clone(&clock)));
+    source.show_status(board.look(Arc::clone(&clock)));
     Ok(Dispatching { routes: open, unrouted, board, clock })
 }
 

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
 use fluent_api::{BoxError, LedgerFuture, LoginLedger};
-use queue::marks;
 use queue::processes::{ProcessReport, RestingLogin};
-use service::HasStores;
+use queue::{HasMarks, marks};
 use telemetry::metrics;
 
 /// Logins that may not be tried now, as this process knows it. Clones are of the same.
@@ -39,29 +38,29 @@ impl RestingLogins {
     }
 }
 
-/// A ledger in these stores, and what this process learns of it.
-pub(crate) struct QueueLedger<S> {
-    pub(crate) stores: S,
+/// A ledger in these marks, and what this process learns of it.
+pub(crate) struct QueueLedger {
+    pub(crate) marks: Arc<dyn HasMarks>,
     pub(crate) resting: RestingLogins,
 }
 
-impl<S> fmt::Debug for QueueLedger<S> {
+impl fmt::Debug for QueueLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("QueueLedger(..)")
     }
 }
 
-impl<S: HasStores> LoginLedger for QueueLedger<S> {
+impl LoginLedger for QueueLedger {
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
         Box::pin(async move {
-            let found = marks::login(self.stores.stores().marks(), login).await.map_err(BoxError::from)?;
+            let found = marks::login(self.marks.marks(), login).await.map_err(BoxError::from)?;
             Ok(found.map(|(record, version)| (record.to_vec(), version)))
         })
     }
 
     fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
         Box::pin(async move {
-            let replaced = marks::replace_login(self.stores.stores().marks(), login, record.into(), version);
+            let replaced = marks::replace_login(self.marks.marks(), login, record.into(), version);
             replaced.await.map_err(BoxError::from)
         })
     }

@@ -8,7 +8,6 @@ use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use event_model::SystemClock;
 use grpc::{Door, Routes};
-use queue::Stores;
 use service::{Observed, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, Tree};
 use telemetry::Chain;
@@ -80,7 +79,7 @@ impl Plan {
             return Sharing::by(&self.tree);
         }
         match adapters::open_stores(&self.tree.queue()?, false, Arc::new(SystemClock)).await {
-            Ok(stores) => Sharing::with_stores(&self.tree, Arc::<dyn Stores>::from(stores)),
+            Ok(stores) => Sharing::with_marks(&self.tree, stores),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "how often Fluent's logins failed is known to this process alone: a restart forgets it");
                 Sharing::by(&self.tree)

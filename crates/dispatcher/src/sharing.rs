@@ -5,8 +5,8 @@ use std::sync::Arc;
 use dispatch::Shared;
 use fluent_api::Accounts;
 use grpc::{Door, Routes};
-use queue::EventQueue;
-use service::{HasStores, Shutdown};
+use queue::HasMarks;
+use service::Shutdown;
 use settings::Tree;
 use subscriptions::{Subscriptions, Switchboard};
 
@@ -29,9 +29,9 @@ pub struct Sharing {
 
 impl Sharing {
     /// Binds, where the settings say that somebody may call. How logins went is kept in the
-    /// queue's stores.
-    pub async fn open(tree: &Tree, shutdown: &Shutdown, queue: &Arc<dyn EventQueue>) -> anyhow::Result<Self> {
-        let sharing = Self::with_stores(tree, Arc::clone(queue))?;
+    /// queue's marks.
+    pub async fn open(tree: &Tree, shutdown: &Shutdown, marks: Arc<dyn HasMarks>) -> anyhow::Result<Self> {
+        let sharing = Self::with_marks(tree, marks)?;
         let door = match tree.operator()? {
             Some(operator) => Some(Door::open(&operator, shutdown).await?),
             None => None,
@@ -45,10 +45,10 @@ impl Sharing {
         Self::with(tree, apis::accounts_without_queue(tree)?, RestingLogins::default())
     }
 
-    /// The same without listening, with what these stores know of logins.
-    pub fn with_stores(tree: &Tree, stores: impl HasStores + 'static) -> anyhow::Result<Self> {
+    /// The same without listening, with what these marks say of logins.
+    pub fn with_marks(tree: &Tree, marks: Arc<dyn HasMarks>) -> anyhow::Result<Self> {
         let resting = RestingLogins::default();
-        Self::with(tree, apis::accounts_with(tree, stores, resting.clone())?, resting)
+        Self::with(tree, apis::accounts_with(tree, marks, resting.clone())?, resting)
     }
 
     fn with(tree: &Tree, apis: Accounts, resting: RestingLogins) -> anyhow::Result<Self> {

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use adapters::Opened;
 use anyhow::ensure;
 use clap::Parser;
 use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::Door;
-use queue::{EventQueue, UNROUTED};
+use queue::UNROUTED;
 use service::{AddToReport, Observed, Presence, Shutdown, StageArgs, StopTimes, Work};
 use settings::{OperatorSettings, QueueSettings, Routes, Tree};
 
@@ -112,27 +113,33 @@ impl Plan {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = adapters::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
         let mut presence = None;
-        let result = self.serve(registry, &opened.queue, clock, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.queue, presence.as_ref(), result.is_err(), &shutdown).await;
+        let result = self.serve(registry, &opened, clock, &mut presence, &shutdown).await;
+        service::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 
     async fn serve(
         &self,
         registry: &Registry,
-        queue: &Arc<dyn EventQueue>,
+        queue: &Opened,
         clock: Arc<dyn Clock>,
         presence: &mut Option<Presence>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
-        let mut sharing = Sharing::open(&self.tree, shutdown, queue).await?;
+        let mut sharing = Sharing::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
         let resting = sharing.resting.clone();
         let add: AddToReport = Arc::new(move |report| resting.add_to(report));
-        let report = self.observed.report("dispatcher", Arc::clone(queue), &readiness, Some(add), shutdown);
+        let report = self.observed.report(
+            "dispatcher",
+            Arc::clone(&queue.stores) as _,
+            &readiness,
+            Some(add),
+            shutdown,
+        );
         *presence = Some(report);
         let (folder, shared) = (self.tree.folder(), &sharing.shared);
-        let opening = open(&self.routes, &self.selection, &folder, shared, registry, queue, clock);
+        let opening = open(&self.routes, &self.selection, &folder, shared, registry, &queue.source, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;
@@ -141,8 +148,14 @@ impl Plan {
         if let Some(door) = sharing.door.take() {
             door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_detached(service::show_routes(Arc::clone(queue), Some(dispatching.names())));
+        shutdown.spawn_detached(service::show_routes(Arc::clone(&queue.stores), Some(dispatching.names())));
         dispatching.start(shutdown);
-        service::until_stopped(queue, Work::Delivering, &readiness, shutdown).await
+        service::until_stopped(
+            &queue.lifecycle,
+            Work::Delivering(Arc::clone(&queue.source)),
+            &readiness,
+            shutdown,
+        )
+        .await
     }
 }

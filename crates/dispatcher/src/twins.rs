@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use dispatch::DispatchError;
 use event_model::{Event, Origin};
-use queue::marks::{set_delivered, twin};
-use queue::{EventQueue, QueueError};
+use queue::{QueueError, Source};
 use settings::RouteSettings;
 use telemetry::Chain;
 use tokio::time::{Instant, sleep};
@@ -24,22 +23,22 @@ const NOTE_WITHIN: Duration = Duration::from_mins(10);
 /// What a route knows of events that were told twice.
 #[derive(Debug)]
 pub(crate) struct Twins {
-    queue: Arc<dyn EventQueue>,
+    source: Arc<dyn Source>,
     route: String,
 }
 
 impl Twins {
     /// Of a route that takes both; another never has two of one event.
-    pub(crate) fn of(settings: &RouteSettings, queue: &Arc<dyn EventQueue>) -> Option<Self> {
+    pub(crate) fn of(settings: &RouteSettings, source: &Arc<dyn Source>) -> Option<Self> {
         let takes_webhooks = settings.terms.origin.iter().any(|origin| origin == Origin::Webhook.as_str());
         let takes_both = takes_webhooks && settings.takes_reconciled();
-        takes_both.then(|| Self { queue: Arc::clone(queue), route: settings.name.clone() })
+        takes_both.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
     }
 
     /// Whether the event has another like it. Ends the attempt where the route has delivered
     /// that one.
     pub(crate) async fn look(&self, event: &Event) -> Result<bool, Ended> {
-        match twin(self.queue.stores().marks(), event.fluent_key(), &self.route).await {
+        match self.source.reconciled_duplicate(event.fluent_key(), &self.route).await {
             Ok(None) => Ok(false),
             Ok(Some(twin)) if twin.is_over(event.id()) => Err(Ended::Skipped(Skip::Twin)),
             Ok(Some(_)) => Ok(true),
@@ -53,8 +52,7 @@ impl Twins {
     /// The destination has the event: it needs no other like it. The settlement waits until that
     /// is noted, since without it the other would be an effect too.
     pub(crate) async fn delivered(&self, event: &Event) {
-        let marks = self.queue.stores().marks();
-        let note = || set_delivered(marks, event.fluent_key(), &self.route, event.id());
+        let note = || self.source.note_delivered(event.fluent_key(), &self.route, event.id());
         if let Err(error) = patiently(note).await {
             tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another like it would be delivered too");
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use event_model::SystemClock;
 use grpc::{Caller, MAX_MESSAGE, Target, TlsTarget};
-use operator::{Held, Operator};
+use operator::Operator;
 use service::Shutdown;
 use settings::OperatorSettings;
 use tokio::time::timeout;
@@ -80,8 +80,7 @@ pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown)
         false => open::stores(&common.config).await?,
     };
     let (settings, audit) = (open::settings(&common.config), tree.audit()?);
-    let operator =
-        Operator::new(Held::Beside(stores), settings, audit, Arc::new(SystemClock), shutdown.clone());
+    let operator = Operator::new(stores, settings, audit, Arc::new(SystemClock), shutdown.clone());
     let here = Here { inner: operator.service(), caller: Caller::local(whoami()) };
     Ok(client(BoxCloneSyncService::new(here.map_err(Into::into))))
 }

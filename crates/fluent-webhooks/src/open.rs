@@ -16,13 +16,13 @@ pub(crate) fn tree(config: &Path) -> anyhow::Result<Tree> {
 }
 
 /// The stores of the queue, beside whoever serves it.
-pub(crate) async fn stores(config: &Path) -> anyhow::Result<Box<dyn Stores>> {
+pub(crate) async fn stores(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;
     Ok(adapters::open_stores(&queue, false, Arc::new(SystemClock)).await?)
 }
 
 /// The same, with the index by which a cluster's events are found.
-pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Box<dyn Stores>> {
+pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;
     Ok(adapters::open_stores(&queue, true, Arc::new(SystemClock)).await?)
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use adapters::Opened;
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
 use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
-use operator::{Held, Operator};
-use queue::EventQueue;
+use operator::Operator;
+use queue::{HasMarks, Stores};
 use service::{AddToReport, Observed, Presence, Shutdown, StopTimes, Work};
 use settings::{Gateway, QueueSettings, Routes, SpoolSettings, Tree};
 use telemetry::Format;
@@ -57,15 +58,15 @@ impl Plan {
             adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
         self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut presence = None;
-        let result = self.stages(registry, &opened.queue, clock, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.queue, presence.as_ref(), result.is_err(), &shutdown).await;
+        let result = self.stages(registry, &opened, clock, &mut presence, &shutdown).await;
+        service::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 
     async fn stages(
         &self,
         registry: &Registry,
-        queue: &Arc<dyn EventQueue>,
+        queue: &Opened,
         clock: Arc<dyn Clock>,
         presence: &mut Option<Presence>,
         shutdown: &Shutdown,
@@ -74,45 +75,54 @@ impl Plan {
             tracing::warn!("no routes: every event will be kept as unrouted");
         }
         let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
-        let mut sharing = Sharing::open(&self.tree, shutdown, queue).await?;
+        let mut sharing = Sharing::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
         let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
-        let opening = dispatcher::open(&self.routes, &everything, &folder, shared, registry, queue, clock);
+        let opening =
+            dispatcher::open(&self.routes, &everything, &folder, shared, registry, &queue.source, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins when accepting is sure to, and not after it.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
-        let refused = gateway::start(&self.gateway, &self.config, queue, shutdown).await?;
+        let marks: Arc<dyn HasMarks> = Arc::clone(&queue.stores) as _;
+        let accepting =
+            gateway::start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown);
+        let refused = accepting.await?;
         let resting = sharing.resting.clone();
         let add: AddToReport = Arc::new(move |report| {
             refused(report);
             resting.add_to(report);
         });
-        *presence = Some(self.observed.report("serve", Arc::clone(queue), &readiness, Some(add), shutdown));
+        *presence = Some(self.observed.report("serve", marks, &readiness, Some(add), shutdown));
         if let Some(door) = sharing.door.take() {
-            let operator = self.operator_of(queue, shutdown)?;
+            let operator = self.operator_of(&queue.stores, shutdown)?;
             let routes = sharing.routes(shutdown).add_service(operator.service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_detached(service::show_routes(Arc::clone(queue), None));
-        shutdown.spawn_detached(self.operator_of(queue, shutdown)?.watch_machinery());
+        shutdown.spawn_detached(service::show_routes(Arc::clone(&queue.stores), None));
+        shutdown.spawn_detached(self.operator_of(&queue.stores, shutdown)?.watch_machinery());
         dispatching.start(shutdown);
-        self.reconcile(queue, sharing.apis, shutdown);
-        service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
+        self.reconcile(&queue.stores, sharing.apis, shutdown);
+        service::until_stopped(
+            &queue.lifecycle,
+            Work::Accepting(Arc::clone(&queue.intake)),
+            &readiness,
+            shutdown,
+        )
+        .await
     }
 
     /// Where the settings say so. What it has begun when the process ends is begun again by
     /// the next.
-    fn reconcile(&self, queue: &Arc<dyn EventQueue>, apis: Accounts, shutdown: &Shutdown) {
+    fn reconcile(&self, stores: &Arc<dyn Stores>, apis: Accounts, shutdown: &Shutdown) {
         let Some(reconciling) = self.reconciling.clone() else { return };
-        let (queue, draining) = (Arc::clone(queue), shutdown.draining());
+        let (stores, draining) = (Arc::clone(stores), shutdown.draining());
         shutdown.spawn_detached(async move {
-            draining.run_until_cancelled(reconciling.serve(queue.stores(), &apis)).await;
+            draining.run_until_cancelled(reconciling.serve(&*stores, &apis)).await;
         });
     }
 
-    fn operator_of(&self, queue: &Arc<dyn EventQueue>, shutdown: &Shutdown) -> anyhow::Result<Operator> {
-        let held = Held::Served(Arc::clone(queue));
+    fn operator_of(&self, stores: &Arc<dyn Stores>, shutdown: &Shutdown) -> anyhow::Result<Operator> {
         let (settings, audit) = (open::settings(&self.config), self.tree.audit()?);
-        Ok(Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone()))
+        Ok(Operator::new(Arc::clone(stores), settings, audit, Arc::new(SystemClock), shutdown.clone()))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{AccountClaim, Accounts, Inbound};
-use queue::{EventQueue, RefusedWebhook};
+use queue::{Intake, RefusedWebhook};
 use service::Shutdown;
 use telemetry::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -63,11 +63,11 @@ impl Holding {
     }
 
     /// Holds what names a listed account.
-    pub(crate) fn start(queue: &Arc<dyn EventQueue>, accounts: &Arc<Accounts>, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(intake: &Arc<dyn Intake>, accounts: &Arc<Accounts>, shutdown: &Shutdown) -> Self {
         let lane = || {
             let (sender, inbox) = mpsc::channel(WAITING);
             // Ends with the last connection, which may still be refused something.
-            shutdown.spawn_intake(run(inbox, Arc::clone(queue), Arc::clone(accounts)));
+            shutdown.spawn_intake(run(inbox, Arc::clone(intake), Arc::clone(accounts)));
             Lane { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)) }
         };
         Self(Some(Lanes { genuine: lane(), unproven: lane() }))
@@ -84,7 +84,7 @@ impl Holding {
     }
 }
 
-async fn run(mut inbox: mpsc::Receiver<Waiting>, queue: Arc<dyn EventQueue>, accounts: Arc<Accounts>) {
+async fn run(mut inbox: mpsc::Receiver<Waiting>, intake: Arc<dyn Intake>, accounts: Arc<Accounts>) {
     while let Some(first) = inbox.recv().await {
         let mut length = first.inbound.body.len();
         let mut some = vec![first];
@@ -94,7 +94,7 @@ async fn run(mut inbox: mpsc::Receiver<Waiting>, queue: Arc<dyn EventQueue>, acc
             length += next.inbound.body.len();
             some.push(next);
         }
-        futures::future::join_all(some.into_iter().map(|waiting| hold(&*queue, &accounts, waiting))).await;
+        futures::future::join_all(some.into_iter().map(|waiting| hold(&*intake, &accounts, waiting))).await;
         // At a stop nothing more comes, and nobody is kept waiting.
         if !inbox.is_closed() {
             sleep(rest_after(length)).await;
@@ -107,7 +107,7 @@ fn rest_after(length: usize) -> Duration {
     Duration::from_secs_f64(length as f64 / f64::from(BYTES_A_SECOND)).max(PAUSE)
 }
 
-async fn hold(queue: &dyn EventQueue, accounts: &Accounts, waiting: Waiting) {
+async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
     let Waiting { inbound, reason, is_genuine, _bytes } = waiting;
     // A stranger's body is kept nowhere.
     let account = match is_genuine {
@@ -119,7 +119,7 @@ async fn hold(queue: &dyn EventQueue, accounts: &Accounts, waiting: Waiting) {
     };
     let Some(account) = account else { return };
     let webhook = RefusedWebhook { id: 0, inbound, reason: reason.to_owned(), account };
-    if let Err(error) = queue.stores().refused().hold(webhook).await {
+    if let Err(error) = intake.capture_rejected(webhook).await {
         tracing::warn!(reason, error = %Chain(&error), "a refused webhook is not held");
     }
 }
@@ -142,11 +142,12 @@ mod tests {
     async fn forgeries_take_no_room_of_what_fluent_signed() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options::new(folder.path().join("queue.db"));
-        let queue: Arc<dyn EventQueue> = Arc::new(Embedded::open(options, Arc::new(SystemClock)).unwrap());
+        let queue = Arc::new(Embedded::open(options, Arc::new(SystemClock)).unwrap());
+        let intake: Arc<dyn Intake> = Arc::clone(&queue) as _;
         let key = KeyName::new("sydney", Environment::Sandbox);
         let accounts = [Account { name: "ACME".to_owned(), key, retailers: None }];
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let holding = Holding::start(&queue, &Arc::new(Accounts::new(accounts)), &shutdown);
+        let holding = Holding::start(&intake, &Arc::new(Accounts::new(accounts)), &shutdown);
         for number in 0..WAITING {
             holding.hold(webhook(number, LARGEST), "signature-mismatch", false);
         }

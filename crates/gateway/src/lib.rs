@@ -1,7 +1,7 @@
 //! Accepts webhooks over HTTP, verifies them, and makes them durable.
 //!
 //! ```text
-//! connection ─▶ router ─▶ receive: body ─▶ Verifier ─▶ Event::admit ─▶ EventQueue ─▶ 200
+//! connection ─▶ router ─▶ receive: body ─▶ Verifier ─▶ Event::admit ─▶ Intake ─▶ 200
 //!    bounds                  bounds          401          403, or         503
 //!                                                      quarantine, 200
 //! ```
@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use event_model::{Accounts, Clock};
-use queue::EventQueue;
+use queue::Intake;
 use settings::OnMalformed;
 use verifier::Verifier;
 
@@ -57,7 +57,7 @@ pub struct Ports {
     /// Who may send.
     pub accounts: Arc<Accounts>,
     /// Where admitted events go.
-    pub queue: Arc<dyn EventQueue>,
+    pub intake: Arc<dyn Intake>,
     /// Stamps arrivals.
     pub clock: Arc<dyn Clock>,
     /// The names of headers that may carry a signature, in lowercase.

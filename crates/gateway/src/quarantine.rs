@@ -13,8 +13,7 @@ const REASON: &str = "quarantine-full";
 /// Keeps the body, and returns when a crash does not lose it. A full quarantine is no reason
 /// to answer 503: the sender would come again with the same body, and then give it up.
 pub(crate) async fn keep(ports: &Ports, body: &Quarantined, headers: &Headers) -> Result<(), QueueError> {
-    let stores = ports.queue.stores();
-    match stores.quarantine().keep(body.clone()).await {
+    match ports.intake.quarantine(body.clone()).await {
         Err(QueueError::Full) => {}
         decided => return decided,
     }
@@ -23,7 +22,7 @@ pub(crate) async fn keep(ports: &Ports, body: &Quarantined, headers: &Headers) -
     // One that names nobody is Fluent's all the same: its signature says so.
     let account = ports.accounts.claimed_by(&body.body).unwrap_or_default();
     let webhook = RefusedWebhook { id: 0, inbound, reason: REASON.to_owned(), account };
-    stores.refused().hold(webhook).await?;
+    ports.intake.capture_rejected(webhook).await?;
     metrics::QUARANTINE_FULL.add(1, []);
     tracing::error!(
         "the quarantine is full: a genuine body is held with what was refused, where the oldest goes; `fluent-webhooks quarantine list`"

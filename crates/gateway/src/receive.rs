@@ -228,7 +228,7 @@ impl Receiving {
 
     async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, Refused> {
         let (id, trace, began) = (event.id(), span.context(), Instant::now());
-        let published = self.within_time(|| self.ports.queue.publish(event.clone())).await;
+        let published = self.within_time(|| self.ports.intake.publish(event.clone())).await;
         watch::published(span, &event, published.as_ref(), began.elapsed());
         let Receipt { duplicate, position, .. } = published?;
         self.ports.seen.note(&event);

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::{Clock, Event, SystemClock};
-use queue::EventQueue;
 use queue::seen::{SeenEvents, set_seen};
+use queue::{HasMarks, Marks};
 use service::Shutdown;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
@@ -29,20 +29,20 @@ impl SeenHere {
     }
 
     /// Writes it down again and again, as what this process has seen since now.
-    pub(crate) fn keep(&self, process: &str, queue: Arc<dyn EventQueue>, shutdown: &Shutdown) {
+    pub(crate) fn keep(&self, process: &str, marks: Arc<dyn HasMarks>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
         let (seen, closing) = (self.clone(), shutdown.closing());
         shutdown.spawn_intake(async move {
-            closing.run_until_cancelled(seen.write(&id, &*queue)).await;
+            closing.run_until_cancelled(seen.write(&id, marks.marks())).await;
             // What came in the last minute, too: it may be all of a night's.
             let last = seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if last != SeenEvents::default() {
-                let _ = timeout(LAST_WITHIN, set_seen(queue.stores().marks(), &id, &last)).await;
+                let _ = timeout(LAST_WITHIN, set_seen(marks.marks(), &id, &last)).await;
             }
         });
     }
 
-    async fn write(&self, id: &str, queue: &dyn EventQueue) {
+    async fn write(&self, id: &str, marks: &dyn Marks) {
         let mut written = SeenEvents::default();
         loop {
             sleep(WRITTEN_EVERY).await;
@@ -50,7 +50,7 @@ impl SeenHere {
             if now == written {
                 continue;
             }
-            match set_seen(queue.stores().marks(), id, &now).await {
+            match set_seen(marks, id, &now).await {
                 Ok(()) => written = now,
                 Err(error) => {
                     tracing::debug!(error = %Chain(&error), "in which hours events came is not written down");

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use adapters::Opened;
 use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
-use queue::EventQueue;
+use queue::{HasMarks, Intake};
 use service::{
     AddToReport, Certificate, Observed, Presence, ProcessLimits, Shutdown, StageArgs, StopTimes, Work,
 };
@@ -66,22 +67,29 @@ impl Plan {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened = adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
         let mut presence = None;
-        let result = self.serve(&opened.queue, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.queue, presence.as_ref(), result.is_err(), &shutdown).await;
+        let result = self.serve(&opened, &mut presence, &shutdown).await;
+        service::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 
     async fn serve(
         &self,
-        queue: &Arc<dyn EventQueue>,
+        queue: &Opened,
         presence: &mut Option<Presence>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
-        let refused = start(&self.gateway, &self.config, queue, shutdown).await?;
-        let report = self.observed.report("gateway", Arc::clone(queue), &readiness, Some(refused), shutdown);
+        let marks: Arc<dyn HasMarks> = Arc::clone(&queue.stores) as _;
+        let refused = start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown).await?;
+        let report = self.observed.report("gateway", marks, &readiness, Some(refused), shutdown);
         *presence = Some(report);
-        service::until_stopped(queue, Work::Accepting, &readiness, shutdown).await
+        service::until_stopped(
+            &queue.lifecycle,
+            Work::Accepting(Arc::clone(&queue.intake)),
+            &readiness,
+            shutdown,
+        )
+        .await
     }
 }
 
@@ -89,7 +97,8 @@ impl Plan {
 pub async fn start(
     settings: &Gateway,
     config: &Path,
-    queue: &Arc<dyn EventQueue>,
+    intake: &Arc<dyn Intake>,
+    marks: Arc<dyn HasMarks>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
     watch::begin_counters();
@@ -104,14 +113,14 @@ pub async fn start(
     let listener = listen(settings.listen, shutdown).await?;
     let address = listener.local_addr()?;
     let bounds = bounds(settings.body_limit)?;
-    queue.tell_of_forwarded(Arc::new(watch::forwarded));
-    let mut ports = ports(settings, Arc::clone(queue));
-    ports.holding = Holding::start(queue, &ports.accounts, shutdown);
+    intake.on_forwarded(Arc::new(watch::forwarded));
+    let mut ports = ports(settings, Arc::clone(intake));
+    ports.holding = Holding::start(intake, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
     let senders = ports.senders.clone();
     senders.refusals.start(shutdown);
     let reported = senders.clone();
-    ports.seen.keep(&service::process_id("gateway", config), Arc::clone(queue), shutdown);
+    ports.seen.keep(&service::process_id("gateway", config), marks, shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));
@@ -155,13 +164,13 @@ async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpL
 }
 
 /// What receiving a webhook needs, by these settings.
-pub fn ports(settings: &Gateway, queue: Arc<dyn EventQueue>) -> Ports {
+pub fn ports(settings: &Gateway, intake: Arc<dyn Intake>) -> Ports {
     let signatures = &settings.signatures;
     let headers = signatures.sha512.iter().chain(&signatures.md5);
     Ports {
         verifier: Arc::new(WebhookVerifier::new(Arc::clone(&settings.keys), signatures.clone())),
         accounts: Arc::new(settings.accounts.clone()),
-        queue,
+        intake,
         clock: Arc::new(SystemClock),
         signature_headers: headers.map(|name| name.to_lowercase()).collect(),
         path: settings.path.as_str().into(),

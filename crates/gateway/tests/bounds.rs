@@ -33,7 +33,7 @@ async fn start(bounds: Bounds) -> Gateway {
     let ports = Ports {
         verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
         accounts: Arc::new(Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }])),
-        queue: Arc::new(queue),
+        intake: Arc::new(queue),
         clock: Arc::new(SystemClock),
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
         path: PATH.into(),

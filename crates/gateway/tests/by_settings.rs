@@ -9,61 +9,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{Event, EventId, SystemClock};
+use event_model::{Event, SystemClock};
 use futures::future::{BoxFuture, FutureExt, ready};
 use gateway::Bounds;
-use queue::{Consumer, EventQueue, Holding, Horizon, Look, Position, QueueError, Receipt, Route, Stores};
+use queue::{Intake, Quarantined, QueueError, Receipt, RefusedWebhook};
 use queue_embedded::{Embedded, Options};
 use service::Shutdown;
 use settings::Tree;
 use simulator::{KeyPair, Signed};
 
-/// A queue that stores nothing, for this reason.
+/// An intake that stores nothing, for this reason.
 #[derive(Debug)]
-struct Refusing {
-    queue: Embedded,
-    why: fn() -> QueueError,
-}
+struct Refusing(fn() -> QueueError);
 
-impl EventQueue for Refusing {
+impl Intake for Refusing {
     fn publish(&self, _: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
-        ready(Err((self.why)())).boxed()
+        ready(Err((self.0)())).boxed()
     }
 
-    fn publish_again(&self, _: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
-        ready(Err((self.why)())).boxed()
+    fn quarantine(&self, _: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        ready(Err((self.0)())).boxed()
     }
 
-    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
-        self.queue.holds(position, id)
-    }
-
-    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
-        self.queue.subscribe(route)
-    }
-
-    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        self.queue.horizon()
+    fn capture_rejected(&self, _: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        ready(Err((self.0)())).boxed()
     }
 
     fn has_room(&self) -> bool {
         false
-    }
-
-    fn show(&self, look: Look) {
-        self.queue.show(look);
-    }
-
-    fn stores(&self) -> &dyn Stores {
-        self.queue.stores()
-    }
-
-    fn failed(&self) -> BoxFuture<'_, String> {
-        self.queue.failed()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.queue.close()
     }
 }
 
@@ -87,13 +60,12 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
             key.public_base64().unwrap()
         );
         let settings = Tree::parse(Path::new("application.yml"), &text, []).unwrap().gateway().unwrap();
-        let queue =
-            Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock)).unwrap();
-        let queue: Arc<dyn EventQueue> = match refuses {
-            Some(why) => Arc::new(Refusing { queue, why }),
-            None => Arc::new(queue),
+        let path = folder.path().join("queue.db");
+        let intake: Arc<dyn Intake> = match refuses {
+            Some(why) => Arc::new(Refusing(why)),
+            None => Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap()),
         };
-        let ports = gateway::ports(&settings, queue);
+        let ports = gateway::ports(&settings, intake);
         let bounds =
             Bounds { durable_within: Duration::from_millis(500), ..Bounds::new(settings.body_limit) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

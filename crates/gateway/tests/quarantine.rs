@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use event_model::{Account, Accounts, SystemClock};
 use gateway::{Bounds, Ports, Senders};
-use queue::EventQueue;
 use queue_embedded::{Embedded, Options};
 use service::Shutdown;
 use settings::OnMalformed;
@@ -43,12 +42,11 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
     let public = PublicKey::parse(&key.public_base64().unwrap()).unwrap();
     let ring = Arc::new(KeyRing::new([(name.clone(), public)]).unwrap());
     let path = folder.path().join("queue.db");
-    let queue: Arc<dyn EventQueue> =
-        Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap());
+    let queue = Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap());
     let ports = Ports {
         verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
         accounts: Arc::new(Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }])),
-        queue: Arc::clone(&queue),
+        intake: Arc::clone(&queue) as _,
         clock: Arc::new(SystemClock),
         signature_headers: Arc::new(["fluent-signature".to_owned()]),
         path: "/hook".into(),

@@ -37,9 +37,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::service::{HasStores, Shutdown};
+use ::service::Shutdown;
 use event_model::Clock;
-use queue::{EventQueue, Stores};
+use queue::Stores;
 use settings::Tree;
 use tonic::Status;
 use wire::v1::operator_server::OperatorServer;
@@ -58,7 +58,7 @@ pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<Tree> + Send + Sync>;
 pub struct Operator(Arc<Inner>);
 
 struct Inner {
-    held: Held,
+    stores: Arc<dyn Stores>,
     settings: ReadSettings,
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -66,24 +66,9 @@ struct Inner {
     viewers: Viewers,
 }
 
-/// Whose stores are looked into.
-#[derive(Debug)]
-pub enum Held {
-    /// Those of a queue that this process serves.
-    Served(Arc<dyn EventQueue>),
-    /// Those beside another process.
-    Beside(Box<dyn Stores>),
-}
-
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operator").field("held", &self.0.held).finish_non_exhaustive()
-    }
-}
-
-impl HasStores for Operator {
-    fn stores(&self) -> &dyn Stores {
-        Self::stores(self)
+        f.debug_struct("Operator").field("stores", &self.0.stores).finish_non_exhaustive()
     }
 }
 
@@ -91,14 +76,14 @@ impl Operator {
     /// Changes are written down in the file `audit`, which is made when there is
     /// something to write.
     pub fn new(
-        held: Held,
+        stores: Arc<dyn Stores>,
         settings: ReadSettings,
         audit: PathBuf,
         clock: Arc<dyn Clock>,
         shutdown: Shutdown,
     ) -> Self {
         let audit = Audit::new(audit, Arc::clone(&clock));
-        Self(Arc::new(Inner { held, settings, audit, clock, shutdown, viewers: Viewers::default() }))
+        Self(Arc::new(Inner { stores, settings, audit, clock, shutdown, viewers: Viewers::default() }))
     }
 
     /// Whether the queue can be looked into now.
@@ -112,10 +97,7 @@ impl Operator {
     }
 
     fn stores(&self) -> &dyn Stores {
-        match &self.0.held {
-            Held::Served(queue) => queue.stores(),
-            Held::Beside(stores) => &**stores,
-        }
+        &*self.0.stores
     }
 
     fn settings(&self) -> Result<Tree, Status> {

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
 
-use event_model::{Clock, Event, EventId};
+use event_model::{Clock, Event, EventId, FluentKey};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, Pause, Position, Quarantine,
-    QueueError, Receipt, RefusedHold, Replayed, Route, RouteState, Standing, Stores, StoresHealth,
+    Consumer, DeadLetters, HasMarks, History, Horizon, Intake, Lifecycle, Look, Marks, Pause, Position,
+    Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook,
+    Replayed, Route, RouteState, Source, SpoolMark, Stores, StoresHealth, Twin, Upstream, marks,
 };
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -86,6 +87,11 @@ impl Embedded {
     /// Where the file went that was here before and could not be trusted.
     pub fn set_aside(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
+    }
+
+    /// What is kept beside the events.
+    pub fn stores(&self) -> &dyn Stores {
+        self
     }
 
     async fn answer<T>(answer: oneshot::Receiver<Result<T, QueueError>>) -> Result<T, QueueError> {
@@ -166,7 +172,7 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
 }
 
-impl EventQueue for Embedded {
+impl Intake for Embedded {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         match Publish::new(event, Arc::clone(&self.shared)) {
             Ok((job, answer)) => {
@@ -177,15 +183,46 @@ impl EventQueue for Embedded {
         }
     }
 
-    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.quarantine.keep(body)
+    }
+
+    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.refused.hold(webhook)
+    }
+
+    fn has_room(&self) -> bool {
+        let full = self.shared.full.load(Ordering::Relaxed) || self.shared.is_impeded.load(Ordering::Acquire);
+        !full && !self.shared.is_hung() && self.shared.failure().is_none()
+    }
+}
+
+impl Upstream for Embedded {
+    fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>> {
         self.beside.holds(position, id)
     }
 
-    /// What this queue knows, it holds.
-    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+    /// What this queue knows, it has.
+    fn republish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         self.publish(event)
     }
 
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
+        let last = Position::new(0, self.shared.last.load(Ordering::Acquire));
+        let epoch = self.shared.epoch.clone();
+        futures::future::ready(last.map(|last| Horizon { epoch, last }).map_err(QueueError::from)).boxed()
+    }
+
+    fn note_spool<'a>(&'a self, id: &'a str, mark: &'a SpoolMark) -> BoxFuture<'a, Result<(), QueueError>> {
+        marks::set_spool(&self.beside, id, mark).boxed()
+    }
+
+    fn forget_spool<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        marks::forget_spool(&self.beside, id).boxed()
+    }
+}
+
+impl Source for Embedded {
     fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
         let (job, answer) = Subscribe::new(route, Arc::clone(&self.shared));
         self.shared.submit(job);
@@ -197,35 +234,35 @@ impl EventQueue for Embedded {
         .boxed()
     }
 
-    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        let last = Position::new(0, self.shared.last.load(Ordering::Acquire));
-        let epoch = self.shared.epoch.clone();
-        futures::future::ready(last.map(|last| Horizon { epoch, last }).map_err(QueueError::from)).boxed()
+    /// One file is all there is: settling is a write like any other.
+    fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        let probed = if self.has_room() { Ok(()) } else { Err(QueueError::Full) };
+        futures::future::ready(probed).boxed()
     }
 
-    fn has_room(&self) -> bool {
-        let full = self.shared.full.load(Ordering::Relaxed) || self.shared.is_impeded.load(Ordering::Acquire);
-        !full && !self.shared.is_hung() && self.shared.failure().is_none()
-    }
-
-    fn standing(&self) -> BoxFuture<'_, Standing> {
-        let known_for = self.shared.ids_known_for.load(Ordering::Relaxed);
-        let standing = Standing {
-            is_reachable: self.has_room(),
-            ids_known_for: Some(known_for).filter(|seconds| *seconds != u64::MAX),
-            ..Standing::default()
-        };
-        futures::future::ready(standing).boxed()
-    }
-
-    fn show(&self, look: Look) {
+    fn show_status(&self, look: Look) {
         *lock(&self.shared.look) = Some(look);
     }
 
-    fn stores(&self) -> &dyn Stores {
-        self
+    fn reconciled_duplicate<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>> {
+        marks::twin(&self.beside, key, route).boxed()
     }
 
+    fn note_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        marks::set_delivered(&self.beside, key, route, id).boxed()
+    }
+}
+
+impl Lifecycle for Embedded {
     fn failed(&self) -> BoxFuture<'_, String> {
         let mut failed = self.shared.watch_failure();
         async move {
@@ -236,6 +273,16 @@ impl EventQueue for Embedded {
             }
         }
         .boxed()
+    }
+
+    fn health(&self) -> BoxFuture<'_, QueueHealth> {
+        let known_for = self.shared.ids_known_for.load(Ordering::Relaxed);
+        let health = QueueHealth {
+            is_reachable: self.has_room(),
+            ids_known_for: Some(known_for).filter(|seconds| *seconds != u64::MAX),
+            ..QueueHealth::default()
+        };
+        futures::future::ready(health).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -258,6 +305,12 @@ impl Drop for Embedded {
     }
 }
 
+impl HasMarks for Embedded {
+    fn marks(&self) -> &dyn Marks {
+        &self.beside
+    }
+}
+
 impl Stores for Embedded {
     fn dead_letters(&self) -> &dyn DeadLetters {
         &self.beside
@@ -268,10 +321,6 @@ impl Stores for Embedded {
     }
 
     fn history(&self) -> &dyn History {
-        &self.beside
-    }
-
-    fn marks(&self) -> &dyn Marks {
         &self.beside
     }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
-use queue::{Attempt, Consumer, EventQueue, Filter, Outcome, QueueError, Route, Settlement, Start, Verdict};
+use queue::{
+    Attempt, Consumer, Filter, Intake, Outcome, QueueError, Route, Settlement, Source, Start, Verdict,
+};
 use queue_embedded::{Embedded, Options, Retention, Spool};
 
 const IN_TIME: Duration = Duration::from_secs(30);

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use event_model::{Clock, Timestamp};
 use queue::conformance::event;
-use queue::{Attempt, Delivery, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict};
+use queue::{
+    Attempt, Delivery, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms, Verdict,
+};
 use queue_embedded::{Embedded, Options};
 use tokio::time::timeout;
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event, Stored, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, EventQueue, Outcome, Position, ReceivedQuery, Route, Settlement, Start, Terms, Verdict,
+    Attempt, Intake, Lifecycle, Outcome, Position, ReceivedQuery, Route, Settlement, Source, Start, Terms,
+    Verdict,
 };
 use queue_embedded::{Embedded, Options, Retention};
 

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use event_model::SystemClock;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::EventQueue;
-use queue::conformance::Harness;
+use queue::conformance::{Harness, Queue};
 use queue_embedded::{Embedded, Options};
 
 #[derive(Debug)]
@@ -29,29 +28,29 @@ impl Files {
         self.folder.path().join(format!("{}/queue.db", self.life.load(Ordering::Relaxed)))
     }
 
-    fn serve(&self) -> Arc<dyn EventQueue> {
-        Arc::new(Embedded::open(Options::new(self.path()), Arc::new(SystemClock)).unwrap())
+    fn serve(&self) -> Queue {
+        open(Options::new(self.path()))
     }
 }
 
 impl Harness for Files {
-    fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+    fn open(&self) -> BoxFuture<'_, Queue> {
         async { self.serve() }.boxed()
     }
 
-    fn open_forgetful(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+    fn open_forgetful(&self) -> BoxFuture<'_, Queue> {
         async {
             let mut options = Options::new(self.path());
             options.retention.age = std::time::Duration::ZERO;
             // Longer than it takes the check's events to grow old.
             options.dedup_window = std::time::Duration::from_hours(24 * 365 * 100);
-            Arc::new(Embedded::open(options, Arc::new(SystemClock)).unwrap()) as Arc<dyn EventQueue>
+            open(options)
         }
         .boxed()
     }
 
     /// What kill -9 leaves: the file and its log as they are at this moment.
-    fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>> {
+    fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue> {
         async move {
             let before = self.path();
             self.life.fetch_add(1, Ordering::Relaxed);
@@ -72,6 +71,11 @@ impl Harness for Files {
         }
         .boxed()
     }
+}
+
+fn open(options: Options) -> Queue {
+    let queue = Arc::new(Embedded::open(options, Arc::new(SystemClock)).unwrap());
+    Queue::new(Arc::clone(&queue), queue)
 }
 
 fn copy(from: &Path, to: &Path, suffix: &str) {

@@ -11,8 +11,8 @@ use event_model::{SystemClock, Timestamp};
 use futures::future::select;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, EventQueue, Outcome, QueueError, Route, Settlement, Start, Stores, Terms,
-    Verdict,
+    Attempt, Consumer, DeadReason, Intake, Lifecycle, Outcome, QueueError, Route, Settlement, Source, Start,
+    Stores, Terms, Verdict,
 };
 use queue_embedded::{Beside, Embedded, Options};
 use rusqlite::Connection;

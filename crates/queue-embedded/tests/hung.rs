@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use event_model::{Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
-use queue::{Attempt, EventQueue, Filter, Outcome, QueueError, Route, Settlement, Start, Verdict};
+use queue::{Attempt, Filter, Intake, Outcome, QueueError, Route, Settlement, Source, Start, Verdict};
 use queue_embedded::{Embedded, Options, Spool};
 
 fn large(number: usize) -> Event {

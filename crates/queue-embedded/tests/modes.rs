@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_model::SystemClock;
-use queue::EventQueue;
+use queue::Intake;
 use queue::conformance::event;
 use queue_embedded::{Embedded, Index, Options, Spool};
 

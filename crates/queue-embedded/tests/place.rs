@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use event_model::{Clock, Event, KeyId, KeyName, Proof, SystemClock};
 use queue::conformance::event;
-use queue::{EventQueue, Quarantined, QueueError};
+use queue::{Intake, Lifecycle, Quarantined, QueueError, Upstream};
 use queue_embedded::{Embedded, OpenError, Options, Spool};
 
 fn open(path: &Path) -> Result<Embedded, OpenError> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use event_model::{Bytes, Clock, Headers, SystemClock, Timestamp};
-use queue::{EventQueue, REFUSED_BYTES, REFUSED_FOR, RefusedHold, RefusedWebhook};
+use queue::{Lifecycle, REFUSED_BYTES, REFUSED_FOR, RefusedHold, RefusedWebhook};
 use queue_embedded::{Beside, Embedded, Options};
 
 /// Of a mebibyte, different each.

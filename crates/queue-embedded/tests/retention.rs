@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use event_model::{Bytes, Clock, Event, Stored, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, EventQueue, Outcome, QueueError, Route, Settlement, Start,
-    Terms, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Intake, Lifecycle, Outcome, QueueError, Route, Settlement,
+    Source, Start, Terms, Verdict,
 };
 use queue_embedded::{Embedded, Options};
 use rusqlite::Connection;
@@ -176,7 +176,7 @@ async fn settled_ids_make_room_for_what_is_new() {
     assert!(count(&path, "events") < 300 * ROUNDS as i64, "the oldest went: {known:?}");
     assert!(queue.publish(stamped("14-299", SystemClock.now())).await.unwrap().duplicate);
     let began = Instant::now();
-    while queue.standing().await.ids_known_for.is_none_or(|seconds| seconds > 29 * 3600) {
+    while queue.health().await.ids_known_for.is_none_or(|seconds| seconds > 29 * 3600) {
         assert!(began.elapsed() < Duration::from_secs(20), "it says for how long ids are known");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

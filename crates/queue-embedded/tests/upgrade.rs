@@ -6,7 +6,8 @@ use std::time::Duration;
 use event_model::SystemClock;
 use queue::conformance::event;
 use queue::{
-    Attempt, AttemptQuery, DeadReason, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict,
+    Attempt, AttemptQuery, DeadReason, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms,
+    Verdict,
 };
 use queue_embedded::{Beside, Embedded, Options};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Attempt, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict};
+use queue::{Attempt, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms, Verdict};
 use queue_embedded::{Embedded, Options};
 
 /// The shortest window that settings can have.

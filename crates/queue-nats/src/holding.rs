@@ -1,7 +1,7 @@
 //! Publishing what may be known already: the server knows ids also of messages that it has lost.
 
 use event_model::{Event, EventId};
-use queue::{Holding, Position, QueueError, Receipt};
+use queue::{Position, Presence, QueueError, Receipt};
 
 use crate::api;
 use crate::message::{self, text};
@@ -23,7 +23,7 @@ impl Shared {
         let mut receipt = self.publisher.publish_one(event, &epoch).await?;
         let refed = event.clone().refed();
         for _ in 0..LOST_IN_A_ROW {
-            if !receipt.duplicate || self.holding(receipt.position, event.id()).await? != Holding::Missing {
+            if !receipt.duplicate || self.holding(receipt.position, event.id()).await? != Presence::Missing {
                 return Ok(receipt);
             }
             let id = format!("{}/lost/{}", event.id(), receipt.position);
@@ -32,27 +32,27 @@ impl Shared {
             receipt.position = Shard::ONLY.position(placed.sequence)?;
             receipt.duplicate = placed.is_duplicate;
         }
-        self.publisher.publish_again(&refed, &epoch).await
+        self.publisher.republish(&refed, &epoch).await
     }
 
     /// Whether `position` holds `id`.
-    pub(crate) async fn holding(&self, position: Position, id: EventId) -> Result<Holding, QueueError> {
+    pub(crate) async fn holding(&self, position: Position, id: EventId) -> Result<Presence, QueueError> {
         let link = &self.link;
-        let Some(shard) = Shard::of(position) else { return Ok(Holding::Missing) };
+        let Some(shard) = Shard::of(position) else { return Ok(Presence::Missing) };
         let found = event_at(link, position).await;
         match found.map_err(|error| error.of(READING_BACK))? {
             Some(message)
                 if text(&message.headers, HEADER_ID).is_some_and(|found| found == id.to_string()) =>
             {
-                Ok(Holding::Held)
+                Ok(Presence::Present)
             }
-            Some(_) => Ok(Holding::Missing),
+            Some(_) => Ok(Presence::Missing),
             None => {
                 let info = api::stream_info(link, shard.events()).await;
                 let state = info.map_err(|error| error.of(READING_BACK))?.state;
                 let is_before = position.sequence() < state.first_sequence;
                 let was_there = position.sequence() <= state.last_sequence;
-                Ok(if is_before && was_there { Holding::Removed } else { Holding::Missing })
+                Ok(if is_before && was_there { Presence::Removed } else { Presence::Missing })
             }
         }
     }

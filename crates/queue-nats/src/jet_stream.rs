@@ -2,11 +2,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use event_model::{Clock, Event, EventId};
+use event_model::{Clock, Event, EventId, FluentKey};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    Consumer, EventQueue, Holding, Horizon, Look, Position, Published, QueueError, Receipt, Route, Stores,
+    Consumer, Horizon, Intake, Lifecycle, Look, Position, Presence, Published, Quarantine, Quarantined,
+    QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook, Route, Source, SpoolMark, Stores, Twin,
+    Upstream, marks,
 };
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 pub struct JetStream {
     shared: Arc<Shared>,
     beside: Beside,
+    stores: Arc<dyn Stores>,
     options: Options,
     is_checked: OnceCell<()>,
 }
@@ -67,7 +70,14 @@ impl JetStream {
         });
         let watching = Arc::clone(&shared.standing);
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
-        Ok(Self { beside: Beside(Arc::clone(&shared)), shared, options, is_checked: OnceCell::new() })
+        let beside = Beside(Arc::clone(&shared));
+        let stores: Arc<dyn Stores> = Arc::new(beside.clone());
+        Ok(Self { beside, stores, shared, options, is_checked: OnceCell::new() })
+    }
+
+    /// What is kept beside the events.
+    pub fn stores(&self) -> &Arc<dyn Stores> {
+        &self.stores
     }
 
     fn is_open(&self) -> Result<(), QueueError> {
@@ -138,7 +148,7 @@ where
     }
 }
 
-impl EventQueue for JetStream {
+impl Intake for JetStream {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         async move {
             self.is_open()?;
@@ -147,7 +157,21 @@ impl EventQueue for JetStream {
         .boxed()
     }
 
-    fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
+    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.beside.keep(body)
+    }
+
+    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.beside.hold(webhook)
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.standing.has_room()
+    }
+}
+
+impl Upstream for JetStream {
+    fn publish_many<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
         async move {
             let epoch = async {
                 self.is_open()?;
@@ -161,18 +185,32 @@ impl EventQueue for JetStream {
         .boxed()
     }
 
-    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
+    fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>> {
         self.shared.holding(position, id).boxed()
     }
 
-    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
+    fn republish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         async move {
             let epoch = self.shared.standing.epoch().await?;
-            self.shared.publisher.publish_again(&event, &epoch).await
+            self.shared.publisher.republish(&event, &epoch).await
         }
         .boxed()
     }
 
+    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
+        self.shared.standing.look().boxed()
+    }
+
+    fn note_spool<'a>(&'a self, id: &'a str, mark: &'a SpoolMark) -> BoxFuture<'a, Result<(), QueueError>> {
+        marks::set_spool(&self.beside, id, mark).boxed()
+    }
+
+    fn forget_spool<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        marks::forget_spool(&self.beside, id).boxed()
+    }
+}
+
+impl Source for JetStream {
     fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
         async move {
             patiently(|| self.check()).await?;
@@ -185,39 +223,49 @@ impl EventQueue for JetStream {
         self.join(route).boxed()
     }
 
-    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        self.shared.standing.look().boxed()
-    }
-
-    fn has_room(&self) -> bool {
-        self.shared.standing.has_room()
-    }
-
     fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
         probe(&self.shared).boxed()
     }
 
-    fn standing(&self) -> BoxFuture<'_, queue::Standing> {
-        let clock_ahead_ms = self.shared.standing.clock_ahead_ms();
-        let is_reachable = self.has_room();
-        let ids_known_for = self.shared.standing.ids_known_for();
-        let (forged, key_unknown) = self.shared.verification.counts();
-        let standing =
-            queue::Standing { is_reachable, clock_ahead_ms, ids_known_for, forged, key_unknown, spool: None };
-        std::future::ready(standing).boxed()
-    }
-
-    fn show(&self, look: Look) {
+    fn show_status(&self, look: Look) {
         self.shared.tasks.spawn(working::answer(Arc::clone(&self.shared), look));
     }
 
-    fn stores(&self) -> &dyn Stores {
-        &self.beside
+    fn reconciled_duplicate<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>> {
+        marks::twin(&self.beside, key, route).boxed()
     }
 
+    fn note_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        marks::set_delivered(&self.beside, key, route, id).boxed()
+    }
+}
+
+impl Lifecycle for JetStream {
     /// A cluster that is away may come back.
     fn failed(&self) -> BoxFuture<'_, String> {
         futures::future::pending().boxed()
+    }
+
+    fn health(&self) -> BoxFuture<'_, QueueHealth> {
+        let (forged, key_unknown) = self.shared.verification.counts();
+        let health = QueueHealth {
+            is_reachable: self.has_room(),
+            clock_ahead_ms: self.shared.standing.clock_ahead_ms(),
+            ids_known_for: self.shared.standing.ids_known_for(),
+            forged,
+            key_unknown,
+            spool: None,
+        };
+        std::future::ready(health).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -243,10 +291,10 @@ impl Drop for JetStream {
 }
 
 /// The stores alone, beside whoever serves the queue.
-pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Box<dyn Stores>, QueueError> {
+pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Arc<dyn Stores>, QueueError> {
     // Waits for the servers, so that a command says at once that they are away.
     let queue = JetStream::open(options.clone(), clock).await?;
     connected(&queue.shared.link, REQUEST * 2, &options.servers).await?;
     queue.shared.standing.look().await?;
-    Ok(Box::new(queue.beside.clone()))
+    Ok(Arc::clone(&queue.stores))
 }

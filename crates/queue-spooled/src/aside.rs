@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::Event;
-use queue::EventQueue;
-use queue::{Quarantined, QueueError};
+use queue::{Quarantined, QueueError, Upstream};
 use queue_embedded::OldSpool;
 
 use crate::forward::settled;
@@ -48,7 +47,7 @@ fn set_aside_beside(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Takes a file over, however long it takes until it can be read.
-pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn EventQueue) {
+pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn Upstream) {
     while let Err(error) = take_over(path, spool, queue).await {
         tracing::error!(%error, file = %path.display(), "the spool that was set aside is not taken over yet");
         tokio::time::sleep(MUCH_LATER).await;
@@ -58,7 +57,7 @@ pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn E
 /// Keeps whatever can be read of a file that was set aside, row by row, and says
 /// how many rows could not be. The file stays as it is; what is kept already, here
 /// or by the queue, is not kept twice.
-pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueError> {
+pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
     let (old, last) = {
         let old = OldSpool::open(path)?;
         let last = old.last()?;
@@ -101,7 +100,7 @@ pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn EventQueue)
 }
 
 /// In the spool, or where that has no room or no disk, in the queue.
-async fn keep(spool: &File, queue: &dyn EventQueue, event: Event) -> Result<(), QueueError> {
+async fn keep(spool: &File, queue: &dyn Upstream, event: Event) -> Result<(), QueueError> {
     loop {
         let kept = match spool.keep(event.clone(), None).await {
             Err(QueueError::Closed) => Err(QueueError::Closed),
@@ -118,15 +117,15 @@ async fn keep(spool: &File, queue: &dyn EventQueue, event: Event) -> Result<(), 
     }
 }
 
-async fn give(queue: &dyn EventQueue, event: &Event) -> Result<(), QueueError> {
+async fn give(queue: &dyn Upstream, event: &Event) -> Result<(), QueueError> {
     let receipt = queue.publish(event.clone()).await?;
     settled(queue, event, receipt).await.map(drop)
 }
 
-async fn keep_body(spool: &File, queue: &dyn EventQueue, body: Quarantined) -> Result<(), QueueError> {
+async fn keep_body(spool: &File, queue: &dyn Upstream, body: Quarantined) -> Result<(), QueueError> {
     match spool.keep_body(body.clone()).await {
         Err(QueueError::Closed) => Err(QueueError::Closed),
-        Err(_) => queue.stores().quarantine().keep(body).await,
+        Err(_) => queue.quarantine(body).await,
         Ok(()) => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use event_model::{Clock, Event, Timestamp};
 use futures::StreamExt;
-use queue::{EventQueue, Holding, Horizon, QueueError, REMOVED_AFTER, Receipt};
+use queue::{Horizon, Presence, QueueError, REMOVED_AFTER, Receipt, Upstream};
 use queue_embedded::{Acknowledged, Unconfirmed};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ const SELDOM: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Confirming {
     pub(crate) spool: Arc<File>,
-    pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) queue: Arc<dyn Upstream>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep: Duration,
 }
@@ -132,10 +132,10 @@ impl Confirming {
     /// Whether the queue has the event of `row`, or has had it for so long that
     /// every route may have settled it.
     async fn is_safe(&self, row: &Unconfirmed) -> Result<bool, QueueError> {
-        Ok(match self.queue.holds(row.at.position, row.id).await? {
-            Holding::Held => true,
-            Holding::Missing => false,
-            Holding::Removed => {
+        Ok(match self.queue.presence(row.at.position, row.id).await? {
+            Presence::Present => true,
+            Presence::Missing => false,
+            Presence::Removed => {
                 row.acknowledged_at.saturating_add(REMOVED_AFTER).is_ok_and(|at| at <= self.clock.now())
             }
         })
@@ -169,8 +169,8 @@ impl Confirming {
     /// Publishes what the queue has lost, also where it still knows the id.
     async fn publish_lost(&self, event: Event) -> Result<Receipt, QueueError> {
         let receipt = self.queue.publish(event.clone()).await?;
-        let is_there =
-            !receipt.duplicate || self.queue.holds(receipt.position, event.id()).await? == Holding::Held;
-        if is_there { Ok(receipt) } else { self.queue.publish_again(event).await }
+        let is_there = !receipt.duplicate
+            || self.queue.presence(receipt.position, event.id()).await? == Presence::Present;
+        if is_there { Ok(receipt) } else { self.queue.republish(event).await }
     }
 }

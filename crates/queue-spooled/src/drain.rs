@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, Timestamp};
-use queue::marks::forget_spool;
-use queue::{EventQueue, QueueError};
+use queue::{QueueError, Upstream};
 use queue_embedded::{Acknowledged, OldSpool, SpoolState};
 
 use crate::aside::{files_set_aside, take_over};
@@ -36,7 +35,7 @@ pub struct Drained {
 /// The file stays, empty but for what can't be given.
 pub async fn drain(
     path: &Path,
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
 ) -> Result<Drained, DrainError> {
     let spool = Arc::new(File::open(path, u64::MAX, Arc::clone(&clock), Box::new(|_, _, _| {}))?);
@@ -65,12 +64,11 @@ pub async fn drain(
     let SpoolState { unsent, unconfirmed, set_aside, quarantined, .. } = spool.state().await?;
     drained.left = unsent + unconfirmed + set_aside + quarantined + lost;
     spool.close().await;
-    let marks = confirming.queue.stores().marks();
     drained.is_waited_for = drained.left > 0;
     if drained.left == 0 {
         let aside = asides.iter().filter_map(|aside| OldSpool::open(aside).ok()?.id());
         for id in aside.chain([spool.id().to_owned()]) {
-            drained.is_waited_for |= forget_spool(marks, &id).await.is_err();
+            drained.is_waited_for |= confirming.queue.forget_spool(&id).await.is_err();
         }
     }
     Ok(drained)
@@ -87,7 +85,7 @@ pub enum DrainError {
     Queue(#[from] QueueError),
 }
 
-async fn send_unsent(spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueError> {
+async fn send_unsent(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
     let (mut after, mut count) = (0, 0);
     loop {
         let rows = spool.unsent(0, 1, after, 256).await?;
@@ -104,7 +102,7 @@ async fn send_unsent(spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueE
     }
 }
 
-async fn send_one(queue: &dyn EventQueue, event: &event_model::Event) -> Result<Acknowledged, QueueError> {
+async fn send_one(queue: &dyn Upstream, event: &event_model::Event) -> Result<Acknowledged, QueueError> {
     let receipt = queue.publish(event.clone()).await?;
     let receipt = settled(queue, event, receipt).await?;
     Ok(Acknowledged { row: 0, epoch: receipt.epoch, position: receipt.position })

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use event_model::Event;
-use queue::{EventQueue, Holding, OnForwarded, QueueError, Receipt};
+use queue::{OnForwarded, Presence, QueueError, Receipt, Upstream};
 use queue_embedded::Acknowledged;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
@@ -110,7 +110,7 @@ pub(crate) struct Lane {
     lanes: Arc<Lanes>,
     inbox: mpsc::Receiver<Item>,
     spool: Arc<File>,
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<dyn Upstream>,
     is_away: Arc<AtomicBool>,
     told: Arc<Told>,
     /// Every row up to here was sent.
@@ -123,7 +123,7 @@ impl Lane {
         lanes: Arc<Lanes>,
         inbox: mpsc::Receiver<Item>,
         spool: &Arc<File>,
-        queue: &Arc<dyn EventQueue>,
+        queue: &Arc<dyn Upstream>,
         is_away: &Arc<AtomicBool>,
         told: &Arc<Told>,
     ) -> Self {
@@ -192,7 +192,7 @@ impl Lane {
         let mut wait = AGAIN;
         while !rest.is_empty() {
             let left = &events[events.len() - rest.len()..];
-            let published = self.queue.publish_all(left).await;
+            let published = self.queue.publish_many(left).await;
             if !published.receipts.is_empty() {
                 wait = AGAIN;
                 self.lanes.are_overdue[self.number].store(false, Ordering::Relaxed);
@@ -262,21 +262,21 @@ impl Lane {
 /// A duplicate counts only if the queue still has what it knows. One that was
 /// perhaps removed counts until it is confirmed.
 pub(crate) async fn settled(
-    queue: &dyn EventQueue,
+    queue: &dyn Upstream,
     event: &Event,
     receipt: Receipt,
 ) -> Result<Receipt, QueueError> {
-    if !receipt.duplicate || queue.holds(receipt.position, event.id()).await? != Holding::Missing {
+    if !receipt.duplicate || queue.presence(receipt.position, event.id()).await? != Presence::Missing {
         return Ok(receipt);
     }
     tracing::warn!(event.id = %event.id(), position = %receipt.position, "the queue knows an event that it has lost: given again");
-    queue.publish_again(event.clone().refed()).await
+    queue.republish(event.clone().refed()).await
 }
 
 /// Forwards bodies that are not events.
 pub(crate) async fn forward_bodies(
     spool: Arc<File>,
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<dyn Upstream>,
     kept: Arc<Notify>,
     closing: CancellationToken,
 ) {
@@ -292,11 +292,11 @@ pub(crate) async fn forward_bodies(
     closing.run_until_cancelled(forward).await;
 }
 
-pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn EventQueue) -> Result<u64, QueueError> {
+pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
     let (mut count, mut failed) = (0, None);
     for body in spool.bodies(BODIES).await? {
         let id = body.id;
-        match queue.stores().quarantine().keep(body).await {
+        match queue.quarantine(body).await {
             Ok(()) => {
                 spool.remove_body(id).await?;
                 count += 1;

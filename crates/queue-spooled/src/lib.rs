@@ -1,4 +1,4 @@
-//! A queue with a spool before it: an event is safe on this machine's disk
+//! A spool before a queue: an event is safe on this machine's disk
 //! before the queue elsewhere is asked, and stays there until it was read back.
 //!
 //! ```text

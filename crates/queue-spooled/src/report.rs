@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, Timestamp};
-use queue::marks::set_spool;
-use queue::{EventQueue, QueueError, SpoolMark};
+use queue::{QueueError, SpoolMark, Upstream};
 use queue_embedded::OldSpool;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(crate) struct Reporting {
     pub(crate) id: String,
     pub(crate) path: PathBuf,
-    pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) queue: Arc<dyn Upstream>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -71,19 +70,19 @@ impl Reporting {
         };
         let drained_to = sent_up_to.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);
         let mark = SpoolMark { host: host(), drained_to, is_closed: is_closing && is_empty };
-        set_spool(self.queue.stores().marks(), &self.id, &mark).await
+        self.queue.note_spool(&self.id, &mark).await
     }
 }
 
 /// Takes over a file that was set aside, and says that nothing more comes from it.
-pub(crate) async fn take_over_whole(path: &Path, spool: &File, queue: &dyn EventQueue, clock: &dyn Clock) {
+pub(crate) async fn take_over_whole(path: &Path, spool: &File, queue: &dyn Upstream, clock: &dyn Clock) {
     take_over_patiently(path, spool, queue).await;
     let Some(id) = OldSpool::open(path).ok().and_then(|old| old.id()) else {
         let file = path.display();
         return tracing::warn!(%file, "taken over, and its id can't be read: `fluent-webhooks spool list` may show one that nobody drains, and `spool forget` ends that");
     };
     let mark = SpoolMark { host: host(), drained_to: clock.now(), is_closed: true };
-    if let Err(error) = set_spool(queue.stores().marks(), &id, &mark).await {
+    if let Err(error) = queue.note_spool(&id, &mark).await {
         tracing::warn!(%error, id, "a spool that was taken over counts as one that is not drained: `fluent-webhooks spool forget` ends that");
     }
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use event_model::{Clock, Event, EventId, SteadyClock};
+use event_model::{Clock, Event, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Consumer, DeadLetters, EventQueue, History, Holding, Horizon, Look, Marks, OnForwarded, Pause, Position,
-    Published, Quarantine, Quarantined, QueueError, Receipt, RefusedHold, Replayed, Route, RouteState,
-    SpoolStanding, Standing, Stores, StoresHealth,
+    Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt, RefusedWebhook,
+    SpoolHealth, Upstream,
 };
 use queue_embedded::{Kept, Spool};
 use tokio::sync::oneshot;
@@ -37,9 +36,11 @@ const EPOCH: &str = "spool";
 /// The spool's file, with whoever waits for the queue's word on an event.
 pub(crate) type File = Spool<Option<Waiter>>;
 
-/// A queue with a spool before it.
+/// An intake that keeps what arrives on this machine's disk until the queue behind it has it.
+///
+/// It is no queue: deliveries and stores are those of the queue behind it.
 pub struct Spooled {
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<dyn Upstream>,
     spool: Arc<File>,
     /// The queue is known to be away: nobody waits for it.
     is_away: Arc<AtomicBool>,
@@ -64,7 +65,7 @@ impl fmt::Debug for Spooled {
 impl Spooled {
     /// Opens the spool's file and begins to forward what it holds.
     pub fn open(
-        queue: Arc<dyn EventQueue>,
+        queue: Arc<dyn Upstream>,
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
@@ -173,33 +174,29 @@ fn receipt(kept: &Kept) -> Result<Receipt, QueueError> {
     Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
 }
 
-impl EventQueue for Spooled {
+impl Intake for Spooled {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         self.store(event).boxed()
     }
 
-    fn holds(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Holding, QueueError>> {
-        self.queue.holds(position, id)
+    /// Kept here first, and forwarded.
+    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        async move {
+            match self.spool.keep_body(body.clone()).await {
+                Ok(()) => {
+                    self.bodies.notify_one();
+                    Ok(())
+                }
+                // No room, a disk that fails, a file that is gone: the queue may do better.
+                Err(_) => self.queue.quarantine(body).await,
+            }
+        }
+        .boxed()
     }
 
-    fn publish_all<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
-        self.queue.publish_all(events)
-    }
-
-    fn publish_again(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
-        self.queue.publish_again(event)
-    }
-
-    fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
-        self.queue.announce(routes)
-    }
-
-    fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
-        self.queue.subscribe(route)
-    }
-
-    fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        self.queue.horizon()
+    /// Nobody was answered for it: it is not worth a place in the spool.
+    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.queue.capture_rejected(webhook)
     }
 
     /// Ready is who can make an event durable now, here or there.
@@ -207,37 +204,32 @@ impl EventQueue for Spooled {
         self.spool.has_room() || self.queue.has_room()
     }
 
-    fn tell_of_forwarded(&self, told: OnForwarded) {
-        let _ = self.told.set(told);
+    fn on_forwarded(&self, heard: OnForwarded) {
+        let _ = self.told.set(heard);
     }
+}
 
-    fn standing(&self) -> BoxFuture<'_, Standing> {
-        let is_reachable = self.queue.has_room() && !self.is_away.load(Ordering::Relaxed);
-        let path = self.options.path.clone();
-        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_backlog(&path));
-        async move {
-            let standing = self.queue.standing().await;
-            let found = looking.await.ok().and_then(Result::ok);
-            let bytes = self.spool.bytes();
-            let spool = found.map(|(unsent, oldest_unsent)| SpoolStanding { unsent, oldest_unsent, bytes });
-            Standing { is_reachable, spool, ..standing }
-        }
-        .boxed()
-    }
-
-    fn show(&self, look: Look) {
-        self.queue.show(look);
-    }
-
-    fn stores(&self) -> &dyn Stores {
-        self
-    }
-
+impl Lifecycle for Spooled {
     /// A spool that fails leaves the queue, so the process goes on.
     fn failed(&self) -> BoxFuture<'_, String> {
         self.queue.failed()
     }
 
+    fn health(&self) -> BoxFuture<'_, QueueHealth> {
+        let is_reachable = self.queue.has_room() && !self.is_away.load(Ordering::Relaxed);
+        let path = self.options.path.clone();
+        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_backlog(&path));
+        async move {
+            let health = self.queue.health().await;
+            let found = looking.await.ok().and_then(Result::ok);
+            let bytes = self.spool.bytes();
+            let spool = found.map(|(unsent, oldest_unsent)| SpoolHealth { unsent, oldest_unsent, bytes });
+            QueueHealth { is_reachable, spool, ..health }
+        }
+        .boxed()
+    }
+
+    /// Closes the queue too, after what the spool has still to tell it.
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             self.closing.cancel();
@@ -254,105 +246,5 @@ impl EventQueue for Spooled {
 impl Drop for Spooled {
     fn drop(&mut self) {
         self.closing.cancel();
-    }
-}
-
-impl Stores for Spooled {
-    fn dead_letters(&self) -> &dyn DeadLetters {
-        self.queue.stores().dead_letters()
-    }
-
-    fn quarantine(&self) -> &dyn Quarantine {
-        self
-    }
-
-    fn history(&self) -> &dyn History {
-        self.queue.stores().history()
-    }
-
-    fn marks(&self) -> &dyn Marks {
-        self.queue.stores().marks()
-    }
-
-    fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
-        self.queue.stores().health()
-    }
-
-    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
-        self.queue.stores().admit(event)
-    }
-
-    fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
-        self.queue.stores().routes()
-    }
-
-    fn recent_routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
-        self.queue.stores().recent_routes()
-    }
-
-    fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-        self.queue.stores().forget(route)
-    }
-
-    fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
-        self.queue.stores().retry_now(route, event)
-    }
-
-    fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-        self.queue.stores().close_breakers(route)
-    }
-
-    fn set_paused<'a>(
-        &'a self,
-        route: &'a str,
-        pause: Option<&'a Pause>,
-    ) -> BoxFuture<'a, Result<(), QueueError>> {
-        self.queue.stores().set_paused(route, pause)
-    }
-
-    fn refused(&self) -> &dyn RefusedHold {
-        self.queue.stores().refused()
-    }
-
-    fn replay<'a>(
-        &'a self,
-        route: &'a str,
-        events: &'a [(Position, Event)],
-        again: bool,
-    ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
-        self.queue.stores().replay(route, events, again)
-    }
-}
-
-/// Bodies are kept here first, and forwarded; the rest is the queue's.
-impl Quarantine for Spooled {
-    fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
-        async move {
-            match self.spool.keep_body(body.clone()).await {
-                Ok(()) => {
-                    self.bodies.notify_one();
-                    Ok(())
-                }
-                // No room, a disk that fails, a file that is gone: the queue may do better.
-                Err(_) => self.queue.stores().quarantine().keep(body).await,
-            }
-        }
-        .boxed()
-    }
-
-    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
-        self.queue.stores().quarantine().list(after, limit)
-    }
-
-    fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
-        self.queue.stores().quarantine().get(id)
-    }
-
-    fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.queue.stores().quarantine().release(id, event)
-    }
-
-    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.queue.stores().quarantine().discard(id)
     }
 }

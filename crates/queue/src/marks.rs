@@ -47,6 +47,24 @@ pub trait Marks: fmt::Debug + Send + Sync {
 
 const _: fn(&dyn Marks) = |_| {};
 
+/// Where marks are kept: all that a process is given of a queue to say how it does, when it is
+/// to see nothing of what else is kept there.
+///
+/// ```
+/// use event_model::Timestamp;
+/// use queue::{HasMarks, QueueError, marks};
+///
+/// async fn compared_until(kept: &dyn HasMarks) -> Result<Option<Timestamp>, QueueError> {
+///     marks::compared(kept.marks(), "ACME").await
+/// }
+/// ```
+pub trait HasMarks: fmt::Debug + Send + Sync {
+    /// Small facts that are found by their names.
+    fn marks(&self) -> &dyn Marks;
+}
+
+const _: fn(&dyn HasMarks) = |_| {};
+
 /// A mark as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MarkEntry {

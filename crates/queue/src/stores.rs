@@ -9,13 +9,13 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, Marks, Position, QueueError, RefusedHold,
+    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, HasMarks, Position, QueueError, RefusedHold,
     StoresHealth, Working,
 };
 
 /// The stores of one queue. An adapter also opens them alone, beside a running
 /// service, for the commands.
-pub trait Stores: fmt::Debug + Send + Sync {
+pub trait Stores: HasMarks {
     /// Deliveries that no attempt can help.
     fn dead_letters(&self) -> &dyn DeadLetters;
 
@@ -28,10 +28,7 @@ pub trait Stores: fmt::Debug + Send + Sync {
     /// What happened to events.
     fn history(&self) -> &dyn History;
 
-    /// Small facts that are found by their names.
-    fn marks(&self) -> &dyn Marks;
-
-    /// Publishes an event as [`EventQueue::publish`](crate::EventQueue::publish) does, for
+    /// Publishes an event as [`Intake::publish`](crate::Intake::publish) does, for
     /// who holds the stores alone. Says whether it was there before.
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>>;
 

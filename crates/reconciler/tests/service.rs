@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use queue::conformance::event;
 use queue::marks::{compared, set_compared};
 use queue::{
-    AttemptPage, AttemptQuery, DeadLetters, EventQueue, EventStory, History, Marks, Pause, Position,
+    AttemptPage, AttemptQuery, DeadLetters, EventStory, HasMarks, History, Intake, Marks, Pause, Position,
     Quarantine, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RefusedHold, Replayed, RouteState,
     Start, Stores, StoresHealth, Terms,
 };
@@ -235,6 +235,12 @@ impl History for Counting<'_> {
     }
 }
 
+impl HasMarks for Counting<'_> {
+    fn marks(&self) -> &dyn Marks {
+        self.queue.marks()
+    }
+}
+
 impl Stores for Counting<'_> {
     fn history(&self) -> &dyn History {
         self
@@ -245,15 +251,11 @@ impl Stores for Counting<'_> {
     }
 
     fn quarantine(&self) -> &dyn Quarantine {
-        self.queue.quarantine()
+        self.queue.stores().quarantine()
     }
 
     fn refused(&self) -> &dyn RefusedHold {
         self.queue.refused()
-    }
-
-    fn marks(&self) -> &dyn Marks {
-        self.queue.marks()
     }
 
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
@@ -261,7 +263,7 @@ impl Stores for Counting<'_> {
     }
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
-        self.queue.health()
+        self.queue.stores().health()
     }
 
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {

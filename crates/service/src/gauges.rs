@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::{BreakerState, EventQueue, Position, RouteState, Standing, Stores, UNROUTED};
+use queue::{BreakerState, Lifecycle, Position, QueueHealth, RouteState, Stores, UNROUTED};
 use telemetry::{Chain, Label, metrics};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -29,27 +29,27 @@ pub(crate) async fn show_process(readiness: Readiness) {
 }
 
 /// Shows how its queue does, the same.
-pub(crate) async fn show_queue(queue: Arc<dyn EventQueue>) {
-    let mut before = Standing::default();
+pub(crate) async fn show_queue(queue: Arc<dyn Lifecycle>) {
+    let mut before = QueueHealth::default();
     loop {
-        let standing = queue.standing().await;
-        show_standing(&standing, SystemClock.now());
-        metrics::FORGED.add(standing.forged.saturating_sub(before.forged), []);
-        metrics::KEY_UNKNOWN.add(standing.key_unknown.saturating_sub(before.key_unknown), []);
-        before = standing;
+        let health = queue.health().await;
+        show_health(&health, SystemClock.now());
+        metrics::FORGED.add(health.forged.saturating_sub(before.forged), []);
+        metrics::KEY_UNKNOWN.add(health.key_unknown.saturating_sub(before.key_unknown), []);
+        before = health;
         sleep(LOOK_EVERY).await;
     }
 }
 
-fn show_standing(standing: &Standing, now: Timestamp) {
-    metrics::QUEUE_REACHABLE.set(number(standing.is_reachable), []);
-    if let Some(ahead) = standing.clock_ahead_ms {
+fn show_health(health: &QueueHealth, now: Timestamp) {
+    metrics::QUEUE_REACHABLE.set(number(health.is_reachable), []);
+    if let Some(ahead) = health.clock_ahead_ms {
         metrics::CLOCK_SKEW.set(ahead as f64 / 1e3, []);
     }
-    if let Some(known_for) = standing.ids_known_for {
+    if let Some(known_for) = health.ids_known_for {
         metrics::IDS_KNOWN_FOR.set(known_for as f64, []);
     }
-    let Some(spool) = standing.spool else { return };
+    let Some(spool) = health.spool else { return };
     metrics::SPOOL_EVENTS.set(spool.unsent as f64, []);
     metrics::SPOOL_BYTES.set(spool.bytes as f64, []);
     metrics::SPOOL_AGE.set(age(spool.oldest_unsent, now), []);
@@ -71,30 +71,12 @@ fn show_runtime() {
     metrics::CPU_TIME.set(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9, []);
 }
 
-/// Somebody whose stores can be looked into.
-pub trait HasStores: Send + Sync {
-    /// The stores of its queue.
-    fn stores(&self) -> &dyn Stores;
-}
-
-impl HasStores for Arc<dyn EventQueue> {
-    fn stores(&self) -> &dyn Stores {
-        (**self).stores()
-    }
-}
-
-impl HasStores for Arc<dyn Stores> {
-    fn stores(&self) -> &dyn Stores {
-        &**self
-    }
-}
-
 /// Shows how routes stand: those that are named, or all. For as long as the process
 /// lives; what a queue does not tell is not shown.
-pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
+pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>) {
     let (mut has_failed, mut shown) = (false, HashSet::new());
     loop {
-        match held.stores().recent_routes().await {
+        match stores.recent_routes().await {
             Ok(routes) => {
                 let is_ours =
                     |route: &&RouteState| named.as_ref().is_none_or(|named| named.contains(&route.name));
@@ -116,7 +98,7 @@ pub async fn show_routes(held: impl HasStores, named: Option<HashSet<String>>) {
         }
         // Who runs some routes of a cluster has no right to see what else is kept.
         if named.is_none() {
-            show_held(held.stores()).await;
+            show_held(&*stores).await;
         }
         sleep(ROUTES_EVERY).await;
     }

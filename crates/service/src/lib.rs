@@ -25,7 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use crate::exit::{FAILED, NEEDED, SETTINGS, SomebodyIsNeeded, code};
-pub use crate::gauges::{HasStores, show_routes};
+pub use crate::gauges::show_routes;
 pub use crate::limits::ProcessLimits;
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;

@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use queue::HasMarks;
 use settings::{OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, Tree};
 use telemetry::{Collector, Options, Protocol, Sampling};
 
 use crate::pages::{Page, Pages};
 use crate::presence::{AddToReport, Presence, ReportSources};
-use crate::{HasStores, Readiness, Shutdown, gauges, host_name};
+use crate::{Readiness, Shutdown, gauges, host_name};
 
 /// What the settings say of it.
 #[derive(Debug)]
@@ -63,12 +65,12 @@ impl Observed {
     pub fn report(
         &self,
         kind: &str,
-        stores: impl HasStores + 'static,
+        marks: Arc<dyn HasMarks>,
         readiness: &Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,
     ) -> Presence {
-        Presence::start(kind, self.sources.clone(), Box::new(stores), readiness.clone(), add, shutdown)
+        Presence::start(kind, self.sources.clone(), marks, readiness.clone(), add, shutdown)
     }
 
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {

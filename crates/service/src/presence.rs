@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
+use queue::HasMarks;
 use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, set_process};
 use rustix::fs::StatVfs;
 use rustls::pki_types::CertificateDer;
@@ -18,7 +19,7 @@ use telemetry::{Chain, metrics};
 use tokio::time::{sleep, timeout};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::{HasStores, Readiness, Shutdown};
+use crate::{Readiness, Shutdown};
 
 /// When one that was not ready says more.
 const SOON: Duration = Duration::from_secs(1);
@@ -97,7 +98,7 @@ struct Inner {
     kind: String,
     sources: ReportSources,
     readiness: Readiness,
-    stores: Box<dyn HasStores>,
+    marks: Arc<dyn HasMarks>,
     add: Option<AddToReport>,
     /// It has said its last: nothing may overwrite that.
     is_closed: AtomicBool,
@@ -113,7 +114,7 @@ impl Presence {
     pub(crate) fn start(
         kind: &str,
         sources: ReportSources,
-        stores: Box<dyn HasStores>,
+        marks: Arc<dyn HasMarks>,
         readiness: Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,
@@ -126,7 +127,7 @@ impl Presence {
             kind,
             sources,
             readiness,
-            stores,
+            marks,
             add,
             is_closed: AtomicBool::new(false),
         }));
@@ -165,7 +166,7 @@ impl Presence {
         let inner = Arc::clone(&self.0);
         let report = tokio::task::spawn_blocking(move || inner.report()).await;
         let report = report.map_err(|error| queue::QueueError::unavailable("reporting", error))?;
-        set_process(self.0.stores.stores().marks(), &self.0.id, &report).await
+        set_process(self.0.marks.marks(), &self.0.id, &report).await
     }
 }
 

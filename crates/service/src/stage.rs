@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use private_files::FileAccess;
-use queue::{EventQueue, QueueError};
+use queue::{Intake, Lifecycle, QueueError, Source};
 use settings::Tree;
 use telemetry::{Chain, Format};
 use tokio::time::{sleep, timeout};
@@ -24,13 +24,13 @@ const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// Longest time that trying may take.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a process is ready for.
-#[derive(Clone, Copy, Debug)]
+/// What a process is to be ready for, and who says whether it is.
+#[derive(Clone, Debug)]
 pub enum Work {
     /// Making an event durable.
-    Accepting,
+    Accepting(Arc<dyn Intake>),
     /// Fetching and settling deliveries.
-    Delivering,
+    Delivering(Arc<dyn Source>),
 }
 
 /// How long a health question may take.
@@ -102,16 +102,16 @@ pub fn tree(config: &Path) -> anyhow::Result<Tree> {
 /// Runs until draining begins, until the queue can't be trusted any more, or until a task
 /// ends that the process is there for.
 pub async fn until_stopped(
-    queue: &Arc<dyn EventQueue>,
+    queue: &Arc<dyn Lifecycle>,
     work: Work,
     readiness: &Readiness,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let (readiness_too, queue_too) = (readiness.clone(), Arc::clone(queue));
+    let readiness_too = readiness.clone();
     shutdown.spawn_detached(async move {
         match work {
-            Work::Accepting => ready_to_accept(readiness_too, queue_too).await,
-            Work::Delivering => ready_to_deliver(readiness_too, queue_too).await,
+            Work::Accepting(intake) => ready_to_accept(readiness_too, intake).await,
+            Work::Delivering(source) => ready_to_deliver(readiness_too, source).await,
         }
     });
     shutdown.spawn_detached(gauges::show_queue(Arc::clone(queue)));
@@ -135,7 +135,7 @@ pub async fn until_stopped(
 /// Ends what is in flight, says so, and closes the queue it settled with. One that `failed`
 /// says nothing: it is missed.
 pub async fn wind_down(
-    queue: &dyn EventQueue,
+    queue: &dyn Lifecycle,
     presence: Option<&Presence>,
     failed: bool,
     shutdown: &Shutdown,
@@ -151,17 +151,17 @@ pub async fn wind_down(
     tracing::info!("stopped");
 }
 
-async fn ready_to_accept(readiness: Readiness, queue: Arc<dyn EventQueue>) {
+async fn ready_to_accept(readiness: Readiness, intake: Arc<dyn Intake>) {
     loop {
-        readiness.set(queue.has_room());
+        readiness.set(intake.has_room());
         sleep(READY_EVERY).await;
     }
 }
 
-async fn ready_to_deliver(readiness: Readiness, queue: Arc<dyn EventQueue>) {
+async fn ready_to_deliver(readiness: Readiness, source: Arc<dyn Source>) {
     let mut was_ready = true;
     loop {
-        let probed = timeout(PROBE_WITHIN, queue.probe()).await.unwrap_or_else(|_| Err(no_answer()));
+        let probed = timeout(PROBE_WITHIN, source.probe()).await.unwrap_or_else(|_| Err(no_answer()));
         match &probed {
             Err(error) if was_ready => {
                 tracing::warn!(error = %Chain(error), "not ready: deliveries can't be fetched and settled");

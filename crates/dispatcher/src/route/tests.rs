@@ -9,7 +9,7 @@ use dispatch::{AnyDispatcher, DispatchError, Done};
 use event_model::SystemClock;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use queue::{Consumer, EventQueue, Verdict};
+use queue::{Consumer, Verdict};
 use service::{Readiness, Work};
 use settings::{RateSettings, RetrySettings, RouteSettings, Routes, Time, Tree};
 use tokio::time::{Instant, timeout};
@@ -192,14 +192,19 @@ async fn a_route_that_ends_ends_the_process_with_an_error() {
     for broken in [BrokenConsumer::Panics, BrokenConsumer::IsClosed] {
         let shutdown = start_route(route("r"), broken, Scripted::done_after(SECOND));
         let readiness = Readiness::new(&shutdown);
-        let stopped = service::until_stopped(&queue, Work::Delivering, &readiness, &shutdown);
+        let stopped = service::until_stopped(
+            &queue.lifecycle,
+            Work::Delivering(Arc::clone(&queue.source)),
+            &readiness,
+            &shutdown,
+        );
         let ended = timeout(10 * SECOND, stopped).await.expect("the process ends");
         let said = ended.expect_err("with an error").to_string();
         assert!(said.contains("the task of route r ended"), "{broken:?}: {said}");
         assert!(!readiness.get(), "{broken:?}");
         shutdown.finish().await;
     }
-    queue.close().await;
+    queue.lifecycle.close().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,18 +216,18 @@ async fn a_route_that_ends_with_its_process_is_no_error() {
 }
 
 /// The embedded queue in this folder, whose clock is the machine's.
-async fn embedded(folder: &Path) -> Arc<dyn EventQueue> {
+async fn embedded(folder: &Path) -> adapters::Opened {
     let path = folder.join("queue.db");
     let yaml = format!("fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}", path.display());
     let tree = Tree::parse(Path::new("application.yml"), &yaml, []).unwrap();
-    adapters::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap().queue
+    adapters::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
     let folder = tempfile::tempdir().unwrap();
     let queue = embedded(folder.path()).await;
-    queue.publish(queue::conformance::event("E", "slow")).await.unwrap();
+    queue.intake.publish(queue::conformance::event("E", "slow")).await.unwrap();
     let count = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&count);
     let dispatcher = Scripted::new(move |_| {
@@ -235,11 +240,12 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
     let opened = open_route(route("r"), FakeQueue::default(), dispatcher).opened;
     let (routes, selection) = (Routes(vec![route("r")]), Selection::everything());
     let clock = Arc::new(SystemClock);
-    let joined = join_routes(&routes, &selection, vec![opened], &queue, clock, SECOND / 2).await.unwrap();
+    let joined =
+        join_routes(&routes, &selection, vec![opened], &queue.source, clock, SECOND / 2).await.unwrap();
     let shutdown = Shutdown::manual(SECOND);
     joined.start(&shutdown);
     let is_done = async || {
-        let stories = queue.stores().history().find("slow", 1).await.unwrap();
+        let stories = queue.stores.history().find("slow", 1).await.unwrap();
         stories.iter().any(|story| story.steps.iter().any(|step| format!("{step:?}").contains("Done")))
     };
     let done = async {
@@ -252,5 +258,5 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
     sleep(SECOND).await;
     assert_eq!(count.load(Ordering::Relaxed), 1);
     shutdown.finish().await;
-    queue.close().await;
+    queue.lifecycle.close().await;
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use event_model::{Accounts, SystemClock, Timestamp};
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, EventQueue, Filter, Outcome, Route, Settlement,
-    Start, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Filter, Lifecycle, Outcome, Route, Settlement,
+    Source, Start, Stores, Verdict,
 };
 use tokio::time::timeout;
 use verifier::{KeyRing, Reverifier, SealKeys};
@@ -34,31 +34,40 @@ async fn main() -> anyhow::Result<()> {
         start: Start::Beginning,
         lease: Duration::from_secs(2),
     };
-    let mut consumer = queue.subscribe(route).await?;
+    let mut consumer = queue.source.subscribe(route).await?;
     fail::cfg_callback(point.as_str(), || std::process::exit(AT_THE_POINT))
         .map_err(|error| anyhow::anyhow!("the point can't be set: {error}"))?;
     if act == "forget" {
-        queue.stores().forget("forgotten").await?;
+        queue.stores.forget("forgotten").await?;
         // What it leaves is removed by and by.
         tokio::time::sleep(IN_TIME).await;
     } else if act == "redrive" {
-        redrive(&*queue).await?;
+        redrive(&*queue.stores).await?;
     } else if act != "key-unknown" {
         let delivery = next(&mut *consumer).await?;
         settle(delivery, act).await?;
     }
     // What is given back, or found damaged, is dealt with beside this task.
     let _ = timeout(Duration::from_secs(3), consumer.next(1)).await;
-    queue.close().await;
+    queue.lifecycle.close().await;
     Ok(())
 }
 
+/// What this program does something with.
+struct Queue {
+    source: Arc<dyn Source>,
+    stores: Arc<dyn Stores>,
+    lifecycle: Arc<dyn Lifecycle>,
+}
+
 /// Verifies again, by keys of which none made what is stored, where that is wanted.
-async fn open(store: &str, verifies: bool) -> anyhow::Result<Arc<dyn EventQueue>> {
+async fn open(store: &str, verifies: bool) -> anyhow::Result<Queue> {
     let clock = Arc::new(SystemClock);
     match store.split_once(':') {
         Some(("file", path)) => {
-            Ok(Arc::new(queue_embedded::Embedded::open(queue_embedded::Options::new(path), clock)?))
+            let options = queue_embedded::Options::new(path);
+            let queue = Arc::new(queue_embedded::Embedded::open(options, clock)?);
+            Ok(Queue { source: queue.clone(), stores: queue.clone(), lifecycle: queue })
         }
         Some(("nats", url)) => {
             let mut options = queue_nats::Options::new([url]);
@@ -68,7 +77,8 @@ async fn open(store: &str, verifies: bool) -> anyhow::Result<Arc<dyn EventQueue>
                 options.key_retry = Duration::from_secs(1);
                 options.verifier = Some(Arc::new(Reverifier::new(ring, Accounts::default(), seals)));
             }
-            Ok(Arc::new(queue_nats::JetStream::open(options, clock).await?))
+            let queue = Arc::new(queue_nats::JetStream::open(options, clock).await?);
+            Ok(Queue { source: queue.clone(), stores: Arc::clone(queue.stores()), lifecycle: queue })
         }
         _ => bail!("expected file:PATH or nats:URL, not {store}"),
     }
@@ -102,8 +112,8 @@ async fn settle(delivery: Delivery, act: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn redrive(queue: &dyn EventQueue) -> anyhow::Result<()> {
-    let letters = queue.stores().dead_letters();
+async fn redrive(stores: &dyn Stores) -> anyhow::Result<()> {
+    let letters = stores.dead_letters();
     let listed = letters.list(DeadQuery { limit: 10, ..DeadQuery::default() }).await?;
     let ids: Vec<u64> = listed.iter().map(|letter| letter.id).collect();
     letters.redrive(&ids, None).await.into_iter().collect::<Result<(), _>>()?;

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
-use queue::{Attempt, DeadQuery, DeadReason, EventQueue, Filter, Outcome, Route, Settlement, Start, Verdict};
+use queue::{
+    Attempt, DeadQuery, DeadReason, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start,
+    Stores, Verdict,
+};
 use tokio::time::{Instant, timeout};
 
 /// How the process ends at its point.
@@ -41,21 +44,21 @@ fn crash(store: &str, act: &str, point: &str) {
     assert_eq!(status.code(), Some(AT_THE_POINT), "{act} did not come to {point}: {status}");
 }
 
-async fn letters(queue: &dyn EventQueue) -> BTreeSet<String> {
+async fn letters(stores: &dyn Stores) -> BTreeSet<String> {
     let query = DeadQuery { limit: 100, ..DeadQuery::default() };
-    let letters = queue.stores().dead_letters().list(query).await.unwrap();
+    let letters = stores.dead_letters().list(query).await.unwrap();
     letters.iter().map(|letter| letter.event.name().to_owned()).collect()
 }
 
 /// Delivers what there is until every event of `wanted` was seen, as a delivery or a letter.
-async fn nothing_is_lost(queue: &dyn EventQueue, wanted: &BTreeSet<String>, why: &str) {
-    let mut consumer = queue.subscribe(route()).await.unwrap();
-    let (began, mut seen) = (Instant::now(), letters(queue).await);
+async fn nothing_is_lost(source: &dyn Source, stores: &dyn Stores, wanted: &BTreeSet<String>, why: &str) {
+    let mut consumer = source.subscribe(route()).await.unwrap();
+    let (began, mut seen) = (Instant::now(), letters(stores).await);
     while !wanted.is_subset(&seen) {
         assert!(began.elapsed() < IN_TIME, "{why}: only {seen:?} of {wanted:?} is left");
         // A letter may be written by whoever finds what was damaged, or died alone.
         let Ok(next) = timeout(Duration::from_secs(1), consumer.next(8)).await else {
-            seen.extend(letters(queue).await);
+            seen.extend(letters(stores).await);
             continue;
         };
         for delivery in next.unwrap() {
@@ -72,7 +75,7 @@ fn wanted(act: &str, point: &str) -> BTreeSet<String> {
     EVENTS.iter().skip(usize::from(is_over)).map(|name| (*name).to_owned()).collect()
 }
 
-async fn prepare(queue: &dyn EventQueue, act: &str) {
+async fn prepare<Q: Intake + Source>(queue: &Q, act: &str) {
     for name in EVENTS {
         queue.publish(event(name, "o")).await.unwrap();
     }
@@ -104,7 +107,7 @@ async fn a_crash_at_any_step_of_a_file_loses_nothing() {
             let queue = open().unwrap();
             // Which commit of several it was is not known.
             let wanted: BTreeSet<_> = wanted(act, point);
-            nothing_is_lost(&queue, &wanted, &format!("{act} at {point}")).await;
+            nothing_is_lost(&queue, queue.stores(), &wanted, &format!("{act} at {point}")).await;
             queue.close().await;
         }
     }
@@ -184,7 +187,7 @@ async fn a_crash_at_any_step_on_a_cluster_loses_nothing() {
         let queue = open().await;
         let skipped = usize::from(is_damaged);
         let wanted: BTreeSet<_> = EVENTS.iter().skip(skipped).map(|name| (*name).to_owned()).collect();
-        nothing_is_lost(&queue, &wanted, &format!("{act} at {point}")).await;
+        nothing_is_lost(&queue, &**queue.stores(), &wanted, &format!("{act} at {point}")).await;
         let began = Instant::now();
         let mut consumer = queue.subscribe(route()).await.unwrap();
         while is_damaged && queue.stores().quarantine().list(0, 9).await.unwrap().is_empty() {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapters::Opened;
 use anyhow::{Context, bail};
 use event_model::SystemClock;
 use fluent_api::{Accounts, ApiError};
-use queue::{EventQueue, Stores};
+use queue::Stores;
 use serde_json::json;
 use settings::{QueueSettings, Tree};
 
@@ -65,7 +66,7 @@ fn in_words(answer: Result<Duration, ApiError>) -> String {
 enum Counting {
     Beside(Arc<dyn Stores>),
     /// Nobody has served it yet: the file was made for this.
-    Own(Arc<dyn EventQueue>),
+    Own(Box<Opened>),
 }
 
 impl Counting {
@@ -75,25 +76,25 @@ impl Counting {
         match &queue {
             QueueSettings::Embedded(embedded) if !embedded.path.exists() => {
                 let opened = adapters::open(&queue, "check", clock).await.context(WHY)?;
-                Ok(Self::Own(opened.queue))
+                Ok(Self::Own(Box::new(opened)))
             }
             _ => {
                 let stores = adapters::open_stores(&queue, false, clock).await.context(WHY)?;
-                Ok(Self::Beside(stores.into()))
+                Ok(Self::Beside(stores))
             }
         }
     }
 
     fn accounts(&self, tree: &Tree) -> anyhow::Result<Accounts> {
         match self {
-            Self::Beside(stores) => dispatcher::fluent_accounts(tree, Arc::clone(stores)),
-            Self::Own(queue) => dispatcher::fluent_accounts(tree, Arc::clone(queue)),
+            Self::Beside(stores) => dispatcher::fluent_accounts(tree, Arc::clone(stores) as _),
+            Self::Own(queue) => dispatcher::fluent_accounts(tree, Arc::clone(&queue.stores) as _),
         }
     }
 
     async fn close(self) {
         if let Self::Own(queue) = self {
-            queue.close().await;
+            queue.lifecycle.close().await;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use event_model::SystemClock;
 use grpc::{Door, Routes};
-use operator::{Held, Operator};
+use operator::Operator;
 use service::{Observed, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, Tree};
 
@@ -44,13 +44,14 @@ impl Plan {
         let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not have to wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
-        let (held, settings) = (Held::Beside(stores?), open::settings(&self.config));
+        let (stores, settings) = (stores?, open::settings(&self.config));
         let audit = self.operator.audit.clone();
-        let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
+        let operator =
+            Operator::new(Arc::clone(&stores), settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
-        shutdown.spawn_detached(service::show_routes(operator.clone(), None));
+        shutdown.spawn_detached(service::show_routes(Arc::clone(&stores), None));
         shutdown.spawn_detached(operator.clone().watch_machinery());
-        let presence = self.observed.report("operator", operator.clone(), &readiness, None, shutdown);
+        let presence = self.observed.report("operator", stores, &readiness, None, shutdown);
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
             () = stage::be_ready(&readiness, async || operator.is_well().await) => {}

@@ -6,7 +6,6 @@ use anyhow::{Context, anyhow, bail};
 use event_model::{SystemClock, Timestamp};
 use indicatif::ProgressBar;
 use operator::Audit;
-use queue::Stores;
 use reconciler::{Admission, Missing, Mode, Observer, Reconciler, Tally, Window};
 use serde_json::json;
 use settings::ApiAccount;
@@ -51,11 +50,11 @@ pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
     }
     let tree = open::tree(&common.config)?;
     let reconciling = Reconciling::required(&tree)?;
-    let stores: Arc<dyn Stores> = open::stores(&common.config).await?.into();
+    let stores = open::stores(&common.config).await?;
     if !common.json {
         reconciling.routes.warnings().iter().for_each(|warning| output::line(format!("warning: {warning}")));
     }
-    let apis = dispatcher::fluent_accounts(&tree, Arc::clone(&stores))?;
+    let apis = dispatcher::fluent_accounts(&tree, Arc::clone(&stores) as _)?;
     let reconciler = reconciling.on(&*stores, &apis);
     let work = Work { common: &common, args: &args, window: window(&args, reconciler.latest())?, reconciler };
     let accounts = accounts(&reconciling.settings.accounts, args.account.as_deref())?;

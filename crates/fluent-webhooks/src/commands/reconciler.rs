@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use dispatcher::Sharing;
 use event_model::SystemClock;
-use queue::Stores;
 use service::{Observed, Shutdown, StageArgs};
 use settings::{QueueSettings, Tree};
 
@@ -38,10 +37,11 @@ impl Plan {
         let opening = adapters::open_stores(&self.queue, false, Arc::new(SystemClock));
         // A signal must not have to wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
-        let stores: Arc<dyn Stores> = stores?.into();
-        let apis = dispatcher::fluent_accounts(&self.tree, Arc::clone(&stores))?;
+        let stores = stores?;
+        let apis = dispatcher::fluent_accounts(&self.tree, Arc::clone(&stores) as _)?;
         self.reconciling.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        let presence = self.observed.report("reconciler", Arc::clone(&stores), &readiness, None, shutdown);
+        let presence =
+            self.observed.report("reconciler", Arc::clone(&stores) as _, &readiness, None, shutdown);
         let is_well = async || stores.history().complete_since().await.is_ok();
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}

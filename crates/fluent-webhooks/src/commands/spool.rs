@@ -123,8 +123,8 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
     }
     let (clock, queue) = (Arc::new(SystemClock), open::tree(&common.config)?.queue()?);
     let opened = adapters::open(&queue, "drain", Arc::clone(&clock) as _).await?;
-    let drained = adapters::drain(&path, Arc::clone(&opened.queue), clock).await;
-    opened.queue.close().await;
+    let drained = adapters::drain(&path, Arc::clone(&opened.upstream), clock).await;
+    opened.lifecycle.close().await;
     let drained = drained?;
     if common.json {
         output::json(&json!({

@@ -37,7 +37,7 @@ impl Door {
         let ports = Ports {
             verifier: Arc::new(WebhookVerifier::new(ring, Signatures::default())),
             accounts: Arc::new(Accounts::new([account])),
-            queue: Arc::new(queue.unwrap()),
+            intake: Arc::new(queue.unwrap()),
             clock: Arc::new(SystemClock),
             signature_headers: Arc::new(["fluent-signature".to_owned()]),
             path: PATH.into(),

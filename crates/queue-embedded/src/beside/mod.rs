@@ -18,8 +18,8 @@ use event_model::{Event, EventId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Holding, Marks, Pause, Position, Quarantine, QueueError, RefusedHold, Replayed,
-    RouteState, StoreUsage, Stores, StoresHealth,
+    DeadLetters, HasMarks, History, Marks, Pause, Position, Presence, Quarantine, QueueError, RefusedHold,
+    Replayed, RouteState, StoreUsage, Stores, StoresHealth,
 };
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
@@ -88,7 +88,7 @@ impl Beside {
         &self,
         position: Position,
         id: EventId,
-    ) -> BoxFuture<'static, Result<Holding, QueueError>> {
+    ) -> BoxFuture<'static, Result<Presence, QueueError>> {
         self.read(move |sql| {
             let found = sql
                 .query_row("SELECT id FROM events WHERE position = ?1", [packed(position)], |row| row.get(0))
@@ -97,11 +97,11 @@ impl Beside {
             let first = "SELECT ifnull(min(position), 0) FROM events";
             let found: Option<Vec<u8>> = found;
             match found {
-                Some(found) if found == id.as_bytes() => Ok(Holding::Held),
-                Some(_) => Ok(Holding::Missing),
+                Some(found) if found == id.as_bytes() => Ok(Presence::Present),
+                Some(_) => Ok(Presence::Missing),
                 None => {
                     let first: i64 = sql.query_row(first, [], |row| row.get(0)).map_err(reading)?;
-                    Ok(if packed(position) < first { Holding::Removed } else { Holding::Missing })
+                    Ok(if packed(position) < first { Presence::Removed } else { Presence::Missing })
                 }
             }
         })
@@ -175,6 +175,12 @@ fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
+impl HasMarks for Beside {
+    fn marks(&self) -> &dyn Marks {
+        self
+    }
+}
+
 impl Stores for Beside {
     fn dead_letters(&self) -> &dyn DeadLetters {
         self
@@ -185,10 +191,6 @@ impl Stores for Beside {
     }
 
     fn history(&self) -> &dyn History {
-        self
-    }
-
-    fn marks(&self) -> &dyn Marks {
         self
     }
 

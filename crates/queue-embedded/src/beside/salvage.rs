@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use event_model::Event;
-use queue::{EventQueue, QueueError};
+use queue::{Intake, QueueError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::beside::quarantined;
@@ -21,17 +21,17 @@ pub struct Salvaged {
     pub lost: u64,
 }
 
-/// Publishes into `queue` every event of `file` that some route had not
+/// Publishes into `intake` every event of `file` that some route had not
 /// settled. Each goes to all routes that match it, so a route that had settled
 /// it gets it again, under the same idempotency key.
-pub async fn salvage(file: &Path, queue: &dyn EventQueue) -> Result<Salvaged, QueueError> {
+pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<Salvaged, QueueError> {
     let sql = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(reading)?;
     let mut salvaged = Salvaged::default();
     for position in 1..=newest(&sql) {
         match unsettled(&sql, position) {
             Ok(None) => {}
             Ok(Some(event)) => {
-                let receipt = queue.publish(event).await?;
+                let receipt = intake.publish(event).await?;
                 salvaged.events += 1;
                 salvaged.known += u64::from(receipt.duplicate);
             }
@@ -42,7 +42,7 @@ pub async fn salvage(file: &Path, queue: &dyn EventQueue) -> Result<Salvaged, Qu
         }
     }
     for body in quarantined::list(&sql, 0, usize::MAX).unwrap_or_default() {
-        queue.stores().quarantine().keep(body).await?;
+        intake.quarantine(body).await?;
         salvaged.quarantined += 1;
     }
     Ok(salvaged)

@@ -116,7 +116,7 @@ mod tests {
 
     use event_model::SystemClock;
     use queue::conformance::event;
-    use queue::{EventQueue, Stores};
+    use queue::{Intake, Lifecycle, Stores};
 
     use super::*;
     use crate::{Beside, Embedded, Options};

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 use queue::{
-    DeadLetters, History, Marks, Pause, Position, Quarantine, QueueError, RefusedHold, Replayed, RouteState,
-    Stores, StoresHealth,
+    DeadLetters, HasMarks, History, Marks, Pause, Position, Quarantine, QueueError, RefusedHold, Replayed,
+    RouteState, Stores, StoresHealth,
 };
 
 pub(crate) use crate::beside::scan::{Scan, Stored};
@@ -31,6 +31,12 @@ use crate::shared::Shared;
 #[derive(Clone, Debug)]
 pub(crate) struct Beside(pub(crate) Arc<Shared>);
 
+impl HasMarks for Beside {
+    fn marks(&self) -> &dyn Marks {
+        self
+    }
+}
+
 impl Stores for Beside {
     fn dead_letters(&self) -> &dyn DeadLetters {
         self
@@ -41,10 +47,6 @@ impl Stores for Beside {
     }
 
     fn history(&self) -> &dyn History {
-        self
-    }
-
-    fn marks(&self) -> &dyn Marks {
         self
     }
 

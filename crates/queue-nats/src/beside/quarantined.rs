@@ -67,7 +67,7 @@ impl Quarantine for Beside {
             // Known, and yet in quarantine: what was stored could not be read, routes have passed
             // it over as not genuine, or a release was cut off before the body was removed.
             if receipt.duplicate && (was_passed_over || !self.0.can_read(&receipt, event.id()).await?) {
-                self.0.publisher.publish_again(&event, &receipt.epoch).await?;
+                self.0.publisher.republish(&event, &receipt.epoch).await?;
             }
             self.remove_quarantined(id).await
         })

@@ -221,7 +221,7 @@ impl Publisher {
 
     /// Stores one event under another message id than its own: the server knows
     /// its own id, but has lost the message.
-    pub(crate) async fn publish_again(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
+    pub(crate) async fn republish(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
         let id = format!("{}/refed/{:08x}", event.id(), fastrand::u32(..));
         let headers = message::headers_with_id(event, id);
         let placed = self.put(event.subject(), headers, event.body().clone()).await?;

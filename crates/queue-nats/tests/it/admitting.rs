@@ -1,19 +1,22 @@
 //! What the server knows and has lost is published again, whoever asks for it.
 
+use queue_nats::JetStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Algorithm, Event, Headers, Proof, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Consumer, EventQueue, Filter, Quarantined, RefusedWebhook, Route, Start, Verdict};
+use queue::{
+    Consumer, Filter, Intake, Lifecycle, Quarantined, RefusedWebhook, Route, Source, Start, Verdict,
+};
 
 use crate::joining::{open, settlement, world};
 
 struct World {
     _servers: Servers,
     jetstream: async_nats::jetstream::Context,
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<JetStream>,
 }
 
 impl World {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{EventQueue, Filter, Route, RouteState, Start, Terms, Verdict};
-use queue_nats::{Options, cluster::Cluster};
+use queue::{Filter, Intake, Lifecycle, Route, RouteState, Source, Start, Terms, Upstream, Verdict};
+use queue_nats::{JetStream, Options, cluster::Cluster};
 use tokio::time::{sleep, timeout};
 
 use crate::joining::{names, open, set, settlement, world};
@@ -33,7 +33,7 @@ async fn stored_bytes(servers: &Servers) -> u64 {
     stream(servers).await.bytes
 }
 
-async fn state(queue: &dyn EventQueue) -> RouteState {
+async fn state(queue: &JetStream) -> RouteState {
     let routes = queue.stores().routes().await.unwrap();
     routes.into_iter().find(|route| route.name == "r").unwrap()
 }
@@ -70,10 +70,10 @@ async fn becomes_everything(before: &[&str], change: impl FnOnce(&mut Options)) 
     // Ten looks of the janitor.
     sleep(Duration::from_secs(1)).await;
     assert_eq!(stored(&servers).await, (2, 5), "they are kept until the route has them");
-    assert_eq!(state(&*queue).await.behind, 5);
+    assert_eq!(state(&queue).await.behind, 5);
     assert_eq!(names(&mut *consumer, 5).await, set(&["W0", "W1", "W2", "W3", "W4"]));
     removes(&servers, 7).await;
-    assert_eq!(state(&*queue).await.behind, 0);
+    assert_eq!(state(&queue).await.behind, 0);
     queue.close().await;
 }
 
@@ -118,7 +118,7 @@ async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mende
     assert_eq!(names(&mut *other, 2).await, set(&["A", "B"]));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(stored(&servers).await, (2, 2), "the route has not had them");
-    assert_eq!(state(&*queue).await.behind, 2);
+    assert_eq!(state(&queue).await.behind, 2);
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     assert_eq!(names(&mut *consumer, 2).await, set(&["A", "B"]));
     queue.publish(event("C", "c")).await.unwrap();
@@ -127,11 +127,11 @@ async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mende
 }
 
 /// Publishes until more than 85 % of the stream's `bytes` are taken, and says how many.
-async fn crowd(servers: &Servers, queue: &dyn EventQueue, bytes: u64) -> u64 {
+async fn crowd(servers: &Servers, queue: &JetStream, bytes: u64) -> u64 {
     let mut count = 0;
     while stored_bytes(servers).await < bytes * 85 / 100 {
         let events: Vec<_> = (0..100).map(|number| event("W", &(count + number).to_string())).collect();
-        let published = queue.publish_all(&events).await;
+        let published = queue.publish_many(&events).await;
         assert!(published.error.is_none(), "{:?}", published.error);
         count += 100;
     }
@@ -147,11 +147,11 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     let queue = open(&options).await;
     // Settles nothing, since it matches nothing of what comes.
     let _consumer = queue.subscribe(route(&["OLD"])).await.unwrap();
-    let count = crowd(&servers, &*queue, options.layout.bytes).await;
+    let count = crowd(&servers, &queue, options.layout.bytes).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(stored(&servers).await, (1, count), "spools may still read them back");
     let full = options.layout.dedup_window.as_secs();
-    assert_eq!(queue.standing().await.ids_known_for, Some(full), "nothing was removed yet");
+    assert_eq!(queue.health().await.ids_known_for, Some(full), "nothing was removed yet");
     queue.close().await;
 
     options.crowded_age = Duration::ZERO;
@@ -171,7 +171,7 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     removes(&servers, 2).await;
     // What is left is seconds old, and so is what the servers know.
     timeout(Duration::from_secs(20), async {
-        while queue.standing().await.ids_known_for.is_none_or(|known| known >= full) {
+        while queue.health().await.ids_known_for.is_none_or(|known| known >= full) {
             sleep(Duration::from_millis(100)).await;
         }
     })
@@ -196,7 +196,7 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     before.publish(event("FIRST", "1")).await.unwrap();
     timeout(Duration::from_secs(10), async {
         loop {
-            let state = state(&*before).await;
+            let state = state(&before).await;
             if (state.position.sequence(), state.in_flight) == (1, 0) {
                 break;
             }

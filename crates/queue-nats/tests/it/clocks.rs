@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
 use queue::conformance::event;
-use queue::{EventQueue, Pause, Route, Start, Verdict};
+use queue::{Intake, Lifecycle, Pause, Route, Source, Start, Upstream, Verdict};
 use queue_nats::JetStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,8 +29,7 @@ const DAY: i64 = 24 * 60 * 60;
 async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
     const WAIT: Duration = Duration::from_secs(3);
     let (_servers, options) = world().await;
-    let queue: Arc<dyn EventQueue> =
-        Arc::new(JetStream::open(options, Arc::new(Wrong(wrong))).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(Wrong(wrong))).await.unwrap());
     let everything = Route { start: Start::Beginning, lease: IN_TIME, ..route(&[]) };
     let mut consumer = queue.subscribe(everything).await.unwrap();
     queue.publish(event("E", "x")).await.unwrap();
@@ -41,7 +40,7 @@ async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
     let waited = asked.elapsed();
     assert!(waited >= WAIT, "a clock {wrong} s ahead: it came after {waited:?}");
     again.ticket.settle(settlement(Verdict::Done)).await.unwrap();
-    let ahead = queue.standing().await.clock_ahead_ms.unwrap();
+    let ahead = queue.health().await.clock_ahead_ms.unwrap();
     assert!((ahead / 1000 - wrong).abs() <= 2, "{ahead} ms");
     queue.close().await;
 }
@@ -60,16 +59,15 @@ async fn a_wait_goes_by_the_servers_clock() {
 async fn a_clock_that_is_ahead_removes_nothing_before_its_time() {
     let (_servers, mut options) = world().await;
     options.janitor_every = Duration::from_millis(100);
-    let queue: Arc<dyn EventQueue> =
-        Arc::new(JetStream::open(options, Arc::new(Wrong(DAY * 30))).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(Wrong(DAY * 30))).await.unwrap());
     let mut consumer = queue.subscribe(Route { start: Start::Beginning, ..route(&[]) }).await.unwrap();
     let receipt = queue.publish(event("E", "x")).await.unwrap();
     let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
     delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
     // Ten looks of the janitor.
     sleep(Duration::from_secs(1)).await;
-    let held = queue.holds(receipt.position, event("E", "x").id()).await.unwrap();
-    assert_eq!(held, queue::Holding::Held, "it is kept for seven days of the servers'");
+    let held = queue.presence(receipt.position, event("E", "x").id()).await.unwrap();
+    assert_eq!(held, queue::Presence::Present, "it is kept for seven days of the servers'");
     queue.close().await;
 }
 
@@ -78,7 +76,7 @@ async fn a_pause_ends_when_our_clock_says_so() {
     let (_servers, options) = world().await;
     let clock = Wrong(-3600);
     let until = clock.now().checked_add(Duration::from_secs(4)).unwrap();
-    let queue: Arc<dyn EventQueue> = Arc::new(JetStream::open(options, Arc::new(clock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(clock)).await.unwrap());
     let mut consumer = queue.subscribe(Route { start: Start::Beginning, ..route(&[]) }).await.unwrap();
     let began = Instant::now();
     queue.stores().set_paused("r", Some(&Pause { until: Some(until), ..Pause::default() })).await.unwrap();

@@ -8,8 +8,7 @@ use event_model::SystemClock;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use nats_server::Cluster;
-use queue::EventQueue;
-use queue::conformance::Harness;
+use queue::conformance::{Harness, Queue};
 use queue_embedded::Index;
 use queue_nats::{JetStream, Options, cluster};
 
@@ -27,7 +26,7 @@ struct Streams {
 }
 
 impl Streams {
-    async fn connect(&self, change: impl FnOnce(&mut Options)) -> Arc<dyn EventQueue> {
+    async fn connect(&self, change: impl FnOnce(&mut Options)) -> Queue {
         let mut proxies = Vec::new();
         for port in &self.ports {
             proxies.push(Proxy::start(*port).await);
@@ -39,16 +38,18 @@ impl Streams {
         options.layout.bytes = 64 << 20;
         change(&mut options);
         self.proxies.lock().unwrap().extend(proxies);
-        Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap())
+        let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
+        let stores = Arc::clone(queue.stores());
+        Queue::new(Arc::new(queue), stores)
     }
 }
 
 impl Harness for Streams {
-    fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+    fn open(&self) -> BoxFuture<'_, Queue> {
         self.connect(|_| {}).boxed()
     }
 
-    fn open_forgetful(&self) -> BoxFuture<'_, Arc<dyn EventQueue>> {
+    fn open_forgetful(&self) -> BoxFuture<'_, Queue> {
         self.connect(|options| {
             options.retention_age = Duration::ZERO;
             options.janitor_every = Duration::from_millis(100);
@@ -57,7 +58,7 @@ impl Harness for Streams {
     }
 
     /// What kill -9 leaves: connections cut for good, nothing said.
-    fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>> {
+    fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue> {
         async move {
             let proxies = std::mem::take(&mut *self.proxies.lock().unwrap());
             for proxy in proxies {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use event_model::SystemClock;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{EventQueue, Route, Start, Verdict};
+use queue::{Intake, Lifecycle, Route, Source, Start, Verdict};
 use queue_nats::{Identity, JetStream, Options, cluster::Cluster};
 use tokio::time::{Instant, timeout};
 
@@ -140,7 +140,7 @@ async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restart
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_that_cannot_be_written_delay_deliveries_once_and_stop_none() {
     let (servers, options) = world().await;
-    let queue: Arc<dyn EventQueue> =
+    let queue: Arc<JetStream> =
         Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap());
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());

@@ -7,8 +7,8 @@ use event_model::{Event, SystemClock, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, EventQueue, EventStory, Filter, Outcome, PAUSES_WITHIN, Pause, Position,
-    ReceivedQuery, Replayed, Route, Settlement, Start, StoryState, Verdict,
+    Attempt, Consumer, DeadReason, EventStory, Filter, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause,
+    Position, ReceivedQuery, Replayed, Route, Settlement, Source, Start, StoryState, Verdict,
 };
 use queue_embedded::Index;
 use queue_nats::JetStream;
@@ -19,9 +19,9 @@ struct World {
     _servers: Servers,
     _folder: tempfile::TempDir,
     jetstream: async_nats::jetstream::Context,
-    queue: Arc<dyn EventQueue>,
+    queue: Arc<JetStream>,
     /// Without an index: reads the streams through.
-    plain: Arc<dyn EventQueue>,
+    plain: Arc<JetStream>,
 }
 
 impl World {
@@ -49,9 +49,8 @@ impl World {
 
     /// The same story from the index and without.
     async fn story(&self, reference: &str) -> EventStory {
-        let find = async |queue: &dyn EventQueue| {
-            queue.stores().history().find(reference, 1).await.unwrap().remove(0)
-        };
+        let find =
+            async |queue: &JetStream| queue.stores().history().find(reference, 1).await.unwrap().remove(0);
         let (indexed, plain) = (find(&*self.queue).await, find(&*self.plain).await);
         assert_eq!(indexed.states, plain.states);
         assert_eq!(indexed.history_since, plain.history_since);

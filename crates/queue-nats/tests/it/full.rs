@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{EventQueue, QueueError};
+use queue::{Intake, Lifecycle, QueueError, Upstream};
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,11 +14,11 @@ async fn a_full_stream_refuses_and_takes_again_when_there_is_room() {
     let mut options = Options::new(servers.urls());
     options.layout.bytes = 4 << 20;
     assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
-    let queue: Arc<dyn EventQueue> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
     let mut stored = 0;
     let refused = loop {
         let events: Vec<_> = (0..500).map(|number| event("F", &format!("{stored}-{number}"))).collect();
-        let published = queue.publish_all(&events).await;
+        let published = queue.publish_many(&events).await;
         stored += published.receipts.len();
         if let Some(error) = published.error {
             break error;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use queue::conformance::event;
-use queue::{Route, Start, Verdict};
+use queue::{Lifecycle, Route, Source, Start, Upstream, Verdict};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{open, route, settlement, world};
@@ -23,7 +23,7 @@ async fn sent() -> Option<u64> {
     // What was asked for is sent for a while after nobody waits for it.
     assert!(timeout(LEASE / 20, consumer.next(EVENTS as usize)).await.is_err());
     let events: Vec<_> = (0..EVENTS).map(|number| event("E", &number.to_string())).collect();
-    assert!(queue.publish_all(&events).await.error.is_none());
+    assert!(queue.publish_many(&events).await.error.is_none());
     let mut longest = Duration::ZERO;
     for _ in 0..EVENTS {
         let since = Instant::now();

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use event_model::{SystemClock, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Attempt, DeadReason, EventQueue, Filter, Outcome, Route, Settlement, Start, Verdict};
+use queue::{
+    Attempt, DeadReason, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Verdict,
+};
 use queue_embedded::Index;
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -22,14 +24,14 @@ async fn make_streams(options: &Options) {
     assert!(Cluster::connect(options).await.unwrap().init().await.unwrap().is_good());
 }
 
-async fn open(options: &Options, index: Option<&Path>) -> Arc<dyn EventQueue> {
+async fn open(options: &Options, index: Option<&Path>) -> Arc<JetStream> {
     let index = index.map(|path| Arc::new(Index::open(path).unwrap()) as _);
     let options = Options { index, ..options.clone() };
     Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap())
 }
 
 /// Publishes orders and attempts each once: every third dies.
-async fn history(queue: &dyn EventQueue, count: usize) {
+async fn history(queue: &JetStream, count: usize) {
     for number in 0..count {
         queue.publish(event("E", &format!("HD_{number}"))).await.unwrap();
     }
@@ -50,7 +52,7 @@ async fn history(queue: &dyn EventQueue, count: usize) {
     }
 }
 
-async fn told(queue: &dyn EventQueue, reference: &str) -> String {
+async fn told(queue: &JetStream, reference: &str) -> String {
     let stories = queue.stores().history().find(reference, 10).await.unwrap();
     serde_json::to_string_pretty(&stories).unwrap()
 }
@@ -60,30 +62,30 @@ async fn an_index_tells_what_the_streams_tell() {
     let (servers, options) = world().await;
     let (folder, plain) = (tempfile::tempdir().unwrap(), open(&options, None).await);
     let path = folder.path().join("index.db");
-    history(&*plain, 30).await;
+    history(&plain, 30).await;
     let indexed = open(&options, Some(&path)).await;
     let id = event("E", "HD_4").id().to_string();
     for reference in ["HD_3", "HD_29", &id[..12], "HD_30", ""] {
-        assert_eq!(told(&*indexed, reference).await, told(&*plain, reference).await, "{reference}");
+        assert_eq!(told(&indexed, reference).await, told(&plain, reference).await, "{reference}");
     }
-    assert!(told(&*indexed, "HD_3").await.contains("\"dead\""));
+    assert!(told(&indexed, "HD_3").await.contains("\"dead\""));
     // What came since is read when it is asked for.
     plain.publish(event("LATER", "HD_3")).await.unwrap();
-    assert!(told(&*indexed, "HD_3").await.contains("LATER"));
-    assert_eq!(told(&*indexed, "HD_3").await, told(&*plain, "HD_3").await);
+    assert!(told(&indexed, "HD_3").await.contains("LATER"));
+    assert_eq!(told(&indexed, "HD_3").await, told(&plain, "HD_3").await);
     // Gone, it is made again; and so it is for streams that were made anew.
     drop(indexed);
     std::fs::remove_file(&path).unwrap();
     let indexed = open(&options, Some(&path)).await;
-    assert_eq!(told(&*indexed, "HD_3").await, told(&*plain, "HD_3").await);
+    assert_eq!(told(&indexed, "HD_3").await, told(&plain, "HD_3").await);
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     for stream in ["FLUENT_EVENTS", "FLUENT_ATTEMPTS"] {
         jetstream.delete_stream(stream).await.unwrap();
     }
     make_streams(&options).await;
     plain.publish(event("NEW", "HD_5")).await.unwrap();
-    assert_eq!(told(&*indexed, "HD_3").await, "[]");
-    assert!(told(&*indexed, "HD_5").await.contains("NEW"));
+    assert_eq!(told(&indexed, "HD_3").await, "[]");
+    assert!(told(&indexed, "HD_5").await.contains("NEW"));
     plain.close().await;
     indexed.close().await;
 }

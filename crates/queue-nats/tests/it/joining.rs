@@ -9,8 +9,8 @@ use futures::StreamExt;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, EventQueue, Filter, Outcome, Route, Settlement,
-    Start, Terms, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Filter, Intake, Lifecycle, Outcome, Route,
+    Settlement, Source, Start, Terms, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -22,7 +22,7 @@ pub(crate) async fn world() -> (Servers, Options) {
     (servers, options)
 }
 
-pub(crate) async fn open(options: &Options) -> Arc<dyn EventQueue> {
+pub(crate) async fn open(options: &Options) -> Arc<JetStream> {
     Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap())
 }
 

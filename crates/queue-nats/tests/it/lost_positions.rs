@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use queue::conformance::event;
-use queue::{Consumer, Route, Start, Verdict};
+use queue::{Consumer, Intake, Lifecycle, Route, Source, Start, Upstream, Verdict};
 use queue_nats::cluster::Cluster;
 use tokio::time::timeout;
 
@@ -38,7 +38,7 @@ async fn a_consumer_deleted_while_nobody_runs_goes_on_where_its_route_was() {
     let from_the_start = Route { start: Start::Beginning, ..route(&[]) };
     let mut consumer = queue.subscribe(from_the_start.clone()).await.unwrap();
     let events: Vec<_> = (0..200).map(|number| event("E", &number.to_string())).collect();
-    assert!(queue.publish_all(&events).await.error.is_none());
+    assert!(queue.publish_many(&events).await.error.is_none());
     settle(&mut *consumer, 200).await;
     drop(consumer);
     queue.close().await;
@@ -92,7 +92,7 @@ async fn what_spools_give_again_after_a_total_loss_is_not_before_now() {
     assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
     let spool = open(&options).await;
     for name in ["B", "C"] {
-        spool.publish_again(event(name, "b").refed()).await.unwrap();
+        spool.republish(event(name, "b").refed()).await.unwrap();
     }
     // A dispatcher that starts only now, and whose route is known nowhere.
     let queue = open(&options).await;

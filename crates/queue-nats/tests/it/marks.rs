@@ -6,7 +6,7 @@ use event_model::{Environment, EventId, SystemClock, Timestamp};
 use futures::StreamExt;
 use queue::conformance::event;
 use queue::marks::{set_reconciled, set_spool, spools, twin};
-use queue::{EventQueue, QueueError, SpoolMark};
+use queue::{Lifecycle, QueueError, SpoolMark};
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
 #[tokio::test(flavor = "multi_thread")]

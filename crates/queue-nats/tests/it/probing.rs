@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{EventQueue, Filter, Route, Start};
+use queue::{Filter, Intake, Lifecycle, Route, Source, Start};
 use queue_nats::JetStream;
 
 use crate::joining::world;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{EventQueue, QueueError};
+use queue::{Intake, Lifecycle, QueueError};
 use queue_nats::cluster::Cluster;
 use queue_nats::{JetStream, Options};
 
@@ -19,7 +19,7 @@ async fn what_nobody_stores_for_a_moment_is_published_when_somebody_does() {
     options.layout.bytes = 64 << 20;
     let cluster = Cluster::connect(&options).await.unwrap();
     assert!(cluster.init().await.unwrap().is_good());
-    let queue: Arc<dyn EventQueue> =
+    let queue: Arc<JetStream> =
         Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap());
     let before = queue.publish(event("E", "before")).await.unwrap();
 

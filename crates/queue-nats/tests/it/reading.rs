@@ -7,7 +7,7 @@ use async_nats::jetstream::Context;
 use event_model::SystemClock;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{AttemptQuery, DeadQuery, DeadReason, EventQueue, Verdict};
+use queue::{AttemptQuery, DeadQuery, DeadReason, Source, Upstream, Verdict};
 use queue_nats::JetStream;
 use tokio::time::timeout;
 
@@ -46,7 +46,7 @@ async fn filled() -> (Servers, Arc<JetStream>, u64) {
     let (servers, options) = world().await;
     let queue = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
     let events: Vec<_> = (0..COUNT).map(|number| event("E", &number.to_string())).collect();
-    assert!(queue.publish_all(&events).await.error.is_none());
+    assert!(queue.publish_many(&events).await.error.is_none());
     let mut consumer =
         queue.subscribe(queue::Route { start: queue::Start::Beginning, ..route(&[]) }).await.unwrap();
     let mut settled = 0;

@@ -1,18 +1,19 @@
 //! What came is told by headers: comparing it with Fluent's log reads no bodies.
 
+use queue_nats::JetStream;
 use std::sync::Arc;
 
 use event_model::{Bytes, FluentKey, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{EventQueue, Position, ReceivedQuery};
+use queue::{Intake, Lifecycle, Position, ReceivedQuery};
 
 use crate::joining::{open, world};
 
 const ALL: ReceivedQuery =
     ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after: Position::START, limit: 1000 };
 
-async fn opened() -> (Servers, async_nats::jetstream::Context, Arc<dyn EventQueue>) {
+async fn opened() -> (Servers, async_nats::jetstream::Context, Arc<JetStream>) {
     let (servers, options) = world().await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     let queue = open(&options).await;
@@ -38,7 +39,7 @@ async fn stored_anew(
     stream.delete_message(2).await.unwrap();
 }
 
-async fn publish(queue: &dyn EventQueue, references: &[&str]) {
+async fn publish(queue: &JetStream, references: &[&str]) {
     for reference in references {
         queue.publish(event("E", reference)).await.unwrap();
     }
@@ -51,7 +52,7 @@ fn at(sequence: u64, reference: &str) -> (Position, FluentKey) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_body_is_read_to_know_what_came() {
     let (_servers, jetstream, queue) = opened().await;
-    publish(&*queue, &["a", "b", "c"]).await;
+    publish(&queue, &["a", "b", "c"]).await;
     stored_anew(&jetstream, "", |_| "not the body that it was".into()).await;
     let history = queue.stores().history();
     let whole = history.received(ALL).await.unwrap().events;
@@ -65,9 +66,9 @@ async fn no_body_is_read_to_know_what_came() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_stored_is_read_whole() {
     let (_servers, jetstream, queue) = opened().await;
-    publish(&*queue, &["a", "b", "c"]).await;
+    publish(&queue, &["a", "b", "c"]).await;
     stored_anew(&jetstream, "fluent-log-key", |body| body).await;
-    publish(&*queue, &["d"]).await;
+    publish(&queue, &["d"]).await;
     let keys = queue.stores().history().received_keys(ALL).await.unwrap().keys;
     assert_eq!(keys, [at(1, "a"), at(3, "c"), at(4, "b"), at(5, "d")]);
     queue.close().await;

@@ -6,7 +6,7 @@ use async_nats::jetstream::Context;
 use bytes::Bytes;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{DeadQuery, DeadReason, QueueError, Route, Start, Verdict};
+use queue::{DeadQuery, DeadReason, Intake, Lifecycle, QueueError, Route, Source, Start, Verdict};
 use queue_nats::cluster::Cluster;
 use tokio::time::{Instant, sleep, timeout};
 

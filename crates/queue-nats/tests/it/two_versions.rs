@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Condition, Consumer, EventQueue, Filter, Pause, Route, Start, Terms, Verdict};
-use queue_nats::Options;
+use queue::{Condition, Consumer, Filter, Intake, Lifecycle, Pause, Route, Source, Start, Terms, Verdict};
+use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -57,7 +57,7 @@ async fn version(
     matches: [(&'static str, &str); 2],
     options: &Options,
     (delivered, tasks): (&Delivered, &mut JoinSet<()>),
-) -> Arc<dyn EventQueue> {
+) -> Arc<JetStream> {
     let queue = open(options).await;
     for (route_name, when) in matches {
         let consumer = queue.subscribe(route(route_name, when)).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use queue::conformance::event;
-use queue::{DeadReason, Route, Start, Verdict};
+use queue::{DeadReason, Intake, Route, Source, Start, Verdict};
 use tokio::time::timeout;
 
 use crate::deaths::denied;

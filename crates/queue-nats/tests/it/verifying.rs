@@ -10,7 +10,7 @@ use event_model::{
 };
 use nats_server::Cluster as Servers;
 use queue::marks::{set_reconciled, twin};
-use queue::{DeadQuery, DeadReason, EventQueue, Route, Verdict};
+use queue::{DeadQuery, DeadReason, Intake, Lifecycle, Route, Source, Upstream, Verdict};
 use queue_nats::{JetStream, Options};
 use simulator::KeyPair;
 use verifier::{
@@ -54,7 +54,7 @@ fn believing(keys: &[&Key], retired: &[&Key], seals: SealKeys) -> Arc<dyn Stored
 }
 
 /// A dispatcher's queue that verifies again by these keys.
-async fn dispatcher(options: &Options, keys: &[&Key], retired: &[&Key]) -> Arc<dyn EventQueue> {
+async fn dispatcher(options: &Options, keys: &[&Key], retired: &[&Key]) -> Arc<JetStream> {
     let verifier = Some(believing(keys, retired, SealKeys::default()));
     open(&Options { verifier, key_retry: WAIT, ..options.clone() }).await
 }
@@ -85,7 +85,7 @@ async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderM
     sent.unwrap().await.unwrap();
 }
 
-async fn quarantined(queue: &dyn EventQueue) -> Vec<String> {
+async fn quarantined(queue: &JetStream) -> Vec<String> {
     let bodies = queue.stores().quarantine().list(0, 100).await.unwrap();
     bodies.into_iter().map(|body| body.reason).collect()
 }
@@ -128,11 +128,11 @@ async fn what_is_written_past_the_gateways_is_kept_apart_and_never_delivered() {
     queue.publish(key.event("good")).await.unwrap();
     queue.publish(production.event("better")).await.unwrap();
     assert_eq!(names(&mut *consumer, 2).await, set(&["good", "better"]));
-    let mut reasons = quarantined(&*queue).await;
+    let mut reasons = quarantined(&queue).await;
     reasons.sort();
     assert_eq!(reasons.len(), 7, "{reasons:?}");
     assert!(reasons.iter().all(|reason| reason.starts_with("not genuine: ")), "{reasons:?}");
-    assert_eq!(queue.standing().await.forged, 7);
+    assert_eq!(queue.health().await.forged, 7);
     queue.close().await;
 }
 
@@ -164,7 +164,7 @@ async fn a_retry_that_nobody_scheduled_is_not_delivered() {
     assert_eq!(names(&mut *consumer, 1).await, set(&["good"]));
     queue.publish(key.event("next")).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["next"]));
-    while quarantined(&*queue).await.len() != 1 {
+    while quarantined(&queue).await.len() != 1 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     queue.close().await;
@@ -181,11 +181,11 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     gateway.publish(old.event("old")).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["old"]), "what is known goes on beside it");
     // It has waited more than once, and is no attempt.
-    while before.standing().await.key_unknown < 2 {
+    while before.health().await.key_unknown < 2 {
         let more = tokio::time::timeout(WAIT, consumer.next(8)).await;
         assert!(more.is_err(), "{more:?}");
     }
-    assert_eq!(quarantined(&*before).await, Vec::<String>::new());
+    assert_eq!(quarantined(&before).await, Vec::<String>::new());
     drop(consumer);
     before.close().await;
     let after = dispatcher(&options, &[&new], &[&old]).await;
@@ -193,7 +193,7 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     let delivery = consumer.next(8).await.unwrap().remove(0);
     assert_eq!((delivery.event.name(), delivery.attempt, delivery.deaths), ("new", 1, 0));
     delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
-    assert_eq!(after.standing().await.forged, 0);
+    assert_eq!(after.health().await.forged, 0);
     after.close().await;
     gateway.close().await;
 }
@@ -230,25 +230,25 @@ async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
     let mut consumer = before.subscribe(everything.clone()).await.unwrap();
     let events: Vec<Event> = (0..EVENTS).map(|number| right.event(&format!("E{number}"))).collect();
     for some in events.chunks(500) {
-        assert!(gateway.publish_all(some).await.error.is_none());
+        assert!(gateway.publish_many(some).await.error.is_none());
     }
     // It asks, and finds nothing that it could hand out; also when it has asked for long.
     let mut asked = 0;
-    while before.standing().await.key_unknown < 300 || asked < 20 {
+    while before.health().await.key_unknown < 300 || asked < 20 {
         let more = tokio::time::timeout(WAIT, consumer.next(64)).await;
         assert!(more.is_err(), "{:?}", more.map(|next| next.map(|found| found.len())));
         asked += 1;
     }
-    let written = before.standing().await.key_unknown;
+    let written = before.health().await.key_unknown;
     assert!(written < 3_000, "it leaves the rest where it is, and has put {written} away");
-    assert_eq!(quarantined(&*before).await, Vec::<String>::new());
+    assert_eq!(quarantined(&before).await, Vec::<String>::new());
     drop(consumer);
     before.close().await;
     let after = dispatcher(&options, &[&right], &[]).await;
     let mut consumer = after.subscribe(everything).await.unwrap();
     let seen = names(&mut *consumer, EVENTS).await;
     assert_eq!(seen, (0..EVENTS).map(|number| format!("E{number}")).collect::<BTreeSet<_>>());
-    assert_eq!(quarantined(&*after).await, Vec::<String>::new());
+    assert_eq!(quarantined(&after).await, Vec::<String>::new());
     after.close().await;
     gateway.close().await;
 }
@@ -266,7 +266,7 @@ async fn what_was_passed_over_by_mistake_is_delivered_once_it_is_released() {
     let event = key.event("E");
     let mut consumer = mistaken.subscribe(route(&[])).await.unwrap();
     mistaken.publish(event.clone()).await.unwrap();
-    while quarantined(&*mistaken).await.is_empty() {
+    while quarantined(&mistaken).await.is_empty() {
         let more = tokio::time::timeout(WAIT, consumer.next(1)).await;
         assert!(more.is_err(), "{more:?}");
     }
@@ -278,7 +278,7 @@ async fn what_was_passed_over_by_mistake_is_delivered_once_it_is_released() {
     let id = quarantine.list(0, 1).await.unwrap()[0].id;
     quarantine.release(id, event).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["E"]));
-    assert_eq!(quarantined(&*mended).await, Vec::<String>::new());
+    assert_eq!(quarantined(&mended).await, Vec::<String>::new());
     mended.close().await;
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
-use queue::{Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Verdict};
+use queue::{
+    Attempt, Consumer, Delivery, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start,
+    Upstream, Verdict,
+};
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
 const WAITING: usize = 10_000;
@@ -34,9 +37,9 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
     let mut options = Options::new(servers.urls());
     options.layout.bytes = 256 << 20;
     assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
-    let queue: Arc<dyn EventQueue> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
     let events: Vec<_> = (0..WAITING).map(|number| event("W", &format!("w{number}"))).collect();
-    assert!(queue.publish_all(&events).await.error.is_none());
+    assert!(queue.publish_many(&events).await.error.is_none());
     let route = Route {
         name: "r".to_owned(),
         filter: Filter::default(),
@@ -67,7 +70,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_and_not_settled_is_still_the_oldest() {
     let (_servers, options) = crate::joining::world().await;
-    let queue: Arc<dyn EventQueue> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
+    let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
     let (name, filter, lease) = ("r".to_owned(), Filter::default(), Duration::from_secs(30));
     let route = Route { name, filter, start: Start::Beginning, lease };
     let mut consumer = queue.subscribe(route).await.unwrap();

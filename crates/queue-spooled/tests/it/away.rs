@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
-use queue::EventQueue;
 use queue::conformance::event;
+use queue::{Intake, Lifecycle};
 use queue_spooled::{Options, Spooled};
 
 use crate::world::{PATIENCE, World, events, publish};
@@ -101,10 +101,10 @@ async fn bodies_that_are_not_events_are_forwarded_too() {
         received_at: event.received_at(),
         reason: "not-json".to_owned(),
     };
-    spooled.stores().quarantine().keep(body.clone()).await.unwrap();
+    spooled.quarantine(body.clone()).await.unwrap();
     world.servers.start_all().unwrap();
     world.wait_until_empty().await;
-    let kept = spooled.stores().quarantine().list(0, 10).await.unwrap();
+    let kept = world.queue().await.stores().quarantine().list(0, 10).await.unwrap();
     assert_eq!(kept, [queue::Quarantined { id: kept[0].id, ..body }]);
     spooled.close().await;
 }

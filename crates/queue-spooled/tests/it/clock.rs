@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::EventQueue;
+use queue::Lifecycle;
 use queue_spooled::{Options, Spooled};
 
 use crate::world::{World, events, publish};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue::EventQueue;
+use queue::Lifecycle;
 
 use crate::world::{World, events, publish};
 

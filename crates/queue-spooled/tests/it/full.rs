@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, SystemClock};
-use queue::{EventQueue, QueueError};
+use queue::{Intake, Lifecycle, QueueError};
 use queue_spooled::{Options, Spooled};
 
 use crate::world::{World, events};

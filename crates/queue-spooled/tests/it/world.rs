@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use event_model::{Event, SystemClock};
 use nats_server::Cluster;
-use queue::EventQueue;
+use queue::Intake;
 use queue_nats::{JetStream, cluster};
 use queue_spooled::{Options, Spooled};
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ impl World {
         assert!(report.is_good(), "{report}");
     }
 
-    pub(crate) async fn queue(&self) -> Arc<dyn EventQueue> {
+    pub(crate) async fn queue(&self) -> Arc<JetStream> {
         Arc::new(JetStream::open(self.nats(), Arc::new(SystemClock)).await.unwrap())
     }
 
@@ -148,8 +148,8 @@ pub(crate) fn events(name: &str, count: usize) -> Vec<Event> {
         .collect()
 }
 
-pub(crate) async fn publish(queue: &dyn EventQueue, events: &[Event]) {
+pub(crate) async fn publish(intake: &dyn Intake, events: &[Event]) {
     for event in events {
-        queue.publish(event.clone()).await.unwrap();
+        intake.publish(event.clone()).await.unwrap();
     }
 }

@@ -5,19 +5,19 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::samples::{consumer, event, finish, nothing, one, publish, reference, route, settle, settlement};
-use super::{Harness, LEASE, PATIENCE};
+use super::{Harness, LEASE, PATIENCE, Queue};
 use crate::{
-    Condition, Consumer, DeadQuery, DeadReason, EventQueue, Holding, Position, QueueError, Settlement, Start,
-    Terms, Verdict,
+    Condition, Consumer, DeadQuery, DeadReason, Position, Presence, QueueError, Settlement, Start, Terms,
+    Verdict,
 };
 
 pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let receipt = queue.publish(event("E", "a")).await.expect("publish");
-    let horizon = queue.horizon().await.expect("horizon");
+    let receipt = queue.intake().publish(event("E", "a")).await.expect("publish");
+    let horizon = queue.upstream().horizon().await.expect("horizon");
     assert_eq!((receipt.duplicate, receipt.position, &receipt.epoch), (false, horizon.last, &horizon.epoch));
 
-    let delivery = one(&mut *consumer(&*queue, "r").await).await;
+    let delivery = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!(*delivery.event, event("E", "a"));
     assert_eq!((delivery.attempt, delivery.redrive, delivery.deaths), (1, 0, 0));
     assert_eq!(delivery.position, receipt.position);
@@ -26,33 +26,40 @@ pub(super) async fn a_published_event_is_delivered_whole(harness: &dyn Harness) 
 
 pub(super) async fn an_id_is_stored_once(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let first = queue.publish(event("E", "a")).await.expect("publish");
-    let (second, third) = tokio::join!(queue.publish(event("E", "a")), queue.publish(event("E", "b")));
+    let first = queue.intake().publish(event("E", "a")).await.expect("publish");
+    let (second, third) =
+        tokio::join!(queue.intake().publish(event("E", "a")), queue.intake().publish(event("E", "b")));
     let second = second.expect("publish again");
     assert_eq!((second.duplicate, second.position), (true, first.position));
     assert!(!third.expect("publish another").duplicate);
-    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 2).await, ["a", "b"]);
+    assert_eq!(finish(&mut *consumer(&queue, "r").await, 2).await, ["a", "b"]);
 }
 
 pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["b"]).await;
+    publish(&queue, &["b"]).await;
     let group = ["a", "b", "c"].map(|reference| event("E", reference));
-    let published = queue.publish_all(&group).await;
+    let published = queue.upstream().publish_many(&group).await;
     assert!(published.error.is_none(), "{published:?}");
     let receipts = published.receipts;
     assert_eq!(receipts.iter().map(|receipt| receipt.duplicate).collect::<Vec<_>>(), [false, true, false]);
     assert!(receipts[1].position < receipts[0].position && receipts[0].position < receipts[2].position);
     for (kept, receipt) in group.iter().zip(&receipts) {
-        assert_eq!(queue.holds(receipt.position, kept.id()).await.expect("read back"), Holding::Held);
+        assert_eq!(
+            queue.upstream().presence(receipt.position, kept.id()).await.expect("read back"),
+            Presence::Present
+        );
         let another = event("E", "z").id();
-        assert_eq!(queue.holds(receipt.position, another).await.expect("read back"), Holding::Missing);
+        assert_eq!(
+            queue.upstream().presence(receipt.position, another).await.expect("read back"),
+            Presence::Missing
+        );
     }
     let newest = receipts[2].position;
     let beyond = Position::new(newest.shard(), newest.sequence() + 1).expect("a position");
-    assert_eq!(queue.holds(beyond, group[0].id()).await.expect("read back"), Holding::Missing);
+    assert_eq!(queue.upstream().presence(beyond, group[0].id()).await.expect("read back"), Presence::Missing);
     let many: Vec<_> = (0..600).map(|number| event("M", &format!("{number:03}"))).collect();
-    let published = queue.publish_all(&many).await;
+    let published = queue.upstream().publish_many(&many).await;
     assert_eq!(published.receipts.len(), 600, "{:?}", published.error);
     let mut newest = std::collections::BTreeMap::new();
     for (event, receipt) in many.iter().zip(&published.receipts) {
@@ -63,8 +70,8 @@ pub(super) async fn a_group_keeps_its_order_and_is_held(harness: &dyn Harness) {
 
 pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let mut consumer = consumer(&*queue, "r").await;
+    publish(&queue, &["a"]).await;
+    let mut consumer = consumer(&queue, "r").await;
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     tokio::time::sleep(LEASE).await;
     nothing(&mut *consumer, "it was settled").await;
@@ -73,8 +80,8 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
 pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Harness) {
     let queue = harness.open().await;
     let (mut one_r, mut two_r, mut s) =
-        (consumer(&*queue, "r").await, consumer(&*queue, "r").await, consumer(&*queue, "s").await);
-    publish(&*queue, &["a", "b", "c", "d"]).await;
+        (consumer(&queue, "r").await, consumer(&queue, "r").await, consumer(&queue, "s").await);
+    publish(&queue, &["a", "b", "c", "d"]).await;
     let (mut some, rest, all) =
         tokio::join!(finish(&mut *one_r, 2), finish(&mut *two_r, 2), finish(&mut *s, 4));
     some.extend(rest);
@@ -85,10 +92,12 @@ pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Ha
 pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
     let queue = harness.open().await;
     let only = |name: &str| Terms { event: vec![name.to_owned()], ..Terms::default() };
-    let mut orders = queue.subscribe(route("orders", only("E"), Start::Beginning)).await.expect("subscribe");
-    let mut others = queue.subscribe(route("others", only("F"), Start::Beginning)).await.expect("subscribe");
-    publish(&*queue, &["a", "b"]).await;
-    queue.publish(event("F", "f")).await.expect("publish");
+    let mut orders =
+        queue.source().subscribe(route("orders", only("E"), Start::Beginning)).await.expect("subscribe");
+    let mut others =
+        queue.source().subscribe(route("others", only("F"), Start::Beginning)).await.expect("subscribe");
+    publish(&queue, &["a", "b"]).await;
+    queue.intake().publish(event("F", "f")).await.expect("publish");
     assert_eq!(finish(&mut *orders, 2).await, ["a", "b"]);
     assert_eq!(finish(&mut *others, 1).await, ["f"]);
     nothing(&mut *orders, "the rest is not for it").await;
@@ -99,16 +108,16 @@ pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness
     const WHEN: &str = "event.entityRef == 'yes' || (event.entityRef == 'unknown' && event.missing == 1)";
     let when = Some(Condition::parse(WHEN).expect("a condition"));
     let terms = Terms { when, ..Terms::default() };
-    let mut r = queue.subscribe(route("r", terms, Start::Beginning)).await.expect("subscribe");
-    publish(&*queue, &["no", "yes", "no-2", "unknown", "no-3"]).await;
+    let mut r = queue.source().subscribe(route("r", terms, Start::Beginning)).await.expect("subscribe");
+    publish(&queue, &["no", "yes", "no-2", "unknown", "no-3"]).await;
     assert_eq!(finish(&mut *r, 2).await, ["unknown", "yes"]);
     nothing(&mut *r, "it is false for the others").await;
 }
 
 pub(super) async fn no_more_than_the_permits_are_handed_out(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut consumer = consumer(&*queue, "r").await;
-    publish(&*queue, &["a", "b", "c", "d", "e"]).await;
+    let mut consumer = consumer(&queue, "r").await;
+    publish(&queue, &["a", "b", "c", "d", "e"]).await;
     let mut seen = 0;
     while seen < 5 {
         let deliveries = consumer.next(2).await.expect("next");
@@ -122,8 +131,8 @@ pub(super) async fn no_more_than_the_permits_are_handed_out(harness: &dyn Harnes
 
 pub(super) async fn a_dropped_ticket_comes_back_and_is_no_attempt(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let mut consumer = consumer(&*queue, "r").await;
+    publish(&queue, &["a"]).await;
+    let mut consumer = consumer(&queue, "r").await;
     for _ in 0..3 {
         let dropped = one(&mut *consumer).await;
         assert_eq!((reference(&dropped).as_str(), dropped.attempt, dropped.deaths), ("a", 1, 0));
@@ -138,8 +147,8 @@ pub(super) async fn a_dropped_ticket_comes_back_and_is_no_attempt(harness: &dyn 
 
 pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let (mut slow, mut other) = (consumer(&*queue, "r").await, consumer(&*queue, "r").await);
+    publish(&queue, &["a"]).await;
+    let (mut slow, mut other) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
     let began = Instant::now();
     let held = one(&mut *slow).await;
     let again = one(&mut *other).await;
@@ -154,8 +163,8 @@ pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness
 
 pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let (mut slow, mut other) = (consumer(&*queue, "r").await, consumer(&*queue, "r").await);
+    publish(&queue, &["a"]).await;
+    let (mut slow, mut other) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
     let mut held = one(&mut *slow).await;
     let began = Instant::now();
     while began.elapsed() < LEASE * 3 {
@@ -174,8 +183,8 @@ pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {
 pub(super) async fn a_retry_comes_no_sooner_than_asked(harness: &dyn Harness) {
     const WAIT: Duration = Duration::from_millis(900);
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let mut consumer = consumer(&*queue, "r").await;
+    publish(&queue, &["a"]).await;
+    let mut consumer = consumer(&queue, "r").await;
     let first = one(&mut *consumer).await;
     let first_at = first.first_attempt_at;
     let asked = Instant::now();
@@ -188,8 +197,8 @@ pub(super) async fn a_retry_comes_no_sooner_than_asked(harness: &dyn Harness) {
 
 pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let mut before = consumer(&*queue, "r").await;
+    publish(&queue, &["a"]).await;
+    let mut before = consumer(&queue, "r").await;
     let again = |asked| Settlement { asked, ..settlement(Verdict::Again(Duration::ZERO)) };
     drop(one(&mut *before).await);
     for (asked, expected) in [(true, 0), (false, 1), (true, 1)] {
@@ -201,7 +210,7 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
     assert_eq!((in_flight.attempt, in_flight.asked), (4, 2), "what was given back is no attempt");
     let queue = harness.crash(queue).await;
     drop(in_flight);
-    let mut after = consumer(&*queue, "r").await;
+    let mut after = consumer(&queue, "r").await;
     let last = one(&mut *after).await;
     assert_eq!((last.attempt, last.deaths, last.asked), (5, 1, 2), "what died did not end");
     settle(last, Verdict::Dead(DeadReason::Exhausted)).await;
@@ -217,12 +226,12 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
 
 pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut consumer = consumer(&*queue, "r").await;
+    let mut consumer = consumer(&queue, "r").await;
     for number in 0..400 {
-        publish(&*queue, &[&format!("w{number}")]).await;
+        publish(&queue, &[&format!("w{number}")]).await;
         settle(one(&mut *consumer).await, Verdict::Again(Duration::from_hours(1))).await;
     }
-    publish(&*queue, &["a"]).await;
+    publish(&queue, &["a"]).await;
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     nothing(&mut *consumer, "the rest waits for an hour").await;
 }
@@ -231,13 +240,13 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
 pub(super) async fn due_retries_do_not_starve_what_is_new(harness: &dyn Harness) {
     const FAILING: usize = 2000;
     let queue = harness.open().await;
-    let mut consumer = consumer(&*queue, "r").await;
-    publish_many(&*queue, FAILING).await;
+    let mut consumer = consumer(&queue, "r").await;
+    publish_many(&queue, FAILING).await;
     let mut failed = BTreeSet::new();
     while failed.len() < FAILING {
         failed.extend(fail_some(&mut *consumer).await);
     }
-    publish(&*queue, &["new"]).await;
+    publish(&queue, &["new"]).await;
     let mut handed_out = 0;
     loop {
         let references = fail_some(&mut *consumer).await;
@@ -252,14 +261,14 @@ pub(super) async fn due_retries_do_not_starve_what_is_new(harness: &dyn Harness)
 /// Where something asks whether a destination is back, it is with what did not fail before.
 pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut consumer = consumer(&*queue, "r").await;
-    publish_many(&*queue, 300).await;
+    let mut consumer = consumer(&queue, "r").await;
+    publish_many(&queue, 300).await;
     let mut failed = BTreeSet::new();
     while failed.len() < 300 {
         failed.extend(fail_some(&mut *consumer).await);
     }
     for number in 0..3 {
-        publish(&*queue, &[&format!("new {number}")]).await;
+        publish(&queue, &[&format!("new {number}")]).await;
         let mut probes = 0;
         loop {
             let mut probe =
@@ -282,10 +291,10 @@ pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Har
 }
 
 /// Events called `F`.
-async fn publish_many(queue: &dyn EventQueue, count: usize) {
+async fn publish_many(queue: &Queue, count: usize) {
     let events: Vec<_> = (0..count).map(|number| event("F", &number.to_string())).collect();
     for events in events.chunks(250) {
-        let published = join_all(events.iter().map(|event| queue.publish(event.clone()))).await;
+        let published = join_all(events.iter().map(|event| queue.intake().publish(event.clone()))).await;
         assert!(published.iter().all(Result::is_ok), "{published:?}");
     }
 }
@@ -302,9 +311,9 @@ async fn fail_some(consumer: &mut dyn Consumer) -> BTreeSet<String> {
 /// its breaker opened.
 pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut first, mut second) = (consumer(&*queue, "r").await, consumer(&*queue, "r").await);
+    let (mut first, mut second) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
     assert!(timeout(LEASE / 3, first.next(4)).await.is_err(), "there is nothing");
-    publish(&*queue, &["a", "b"]).await;
+    publish(&queue, &["a", "b"]).await;
     let began = Instant::now();
     for _ in 0..2 {
         let delivery = one(&mut *second).await;
@@ -317,11 +326,11 @@ pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness:
 
 pub(super) async fn a_cancelled_next_loses_nothing(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut consumer = consumer(&*queue, "r").await;
+    let mut consumer = consumer(&queue, "r").await;
     let mut expected = Vec::new();
     for number in 0..50_u64 {
         let reference = format!("c{number:02}");
-        publish(&*queue, &[&reference]).await;
+        publish(&queue, &[&reference]).await;
         expected.push(reference);
         let _ = timeout(Duration::from_micros(number * 20), consumer.next(4)).await;
     }

@@ -4,26 +4,26 @@ use std::time::Duration;
 use event_model::{Algorithm, Clock, Event, Origin, Proof, Stored, SystemClock};
 
 use super::samples::{admit, consumer, event, finish, nothing, one, publish, reference, route, settle};
-use super::{Harness, LEASE, PATIENCE, QUIET};
+use super::{Harness, LEASE, PATIENCE, QUIET, Queue};
 use crate::{
-    BreakerState, DeadQuery, DeadReason, EventQueue, Filter, Look, Outcome, PAUSES_WITHIN, Pause,
-    Quarantined, QueueError, Route, Start, StoryState, Terms, UNROUTED, Verdict, Working,
+    BreakerState, DeadQuery, DeadReason, Filter, Look, Outcome, PAUSES_WITHIN, Pause, Quarantined,
+    QueueError, Route, Start, StoryState, Terms, UNROUTED, Verdict, Working,
 };
 
-pub(super) async fn letters(queue: &dyn EventQueue) -> Vec<crate::DeadLetter> {
+pub(super) async fn letters(queue: &Queue) -> Vec<crate::DeadLetter> {
     let query = DeadQuery { limit: 100, ..DeadQuery::default() };
     queue.stores().dead_letters().list(query).await.expect("list")
 }
 
 pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    publish(&queue, &["a"]).await;
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
     finish(&mut *s, 1).await;
     settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
     nothing(&mut *r, "it is dead").await;
 
-    let letter = letters(&*queue).await.remove(0);
+    let letter = letters(&queue).await.remove(0);
     assert_eq!((letter.route.as_str(), letter.reason, letter.attempts), ("r", DeadReason::Permanent, 1));
     assert_eq!((letter.event, letter.redrive), (event("E", "a"), 0));
     let store = queue.stores().dead_letters();
@@ -40,20 +40,20 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
     assert_eq!(again.id("r"), format!("{}/r/{}", again.event.id(), again.redrive));
     settle(again, Verdict::Done).await;
     nothing(&mut *s, "it was redriven to r alone").await;
-    assert!(letters(&*queue).await.is_empty());
+    assert!(letters(&queue).await.is_empty());
 }
 
 pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a", "b"]).await;
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    publish(&queue, &["a", "b"]).await;
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
     finish(&mut *s, 2).await;
     for reason in [DeadReason::Undecided, DeadReason::Exhausted] {
         let delivery = one(&mut *r).await;
         assert!(!delivery.asks_match);
         settle(delivery, Verdict::Dead(reason)).await;
     }
-    let (store, ids) = (queue.stores().dead_letters(), letters(&*queue).await);
+    let (store, ids) = (queue.stores().dead_letters(), letters(&queue).await);
     let ids: Vec<u64> = ids.iter().map(|letter| letter.id).collect();
     for redriven in store.redrive(&ids, None).await {
         redriven.expect("redrive");
@@ -68,7 +68,7 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
     let again = one(&mut *r).await;
     assert!(again.asks_match, "in every attempt");
     settle(again, Verdict::Dead(DeadReason::Undecided)).await;
-    let letter = letters(&*queue).await.remove(0);
+    let letter = letters(&queue).await.remove(0);
     store.redrive(&[letter.id], Some("s")).await.remove(0).expect("redrive");
     let named = one(&mut *s).await;
     assert!(!named.asks_match, "who names another route means it");
@@ -77,14 +77,15 @@ pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harnes
 
 pub(super) async fn now_and_beginning(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let mut now = queue.subscribe(route("now", Terms::default(), Start::Now)).await.expect("subscribe");
-    let mut beginning = consumer(&*queue, "beginning").await;
-    publish(&*queue, &["b"]).await;
+    publish(&queue, &["a"]).await;
+    let mut now =
+        queue.source().subscribe(route("now", Terms::default(), Start::Now)).await.expect("subscribe");
+    let mut beginning = consumer(&queue, "beginning").await;
+    publish(&queue, &["b"]).await;
     assert_eq!(finish(&mut *now, 1).await, ["b"]);
     assert_eq!(finish(&mut *beginning, 2).await, ["a", "b"]);
     // Where a route starts is fixed when it is first seen.
-    let mut again = consumer(&*queue, "now").await;
+    let mut again = consumer(&queue, "now").await;
     nothing(&mut *again, "its start was fixed").await;
 }
 
@@ -93,9 +94,9 @@ pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
     let orders = Terms { event: vec!["E".to_owned()], ..Terms::default() };
     let filter = Filter { matching: Terms::default(), none_of: vec![orders] };
     let unrouted = Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE };
-    let mut unrouted = queue.subscribe(unrouted).await.expect("subscribe");
-    publish(&*queue, &["a"]).await;
-    queue.publish(event("F", "f")).await.expect("publish");
+    let mut unrouted = queue.source().subscribe(unrouted).await.expect("subscribe");
+    publish(&queue, &["a"]).await;
+    queue.intake().publish(event("F", "f")).await.expect("publish");
     let delivery = one(&mut *unrouted).await;
     assert_eq!(reference(&delivery), "f");
     settle(delivery, Verdict::Dead(DeadReason::Unrouted)).await;
@@ -106,7 +107,7 @@ pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
 
 pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut consumer = consumer(&*queue, "r").await;
+    let mut consumer = consumer(&queue, "r").await;
     let event = event("E", "a");
     let body = Quarantined {
         id: 0,
@@ -127,14 +128,14 @@ pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Har
     assert!(matches!(quarantine.get(kept[0].id).await, Err(QueueError::NotFound(_))));
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     // Positions go on after what another process published.
-    publish(&*queue, &["b", "c"]).await;
+    publish(&queue, &["b", "c"]).await;
     assert_eq!(finish(&mut *consumer, 2).await, ["b", "c"]);
 }
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    publish(&queue, &["a"]).await;
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
     settle(one(&mut *r).await, Verdict::Again(Duration::ZERO)).await;
     settle(one(&mut *r).await, Verdict::Done).await;
     settle(one(&mut *s).await, Verdict::Dead(DeadReason::Exhausted)).await;
@@ -157,7 +158,7 @@ pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
 
 pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
     let queue = harness.open().await;
-    drop(consumer(&*queue, "r").await);
+    drop(consumer(&queue, "r").await);
     let states = queue.stores().routes().await.expect("routes");
     assert_eq!(states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["r"]);
     assert!(queue.stores().forget("r").await.is_err());
@@ -166,7 +167,7 @@ pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
 
 pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
     let stores = queue.stores();
     assert!(matches!(
         stores.set_paused("nowhere", Some(&Pause::default())).await,
@@ -179,11 +180,11 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     };
     assert_eq!(paused().await, ["r"]);
     tokio::time::sleep(PAUSES_WITHIN).await;
-    publish(&*queue, &["a"]).await;
+    publish(&queue, &["a"]).await;
     finish(&mut *s, 1).await;
     nothing(&mut *r, "it is paused").await;
     let queue = harness.crash(queue).await;
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     nothing(&mut *r, "and stays so").await;
     // Somebody asks already, as a dispatcher does.
     let resume = async {
@@ -197,7 +198,7 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
 
 pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let _consumer = consumer(&*queue, "r").await;
+    let _consumer = consumer(&queue, "r").await;
     let said = Working {
         route: "r".to_owned(),
         process: "here:1".to_owned(),
@@ -208,7 +209,7 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
     let wishes = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&wishes);
     let hear = move |route: &str| heard.lock().expect("a lock").push(route.to_owned());
-    queue.show(Look::new(move || vec![showing.clone()], hear));
+    queue.source().show_status(Look::new(move || vec![showing.clone()], hear));
     let began = std::time::Instant::now();
     loop {
         let routes = queue.stores().routes().await.expect("routes");
@@ -228,9 +229,9 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
 
 pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     assert!(tokio::time::timeout(LEASE / 3, r.next(4)).await.is_err(), "there is nothing");
-    publish(&*queue, &["a", "b", "c", "d"]).await;
+    publish(&queue, &["a", "b", "c", "d"]).await;
     let first = one(&mut *r).await;
     settle(first, Verdict::Done).await;
     queue.stores().set_paused("r", Some(&Pause::default())).await.expect("pause");
@@ -242,7 +243,7 @@ pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harn
 
 pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     let until = SystemClock.now().checked_add(PAUSES_WITHIN * 2).expect("a time");
     let (reason, by) = (Some("a \"deploy\"".to_owned()), Some("ops".to_owned()));
     let pause = Pause { until: Some(until), reason, by };
@@ -251,7 +252,7 @@ pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harn
     let found = state().await;
     assert_eq!((found.paused, found.pause), (true, Some(pause)));
     tokio::time::sleep(PAUSES_WITHIN).await;
-    publish(&*queue, &["a"]).await;
+    publish(&queue, &["a"]).await;
     let delivery = one(&mut *r).await;
     assert!(SystemClock.now() >= until, "not before its end");
     settle(delivery, Verdict::Done).await;
@@ -261,8 +262,8 @@ pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harn
 
 pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a", "b"]).await;
-    let mut r = consumer(&*queue, "r").await;
+    publish(&queue, &["a", "b"]).await;
+    let mut r = consumer(&queue, "r").await;
     for _ in 0..2 {
         settle(one(&mut *r).await, Verdict::Again(Duration::from_hours(1))).await;
     }
@@ -280,7 +281,7 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
 
 pub(super) async fn an_event_is_found_by_fluents_own_id_too(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a", "b"]).await;
+    publish(&queue, &["a", "b"]).await;
     let a = event("E", "a");
     let own = a.fields().fluent_event_id.clone().expect("Fluent's id");
     let history = queue.stores().history();
@@ -341,9 +342,9 @@ pub(super) async fn a_mark_is_replaced_by_who_knows_it(harness: &dyn Harness) {
 
 pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut everything = consumer(&*queue, "everything").await;
+    let mut everything = consumer(&queue, "everything").await;
     let webhooks = Terms { origin: vec![Origin::Webhook.to_string()], ..Terms::default() };
-    let webhooks = queue.subscribe(route("webhooks", webhooks, Start::Beginning)).await;
+    let webhooks = queue.source().subscribe(route("webhooks", webhooks, Start::Beginning)).await;
     let mut webhooks = webhooks.expect("subscribe");
     let event = event("E", "a");
     let stored = Stored { proof: Proof::Api, signature: String::new(), ..event.stored().clone() };

@@ -17,21 +17,56 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, LocalBoxFuture};
 
-use crate::EventQueue;
+use crate::{Intake, Lifecycle, Source, Stores, Upstream};
 
 pub use samples::event;
+
+/// A queue that is open, by its roles.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    upstream: Arc<dyn Upstream>,
+    source: Arc<dyn Source>,
+    stores: Arc<dyn Stores>,
+}
+
+impl Queue {
+    /// `queue` with what is kept beside its events.
+    pub fn new<Q: Upstream + Source + 'static>(queue: Arc<Q>, stores: Arc<dyn Stores>) -> Self {
+        Self { upstream: Arc::clone(&queue) as _, source: queue, stores }
+    }
+
+    fn intake(&self) -> &dyn Intake {
+        &*self.upstream
+    }
+
+    fn upstream(&self) -> &dyn Upstream {
+        &*self.upstream
+    }
+
+    fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    fn stores(&self) -> &dyn Stores {
+        &*self.stores
+    }
+
+    fn lifecycle(&self) -> &dyn Lifecycle {
+        &*self.upstream
+    }
+}
 
 /// One store, and the ways to come back to it.
 pub trait Harness: fmt::Debug {
     /// Opens the store for the first time.
-    fn open(&self) -> BoxFuture<'_, Arc<dyn EventQueue>>;
+    fn open(&self) -> BoxFuture<'_, Queue>;
 
     /// The same, with a retention that removes at once what may be removed.
-    fn open_forgetful(&self) -> BoxFuture<'_, Arc<dyn EventQueue>>;
+    fn open_forgetful(&self) -> BoxFuture<'_, Queue>;
 
     /// The store as the next process finds it after this one was killed: what
     /// was in flight is still in flight, nothing was closed.
-    fn crash<'a>(&'a self, queue: Arc<dyn EventQueue>) -> BoxFuture<'a, Arc<dyn EventQueue>>;
+    fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue>;
 
     /// Empties the history of attempts, as time and room do.
     fn forget_attempts(&self) -> BoxFuture<'_, ()>;

@@ -9,15 +9,15 @@ use super::samples::{
 };
 use super::{Harness, LEASE};
 use crate::{
-    AttemptQuery, DeadQuery, DeadReason, Holding, Outcome, Position, ReceivedQuery, RefusedWebhook, Replayed,
-    Start, Terms, Verdict,
+    AttemptQuery, DeadQuery, DeadReason, Outcome, Position, Presence, ReceivedQuery, RefusedWebhook,
+    Replayed, Start, Terms, Verdict,
 };
 
 pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     for (name, reference) in [("E", "a"), ("F", "b"), ("E", "c")] {
-        queue.publish(event(name, reference)).await.expect("publish");
+        queue.intake().publish(event(name, reference)).await.expect("publish");
         let reason = if reference == "c" { DeadReason::Exhausted } else { DeadReason::Permanent };
         settle(one(&mut *r).await, Verdict::Dead(reason)).await;
     }
@@ -51,7 +51,7 @@ pub(super) async fn dead_letters_are_found_by_what_people_know(harness: &dyn Har
 
 pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     // Two end at the same time: pages must not lose one of them.
     for (name, reference, second, verdict) in [
         ("E", "a", 0, Verdict::Done),
@@ -59,7 +59,7 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
         ("E", "c", 1, Verdict::Done),
         ("F", "d", 2, Verdict::Dead(DeadReason::Permanent)),
     ] {
-        queue.publish(event(name, reference)).await.expect("publish");
+        queue.intake().publish(event(name, reference)).await.expect("publish");
         let mut settlement = settlement(verdict);
         settlement.attempt.started_at += Duration::from_secs(second);
         one(&mut *r).await.ticket.settle(settlement).await.expect("settle");
@@ -96,12 +96,13 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
 
 pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
-    publish(&*queue, &["a", "b", "c"]).await;
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    publish(&queue, &["a", "b", "c"]).await;
     finish(&mut *r, 2).await;
     settle(one(&mut *r).await, Verdict::Again(Duration::from_mins(10))).await;
     finish(&mut *s, 3).await;
-    let mut late = queue.subscribe(route("late", Terms::default(), Start::Now)).await.expect("subscribe");
+    let mut late =
+        queue.source().subscribe(route("late", Terms::default(), Start::Now)).await.expect("subscribe");
 
     let (stores, at) = (queue.stores(), event("E", "a").received_at());
     let received = async |from: Timestamp, until: Timestamp| {
@@ -149,8 +150,8 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
 
 pub(super) async fn a_shard_that_is_not_there_has_no_events(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let _r = consumer(&*queue, "r").await;
-    publish(&*queue, &["a", "b"]).await;
+    let _r = consumer(&queue, "r").await;
+    publish(&queue, &["a", "b"]).await;
     let stores = queue.stores();
     let from = |after| ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after, limit: 10 };
     let elsewhere = Position::new(Position::MAX_SHARD, 0).expect("a position");
@@ -160,15 +161,15 @@ pub(super) async fn a_shard_that_is_not_there_has_no_events(harness: &dyn Harnes
     let page = stores.history().received(from(Position::START)).await.expect("received");
     let (position, event) = page.events.into_iter().next().expect("an event");
     let elsewhere = Position::new(Position::MAX_SHARD, position.sequence()).expect("a position");
-    assert_eq!(queue.holds(elsewhere, event.id()).await.expect("read back"), Holding::Missing);
+    assert_eq!(queue.upstream().presence(elsewhere, event.id()).await.expect("read back"), Presence::Missing);
     let replayed = stores.replay("r", &[(elsewhere, event)], true).await.expect("replay");
     assert_eq!(replayed, [Replayed::Gone]);
 }
 
 pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut r = consumer(&*queue, "r").await;
-    publish(&*queue, &["a"]).await;
+    let mut r = consumer(&queue, "r").await;
+    publish(&queue, &["a"]).await;
     settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
     let stores = queue.stores();
     let redrive = async || {
@@ -208,7 +209,7 @@ pub(super) async fn the_number_of_a_redrive_is_never_given_twice(harness: &dyn H
 
 pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     let refused = |reference: &str| {
         let headers: Headers = [("fluent-signature", b"\xffnot text".to_vec())].into_iter().collect();
         let at = Timestamp::from_second(4_000_000_000).expect("a time");

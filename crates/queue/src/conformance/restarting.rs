@@ -6,40 +6,40 @@ use crate::{DeadQuery, DeadReason, Verdict};
 
 pub(super) async fn everything_survives_a_crash(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a", "b", "c"]).await;
-    finish(&mut *consumer(&*queue, "r").await, 1).await;
-    let before = queue.horizon().await.expect("horizon");
+    publish(&queue, &["a", "b", "c"]).await;
+    finish(&mut *consumer(&queue, "r").await, 1).await;
+    let before = queue.upstream().horizon().await.expect("horizon");
     let queue = harness.crash(queue).await;
-    assert_eq!(queue.horizon().await.expect("horizon"), before);
-    assert!(queue.publish(event("E", "b")).await.expect("publish again").duplicate);
-    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 2).await, ["b", "c"]);
+    assert_eq!(queue.upstream().horizon().await.expect("horizon"), before);
+    assert!(queue.intake().publish(event("E", "b")).await.expect("publish again").duplicate);
+    assert_eq!(finish(&mut *consumer(&queue, "r").await, 2).await, ["b", "c"]);
 }
 
 pub(super) async fn a_crash_in_flight_is_counted(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let held = one(&mut *consumer(&*queue, "r").await).await;
+    publish(&queue, &["a"]).await;
+    let held = one(&mut *consumer(&queue, "r").await).await;
     let queue = harness.crash(queue).await;
     drop(held);
-    let again = one(&mut *consumer(&*queue, "r").await).await;
+    let again = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((again.attempt, again.deaths), (2, 1));
     let queue = harness.crash(queue).await;
     drop(again);
-    let third = one(&mut *consumer(&*queue, "r").await).await;
+    let third = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((third.attempt, third.deaths), (3, 2));
     settle(third, Verdict::Done).await;
 }
 
 pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["bad", "good"]).await;
-    let mut before = consumer(&*queue, "r").await;
+    publish(&queue, &["bad", "good"]).await;
+    let mut before = consumer(&queue, "r").await;
     let (mut alone, beside) = (one(&mut *before).await, one(&mut *before).await);
     assert_eq!(reference(&alone), "bad");
     alone.ticket.alone().await.expect("alone");
     let queue = harness.crash(queue).await;
     drop((alone, beside));
-    let mut after = consumer(&*queue, "r").await;
+    let mut after = consumer(&queue, "r").await;
     assert_eq!(finish(&mut *after, 1).await, ["good"]);
     nothing(&mut *after, "the other is dead").await;
     let query = DeadQuery { limit: 10, ..DeadQuery::default() };
@@ -49,24 +49,24 @@ pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
 
 pub(super) async fn what_is_accompanied_again_is_not_blamed(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["slow"]).await;
-    let mut delivery = one(&mut *consumer(&*queue, "r").await).await;
+    publish(&queue, &["slow"]).await;
+    let mut delivery = one(&mut *consumer(&queue, "r").await).await;
     delivery.ticket.alone().await.expect("alone");
     delivery.ticket.accompanied().await.expect("accompanied");
     let queue = harness.crash(queue).await;
     drop(delivery);
-    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 1).await, ["slow"]);
+    assert_eq!(finish(&mut *consumer(&queue, "r").await, 1).await, ["slow"]);
 }
 
 pub(super) async fn what_survived_alone_is_a_suspect_no_longer(harness: &dyn Harness) {
     let mut queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
+    publish(&queue, &["a"]).await;
     for _ in 0..2 {
-        let held = one(&mut *consumer(&*queue, "r").await).await;
+        let held = one(&mut *consumer(&queue, "r").await).await;
         queue = harness.crash(queue).await;
         drop(held);
     }
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     let mut suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (3, 2));
     // Beside others it proves nothing.
@@ -84,11 +84,11 @@ pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when
     harness: &dyn Harness,
 ) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let held = one(&mut *consumer(&*queue, "r").await).await;
+    publish(&queue, &["a"]).await;
+    let held = one(&mut *consumer(&queue, "r").await).await;
     let queue = harness.crash(queue).await;
     drop(held);
-    let mut r = consumer(&*queue, "r").await;
+    let mut r = consumer(&queue, "r").await;
     let mut suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (2, 1));
     suspect.ticket.alone().await.expect("alone");
@@ -101,39 +101,39 @@ pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when
 
 pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    let mut given = one(&mut *consumer(&*queue, "r").await).await;
+    publish(&queue, &["a"]).await;
+    let mut given = one(&mut *consumer(&queue, "r").await).await;
     given.ticket.alone().await.expect("alone");
     drop(given);
-    let held = one(&mut *consumer(&*queue, "r").await).await;
+    let held = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((held.attempt, held.deaths), (1, 0));
     let queue = harness.crash(queue).await;
     drop(held);
-    let again = one(&mut *consumer(&*queue, "r").await).await;
+    let again = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((again.attempt, again.deaths), (2, 1), "it was not alone when the process died");
     settle(again, Verdict::Done).await;
 }
 
 pub(super) async fn a_route_removed_and_back_goes_on(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    finish(&mut *consumer(&*queue, "r").await, 1).await;
+    publish(&queue, &["a"]).await;
+    finish(&mut *consumer(&queue, "r").await, 1).await;
     let queue = harness.crash(queue).await;
     // A run without the route.
-    publish(&*queue, &["b"]).await;
-    finish(&mut *consumer(&*queue, "s").await, 2).await;
+    publish(&queue, &["b"]).await;
+    finish(&mut *consumer(&queue, "s").await, 2).await;
     let queue = harness.crash(queue).await;
-    assert_eq!(finish(&mut *consumer(&*queue, "r").await, 1).await, ["b"]);
+    assert_eq!(finish(&mut *consumer(&queue, "r").await, 1).await, ["b"]);
 }
 
 pub(super) async fn waiting_retries_and_dead_letters_survive(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a", "b"]).await;
-    let mut before = consumer(&*queue, "r").await;
+    publish(&queue, &["a", "b"]).await;
+    let mut before = consumer(&queue, "r").await;
     settle(one(&mut *before).await, Verdict::Again(Duration::from_secs(1))).await;
     settle(one(&mut *before).await, Verdict::Dead(DeadReason::Permanent)).await;
     let queue = harness.crash(queue).await;
-    let mut after = consumer(&*queue, "r").await;
+    let mut after = consumer(&queue, "r").await;
     let again = one(&mut *after).await;
     assert_eq!((reference(&again).as_str(), again.attempt, again.deaths), ("a", 2, 0));
     settle(again, Verdict::Done).await;
@@ -143,12 +143,12 @@ pub(super) async fn waiting_retries_and_dead_letters_survive(harness: &dyn Harne
 
 pub(super) async fn a_closed_queue_comes_back_without_deaths(harness: &dyn Harness) {
     let queue = harness.open().await;
-    publish(&*queue, &["a"]).await;
-    drop(one(&mut *consumer(&*queue, "r").await).await);
-    queue.close().await;
-    assert!(queue.publish(event("E", "b")).await.is_err(), "a closed queue takes nothing");
+    publish(&queue, &["a"]).await;
+    drop(one(&mut *consumer(&queue, "r").await).await);
+    queue.lifecycle().close().await;
+    assert!(queue.intake().publish(event("E", "b")).await.is_err(), "a closed queue takes nothing");
     let queue = harness.crash(queue).await;
-    let again = one(&mut *consumer(&*queue, "r").await).await;
+    let again = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((again.attempt, again.deaths), (1, 0));
     settle(again, Verdict::Done).await;
 }
@@ -156,16 +156,16 @@ pub(super) async fn a_closed_queue_comes_back_without_deaths(harness: &dyn Harne
 pub(super) async fn closing_in_the_middle_leaves_nothing_in_flight(harness: &dyn Harness) {
     let mut queue = harness.open().await;
     for round in 0..10_u64 {
-        publish(&*queue, &[&format!("m{round}")]).await;
-        let mut consumer = consumer(&*queue, "r").await;
+        publish(&queue, &[&format!("m{round}")]).await;
+        let mut consumer = consumer(&queue, "r").await;
         let _ = tokio::time::timeout(Duration::from_micros(round * 150), consumer.next(4)).await;
         drop(consumer);
-        queue.close().await;
+        queue.lifecycle().close().await;
         queue = harness.crash(queue).await;
         let states = queue.stores().routes().await.expect("routes");
         assert!(states.iter().all(|state| state.in_flight == 0), "{states:?}");
     }
-    let mut consumer = consumer(&*queue, "r").await;
+    let mut consumer = consumer(&queue, "r").await;
     for _ in 0..10 {
         let delivery = one(&mut *consumer).await;
         assert_eq!(delivery.deaths, 0);

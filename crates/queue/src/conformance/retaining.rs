@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::keeping::letters;
 use super::samples::{consumer, finish, old_event, one, settle};
-use super::{Harness, PATIENCE, QUIET};
-use crate::{DeadReason, EventQueue, Verdict};
+use super::{Harness, PATIENCE, QUIET, Queue};
+use crate::{DeadReason, Verdict};
 
-async fn is_kept(queue: &dyn EventQueue, reference: &str) -> bool {
+async fn is_kept(queue: &Queue, reference: &str) -> bool {
     !queue.stores().history().find(reference, 1).await.expect("find").is_empty()
 }
 
 /// Waits until retention has removed what every route has settled.
-async fn goes(queue: &dyn EventQueue, reference: &str) {
+async fn goes(queue: &Queue, reference: &str) {
     let gone = async {
         while is_kept(queue, reference).await {
             tokio::time::sleep(QUIET).await;
@@ -24,9 +24,9 @@ async fn goes(queue: &dyn EventQueue, reference: &str) {
 pub(super) async fn retention_removes_only_what_every_route_has_settled(harness: &dyn Harness) {
     let queue = harness.open_forgetful().await;
     let known_since = queue.stores().history().complete_since().await.expect("complete since");
-    let (mut r, mut s) = (consumer(&*queue, "r").await, consumer(&*queue, "s").await);
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
     for reference in ["settled", "unread", "dead", "last", "waiting"] {
-        queue.publish(old_event(reference)).await.expect("publish");
+        queue.intake().publish(old_event(reference)).await.expect("publish");
         let delivery = one(&mut *r).await;
         let verdict = match reference {
             "dead" => Verdict::Dead(DeadReason::Permanent),
@@ -36,20 +36,20 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
         settle(delivery, verdict).await;
     }
     finish(&mut *s, 1).await;
-    goes(&*queue, "settled").await;
+    goes(&queue, "settled").await;
     let since = queue.stores().history().complete_since().await.expect("complete since");
     assert!(since >= known_since && since > old_event("settled").received_at(), "{since}");
     tokio::time::sleep(QUIET * 6).await;
     for reference in ["dead", "waiting", "unread", "last"] {
-        assert!(is_kept(&*queue, reference).await, "{reference} is still needed");
+        assert!(is_kept(&queue, reference).await, "{reference} is still needed");
     }
     // What is gone is still known: ids outlive bodies.
-    assert!(queue.publish(old_event("settled")).await.expect("publish again").duplicate);
+    assert!(queue.intake().publish(old_event("settled")).await.expect("publish again").duplicate);
     assert_eq!(finish(&mut *s, 4).await, ["dead", "last", "unread", "waiting"]);
     // Nothing holds what is left but a letter, and a wait.
-    goes(&*queue, "last").await;
+    goes(&queue, "last").await;
     tokio::time::sleep(QUIET * 6).await;
-    let letter = letters(&*queue).await.remove(0);
+    let letter = letters(&queue).await.remove(0);
     queue.stores().dead_letters().redrive(&[letter.id], None).await.remove(0).expect("redrive");
     assert_eq!(finish(&mut *r, 1).await, ["dead"]);
     let waiting = old_event("waiting");

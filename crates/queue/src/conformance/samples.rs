@@ -9,10 +9,8 @@ use event_model::{
 };
 use tokio::time::timeout;
 
-use super::{LEASE, PATIENCE, QUIET};
-use crate::{
-    Attempt, Consumer, Delivery, EventQueue, Filter, Outcome, Route, Settlement, Start, Terms, Verdict,
-};
+use super::{LEASE, PATIENCE, QUIET, Queue};
+use crate::{Attempt, Consumer, Delivery, Filter, Outcome, Route, Settlement, Start, Terms, Verdict};
 
 /// An event called `name`, about the order `reference`.
 pub fn event(name: &str, reference: &str) -> Event {
@@ -54,14 +52,14 @@ pub(crate) fn route(name: &str, terms: Terms, start: Start) -> Route {
 }
 
 /// A consumer of everything from the beginning.
-pub(crate) async fn consumer(queue: &dyn EventQueue, name: &str) -> Box<dyn Consumer> {
+pub(crate) async fn consumer(queue: &Queue, name: &str) -> Box<dyn Consumer> {
     let route = route(name, Terms::default(), Start::Beginning);
-    queue.subscribe(route).await.expect("subscribe")
+    queue.source().subscribe(route).await.expect("subscribe")
 }
 
-pub(crate) async fn publish(queue: &dyn EventQueue, references: &[&str]) {
+pub(crate) async fn publish(queue: &Queue, references: &[&str]) {
     for reference in references {
-        let receipt = queue.publish(event("E", reference)).await.expect("publish");
+        let receipt = queue.intake().publish(event("E", reference)).await.expect("publish");
         assert!(!receipt.duplicate, "{reference} is new");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event_model::{Algorithm, SystemClock};
-use queue::{Attempt, EventQueue, Filter, Outcome, Route, Settlement, Start, Verdict};
+use queue::{Attempt, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Verdict};
 use queue_embedded::{Embedded, Options};
 use tokio::task::JoinSet;
 use verifier::{AwsLc, Pkcs1, PublicKey};

@@ -10,7 +10,7 @@ use event_model::{
     KeyName, Proof, SystemClock, Verified,
 };
 use fluent_api::{Accounts, Client, Credentials, Limits, MemoryLedger, Options};
-use queue::EventQueue;
+use queue::{Intake, Lifecycle, Source};
 use queue_embedded::Embedded;
 use settings::{EnrichSettings, RouteSettings, Time};
 use simulator::api::{Fluent, LOGIN, World};
@@ -77,7 +77,7 @@ fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
             futures::future::try_join_all(all).await?;
         }
         let registry = Registry::new().with::<Noop>();
-        let queues = [Arc::clone(&queue) as Arc<dyn EventQueue>];
+        let queues = [Arc::clone(&queue) as Arc<dyn Source>];
         let row =
             stages::work_off_in(folder.path(), &shared, &queues, vec![route()], &registry, count).await?;
         queue.close().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
-use queue::{EventQueue, Stores};
+use queue::{Lifecycle, Stores};
 use queue_embedded::{Beside, Index};
 use queue_nats::Options;
 

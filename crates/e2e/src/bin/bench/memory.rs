@@ -29,7 +29,7 @@ fn measure(events: usize) -> anyhow::Result<Waiting> {
     let folder = tempfile::tempdir_in(disk()?)?;
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), events).await?;
-        queue::EventQueue::close(&*queue).await;
+        queue::Lifecycle::close(&*queue).await;
         anyhow::Ok(())
     })?;
     let service = Service::start(folder.path())?;

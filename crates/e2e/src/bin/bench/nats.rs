@@ -13,7 +13,7 @@ use dispatcher::Selection;
 use event_model::{Event, SystemClock};
 use futures::StreamExt;
 use nats_server::Cluster;
-use queue::{Condition, EventQueue, Terms};
+use queue::{Condition, Intake, Lifecycle, Source, Terms, Upstream};
 use queue_nats::{JetStream, Options, cluster};
 use service::Shutdown;
 use settings::{RouteSettings, Routes};
@@ -58,7 +58,7 @@ impl Servers {
         self.cluster.urls().join(",")
     }
 
-    async fn queue(&self) -> anyhow::Result<Arc<dyn EventQueue>> {
+    async fn queue(&self) -> anyhow::Result<Arc<JetStream>> {
         let queue = JetStream::open(self.options.clone(), Arc::new(SystemClock)).await?;
         queue.horizon().await?;
         Ok(Arc::new(queue))
@@ -122,7 +122,7 @@ impl Servers {
         runtime()?.block_on(async {
             let queue = self.queue().await?;
             let (began, before) = (Instant::now(), cpu::own());
-            let groups = futures::stream::iter(events.chunks(256)).map(|group| queue.publish_all(group));
+            let groups = futures::stream::iter(events.chunks(256)).map(|group| queue.publish_many(group));
             let published: Vec<_> = groups.buffer_unordered(4).collect().await;
             let failed = published.into_iter().find_map(|group| group.error);
             anyhow::ensure!(failed.is_none(), "{failed:?}");
@@ -171,7 +171,8 @@ impl Servers {
                 queues.push(self.queue().await?);
             }
             let registry = dispatch::Registry::new().with::<Noop>();
-            let row = work_off(&queues, vec![route("all")], &registry, count).await;
+            let sources: Vec<_> = queues.iter().map(|queue| Arc::clone(queue) as Arc<dyn Source>).collect();
+            let row = work_off(&sources, vec![route("all")], &registry, count).await;
             for queue in queues {
                 queue.close().await;
             }
@@ -185,7 +186,7 @@ impl Servers {
         runtime()?.block_on(async {
             let queue = self.queue().await?;
             // So that what no route takes is looked for from the first event on.
-            work_off(&[Arc::clone(&queue)], three_routes()?, &registry, 0).await?;
+            work_off(&[Arc::clone(&queue) as Arc<dyn Source>], three_routes()?, &registry, 0).await?;
             queue.close().await;
             anyhow::Ok(())
         })?;
@@ -197,7 +198,9 @@ impl Servers {
             let (began, before) = (Instant::now(), cpu::own());
             let (all, here) = (Selection::everything(), Path::new("."));
             let shared = dispatch::Shared::default();
-            dispatcher::open(&routes, &all, here, &shared, &registry, &queue, clock).await?.start(&shutdown);
+            let source = Arc::clone(&queue) as Arc<dyn Source>;
+            let opening = dispatcher::open(&routes, &all, here, &shared, &registry, &source, clock);
+            opening.await?.start(&shutdown);
             while DELIVERED.load(Ordering::Relaxed) < wanted {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

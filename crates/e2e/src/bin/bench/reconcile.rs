@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dispatch::Registry;
 use event_model::{Account, Accounts as Listed, Environment, Event, SystemClock, Timestamp};
 use fluent_api::{Client, EventQuery};
-use queue::{EventQueue, Terms};
+use queue::{Intake, Lifecycle, Source, Terms};
 use queue_embedded::Embedded;
 use reconciler::{Missing, Mode, Observer, Reconciler, Tally, Window};
 use settings::{ApiAccount, ApiSettings, ReconcileSettings, RouteSettings, Routes, SecretFile, Time};
@@ -31,7 +31,7 @@ pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyho
         let folder = tempfile::tempdir_in(stages::disk()?)?;
         let queue = open(&folder)?;
         publish(&queue, &events(count, count + 1).1).await?;
-        let queues = [Arc::clone(&queue) as Arc<dyn EventQueue>];
+        let queues = [Arc::clone(&queue) as Arc<dyn Source>];
         stages::work_off(&queues, vec![takes_both.clone()], &registry, count).await
     })?;
     report.add("dispatcher, no-op, a route that takes what is reconciled", row.of_floor(floor_us));

@@ -11,8 +11,8 @@ use dispatch::{AnyDispatcher, Context, Dispatcher, Event, OpenContext, Shared};
 use dispatch_grpc::{Remote, Server};
 use event_model::SystemClock;
 use grpc::{Door, Routes};
-use operator::{Held, Operator};
-use queue::{Attempt, DeadReason, EventQueue, Outcome, Route, Settlement, Start, Terms, Verdict};
+use operator::Operator;
+use queue::{Attempt, DeadReason, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms, Verdict};
 use serde_json::json;
 use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
@@ -239,10 +239,10 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let took = runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
         bury(&*queue, count).await?;
-        let (held, shutdown) = (Held::Served(queue.clone()), shutdown());
+        let (stores, shutdown) = (Arc::clone(&queue) as _, shutdown());
         let settings: operator::ReadSettings = Arc::new(|| anyhow::bail!("nobody asks for settings"));
         let audit = folder.path().join("audit.jsonl");
-        let operator = Operator::new(held, settings, audit, Arc::new(SystemClock), shutdown.clone());
+        let operator = Operator::new(stores, settings, audit, Arc::new(SystemClock), shutdown.clone());
         let address = serve(Routes::new(operator.service()), &shutdown).await?;
         let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
         let mut api = v1::operator_client::OperatorClient::new(channel);
@@ -264,10 +264,10 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn bury(queue: &dyn EventQueue, count: usize) -> anyhow::Result<()> {
+async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
     let (name, lease) = ("route".to_owned(), Duration::from_secs(30));
     let route = Route { name, filter: Terms::default().into(), start: Start::Beginning, lease };
-    let (mut consumer, mut buried) = (queue.subscribe(route).await?, 0);
+    let (mut consumer, mut buried) = (source.subscribe(route).await?, 0);
     while buried < count {
         let deliveries = consumer.next(512).await?;
         buried += deliveries.len();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use event_model::SystemClock;
 use nats_server::Cluster;
-use queue::{EventQueue, Filter, Route, Start};
+use queue::{Filter, Route, Source, Start};
 use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -65,7 +65,7 @@ pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()
 }
 
 /// Does what a dispatcher does that has nothing to deliver.
-async fn start(queue: Arc<dyn EventQueue>, working: &mut JoinSet<()>) -> anyhow::Result<()> {
+async fn start(queue: Arc<JetStream>, working: &mut JoinSet<()>) -> anyhow::Result<()> {
     for number in 0..ROUTES {
         let (name, filter, start) = (format!("route-{number}"), Filter::default(), Start::Now);
         let mut consumer = queue.subscribe(Route { name, filter, start, lease: LEASE }).await?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Registry};
 use dispatch_http::{HttpDispatcher, HttpSettings};
-use queue::{Condition, EventQueue, Terms};
+use queue::{Condition, Lifecycle, Source, Terms};
 use serde_json::{Value, json};
 use settings::RouteSettings;
 
@@ -73,7 +73,7 @@ fn delivered(routes: Vec<RouteSettings>, stored: usize, wanted: usize) -> anyhow
     let registry = Registry::new().with::<Noop>().with::<Counted>().with::<Hanging>();
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), stored).await?;
-        let row = work_off(&[queue.clone() as Arc<dyn EventQueue>], routes, &registry, wanted).await;
+        let row = work_off(&[queue.clone() as Arc<dyn Source>], routes, &registry, wanted).await;
         queue.close().await;
         row
     })

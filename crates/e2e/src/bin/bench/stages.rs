@@ -11,7 +11,7 @@ use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, SystemClock,
     Timestamp, Verified,
 };
-use queue::{EventQueue, Start, Terms};
+use queue::{Intake, Lifecycle, Source, Start, Terms};
 use queue_embedded::{Embedded, Options};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -98,8 +98,7 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
         let registry = Registry::new().with::<Noop>();
-        let row =
-            work_off(&[queue.clone() as Arc<dyn EventQueue>], vec![route("all")], &registry, count).await?;
+        let row = work_off(&[queue.clone() as Arc<dyn Source>], vec![route("all")], &registry, count).await?;
         queue.close().await;
         Ok(row)
     })
@@ -127,7 +126,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
 
 /// A dispatcher with these routes at each queue, until so many are delivered.
 pub(crate) async fn work_off(
-    queues: &[Arc<dyn EventQueue>],
+    queues: &[Arc<dyn Source>],
     routes: Vec<RouteSettings>,
     registry: &Registry,
     count: usize,
@@ -139,7 +138,7 @@ pub(crate) async fn work_off(
 pub(crate) async fn work_off_in(
     folder: &Path,
     shared: &Shared,
-    queues: &[Arc<dyn EventQueue>],
+    queues: &[Arc<dyn Source>],
     routes: Vec<RouteSettings>,
     registry: &Registry,
     count: usize,

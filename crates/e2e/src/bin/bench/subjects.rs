@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::routing::post;
 use event_model::{Account, Accounts, SystemClock};
 use gateway::{Bounds, Ports};
-use queue::EventQueue;
+use queue::Intake;
 use queue_embedded::{Embedded, Options};
 use service::Shutdown;
 use settings::OnMalformed;
@@ -74,21 +74,23 @@ pub(crate) fn gateway_on_nats(
     let mut options = queue_nats::Options::new(servers.split(','));
     options.layout.replicas = replicas;
     block_on(async {
-        let mut queue: Arc<dyn EventQueue> =
-            Arc::new(queue_nats::JetStream::open(options, Arc::new(SystemClock)).await?);
-        if let Some(spool) = spool {
-            let options = queue_spooled::Options::new(spool.join("spool.db"));
-            queue = Arc::new(queue_spooled::Spooled::open(queue, options, Arc::new(SystemClock))?);
-        }
+        let queue = Arc::new(queue_nats::JetStream::open(options, Arc::new(SystemClock)).await?);
+        let intake: Arc<dyn Intake> = match spool {
+            Some(spool) => {
+                let options = queue_spooled::Options::new(spool.join("spool.db"));
+                Arc::new(queue_spooled::Spooled::open(queue, options, Arc::new(SystemClock))?)
+            }
+            None => queue,
+        };
         // Not to measure how it connects.
-        while !queue.has_room() {
+        while !intake.has_room() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        serve(key, queue).await
+        serve(key, intake).await
     })
 }
 
-async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
+async fn serve(key: &Path, intake: Arc<dyn Intake>) -> anyhow::Result<()> {
     let name: event_model::KeyName = "sydney_sandbox".parse()?;
     let ring = KeyRing::new([(name.clone(), PublicKey::parse(&std::fs::read_to_string(key)?)?)])?;
     let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
@@ -99,7 +101,7 @@ async fn serve(key: &Path, queue: Arc<dyn EventQueue>) -> anyhow::Result<()> {
             signature_headers: signatures.sha512.iter().chain(&signatures.md5).cloned().collect(),
             verifier: Arc::new(WebhookVerifier::new(Arc::new(ring), signatures)),
             accounts: Arc::new(Accounts::new([account])),
-            queue,
+            intake,
             clock: Arc::new(SystemClock),
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dispatch::Registry;
 use e2e::collector::Collector as Receiver;
-use queue::EventQueue;
+use queue::{Lifecycle, Source};
 use telemetry::{Collector, Options, Protocol, Sampling, Started};
 
 use crate::child::Subject;
@@ -81,8 +81,7 @@ pub(crate) fn work_off(count: usize, watched: Watched) -> anyhow::Result<()> {
     let row = stages::runtime()?.block_on(async {
         let started = watched.start("fluent-dispatcher")?;
         let queue = stages::backlog(folder.path(), count).await?;
-        let (registry, queues) =
-            (Registry::new().with::<Noop>(), [Arc::clone(&queue) as Arc<dyn EventQueue>]);
+        let (registry, queues) = (Registry::new().with::<Noop>(), [Arc::clone(&queue) as Arc<dyn Source>]);
         let row = stages::work_off(&queues, vec![stages::route("all")], &registry, count).await?;
         queue.close().await;
         tokio::task::spawn_blocking(move || started.finish()).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use e2e::deployment::{Deployment, Plan, settle, until};
 use event_model::{Event, SystemClock};
 use nats_server::Cluster;
-use queue::EventQueue;
+use queue::{Intake, Lifecycle};
 use queue_nats::{JetStream, cluster};
 use queue_spooled::{Options, Spooled};
 
@@ -56,7 +56,7 @@ impl World {
         assert!(report.is_good(), "{report}");
     }
 
-    async fn queue(&self) -> Arc<dyn EventQueue> {
+    async fn queue(&self) -> Arc<JetStream> {
         Arc::new(JetStream::open(self.options(), Arc::new(SystemClock)).await.unwrap())
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use event_model::{Event, Stored, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadQuery, DeadReason, Delivery, EventQueue, Outcome, Route, Settlement, Start, Stores, Terms,
-    Verdict,
+    Attempt, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start,
+    Stores, Terms, Verdict,
 };
 use rusqlite::{Connection, StatementStatus};
 use tokio::time::timeout;

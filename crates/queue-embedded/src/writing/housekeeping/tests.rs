@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
-use queue::EventQueue;
+use queue::Lifecycle;
 use rusqlite::Connection;
 
 use super::{Housekeeping, used_bytes};
