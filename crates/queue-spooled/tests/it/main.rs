@@ -3,6 +3,7 @@
 
 mod away;
 mod clock;
+mod conformance;
 mod forgetful;
 mod full;
 mod world;

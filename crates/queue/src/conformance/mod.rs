@@ -1,17 +1,20 @@
-//! What every queue adapter must do, as tests against a real one.
+//! What every adapter must do, role by role, as tests against a real one.
 //!
-//! An adapter hands [`all`] something that makes fresh [`Harness`]es. Times are
-//! real and leases short; each check has a store of its own.
+//! Whoever implements the roles of a whole queue hands [`all`] something that makes fresh
+//! [`Harness`]es; who is an intake alone, as a spool is, hands its [`IntakeHarness`]es to
+//! [`intake::all`] and [`lifecycle::all`]. Times are real and leases short; each check has a
+//! store of its own.
 
-mod consuming;
-mod keeping;
-mod operating;
-mod restarting;
-mod retaining;
+pub mod intake;
+pub mod lifecycle;
+pub mod source;
+pub mod stores;
+pub mod upstream;
+
 mod samples;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -56,8 +59,23 @@ impl Queue {
     }
 }
 
-/// One store, and the ways to come back to it.
-pub trait Harness: fmt::Debug {
+/// An intake that is open, and the stores in which whatever it takes is found in the end.
+#[derive(Clone, Debug)]
+pub struct OpenIntake {
+    intake: Arc<dyn Intake>,
+    lifecycle: Arc<dyn Lifecycle>,
+    stores: Arc<dyn Stores>,
+}
+
+impl OpenIntake {
+    /// `intake`, and the stores of the queue that it is part of, or stands before.
+    pub fn new<I: Intake + Lifecycle + 'static>(intake: Arc<I>, stores: Arc<dyn Stores>) -> Self {
+        Self { intake: Arc::clone(&intake) as _, lifecycle: intake, stores }
+    }
+}
+
+/// One store behind a queue, and the ways to come back to it.
+pub trait Harness: fmt::Debug + Send + Sync {
     /// Opens the store for the first time.
     fn open(&self) -> BoxFuture<'_, Queue>;
 
@@ -72,82 +90,86 @@ pub trait Harness: fmt::Debug {
     fn forget_attempts(&self) -> BoxFuture<'_, ()>;
 }
 
+/// One store behind an intake, and the ways to come back to it.
+pub trait IntakeHarness: fmt::Debug {
+    /// Opens the store for the first time.
+    fn open(&self) -> BoxFuture<'_, OpenIntake>;
+
+    /// The store as the next process finds it after this one was killed.
+    fn crash<'a>(&'a self, open: OpenIntake) -> BoxFuture<'a, OpenIntake>;
+}
+
+/// Runs the checks of every role against a fresh store each, and names the one that fails.
+pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
+    let as_intake = async || {
+        let harness = fresh().await;
+        Box::new(IntakeOf { harness, open: Mutex::default() }) as Box<dyn IntakeHarness>
+    };
+    intake::all(as_intake).await;
+    lifecycle::all(as_intake).await;
+    upstream::all(&fresh).await;
+    source::all(&fresh).await;
+    stores::all(&fresh).await;
+}
+
+/// The intake of a whole queue.
+#[derive(Debug)]
+struct IntakeOf {
+    harness: Box<dyn Harness>,
+    open: Mutex<Option<Queue>>,
+}
+
+impl IntakeOf {
+    fn keep(&self, queue: Queue) -> OpenIntake {
+        let intake = Arc::clone(&queue.upstream) as _;
+        let lifecycle = Arc::clone(&queue.upstream) as _;
+        let stores = Arc::clone(&queue.stores);
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(queue);
+        OpenIntake { intake, lifecycle, stores }
+    }
+}
+
+impl IntakeHarness for IntakeOf {
+    fn open(&self) -> BoxFuture<'_, OpenIntake> {
+        self.harness.open().map(|queue| self.keep(queue)).boxed()
+    }
+
+    fn crash<'a>(&'a self, open: OpenIntake) -> BoxFuture<'a, OpenIntake> {
+        let queue = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(open);
+        let crashing = self.harness.crash(queue.expect("it is open"));
+        crashing.map(|queue| self.keep(queue)).boxed()
+    }
+}
+
 /// The lease that the checks ask for.
 pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Longest wait for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long to watch for something that must not happen.
-pub(crate) const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(300);
 
-type Check = for<'a> fn(&'a dyn Harness) -> LocalBoxFuture<'a, ()>;
+/// One check, and its name.
+type Check<H> = (&'static str, for<'a> fn(&'a H) -> LocalBoxFuture<'a, ()>);
 
 macro_rules! checks {
-    ($($module:ident::$name:ident,)*) => {
-        [$((stringify!($name), (|harness| $module::$name(harness).boxed_local()) as Check)),*]
-    };
+    ($harness:ty: $($($part:ident)::+,)*) => {{
+        let checks: &[$crate::conformance::Check<$harness>] = &[$((
+            stringify!($($part)::+),
+            |harness| futures::FutureExt::boxed_local($($part)::+(harness)),
+        )),*];
+        checks
+    }};
 }
+use checks;
 
-/// Runs every check against a fresh store, and names the one that fails.
+/// Runs each against a fresh store.
 #[expect(clippy::print_stdout, reason = "a conformance run names its checks")]
-pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
-    let checks = checks![
-        consuming::a_published_event_is_delivered_whole,
-        consuming::an_id_is_stored_once,
-        consuming::a_group_keeps_its_order_and_is_held,
-        consuming::a_settled_delivery_is_over,
-        consuming::routes_do_not_share_and_consumers_of_one_do,
-        consuming::a_filter_decides_who_gets_what,
-        consuming::an_expression_decides_too_and_no_answer_is_delivered,
-        consuming::no_more_than_the_permits_are_handed_out,
-        consuming::a_dropped_ticket_comes_back_and_is_no_attempt,
-        consuming::an_expired_lease_goes_to_somebody_else,
-        consuming::progress_keeps_a_lease,
-        consuming::a_retry_comes_no_sooner_than_asked,
-        consuming::only_attempts_that_asked_the_destination_are_counted_as_such,
-        consuming::waiting_retries_delay_nothing,
-        consuming::due_retries_do_not_starve_what_is_new,
-        consuming::a_probe_is_a_first_attempt_where_one_waits,
-        consuming::a_cancelled_next_loses_nothing,
-        consuming::what_nobody_asks_for_any_more_goes_to_somebody_else,
-        keeping::a_dead_letter_is_kept_and_redriven_to_one_route,
-        keeping::what_was_undecided_asks_the_match_when_it_is_redriven,
-        keeping::now_and_beginning,
-        keeping::what_no_route_matches_is_kept,
-        keeping::a_malformed_body_is_kept_once_and_released,
-        keeping::history_tells_the_story,
-        keeping::a_route_in_use_is_not_forgotten,
-        keeping::a_paused_route_holds_and_goes_on,
-        keeping::how_its_routes_stand_is_shown_to_others,
-        retaining::retention_removes_only_what_every_route_has_settled,
-        keeping::a_pause_holds_for_what_was_fetched_before,
-        keeping::a_pause_ends_by_itself_and_says_why_it_is,
-        keeping::what_waits_is_retried_now_when_somebody_says_so,
-        keeping::an_event_is_found_by_fluents_own_id_too,
-        keeping::a_mark_is_found_by_its_name,
-        keeping::a_mark_is_replaced_by_who_knows_it,
-        keeping::what_was_reconciled_is_marked_so,
-        operating::dead_letters_are_found_by_what_people_know,
-        operating::attempts_are_listed_newest_first_and_page_by_page,
-        operating::what_was_received_is_replayed_to_one_route,
-        operating::a_shard_that_is_not_there_has_no_events,
-        operating::the_number_of_a_redrive_is_never_given_twice,
-        operating::a_refused_webhook_is_held_once_and_admitted,
-        restarting::everything_survives_a_crash,
-        restarting::a_crash_in_flight_is_counted,
-        restarting::what_died_alone_is_a_dead_letter,
-        restarting::what_is_accompanied_again_is_not_blamed,
-        restarting::what_survived_alone_is_a_suspect_no_longer,
-        restarting::what_survived_alone_is_cleared_though_it_is_accompanied_when_it_is_settled,
-        restarting::what_was_given_back_alone_is_not_blamed,
-        restarting::a_route_removed_and_back_goes_on,
-        restarting::waiting_retries_and_dead_letters_survive,
-        restarting::a_closed_queue_comes_back_without_deaths,
-        restarting::closing_in_the_middle_leaves_nothing_in_flight,
-    ];
+async fn run<H: ?Sized>(role: &str, checks: &[Check<H>], fresh: impl AsyncFn() -> Box<H>) {
     for (name, check) in checks {
-        println!("conformance: {name}");
+        println!("conformance: {role}: {}", name.replace(" :: ", "::"));
         check(&*fresh().await).await;
     }
 }

@@ -10,7 +10,7 @@ use event_model::{
 use tokio::time::timeout;
 
 use super::{LEASE, PATIENCE, QUIET, Queue};
-use crate::{Attempt, Consumer, Delivery, Filter, Outcome, Route, Settlement, Start, Terms, Verdict};
+use crate::{Attempt, Consumer, Delivery, Filter, Outcome, Route, Settlement, Start, Stores, Terms, Verdict};
 
 /// An event called `name`, about the order `reference`.
 pub fn event(name: &str, reference: &str) -> Event {
@@ -111,4 +111,21 @@ pub(crate) fn settlement(verdict: Verdict) -> Settlement {
 
 pub(crate) async fn settle(delivery: Delivery, verdict: Verdict) {
     delivery.ticket.settle(settlement(verdict)).await.expect("settle");
+}
+
+/// Waits until it is so.
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(QUIET / 10).await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "not in time: {what}");
+}
+
+/// Waits until the event about `reference` is stored, and sees that it is stored once.
+pub(crate) async fn is_stored(stores: &dyn Stores, reference: &str) {
+    let find = async || stores.history().find(reference, 5).await.map_or(0, |found| found.len());
+    eventually(reference, async || find().await > 0).await;
+    assert_eq!(find().await, 1, "{reference} is stored once");
 }

@@ -1,7 +1,9 @@
+//! What the next process finds of deliveries, after a crash or a stop.
+
 use std::time::Duration;
 
-use super::Harness;
-use super::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
+use crate::conformance::Harness;
+use crate::conformance::samples::{consumer, event, finish, nothing, one, publish, reference, settle};
 use crate::{DeadQuery, DeadReason, Verdict};
 
 pub(super) async fn everything_survives_a_crash(harness: &dyn Harness) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::keeping::letters;
-use super::samples::{consumer, finish, old_event, one, settle};
-use super::{Harness, PATIENCE, QUIET, Queue};
+use super::letters::letters;
+use crate::conformance::samples::{consumer, finish, old_event, one, settle};
+use crate::conformance::{Harness, PATIENCE, QUIET, Queue};
 use crate::{DeadReason, Verdict};
 
 async fn is_kept(queue: &Queue, reference: &str) -> bool {

@@ -1,0 +1,71 @@
+//! What is no event yet: the quarantine, and what was refused.
+
+use event_model::{Algorithm, Bytes, Headers, Proof, Timestamp};
+
+use crate::conformance::samples::{admit, consumer, event, finish, nothing, publish};
+use crate::conformance::{Harness, LEASE};
+use crate::{Quarantined, QueueError, RefusedWebhook};
+
+pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut consumer = consumer(&queue, "r").await;
+    let event = event("E", "a");
+    let body = Quarantined {
+        id: 0,
+        body: event.body().clone(),
+        proof: Proof::Signed(Algorithm::Md5),
+        key: "sydney_sandbox".parse().expect("a key's name"),
+        signature: "c2ln".to_owned(),
+        received_at: event.received_at(),
+        reason: "not-json".to_owned(),
+    };
+    let quarantine = queue.stores().quarantine();
+    quarantine.keep(body.clone()).await.expect("keep");
+    quarantine.keep(body.clone()).await.expect("keep again");
+    let kept = quarantine.list(0, 10).await.expect("list");
+    assert_eq!(kept, [Quarantined { id: kept[0].id, ..body }]);
+
+    quarantine.release(kept[0].id, admit(kept[0].body.clone())).await.expect("release");
+    assert!(matches!(quarantine.get(kept[0].id).await, Err(QueueError::NotFound(_))));
+    assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
+    // Positions go on after what another process published.
+    publish(&queue, &["b", "c"]).await;
+    assert_eq!(finish(&mut *consumer, 2).await, ["b", "c"]);
+}
+
+pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&queue, "r").await;
+    let refused = |reference: &str| {
+        let headers: Headers = [("fluent-signature", b"\xffnot text".to_vec())].into_iter().collect();
+        let at = Timestamp::from_second(4_000_000_000).expect("a time");
+        let body = event("E", reference).body().clone();
+        RefusedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
+    };
+    let hold = queue.stores().refused();
+    for reference in ["a", "b", "a"] {
+        hold.hold(refused(reference)).await.expect("hold");
+    }
+    let held = hold.list(0, 10).await.expect("list");
+    assert_eq!(held.len(), 2);
+    assert_eq!(hold.count().await.expect("count").webhooks, 2);
+    let first = hold.get(held[0].id).await.expect("get");
+    assert_eq!((&first.reason[..], &first.account[..]), ("no-key-matches", "ACME"));
+    assert_eq!(first.inbound.body, refused("a").inbound.body);
+    assert_eq!(first.inbound.received_at, refused("a").inbound.received_at);
+    let values: Vec<_> = first.inbound.headers.all("fluent-signature").collect();
+    assert_eq!(values, [b"\xffnot text"]);
+    nothing(&mut *r, "nothing of it is proven").await;
+
+    hold.admit(first.id, admit(Bytes::clone(&first.inbound.body))).await.expect("admit");
+    assert_eq!(finish(&mut *r, 1).await, ["a"]);
+    assert!(hold.get(first.id).await.is_err());
+    assert_eq!(hold.list(first.id, 10).await.expect("list").len(), 1);
+    // What is known already is not published again.
+    hold.hold(refused("a")).await.expect("hold");
+    if let Some(again) = hold.list(held[1].id, 10).await.expect("list").pop() {
+        hold.admit(again.id, event("E", "a")).await.expect("admit");
+        tokio::time::sleep(LEASE / 4).await;
+        nothing(&mut *r, "it is known").await;
+    }
+}

@@ -1,0 +1,168 @@
+//! What happened to events, and sending them again.
+
+use event_model::Timestamp;
+use std::time::Duration;
+
+use crate::conformance::Harness;
+use crate::conformance::samples::{
+    consumer, event, finish, nothing, one, publish, reference, route, settle, settlement,
+};
+use crate::{
+    AttemptQuery, DeadReason, Outcome, Position, ReceivedQuery, Replayed, Start, StoryState, Terms, Verdict,
+};
+
+pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&queue, &["a"]).await;
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    settle(one(&mut *r).await, Verdict::Again(Duration::ZERO)).await;
+    settle(one(&mut *r).await, Verdict::Done).await;
+    settle(one(&mut *s).await, Verdict::Dead(DeadReason::Exhausted)).await;
+
+    let history = queue.stores().history();
+    let story = history.find("a", 10).await.expect("find").remove(0);
+    let steps: Vec<_> =
+        story.steps.iter().map(|step| (step.route.as_str(), step.attempt, step.record.outcome)).collect();
+    for step in [("r", 1, Outcome::Transient), ("r", 2, Outcome::Done), ("s", 1, Outcome::Permanent)] {
+        assert!(steps.contains(&step), "{step:?} in {steps:?}");
+    }
+    assert_eq!(story.states[0], StoryState::Done { route: "r".to_owned() });
+    assert!(matches!(&story.states[1], StoryState::Dead { route, .. } if route == "s"));
+    let by_id = history.find(&event("E", "a").id().to_string()[..12], 10).await.expect("find by id");
+    assert_eq!(by_id.len(), 1);
+    let whole = history.find(&event("E", "a").id().to_string(), 10).await.expect("find by the whole id");
+    assert_eq!(whole.len(), 1);
+    assert!(history.find("nobody", 10).await.expect("find nobody").is_empty());
+}
+
+pub(super) async fn an_event_is_found_by_fluents_own_id_too(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    publish(&queue, &["a", "b"]).await;
+    let a = event("E", "a");
+    let own = a.fields().fluent_event_id.clone().expect("Fluent's id");
+    let history = queue.stores().history();
+    for reference in [own.as_str(), "a", &a.id().to_string(), &a.id().to_string()[..8]] {
+        let found = history.find(reference, 5).await.expect("find");
+        assert_eq!(found.iter().map(|story| story.id).collect::<Vec<_>>(), [a.id()], "{reference}");
+        let whole = history.event(reference).await.expect("event").expect("it is kept");
+        assert_eq!(whole.body(), a.body(), "{reference}");
+    }
+    assert!(history.find("nobody's", 5).await.expect("find").is_empty());
+    assert!(history.event("nobody's").await.expect("event").is_none());
+}
+
+pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let mut r = consumer(&queue, "r").await;
+    // Two end at the same time: pages must not lose one of them.
+    for (name, reference, second, verdict) in [
+        ("E", "a", 0, Verdict::Done),
+        ("E", "b", 1, Verdict::Done),
+        ("E", "c", 1, Verdict::Done),
+        ("F", "d", 2, Verdict::Dead(DeadReason::Permanent)),
+    ] {
+        queue.intake().publish(event(name, reference)).await.expect("publish");
+        let mut settlement = settlement(verdict);
+        settlement.attempt.started_at += Duration::from_secs(second);
+        one(&mut *r).await.ticket.settle(settlement).await.expect("settle");
+    }
+
+    let history = queue.stores().history();
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let query = AttemptQuery { before, limit: 2, ..AttemptQuery::default() };
+        let page = history.attempts(query).await.expect("attempts");
+        found.extend(page.attempts.iter().map(|attempt| attempt.about.entity.clone().unwrap_or_default()));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 4);
+    found[1..3].sort();
+    assert_eq!(found, ["ORDER/d", "ORDER/b", "ORDER/c", "ORDER/a"]);
+    let find = async |query: AttemptQuery| {
+        let page = history.attempts(AttemptQuery { limit: 10, ..query }).await.expect("attempts");
+        page.attempts.into_iter().map(|attempt| attempt.about.name).collect::<Vec<_>>()
+    };
+    assert_eq!(find(AttemptQuery { event: Some("F".to_owned()), ..AttemptQuery::default() }).await, ["F"]);
+    let outcome = Some(Outcome::Done);
+    assert_eq!(find(AttemptQuery { outcome, ..AttemptQuery::default() }).await, ["E", "E", "E"]);
+    let reference = Some("d".to_owned());
+    assert_eq!(find(AttemptQuery { reference, ..AttemptQuery::default() }).await, ["F"]);
+    assert_eq!(find(AttemptQuery { route: Some("s".to_owned()), ..AttemptQuery::default() }).await, [""; 0]);
+    let since = Timestamp::from_second(1_790_000_010).ok();
+    assert_eq!(find(AttemptQuery { since, ..AttemptQuery::default() }).await, [""; 0]);
+    assert_eq!(find(AttemptQuery { until: since, ..AttemptQuery::default() }).await.len(), 4);
+}
+
+pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    publish(&queue, &["a", "b", "c"]).await;
+    finish(&mut *r, 2).await;
+    settle(one(&mut *r).await, Verdict::Again(Duration::from_mins(10))).await;
+    finish(&mut *s, 3).await;
+    let mut late =
+        queue.source().subscribe(route("late", Terms::default(), Start::Now)).await.expect("subscribe");
+
+    let (stores, at) = (queue.stores(), event("E", "a").received_at());
+    let received = async |from: Timestamp, until: Timestamp| {
+        let mut events = Vec::new();
+        let mut after = Some(Position::START);
+        while let Some(behind) = after {
+            let query = ReceivedQuery { from, until, after: behind, limit: 2 };
+            let page = stores.history().received(query).await.expect("received");
+            events.extend(page.events);
+            after = page.next;
+        }
+        events
+    };
+    let later = at.checked_add(Duration::from_secs(1)).expect("a time");
+    assert!(received(later, Timestamp::MAX).await.is_empty(), "received before that");
+    let events = received(Timestamp::UNIX_EPOCH, later).await;
+    assert_eq!(events.len(), 3);
+    let first = ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: later, after: Position::START, limit: 2 };
+    let rest = ReceivedQuery { after: events[1].0, ..first };
+    let mut keys = Vec::new();
+    for (query, next) in [(first, Some(events[1].0)), (rest, None)] {
+        let page = stores.history().received_keys(query).await.expect("keys");
+        assert_eq!(page.next, next);
+        keys.extend(page.keys);
+    }
+    let expected = events.iter().map(|(position, event)| (*position, event.fluent_key()));
+    assert_eq!(keys, expected.collect::<Vec<_>>());
+    assert!(stores.replay("nowhere", &events, false).await.is_err());
+    let replayed = stores.replay("r", &events, false).await.expect("replay");
+    assert_eq!(replayed, [Replayed::Done, Replayed::Done, Replayed::Ahead]);
+    nothing(&mut *r, "it is done with two, and the third comes by itself").await;
+
+    let replayed = stores.replay("late", &events[..1], false).await.expect("replay");
+    assert_eq!(replayed, [Replayed::HandedOver]);
+    let delivery = one(&mut *late).await;
+    assert_eq!((reference(&delivery).as_str(), delivery.attempt), ("a", 1));
+    assert_ne!(delivery.redrive, 0);
+    settle(delivery, Verdict::Done).await;
+
+    let replayed = stores.replay("r", &events, true).await.expect("replay");
+    assert_eq!(replayed, [Replayed::HandedOver, Replayed::HandedOver, Replayed::Ahead]);
+    assert_eq!(finish(&mut *r, 2).await, ["a", "b"]);
+    nothing(&mut *s, "it was replayed to others").await;
+}
+
+pub(super) async fn a_shard_that_is_not_there_has_no_events(harness: &dyn Harness) {
+    let queue = harness.open().await;
+    let _r = consumer(&queue, "r").await;
+    publish(&queue, &["a", "b"]).await;
+    let stores = queue.stores();
+    let from = |after| ReceivedQuery { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX, after, limit: 10 };
+    let elsewhere = Position::new(Position::MAX_SHARD, 0).expect("a position");
+    let page = stores.history().received(from(elsewhere)).await.expect("received");
+    assert_eq!((page.events.len(), page.next), (0, None));
+
+    let page = stores.history().received(from(Position::START)).await.expect("received");
+    let (position, event) = page.events.into_iter().next().expect("an event");
+    let elsewhere = Position::new(Position::MAX_SHARD, position.sequence()).expect("a position");
+    let replayed = stores.replay("r", &[(elsewhere, event)], true).await.expect("replay");
+    assert_eq!(replayed, [Replayed::Gone]);
+}

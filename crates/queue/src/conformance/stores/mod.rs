@@ -1,0 +1,36 @@
+//! What an operator, the reconciler and commands rely on: what people see, and repeat.
+
+mod held;
+mod history;
+mod letters;
+mod marks;
+mod retaining;
+mod routes;
+
+use super::{Harness, checks, run};
+
+/// Runs every check of the stores.
+pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
+    let checks = checks![dyn Harness:
+        letters::a_dead_letter_is_kept_and_redriven_to_one_route,
+        letters::what_was_undecided_asks_the_match_when_it_is_redriven,
+        letters::dead_letters_are_found_by_what_people_know,
+        letters::the_number_of_a_redrive_is_never_given_twice,
+        held::a_malformed_body_is_kept_once_and_released,
+        held::a_refused_webhook_is_held_once_and_admitted,
+        history::history_tells_the_story,
+        history::an_event_is_found_by_fluents_own_id_too,
+        history::attempts_are_listed_newest_first_and_page_by_page,
+        history::what_was_received_is_replayed_to_one_route,
+        history::a_shard_that_is_not_there_has_no_events,
+        routes::a_route_in_use_is_not_forgotten,
+        routes::a_paused_route_holds_and_goes_on,
+        routes::a_pause_holds_for_what_was_fetched_before,
+        routes::a_pause_ends_by_itself_and_says_why_it_is,
+        routes::what_waits_is_retried_now_when_somebody_says_so,
+        marks::a_mark_is_found_by_its_name,
+        marks::a_mark_is_replaced_by_who_knows_it,
+        retaining::retention_removes_only_what_every_route_has_settled,
+    ];
+    run("stores", checks, fresh).await;
+}
