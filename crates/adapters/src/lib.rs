@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::Clock;
+use history_index::Index;
 use queue::{BoxError, HistoryIndex, Intake, Lifecycle, QueueError, Source, Stores, Upstream};
-use queue_embedded::{Beside, Embedded, Index, Options, Retention, Salvaged};
+use queue_embedded::{Beside, Embedded, Options, Retention, Salvaged};
 use queue_nats::JetStream;
 use queue_spooled::Spooled;
 use settings::{EmbeddedSettings, JetStreamSettings, QueueSettings, RetentionSettings, SpoolSettings};

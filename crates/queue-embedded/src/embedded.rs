@@ -1,8 +1,10 @@
-use std::path::PathBuf;
+//! The queue as its callers have it.
+
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread::{Builder, JoinHandle};
 
 use event_model::{Clock, Event, EventId, FluentKey};
@@ -14,25 +16,27 @@ use queue::{
     Replayed, Route, RouteState, Source, SpoolMark, Stores, StoresHealth, Twin, Upstream, marks,
 };
 use rusqlite::Connection;
+use sqlite_file::{
+    HeldFile, Messages, OpenError, PanicGuard, Place, Status, Writer, connect_to_read, lock, meta,
+    quarantine, set_meta,
+};
 use tokio::sync::oneshot;
 
 use crate::beside::Beside;
-use crate::beside::quarantined::{KeepInGroups, quarantined_bytes};
+use crate::beside::quarantined::KeepInGroups;
 use crate::beside::refused::HoldInGroups;
-use crate::file::door::{self, OpenError};
-use crate::file::held::{HeldFile, Place};
-use crate::file::rows::nanos;
-use crate::file::schema::{CLOCK, COMPLETE_SINCE, WORKING, connect_to_read, last_position, meta, set_meta};
+use crate::file::schema::{CLOCK, COMPLETE_SINCE, QUEUE, WORKING, last_position};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
 use crate::reading::feeder::Feeder;
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
-use crate::writing::set_back::{LastLook, follow_since};
+use crate::writing::recovery::recover;
+use crate::writing::set_back::follow_since;
 use crate::writing::subscribe::Subscribe;
-use crate::writing::writer::{Message, Writer};
+use crate::writing::writer::QueueOwner;
 
 /// The queue in one SQLite file, served by this process.
 #[derive(Debug)]
@@ -53,25 +57,12 @@ impl Embedded {
     /// A damaged file, or one whose disk failed before, is set aside whole and
     /// a new one begun: see [`Embedded::set_aside`].
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let opened = door::open(&options.path, &door::QUEUE, &*clock)?;
-        let (path, held) = (opened.path, opened.held);
+        let opened = sqlite_file::open(&options.path, &QUEUE, &*clock)?;
+        let path = opened.path.clone();
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
-        let (now, (inbox, jobs)) = (nanos(clock.now()), channel());
-        let mut sql = opened.sql;
-        let epoch = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
-        let last = last_position(&sql).map_err(wrap)?;
-        let shared = Arc::new(Shared::new(path.clone(), epoch, last, inbox, clock));
-        door::recover(&mut sql, &shared).map_err(wrap)?;
-        let written = meta(&sql, CLOCK).map_err(wrap)?.unwrap_or(i64::MIN);
-        follow_since(&sql, &shared, written).map_err(wrap)?;
-        // What the process before said of its routes is over.
-        set_meta(&sql, WORKING, "[]").map_err(wrap)?;
-        // Nobody knows what an older version removed, or what came before the file.
-        if meta::<i64>(&sql, COMPLETE_SINCE).map_err(wrap)?.is_none() {
-            set_meta(&sql, COMPLETE_SINCE, now).map_err(wrap)?;
-        }
         let limit = options.retention.bytes;
-        let threads = start(sql, jobs, last, &shared, options, held.place()).map_err(wrap)?;
+        let (sql, place) = (opened.sql, Arc::clone(opened.held.place()));
+        let (shared, threads) = serve(sql, place, &path, options, clock).map_err(wrap)?;
         let beside = Beside::open(&path, None).map_err(wrap)?;
         Ok(Self {
             quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
@@ -80,7 +71,7 @@ impl Embedded {
             shared,
             threads: Mutex::new(threads),
             set_aside: opened.set_aside,
-            _held: held,
+            _held: opened.held,
         })
     }
 
@@ -99,77 +90,65 @@ impl Embedded {
     }
 
     fn stop(&self) -> oneshot::Receiver<()> {
-        let (reply, closed) = oneshot::channel();
         self.shared.closing.store(true, Ordering::Release);
         for route in lock(&self.shared.routes).iter() {
             route.filled.notify_waiters();
         }
         self.shared.wake_feeder();
-        self.shared.send(Message::Close(reply));
-        closed
+        self.shared.inbox.close()
     }
 }
 
-fn start(
+/// What is said of the queue's file.
+pub(crate) const MESSAGES: Messages = Messages {
+    full: "the disk of the queue file is full: nothing can be stored until there is room",
+    gone: "the queue file was removed, renamed or replaced while it was served: nothing is accepted until it is back; what it holds is lost when this process ends, and can be copied until then from /proc/<process>/fd",
+    refused: "the queue file can't be written to now",
+    busy: "another process held the queue file for too long",
+    broken: "the queue file can't be trusted any more; it will be set aside at the next start",
+    panicked: "a thread of the queue panicked: this process must be started anew",
+    again: "the queue file can be written to again",
+    long_log: "the queue file's log grows, since somebody reads the file for long: another program that has it open, or a backup",
+};
+
+/// Goes on from what the last process left, and starts both threads.
+fn serve(
     mut sql: Connection,
-    jobs: Receiver<Message>,
-    last: u64,
-    shared: &Arc<Shared>,
+    place: Arc<Place>,
+    path: &Path,
     options: Options,
-    place: &Arc<Place>,
-) -> rusqlite::Result<Vec<JoinHandle<()>>> {
-    let reading = connect_to_read(&shared.path)?;
-    let feeder = Feeder { sql: reading, shared: Arc::clone(shared) };
-    // No version: what others wrote since the file was opened is looked at first.
-    let seen_version = -1;
-    let time = QueueTime::go_on(&sql, shared.now())?;
-    let housekeeping = Housekeeping::new(options, time);
-    housekeeping.follow_log(&mut sql)?;
-    shared.quarantined.store(quarantined_bytes(&sql)?, Ordering::Relaxed);
-    let next_probe = std::time::Instant::now();
-    let (shared_too, place) = (Arc::clone(shared), Arc::clone(place));
-    let writer = Writer {
-        sql,
-        last,
-        seen_version,
-        next_probe,
-        noted: i64::MIN,
-        looked: LastLook::now(shared.now()),
-        shared: shared_too,
-        housekeeping,
-        time,
-        place,
-    };
-    let (watched, watched_too) = (Watched(Arc::clone(shared)), Watched(Arc::clone(shared)));
-    let writer = thread("queue-writer", move || {
-        let _watched = watched;
-        writer.run(&jobs);
-    });
-    let feeder = thread("queue-reader", move || {
-        let _watched = watched_too;
-        feeder.run();
-    });
-    shared.set_feeder(feeder.thread().clone());
-    Ok(vec![writer, feeder])
-}
-
-/// Tells everybody if a thread of the queue panics: they would wait for ever.
-struct Watched(Arc<Shared>);
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // It says nothing against the file: what was not committed is not there.
-            if self.0.stop_serving("a thread of the queue panicked") {
-                tracing::error!("a thread of the queue panicked: this process must be started anew");
-            }
-        }
+    clock: Arc<dyn Clock>,
+) -> rusqlite::Result<(Arc<Shared>, Vec<JoinHandle<()>>)> {
+    let (inbox, jobs) = sqlite_file::inbox(Arc::new(Status::new(path, &MESSAGES)));
+    let epoch = meta(&sql, "epoch")?.unwrap_or_default();
+    let last = last_position(&sql)?;
+    let shared = Arc::new(Shared::new(epoch, last, inbox, clock));
+    recover(&mut sql, shared.now())?;
+    let written = meta(&sql, CLOCK)?.unwrap_or(i64::MIN);
+    follow_since(&sql, &shared, written)?;
+    // What the process before said of its routes is over.
+    set_meta(&sql, WORKING, "[]")?;
+    // Nobody knows what came before the file.
+    if meta::<i64>(&sql, COMPLETE_SINCE)?.is_none() {
+        set_meta(&sql, COMPLETE_SINCE, shared.now())?;
     }
+    let time = QueueTime::go_on(&sql, shared.now())?;
+    shared.quarantined.store(quarantine::bytes(&sql)?, Ordering::Relaxed);
+    let owner = QueueOwner::new(last, Arc::clone(&shared), Housekeeping::new(options, time), time);
+    let feeder = Feeder { sql: connect_to_read(path)?, shared: Arc::clone(&shared) };
+    let writer = started(Writer::start("queue-writer", sql, place, jobs, owner));
+    let guard = PanicGuard(Arc::clone(shared.status()));
+    let feeder = started(Builder::new().name("queue-reader".to_owned()).spawn(move || {
+        let _guard = guard;
+        feeder.run();
+    }));
+    shared.set_feeder(feeder.thread().clone());
+    Ok((shared, vec![writer, feeder]))
 }
 
 #[expect(clippy::expect_used, reason = "without its two threads there is no queue, and no process to go on")]
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-    Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
+fn started(thread: io::Result<JoinHandle<()>>) -> JoinHandle<()> {
+    thread.expect("the system can start a thread")
 }
 
 impl Intake for Embedded {
@@ -192,8 +171,7 @@ impl Intake for Embedded {
     }
 
     fn has_room(&self) -> bool {
-        let full = self.shared.full.load(Ordering::Relaxed) || self.shared.is_impeded.load(Ordering::Acquire);
-        !full && !self.shared.is_hung() && self.shared.failure().is_none()
+        !self.shared.full.load(Ordering::Relaxed) && self.shared.status().can_write()
     }
 }
 
@@ -264,7 +242,7 @@ impl Source for Embedded {
 
 impl Lifecycle for Embedded {
     fn failed(&self) -> BoxFuture<'_, String> {
-        let mut failed = self.shared.watch_failure();
+        let mut failed = self.shared.status().watch_failure();
         async move {
             let why = failed.wait_for(Option::is_some).await.map(|why| why.clone());
             match why {

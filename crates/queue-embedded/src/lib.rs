@@ -24,16 +24,8 @@ mod file;
 mod reading;
 mod writing;
 
-mod index;
-mod spool;
-
 pub use crate::beside::Beside;
 pub use crate::beside::salvage::{Salvaged, salvage};
 pub use crate::embedded::Embedded;
-pub use crate::file::door::OpenError;
-pub use crate::index::Index;
 pub use crate::options::{Options, Retention};
-pub use crate::spool::{
-    Acknowledged, Kept, OldSpool, OnKept, Spool, SpoolState, Unconfirmed, spool_backlog, spool_sent_up_to,
-    spool_state,
-};
+pub use sqlite_file::OpenError;

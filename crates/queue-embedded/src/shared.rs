@@ -1,24 +1,21 @@
+//! What the writer, the tail reader and the callers have in common.
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_model::{Clock, Event};
-use queue::QueueError;
-use tokio::sync::watch;
+use sqlite_file::rows::nanos;
+use sqlite_file::{Inbox, Job, Status, lock};
 
-use crate::file::failure::Failure;
-use crate::file::rows::nanos;
 use crate::reading::route::RouteBuffer;
-use crate::writing::writer::{Job, Message};
+use crate::writing::job::QueueJobs;
 
-/// What the writer, the tail reader and the callers have in common.
+/// What the threads of an open queue have in common.
 pub(crate) struct Shared {
-    pub(crate) path: PathBuf,
     pub(crate) epoch: String,
     /// The newest committed position.
     pub(crate) last: AtomicU64,
@@ -32,41 +29,13 @@ pub(crate) struct Shared {
     pub(crate) ids_known_for: AtomicU64,
     /// Bytes of bodies in the quarantine.
     pub(crate) quarantined: AtomicU64,
-    /// The last group was not written, for want of room or because the file was gone.
-    pub(crate) is_impeded: AtomicBool,
-    /// Since when a group is being written.
-    pub(crate) writing_since: Mutex<Option<Instant>>,
-    /// Bytes of bodies that wait for the writer.
-    waiting: Arc<AtomicUsize>,
     /// Another connection has changed the file: what is due may be more.
     pub(crate) others_wrote: AtomicBool,
-    inbox: Sender<Message>,
+    pub(crate) inbox: Inbox<QueueJobs>,
     clock: Arc<dyn Clock>,
     feeder: OnceLock<Thread>,
-    failed: watch::Sender<Option<String>>,
     /// How this process's routes stand.
     pub(crate) look: Mutex<Option<queue::Look>>,
-}
-
-/// How long one write may take before the process is no longer ready: Fluent gives up after
-/// 14 s, and another process may do better.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Bytes of bodies that wait for the writer, at most. Those who wait give up before a disk
-/// that hangs answers, and what they handed in stays.
-const MOST_WAITING: usize = 64 << 20;
-
-/// A body that waits for the writer, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    all: Arc<AtomicUsize>,
-    length: usize,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.length, Ordering::AcqRel);
-    }
 }
 
 /// Names one delivery of one route.
@@ -123,20 +92,16 @@ impl Recent {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("path", &self.path).field("last", &self.last).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("path", &self.status().path())
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 
 impl Shared {
-    pub(crate) fn new(
-        path: PathBuf,
-        epoch: String,
-        last: u64,
-        inbox: Sender<Message>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(epoch: String, last: u64, inbox: Inbox<QueueJobs>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            path,
             epoch,
             last: AtomicU64::new(last),
             full: AtomicBool::new(false),
@@ -146,28 +111,17 @@ impl Shared {
             closing: AtomicBool::new(false),
             ids_known_for: AtomicU64::new(u64::MAX),
             quarantined: AtomicU64::new(0),
-            is_impeded: AtomicBool::new(false),
-            writing_since: Mutex::default(),
-            waiting: Arc::default(),
             others_wrote: AtomicBool::new(false),
             inbox,
             clock,
             feeder: OnceLock::new(),
-            failed: watch::Sender::new(None),
             look: Mutex::default(),
         }
     }
 
-    /// Hands `job` to the writer. The channel has no bound of its own: every
-    /// kind of job is bounded by those who wait for it (connections, permits,
-    /// routes). After the writer's end, jobs are dropped, which their senders
-    /// read as [`queue::QueueError::Closed`].
-    pub(crate) fn submit(&self, job: impl Job + 'static) {
-        let _ = self.inbox.send(Message::Job(Box::new(job)));
-    }
-
-    pub(crate) fn send(&self, message: Message) {
-        let _ = self.inbox.send(message);
+    /// Hands `job` to the writer.
+    pub(crate) fn submit(&self, job: impl Job<QueueJobs> + 'static) {
+        self.inbox.submit(job);
     }
 
     /// Unix time in nanoseconds.
@@ -185,70 +139,9 @@ impl Shared {
         }
     }
 
-    /// Why nothing can be written any more.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failed.borrow().clone()
-    }
-
-    pub(crate) fn watch_failure(&self) -> watch::Receiver<Option<String>> {
-        self.failed.subscribe()
-    }
-
-    /// Acts on a failed group: most pass, a broken file does not.
-    pub(crate) fn note(&self, failure: &Failure) {
-        match failure {
-            Failure::Full | Failure::Gone | Failure::Refused(_)
-                if self.is_impeded.swap(true, Ordering::AcqRel) => {}
-            Failure::Full => tracing::error!(
-                "the disk of the queue file is full: nothing can be stored until there is room"
-            ),
-            Failure::Gone => tracing::error!(
-                file = %self.path.display(),
-                process = std::process::id(),
-                "the queue file was removed, renamed or replaced while it was served: nothing is accepted until it is back; what it holds is lost when this process ends, and can be copied until then from /proc/<process>/fd"
-            ),
-            Failure::Refused(error) => tracing::error!(%error, "the queue file can't be written to now"),
-            Failure::Busy => tracing::warn!("another process held the queue file for too long"),
-            Failure::Broken(why) => {
-                if self.stop_serving(why) {
-                    tracing::error!(
-                        error = why,
-                        "the queue file can't be trusted any more; it will be set aside at the next start"
-                    );
-                    crate::file::door::mark_untrusted(&self.path, why);
-                }
-            }
-        }
-    }
-
-    /// Ends the queue in this process, which says nothing against its file. Whether this is
-    /// the first word of it.
-    pub(crate) fn stop_serving(&self, why: &str) -> bool {
-        self.failed.send_if_modified(|failed| {
-            let first = failed.is_none();
-            failed.get_or_insert_with(|| why.to_owned());
-            first
-        })
-    }
-
-    /// Whether the disk has not answered for so long that nobody should wait for it.
-    pub(crate) fn is_hung(&self) -> bool {
-        lock(&self.writing_since).is_some_and(|since| since.elapsed() > PATIENCE)
-    }
-
-    /// Counts a body of this length among those that wait for the writer.
-    ///
-    /// # Errors
-    /// If too many do already: the disk is slower than they come, or hangs.
-    pub(crate) fn begin_waiting(&self, length: usize) -> Result<Waiting, QueueError> {
-        let waiting = Waiting { all: Arc::clone(&self.waiting), length };
-        match self.waiting.fetch_add(length, Ordering::AcqRel) + length > MOST_WAITING {
-            true => Err(QueueError::unavailable(
-                "writing to the queue file",
-                "more waits for the disk than may: it hangs, or is too slow",
-            )),
-            false => Ok(waiting),
-        }
+    /// How the writer does.
+    pub(crate) fn status(&self) -> &Arc<Status> {
+        self.inbox.status()
     }
 
     pub(crate) fn route(&self, name: &str) -> Option<Arc<RouteBuffer>> {
@@ -258,9 +151,4 @@ impl Shared {
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
-}
-
-/// Our critical sections do not panic; if one did, its data is still whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use queue::conformance::event;
 use queue::{
     Attempt, Consumer, Filter, Intake, Outcome, QueueError, Route, Settlement, Source, Start, Verdict,
 };
-use queue_embedded::{Embedded, Options, Retention, Spool};
+use queue_embedded::{Embedded, Options, Retention};
 
 const IN_TIME: Duration = Duration::from_secs(30);
 
@@ -115,28 +115,4 @@ async fn two_ids_that_begin_alike_are_two() {
     assert_eq!(sql.execute("UPDATE events SET id = ?1", [another]).unwrap(), 1);
     assert!(!queue.publish(event("E", "a")).await.unwrap().duplicate);
     assert!(queue.publish(event("E", "a")).await.unwrap().duplicate);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spool_keeps_no_more_than_it_may() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spool.db");
-    let spool: Spool<()> =
-        Spool::open(&path, 4 << 20, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
-    let mut kept = 0;
-    let refused = loop {
-        assert!(kept < 100, "it keeps whatever comes");
-        match spool.keep(large(kept, 100_000), ()).await {
-            Ok(_) => kept += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, QueueError::Full), "{refused:?}");
-    assert!(kept > 20 && !spool.has_room(), "{kept}");
-    spool.remove((1..=20).collect()).await.unwrap();
-    let began = Instant::now();
-    while spool.keep(large(kept, 100_000), ()).await.is_err() {
-        assert!(began.elapsed() < IN_TIME, "there is room again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

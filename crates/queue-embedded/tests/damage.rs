@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Filter, Intake, Lifecycle, Route, Source, Start, Upstream};
+use queue::{Filter, Intake, Lifecycle, Route, Source, Start};
 use queue_embedded::{Embedded, Options};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,22 +70,6 @@ fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
     std::fs::write(beside(".setting-aside"), "").unwrap();
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     assert_eq!(queue.set_aside(), None);
-}
-
-#[tokio::test]
-async fn another_kind_of_file_is_refused_and_left_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("queue.db");
-    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    queue.publish(event("E", "a")).await.unwrap();
-    queue.close().await;
-    drop(queue);
-    let spool: Result<queue_embedded::Spool<()>, _> =
-        queue_embedded::Spool::open(&path, u64::MAX, Arc::new(SystemClock), Box::new(|_, _, ()| {}));
-    let said = spool.err().unwrap().to_string();
-    assert!(said.contains("is not a spool's file"), "{said}");
-    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
 }
 
 /// The freelist's head, in the file's header: only SQLite's own check sees it, for now.

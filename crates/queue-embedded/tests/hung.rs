@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use event_model::{Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
-use queue::{Attempt, Filter, Intake, Outcome, QueueError, Route, Settlement, Source, Start, Verdict};
-use queue_embedded::{Embedded, Options, Spool};
+use queue::{
+    Attempt, Filter, Intake, Lifecycle, Outcome, QueueError, Route, Settlement, Source, Start, Verdict,
+};
+use queue_embedded::{Embedded, Options};
 
 fn large(number: usize) -> Event {
     let small = event("E", "x");
@@ -137,24 +139,24 @@ async fn claims_that_are_refused_now_and_then_skip_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
+async fn a_queue_whose_fsync_failed_is_never_written_again() {
     let _one_at_a_time = FAIL_POINTS.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spool.db");
-    let spool: Spool<()> =
-        Spool::open(&path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
-    let row = spool.keep(event("E", "a"), ()).await.unwrap().row;
-    fail::cfg("spool.fsync", "return").unwrap();
-    assert!(matches!(spool.keep(event("E", "b"), ()).await, Err(QueueError::Failed(_))));
-    fail::cfg("spool.fsync", "off").unwrap();
-    let bytes = || ["spool.db", "spool.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    let path = folder.path().join("queue.db");
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    queue.publish(event("E", "a")).await.unwrap();
+    fail::cfg("commit.fsync", "return").unwrap();
+    assert!(matches!(queue.publish(event("E", "b")).await, Err(QueueError::Failed(_))));
+    fail::cfg("commit.fsync", "off").unwrap();
+    let bytes = || ["queue.db", "queue.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
     let before = bytes();
-    assert!(spool.remove(vec![row]).await.is_err());
-    assert!(spool.put_aside(row).await.is_err());
-    assert!(matches!(spool.keep(event("E", "c"), ()).await, Err(QueueError::Failed(_))));
-    assert_eq!(spool.unsent(0, 1, 0, 10).await.unwrap().len(), 1, "what it holds is sent on");
-    spool.close().await;
+    assert!(!queue.has_room() && folder.path().join("queue.db.untrusted").exists());
+    assert!(matches!(queue.publish(event("E", "c")).await, Err(QueueError::Failed(_))));
+    queue.close().await;
     assert!(bytes() == before, "it was written to");
+    drop(queue);
+    let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
+    assert!(queue.set_aside().is_some());
 }
 
 /// Fail points are of the whole process.

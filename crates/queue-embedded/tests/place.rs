@@ -11,14 +11,10 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event, KeyId, KeyName, Proof, SystemClock};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Quarantined, QueueError, Upstream};
-use queue_embedded::{Embedded, OpenError, Options, Spool};
+use queue_embedded::{Embedded, OpenError, Options};
 
 fn open(path: &Path) -> Result<Embedded, OpenError> {
     Embedded::open(Options::new(path), Arc::new(SystemClock))
-}
-
-fn open_spool(path: &Path) -> Result<Spool<()>, OpenError> {
-    Spool::open(path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {}))
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -74,30 +70,6 @@ async fn a_file_that_was_taken_is_noticed_while_nobody_sends_and_good_again_once
     queue.close().await;
     drop(queue);
     assert_eq!(open(&path).unwrap().horizon().await.unwrap().last.sequence(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nor_is_anything_kept_in_a_spool_that_nobody_will_find() {
-    for (how, take_away) in WAYS {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data/spool.db");
-        let spool = open_spool(&path).unwrap();
-        spool.keep(event("E", "before"), ()).await.unwrap();
-        take_away(&path);
-        let kept = spool.keep(event("E", "after"), ()).await;
-        assert!(matches!(kept, Err(QueueError::Unavailable { .. })), "{how}: {kept:?}");
-        assert!(!spool.has_room(), "{how}");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spool.db");
-    let spool = open_spool(&path).unwrap();
-    spool.keep(event("E", "before"), ()).await.unwrap();
-    fs::rename(&path, folder.path().join("away")).unwrap();
-    until("it is noticed", || !spool.has_room()).await;
-    fs::rename(folder.path().join("away"), &path).unwrap();
-    until("it is back", || spool.has_room()).await;
-    spool.keep(event("E", "after"), ()).await.unwrap();
-    assert_eq!(spool.state().await.unwrap().unsent, 2);
 }
 
 #[tokio::test]
@@ -168,7 +140,6 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
         for _ in 0..2 {
             let said = open(&path(name)).unwrap_err();
             assert!(matches!(said, OpenError::Foreign { .. }), "{name}: {said}");
-            assert!(matches!(open_spool(&path(name)), Err(OpenError::Foreign { .. })), "{name}");
         }
         assert_eq!(fs::read(path(name)).unwrap(), before, "{name}");
     }

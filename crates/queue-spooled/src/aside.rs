@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::store::DamagedSpool;
 use event_model::Event;
 use queue::{Quarantined, QueueError, Upstream};
-use queue_embedded::OldSpool;
 
 use crate::forward::settled;
-use crate::spooled::File;
+use crate::store::File;
 
 /// Beside a file that was set aside: that everything of it was taken over.
 const DONE: &str = "-forwarded";
@@ -59,7 +59,7 @@ pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn U
 /// or by the queue, is not kept twice.
 pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
     let (old, last) = {
-        let old = OldSpool::open(path)?;
+        let old = DamagedSpool::open(path)?;
         let last = old.last()?;
         (Mutex::new(old), last)
     };

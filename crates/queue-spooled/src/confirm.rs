@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::store::{Acknowledged, Unconfirmed};
 use event_model::{Clock, Event, Timestamp};
 use futures::StreamExt;
 use queue::{Horizon, Presence, QueueError, REMOVED_AFTER, Receipt, Upstream};
-use queue_embedded::{Acknowledged, Unconfirmed};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::spooled::File;
+use crate::store::File;
 
 /// Rows looked at together.
 const CHUNK: usize = 512;

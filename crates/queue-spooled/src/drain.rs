@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::store::{Acknowledged, DamagedSpool, SpoolState};
 use event_model::{Clock, Timestamp};
 use queue::{QueueError, Upstream};
-use queue_embedded::{Acknowledged, OldSpool, SpoolState};
 
 use crate::aside::{files_set_aside, take_over};
 use crate::confirm::Confirming;
 use crate::forward::{forward_kept_bodies, settled};
-use crate::spooled::{File, OpenError};
+use crate::store::File;
+use sqlite_file::OpenError;
 
 /// What was brought over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub async fn drain(
     spool.close().await;
     drained.is_waited_for = drained.left > 0;
     if drained.left == 0 {
-        let aside = asides.iter().filter_map(|aside| OldSpool::open(aside).ok()?.id());
+        let aside = asides.iter().filter_map(|aside| DamagedSpool::open(aside).ok()?.id());
         for id in aside.chain([spool.id().to_owned()]) {
             drained.is_waited_for |= confirming.queue.forget_spool(&id).await.is_err();
         }

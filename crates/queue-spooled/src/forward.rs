@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::store::{Acknowledged, File, Waiter};
 use event_model::Event;
 use queue::{OnForwarded, Presence, QueueError, Receipt, Upstream};
-use queue_embedded::Acknowledged;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-use crate::spooled::File;
 
 /// Groups on their way at once: while one waits for its answer, the next ones
 /// leave. Divides the number of buckets.
@@ -35,9 +33,6 @@ const BODIES: usize = 256;
 /// First and longest wait after the queue did not take something.
 const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
-
-/// Whoever waits for the queue's word on an event.
-pub(crate) type Waiter = oneshot::Sender<Receipt>;
 
 /// Who hears of events that nobody waited for, once somebody wants to.
 pub(crate) type Told = OnceLock<OnForwarded>;

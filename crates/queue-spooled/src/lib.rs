@@ -22,8 +22,10 @@ mod drain;
 mod forward;
 mod options;
 mod report;
+mod store;
 
 pub use crate::drain::{DrainError, Drained, drain};
 pub use crate::options::Options;
-pub use crate::spooled::{OpenError, Spooled};
-pub use queue_embedded::{SpoolState, spool_state};
+pub use crate::spooled::Spooled;
+pub use crate::store::{Acknowledged, Kept, OnKept, Spool, SpoolState, Unconfirmed, spool_state};
+pub use sqlite_file::OpenError;

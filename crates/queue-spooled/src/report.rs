@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::store::DamagedSpool;
 use event_model::{Clock, Timestamp};
 use queue::{QueueError, SpoolMark, Upstream};
-use queue_embedded::OldSpool;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::aside::{files_set_aside, take_over_patiently};
-use crate::spooled::File;
+use crate::store::File;
 
 /// How often it is said.
 const EVERY: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ impl Reporting {
 
     async fn say(&self, is_closing: bool) -> Result<(), QueueError> {
         let (now, path) = (self.clock.now(), self.path.clone());
-        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_sent_up_to(&path, now));
+        let looking = tokio::task::spawn_blocking(move || crate::store::spool_sent_up_to(&path, now));
         let looked =
             looking.await.map_err(|error| QueueError::unavailable("looking into the spool", error))?;
         let (sent_up_to, is_empty) = match looked? {
@@ -77,7 +77,7 @@ impl Reporting {
 /// Takes over a file that was set aside, and says that nothing more comes from it.
 pub(crate) async fn take_over_whole(path: &Path, spool: &File, queue: &dyn Upstream, clock: &dyn Clock) {
     take_over_patiently(path, spool, queue).await;
-    let Some(id) = OldSpool::open(path).ok().and_then(|old| old.id()) else {
+    let Some(id) = DamagedSpool::open(path).ok().and_then(|old| old.id()) else {
         let file = path.display();
         return tracing::warn!(%file, "taken over, and its id can't be read: `fluent-webhooks spool list` may show one that nobody drains, and `spool forget` ends that");
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::store::{File, Kept};
 use event_model::{Clock, Event, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
@@ -12,17 +13,15 @@ use queue::{
     Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt, RefusedWebhook,
     SpoolHealth, Upstream,
 };
-use queue_embedded::{Kept, Spool};
+use sqlite_file::OpenError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use queue_embedded::OpenError;
-
 use crate::aside::files_set_aside;
 use crate::confirm::{self, Confirming};
-use crate::forward::{Lane, Lanes, Told, Waiter, forward_bodies, settled};
+use crate::forward::{Lane, Lanes, Told, forward_bodies, settled};
 use crate::options::Options;
 use crate::report::{Reporting, take_over_whole};
 
@@ -32,9 +31,6 @@ const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How positions in a spool are told from a queue's.
 const EPOCH: &str = "spool";
-
-/// The spool's file, with whoever waits for the queue's word on an event.
-pub(crate) type File = Spool<Option<Waiter>>;
 
 /// An intake that keeps what arrives on this machine's disk until the queue behind it has it.
 ///
@@ -218,7 +214,7 @@ impl Lifecycle for Spooled {
     fn health(&self) -> BoxFuture<'_, QueueHealth> {
         let is_reachable = self.queue.has_room() && !self.is_away.load(Ordering::Relaxed);
         let path = self.options.path.clone();
-        let looking = tokio::task::spawn_blocking(move || queue_embedded::spool_backlog(&path));
+        let looking = tokio::task::spawn_blocking(move || crate::store::spool_backlog(&path));
         async move {
             let health = self.queue.health().await;
             let found = looking.await.ok().and_then(Result::ok);

@@ -1,15 +1,16 @@
 //! Attempts that have ended, and events to be replayed.
 
+use std::time::Duration;
+
 use event_model::EventId;
 use queue::{
-    About, AttemptPage, AttemptQuery, EndedAttempt, Outcome, PAGE_BYTES, Position, ReceivedPage,
-    ReceivedQuery, Replayed,
+    About, Attempt, AttemptPage, AttemptQuery, EndedAttempt, Outcome, PAGE_BYTES, Position, ReceivedPage,
+    ReceivedQuery, Replayed, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
+use sqlite_file::rows::{EVENT, event, nanos, packed, position_at, signed, time, unknown, unsigned};
 
-use crate::beside::history::step;
-use crate::beside::letters::{hand_over, known_route};
-use crate::file::rows::{EVENT, event, nanos, packed, position_at, signed, unsigned};
+use crate::file::redrives::{hand_over, known_route};
 
 /// Rows read at once.
 const PAGE: usize = 500;
@@ -20,6 +21,25 @@ const PAGES: usize = 20;
 
 /// What an attempt's end is looked up by.
 const END: &str = "a.started_at + a.took";
+
+/// An attempt whose columns begin at `first`: route, redrive, attempt, started_at,
+/// took, outcome, status, detail.
+pub(crate) fn step(row: &Row<'_>, first: usize) -> rusqlite::Result<StoryStep> {
+    let outcome = Outcome::from_name(row.get_ref(first + 5)?.as_str()?);
+    let record = Attempt {
+        started_at: time(row, first + 3)?,
+        took: Duration::from_nanos(unsigned(row.get(first + 4)?)),
+        outcome: outcome.ok_or_else(|| unknown(first + 5))?,
+        status: row.get(first + 6)?,
+        detail: row.get(first + 7)?,
+    };
+    Ok(StoryStep {
+        route: row.get(first)?,
+        redrive: row.get(first + 1)?,
+        attempt: row.get(first + 2)?,
+        record,
+    })
+}
 
 pub(crate) fn list(sql: &Connection, query: &AttemptQuery) -> rusqlite::Result<AttemptPage> {
     let (mut page, mut before) = (AttemptPage::default(), query.before.map_or(i64::MAX, signed));

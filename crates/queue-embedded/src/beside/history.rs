@@ -1,20 +1,18 @@
 //! What happened to events.
 
-use std::time::Duration;
-
 use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use queue::{
-    Attempt, AttemptPage, AttemptQuery, DeadReason, EventStory, History, Outcome, QueueError, ReceivedPage,
-    ReceivedQuery, StoryState, StoryStep,
+    AttemptPage, AttemptQuery, DeadReason, EventStory, History, QueueError, ReceivedPage, ReceivedQuery,
+    StoryState, StoryStep,
 };
 use rusqlite::{Connection, Row, params};
+use sqlite_file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
+use sqlite_file::{digest, meta, prefixes, reading};
 
-use crate::beside::{Beside, attempts};
-use crate::file::failure::reading;
-use crate::file::refs::{digest, prefixes};
-use crate::file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
-use crate::file::schema::{COMPLETE_SINCE, meta};
+use crate::beside::attempts::{self, step};
+use crate::beside::connections::Beside;
+use crate::file::schema::COMPLETE_SINCE;
 
 impl History for Beside {
     fn find<'a>(
@@ -113,25 +111,6 @@ fn steps(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryStep>> {
     )?
     .query_map([position], |row| step(row, 0))?
     .collect()
-}
-
-/// An attempt whose columns begin at `first`: route, redrive, attempt, started_at,
-/// took, outcome, status, detail.
-pub(crate) fn step(row: &Row<'_>, first: usize) -> rusqlite::Result<StoryStep> {
-    let outcome = Outcome::from_name(row.get_ref(first + 5)?.as_str()?);
-    let record = Attempt {
-        started_at: time(row, first + 3)?,
-        took: Duration::from_nanos(unsigned(row.get(first + 4)?)),
-        outcome: outcome.ok_or_else(|| unknown(first + 5))?,
-        status: row.get(first + 6)?,
-        detail: row.get(first + 7)?,
-    };
-    Ok(StoryStep {
-        route: row.get(first)?,
-        redrive: row.get(first + 1)?,
-        attempt: row.get(first + 2)?,
-        record,
-    })
 }
 
 /// What each route has of an event: a row, a dead letter, a last attempt that

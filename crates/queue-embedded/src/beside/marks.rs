@@ -6,10 +6,10 @@ use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
 use queue::{MARKED_FOR, MarkEntry, Marks, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
+use sqlite_file::reading;
+use sqlite_file::rows::from_nanos;
 
-use crate::beside::{Beside, sqlite_now, writing};
-use crate::file::failure::reading;
-use crate::file::rows::from_nanos;
+use crate::beside::connections::{Beside, sqlite_now, writing};
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS marks (

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Algorithm, Bytes, Environment, Event, EventId, KeyId, KeyName, Proof};
+use event_model::Event;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::{Quarantine, Quarantined, QueueError};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
+use sqlite_file::quarantine::{is_kept, keep, list};
+use sqlite_file::rows::{prefix, signed};
+use sqlite_file::{Job, Waiting, lock, reading};
 use tokio::sync::oneshot;
 
-use crate::beside::{Beside, writing};
-use crate::file::failure::reading;
-use crate::file::rows::{nanos, prefix, proof, signature_bytes, signed, time, unsigned};
+use crate::beside::connections::{Beside, writing};
 use crate::file::schema::last_position;
-use crate::shared::{Shared, Waiting, lock};
+use crate::shared::Shared;
+use crate::writing::job::{QueueJobs, Store};
 use crate::writing::publish::insert;
 use crate::writing::retention::note_removed;
-use crate::writing::writer::{Job, Store};
 
 impl Quarantine for Beside {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
@@ -47,56 +47,6 @@ impl Quarantine for Beside {
 
 fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("quarantined body {id}"))
-}
-
-fn is_kept(sql: &Connection, body: &Quarantined) -> rusqlite::Result<bool> {
-    let digest = EventId::of(body.key.environment(), &body.body);
-    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM quarantine WHERE digest = ?1)")?
-        .query_row([digest.as_bytes()], |row| row.get(0))
-}
-
-pub(crate) fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
-    let digest = EventId::of(body.key.environment(), &body.body);
-    sql.prepare_cached(
-        "INSERT OR IGNORE INTO quarantine (digest, body, algorithm, key, signature, received_at, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?
-    .execute(params![
-        digest.as_bytes(),
-        &body.body[..],
-        body.proof.as_str(),
-        body.key.to_text(),
-        signature_bytes(&body.signature),
-        nanos(body.received_at),
-        body.reason,
-    ])
-    .map(drop)
-}
-
-pub(crate) fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Quarantined>> {
-    sql.prepare(
-        "SELECT id, body, algorithm, key, signature, received_at, reason
-         FROM quarantine WHERE id > ?1 ORDER BY id LIMIT ?2",
-    )?
-    .query_map(params![signed(after), i64::try_from(limit).unwrap_or(i64::MAX)], quarantined)?
-    .collect()
-}
-
-fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
-    Ok(Quarantined {
-        id: unsigned(row.get(0)?),
-        body: Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?),
-        // What was set aside as damaged may make no sense here either.
-        proof: proof(row, 2).unwrap_or(Proof::Signed(Algorithm::Sha512)),
-        key: row
-            .get_ref(3)?
-            .as_str()?
-            .parse()
-            .unwrap_or_else(|_| KeyId::any_named(KeyName::new("unknown", Environment::Sandbox))),
-        signature: STANDARD.encode(row.get_ref(4)?.as_blob()?),
-        received_at: time(row, 5).unwrap_or_default(),
-        reason: row.get(6)?,
-    })
 }
 
 fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
@@ -129,11 +79,6 @@ pub(crate) fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
     if gone == 0 { Err(not_found(id)) } else { Ok(()) }
 }
 
-/// Bytes of bodies in the quarantine.
-pub(crate) fn quarantined_bytes(sql: &Connection) -> rusqlite::Result<u64> {
-    sql.query_row("SELECT coalesce(sum(length(body)), 0) FROM quarantine", [], |row| row.get(0)).map(unsigned)
-}
-
 /// The serving process's quarantine: keeping a body shares the group's fsync.
 #[derive(Debug)]
 pub(crate) struct KeepInGroups {
@@ -150,7 +95,7 @@ impl KeepInGroups {
 impl Quarantine for KeepInGroups {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         let (reply, answer) = oneshot::channel();
-        let waiting = match self.shared.begin_waiting(body.body.len()) {
+        let waiting = match self.shared.status().begin_waiting(body.body.len()) {
             Ok(waiting) => waiting,
             Err(error) => return futures::future::ready(Err(error)).boxed(),
         };
@@ -197,17 +142,17 @@ enum Kept {
     NoRoom,
 }
 
-impl Job for Keep {
+impl Job<QueueJobs> for Keep {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let bytes = self.body.body.len() as u64;
         self.outcome = if is_kept(store.sql, &self.body)? {
             Kept::Before
-        } else if store.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
+        } else if self.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
             Kept::NoRoom
         } else {
             keep(store.sql, &self.body)?;
             // Now, for what comes after it in its group.
-            store.shared.quarantined.fetch_add(bytes, Ordering::Relaxed);
+            self.shared.quarantined.fetch_add(bytes, Ordering::Relaxed);
             Kept::New(bytes)
         };
         Ok(())
@@ -242,7 +187,7 @@ pub(crate) struct SetAside {
     pub(crate) shared: Arc<Shared>,
 }
 
-impl Job for SetAside {
+impl Job<QueueJobs> for SetAside {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let position = [signed(self.position)];
         store.sql.execute(

@@ -8,15 +8,14 @@ use futures::future::BoxFuture;
 use queue::{QueueError, REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
+use sqlite_file::rows::{nanos, signed, time, unsigned};
+use sqlite_file::{Job, meta, reading, set_meta};
 use tokio::sync::oneshot;
 
+use crate::beside::connections::{Beside, writing};
 use crate::beside::quarantined::publish_once;
-use crate::beside::{Beside, writing};
-use crate::file::failure::reading;
-use crate::file::rows::{nanos, signed, time, unsigned};
-use crate::file::schema::{meta, set_meta};
 use crate::shared::Shared;
-use crate::writing::writer::{Job, Store};
+use crate::writing::job::{QueueJobs, Store};
 
 /// The key of `meta` under which the sum of `bytes` stands.
 const BYTES: &str = "refused bytes";
@@ -191,7 +190,7 @@ struct Hold {
     reply: oneshot::Sender<Result<(), QueueError>>,
 }
 
-impl Job for Hold {
+impl Job<QueueJobs> for Hold {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         hold(store.sql, &self.webhook, self.most, store.now)
     }

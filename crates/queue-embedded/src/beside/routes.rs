@@ -4,10 +4,11 @@ use std::path::Path;
 
 use queue::{RouteState, Working};
 use rusqlite::{Connection, Row};
+use sqlite_file::meta;
+use sqlite_file::rows::{from_nanos, position_at, signed, unsigned};
 
-use crate::beside::sqlite_now;
-use crate::file::rows::{from_nanos, position_at, signed, unsigned};
-use crate::file::schema::{WORKING, last_position, meta, pause_of};
+use crate::beside::connections::sqlite_now;
+use crate::file::schema::{WORKING, last_position, pause_of};
 
 /// Each route by a few searches in indexes: nothing is counted here that can be many.
 pub(crate) const LOOK: &str = "

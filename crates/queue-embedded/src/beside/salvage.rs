@@ -3,10 +3,8 @@ use std::path::Path;
 use event_model::Event;
 use queue::{Intake, QueueError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-
-use crate::beside::quarantined;
-use crate::file::failure::reading;
-use crate::file::rows::{EVENT, event};
+use sqlite_file::rows::{EVENT, event};
+use sqlite_file::{quarantine, reading};
 
 /// What was brought over from a file that was set aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<Salvaged, Queue
             }
         }
     }
-    for body in quarantined::list(&sql, 0, usize::MAX).unwrap_or_default() {
+    for body in quarantine::list(&sql, 0, usize::MAX).unwrap_or_default() {
         intake.quarantine(body).await?;
         salvaged.quarantined += 1;
     }

@@ -2,8 +2,8 @@
 //! of whatever changes it, whoever that is.
 
 use rusqlite::Connection;
+use sqlite_file::rows::signed;
 
-use crate::file::rows::signed;
 use crate::file::schema::last_position;
 
 /// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.

@@ -1,13 +1,12 @@
-use std::path::Path;
-use std::time::{Duration, Instant};
+//! The tables of a queue's file, and their format.
 
 use queue::Pause;
-use rusqlite::config::DbConfig;
+use rusqlite::Connection;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use sqlite_file::rows::{nanos, unsigned};
+use sqlite_file::{FileKind, meta, quarantine};
 
-use crate::file::rows::{nanos, signed, unsigned};
-use crate::file::{counters, refs};
+use crate::file::{counters, redrives, refs};
 
 /// The format of a queue's file. A newer one is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 7;
@@ -20,19 +19,6 @@ pub(crate) const COMPLETE_SINCE: &str = "complete_since";
 
 /// The key of `meta` with the time at which something was last written, within a second.
 pub(crate) const CLOCK: &str = "clock";
-
-/// What the writer keeps of the file in memory, as SQLite's negative KiB:
-/// enough for the index pages that new ids touch.
-const CACHE_KIB: i64 = -4096;
-
-/// The same for readers. They read what is new, once: a cache gains nothing.
-const READ_CACHE_KIB: i64 = -256;
-
-/// The log is moved into the file when it has so many bytes.
-pub(crate) const CHECKPOINT_BYTES: u64 = 16 << 20;
-
-/// How long to wait for another process that is writing (a redrive).
-pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -102,17 +88,6 @@ CREATE TABLE dead_letters (
     at INTEGER NOT NULL
 );
 CREATE INDEX dead_letters_by_position ON dead_letters (position);
-
-CREATE TABLE quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest BLOB NOT NULL UNIQUE,
-    body BLOB NOT NULL,
-    algorithm TEXT NOT NULL,
-    key TEXT NOT NULL,
-    signature BLOB NOT NULL,
-    received_at INTEGER NOT NULL,
-    reason TEXT NOT NULL
-);
 ";
 
 /// What a file of format 3 has more.
@@ -133,7 +108,8 @@ CREATE TABLE IF NOT EXISTS refused (
 ";
 
 /// All that a file of this format has.
-pub(crate) const ALL: [&str; 5] = [TABLES, counters::ROUTES, SINCE_3, counters::COUNTERS, counters::GAPS];
+pub(crate) const ALL: [&str; 6] =
+    [TABLES, quarantine::TABLE, counters::ROUTES, SINCE_3, counters::COUNTERS, counters::GAPS];
 
 /// Brings a file of an older format up to this one.
 pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
@@ -154,104 +130,17 @@ pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
     counters::make_gaps(sql)
 }
 
-/// What a file holds.
-pub(crate) struct Kind {
-    pub(crate) tables: &'static [&'static str],
-    /// What it is called, and a table by which the other kind is known.
-    pub(crate) name: &'static str,
-    pub(crate) not: &'static str,
-    pub(crate) format: i64,
-    /// Makes the newest format of the one before it.
-    pub(crate) upgrade: fn(&Connection) -> rusqlite::Result<()>,
-    /// Begins a new file where one was set aside, at a time.
-    pub(crate) follow: fn(&Connection, i64) -> rusqlite::Result<()>,
-    /// Reads what must be readable.
-    pub(crate) check: fn(&Connection) -> rusqlite::Result<()>,
-    /// What to do with one that was set aside.
-    pub(crate) advice: &'static str,
-}
-
-/// SQLite would make a file that everybody can read.
-pub(crate) fn make_private(path: &Path) -> rusqlite::Result<()> {
-    let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-    private_files::prepare(path)
-        .map_err(|error| rusqlite::Error::SqliteFailure(cannot, Some(error.to_string())))
-}
-
-/// Opens the file with what every connection needs.
-pub(crate) fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection> {
-    if create {
-        make_private(path)?;
-    }
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
-    // Every commit is on the disk before anybody hears of it.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    // A root that can't be written to has no room for temporary files.
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // The writer checkpoints by itself: an automatic one hides its errors.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // What a long reader made of the log does not stay.
-    connection.pragma_update(None, "journal_size_limit", signed(CHECKPOINT_BYTES))?;
-    // Nor does closing write: after a failed fsync nothing may be tried again.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.set_prepared_statement_cache_capacity(48);
-    Ok(connection)
-}
-
-/// A connection that can't write.
-pub(crate) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = connect(path, false)?;
-    connection.pragma_update(None, "query_only", true)?;
-    small_cache(&connection)?;
-    Ok(connection)
-}
-
-/// How long one read may take: while it does, the log can't begin anew.
-pub(crate) const READ_WITHIN: Duration = Duration::from_secs(30);
-
-/// Has SQLite answer nothing more after this time, until this is said again.
-pub(crate) fn end_after(connection: &mut Connection, time: Duration) -> rusqlite::Result<()> {
-    /// Steps of SQLite's machine between two looks at the time: some tenths of a millisecond.
-    const LOOK_EVERY: i32 = 10_000;
-    let until = Instant::now() + time;
-    connection.progress_handler(LOOK_EVERY, Some(move || Instant::now() >= until))
-}
-
-/// For connections that read what is new, or little.
-pub(crate) fn small_cache(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", READ_CACHE_KIB)
-}
-
-/// Makes the tables where there are none, brings older ones up to date, and says
-/// which format is there. `follows` is when, if a new file would follow one that was set aside.
-pub(crate) fn prepare(
-    connection: &mut Connection,
-    kind: &Kind,
-    follows: Option<i64>,
-) -> rusqlite::Result<i64> {
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    debug_assert_eq!(mode, "wal");
-    let is_there = connection.table_exists(None, "meta")?;
-    let found = if is_there { meta(connection, "format")?.unwrap_or_default() } else { kind.format };
-    if is_there && found >= kind.format {
-        return Ok(found);
-    }
-    let transaction = connection.transaction()?;
-    if is_there {
-        (kind.upgrade)(&transaction)?;
-    } else {
-        kind.tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
-        set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
-        follows.map_or(Ok(()), |now| (kind.follow)(&transaction, now))?;
-    }
-    set_meta(&transaction, "format", kind.format)?;
-    transaction.commit()?;
-    Ok(kind.format)
-}
+/// A queue's file.
+pub(crate) const QUEUE: FileKind = FileKind {
+    tables: &ALL,
+    name: "queue",
+    not: "spooled",
+    format: FORMAT,
+    upgrade,
+    follow: redrives::count_on,
+    check: |sql| last_position(sql).map(drop),
+    advice: "run `fluent-webhooks salvage` on it",
+};
 
 /// Why a person holds a route's deliveries back; nothing where nobody does, or did so up to
 /// a time that has passed.
@@ -275,29 +164,6 @@ pub(crate) fn asked_again(connection: &Connection, route: &str) -> rusqlite::Res
     Ok(meta(connection, &format!("ask again: {route}"))?.unwrap_or_default())
 }
 
-/// A value of the table `meta`.
-pub(crate) fn meta<T: rusqlite::types::FromSql>(
-    connection: &Connection,
-    key: &str,
-) -> rusqlite::Result<Option<T>> {
-    connection
-        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()
-}
-
-/// Sets a value of the table `meta`.
-pub(crate) fn set_meta(
-    connection: &Connection,
-    key: &str,
-    value: impl rusqlite::ToSql,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
-        .execute(rusqlite::params![key, value])
-        .map(drop)
-}
-
 /// The newest position ever given out, also when its event is gone.
 pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     let newest: Option<i64> =
@@ -307,23 +173,4 @@ pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
         connection.prepare_cached("SELECT max(cursor) FROM routes")?.query_row([], |row| row.get(0))?;
     let known = [newest, removed, cursor].into_iter().flatten().max();
     Ok(unsigned(known.unwrap_or(0)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nothing else shows it where no power fails.
-    #[test]
-    fn every_connection_waits_for_the_disk_and_moves_no_log_by_itself() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("queue.db");
-        for connection in [connect(&path, true).unwrap(), connect_to_read(&path).unwrap()] {
-            let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            // FULL; in a log of this kind it is one fsync for each commit.
-            assert_eq!(number("synchronous"), Ok(2));
-            assert_eq!(number("wal_autocheckpoint"), Ok(0));
-            assert_eq!(connection.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), Ok(true));
-        }
-    }
 }

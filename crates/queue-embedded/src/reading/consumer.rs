@@ -30,12 +30,12 @@ impl Consumer for EmbeddedConsumer {
 impl EmbeddedConsumer {
     fn wait_for(&mut self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
         async move {
-            let mut failed = self.shared.watch_failure();
+            let mut failed = self.shared.status().watch_failure();
             loop {
                 let filled = self.route.filled.notified();
                 tokio::pin!(filled);
                 filled.as_mut().enable();
-                if let Some(why) = self.shared.failure() {
+                if let Some(why) = self.shared.status().failure() {
                     return Err(QueueError::Failed(why));
                 }
                 if self.shared.is_closing() {

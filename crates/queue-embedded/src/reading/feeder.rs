@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use event_model::{Damaged, Event};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use sqlite_file::rows::{EVENT, event, signed, unsigned};
+use sqlite_file::{Failure, lock};
 
 use crate::beside::quarantined::SetAside;
-use crate::file::failure::Failure;
-use crate::file::rows::{EVENT, event, signed, unsigned};
 use crate::file::schema::{asked_again, pause_of, paused_until};
-use crate::reading::route::{Ready, Retry, RouteBuffer};
-use crate::shared::{Shared, lock};
+use crate::reading::ready::{Ready, Retry};
+use crate::reading::route::RouteBuffer;
+use crate::shared::Shared;
 use crate::writing::claim::SkipAhead;
 use crate::writing::settle::{Counts, give_back};
 
@@ -95,7 +96,7 @@ impl Feeder {
     fn note(&self, error: &rusqlite::Error) {
         tracing::error!(%error, "the queue file can't be read");
         if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
-            self.shared.note(&Failure::from(error));
+            self.shared.status().note(&Failure::from(error));
         }
     }
 

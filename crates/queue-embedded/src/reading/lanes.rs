@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::reading::route::Ready;
+use crate::reading::ready::Ready;
 
 /// Bounds of the new ones: enough to keep the default concurrency busy while the reader
 /// sleeps, little enough for a hundred routes.
@@ -147,7 +147,7 @@ mod tests {
     use queue::conformance::event;
 
     use super::*;
-    use crate::reading::route::Retry;
+    use crate::reading::ready::Retry;
 
     fn ready(position: u64, is_retry: bool) -> Ready {
         let retry = Retry { redrive: 0, attempt: 1, first_at: 0, deaths: 0, asks_match: false, asked: 1 };

@@ -4,4 +4,5 @@
 pub(crate) mod consumer;
 pub(crate) mod feeder;
 pub(crate) mod lanes;
+pub(crate) mod ready;
 pub(crate) mod route;

@@ -1,13 +1,16 @@
+//! What a running process knows of a route.
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use event_model::Event;
 use queue::{Filter, Route};
+use sqlite_file::lock;
 use tokio::sync::Notify;
 
 use crate::reading::lanes::{Lanes, Wanted};
-use crate::shared::lock;
+use crate::reading::ready::Ready;
 
 /// What a running process knows of one route: a bounded buffer of what can be
 /// delivered next, filled by the tail reader and emptied by consumers.
@@ -24,28 +27,6 @@ pub(crate) struct RouteBuffer {
     /// The last wish to ask its destination at once that was heard.
     asked_again: AtomicI64,
     state: Mutex<State>,
-}
-
-/// One event that can be delivered.
-#[derive(Clone, Debug)]
-pub(crate) struct Ready {
-    pub(crate) position: u64,
-    pub(crate) event: Arc<Event>,
-    /// `None` for the first attempt; else the row that waits for its next.
-    pub(crate) retry: Option<Retry>,
-}
-
-/// A delivery that was attempted before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Retry {
-    pub(crate) redrive: u32,
-    /// Attempts made.
-    pub(crate) attempt: u32,
-    pub(crate) first_at: i64,
-    pub(crate) deaths: u32,
-    pub(crate) asks_match: bool,
-    /// Attempts that asked the destination.
-    pub(crate) asked: u32,
 }
 
 #[derive(Debug)]

@@ -4,13 +4,15 @@ use std::time::Instant;
 use event_model::Timestamp;
 use queue::{Delivery, Position, QueueError, Ticket};
 use rusqlite::params;
+use sqlite_file::rows::{from_nanos, signed};
+use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
 
-use crate::file::rows::{from_nanos, signed};
-use crate::reading::route::{Ready, RouteBuffer, Taken};
-use crate::shared::{Held, LeaseKey, Shared, lock};
+use crate::reading::ready::Ready;
+use crate::reading::route::{RouteBuffer, Taken};
+use crate::shared::{Held, LeaseKey, Shared};
+use crate::writing::job::{QueueJobs, Store};
 use crate::writing::settle::EmbeddedLease;
-use crate::writing::writer::{Job, Store};
 
 /// Records that attempts begin, before anybody begins them.
 pub(crate) struct Claim {
@@ -38,7 +40,7 @@ impl Claim {
     }
 }
 
-impl Job for Claim {
+impl Job<QueueJobs> for Claim {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         // It may be applied twice: the first time in a group that was rolled back.
         (self.now, self.overtaken, self.missed) = (store.now, false, false);
@@ -58,7 +60,7 @@ impl Job for Claim {
         Ok(())
     }
 
-    fn feeds(&self) -> bool {
+    fn wakes_reader(&self) -> bool {
         self.overtaken || self.missed
     }
 
@@ -148,7 +150,7 @@ pub(crate) struct SkipAhead {
     pub(crate) cursor: (u64, u64),
 }
 
-impl Job for SkipAhead {
+impl Job<QueueJobs> for SkipAhead {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         if !move_cursor(store, self.route.id, Some(self.cursor))? {
             self.route.set_stale();

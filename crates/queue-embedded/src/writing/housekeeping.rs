@@ -1,31 +1,21 @@
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+//! What the writer does between groups: retention, measuring, sweeping.
+
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use rusqlite::hooks::Wal;
+use sqlite_file::rows::unsigned;
+use sqlite_file::{Log, beyond_a_checkpoint, lock, set_meta, used_bytes};
 
-use crate::file::door::beside;
-use crate::file::rows::unsigned;
-use crate::file::schema::{BUSY, CHECKPOINT_BYTES, WORKING, last_position, set_meta};
+use crate::file::schema::{WORKING, last_position};
 use crate::options::Options;
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::writing::queue_time::QueueTime;
 use crate::writing::retention::{Trimmer, ids_known_for, settled_up_to};
 use crate::writing::sweep::Sweeper;
 
 /// How often the file is measured and trimmed.
 const EVERY: Duration = Duration::from_secs(1);
-
-const CHECKPOINT_PAGES: i32 = 4096;
-
-/// A log of this size is longer than moving it into the file explains: somebody reads, and
-/// does not end.
-const LONG_LOG: u64 = 4 * CHECKPOINT_BYTES;
-
-/// How long a checkpoint waits for readers to end, so that the log begins anew.
-const FOR_READERS: Duration = Duration::from_millis(50);
 
 /// Share of the limit, in percent, from which somebody should know.
 const ALARM_PERCENT: u64 = 70;
@@ -42,11 +32,7 @@ const CHUNKS_FOR_ROOM: usize = 4;
 pub(crate) struct Housekeeping {
     options: Options,
     next: Instant,
-    commits: u64,
     alarmed: bool,
-    /// Pages of the log that are not in the file yet, after the last commit.
-    log_pages: Arc<AtomicI32>,
-    log_alarmed: bool,
     ids_alarmed: bool,
     time: QueueTime,
     trimmer: Trimmer,
@@ -59,10 +45,7 @@ impl Housekeeping {
         Self {
             options,
             next: Instant::now(),
-            commits: 0,
             alarmed: false,
-            log_pages: Arc::default(),
-            log_alarmed: false,
             ids_alarmed: false,
             time,
             trimmer: Trimmer::default(),
@@ -71,35 +54,22 @@ impl Housekeeping {
         }
     }
 
-    /// Is told by SQLite how long the log is. Its file says that no more once it has been long:
-    /// it is written from its beginning again.
-    pub(crate) fn follow_log(&self, sql: &mut Connection) -> rusqlite::Result<()> {
-        let log_pages = Arc::clone(&self.log_pages);
-        sql.wal_hook(Some(move |_: &mut Wal, pages| {
-            log_pages.store(pages, Ordering::Relaxed);
-            Ok(())
-        }))
-    }
-
     /// Does what is due; `true` if there is more. Called after every group.
     pub(crate) fn run(
         &mut self,
         sql: &mut Connection,
         shared: &Shared,
+        log: &mut Log,
         now: Instant,
     ) -> rusqlite::Result<bool> {
-        self.commits += 1;
-        if self.log_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES && self.commits.is_multiple_of(16) {
-            sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        }
         if now < self.next {
             return Ok(false);
         }
         self.show(sql, shared)?;
-        let log = self.shorten_log(sql, shared)?;
+        let log = log.shorten(sql, shared.status(), shared.full.load(Ordering::Relaxed))?;
         let more = self.make_room(sql, shared)?;
         // What a reader keeps in the log is room that is used; but nothing that goes frees it.
-        let used = used_bytes(sql)? + beyond_a_checkpoint(&shared.path);
+        let used = used_bytes(sql)? + beyond_a_checkpoint(shared.status().path());
         self.measure(sql, shared, Used { all: used, log }, more)?;
         let more = self.sweeper.sweep(sql)? || more;
         self.next = if more { now } else { now + EVERY };
@@ -118,29 +88,6 @@ impl Housekeeping {
             }
         }
         Ok(more)
-    }
-
-    /// Begins the log anew where it has become long, or fills the queue, if nobody reads in it.
-    /// Says how long it was.
-    fn shorten_log(&mut self, sql: &Connection, shared: &Shared) -> rusqlite::Result<u64> {
-        let length = log_bytes(&shared.path);
-        let is_long = length > LONG_LOG;
-        let fills = length > CHECKPOINT_BYTES && shared.full.load(Ordering::Relaxed);
-        if is_long || fills {
-            sql.busy_timeout(FOR_READERS)?;
-            // A full queue writes nothing by which its file would become shorter.
-            let begun = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            sql.busy_timeout(BUSY)?;
-            begun?;
-        }
-        if is_long && !self.log_alarmed {
-            tracing::warn!(
-                log = length,
-                "the queue file's log grows, since somebody reads the file for long: another program that has it open, or a backup"
-            );
-        }
-        self.log_alarmed = is_long;
-        Ok(length)
     }
 
     /// Writes how the routes stand, for whoever looks into the file, when that has
@@ -205,31 +152,6 @@ struct Used {
 
 fn dead_letters(sql: &Connection) -> rusqlite::Result<u64> {
     sql.query_row("SELECT coalesce(sum(dead), 0) FROM dead_counts", [], |row| row.get(0)).map(unsigned)
-}
-
-/// Moves the log into the file once it is long. Its errors are final: a second
-/// try could succeed without having written.
-pub(crate) fn checkpoint(sql: &Connection, path: &Path) -> rusqlite::Result<()> {
-    if log_bytes(path) < CHECKPOINT_BYTES {
-        return Ok(());
-    }
-    sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-}
-
-/// By how much the log is longer than it is to be: somebody reads, and does not end.
-pub(crate) fn beyond_a_checkpoint(path: &Path) -> u64 {
-    log_bytes(path).saturating_sub(CHECKPOINT_BYTES)
-}
-
-fn log_bytes(path: &Path) -> u64 {
-    std::fs::metadata(beside(path, "-wal")).map_or(0, |metadata| metadata.len())
-}
-
-/// Bytes of the file that hold something.
-pub(crate) fn used_bytes(sql: &Connection) -> rusqlite::Result<u64> {
-    let number = |name: &str| sql.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let pages = number("page_count")? - number("freelist_count")?;
-    Ok(u64::try_from(pages * number("page_size")?).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 pub(crate) mod claim;
 pub(crate) mod housekeeping;
+pub(crate) mod job;
 pub(crate) mod publish;
 pub(crate) mod queue_time;
+pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod set_back;
 pub(crate) mod settle;

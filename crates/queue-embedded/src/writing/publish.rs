@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 use event_model::Event;
 use queue::{Position, QueueError, Receipt};
 use rusqlite::{Connection, OptionalExtension, params};
+use sqlite_file::rows::{nanos, prefix, signature_bytes, signed, unsigned};
+use sqlite_file::{Job, Waiting, lock};
 use tokio::sync::oneshot;
 
 use crate::file::refs;
-use crate::file::rows::{nanos, prefix, signature_bytes, signed, unsigned};
-use crate::shared::{Shared, Waiting, lock};
-use crate::writing::writer::{Job, Store};
+use crate::shared::Shared;
+use crate::writing::job::{QueueJobs, Store};
 
 /// Whether an event was stored, once that is known.
 type Answer = oneshot::Receiver<Result<Receipt, QueueError>>;
@@ -28,18 +29,18 @@ impl Publish {
     /// If too much waits to be written already.
     pub(crate) fn new(event: Event, shared: Arc<Shared>) -> Result<(Self, Answer), QueueError> {
         let (reply, answer) = oneshot::channel();
-        let waiting = shared.begin_waiting(event.body().len())?;
+        let waiting = shared.status().begin_waiting(event.body().len())?;
         let event = Arc::new(event);
         let job = Self { event, shared, answer: Err(QueueError::Closed), reply, _waiting: waiting };
         Ok((job, answer))
     }
 }
 
-impl Job for Publish {
+impl Job<QueueJobs> for Publish {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         self.answer = match known(store, &self.event)? {
             Some(position) => Ok((position, true)),
-            None if store.shared.full.load(Ordering::Relaxed) => Err(QueueError::Full),
+            None if self.shared.full.load(Ordering::Relaxed) => Err(QueueError::Full),
             None => Ok((insert(store.sql, store.last, &self.event)?, false)),
         };
         Ok(())

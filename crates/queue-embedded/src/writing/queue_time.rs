@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use rustix::time::{ClockId, clock_gettime};
+use sqlite_file::{meta, set_meta};
 
-use crate::file::schema::{CLOCK, meta, set_meta};
+use crate::file::schema::CLOCK;
 
 /// The key of `meta` with this time when something was last written.
 const QUEUE_TIME: &str = "queue_time";

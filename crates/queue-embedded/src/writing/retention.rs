@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use queue::UNROUTED;
 use rusqlite::{Connection, TransactionBehavior, params};
+use sqlite_file::rows::{signed, unsigned};
+use sqlite_file::{meta, set_meta};
 
 use crate::file::refs;
-use crate::file::rows::{signed, unsigned};
-use crate::file::schema::{COMPLETE_SINCE, last_position, meta, set_meta};
+use crate::file::schema::{COMPLETE_SINCE, last_position};
 use crate::options::Options;
 use crate::writing::queue_time::QueueTime;
 

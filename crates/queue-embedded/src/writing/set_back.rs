@@ -2,9 +2,10 @@
 
 use rusqlite::Connection;
 use rustix::time::{ClockId, clock_gettime};
+use sqlite_file::{lock, set_meta};
 
-use crate::file::schema::{CLOCK, set_meta};
-use crate::shared::{Shared, lock};
+use crate::file::schema::CLOCK;
+use crate::shared::Shared;
 
 /// A difference that says that the clock was set, in nanoseconds; corrections are smaller.
 const SET: i64 = 2_000_000_000;

@@ -5,12 +5,13 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::{Attempt, DeadReason, Lease, MAX_DETAIL, Outcome, QueueError, Settlement, Verdict};
 use rusqlite::{OptionalExtension, params};
+use sqlite_file::rows::{from_nanos, nanos, signed};
+use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
 
-use crate::file::rows::{from_nanos, nanos, signed};
 use crate::reading::route::RouteBuffer;
-use crate::shared::{Held, LeaseKey, Shared, lock};
-use crate::writing::writer::{Job, Store};
+use crate::shared::{Held, LeaseKey, Shared};
+use crate::writing::job::{QueueJobs, Store};
 
 /// When to give back again what could not be given back.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -127,7 +128,7 @@ struct Settle {
     reply: Option<oneshot::Sender<Result<(), QueueError>>>,
 }
 
-impl Job for Settle {
+impl Job<QueueJobs> for Settle {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let Some(row) = claimed(store, self.key, self.attempt)? else {
             self.held = false;
@@ -160,7 +161,7 @@ impl Job for Settle {
         Ok(())
     }
 
-    fn feeds(&self) -> bool {
+    fn wakes_reader(&self) -> bool {
         self.due.is_some()
     }
 
@@ -289,7 +290,7 @@ fn uncount(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-fn remove(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+pub(crate) fn remove(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
     store
         .sql
         .prepare_cached("DELETE FROM deliveries WHERE route = ?1 AND position = ?2 AND redrive = ?3")?

@@ -2,13 +2,14 @@ use std::sync::Arc;
 
 use queue::{QueueError, Route, Start};
 use rusqlite::{OptionalExtension, params};
+use sqlite_file::rows::{signed, unsigned};
+use sqlite_file::{Job, lock, set_meta};
 use tokio::sync::oneshot;
 
-use crate::file::rows::{signed, unsigned};
-use crate::file::schema::{asked_again, pause_of, paused_until, set_meta};
+use crate::file::schema::{asked_again, pause_of, paused_until};
 use crate::reading::route::RouteBuffer;
-use crate::shared::{Shared, lock};
-use crate::writing::writer::{Job, Store};
+use crate::shared::Shared;
+use crate::writing::job::{QueueJobs, Store};
 
 type Reply = Result<Arc<RouteBuffer>, QueueError>;
 
@@ -29,7 +30,7 @@ impl Subscribe {
     }
 }
 
-impl Job for Subscribe {
+impl Job<QueueJobs> for Subscribe {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let Some(route) = &self.route else { return Ok(()) };
         self.found = match existing(store, &route.name)? {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use event_model::SystemClock;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use history_index::Index;
 use nats_server::Cluster;
 use queue::conformance::{Harness, Queue};
-use queue_embedded::Index;
 use queue_nats::{JetStream, Options, cluster};
 
 use crate::proxy::Proxy;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Event, SystemClock, Timestamp};
+use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
     Attempt, Consumer, DeadReason, EventStory, Filter, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause,
     Position, ReceivedQuery, Replayed, Route, Settlement, Source, Start, StoryState, Verdict,
 };
-use queue_embedded::Index;
 use queue_nats::JetStream;
 
 use crate::joining::world;

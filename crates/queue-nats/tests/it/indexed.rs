@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_model::{SystemClock, Timestamp};
+use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
     Attempt, DeadReason, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Verdict,
 };
-use queue_embedded::Index;
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
 async fn world() -> (Servers, Options) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
+use history_index::Index;
 use queue::{Lifecycle, Stores};
-use queue_embedded::{Beside, Index};
+use queue_embedded::Beside;
 use queue_nats::Options;
 
 use crate::report::Report;

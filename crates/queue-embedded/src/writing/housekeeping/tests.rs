@@ -1,15 +1,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::Lifecycle;
 use rusqlite::Connection;
+use sqlite_file::{Log, Status, connect, inbox, used_bytes};
 
-use super::{Housekeeping, used_bytes};
-use crate::file::schema::connect;
+use super::Housekeeping;
+use crate::embedded::MESSAGES;
 use crate::shared::Shared;
 use crate::writing::queue_time::QueueTime;
 use crate::{Embedded, Options};
@@ -42,7 +42,8 @@ impl Kept {
 
     fn of(sql: Connection, options: Options, folder: tempfile::TempDir) -> Self {
         let clock = Arc::new(SystemClock);
-        let shared = Shared::new(options.path.clone(), String::new(), 0, channel().0, clock);
+        let (inbox, _) = inbox(Arc::new(Status::new(&options.path, &MESSAGES)));
+        let shared = Shared::new(String::new(), 0, inbox, clock);
         let time = QueueTime::go_on(&sql, shared.now()).unwrap();
         let housekeeping = Housekeeping::new(options, time);
         Self { sql, shared, housekeeping, folder }
@@ -52,7 +53,7 @@ impl Kept {
     fn run(&mut self) -> bool {
         let later = Instant::now() + Duration::from_hours(1);
         self.housekeeping.next = later;
-        self.housekeeping.run(&mut self.sql, &self.shared, later).unwrap()
+        self.housekeeping.run(&mut self.sql, &self.shared, &mut Log::default(), later).unwrap()
     }
 
     fn is_full(&self) -> bool {

@@ -1,11 +1,13 @@
+//! A spool's tables and rows.
+
 use event_model::{BUCKETS, Event, EventId, Timestamp};
 use queue::Position;
 use rusqlite::{Connection, OptionalExtension, params};
-
-use crate::file::rows::{
+use sqlite_file::rows::{
     event, from_nanos, nanos, packed, position, signature_bytes, signed, time, unsigned,
 };
-use crate::spool::{Acknowledged, SpoolState, Unconfirmed};
+
+use crate::store::values::{Acknowledged, SpoolState, Unconfirmed};
 
 pub(crate) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -31,17 +33,6 @@ CREATE TABLE acknowledged (
     at INTEGER NOT NULL             -- when it said so
 );
 CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
-
-CREATE TABLE quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest BLOB NOT NULL UNIQUE,
-    body BLOB NOT NULL,
-    algorithm TEXT NOT NULL,
-    key TEXT NOT NULL,
-    signature BLOB NOT NULL,
-    received_at INTEGER NOT NULL,
-    reason TEXT NOT NULL
-);
 ";
 
 /// From the first format, which had what became of a row beside its body.
@@ -86,6 +77,11 @@ const EVENT: &str = "id, key, algorithm, signature, received_at, trace, body";
 /// Bytes that an event takes.
 pub(crate) fn weight(event: &Event) -> u64 {
     event.body().len() as u64 + OVERHEAD
+}
+
+/// Whether an event is here already, and needs no room.
+pub(crate) fn is_kept(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT 1 FROM spooled WHERE id = ?1")?.exists([event.id().as_bytes()])
 }
 
 /// Keeps an event, and says its row, and whether it was there.
@@ -160,26 +156,13 @@ pub(crate) fn unsent(
     lanes: u8,
     after: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<(i64, Event)>> {
+) -> rusqlite::Result<Readable> {
     debug_assert!(BUCKETS.is_multiple_of(lanes));
     let text = format!(
         "SELECT u.row, {EVENT} FROM unsent u JOIN spooled USING (row)
          WHERE u.row > ?1 AND u.bucket % ?2 = ?3 ORDER BY u.row LIMIT ?4"
     );
-    loop {
-        let (found, damaged) =
-            read(sql.prepare_cached(&text)?.query(params![after, lanes, lane, signed(limit as u64)])?)?;
-        damaged.iter().try_for_each(|row| put_aside(sql, *row))?;
-        // Nothing but damage is not the end.
-        if !found.is_empty() || damaged.is_empty() {
-            return Ok(found);
-        }
-    }
-}
-
-/// The event of a row of any state, for files that were set aside.
-pub(crate) fn any(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>> {
-    one(sql, row)
+    read(sql.prepare_cached(&text)?.query(params![after, lanes, lane, signed(limit as u64)])?)
 }
 
 /// The first row from this one on.
@@ -203,31 +186,37 @@ pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     sql.execute("UPDATE acknowledged SET at = ?1 WHERE at > ?1", [now]).map(drop)
 }
 
-/// Events, and rows that can't be read as one.
-type Readable = (Vec<(i64, Event)>, Vec<i64>);
+/// What was found where events were looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Readable {
+    pub(crate) events: Vec<(i64, Event)>,
+    /// Rows that can't be read as one.
+    pub(crate) damaged: Vec<i64>,
+}
 
-/// Events that can be read, and rows that can't.
 fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Readable> {
-    let (mut found, mut damaged, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut readable = Readable::default();
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
         match event(row, 1)? {
             Ok(event) => {
                 bytes += event.body().len();
-                found.push((number, event));
+                readable.events.push((number, event));
             }
             Err(error) => {
                 tracing::error!(row = number, %error, "a spooled event is damaged: set aside");
-                damaged.push(number);
+                readable.damaged.push(number);
             }
         }
         if bytes > MAX_READ {
             break;
         }
     }
-    Ok((found, damaged))
+    Ok(readable)
 }
 
+/// The event of a row, whatever became of it.
 pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>> {
     let text = format!("SELECT {EVENT} FROM spooled WHERE row = ?1");
     let found = sql.prepare_cached(&text)?.query_row([row], |row| event(row, 0)).optional()?;

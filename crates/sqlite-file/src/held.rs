@@ -7,15 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::file::door::{OpenError, beside, io_error};
-
-/// Links that are followed at most, as the system does (`path_resolution(7)`).
-const MOST_LINKS: usize = 40;
+use crate::error::{OpenError, io_error};
+use crate::paths::beside;
 
 /// Held for as long as the file is served. Dropped after every connection to it: closing any
 /// descriptor of a file ends the locks that SQLite has on it (`fcntl(2)`).
 #[derive(Debug)]
-pub(crate) struct HeldFile {
+pub struct HeldFile {
     place: Arc<Place>,
     _file: File,
     name: File,
@@ -23,7 +21,7 @@ pub(crate) struct HeldFile {
 
 /// Where the file is, and what must be found there.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     path: PathBuf,
     /// As the settings have it, links and all.
     asked: PathBuf,
@@ -69,7 +67,7 @@ impl HeldFile {
     }
 
     /// Its place, for whoever writes to it.
-    pub(crate) fn place(&self) -> &Arc<Place> {
+    pub fn place(&self) -> &Arc<Place> {
         &self.place
     }
 }
@@ -77,7 +75,7 @@ impl HeldFile {
 impl Place {
     /// Whether the file and what is beside it are where they were, and where the next process
     /// will look for them: if not, what is written to them is gone when this process ends.
-    pub(crate) fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         let is_where_asked = self.asked == self.path || identity(&self.asked) == Some(self.own);
         let is_own = is_where_asked && identity(&self.path) == Some(self.own);
         is_own && BESIDE.iter().zip(&self.beside).all(|(end, known)| self.is_beside(end, known))
@@ -105,30 +103,6 @@ pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Where a path leads, its last part too if that is a link, whether or not there is a file:
-/// what stands beside the file must be beside the file itself.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
-    let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        match fs::read_link(&path) {
-            Ok(to) => path = folder(&path).join(to),
-            // No link, or nothing there yet.
-            Err(_) => {
-                let at = folder(&path);
-                let real = at.canonicalize().map_err(|source| io_error("looking at", at, source))?;
-                return Ok(path.file_name().map_or(real.clone(), |name| real.join(name)));
-            }
-        }
-    }
-    let source = io::Error::other("links that lead to each other");
-    Err(io_error("following", &path, source))
-}
-
-/// The folder that a path is in.
-pub(crate) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// What a file at `path` that is not one of ours seems to be.
 ///
 /// A file that is damaged from its first bytes on is told from another program's by what
@@ -146,27 +120,5 @@ pub(crate) fn foreign(path: &Path) -> Option<&'static str> {
         (_, true) => None,
         (_, false) if left_beside => None,
         (_, false) => Some("no SQLite file"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn a_path_leads_where_its_links_lead_also_to_what_is_not_there_yet() {
-        let folder = tempfile::tempdir().unwrap();
-        let real = folder.path().canonicalize().unwrap();
-        fs::create_dir(real.join("data")).unwrap();
-        symlink("data/queue.db", real.join("link.db")).unwrap();
-        symlink("link.db", real.join("again.db")).unwrap();
-        symlink("data", real.join("folder")).unwrap();
-        for name in ["again.db", "link.db", "folder/queue.db", "data/../data/queue.db", "data/queue.db"] {
-            assert_eq!(resolve(&real.join(name)).unwrap(), real.join("data/queue.db"), "{name}");
-        }
-        symlink("round.db", real.join("round.db")).unwrap();
-        assert!(resolve(&real.join("round.db")).is_err());
     }
 }

@@ -1,3 +1,5 @@
+//! What an error of SQLite means for who serves the file.
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -6,11 +8,11 @@ use std::path::Path;
 use queue::QueueError;
 use rusqlite::{ErrorCode, ffi};
 
-use crate::file::door::beside;
+use crate::paths::beside;
 
-/// What an error of SQLite means for the queue.
+/// Why a group was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// There is no room on the disk, or none for us; the file is as it was.
     Full,
     /// Somebody else was writing for too long.
@@ -77,6 +79,12 @@ pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
     }
 }
 
+/// What SQLite says of a failed fsync.
+#[cfg(feature = "failpoints")]
+pub(crate) fn of_fsync() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None)
+}
+
 fn has_no_room(path: &Path) -> Option<io::ErrorKind> {
     let probe = beside(path, ".probe");
     let length = |end| fs::metadata(beside(path, end)).map_or(0, |metadata| metadata.len());
@@ -106,8 +114,8 @@ impl From<Failure> for QueueError {
     }
 }
 
-/// For readers: nothing they meet breaks the queue.
-pub(crate) fn reading(error: rusqlite::Error) -> QueueError {
+/// For readers: nothing they meet breaks the file.
+pub fn reading(error: rusqlite::Error) -> QueueError {
     const READING: &str = "reading the queue file";
     match error.sqlite_error_code() {
         Some(ErrorCode::OperationInterrupted) => {

@@ -1,12 +1,14 @@
+//! The store of a spool by itself.
+
 use std::path::Path;
 use std::sync::Arc;
 
 use event_model::{Event, SystemClock, Timestamp};
 use queue::conformance::event;
 use rusqlite::{Connection, params};
+use sqlite_file::rows::{nanos, signature_bytes};
 
 use super::*;
-use crate::file::rows::{nanos, signature_bytes};
 
 /// The tables of the first format, which had what became of a row beside its body.
 const FIRST_FORMAT: &str = "
@@ -130,7 +132,7 @@ async fn opening_a_spool_reads_no_more_than_its_check_does_which_large_ones_are_
     .unwrap();
     drop(sql);
     let check = read_of(|| {
-        let sql = crate::file::schema::connect(&path, false).unwrap();
+        let sql = sqlite_file::connect(&path, false).unwrap();
         sql.query_row("PRAGMA quick_check(1)", [], |_| Ok(())).unwrap();
     });
     let mut opened = None;

@@ -8,14 +8,17 @@ use queue::Position;
 use rusqlite::{Row, types::Type};
 
 /// The columns that [`event`] reads, in its order.
-pub(crate) const EVENT: &str = "e.id, e.key, e.algorithm, e.signature, e.received_at, e.trace, b.body";
+pub const EVENT: &str = "e.id, e.key, e.algorithm, e.signature, e.received_at, e.trace, b.body";
 
 /// Reads an event whose columns begin at `first`.
 ///
 /// The bytes must still have the digest they were stored under. A row whose
 /// columns make no sense is damaged like one whose body is not what it was: it
 /// must not keep others from being read.
-pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Damaged>> {
+///
+/// # Errors
+/// What SQLite says of the file.
+pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Damaged>> {
     let id = row.get_ref(first)?.as_blob().ok().and_then(|bytes| EventId::from_bytes(bytes).ok());
     let expected = id.unwrap_or_else(|| EventId::of(event_model::Environment::Sandbox, b""));
     match stored(row, first + 1) {
@@ -42,22 +45,34 @@ fn stored(row: &Row<'_>, first: usize) -> rusqlite::Result<Stored> {
     })
 }
 
-pub(crate) fn proof(row: &Row<'_>, column: usize) -> rusqlite::Result<Proof> {
+/// The proof of an event.
+///
+/// # Errors
+/// If it is none that this format has.
+pub fn proof(row: &Row<'_>, column: usize) -> rusqlite::Result<Proof> {
     let name = row.get_ref(column)?.as_str()?;
     Proof::from_name(name).ok_or_else(|| unknown(column))
 }
 
-pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+/// A time.
+///
+/// # Errors
+/// If it is out of the range of times.
+pub fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     from_nanos(row.get(column)?).ok_or_else(|| unknown(column))
 }
 
 /// A value whose text is not one that this format has.
-pub(crate) fn unknown(column: usize) -> rusqlite::Error {
+pub fn unknown(column: usize) -> rusqlite::Error {
     let why = "not a value of this format".into();
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why)
 }
 
-pub(crate) fn parsed<T, E>(column: usize, result: Result<T, E>) -> rusqlite::Result<T>
+/// A value that was parsed from a text.
+///
+/// # Errors
+/// If it is none.
+pub fn parsed<T, E>(column: usize, result: Result<T, E>) -> rusqlite::Result<T>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
@@ -65,47 +80,51 @@ where
 }
 
 /// Unix time in nanoseconds. Good until the year 2262.
-pub(crate) fn nanos(time: Timestamp) -> i64 {
+pub fn nanos(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-pub(crate) fn from_nanos(nanos: i64) -> Option<Timestamp> {
+/// The inverse of [`nanos`], where there is such a time.
+pub fn from_nanos(nanos: i64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(nanos.into()).ok()
 }
 
 /// The bytes of a signature that was checked before.
-pub(crate) fn signature_bytes(signature: &str) -> Vec<u8> {
+pub fn signature_bytes(signature: &str) -> Vec<u8> {
     STANDARD.decode(signature).unwrap_or_default()
 }
 
 /// The first 8 bytes of an id, as the index has them.
-pub(crate) fn prefix(id: &EventId) -> i64 {
+pub fn prefix(id: &EventId) -> i64 {
     let bytes = id.as_bytes();
     i64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
 }
 
 /// A position as a column has it: packed, which in shard 0, the only one that a file of
 /// events has, is its rowid.
-pub(crate) fn packed(position: Position) -> i64 {
+pub fn packed(position: Position) -> i64 {
     signed(position.packed())
 }
 
 /// The position that a column has, if it can be one.
-pub(crate) fn position(number: i64) -> Option<Position> {
+pub fn position(number: i64) -> Option<Position> {
     Position::from_packed(u64::try_from(number).ok()?).ok()
 }
 
 /// The position of an event of this file.
-pub(crate) fn position_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Position> {
+///
+/// # Errors
+/// If it can be none.
+pub fn position_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Position> {
     position(row.get(column)?).ok_or_else(|| unknown(column))
 }
 
 /// SQLite's integers are signed; rows and sizes never come near the sign.
-pub(crate) fn signed(number: u64) -> i64 {
+pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The inverse of [`signed`].
-pub(crate) fn unsigned(number: i64) -> u64 {
+pub fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

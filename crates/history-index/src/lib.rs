@@ -4,12 +4,10 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use event_model::EventId;
-use queue::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, Position, QueueError};
+use queue::{BoxError, HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, Position, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
-
-use crate::file::refs::{digest, prefixes};
-use crate::file::rows::{packed, position, prefix};
-use crate::shared::lock;
+use sqlite_file::rows::{packed, position, prefix};
+use sqlite_file::{beside, digest, lock, make_private, prefixes};
 
 const INDEXING: &str = "working with the index of events";
 
@@ -42,7 +40,7 @@ impl Index {
             private_files::create_folder(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
         }
         let opened = match open(path) {
-            Err(error) if is_broken(&error) && is_sqlites(path) => begin_anew(path),
+            Err(error) if error.asks_for_new() && is_sqlites(path) => begin_anew(path),
             opened => opened,
         };
         opened.map(|sql| Self(Mutex::new(sql))).map_err(failed)
@@ -60,18 +58,42 @@ impl Index {
     }
 }
 
-fn failed(error: rusqlite::Error) -> QueueError {
+fn failed(error: impl Into<BoxError>) -> QueueError {
     QueueError::unavailable(INDEXING, error)
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    crate::file::schema::make_private(path)?;
+/// Why an index can't be opened.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("it is another program's SQLite file, and was left as it is")]
+    Foreign,
+    #[error("it has format {0}, and this program works with {FORMAT}")]
+    AnotherFormat(i64),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl OpenError {
+    /// Whether another try is in vain: it is damaged, or of another format.
+    fn asks_for_new(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+        match self {
+            Self::Foreign => false,
+            Self::AnotherFormat(_) => true,
+            Self::Sqlite(error) => {
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | Unknown))
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, OpenError> {
+    make_private(path)?;
     let sql = Connection::open(path)?;
     sql.busy_timeout(std::time::Duration::from_secs(10))?;
     let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && !sql.table_exists(None, "logs")? {
-        let why = format!("{} is another program's SQLite file: it was left as it is", path.display());
-        return Err(rusqlite::Error::InvalidParameterName(why));
+        return Err(OpenError::Foreign);
     }
     sql.pragma_update(None, "journal_mode", "WAL")?;
     // Lost, it is read again; damaged it must not be, and this keeps it from that.
@@ -79,19 +101,11 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     sql.pragma_update(None, "cache_size", -65_536)?;
     let format: i64 = sql.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format != 0 && format != FORMAT {
-        return Err(rusqlite::Error::InvalidQuery);
+        return Err(OpenError::AnotherFormat(format));
     }
     sql.execute_batch(TABLES)?;
     sql.pragma_update(None, "user_version", FORMAT)?;
     Ok(sql)
-}
-
-/// Whether another try is in vain: it is damaged, or of another format.
-fn is_broken(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-    let code = error.sqlite_error_code();
-    matches!(error, rusqlite::Error::InvalidQuery)
-        || matches!(code, Some(DatabaseCorrupt | NotADatabase | Unknown))
 }
 
 /// Whether the file was made by SQLite: no other is removed.
@@ -101,10 +115,10 @@ fn is_sqlites(path: &Path) -> bool {
     read.is_ok_and(|read| read == 0 || begin == *b"SQLite format 3\0")
 }
 
-fn begin_anew(path: &Path) -> rusqlite::Result<Connection> {
+fn begin_anew(path: &Path) -> Result<Connection, OpenError> {
     tracing::warn!(file = %path.display(), "the index of events can't be used: it is made anew");
     for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(crate::file::door::beside(path, suffix));
+        let _ = std::fs::remove_file(beside(path, suffix));
     }
     open(path)
 }

@@ -1,0 +1,104 @@
+//! Giving an event to a route once more, under a number that it never had.
+
+use queue::redrive_number;
+use rusqlite::{Connection, OptionalExtension, params};
+use sqlite_file::rows::unsigned;
+
+/// The number of a route that has a position here.
+pub(crate) fn known_route(sql: &Connection, route: &str) -> rusqlite::Result<Option<i64>> {
+    sql.prepare_cached("SELECT id FROM routes WHERE name = ?1")?
+        .query_row([route], |row| row.get(0))
+        .optional()
+}
+
+/// Gives an event to a route once more, under a number that neither of them has had.
+pub(crate) fn hand_over(
+    sql: &Connection,
+    id: i64,
+    route: &str,
+    position: i64,
+    asks_match: bool,
+    now: i64,
+) -> rusqlite::Result<()> {
+    let place = take_place(sql, after_known(sql, id, route, position)?)?;
+    sql.prepare_cached(
+        "INSERT INTO deliveries (route, position, redrive, in_flight, attempt, first_at, at, asks_match)
+         VALUES (?1, ?2, ?3, 0, 0, ?4, ?4, ?5)",
+    )?
+    .execute(params![id, position, redrive_number(place), now, asks_match])
+    .map(drop)
+}
+
+/// Takes a place among the dead letters, from `least` on, that no letter gets: what is counted
+/// in the file itself is not forgotten with the history.
+fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
+    let taken = sql
+        .prepare_cached(
+            "UPDATE sqlite_sequence SET seq = max(seq + 1, ?1) WHERE name = 'dead_letters' RETURNING seq",
+        )?
+        .query_row([least], |row| row.get(0))
+        .optional()?;
+    let place = match taken {
+        Some(place) => place,
+        None => {
+            // There has been no letter yet.
+            sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', ?1)", [least])?;
+            least
+        }
+    };
+    Ok(unsigned(place))
+}
+
+/// Has a file that was begun after another count on from the time, in seconds: what is sent again
+/// may have had a number there. That one counted from 1, or from when it was begun itself, and has
+/// not come so far unless it had more than one letter or redrive a second for all its life.
+pub(crate) fn count_on(sql: &Connection, now: i64) -> rusqlite::Result<()> {
+    take_place(sql, now / 1_000_000_000).map(drop)
+}
+
+/// Above every number that is known of this event on this route: earlier versions counted, and
+/// may have come further than there were letters.
+fn after_known(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<i64> {
+    sql.prepare_cached(
+        "SELECT 1 + max(
+            coalesce((SELECT max(redrive) FROM attempts WHERE position = ?3 AND route = ?2), 0),
+            coalesce((SELECT max(redrive) FROM deliveries WHERE position = ?3 AND route = ?1), 0),
+            coalesce((SELECT max(redrive) FROM dead_letters WHERE position = ?3 AND route = ?2), 0))",
+    )?
+    .query_row(params![id, route, position], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use event_model::{Clock, SystemClock};
+
+    use super::*;
+    use crate::file::schema::QUEUE;
+
+    /// The place that the next letter gets, in a file that nobody has done anything with yet.
+    fn next_place(path: &Path) -> u64 {
+        let sql = sqlite_file::open(path, &QUEUE, &SystemClock).unwrap().sql;
+        take_place(&sql, 1).unwrap()
+    }
+
+    #[test]
+    fn a_file_counts_on_from_one_that_was_set_aside_wherever_a_process_died() {
+        let now = u64::try_from(SystemClock.now().as_second()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        assert_eq!(next_place(&path), 1, "the first one");
+        // It dies once the file is set aside, and before there is a new one.
+        fs::rename(&path, folder.path().join("queue.db.damaged-1")).unwrap();
+        let _ = fs::remove_file(path.with_extension("db-wal"));
+        assert!(next_place(&path) >= now);
+        // It dies as soon as there is a new one.
+        for _ in 0..2 {
+            fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
+            drop(sqlite_file::open(&path, &QUEUE, &SystemClock).unwrap());
+            assert!(next_place(&path) >= now);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the last process left in the middle of an attempt.
+
+use queue::{DeadReason, Outcome};
+use rusqlite::{Connection, params};
+use sqlite_file::rows::{signed, unsigned};
+
+use crate::file::schema::last_position;
+use crate::shared::LeaseKey;
+use crate::writing::job::Store;
+use crate::writing::settle::{bury, ended, record, remove};
+
+/// Takes up what the last process left in the middle of an attempt.
+///
+/// What ran alone when the process died killed it, and becomes a dead letter;
+/// everything else waits for its next attempt, with one more death counted.
+pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
+    let left = left_in_flight(sql)?;
+    let transaction = sql.transaction()?;
+    let mut last = last_position(&transaction)?;
+    let store = Store { sql: &transaction, last: &mut last, now };
+    for left in left {
+        resume(&store, &left)?;
+    }
+    transaction.commit()
+}
+
+struct Interrupted {
+    key: LeaseKey,
+    attempt: u32,
+    since: i64,
+    alone: bool,
+}
+
+fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<Interrupted>> {
+    // Of routes that have some: what waits may be a million.
+    sql.prepare(
+        "SELECT d.route, d.position, d.redrive, d.attempt, d.at, d.alone
+         FROM routes r CROSS JOIN deliveries d ON d.route = r.id WHERE r.in_flight > 0 AND d.in_flight = 1",
+    )?
+    .query_map([], |row| {
+        let key = LeaseKey { route: row.get(0)?, position: unsigned(row.get(1)?), redrive: row.get(2)? };
+        Ok(Interrupted { key, attempt: row.get(3)?, since: row.get(4)?, alone: row.get(5)? })
+    })?
+    .collect()
+}
+
+fn resume(store: &Store<'_>, left: &Interrupted) -> rusqlite::Result<()> {
+    let key = left.key;
+    record(store, key, left.attempt, &ended(left.since, store.now, Outcome::Died))?;
+    if !left.alone {
+        return wait_with_one_more_death(store, key);
+    }
+    tracing::error!(
+        position = key.position,
+        "an event was alone in flight when the process died: it is a dead letter now"
+    );
+    let why = "the process died while this event was attempted alone";
+    bury(store, key, left.attempt, DeadReason::Crash, Some(why))?;
+    remove(store, key)
+}
+
+fn wait_with_one_more_death(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
+    store
+        .sql
+        .execute(
+            "UPDATE deliveries SET in_flight = 0, deaths = deaths + 1, at = ?4
+             WHERE route = ?1 AND position = ?2 AND redrive = ?3",
+            params![key.route, signed(key.position), key.redrive, store.now],
+        )
+        .map(drop)
+}

@@ -1,0 +1,146 @@
+//! What is written into a spool's file.
+
+use std::sync::Arc;
+
+use event_model::Event;
+use queue::{Quarantined, QueueError};
+use rusqlite::Connection;
+use sqlite_file::{Job, Jobs, Waiting, quarantine};
+use tokio::sync::oneshot;
+
+use crate::store::level::Level;
+use crate::store::rows;
+use crate::store::values::{Acknowledged, Kept, OnKept};
+
+/// Jobs of a spool.
+#[derive(Debug)]
+pub(crate) enum SpoolJobs {}
+
+impl Jobs for SpoolJobs {
+    type Store<'w> = Store<'w>;
+}
+
+/// What the jobs of a group have in common.
+pub(crate) struct Store<'w> {
+    pub(crate) sql: &'w Connection,
+    /// Unix time in nanoseconds.
+    pub(crate) now: i64,
+    /// It has as many bytes as it may: what is new is refused.
+    pub(crate) is_full: bool,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
+
+/// Keeps an event, and hands it on.
+pub(crate) struct Keep<W> {
+    /// Until it is handed on.
+    pub(crate) given: Option<(Event, W)>,
+    /// `None` where there was no room.
+    pub(crate) kept: Option<Kept>,
+    pub(crate) on_kept: Arc<OnKept<W>>,
+    pub(crate) level: Arc<Level>,
+    pub(crate) reply: Reply<Kept>,
+    pub(crate) _waiting: Waiting,
+}
+
+impl<W: Send> Job<SpoolJobs> for Keep<W> {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        let Some((event, _)) = &self.given else { return Ok(()) };
+        self.kept = match store.is_full && !rows::is_kept(store.sql, event)? {
+            true => None,
+            false => {
+                let (row, is_duplicate) = rows::keep(store.sql, event)?;
+                Some(Kept { row, is_duplicate })
+            }
+        };
+        Ok(())
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn is_a_promise(&self) -> bool {
+        true
+    }
+
+    /// In the order of the rows: order begins here. Also where the file is gone: then it is sent
+    /// on while this process runs, and whoever gave it is told no more.
+    fn committed(&mut self) {
+        let Some(kept) = self.kept.as_ref().filter(|kept| !kept.is_duplicate) else { return };
+        if let Some((event, waiter)) = self.given.take() {
+            self.level.add(rows::weight(&event));
+            (self.on_kept)(kept.row, event, waiter);
+        }
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        if committed.is_ok() && self.kept.is_none() {
+            self.level.note_full();
+        }
+        let _ = self.reply.send(committed.and(self.kept.ok_or(QueueError::Full)));
+    }
+}
+
+/// Keeps a genuine body that is not an event.
+pub(crate) struct KeepBody {
+    pub(crate) body: Quarantined,
+    pub(crate) has_room: bool,
+    pub(crate) level: Arc<Level>,
+    pub(crate) reply: Reply<()>,
+    pub(crate) _waiting: Waiting,
+}
+
+impl Job<SpoolJobs> for KeepBody {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        self.has_room = !store.is_full || quarantine::is_kept(store.sql, &self.body)?;
+        if self.has_room { quarantine::keep(store.sql, &self.body) } else { Ok(()) }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn is_a_promise(&self) -> bool {
+        true
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        if committed.is_ok() && !self.has_room {
+            self.level.note_full();
+        }
+        let _ = self.reply.send(committed.and(if self.has_room { Ok(()) } else { Err(QueueError::Full) }));
+    }
+}
+
+/// Notes what the queue acknowledged.
+pub(crate) struct Acknowledge(pub(crate) Vec<Acknowledged>);
+
+impl Job<SpoolJobs> for Acknowledge {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        rows::acknowledge(store.sql, &self.0, store.now)
+    }
+
+    /// Lost, the rows are sent again.
+    fn can_wait(&self) -> bool {
+        true
+    }
+
+    fn finish(self: Box<Self>, _: Result<(), QueueError>) {}
+}
+
+/// Changes what becomes of rows.
+pub(crate) struct Change<F> {
+    pub(crate) change: F,
+    pub(crate) reply: Reply<()>,
+}
+
+impl<F: FnMut(&Connection) -> rusqlite::Result<()> + Send> Job<SpoolJobs> for Change<F> {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        (self.change)(store.sql)
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        let _ = self.reply.send(committed);
+    }
+}

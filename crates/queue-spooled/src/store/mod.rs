@@ -1,0 +1,296 @@
+//! The store of a spool: events that are not yet safe in a queue elsewhere.
+//!
+//! A row is *unsent* until the queue has acknowledged it, *acknowledged* until
+//! it was read back there, and then it goes. What can't be sent at all is *set
+//! aside*, and said so. One thread writes and reads; what it kept, it hands on
+//! in the order of its rows.
+
+mod jobs;
+mod level;
+mod lookup;
+mod owner;
+mod rows;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use event_model::{Clock, Event, Timestamp};
+use queue::{Position, Quarantined, QueueError, Receipt};
+use rusqlite::Connection;
+use sqlite_file::rows::nanos;
+use sqlite_file::{
+    Failure, FileKind, HeldFile, Inbox, Messages, OpenError, Opened, Status, Writer, inbox, lock, meta,
+    quarantine, used_bytes,
+};
+use tokio::sync::oneshot;
+
+use crate::store::jobs::{Acknowledge, Change, Keep, KeepBody, SpoolJobs};
+use crate::store::level::Level;
+use crate::store::owner::SpoolOwner;
+use crate::store::values::unreadable;
+
+pub use crate::store::lookup::spool_state;
+pub(crate) use crate::store::lookup::{DamagedSpool, spool_backlog, spool_sent_up_to};
+pub use crate::store::values::{Acknowledged, Kept, OnKept, SpoolState, Unconfirmed};
+
+/// A spool's file, served by this process. `W` goes with an event to whoever is
+/// told that it was kept.
+pub struct Spool<W: Send + 'static> {
+    inbox: Inbox<SpoolJobs>,
+    level: Arc<Level>,
+    on_kept: Arc<OnKept<W>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    id: String,
+    set_aside: Option<PathBuf>,
+    _held: HeldFile,
+}
+
+/// Whoever waits for the queue's word on an event.
+pub(crate) type Waiter = oneshot::Sender<Receipt>;
+
+/// The spool's file as the forwarder has it.
+pub(crate) type File = Spool<Option<Waiter>>;
+
+impl<W: Send> fmt::Debug for Spool<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool")
+            .field("status", self.inbox.status())
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+const SPOOL: FileKind = FileKind {
+    tables: &[rows::TABLES, quarantine::TABLE],
+    name: "spool",
+    not: "events",
+    format: 3,
+    upgrade: rows::upgrade,
+    follow: |_, _| Ok(()),
+    check: |sql| rows::last(sql).map(drop),
+    advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
+};
+
+/// What is said of a spool's file.
+const MESSAGES: Messages = Messages {
+    full: "the spool is full, for its disk is: events go to the queue directly, or are refused",
+    gone: "the spool's file was removed, renamed or replaced while it was served: events go to the queue directly; what it holds is forwarded while this process runs",
+    refused: "the spool's file can't be written to now",
+    busy: "another process held the spool's file for too long",
+    broken: "the spool's file can't be trusted any more: events go to the queue directly; restart to begin a new one",
+    panicked: "the spool's thread panicked: events go to the queue directly; restart to go on with its file",
+    again: "the spool can be written to again",
+    long_log: "the log of the spool's file grows, since somebody reads the file for long: another program that has it open, or a backup",
+};
+
+impl<W: Send + 'static> Spool<W> {
+    /// Opens the file, or begins one. At most `limit` bytes are kept.
+    ///
+    /// A damaged file is set aside whole: see [`Spool::set_aside`].
+    ///
+    /// # Errors
+    /// If it can't be opened, or is served already.
+    pub fn open(
+        path: &Path,
+        limit: u64,
+        clock: Arc<dyn Clock>,
+        on_kept: OnKept<W>,
+    ) -> Result<Self, OpenError> {
+        let Opened { sql, path, held, set_aside } = sqlite_file::open(path, &SPOOL, &*clock)?;
+        let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
+        rows::mend_clock(&sql, nanos(clock.now())).map_err(wrap)?;
+        // What it weighs is not counted body by body: it would be read whole before anybody is served.
+        let level = Arc::new(Level::new(used_bytes(&sql).map_err(wrap)?, limit));
+        let id = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
+        let status = Arc::new(Status::new(&path, &MESSAGES));
+        let owner = SpoolOwner::new(Arc::clone(&level), Arc::clone(&status), clock);
+        let (inbox, jobs) = inbox(status);
+        let thread = Writer::start("spool", sql, Arc::clone(held.place()), jobs, owner);
+        let thread =
+            thread.map_err(|source| OpenError::Io { action: "starting the thread of", path, source })?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { inbox, level, on_kept: Arc::new(on_kept), thread, id, set_aside, _held: held })
+    }
+
+    /// Names the file for as long as it lives, wherever it is moved.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the file went that was here before and could not be trusted.
+    pub fn set_aside(&self) -> Option<&PathBuf> {
+        self.set_aside.as_ref()
+    }
+
+    /// Whether an event can be kept now.
+    pub fn has_room(&self) -> bool {
+        !self.level.is_full() && self.inbox.status().can_write()
+    }
+
+    /// Bytes of everything that is kept, as far as they are counted.
+    pub fn bytes(&self) -> u64 {
+        self.level.bytes()
+    }
+
+    /// Why nothing can be kept any more.
+    pub fn failure(&self) -> Option<String> {
+        self.inbox.status().failure()
+    }
+
+    /// Keeps `event`. When this returns `Ok`, a crash does not lose it. If it is
+    /// new, it is handed on with `waiter`.
+    pub fn keep(&self, event: Event, waiter: W) -> impl Future<Output = Result<Kept, QueueError>> + use<W> {
+        let (reply, answer) = oneshot::channel();
+        match self.inbox.status().begin_waiting(event.body().len()) {
+            Ok(waiting) => self.inbox.submit(Keep {
+                given: Some((event, waiter)),
+                kept: None,
+                on_kept: Arc::clone(&self.on_kept),
+                level: Arc::clone(&self.level),
+                reply,
+                _waiting: waiting,
+            }),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+        answered(answer)
+    }
+
+    /// Keeps a genuine body that is not an event.
+    pub async fn keep_body(&self, body: Quarantined) -> Result<(), QueueError> {
+        let waiting = self.inbox.status().begin_waiting(body.body.len())?;
+        let (reply, answer) = oneshot::channel();
+        let level = Arc::clone(&self.level);
+        self.inbox.submit(KeepBody { body, has_room: true, level, reply, _waiting: waiting });
+        answered(answer).await
+    }
+
+    /// Notes what the queue acknowledged, with the next write: a crash before
+    /// it makes the rows be sent again.
+    pub fn acknowledged(&self, rows: Vec<Acknowledged>) {
+        self.inbox.submit(Acknowledge(rows));
+    }
+
+    /// Gives up rows that are safe elsewhere.
+    pub async fn remove(&self, rows: Vec<i64>) -> Result<(), QueueError> {
+        self.change(move |sql| rows::remove(sql, &rows)).await
+    }
+
+    /// Sets a row aside that the queue refuses for what it is.
+    pub async fn put_aside(&self, row: i64) -> Result<(), QueueError> {
+        self.change(move |sql| rows::put_aside(sql, row)).await
+    }
+
+    /// Tries again what was set aside: before everything that is asked after this
+    /// call, whether or not its answer is waited for.
+    pub fn retry_aside(&self) -> impl Future<Output = Result<(), QueueError>> + use<W> {
+        self.change(rows::retry_aside)
+    }
+
+    /// Gives up a body that is safe elsewhere.
+    pub async fn remove_body(&self, id: u64) -> Result<(), QueueError> {
+        self.change(move |sql| rows::remove_body(sql, id)).await
+    }
+
+    /// Unsent rows of `lane` of `lanes` after `row`, in order. A row that can't
+    /// be read any more is set aside, and said so.
+    pub async fn unsent(
+        &self,
+        lane: u8,
+        lanes: u8,
+        mut after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Event)>, QueueError> {
+        loop {
+            let readable = self.look(move |sql| rows::unsent(sql, lane, lanes, after, limit)).await?;
+            for row in &readable.damaged {
+                // Where it can't be written down, it is found damaged again.
+                if let Err(error) = self.put_aside(*row).await {
+                    tracing::error!(row, %error, "a damaged event can't be set aside");
+                }
+            }
+            // Nothing but damage is not the end.
+            match readable.damaged.last() {
+                Some(last) if readable.events.is_empty() => after = *last,
+                _ => return Ok(readable.events),
+            }
+        }
+    }
+
+    /// Rows acknowledged before `before`, the oldest first, after the place of one.
+    pub async fn unconfirmed(
+        &self,
+        before: Timestamp,
+        after: (i64, i64),
+        limit: usize,
+    ) -> Result<Vec<Unconfirmed>, QueueError> {
+        self.look(move |sql| rows::unconfirmed(sql, before, after, limit)).await
+    }
+
+    /// The highest acknowledged position of an epoch, and whether there are rows
+    /// of another epoch.
+    pub async fn acknowledged_in(&self, epoch: String) -> Result<(Position, bool), QueueError> {
+        self.look(move |sql| rows::acknowledged_in(sql, &epoch)).await
+    }
+
+    /// One event.
+    pub async fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
+        self.look(move |sql| rows::one(sql, row)).await
+    }
+
+    /// Bodies that are not events, in order.
+    pub async fn bodies(&self, limit: usize) -> Result<Vec<Quarantined>, QueueError> {
+        self.look(move |sql| quarantine::list(sql, 0, limit)).await
+    }
+
+    /// How much there is.
+    pub async fn state(&self) -> Result<SpoolState, QueueError> {
+        self.look(rows::state).await
+    }
+
+    /// Writes what was handed in, and stops.
+    pub async fn close(&self) {
+        drop(self.inbox.close());
+        let thread = lock(&self.thread).take();
+        let _ = tokio::task::spawn_blocking(|| thread.map(JoinHandle::join)).await;
+    }
+
+    fn change<C>(&self, change: C) -> impl Future<Output = Result<(), QueueError>> + use<W, C>
+    where
+        C: FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.submit(Change { change, reply });
+        answered(answer)
+    }
+
+    /// Reads, once everything is written that was handed in before.
+    async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let status = Arc::clone(self.inbox.status());
+        self.inbox.look(move |sql| {
+            let read = read(sql).map_err(|error| {
+                // A file that can't be read is no better than one that can't be written.
+                if let failure @ Failure::Broken(_) = Failure::from(&error) {
+                    status.note(&failure);
+                    return QueueError::from(failure);
+                }
+                unreadable(error)
+            });
+            let _ = reply.send(read);
+        });
+        answered(answer).await
+    }
+}
+
+async fn answered<T>(answer: oneshot::Receiver<Result<T, QueueError>>) -> Result<T, QueueError> {
+    answer.await.unwrap_or(Err(QueueError::Closed))
+}

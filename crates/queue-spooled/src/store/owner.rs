@@ -1,0 +1,59 @@
+//! What the writing thread does for a spool beside the jobs themselves: it weighs the file.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_model::Clock;
+use rusqlite::Connection;
+use sqlite_file::rows::nanos;
+use sqlite_file::{Log, Owner, Status, beyond_a_checkpoint, used_bytes};
+
+use crate::store::jobs::{SpoolJobs, Store};
+use crate::store::level::Level;
+
+/// How often the file is weighed: what was removed makes room.
+const WEIGH: Duration = Duration::from_secs(1);
+
+/// Share of the limit, in percent, from which somebody should know.
+const ALARM_PERCENT: u64 = 70;
+
+/// The spool, as the owner of its file.
+pub(crate) struct SpoolOwner {
+    level: Arc<Level>,
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    next_weighing: Instant,
+    has_alarmed: bool,
+}
+
+impl SpoolOwner {
+    pub(crate) fn new(level: Arc<Level>, status: Arc<Status>, clock: Arc<dyn Clock>) -> Self {
+        Self { level, status, clock, next_weighing: Instant::now(), has_alarmed: false }
+    }
+}
+
+impl Owner for SpoolOwner {
+    type Jobs = SpoolJobs;
+
+    fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
+        Ok(Store { sql, now: nanos(self.clock.now()), is_full: self.level.is_reached() })
+    }
+
+    fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool> {
+        if now < self.next_weighing {
+            return Ok(false);
+        }
+        self.next_weighing = now + WEIGH;
+        log.shorten(sql, &self.status, self.level.is_full())?;
+        // What a reader keeps in the log is room that is used.
+        let used = used_bytes(sql)? + beyond_a_checkpoint(self.status.path());
+        let limit = self.level.limit;
+        let is_high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
+        if is_high && !self.has_alarmed {
+            tracing::error!(used, limit, "the spool is over {ALARM_PERCENT} % of its bytes");
+        }
+        self.has_alarmed = is_high;
+        self.level.set(used);
+        Ok(false)
+    }
+}

@@ -1,0 +1,55 @@
+//! A SQLite file that one process serves: opened, locked, written in groups with one fsync
+//! each, and set aside where it can't be trusted.
+//!
+//! ```text
+//! job ─┐                 ┌─ one transaction,     ┌─ each is told
+//! job ─┼─▶ Inbox ─▶ Writer │  one fsync a group ─▶ │
+//! job ─┘                 └─ housekeeping between └─ what failed: Failure, Status
+//! ```
+//!
+//! What is in the file is its owner's affair: the queue's (`queue-embedded`) or the spool's
+//! (`queue-spooled`). How one treats a full, a hung, a failing or a removed disk is the same for
+//! both, and is here.
+//!
+//! Start reading at [`open()`], then [`Writer`].
+
+mod connection;
+mod error;
+mod failure;
+mod held;
+mod inbox;
+mod kind;
+mod log;
+mod network;
+mod open;
+mod paths;
+mod quarantine_file;
+mod references;
+mod status;
+mod writer;
+
+pub mod quarantine;
+pub mod rows;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use crate::connection::{
+    BUSY, READ_WITHIN, connect, connect_to_read, end_after, make_private, meta, set_meta, small_cache,
+    used_bytes,
+};
+pub use crate::error::OpenError;
+pub use crate::failure::{Failure, reading};
+pub use crate::held::{HeldFile, Place};
+pub use crate::inbox::{Inbox, Job, JobReceiver, Jobs, inbox};
+pub use crate::kind::FileKind;
+pub use crate::log::{Log, beyond_a_checkpoint};
+pub use crate::open::{Opened, open};
+pub use crate::paths::beside;
+pub use crate::references::{digest, prefixes};
+pub use crate::status::{Messages, PATIENCE, PanicGuard, Status, Waiting};
+pub use crate::writer::{Owner, Writer};
+
+/// Locks `mutex`. Our critical sections do not panic; if one did, its data is still whole.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

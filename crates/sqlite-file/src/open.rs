@@ -1,0 +1,176 @@
+//! Opening the file: one process at a time, and never closed because of the
+//! past. What can't be trusted is set aside whole, and a new file begun.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use event_model::Clock;
+use rusqlite::{Connection, ErrorCode};
+
+use crate::connection::connect;
+use crate::error::{OpenError, io_error};
+use crate::failure::condemns;
+use crate::held::{self, HeldFile};
+use crate::kind::{FileKind, prepare};
+use crate::network::refuse_network;
+use crate::paths::{beside, folder, resolve};
+use crate::quarantine_file::{finish_quarantine, has_quarantined, quarantine_file};
+use crate::rows::nanos;
+
+/// Files up to this size are checked whole when they are opened; of larger ones, rows
+/// are checked as they are read.
+const CHECK_WHOLE: u64 = 256 << 20;
+
+/// The file, opened by us alone.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection that writes.
+    pub sql: Connection,
+    /// Where it is, links followed.
+    pub path: PathBuf,
+    /// Its lock: dropped after every connection.
+    pub held: HeldFile,
+    /// Where a file went that could not be trusted.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Locks and opens the file at `path`, making it where there is none.
+///
+/// # Errors
+/// If it is served already, or something else, or the disk refuses.
+pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, OpenError> {
+    let into = folder(path);
+    private_files::create_folder(into).map_err(|source| io_error("making the folder", into, source))?;
+    let asked = path;
+    let path = &resolve(path)?;
+    refuse_network(folder(path), path)?;
+    // Before anything of ours is left beside it.
+    if let Some(found) = held::foreign(path) {
+        return Err(OpenError::Foreign { path: path.clone(), found });
+    }
+    let name = take_lock(path)?;
+    let finished = finish_quarantine(path)?;
+    close_to_others(path)?;
+    let held = HeldFile::take(path, asked, name)?;
+    match try_open(path, kind, clock) {
+        Ok(sql) => {
+            see_where_it_is(&held, path)?;
+            Ok(Opened { sql, path: path.clone(), held, set_aside: finished })
+        }
+        Err(TryOpen::Damaged(why)) => {
+            let aside = quarantine_file(path, clock)?;
+            tracing::error!(
+                why,
+                set_aside = %aside.display(),
+                advice = kind.advice,
+                "the file can't be trusted: it was set aside and a new one begun"
+            );
+            // It is another file now.
+            let held = held.take_again()?;
+            let sql = try_open(path, kind, clock).map_err(|error| error.at(path))?;
+            see_where_it_is(&held, path)?;
+            Ok(Opened { sql, path: path.clone(), held, set_aside: Some(aside) })
+        }
+        Err(error) => Err(error.at(path)),
+    }
+}
+
+/// Remembers what is beside the file from now on: by then there is a log.
+fn see_where_it_is(held: &HeldFile, path: &Path) -> Result<(), OpenError> {
+    match held.place().is_there() {
+        true => Ok(()),
+        false => Err(io_error("finding again", path, io::Error::other("it was moved while it was opened"))),
+    }
+}
+
+/// SQLite gives the log and its index the mode that the file has when they are made.
+fn close_to_others(path: &Path) -> Result<(), OpenError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = beside(path, suffix);
+        let closed = match File::open(&name) {
+            Ok(file) => private_files::close_to_others(&file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        closed.map_err(|source| io_error("closing to others", &name, source))?;
+    }
+    Ok(())
+}
+
+enum TryOpen {
+    Damaged(String),
+    Newer { found: i64, known: i64 },
+    AnotherKind(&'static str),
+    Foreign,
+    Sqlite(rusqlite::Error),
+}
+
+impl TryOpen {
+    fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Newer { found, known } => OpenError::Newer { path, found, known },
+            Self::AnotherKind(expected) => OpenError::AnotherKind { path, expected },
+            Self::Foreign => OpenError::Foreign { path, found: "another program's SQLite file" },
+            Self::Sqlite(source) => OpenError::Sqlite { path, source },
+            Self::Damaged(why) => OpenError::Io { action: "making", path, source: io::Error::other(why) },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for TryOpen {
+    fn from(error: rusqlite::Error) -> Self {
+        match condemns(&error) {
+            // SQLite's word for tables that are not what they should be.
+            true => Self::Damaged(error.to_string()),
+            false if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+                Self::Damaged(error.to_string())
+            }
+            false => Self::Sqlite(error),
+        }
+    }
+}
+
+fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connection, TryOpen> {
+    if let Ok(why) = fs::read_to_string(beside(path, ".untrusted")) {
+        return Err(TryOpen::Damaged(why));
+    }
+    let mut sql = connect(path, true)?;
+    if is_foreign(&sql)? {
+        return Err(TryOpen::Foreign);
+    }
+    if sql.table_exists(None, kind.not)? {
+        return Err(TryOpen::AnotherKind(kind.name));
+    }
+    let follows = has_quarantined(path).then(|| nanos(clock.now()));
+    let found = prepare(&mut sql, kind, follows)?;
+    if found > kind.format {
+        return Err(TryOpen::Newer { found, known: kind.format });
+    }
+    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if size <= CHECK_WHOLE {
+        let verdict: String = sql.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            return Err(TryOpen::Damaged(verdict));
+        }
+    }
+    (kind.check)(&sql)?;
+    // The check has read everything; what it kept of it is of no use.
+    sql.execute_batch("PRAGMA shrink_memory")?;
+    Ok(sql)
+}
+
+/// Whether there are tables, and none of ours.
+fn is_foreign(sql: &Connection) -> rusqlite::Result<bool> {
+    let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(tables > 0 && !sql.table_exists(None, "meta")?)
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let name = beside(path, ".lock");
+    let file = private_files::create(&name).map_err(|source| io_error("making", &name, source))?;
+    private_files::close_to_others(&file).map_err(|source| io_error("closing to others", &name, source))?;
+    held::lock(&file, path)?;
+    Ok(file)
+}

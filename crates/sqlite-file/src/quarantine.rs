@@ -1,0 +1,92 @@
+//! The table of genuine bodies that are not events, which every file of ours has.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use event_model::{Algorithm, Bytes, Environment, EventId, KeyId, KeyName, Proof};
+use queue::Quarantined;
+use rusqlite::{Connection, Row, params};
+
+use crate::rows::{nanos, proof, signature_bytes, signed, time, unsigned};
+
+/// The table.
+pub const TABLE: &str = "
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,
+    body BLOB NOT NULL,
+    algorithm TEXT NOT NULL,
+    key TEXT NOT NULL,
+    signature BLOB NOT NULL,
+    received_at INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+";
+
+/// Whether a body is kept already.
+///
+/// # Errors
+/// What SQLite says.
+pub fn is_kept(sql: &Connection, body: &Quarantined) -> rusqlite::Result<bool> {
+    let digest = EventId::of(body.key.environment(), &body.body);
+    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM quarantine WHERE digest = ?1)")?
+        .query_row([digest.as_bytes()], |row| row.get(0))
+}
+
+/// Keeps a body, once.
+///
+/// # Errors
+/// What SQLite says.
+pub fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
+    let digest = EventId::of(body.key.environment(), &body.body);
+    sql.prepare_cached(
+        "INSERT OR IGNORE INTO quarantine (digest, body, algorithm, key, signature, received_at, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        digest.as_bytes(),
+        &body.body[..],
+        body.proof.as_str(),
+        body.key.to_text(),
+        signature_bytes(&body.signature),
+        nanos(body.received_at),
+        body.reason,
+    ])
+    .map(drop)
+}
+
+/// Bodies after the one with this number, in order.
+///
+/// # Errors
+/// What SQLite says.
+pub fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Quarantined>> {
+    sql.prepare(
+        "SELECT id, body, algorithm, key, signature, received_at, reason
+         FROM quarantine WHERE id > ?1 ORDER BY id LIMIT ?2",
+    )?
+    .query_map(params![signed(after), i64::try_from(limit).unwrap_or(i64::MAX)], quarantined)?
+    .collect()
+}
+
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
+    Ok(Quarantined {
+        id: unsigned(row.get(0)?),
+        body: Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?),
+        // What was set aside as damaged may make no sense here either.
+        proof: proof(row, 2).unwrap_or(Proof::Signed(Algorithm::Sha512)),
+        key: row
+            .get_ref(3)?
+            .as_str()?
+            .parse()
+            .unwrap_or_else(|_| KeyId::any_named(KeyName::new("unknown", Environment::Sandbox))),
+        signature: STANDARD.encode(row.get_ref(4)?.as_blob()?),
+        received_at: time(row, 5).unwrap_or_default(),
+        reason: row.get(6)?,
+    })
+}
+
+/// Bytes of bodies in the quarantine.
+///
+/// # Errors
+/// What SQLite says.
+pub fn bytes(sql: &Connection) -> rusqlite::Result<u64> {
+    sql.query_row("SELECT coalesce(sum(length(body)), 0) FROM quarantine", [], |row| row.get(0)).map(unsigned)
+}

@@ -1,0 +1,64 @@
+//! What can't be trusted is set aside whole, with its log, and said so for the next start.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use event_model::Clock;
+
+use crate::error::{OpenError, io_error};
+use crate::paths::{beside, folder};
+
+/// What a file is called by that was set aside: its name, this, and when.
+const DAMAGED: &str = ".damaged-";
+
+/// A file and its log go together: without its log it would be another one. So
+/// it is written down where they go, and what a crash left half done is finished.
+pub(crate) fn quarantine_file(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
+    let (stamp, plan) = (clock.now().as_millisecond(), beside(path, ".setting-aside"));
+    let io = |source| io_error("writing", &plan, source);
+    private_files::write(&plan, stamp.to_string())
+        .and_then(|()| File::open(&plan)?.sync_all())
+        .map_err(io)?;
+    finish_quarantine(path).map(|aside| aside.unwrap_or_else(|| path.to_owned()))
+}
+
+/// Where a file went that was being set aside, if one was.
+pub(crate) fn finish_quarantine(path: &Path) -> Result<Option<PathBuf>, OpenError> {
+    let plan = beside(path, ".setting-aside");
+    let Ok(stamp) = fs::read_to_string(&plan) else { return Ok(None) };
+    // A plan that was not written whole was not begun.
+    if stamp.is_empty() || !stamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(fs::remove_file(&plan).ok().and(None));
+    }
+    let aside = beside(path, &format!("{DAMAGED}{stamp}"));
+    for suffix in ["-wal", "-shm", ""] {
+        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
+        if from.exists() {
+            fs::rename(&from, &to).map_err(|source| io_error("setting aside", &from, source))?;
+        }
+    }
+    let _ = fs::remove_file(beside(path, ".untrusted"));
+    fs::remove_file(&plan).map_err(|source| io_error("removing", &plan, source))?;
+    Ok(Some(aside))
+}
+
+/// Whether a file was set aside here before. Who set it aside may have died since.
+pub(crate) fn has_quarantined(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_one = |other: OsString| {
+        let end = other.as_encoded_bytes().strip_prefix(name);
+        end.is_some_and(|end| end.starts_with(DAMAGED.as_bytes()))
+    };
+    let beside = fs::read_dir(folder(path)).into_iter().flatten().flatten();
+    beside.map(|entry| entry.file_name()).any(is_one)
+}
+
+/// Leaves word for the next start that this file must not be believed.
+pub(crate) fn mark_corrupt(path: &Path, why: &str) {
+    let name = beside(path, ".untrusted");
+    let written = private_files::write(&name, why).and_then(|()| File::open(&name)?.sync_all());
+    if let Err(error) = written {
+        tracing::error!(%error, file = %name.display(), "no word could be left for the next start");
+    }
+}

@@ -1,0 +1,381 @@
+//! The one thread that writes.
+//!
+//! Whoever wants something written hands in a [`Job`]. The writer takes all
+//! that wait, applies them in one transaction, and answers them after its
+//! fsync: the more there is to do, the less each pays.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fail::fail_point;
+use queue::QueueError;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::failure::{self, Failure};
+use crate::held::Place;
+use crate::inbox::{Job, JobReceiver, Jobs, Look, Message};
+use crate::log::Log;
+use crate::status::{PanicGuard, Status};
+
+/// Most jobs in one transaction: beyond this, one more costs the first ones
+/// more waiting than it saves itself.
+const MAX_GROUP: usize = 512;
+
+/// How often the file is looked after while nothing is written.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long a job that can wait does, for a write that it can share.
+const SHARES_WITHIN: Duration = Duration::from_millis(200);
+
+/// What is done for the owner of a file beside the writing of jobs, on the writer's thread.
+pub trait Owner: Send + 'static {
+    /// Its kind of job.
+    type Jobs: Jobs;
+
+    /// Begins a group, in its transaction.
+    ///
+    /// # Errors
+    /// What SQLite says: the group fails.
+    fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<<Self::Jobs as Jobs>::Store<'w>>;
+
+    /// Ends a group, in its transaction.
+    ///
+    /// # Errors
+    /// What SQLite says: the group fails.
+    fn end(&mut self, _sql: &Connection) -> rusqlite::Result<()> {
+        Ok(())
+    }
+
+    /// A group was committed. Nobody was told yet.
+    fn committed(&mut self) {}
+
+    /// A group was rolled back.
+    fn rolled_back(&mut self) {}
+
+    /// A group was answered.
+    fn answered(&mut self, _wakes_reader: bool) {}
+
+    /// Does what is due between groups; `true` if there is more. `log` is the file's log.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool>;
+
+    /// Writes what is to be known by the next who opens the file.
+    fn close(&mut self, _sql: &Connection) {}
+}
+
+/// A group of jobs.
+type Group<O> = Vec<Box<dyn Job<<O as Owner>::Jobs>>>;
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer<O: Owner> {
+    sql: Connection,
+    owner: O,
+    status: Arc<Status>,
+    place: Arc<Place>,
+    log: Log,
+    waiting: Waiting<O>,
+    next_probe: Instant,
+    is_read_only: bool,
+}
+
+/// Jobs that are not written yet.
+struct Waiting<O: Owner> {
+    jobs: Group<O>,
+    until: Instant,
+}
+
+impl<O: Owner> Writer<O> {
+    /// Begins to write what is handed in, on a thread of this name. Runs until it is closed, or
+    /// nobody is left to hand something in.
+    ///
+    /// # Errors
+    /// If the log can't be followed, or no thread be started.
+    pub fn start(
+        name: &str,
+        mut sql: Connection,
+        place: Arc<Place>,
+        jobs: JobReceiver<O::Jobs>,
+        owner: O,
+    ) -> io::Result<JoinHandle<()>> {
+        let log = Log::follow(&mut sql).map_err(io::Error::other)?;
+        let JobReceiver { messages, status } = jobs;
+        let now = Instant::now();
+        let waiting = Waiting { jobs: Vec::new(), until: now };
+        let guard = PanicGuard(Arc::clone(&status));
+        let writer = Self { sql, owner, status, place, log, waiting, next_probe: now, is_read_only: false };
+        Builder::new().name(name.to_owned()).spawn(move || {
+            let _guard = guard;
+            writer.run(&messages);
+        })
+    }
+
+    fn run(mut self, inbox: &Receiver<Message<O::Jobs>>) {
+        let mut has_more = false;
+        loop {
+            let arrived = Arrived::next(inbox, if has_more { Duration::ZERO } else { self.longest_sleep() });
+            let closing = self.serve(arrived);
+            has_more = self.look_after(Instant::now());
+            match closing {
+                Some(Closing::Asked(reply)) => return self.close(inbox, reply),
+                Some(Closing::Abandoned) => return self.write_what_waits(),
+                None => {}
+            }
+        }
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        match self.waiting.jobs.is_empty() {
+            true => TICK,
+            false => self.waiting.until.saturating_duration_since(Instant::now()).min(TICK),
+        }
+    }
+
+    fn serve(&mut self, arrived: Arrived<O::Jobs>) -> Option<Closing> {
+        let Arrived { mut jobs, looks, closing } = arrived;
+        let is_asked = jobs.iter().any(|job| !job.can_wait());
+        if self.waiting.jobs.is_empty() {
+            self.waiting.until = Instant::now() + SHARES_WITHIN;
+        }
+        // In the order in which they were handed in.
+        self.waiting.jobs.append(&mut jobs);
+        let is_time = self.waiting.jobs.len() >= MAX_GROUP || Instant::now() >= self.waiting.until;
+        // Whoever looks, sees what waited too.
+        if is_asked || !looks.is_empty() || is_time {
+            self.write_what_waits();
+        }
+        for look in looks {
+            self.status.begin_writing();
+            look(&self.sql);
+            self.status.end_writing();
+        }
+        closing
+    }
+
+    fn write_what_waits(&mut self) {
+        let group = std::mem::take(&mut self.waiting.jobs);
+        self.write(group);
+    }
+
+    fn write(&mut self, mut group: Group<O>) {
+        group.retain(|job| !job.is_given_up());
+        if group.is_empty() {
+            return;
+        }
+        let changes = self.sql.total_changes();
+        self.status.begin_writing();
+        let result = self.commit(&mut group);
+        self.status.end_writing();
+        match &result {
+            Ok(()) => {
+                self.owner.committed();
+                group.iter_mut().for_each(|job| job.committed());
+            }
+            Err(_) => {
+                self.owner.rolled_back();
+                group.iter_mut().for_each(|job| job.undo());
+            }
+        }
+        if group.len() > 1 && matches!(result, Err(Failure::Refused(_))) {
+            // One of them is why, and none of the others' fault.
+            return group.into_iter().for_each(|job| self.write(vec![job]));
+        }
+        let is_found = self.place.is_there();
+        match &result {
+            // What changes nothing does not ask whether there is room.
+            Ok(()) if is_found && self.sql.total_changes() > changes => self.status.note_written(),
+            Ok(()) => {}
+            Err(failure) => self.note(failure),
+        }
+        if !is_found {
+            self.note(&Failure::Gone);
+        }
+        self.answer(group, &result, is_found);
+    }
+
+    fn answer(&mut self, group: Group<O>, result: &Result<(), Failure>, is_found: bool) {
+        let wakes_reader = result.is_err() || group.iter().any(|job| job.wakes_reader());
+        let may_pass = !matches!(result, Err(Failure::Broken(_)));
+        for job in group {
+            match result {
+                Err(_) if job.can_wait() && may_pass => self.wait_again(job),
+                Ok(()) if !is_found && job.is_a_promise() => job.finish(Err(Failure::Gone.into())),
+                result => job.finish(result.clone().map_err(QueueError::from)),
+            }
+        }
+        self.owner.answered(wakes_reader);
+    }
+
+    fn wait_again(&mut self, job: Box<dyn Job<O::Jobs>>) {
+        self.waiting.until = Instant::now() + SHARES_WITHIN;
+        self.waiting.jobs.push(job);
+    }
+
+    /// Writes a group, into a file that is where the next process will look for it.
+    fn commit(&mut self, group: &mut Group<O>) -> Result<(), Failure> {
+        if let Some(why) = self.status.failure() {
+            return Err(Failure::Broken(why));
+        }
+        if !self.place.is_there() {
+            return Err(Failure::Gone);
+        }
+        self.transact(group).map_err(|error| failure::of_write(&error, self.status.path()))
+    }
+
+    fn transact(&mut self, group: &mut Group<O>) -> rusqlite::Result<()> {
+        let transaction = self.sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut store = self.owner.begin(&transaction)?;
+        group.iter_mut().try_for_each(|job| job.apply(&mut store))?;
+        drop(store);
+        self.owner.end(&transaction)?;
+        fail_point!("commit.before");
+        fail_point!("commit.fsync", |_| Err(failure::of_fsync()));
+        transaction.commit()?;
+        fail_point!("commit.after");
+        Ok(())
+    }
+
+    /// Whether there is more to look after at once.
+    fn look_after(&mut self, now: Instant) -> bool {
+        if self.status.failure().is_some() {
+            self.never_write_again();
+            return false;
+        }
+        if !self.place.is_there() {
+            self.note(&Failure::Gone);
+            return false;
+        }
+        if self.status.is_impeded() && now >= self.next_probe {
+            self.next_probe = now + TICK;
+            self.probe();
+        }
+        self.status.begin_writing();
+        let looked = self.log.checkpoint(&self.sql);
+        let kept = looked.and_then(|()| self.owner.housekeep(&mut self.sql, &mut self.log, now));
+        self.status.end_writing();
+        kept.unwrap_or_else(|error| {
+            self.note(&failure::of_write(&error, self.status.path()));
+            false
+        })
+    }
+
+    /// Asks whether there is room again, so that readiness can come back while nobody hands
+    /// anything in.
+    fn probe(&mut self) {
+        self.status.begin_writing();
+        let written = self.sql.execute(
+            "INSERT INTO meta VALUES ('probe', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1",
+            [],
+        );
+        self.status.end_writing();
+        match written {
+            Ok(_) if self.place.is_there() => self.status.note_written(),
+            Ok(_) => self.note(&Failure::Gone),
+            Err(error) => self.note(&failure::of_write(&error, self.status.path())),
+        }
+    }
+
+    fn note(&mut self, failure: &Failure) {
+        self.status.note(failure);
+        if self.status.failure().is_some() {
+            self.never_write_again();
+        }
+    }
+
+    /// Nothing that a file says after a failed fsync would be true. What is in it can be read.
+    fn never_write_again(&mut self) {
+        if !std::mem::replace(&mut self.is_read_only, true)
+            && let Err(error) = self.sql.pragma_update(None, "query_only", true)
+        {
+            tracing::error!(%error, "the file can't be kept from being written to");
+        }
+    }
+
+    fn close(mut self, inbox: &Receiver<Message<O::Jobs>>, reply: oneshot::Sender<()>) {
+        // The last group's answers may have handed in more: that too.
+        loop {
+            let left = Arrived::all(inbox);
+            if left.jobs.is_empty() && left.looks.is_empty() {
+                break;
+            }
+            self.serve(left);
+        }
+        self.write_what_waits();
+        if self.status.failure().is_none() && self.place.is_there() {
+            self.owner.close(&self.sql);
+            let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            if let Err(error) = emptied {
+                self.note(&failure::of_write(&error, self.status.path()));
+            }
+        }
+        drop(self);
+        let _ = reply.send(());
+    }
+}
+
+impl<O: Owner> fmt::Debug for Waiting<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").field("jobs", &self.jobs.len()).finish_non_exhaustive()
+    }
+}
+
+enum Closing {
+    Asked(oneshot::Sender<()>),
+    /// Every handle is gone: nobody waits for an answer.
+    Abandoned,
+}
+
+/// What was handed in, and is dealt with together.
+struct Arrived<J: Jobs> {
+    jobs: Vec<Box<dyn Job<J>>>,
+    looks: Vec<Look>,
+    closing: Option<Closing>,
+}
+
+impl<J: Jobs> Arrived<J> {
+    fn nothing() -> Self {
+        Self { jobs: Vec::new(), looks: Vec::new(), closing: None }
+    }
+
+    /// Waits for one message, then takes what else is there.
+    fn next(inbox: &Receiver<Message<J>>, wait: Duration) -> Self {
+        let mut arrived = Self::nothing();
+        let mut next = match inbox.recv_timeout(wait) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => return arrived,
+            Err(RecvTimeoutError::Disconnected) => {
+                arrived.closing = Some(Closing::Abandoned);
+                return arrived;
+            }
+        };
+        while let Some(message) = next.take() {
+            arrived.take(message);
+            if arrived.closing.is_none() && arrived.jobs.len() + arrived.looks.len() < MAX_GROUP {
+                next = inbox.try_recv().ok();
+            }
+        }
+        arrived
+    }
+
+    /// Takes what is there.
+    fn all(inbox: &Receiver<Message<J>>) -> Self {
+        let mut arrived = Self::nothing();
+        inbox.try_iter().for_each(|message| arrived.take(message));
+        arrived
+    }
+
+    fn take(&mut self, message: Message<J>) {
+        match message {
+            Message::Job(job) => self.jobs.push(job),
+            Message::Look(look) => self.looks.push(look),
+            Message::Close(reply) => self.closing = Some(Closing::Asked(reply)),
+        }
+    }
+}
