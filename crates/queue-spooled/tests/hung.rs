@@ -34,6 +34,11 @@ async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
     assert_eq!(spool.unsent(0, 1, 0, 10).await.unwrap().len(), 1, "what it holds is sent on");
     spool.close().await;
     assert!(bytes() == before, "it was written to");
+    drop(spool);
+    // What the disk did not confirm may be read back from memory: the next process must not trust it.
+    let next: Spool<()> =
+        Spool::open(&path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
+    assert!(next.set_aside().is_some(), "word is left for the next start");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,12 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
     let mut consumer = consumer(&queue, "r").await;
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     tokio::time::sleep(LEASE).await;
-    nothing(&mut *consumer, "it was settled").await;
+    // What comes after it comes first.
+    publish(&queue, &["b"]).await;
+    let next = one(&mut *consumer).await;
+    assert_eq!((reference(&next).as_str(), next.attempt), ("b", 1), "the other was settled");
+    settle(next, Verdict::Done).await;
+    nothing(&mut *consumer, "both were settled").await;
 }
 
 pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Harness) {

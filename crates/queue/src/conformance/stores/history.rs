@@ -1,14 +1,17 @@
 //! What happened to events, and sending them again.
 
 use event_model::Timestamp;
+use futures::future::join_all;
 use std::time::Duration;
+use tokio::time::timeout;
 
-use crate::conformance::Harness;
 use crate::conformance::samples::{
     consumer, event, finish, nothing, one, publish, reference, route, settle, settlement,
 };
+use crate::conformance::{Harness, PATIENCE};
 use crate::{
-    AttemptQuery, DeadReason, Outcome, Position, ReceivedQuery, Replayed, Start, StoryState, Terms, Verdict,
+    AttemptQuery, DeadReason, Delivery, Outcome, Position, ReceivedQuery, Replayed, Start, StoryState, Terms,
+    Verdict,
 };
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
@@ -94,6 +97,56 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
     let since = Timestamp::from_second(1_790_000_010).ok();
     assert_eq!(find(AttemptQuery { since, ..AttemptQuery::default() }).await, [""; 0]);
     assert_eq!(find(AttemptQuery { until: since, ..AttemptQuery::default() }).await.len(), 4);
+}
+
+/// However many others a store has to look at first.
+pub(super) async fn an_attempt_is_found_behind_many_others(harness: &dyn Harness) {
+    const OTHERS: usize = 600;
+    let queue = harness.open().await;
+    let mut r = consumer(&queue, "r").await;
+    publish(&queue, &["old"]).await;
+    settle_after(one(&mut *r).await, Duration::ZERO).await;
+    let others = (0..OTHERS).map(|number| event("F", &format!("f{number}")));
+    let published = join_all(others.map(|event| queue.intake().publish(event))).await;
+    assert!(published.iter().all(Result::is_ok), "{published:?}");
+    let mut settled = 0;
+    while settled < OTHERS {
+        let deliveries = timeout(PATIENCE, r.next(64)).await.expect("deliveries in time").expect("next");
+        let ends = (settled..).map(|number| Duration::from_secs(1 + number as u64));
+        settled += deliveries.len();
+        join_all(deliveries.into_iter().zip(ends).map(|(delivery, end)| settle_after(delivery, end))).await;
+    }
+    let history = queue.stores().history();
+    let (mut found, mut before, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let query =
+            AttemptQuery { reference: Some("old".to_owned()), before, limit: 5, ..AttemptQuery::default() };
+        let page = history.attempts(query).await.expect("attempts");
+        found.extend(page.attempts.into_iter().map(|attempt| attempt.about.name));
+        (before, pages) = (page.next, pages + 1);
+        if before.is_none() {
+            break;
+        }
+        assert!(pages < OTHERS, "there is always one more page");
+    }
+    assert_eq!(found, ["E"]);
+    let all = AttemptQuery { event: Some("F".to_owned()), limit: 2 * OTHERS, ..AttemptQuery::default() };
+    let (mut count, mut before) = (0, None);
+    loop {
+        let page = history.attempts(AttemptQuery { before, ..all.clone() }).await.expect("attempts");
+        (count, before) = (count + page.attempts.len(), page.next);
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(count, OTHERS, "each once");
+}
+
+/// Settles it as done, so long after the first.
+async fn settle_after(delivery: Delivery, after: Duration) {
+    let mut settlement = settlement(Verdict::Done);
+    settlement.attempt.started_at += after;
+    delivery.ticket.settle(settlement).await.expect("settle");
 }
 
 pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {
