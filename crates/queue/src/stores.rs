@@ -15,6 +15,19 @@ use crate::{
 
 /// The stores of one queue. An adapter also opens them alone, beside a running
 /// service, for the commands.
+///
+/// ```
+/// use queue::{DeadQuery, QueueError, Stores};
+///
+/// /// Sends some of a route's dead letters again, and says how many.
+/// async fn redrive(stores: &dyn Stores, route: &str) -> Result<usize, QueueError> {
+///     let query = DeadQuery { route: Some(route.to_owned()), limit: 100, ..DeadQuery::default() };
+///     let letters = stores.dead_letters().list(query).await?;
+///     let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
+///     let answers = stores.dead_letters().redrive(&ids, None).await;
+///     Ok(answers.iter().filter(|answer| answer.is_ok()).count())
+/// }
+/// ```
 pub trait Stores: HasMarks {
     /// Deliveries that no attempt can help.
     fn dead_letters(&self) -> &dyn DeadLetters;
