@@ -18,10 +18,12 @@ use tokio::time::timeout_at;
 
 pub(crate) use self::report::AttemptReport;
 pub(crate) use self::settle::settle;
+use self::steps::Others;
 use crate::breaker::{Begun, Breaker};
 use crate::heartbeat::Heartbeat;
 use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
 use crate::policy::{Circumstances, Ended, Skip};
+use crate::same_id::SameId;
 use crate::then::Then;
 use crate::twins::Twins;
 use crate::watch::{self, About, Watch};
@@ -34,6 +36,7 @@ pub(crate) struct Attempting {
     pub(crate) enrichment: Option<Enrichment>,
     pub(crate) then: Then,
     pub(crate) twins: Option<Twins>,
+    pub(crate) same_id: Option<SameId>,
     pub(crate) isolation: Isolation,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -127,9 +130,14 @@ impl Attempting {
     ) -> Option<AttemptReport> {
         let Delivery { event, ticket, redrive, first_attempt_at, attempt, asked, .. } = delivery;
         let is_sent_again = *redrive > 0 && event.origin() == Origin::Webhook;
-        let twins = self.twins.as_ref().filter(|_| !is_sent_again);
+        let others = Others {
+            twins: self.twins.as_ref().filter(|_| !is_sent_again),
+            same_id: self.same_id.as_ref(),
+            // Whoever sends it again wants it delivered.
+            may_skip_same_id: *redrive == 0,
+        };
         let now = || self.circumstances(*first_attempt_at, *attempt, *asked);
-        let attempting = pin!(self.run_steps(event, cx, twins, begun, now));
+        let attempting = pin!(self.run_steps(event, cx, others, begun, now));
         let running = run(attempting, ticket, heartbeat, permit);
         let report = tokio::select! {
             biased;

@@ -37,7 +37,7 @@ pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
         // A handler elsewhere may have written it, and its words may be anybody's data.
         Ended::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
-        Ended::Skipped(why) => Some(why.as_str().to_owned()),
+        Ended::Skipped(why) => Some(why.to_string()),
         Ended::Undeliverable(_, why) => Some(why.clone()),
         Ended::NotAsked(error) => Some(said(error, reader)),
         Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),

@@ -25,6 +25,7 @@ mod login_ledger;
 mod pace;
 mod remote;
 mod route;
+mod same_id;
 mod selection;
 mod sharing;
 mod stage;
@@ -62,6 +63,7 @@ pub use crate::stage::{main, registry};
 
 use crate::board::Board;
 use crate::isolation::Isolation;
+use crate::same_id::SameId;
 use crate::then::Then;
 use crate::twins::Twins;
 
@@ -86,6 +88,7 @@ pub(crate) struct OpenRoute {
     pub(crate) settings: RouteSettings,
     pub(crate) opened: Opened,
     pub(crate) twins: Option<Twins>,
+    pub(crate) same_id: Option<SameId>,
     pub(crate) consumer: Box<dyn Consumer>,
     /// How long its deliveries may be held without a sign of life.
     pub(crate) lease: Duration,
@@ -191,7 +194,8 @@ pub async fn join_routes(
         let consumer = source.subscribe(route_of(&settings, lease)).await;
         let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
         let twins = Twins::of(&settings, source);
-        anyhow::Ok(OpenRoute { settings, opened, twins, consumer, lease })
+        let same_id = SameId::of(&settings, source);
+        anyhow::Ok(OpenRoute { settings, opened, twins, same_id, consumer, lease })
     });
     let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
     let unrouted = source.subscribe(unrouted).await.context("joining the reserved route")?;

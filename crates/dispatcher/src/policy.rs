@@ -1,9 +1,11 @@
 //! What becomes of a delivery after an attempt: a pure function of what
 //! happened, how often, since when, and the route's settings.
 
+use std::fmt;
 use std::time::Duration;
 
 use dispatch::{DispatchError, Done};
+use event_model::EventId;
 use queue::{DeadReason, Verdict};
 use settings::RetrySettings;
 
@@ -41,15 +43,32 @@ pub enum Skip {
     Twin,
     /// The route's expression gave no answer once, and says no since it was mended.
     NotMatched,
+    /// It has this one of the same Fluent id and name, and the route wants one of them.
+    SameId(EventId),
 }
 
 impl Skip {
-    /// In words.
-    pub(crate) fn as_str(self) -> &'static str {
+    /// A short code for metrics.
+    pub(crate) fn code(self) -> &'static str {
         match self {
-            Self::MovedOn => "skipped: its entity has moved on",
-            Self::NotMatched => "skipped: the route's match says no now",
-            Self::Twin => "skipped: delivered before, as what was reconciled or came late",
+            Self::MovedOn => "moved-on",
+            Self::Twin => "reconciled",
+            Self::NotMatched => "not-matched",
+            Self::SameId(_) => "same-id",
+        }
+    }
+}
+
+/// In words.
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MovedOn => f.write_str("skipped: its entity has moved on"),
+            Self::NotMatched => f.write_str("skipped: the route's match says no now"),
+            Self::Twin => f.write_str("skipped: delivered before, as what was reconciled or came late"),
+            Self::SameId(other) => {
+                write!(f, "skipped: event {other} of the same Fluent id and name is delivered")
+            }
         }
     }
 }

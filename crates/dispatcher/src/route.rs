@@ -30,7 +30,7 @@ pub(crate) async fn run(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
-    let OpenRoute { settings, opened, twins, mut consumer, lease } = route;
+    let OpenRoute { settings, opened, twins, same_id, mut consumer, lease } = route;
     let Opened { dispatcher, enrichment, then } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
@@ -45,6 +45,7 @@ pub(crate) async fn run(
         enrichment,
         then: then.clone(),
         twins,
+        same_id,
         isolation,
         breaker,
         clock,

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::conformance::event;
 use queue::{Consumer, Delivery, Lease, Position, QueueError, Settlement, Start, Terms, Ticket, Verdict};
-use settings::{BreakerSettings, RetrySettings, RouteSettings};
+use settings::{BreakerSettings, OnSameId, RetrySettings, RouteSettings};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -360,6 +360,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         retry: RetrySettings::default(),
         rate: None,
         breaker: Some(BreakerSettings::default()),
+        same_id: OnSameId::Deliver,
         enrich: None,
         confirm: None,
         on_success: None,
@@ -383,6 +384,7 @@ pub(crate) fn attempting(
         enrichment: None,
         then: Then::default(),
         twins: None,
+        same_id: None,
         isolation: isolation.clone(),
         breaker,
         clock: Arc::new(TestClock),

@@ -60,7 +60,7 @@ impl Twins {
 }
 
 /// Tries again and again, while whoever calls keeps the delivery.
-async fn patiently<F>(note: impl Fn() -> F) -> Result<(), QueueError>
+pub(crate) async fn patiently<F>(note: impl Fn() -> F) -> Result<(), QueueError>
 where
     F: Future<Output = Result<(), QueueError>>,
 {

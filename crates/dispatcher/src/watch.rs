@@ -83,6 +83,9 @@ impl About {
         let route = || telemetry::Label::from(route.to_owned());
         metrics::ATTEMPTS.add(1, [route(), attempt.outcome.as_str().into()]);
         metrics::ATTEMPT_TIME.record(attempt.took.as_secs_f64(), [route()]);
+        if let Some(why) = report.skipped() {
+            metrics::SKIPPED.add(1, [route(), why.code().into()]);
+        }
         match report.verdict() {
             Verdict::Done => {
                 let whole = since(self.event.received_at(), now);

@@ -26,6 +26,7 @@ mod main_sender;
 mod proxy_protocol;
 mod quarantine;
 mod refused_accounts;
+mod same_ids;
 mod seen;
 mod senders;
 mod serve_one;

@@ -23,6 +23,7 @@ use verifier::{MAX_BITS, Rejection};
 use crate::answer::{Refused, accepted, quarantined};
 use crate::body::read_body;
 use crate::byte_budget::ByteBudget;
+use crate::same_ids::SameIds;
 use crate::senders::{Client, Peer, Senders};
 use crate::watch::{self, Watch};
 use crate::{Bounds, Ports, quarantine};
@@ -46,6 +47,7 @@ pub(crate) struct Receiving {
     budget: ByteBudget,
     /// Large bodies that are verified at once: half of the processors.
     large: Semaphore,
+    same_ids: SameIds,
 }
 
 impl Receiving {
@@ -53,7 +55,7 @@ impl Receiving {
         let budget = ByteBudget::new(bounds.bodies, ports.senders.proven.clone());
         let processors = available_parallelism().map_or(1, NonZero::get);
         let large = Semaphore::new((processors / 2).max(1));
-        Self { ports, bounds: bounds.clone(), budget, large }
+        Self { ports, bounds: bounds.clone(), budget, large, same_ids: SameIds::default() }
     }
 }
 
@@ -232,6 +234,9 @@ impl Receiving {
         watch::published(span, &event, published.as_ref(), began.elapsed());
         let Receipt { duplicate, position, .. } = published?;
         self.ports.seen.note(&event);
+        if self.same_ids.is_another(&event) && !duplicate {
+            metrics::SAME_ID.add(1, watch::whose(&event));
+        }
         tracing::debug!(event.id = %id, event.name = event.name(), %position, duplicate, trace_id = trace.trace_id(), "accepted");
         Ok(accepted(id, duplicate, trace))
     }

@@ -109,10 +109,9 @@ pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
 
 /// An event is durable, or could not be made so.
 pub(crate) fn published(span: Span, event: &Event, published: Result<&Receipt, &Refused>, took: Duration) {
-    let labels = || [event.environment().as_str().into(), Label::from(event.account().to_owned())];
     match published {
-        Ok(receipt) if receipt.duplicate => metrics::DUPLICATES.add(1, labels()),
-        Ok(_) => metrics::ACCEPTED.add(1, labels()),
+        Ok(receipt) if receipt.duplicate => metrics::DUPLICATES.add(1, whose(event)),
+        Ok(_) => metrics::ACCEPTED.add(1, whose(event)),
         Err(_) => {}
     }
     if published.is_ok() {
@@ -125,6 +124,11 @@ pub(crate) fn published(span: Span, event: &Event, published: Result<&Receipt, &
             .extend(published.ok().map(|receipt| Attribute::new("fluent.duplicate", receipt.duplicate)));
         attributes
     });
+}
+
+/// The labels that say whose an event is.
+pub(crate) fn whose(event: &Event) -> [Label; 2] {
+    [event.environment().as_str().into(), event.account().to_owned().into()]
 }
 
 /// An event that was answered for has reached the queue at last: what it waited for in

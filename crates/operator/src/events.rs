@@ -6,6 +6,9 @@ use wire::v1;
 
 use crate::{Operator, failure, pages};
 
+/// Most events that are looked at for one Fluent id.
+const SAME_IDS_SHOWN: usize = 20;
+
 impl Operator {
     pub(crate) async fn stories(
         &self,
@@ -17,7 +20,17 @@ impl Operator {
         let limit = pages::size(request.limit, 20);
         let found = self.stores().history().find(&request.reference, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
-        Ok(v1::ShowEventsResponse { stories: found.iter().map(story).collect() })
+        let others = self.of_the_same_id(&found).await?;
+        let others = others.as_deref().unwrap_or(&found);
+        Ok(v1::ShowEventsResponse { stories: found.iter().map(|it| story(it, others)).collect() })
+    }
+
+    /// What may share Fluent's id with a single story. Several were found by their entity,
+    /// which events of one id have in common: those are among them.
+    async fn of_the_same_id(&self, found: &[EventStory]) -> Result<Option<Vec<EventStory>>, Status> {
+        let [story] = found else { return Ok(None) };
+        let others = self.stores().history().find(&story.fluent_event_id, SAME_IDS_SHOWN).await;
+        others.map(Some).map_err(|error| failure::queue(&error))
     }
 }
 
@@ -96,7 +109,13 @@ fn in_words(state: &StoryState) -> Option<String> {
     }
 }
 
-fn story(story: &EventStory) -> v1::EventStory {
+fn story(story: &EventStory, others: &[EventStory]) -> v1::EventStory {
+    let is_another = |other: &&EventStory| other.fluent_key == story.fluent_key && other.id != story.id;
+    let same_id = others.iter().filter(is_another).map(|other| v1::SameIdEvent {
+        event_id: other.id.to_string(),
+        received_at: Some(grpc::timestamp(other.received_at)),
+        origin: other.origin.to_string(),
+    });
     let attempts = story.steps.iter().map(|step| v1::Attempt {
         event_id: story.id.to_string(),
         event: story.name.clone(),
@@ -115,6 +134,7 @@ fn story(story: &EventStory) -> v1::EventStory {
         history_since: story.history_since.map(grpc::timestamp),
         attempts: attempts.collect(),
         outcomes: story.states.iter().map(outcome).collect(),
+        same_id: same_id.collect(),
     }
 }
 

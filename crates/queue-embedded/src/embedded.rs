@@ -7,9 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 
-use event_model::{Clock, Event, EventId, FluentKey};
+use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use queue::same_id::{self, Claim};
 use queue::{
     Consumer, DeadLetters, HasMarks, History, Horizon, Intake, Lifecycle, Look, Marks, Pause, Position,
     Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook,
@@ -237,6 +238,35 @@ impl Source for Embedded {
         id: EventId,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
         marks::set_delivered(&self.beside, key, route, id).boxed()
+    }
+
+    fn claim_same_id<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+        now_until: (Timestamp, Timestamp),
+    ) -> BoxFuture<'a, Result<Claim, QueueError>> {
+        same_id::claim(&self.beside, key, route, id, now_until).boxed()
+    }
+
+    fn release_same_id<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        same_id::release(&self.beside, key, route, id, now).boxed()
+    }
+
+    fn note_same_id_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        same_id::set_delivered(&self.beside, key, route, id).boxed()
     }
 }
 

@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use event_model::{Clock, Event, EventId, FluentKey};
+use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use queue::same_id::{self, Claim};
 use queue::{
     Consumer, Horizon, Intake, Lifecycle, Look, Position, Presence, Published, Quarantine, Quarantined,
     QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook, Route, Source, SpoolMark, Stores, Twin,
@@ -246,6 +247,35 @@ impl Source for JetStream {
         id: EventId,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
         marks::set_delivered(&self.beside, key, route, id).boxed()
+    }
+
+    fn claim_same_id<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+        now_until: (Timestamp, Timestamp),
+    ) -> BoxFuture<'a, Result<Claim, QueueError>> {
+        same_id::claim(&self.beside, key, route, id, now_until).boxed()
+    }
+
+    fn release_same_id<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        same_id::release(&self.beside, key, route, id, now).boxed()
+    }
+
+    fn note_same_id_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        same_id::set_delivered(&self.beside, key, route, id).boxed()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What things are called on the server. Other programs read these streams:
 //! a change here is a change of a public format.
 
-use crate::streams::{MARKS, RECONCILED, StreamName};
+use queue::same_id::SAME_ID;
+
+use crate::streams::{MARKS, RECONCILED, SAME_IDS, StreamName};
 
 pub(crate) const EVENTS_SUBJECT: &str = "fluent.events.>";
 pub(crate) const RETRIES_SUBJECT: &str = "fluent.retries.>";
@@ -12,6 +14,7 @@ pub(crate) const INFLIGHT_SUBJECT: &str = "fluent.inflight.>";
 pub(crate) const REFUSED_SUBJECT: &str = "fluent.refused.>";
 pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
 pub(crate) const RECONCILED_SUBJECT: &str = "fluent.reconciled.>";
+pub(crate) const SAME_IDS_SUBJECT: &str = "fluent.same-id.>";
 
 /// Where groups of attempts are written.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
@@ -28,6 +31,8 @@ pub(crate) fn mark(name: &str) -> (StreamName, String) {
         // `reconciled.<key>` and `delivered.<route>.<key>`.
         Some(("reconciled", key)) => (RECONCILED, format!("fluent.reconciled.events.{key}")),
         Some(("delivered", _)) => (RECONCILED, format!("fluent.reconciled.{name}")),
+        // `same-id.<route>.<key>`.
+        Some((SAME_ID, _)) => (SAME_IDS, format!("fluent.{name}")),
         _ => (MARKS, format!("fluent.marks.{name}")),
     }
 }
@@ -36,6 +41,9 @@ pub(crate) fn mark(name: &str) -> (StreamName, String) {
 pub(crate) fn marked(subject: &str) -> String {
     if let Some(key) = subject.strip_prefix("fluent.reconciled.events.") {
         return format!("reconciled.{key}");
+    }
+    if let Some(rest) = subject.strip_prefix("fluent.same-id.") {
+        return format!("{SAME_ID}.{rest}");
     }
     let name = subject.strip_prefix("fluent.reconciled.").or_else(|| subject.strip_prefix("fluent.marks."));
     name.unwrap_or(subject).to_owned()
@@ -140,6 +148,7 @@ mod tests {
             ("pause.r", MARKS),
             ("reconciled.k", RECONCILED),
             ("delivered.r.k", RECONCILED),
+            ("same-id.r.k", SAME_IDS),
         ] {
             let (found, subject) = mark(name);
             assert_eq!((found, marked(&subject).as_str()), (stream, name));

@@ -34,6 +34,8 @@ pub(crate) const MARKS: StreamName = StreamName("FLUENT_MARKS");
 /// The same of reconciled events, each its own: they are many, and must not fill the room of
 /// the others.
 pub(crate) const RECONCILED: StreamName = StreamName("FLUENT_RECONCILED");
+/// Which of the events of one id a route delivers, where it wants one: as many as events.
+pub(crate) const SAME_IDS: StreamName = StreamName("FLUENT_SAME_IDS");
 
 /// Events by shard, until every route has settled them.
 const EVENTS: [StreamName; 1] = [StreamName("FLUENT_EVENTS")];

@@ -35,6 +35,7 @@ mod position;
 pub mod processes;
 mod refused;
 mod route;
+pub mod same_id;
 pub mod seen;
 mod source;
 mod stores;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use event_model::{EventId, FluentKey};
+use event_model::{EventId, FluentKey, Timestamp};
 use futures::future::BoxFuture;
 
+use crate::same_id::Claim;
 use crate::{Delivery, Look, QueueError, Route, Twin};
 
 /// Where deliveries come from.
@@ -51,6 +52,33 @@ pub trait Source: fmt::Debug + Send + Sync {
         key: FluentKey,
         route: &'a str,
     ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>>;
+
+    /// Asks whether `route` may attempt one of the events of this key now, and has the others
+    /// wait until `until`: only routes that want one of them ask.
+    fn claim_same_id<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+        now_until: (Timestamp, Timestamp),
+    ) -> BoxFuture<'a, Result<Claim, QueueError>>;
+
+    /// Says that an attempt that was claimed has failed: it keeps no other back.
+    fn release_same_id<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), QueueError>>;
+
+    /// Notes, durably, that `route` has delivered this one: it stands for the others of its key.
+    fn note_same_id_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+        id: EventId,
+    ) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Notes, durably, that `route` has delivered one of the events of this key.
     fn note_delivered<'a>(

@@ -280,6 +280,11 @@ pub struct EventStory {
     pub position: Position,
     /// Its name.
     pub name: String,
+    /// Fluent's own id of it.
+    pub fluent_event_id: String,
+    /// What Fluent knows it by: another event may have the same, with another body.
+    #[serde(serialize_with = "as_text")]
+    pub fluent_key: FluentKey,
     /// `<entityType>/<entityRef>`.
     pub entity: Option<String>,
     /// `/fluent/<environment>/<account>/<retailer>`.

@@ -23,7 +23,7 @@ use queue::{
 use queue_embedded::Embedded;
 use reconciler::{Missing, Mode, Observer, Reconciler, Tally, Window};
 use settings::{
-    ApiAccount, ApiSettings, ReconcileSettings, RetrySettings, RouteSettings, Routes, SecretFile,
+    ApiAccount, ApiSettings, OnSameId, ReconcileSettings, RetrySettings, RouteSettings, Routes, SecretFile,
 };
 use simulator::api::{Fluent, LOGIN, Sending, World};
 use tempfile::TempDir;
@@ -169,6 +169,7 @@ impl Here {
             breaker: None,
             enrich: None,
             confirm: None,
+            same_id: OnSameId::Deliver,
             dispatcher: "log".to_owned(),
             table: serde_json::json!({}),
             on_success: None,

@@ -52,7 +52,7 @@ pub use crate::plaintext::is_this_machine;
 pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
 pub use crate::reconcile_settings::ReconcileSettings;
-pub use crate::routes::{RetrySettings, RouteSettings, Routes, ThenSettings};
+pub use crate::routes::{OnSameId, RetrySettings, RouteSettings, Routes, ThenSettings};
 pub use crate::schema::schema;
 pub use crate::section::nearest;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};

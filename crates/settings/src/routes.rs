@@ -53,6 +53,8 @@ pub struct RouteSettings {
     pub enrich: Option<EnrichSettings>,
     /// Who must confirm each event.
     pub confirm: Option<Confirm>,
+    /// What it does with a second event of one Fluent id.
+    pub same_id: OnSameId,
     /// The kind of its dispatcher.
     pub dispatcher: String,
     /// The dispatcher's own table.
@@ -141,6 +143,10 @@ pub(crate) struct Listed {
     enrich: Option<EnrichSettings>,
     /// `fluent`: only what Fluent's API confirms is delivered.
     confirm: Option<Confirm>,
+    /// What to do with an event whose account, Fluent id and name are those of another with a
+    /// different body: `deliver` it too, or `skip` it once the other is delivered.
+    #[serde(default, rename = "same-id")]
+    same_id: OnSameId,
     /// A dispatcher that is told of an event that was delivered, and of what the
     /// destination answered: `fluent`, for one.
     #[serde(rename = "on-success")]
@@ -158,6 +164,18 @@ fn webhooks() -> Vec<Origin> {
 
 fn default_concurrency() -> usize {
     16
+}
+
+/// What a route does with an event whose account, Fluent id and name another one has too, with a
+/// different body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnSameId {
+    /// Both are delivered: two rules may have sent two.
+    #[default]
+    Deliver,
+    /// One is delivered: whichever the destination takes first.
+    Skip,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
@@ -241,6 +259,7 @@ impl Tree {
             breaker,
             enrich,
             confirm,
+            same_id,
         } = self.read(path, &value)?;
         let at = |key| [path, &[key]].concat();
         if !is_name(&name) || name == UNROUTED {
@@ -288,6 +307,7 @@ impl Tree {
             breaker,
             enrich,
             confirm,
+            same_id,
             dispatcher,
             table,
             on_success,

@@ -7,7 +7,7 @@ use queue::{Attempt, Settlement, Verdict};
 use settings::RetrySettings;
 
 use crate::explain::{Reader, explain, record};
-use crate::policy::{Circumstances, Ended, verdict};
+use crate::policy::{Circumstances, Ended, Skip, verdict};
 
 /// What came of an attempt, and what becomes of its delivery.
 #[derive(Debug)]
@@ -49,13 +49,21 @@ impl AttemptReport {
         self.settlement
     }
 
+    /// Why nothing was attempted, where nothing need be.
+    pub(crate) fn skipped(&self) -> Option<Skip> {
+        match self.result {
+            Ended::Skipped(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// Writes it to the log: what a destination or a handler said stays out of it.
     pub(crate) fn log(&self, id: EventId, route: &str, attempt: u32, trace_id: impl Fn() -> String) {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
         let took_ms = self.attempt().took.as_millis();
         match (self.verdict(), &self.result) {
             (Verdict::Done, Ended::Skipped(why)) => {
-                tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{}", why.as_str());
+                tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{why}");
             }
             (Verdict::Done, _) => {
                 tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");

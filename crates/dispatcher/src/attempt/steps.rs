@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dispatch::{AnyDispatcher, Context, DispatchError, Done, Keep, Role, Told};
 use enrichment::Asked;
-use event_model::Event;
+use event_model::{Event, Timestamp};
 use futures::FutureExt;
 use queue::Verdict;
 use tokio::time::timeout;
@@ -14,8 +14,37 @@ use super::{AttemptReport, Attempting};
 use crate::breaker::Begun;
 use crate::explain::without_excerpt;
 use crate::policy::{Circumstances, Ended, Skip};
+use crate::same_id::SameId;
 use crate::then::tell;
 use crate::twins::Twins;
+
+/// Who knows of other events like one, and whether they may keep it back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Others<'o> {
+    pub(crate) twins: Option<&'o Twins>,
+    pub(crate) same_id: Option<&'o SameId>,
+    pub(crate) may_skip_same_id: bool,
+}
+
+impl Others<'_> {
+    /// The destination has the event: it needs no other like it. Its settlement waits until
+    /// that is noted.
+    async fn delivered(&self, event: &Event) {
+        if let Some(twins) = self.twins {
+            twins.delivered(event).await;
+        }
+        if let Some(same_id) = self.same_id {
+            same_id.delivered(event).await;
+        }
+    }
+
+    /// It has not, or nobody knows.
+    async fn failed(&self, event: &Event, now: Timestamp) {
+        if let Some(same_id) = self.same_id.filter(|_| self.may_skip_same_id) {
+            same_id.failed(event, now).await;
+        }
+    }
+}
 
 impl Attempting {
     /// Asks whether it is needed, and Fluent, where the route wants to know more; dispatches;
@@ -27,18 +56,19 @@ impl Attempting {
         &self,
         event: &Event,
         mut cx: Context,
-        twins: Option<&Twins>,
+        others: Others<'_>,
         begun: Begun,
         now: impl Fn() -> Circumstances,
     ) -> AttemptReport {
         let (started_at, began) = (cx.started_at, Instant::now());
         cx.keep = self.then.on_success.is_some().then(Keep::default);
-        let ended = match self.prepare(event, &mut cx, twins, now().elapsed).await {
+        let ended = match self.prepare(event, &mut cx, others, now().elapsed).await {
             Err(ended) => ended,
-            Ok(twins) => {
+            Ok(others) => {
                 let ended = self.dispatch_with_deadline(event, &cx).await;
-                if let (Ended::Answered(Ok(_)), Some(twins)) = (&ended, twins) {
-                    twins.delivered(event).await;
+                match &ended {
+                    Ended::Answered(Ok(_)) => others.delivered(event).await,
+                    _ => others.failed(event, self.clock.now()).await,
                 }
                 ended
             }
@@ -60,21 +90,25 @@ impl Attempting {
 
     /// What is to be known first, or what ends the attempt before it began. Says who is to
     /// be told that the destination has the event: nobody, where there is no other like it.
-    async fn prepare<'t>(
+    async fn prepare<'o>(
         &self,
         event: &Event,
         cx: &mut Context,
-        twins: Option<&'t Twins>,
+        others: Others<'o>,
         waited: Duration,
-    ) -> Result<Option<&'t Twins>, Ended> {
-        let has_twin = match twins {
+    ) -> Result<Others<'o>, Ended> {
+        let has_twin = match others.twins {
             Some(twins) => twins.look(event).await?,
             None => false,
         };
-        match self.ask(event, cx, waited).await {
-            Some(ended) => Err(ended),
-            None => Ok(twins.filter(|_| has_twin)),
+        if let Some(ended) = self.ask(event, cx, waited).await {
+            return Err(ended);
         }
+        // Last, so that others wait for the attempt itself and for nothing before it.
+        if let Some(same_id) = others.same_id.filter(|_| others.may_skip_same_id) {
+            same_id.claim(event, self.clock.now(), cx.timeout).await?;
+        }
+        Ok(Others { twins: others.twins.filter(|_| has_twin), ..others })
     }
 
     /// What Fluent said, or did not say, where that ends the attempt.

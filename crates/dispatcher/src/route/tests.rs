@@ -19,12 +19,14 @@ use crate::testing::{BrokenConsumer, FakeQueue, LEASE, Scripted, TestClock, rout
 use crate::then::Then;
 use crate::{Dispatching, Selection, join_routes};
 
+mod same_id;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn open_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> OpenRoute {
     let opened =
         Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: Then::default() };
-    OpenRoute { settings, opened, twins: None, consumer: Box::new(consumer), lease: LEASE }
+    OpenRoute { settings, opened, twins: None, same_id: None, consumer: Box::new(consumer), lease: LEASE }
 }
 
 fn start(route: OpenRoute) -> Shutdown {

@@ -29,6 +29,7 @@ mod poison;
 mod policies;
 mod privacy;
 mod proxies;
+mod same_id;
 mod samples;
 mod settings;
 mod status;

@@ -106,9 +106,18 @@ fn describe(story: &v1::EventStory) -> Value {
         "received-at": when::json(story.received_at.as_ref()),
         "origin": output::or_null(&story.origin),
         "trace-id": output::or_null(&story.trace_id),
+        "same-id": story.same_id.iter().map(same_id).collect::<Vec<_>>(),
         "history-since": when::json(story.history_since.as_ref()),
         "steps": story.attempts.iter().map(deliveries::step).collect::<Vec<_>>(),
         "states": story.outcomes.iter().map(state).collect::<Vec<_>>(),
+    })
+}
+
+fn same_id(other: &v1::SameIdEvent) -> Value {
+    json!({
+        "id": other.event_id,
+        "received-at": when::json(other.received_at.as_ref()),
+        "origin": output::or_null(&other.origin),
     })
 }
 
@@ -140,6 +149,11 @@ fn tell(story: &v1::EventStory) {
     }
     if !story.trace_id.is_empty() {
         output::line(format!("  trace     {}", story.trace_id));
+    }
+    for other in &story.same_id {
+        let (id, at) = (&other.event_id, when::text(other.received_at.as_ref()));
+        let how = if other.origin == "reconciled" { "found in Fluent's log" } else { "arrived" };
+        output::line(format!("  same id   {id}, {how} at {at}, has another body"));
     }
     if story.history_since.is_some() {
         let since = when::text(story.history_since.as_ref());

@@ -92,6 +92,8 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         id: event.id(),
         position: rows::position(position).ok_or_else(|| unknown(0))?,
         name: event.name().to_owned(),
+        fluent_event_id: event.fields().fluent_event_id.clone().unwrap_or_default(),
+        fluent_key: event.fluent_key(),
         entity: event.entity(),
         source: event.source(),
         received_at: event.received_at(),

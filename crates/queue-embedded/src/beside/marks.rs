@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
+use queue::same_id::SAME_ID;
 use queue::{MARKED_FOR, MarkEntry, Marks, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::reading;
 use sqlite_file::rows::from_nanos;
 
 use crate::beside::connections::{Beside, sqlite_now, writing};
+use crate::beside::same_ids;
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS marks (
@@ -69,6 +71,9 @@ impl Marks for Beside {
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         let name = name.to_owned();
         self.write(move |sql, _| {
+            if same_ids::is_one(&name) {
+                return same_ids::unset(sql, &name).map_err(writing);
+            }
             let made = sql
                 .execute_batch(TABLE)
                 .and_then(|()| sql.execute("DELETE FROM marks WHERE name = ?1", [&name]));
@@ -79,9 +84,9 @@ impl Marks for Beside {
 
 /// Asked as a query: `table_exists` looks at what this connection remembers of the file,
 /// and another process may have made the table since.
-fn is_there(sql: &Connection) -> rusqlite::Result<bool> {
-    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'marks')")?
-        .query_row([], |row| row.get(0))
+pub(crate) fn is_there(sql: &Connection, table: &str) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")?
+        .query_row([table], |row| row.get(0))
 }
 
 fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
@@ -90,7 +95,10 @@ fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
 
 /// The time at which it was set is its version: it rises with every set.
 fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes, u64)>> {
-    if !is_there(sql)? {
+    if same_ids::is_one(name) {
+        return same_ids::get_versioned(sql, name);
+    }
+    if !is_there(sql, "marks")? {
         return Ok(None);
     }
     let mut statement = sql.prepare_cached("SELECT value, at FROM marks WHERE name = ?1")?;
@@ -99,6 +107,9 @@ fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes
 }
 
 fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
+    if same_ids::is_one(name) {
+        return same_ids::set(sql, name, value, now);
+    }
     sql.execute_batch(TABLE)?;
     let too_old = now.saturating_sub(nanoseconds(MARKED_FOR));
     sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?.execute([too_old])?;
@@ -110,12 +121,15 @@ fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result
     .map(drop)
 }
 
-fn nanoseconds(time: Duration) -> i64 {
+pub(crate) fn nanoseconds(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn entries(sql: &Connection, word: &str) -> rusqlite::Result<Vec<MarkEntry>> {
-    if !is_there(sql)? {
+    if word == SAME_ID {
+        return same_ids::entries(sql);
+    }
+    if !is_there(sql, "marks")? {
         return Ok(Vec::new());
     }
     // What begins with `<word>.` is before `<word>/`.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use queue::same_id::SAME_IDS_KEPT;
 use queue::{MARKED_FOR, REFUSED_BYTES, REFUSED_FOR};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
@@ -7,15 +8,15 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use crate::consuming::OF_BLOCK;
 use crate::names::{
     ATTEMPTS_SUBJECT, DEAD_SUBJECT, EVENTS_SUBJECT, INFLIGHT_SUBJECT, MARKS_SUBJECT, QUARANTINE_SUBJECT,
-    RECONCILED_SUBJECT, REFUSED_SUBJECT, RETRIES_SUBJECT,
+    RECONCILED_SUBJECT, REFUSED_SUBJECT, RETRIES_SUBJECT, SAME_IDS_SUBJECT,
 };
 use crate::options::Layout;
 use crate::streams::{
-    ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, Shard, StreamName,
+    ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, SAME_IDS, Shard, StreamName,
 };
 
 /// Every stream and what it is for.
-pub(crate) const STREAMS: [(StreamName, &str); 9] = [
+pub(crate) const STREAMS: [(StreamName, &str); 10] = [
     (Shard::ONLY.events(), "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
     (DEAD, "dead letters"),
@@ -25,6 +26,7 @@ pub(crate) const STREAMS: [(StreamName, &str); 9] = [
     (REFUSED, "webhooks that were refused, and may have been refused wrongly"),
     (MARKS, "small facts by name: how far spools are drained, who runs"),
     (RECONCILED, "which events were reconciled, and which of them routes have delivered"),
+    (SAME_IDS, "which event of several with one id a route delivers"),
 ];
 
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
@@ -32,6 +34,9 @@ pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
 
 /// Room for a few hundred thousand reconciled events, at most; the other marks are far fewer.
 const MARKS_BYTES: u64 = 256 << 20;
+
+/// Room for [`SAME_IDS_KEPT`] marks, of which each is a subject in the servers' memory.
+const SAME_IDS_BYTES: u64 = 512 << 20;
 
 /// Marks of attempts that began, at most: those of a hundred thousand deliveries, 20
 /// seconds of the fastest dispatchers that were measured. One that takes longer renews
@@ -108,6 +113,16 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
             // None makes room for others: without its mark, a late webhook is delivered too.
             max_bytes: signed((layout.bytes / 20).min(MARKS_BYTES)),
             max_age: MARKED_FOR,
+            ..base
+        },
+        SAME_IDS => Config {
+            subjects: vec![SAME_IDS_SUBJECT.to_owned()],
+            max_messages_per_subject: 1,
+            // The oldest make room: a route that has no mark of an event delivers it.
+            discard: DiscardPolicy::Old,
+            max_bytes: signed((layout.bytes / 20).min(SAME_IDS_BYTES)),
+            max_messages: i64::try_from(SAME_IDS_KEPT).unwrap_or(i64::MAX),
+            max_age: layout.dedup_window,
             ..base
         },
         _ => Config {

@@ -83,7 +83,9 @@ async fn fresh(servers: &Cluster, replicas: usize) -> Box<dyn Harness> {
     let urls = servers.urls();
     let client = async_nats::connect(urls.clone()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client);
-    for stream in ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS", "REFUSED", "MARKS", "INFLIGHT"] {
+    for stream in
+        ["EVENTS", "RETRIES", "DEAD", "QUARANTINE", "ATTEMPTS", "REFUSED", "MARKS", "INFLIGHT", "SAME_IDS"]
+    {
         let _ = jetstream.delete_stream(format!("FLUENT_{stream}")).await;
     }
     let mut options = Options::new(urls);

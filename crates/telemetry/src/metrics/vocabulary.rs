@@ -21,6 +21,8 @@ vocabulary! {
         "Webhooks answered 200 and durable, duplicates left out.";
     DUPLICATES: Counter<2> = "fluent.webhooks.duplicate", "{webhook}", ["environment", "account"],
         "Webhooks answered 200 that were there before.";
+    SAME_ID: Counter<2> = "fluent.webhooks.same_id", "{webhook}", ["environment", "account"],
+        "Accepted webhooks whose account, Fluent id and name an earlier one had, with another body; of each process, among the last 65,536 at least.";
     REFUSED: Counter<1> = "fluent.webhooks.refused", "{request}", ["reason"],
         "Requests and connections that were not accepted, by the reason that the log has too.";
     REFUSED_KNOWN: Counter<1> = "fluent.webhooks.refused.known", "{request}", ["reason"],
@@ -109,6 +111,8 @@ vocabulary! {
         "From accepting an event to its delivery, over all attempts.";
     DEAD_LETTERS: Counter<2> = "fluent.dead_letters", "{delivery}", ["route", "reason"],
         "Deliveries given up, and kept as dead letters.";
+    SKIPPED: Counter<2> = "fluent.attempts.skipped", "{attempt}", ["route", "reason"],
+        "Attempts that asked no destination, since it need not have the event: moved-on, reconciled, same-id, not-matched.";
     UNSETTLED: Counter<1> = "fluent.attempts.unsettled", "{attempt}", ["route"],
         "Attempts whose end could not be recorded: their events come again.";
 

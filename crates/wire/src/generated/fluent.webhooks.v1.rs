@@ -1278,6 +1278,21 @@ pub struct EventStory {
     /// happened to it before is not in `attempts`.
     #[prost(message, optional, tag = "11")]
     pub history_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Other events with its environment, account, Fluent's own id and name, and another body: the
+    /// sender tells it twice, or two of its rules do. Those that are kept.
+    #[prost(message, repeated, tag = "12")]
+    pub same_id: ::prost::alloc::vec::Vec<SameIdEvent>,
+}
+/// An event that shares Fluent's own id and the name with another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SameIdEvent {
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub received_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// `webhook`, or `reconciled`.
+    #[prost(string, tag = "3")]
+    pub origin: ::prost::alloc::string::String,
 }
 /// Where an event stands on one route.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,7 +16,7 @@ use queue_embedded::{Embedded, Options};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use service::Shutdown;
-use settings::{RetrySettings, RouteSettings, Routes};
+use settings::{OnSameId, RetrySettings, RouteSettings, Routes};
 use simulator::Events;
 use tokio::task::JoinSet;
 
@@ -117,6 +117,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         breaker: None,
         enrich: None,
         confirm: None,
+        same_id: OnSameId::Deliver,
         on_success: None,
         on_dead_letter: None,
         dispatcher: "noop".to_owned(),

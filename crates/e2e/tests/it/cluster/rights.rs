@@ -69,6 +69,8 @@ async fn nobody_may_more_than_they_need() {
         ("dispatcher", "fluent.reconciled.events.x", "x"),
         ("dispatcher", "fluent.marks.spool.x", "x"),
         ("gateway", "fluent.reconciled.delivered.r.x", "x"),
+        ("gateway", "fluent.same-id.r.x", "x"),
+        ("operator", "fluent.same-id.r.x", "x"),
         ("dispatcher", "$JS.API.STREAM.PURGE.FLUENT_MARKS", "{}"),
         ("dispatcher", "fluent.events.sandbox.A._._.E.0", "x"),
         ("dispatcher", "$JS.API.STREAM.DELETE.FLUENT_EVENTS", ""),

@@ -4,6 +4,7 @@ mod consuming;
 mod restarting;
 mod retrying;
 mod routing;
+mod same_id;
 
 use super::{Harness, checks, run};
 
@@ -33,6 +34,8 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         routing::routes_that_are_announced_together_are_joined_as_ever,
         routing::trying_out_takes_nothing,
         routing::how_its_routes_stand_is_shown_to_others,
+        same_id::of_two_with_one_id_one_is_attempted_and_never_kept_back_by_itself,
+        same_id::of_many_that_ask_at_once_one_is_attempted,
         restarting::everything_survives_a_crash,
         restarting::a_crash_in_flight_is_counted,
         restarting::what_died_alone_is_a_dead_letter,

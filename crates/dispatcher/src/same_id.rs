@@ -1,0 +1,70 @@
+//! One event of Fluent's that came with two bodies, on a route that wants one of them: what its
+//! destination has stands for the other. While one is attempted the other waits, and takes its
+//! place if it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch::DispatchError;
+use event_model::{Event, Timestamp};
+use queue::Source;
+use queue::same_id::Claim;
+use settings::{OnSameId, RouteSettings};
+use telemetry::Chain;
+
+use crate::policy::{Ended, Skip};
+use crate::twins::patiently;
+
+/// How much longer than its attempt a claim lasts: until the delivery is noted, on a machine
+/// whose clock is somewhat behind.
+const CLAIM_MARGIN: Duration = Duration::from_mins(1);
+
+/// What a route knows of events that share an id.
+#[derive(Debug)]
+pub(crate) struct SameId {
+    source: Arc<dyn Source>,
+    route: String,
+}
+
+impl SameId {
+    /// Of a route that wants one of them; another asks nothing.
+    pub(crate) fn of(settings: &RouteSettings, source: &Arc<dyn Source>) -> Option<Self> {
+        let skips = settings.same_id == OnSameId::Skip;
+        skips.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
+    }
+
+    /// Has others of the event's id wait for an attempt that begins now. Ends it where the
+    /// route has delivered one of them, or attempts one.
+    pub(crate) async fn claim(&self, event: &Event, now: Timestamp, lasts: Duration) -> Result<(), Ended> {
+        let (key, id) = (event.fluent_key(), event.id());
+        let until = now.saturating_add(lasts + CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
+        let action = "asking whether another event of its Fluent id is delivered";
+        match self.source.claim_same_id(key, &self.route, id, (now, until)).await {
+            Ok(Claim::Granted) => Ok(()),
+            Ok(Claim::Delivered(other)) => Err(Ended::Skipped(Skip::SameId(other))),
+            Ok(Claim::Attempted(other)) => {
+                let why = format!("event {other} of the same Fluent id is being attempted");
+                Err(Ended::NotAsked(DispatchError::transient(action, why)))
+            }
+            Err(error) => Err(Ended::NotAsked(DispatchError::transient(action, error))),
+        }
+    }
+
+    /// The attempt failed: whoever waits for it need not wait longer. Where that can't be said,
+    /// the claim ends by itself.
+    pub(crate) async fn failed(&self, event: &Event, now: Timestamp) {
+        let released = self.source.release_same_id(event.fluent_key(), &self.route, event.id(), now);
+        if let Err(error) = released.await {
+            tracing::debug!(event.id = %event.id(), route = self.route, error = %Chain(&error), "others of its Fluent id wait for a while longer");
+        }
+    }
+
+    /// The destination has the event. Its settlement waits until that is noted, since without
+    /// it another of its id would be delivered too.
+    pub(crate) async fn delivered(&self, event: &Event) {
+        let note = || self.source.note_same_id_delivered(event.fluent_key(), &self.route, event.id());
+        if let Err(error) = patiently(note).await {
+            tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
+        }
+    }
+}
