@@ -1,5 +1,6 @@
 //! The index of a queue elsewhere: refs as digests, attempts by their event.
 
+use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -7,7 +8,7 @@ use event_model::EventId;
 use queue::{BoxError, HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, Position, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{packed, position, prefix};
-use sqlite_file::{beside, digest, lock, make_private, prefixes};
+use sqlite_file::{beside, digest, lock, prefixes};
 
 const INDEXING: &str = "working with the index of events";
 
@@ -69,6 +70,8 @@ enum OpenError {
     Foreign,
     #[error("it has format {0}, and this program works with {FORMAT}")]
     AnotherFormat(i64),
+    #[error("making the file")]
+    Io(#[from] io::Error),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -78,7 +81,7 @@ impl OpenError {
     fn asks_for_new(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
         match self {
-            Self::Foreign => false,
+            Self::Foreign | Self::Io(_) => false,
             Self::AnotherFormat(_) => true,
             Self::Sqlite(error) => {
                 matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | Unknown))
@@ -88,7 +91,7 @@ impl OpenError {
 }
 
 fn open(path: &Path) -> Result<Connection, OpenError> {
-    make_private(path)?;
+    private_files::prepare(path)?;
     let sql = Connection::open(path)?;
     sql.busy_timeout(std::time::Duration::from_secs(10))?;
     let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -111,7 +114,7 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
 /// Whether the file was made by SQLite: no other is removed.
 fn is_sqlites(path: &Path) -> bool {
     let mut begin = [0; 16];
-    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut begin));
+    let read = std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin));
     read.is_ok_and(|read| read == 0 || begin == *b"SQLite format 3\0")
 }
 

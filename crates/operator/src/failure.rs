@@ -10,6 +10,7 @@ pub(crate) fn queue(error: &QueueError) -> Status {
     let said = Chain(error).to_string();
     match error {
         QueueError::NotFound(_) => Status::not_found(said),
+        QueueError::InUse(_) => Status::failed_precondition(said),
         QueueError::Full => Status::resource_exhausted(said),
         QueueError::TooLarge => Status::invalid_argument(said),
         QueueError::Closed | QueueError::Failed(_) => Status::aborted(said),

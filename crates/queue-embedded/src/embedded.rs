@@ -64,7 +64,7 @@ impl Embedded {
         let limit = options.retention.bytes;
         let (sql, place) = (opened.sql, Arc::clone(opened.held.place()));
         let (shared, threads) = serve(sql, place, &path, options, clock).map_err(wrap)?;
-        let beside = Beside::open(&path, None).map_err(wrap)?;
+        let beside = Beside::open(&path, None)?;
         Ok(Self {
             quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
             refused: HoldInGroups::new(beside.clone(), Arc::clone(&shared), limit),
@@ -347,8 +347,7 @@ impl Stores for Embedded {
 
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         if self.shared.route(route).is_some() {
-            let why = "it is in use: take it out of the settings first";
-            return futures::future::ready(Err(QueueError::unavailable("forgetting the route", why))).boxed();
+            return futures::future::ready(Err(QueueError::InUse(format!("route {route}")))).boxed();
         }
         self.beside.forget(route)
     }

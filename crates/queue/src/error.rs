@@ -31,6 +31,9 @@ pub enum QueueError {
     /// The delivery was given to somebody else in the meantime.
     #[error("the lease on this delivery has expired")]
     LeaseLost,
+    /// Somebody uses it: trying again is in vain until it is taken out of the settings.
+    #[error("{0} is in use: take it out of the settings first")]
+    InUse(String),
     /// No such route, dead letter or quarantined body.
     #[error("there is no {0}")]
     NotFound(String),
@@ -52,6 +55,7 @@ impl QueueError {
             Self::Failed(why) => Self::Failed(why.clone()),
             Self::Closed => Self::Closed,
             Self::LeaseLost => Self::LeaseLost,
+            Self::InUse(what) => Self::InUse(what.clone()),
             Self::NotFound(what) => Self::NotFound(what.clone()),
         }
     }

@@ -21,26 +21,13 @@ pub(crate) const CHECKPOINT_BYTES: u64 = 16 << 20;
 /// How long to wait for another process that is writing (a redrive).
 pub const BUSY: Duration = Duration::from_secs(5);
 
-/// SQLite would make a file that everybody can read.
+/// Opens a file that is there with what every connection needs.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn make_private(path: &Path) -> rusqlite::Result<()> {
-    let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-    private_files::prepare(path)
-        .map_err(|error| rusqlite::Error::SqliteFailure(cannot, Some(error.to_string())))
-}
-
-/// Opens the file with what every connection needs.
-///
-/// # Errors
-/// What SQLite says.
-pub fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection> {
-    if create {
-        make_private(path)?;
-    }
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // It makes none: SQLite would make one that everybody can read.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
@@ -63,7 +50,7 @@ pub fn connect(path: &Path, create: bool) -> rusqlite::Result<Connection> {
 /// # Errors
 /// What SQLite says.
 pub fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = connect(path, false)?;
+    let connection = connect(path)?;
     connection.pragma_update(None, "query_only", true)?;
     small_cache(&connection)?;
     Ok(connection)
@@ -132,7 +119,8 @@ mod tests {
     fn every_connection_waits_for_the_disk_and_moves_no_log_by_itself() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");
-        for connection in [connect(&path, true).unwrap(), connect_to_read(&path).unwrap()] {
+        std::fs::write(&path, "").unwrap();
+        for connection in [connect(&path).unwrap(), connect_to_read(&path).unwrap()] {
             let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             // FULL; in a log of this kind it is one fsync for each commit.
             assert_eq!(number("synchronous"), Ok(2));

@@ -25,6 +25,18 @@ pub enum OpenError {
         /// The newest that is known here.
         known: i64,
     },
+    /// Written by an older version of this program.
+    #[error(
+        "{path} has format {found}, and this program works with {known} alone: let the version that wrote it deliver what it holds, then move the file away, or give this one a path of its own"
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The one that is known here.
+        known: i64,
+    },
     /// It holds something else.
     #[error("{path} is not a {expected}'s file but another of ours: expected the path of a {expected}")]
     AnotherKind {
@@ -53,6 +65,14 @@ pub enum OpenError {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// There is no such file, or nothing in it.
+    #[error("there is no {expected} at {path}")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What was expected there.
+        expected: &'static str,
     },
     /// SQLite refused, on a new file too.
     #[error("opening {path}")]

@@ -15,8 +15,6 @@ pub struct FileKind {
     pub not: &'static str,
     /// The number of its format.
     pub format: i64,
-    /// Makes the newest format of the one before it.
-    pub upgrade: fn(&Connection) -> rusqlite::Result<()>,
     /// Begins a new file where one was set aside, at a time.
     pub follow: fn(&Connection, i64) -> rusqlite::Result<()>,
     /// Reads what must be readable.
@@ -25,8 +23,8 @@ pub struct FileKind {
     pub advice: &'static str,
 }
 
-/// Makes the tables where there are none, brings older ones up to date, and says
-/// which format is there. `follows` is when, if a new file would follow one that was set aside.
+/// Makes the tables where there are none, and says which format is there. `follows` is when, if
+/// a new file would follow one that was set aside.
 pub(crate) fn prepare(
     connection: &mut Connection,
     kind: &FileKind,
@@ -34,19 +32,13 @@ pub(crate) fn prepare(
 ) -> rusqlite::Result<i64> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     debug_assert_eq!(mode, "wal");
-    let is_there = connection.table_exists(None, "meta")?;
-    let found = if is_there { meta(connection, "format")?.unwrap_or_default() } else { kind.format };
-    if is_there && found >= kind.format {
-        return Ok(found);
+    if connection.table_exists(None, "meta")? {
+        return Ok(meta(connection, "format")?.unwrap_or_default());
     }
     let transaction = connection.transaction()?;
-    if is_there {
-        (kind.upgrade)(&transaction)?;
-    } else {
-        kind.tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
-        set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
-        follows.map_or(Ok(()), |now| (kind.follow)(&transaction, now))?;
-    }
+    kind.tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
+    set_meta(&transaction, "epoch", format!("{:016x}", fastrand::u64(1..)))?;
+    follows.map_or(Ok(()), |now| (kind.follow)(&transaction, now))?;
     set_meta(&transaction, "format", kind.format)?;
     transaction.commit()?;
     Ok(kind.format)

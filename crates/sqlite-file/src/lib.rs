@@ -34,8 +34,7 @@ pub mod rows;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::connection::{
-    BUSY, READ_WITHIN, connect, connect_to_read, end_after, make_private, meta, set_meta, small_cache,
-    used_bytes,
+    BUSY, READ_WITHIN, connect, connect_to_read, end_after, meta, set_meta, small_cache, used_bytes,
 };
 pub use crate::error::OpenError;
 pub use crate::failure::{Failure, reading};
@@ -43,7 +42,7 @@ pub use crate::held::{HeldFile, Place};
 pub use crate::inbox::{Inbox, Job, JobReceiver, Jobs, inbox};
 pub use crate::kind::FileKind;
 pub use crate::log::{Log, beyond_a_checkpoint};
-pub use crate::open::{Opened, open};
+pub use crate::open::{Opened, open, open_beside};
 pub use crate::paths::beside;
 pub use crate::references::{digest, prefixes};
 pub use crate::status::{Messages, PATIENCE, PanicGuard, Status, Waiting};

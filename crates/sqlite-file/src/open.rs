@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use event_model::Clock;
 use rusqlite::{Connection, ErrorCode};
 
-use crate::connection::connect;
+use crate::connection::{connect, meta};
 use crate::error::{OpenError, io_error};
 use crate::failure::condemns;
 use crate::held::{self, HeldFile};
@@ -68,11 +68,11 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
             );
             // It is another file now.
             let held = held.take_again()?;
-            let sql = try_open(path, kind, clock).map_err(|error| error.at(path))?;
+            let sql = try_open(path, kind, clock).map_err(|error| error.at(path, kind))?;
             see_where_it_is(&held, path)?;
             Ok(Opened { sql, path: path.clone(), held, set_aside: Some(aside) })
         }
-        Err(error) => Err(error.at(path)),
+        Err(error) => Err(error.at(path, kind)),
     }
 }
 
@@ -100,17 +100,17 @@ fn close_to_others(path: &Path) -> Result<(), OpenError> {
 
 enum TryOpen {
     Damaged(String),
-    Newer { found: i64, known: i64 },
+    AnotherFormat(i64),
     AnotherKind(&'static str),
     Foreign,
     Sqlite(rusqlite::Error),
 }
 
 impl TryOpen {
-    fn at(self, path: &Path) -> OpenError {
+    fn at(self, path: &Path, kind: &FileKind) -> OpenError {
         let path = path.to_owned();
         match self {
-            Self::Newer { found, known } => OpenError::Newer { path, found, known },
+            Self::AnotherFormat(found) => another_format(path, found, kind.format),
             Self::AnotherKind(expected) => OpenError::AnotherKind { path, expected },
             Self::Foreign => OpenError::Foreign { path, found: "another program's SQLite file" },
             Self::Sqlite(source) => OpenError::Sqlite { path, source },
@@ -136,7 +136,7 @@ fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connectio
     if let Ok(why) = fs::read_to_string(beside(path, ".untrusted")) {
         return Err(TryOpen::Damaged(why));
     }
-    let mut sql = connect(path, true)?;
+    let mut sql = connect(path)?;
     if is_foreign(&sql)? {
         return Err(TryOpen::Foreign);
     }
@@ -145,8 +145,8 @@ fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connectio
     }
     let follows = has_quarantined(path).then(|| nanos(clock.now()));
     let found = prepare(&mut sql, kind, follows)?;
-    if found > kind.format {
-        return Err(TryOpen::Newer { found, known: kind.format });
+    if found != kind.format {
+        return Err(TryOpen::AnotherFormat(found));
     }
     let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
     if size <= CHECK_WHOLE {
@@ -159,6 +159,36 @@ fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connectio
     // The check has read everything; what it kept of it is of no use.
     sql.execute_batch("PRAGMA shrink_memory")?;
     Ok(sql)
+}
+
+fn another_format(path: PathBuf, found: i64, known: i64) -> OpenError {
+    match found > known {
+        true => OpenError::Newer { path, found, known },
+        false => OpenError::Older { path, found, known },
+    }
+}
+
+/// Opens a file of this kind that is there, beside whoever serves it.
+///
+/// # Errors
+/// If it is not there, or of another kind or format.
+pub fn open_beside(path: &Path, kind: &FileKind) -> Result<Connection, OpenError> {
+    let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    if !path.exists() {
+        return Err(OpenError::Missing { path: path.to_owned(), expected: kind.name });
+    }
+    let sql = connect(path).map_err(wrap)?;
+    let is_another = sql.table_exists(None, kind.not).map_err(wrap)?;
+    if is_another {
+        return Err(OpenError::AnotherKind { path: path.to_owned(), expected: kind.name });
+    }
+    let is_ours = sql.table_exists(None, "meta").map_err(wrap)?;
+    let format = if is_ours { meta(&sql, "format").map_err(wrap)? } else { None };
+    match format {
+        Some(found) if found == kind.format => Ok(sql),
+        Some(found) => Err(another_format(path.to_owned(), found, kind.format)),
+        None => Err(OpenError::Missing { path: path.to_owned(), expected: kind.name }),
+    }
 }
 
 /// Whether there are tables, and none of ours.

@@ -22,7 +22,6 @@ const NUMBERS: FileKind = FileKind {
     name: "list",
     not: "other",
     format: 1,
-    upgrade: |_| Ok(()),
     follow: |_, _| Ok(()),
     check: |_| Ok(()),
     advice: "look at it",

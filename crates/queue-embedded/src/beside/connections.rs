@@ -11,10 +11,10 @@ use queue::{Position, Presence, QueueError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sqlite_file::rows::packed;
 use sqlite_file::{
-    Failure, READ_WITHIN, connect, connect_to_read, end_after, lock, meta, reading, small_cache,
+    Failure, OpenError, READ_WITHIN, connect_to_read, end_after, lock, open_beside, reading, small_cache,
 };
 
-use crate::file::schema::FORMAT;
+use crate::file::schema::QUEUE;
 
 /// The stores of a queue file, opened beside whoever serves it.
 ///
@@ -32,20 +32,14 @@ pub struct Beside {
 impl Beside {
     /// Opens an existing file. `now` is the time that changes are stamped
     /// with, Unix nanoseconds; `None` leaves it to SQLite.
-    pub fn open(path: &Path, now: Option<i64>) -> rusqlite::Result<Self> {
-        let sql = connect(path, false)?;
-        small_cache(&sql)?;
-        match meta::<i64>(&sql, "format")? {
-            Some(FORMAT) => {}
-            // One that serves brings it up to date when it starts.
-            Some(format) if format < FORMAT => {
-                return Err(rusqlite::Error::InvalidParameterName(format!(
-                    "it has format {format}, and this program works with {FORMAT}: start the service anew with this version first"
-                )));
-            }
-            _ => return Err(rusqlite::Error::InvalidQuery),
-        }
-        let to_read = Arc::new(Mutex::new(connect_to_read(path)?));
+    ///
+    /// # Errors
+    /// If there is none, or it is of another kind or format.
+    pub fn open(path: &Path, now: Option<i64>) -> Result<Self, OpenError> {
+        let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let sql = open_beside(path, &QUEUE)?;
+        small_cache(&sql).map_err(wrap)?;
+        let to_read = Arc::new(Mutex::new(connect_to_read(path).map_err(wrap)?));
         Ok(Self { path: path.into(), to_read, to_write: Arc::new(Mutex::new(sql)), now })
     }
 

@@ -8,7 +8,8 @@ use sqlite_file::meta;
 use sqlite_file::rows::{from_nanos, position_at, signed, unsigned};
 
 use crate::beside::connections::sqlite_now;
-use crate::file::schema::{WORKING, last_position, pause_of};
+use crate::file::routes::pause;
+use crate::file::schema::{WORKING, last_position};
 
 /// Each route by a few searches in indexes: nothing is counted here that can be many.
 pub(crate) const LOOK: &str = "
@@ -17,12 +18,13 @@ SELECT r.name, r.cursor,
         - max(0, coalesce((SELECT last FROM gaps WHERE first <= r.cursor ORDER BY first DESC LIMIT 1), 0) - r.cursor),
     r.waiting, r.in_flight,
     coalesce((SELECT dead FROM dead_counts c WHERE c.route = r.name), 0),
-    (SELECT value FROM meta m WHERE m.key = 'filter of ' || r.name),
+    r.filter,
     (SELECT bodies FROM body_count),
     (SELECT received_at FROM events WHERE position =
         (SELECT min(position) FROM deliveries d WHERE d.route = r.id)),
     (SELECT received_at FROM events WHERE position =
-        (SELECT min(position) FROM bodies b WHERE b.position > r.cursor))
+        (SELECT min(position) FROM bodies b WHERE b.position > r.cursor)),
+    r.pause
 FROM routes r ORDER BY r.id";
 
 pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
@@ -36,7 +38,7 @@ pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     let mut look = sql.prepare(LOOK)?;
     let states = look.query_map([last], |row| {
         let state = state(row)?;
-        let pause = pause_of(&sql, &state.name, now)?;
+        let pause = pause(row.get_ref(10)?.as_str_or_null()?, now)?;
         let working = working.iter().filter(|working| working.route == state.name).cloned().collect();
         Ok(RouteState { working, paused: pause.is_some(), pause, ..state })
     })?;

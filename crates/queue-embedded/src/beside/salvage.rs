@@ -1,6 +1,8 @@
+//! Bringing over what a file holds that was set aside.
+
 use std::path::Path;
 
-use event_model::Event;
+use event_model::{Damaged, Event};
 use queue::{Intake, QueueError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sqlite_file::rows::{EVENT, event};
@@ -56,9 +58,18 @@ fn newest(sql: &Connection) -> i64 {
         .unwrap_or(0)
 }
 
+/// Why a row can't be brought over.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+}
+
 /// One event by its position, so that a bad page costs what is on it and no
 /// more. `None` where nothing is, or every route is finished with it.
-fn unsettled(sql: &Connection, position: i64) -> rusqlite::Result<Option<Event>> {
+fn unsettled(sql: &Connection, position: i64) -> Result<Option<Event>, Unreadable> {
     let text = format!(
         "SELECT {EVENT} FROM events e JOIN bodies b USING (position) WHERE e.position = ?1
            AND (?1 > (SELECT coalesce(min(cursor), 0) FROM routes)
@@ -66,5 +77,5 @@ fn unsettled(sql: &Connection, position: i64) -> rusqlite::Result<Option<Event>>
                 OR EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = ?1))"
     );
     let row = sql.prepare_cached(&text)?.query_row([position], |row| event(row, 0)).optional()?;
-    row.transpose().map_err(|damaged| rusqlite::Error::ToSqlConversionFailure(Box::new(damaged)))
+    Ok(row.transpose()?)
 }

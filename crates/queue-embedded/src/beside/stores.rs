@@ -10,10 +10,11 @@ use queue::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{prefix, signed, unsigned};
-use sqlite_file::{beyond_a_checkpoint, reading, set_meta};
+use sqlite_file::{beyond_a_checkpoint, reading};
 
 use crate::beside::connections::{Beside, writing};
 use crate::beside::{attempts, quarantined, routes};
+use crate::file::routes::{ask_again, set_pause};
 use crate::writing::retention::settled_up_to;
 
 /// About so many bytes of bodies are kept that some route has not settled: their share of
@@ -84,7 +85,10 @@ impl Stores for Beside {
         pause: Option<&'a Pause>,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
         let (route, pause) = (route.to_owned(), pause.cloned());
-        self.write(move |sql, _| set_paused(sql, &route, pause.as_ref()))
+        self.write(move |sql, _| {
+            let is_there = set_pause(sql, &route, pause.as_ref()).map_err(writing)?;
+            if is_there { Ok(()) } else { Err(no_route(&route)) }
+        })
     }
 
     fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>> {
@@ -103,8 +107,8 @@ impl Stores for Beside {
     fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         let route = route.to_owned();
         self.write(move |sql, now| {
-            id_of(sql, &route)?;
-            set_meta(sql, &format!("ask again: {route}"), now).map_err(writing)
+            let is_there = ask_again(sql, &route, now).map_err(writing)?;
+            if is_there { Ok(()) } else { Err(no_route(&route)) }
         })
     }
 
@@ -122,19 +126,13 @@ impl Stores for Beside {
             (route.to_owned(), events.iter().map(|(position, _)| *position).collect::<Vec<_>>());
         self.write(move |sql, now| {
             let replayed = attempts::replay(sql, &route, &positions, again, now).map_err(writing)?;
-            replayed.ok_or_else(|| QueueError::NotFound(format!("route {route}")))
+            replayed.ok_or_else(|| no_route(&route))
         })
     }
 }
 
-fn set_paused(sql: &Connection, route: &str, pause: Option<&Pause>) -> Result<(), QueueError> {
-    id_of(sql, route)?;
-    let key = format!("paused: {route}");
-    let changed = match pause {
-        Some(pause) => set_meta(sql, &key, serde_json::to_string(pause).unwrap_or_default()),
-        None => sql.execute("DELETE FROM meta WHERE key = ?1", [&key]).map(drop),
-    };
-    changed.map_err(writing)
+fn no_route(route: &str) -> QueueError {
+    QueueError::NotFound(format!("route {route}"))
 }
 
 fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
@@ -142,16 +140,11 @@ fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
         .query_row("SELECT id FROM routes WHERE name = ?1", [route], |row| row.get(0))
         .optional()
         .map_err(writing)?;
-    id.ok_or_else(|| QueueError::NotFound(format!("route {route}")))
+    id.ok_or_else(|| no_route(route))
 }
 
 /// What it had to deliver is removed in chunks, by who serves the file.
 fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
-    let id = id_of(sql, route)?;
-    sql.execute(
-        "DELETE FROM meta WHERE key IN ('filter of ' || ?1, 'paused: ' || ?1, 'ask again: ' || ?1)",
-        [route],
-    )
-    .map_err(writing)?;
-    sql.execute("DELETE FROM routes WHERE id = ?1", [id]).map_err(writing).map(drop)
+    let gone = sql.execute("DELETE FROM routes WHERE name = ?1", [route]).map_err(writing)?;
+    if gone == 1 { Ok(()) } else { Err(no_route(route)) }
 }

@@ -1,11 +1,6 @@
 //! What a look at the routes would have to count: kept by the file itself, in the transaction
 //! of whatever changes it, whoever that is.
 
-use rusqlite::Connection;
-use sqlite_file::rows::signed;
-
-use crate::file::schema::last_position;
-
 /// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.
 pub(crate) const ROUTES: &str = "
 CREATE TABLE routes (
@@ -13,7 +8,10 @@ CREATE TABLE routes (
     name TEXT NOT NULL UNIQUE,
     cursor INTEGER NOT NULL,        -- everything up to here was claimed or does not match
     waiting INTEGER NOT NULL DEFAULT 0,     -- of its deliveries, how many are not in flight
-    in_flight INTEGER NOT NULL DEFAULT 0
+    in_flight INTEGER NOT NULL DEFAULT 0,
+    filter TEXT,                    -- names what it matched when it was last served
+    pause TEXT,                     -- JSON: why, and until when, a person holds its deliveries back
+    asked_again INTEGER NOT NULL DEFAULT 0  -- when somebody last wanted its destination to be asked at once
 );
 ";
 
@@ -72,38 +70,6 @@ CREATE TRIGGER body_gone AFTER DELETE ON bodies BEGIN
     DELETE FROM gaps WHERE first = old.position + 1;
 END;
 ";
-
-/// Makes them in a file that has none, or counted in another way, by looking once.
-pub(crate) fn make_gaps(sql: &Connection) -> rusqlite::Result<()> {
-    sql.execute_batch("DROP TRIGGER IF EXISTS body_gone; DROP TABLE IF EXISTS gaps;")?;
-    sql.execute_batch(GAPS)?;
-    sql.execute_batch(
-        "INSERT INTO gaps SELECT before + 1, position - 1 FROM
-            (SELECT position, lag(position, 1, 0) OVER (ORDER BY position) AS before FROM bodies)
-         WHERE position > before + 1",
-    )?;
-    sql.execute(
-        "INSERT INTO gaps SELECT newest + 1, ?1 FROM (SELECT coalesce(max(position), 0) AS newest FROM bodies)
-         WHERE newest < ?1",
-        [signed(last_position(sql)?)],
-    )
-    .map(drop)
-}
-
-/// Makes them in a file that has none, by counting once.
-pub(crate) fn make(sql: &Connection) -> rusqlite::Result<()> {
-    sql.execute_batch("ALTER TABLE routes RENAME TO former_routes")?;
-    sql.execute_batch(ROUTES)?;
-    sql.execute_batch(
-        "INSERT INTO routes (id, name, cursor, waiting, in_flight) SELECT id, name, cursor,
-            (SELECT count(*) FROM deliveries d WHERE d.route = former.id AND d.in_flight = 0),
-            (SELECT count(*) FROM deliveries d WHERE d.route = former.id AND d.in_flight = 1)
-         FROM former_routes former;
-         DROP TABLE former_routes;",
-    )?;
-    sql.execute_batch(COUNTERS)?;
-    sql.execute_batch("INSERT INTO dead_counts SELECT route, count(*) FROM dead_letters GROUP BY route")
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,4 +3,5 @@
 pub(crate) mod counters;
 pub(crate) mod redrives;
 pub(crate) mod refs;
+pub(crate) mod routes;
 pub(crate) mod schema;

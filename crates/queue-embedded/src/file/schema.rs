@@ -1,15 +1,13 @@
 //! The tables of a queue's file, and their format.
 
-use queue::Pause;
 use rusqlite::Connection;
-use rusqlite::types::Value;
-use sqlite_file::rows::{nanos, unsigned};
+use sqlite_file::rows::unsigned;
 use sqlite_file::{FileKind, meta, quarantine};
 
 use crate::file::{counters, redrives, refs};
 
-/// The format of a queue's file. A newer one is refused, never guessed at.
-pub(crate) const FORMAT: i64 = 7;
+/// The format of a queue's file. Another one is refused, never guessed at.
+pub(crate) const FORMAT: i64 = 8;
 
 /// The key of `meta` under which the serving process says how its routes stand.
 pub(crate) const WORKING: &str = "working";
@@ -38,9 +36,6 @@ CREATE TABLE events (
     root_entity_ref TEXT
 );
 CREATE INDEX events_by_prefix ON events (prefix);
-
--- What events are looked up by: digests of refs (file/refs.rs).
-CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, fluent INTEGER);
 
 -- Apart from the rest, so that searching does not read them, and so that they
 -- can go before the ids do.
@@ -90,12 +85,12 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_position ON dead_letters (position);
 ";
 
-/// What a file of format 3 has more.
-const SINCE_3: &str = "
-CREATE INDEX IF NOT EXISTS attempts_by_end ON attempts (started_at + took);
+/// Refused webhooks, and how attempts are found by their end.
+const REFUSED: &str = "
+CREATE INDEX attempts_by_end ON attempts (started_at + took);
 
 -- Refused webhooks: nothing in them is proven. The sum of `bytes` is in `meta`.
-CREATE TABLE IF NOT EXISTS refused (
+CREATE TABLE refused (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     digest BLOB NOT NULL UNIQUE,
     body BLOB NOT NULL,
@@ -108,27 +103,8 @@ CREATE TABLE IF NOT EXISTS refused (
 ";
 
 /// All that a file of this format has.
-pub(crate) const ALL: [&str; 6] =
-    [TABLES, quarantine::TABLE, counters::ROUTES, SINCE_3, counters::COUNTERS, counters::GAPS];
-
-/// Brings a file of an older format up to this one.
-pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
-    if !sql.table_exists(None, "refs")? {
-        refs::make(sql)?;
-    }
-    refs::make_room_for_fluent_ids(sql)?;
-    if !sql.column_exists(None, "deliveries", "asks_match")? {
-        sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asks_match INTEGER NOT NULL DEFAULT 0")?;
-    }
-    if !sql.column_exists(None, "deliveries", "asked")? {
-        sql.execute_batch("ALTER TABLE deliveries ADD COLUMN asked INTEGER NOT NULL DEFAULT 0")?;
-    }
-    sql.execute_batch(SINCE_3)?;
-    if !sql.table_exists(None, "dead_counts")? {
-        counters::make(sql)?;
-    }
-    counters::make_gaps(sql)
-}
+pub(crate) const ALL: [&str; 7] =
+    [TABLES, refs::TABLE, quarantine::TABLE, counters::ROUTES, REFUSED, counters::COUNTERS, counters::GAPS];
 
 /// A queue's file.
 pub(crate) const QUEUE: FileKind = FileKind {
@@ -136,33 +112,10 @@ pub(crate) const QUEUE: FileKind = FileKind {
     name: "queue",
     not: "spooled",
     format: FORMAT,
-    upgrade,
     follow: redrives::count_on,
     check: |sql| last_position(sql).map(drop),
     advice: "run `fluent-webhooks salvage` on it",
 };
-
-/// Why a person holds a route's deliveries back; nothing where nobody does, or did so up to
-/// a time that has passed.
-pub(crate) fn pause_of(connection: &Connection, route: &str, now: i64) -> rusqlite::Result<Option<Pause>> {
-    let found: Option<Value> = meta(connection, &format!("paused: {route}"))?;
-    let pause = found.map(|value| match value {
-        Value::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
-        // As an earlier version writes it.
-        _ => Pause::default(),
-    });
-    Ok(pause.filter(|pause| paused_until(pause) > now))
-}
-
-/// When a pause ends, in Unix nanoseconds; the end of time where somebody has to end it.
-pub(crate) fn paused_until(pause: &Pause) -> i64 {
-    pause.until.map_or(i64::MAX, nanos)
-}
-
-/// When somebody last wanted a route's destination to be asked at once.
-pub(crate) fn asked_again(connection: &Connection, route: &str) -> rusqlite::Result<i64> {
-    Ok(meta(connection, &format!("ask again: {route}"))?.unwrap_or_default())
-}
 
 /// The newest position ever given out, also when its event is gone.
 pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {

@@ -16,7 +16,7 @@ use sqlite_file::rows::{EVENT, event, signed, unsigned};
 use sqlite_file::{Failure, lock};
 
 use crate::beside::quarantined::SetAside;
-use crate::file::schema::{asked_again, pause_of, paused_until};
+use crate::file::routes::{asked_again, pause_of, paused_until};
 use crate::reading::ready::{Ready, Retry};
 use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;

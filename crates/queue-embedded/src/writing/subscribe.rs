@@ -1,12 +1,14 @@
+//! Finding or making a route.
+
 use std::sync::Arc;
 
 use queue::{QueueError, Route, Start};
 use rusqlite::{OptionalExtension, params};
 use sqlite_file::rows::{signed, unsigned};
-use sqlite_file::{Job, lock, set_meta};
+use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
 
-use crate::file::schema::{asked_again, pause_of, paused_until};
+use crate::file::routes::{asked_again, pause_of, paused_until, set_filter};
 use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;
 use crate::writing::job::{QueueJobs, Store};
@@ -40,7 +42,7 @@ impl Job<QueueJobs> for Subscribe {
         let pause = pause_of(store.sql, &route.name, store.now)?;
         self.paused_until = pause.as_ref().map_or(0, paused_until);
         self.asked_again = asked_again(store.sql, &route.name)?;
-        set_meta(store.sql, &format!("filter of {}", route.name), route.filter.digest())
+        set_filter(store.sql, self.found.0, &route.filter.digest())
     }
 
     fn finish(mut self: Box<Self>, committed: Result<(), QueueError>) {

@@ -275,8 +275,7 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
     let is_in_use =
         info.num_waiting > 0 || shared.has_joined(route) || (info.num_ack_pending > 0 && is_held().await?);
     if is_in_use {
-        let why = "it is in use: take it out of the settings first";
-        return Err(QueueError::unavailable(FORGETTING, why));
+        return Err(QueueError::InUse(format!("route {route}")));
     }
     for subject in [waiting(route, ">"), due(route, ">")] {
         api::purge(link, RETRIES, json!({ "filter": subject }))

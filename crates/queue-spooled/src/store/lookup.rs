@@ -18,7 +18,7 @@ pub(crate) struct DamagedSpool(Connection);
 impl DamagedSpool {
     /// Opens it. It is not changed.
     pub(crate) fn open(path: &Path) -> Result<Self, QueueError> {
-        connect(path, false).map(Self).map_err(unreadable)
+        connect(path).map(Self).map_err(unreadable)
     }
 
     /// What names it, as far as that can be read.
@@ -50,7 +50,7 @@ impl DamagedSpool {
 /// How many events the queue does not have yet, and when the oldest of them came in:
 /// looked up beside whoever serves the file.
 pub(crate) fn spool_backlog(path: &Path) -> Result<(u64, Option<Timestamp>), QueueError> {
-    let read = || rows::backlog(&connect(path, false)?);
+    let read = || rows::backlog(&connect(path)?);
     read().map_err(unreadable)
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn spool_sent_up_to(path: &Path, now: Timestamp) -> Result<Option<(Ti
     /// A look of a few milliseconds.
     const MOST: u64 = 20_000;
     let read = || -> rusqlite::Result<_> {
-        let sql = connect(path, false)?;
+        let sql = connect(path)?;
         let (unsent, _) = rows::backlog(&sql)?;
         Ok(rows::sent_up_to(&sql, now, MOST)?.map(|up_to| (up_to, unsent == 0)))
     };
@@ -70,6 +70,6 @@ pub(crate) fn spool_sent_up_to(path: &Path, now: Timestamp) -> Result<Option<(Ti
 
 /// Looks into a spool's file beside whoever serves it.
 pub fn spool_state(path: &Path) -> Result<SpoolState, QueueError> {
-    let read = || rows::state(&connect(path, false)?);
+    let read = || rows::state(&connect(path)?);
     read().map_err(unreadable)
 }

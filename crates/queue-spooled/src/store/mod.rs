@@ -71,7 +71,6 @@ const SPOOL: FileKind = FileKind {
     name: "spool",
     not: "events",
     format: 3,
-    upgrade: rows::upgrade,
     follow: |_, _| Ok(()),
     check: |sql| rows::last(sql).map(drop),
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",

@@ -17,7 +17,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE spooled (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,
-    key TEXT NOT NULL,              -- `<name>#<digest>`; without the digest before format 3
+    key TEXT NOT NULL,              -- `<name>#<digest>`
     algorithm TEXT NOT NULL,
     signature BLOB NOT NULL,
     received_at INTEGER NOT NULL,   -- Unix time in nanoseconds, as all times here
@@ -34,33 +34,6 @@ CREATE TABLE acknowledged (
 );
 CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
 ";
-
-/// From the first format, which had what became of a row beside its body.
-const FROM_FIRST: &str = "
-CREATE TABLE unsent (row INTEGER PRIMARY KEY, bucket INTEGER NOT NULL);
-CREATE TABLE acknowledged (
-    row INTEGER PRIMARY KEY, epoch TEXT NOT NULL, position INTEGER NOT NULL, at INTEGER NOT NULL
-);
-CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
-INSERT INTO unsent SELECT row, bucket FROM spooled WHERE state = 0;
-INSERT INTO acknowledged SELECT row, epoch, position, acknowledged_at FROM spooled WHERE state = 1;
-DROP INDEX spooled_unsent;
-DROP INDEX spooled_unconfirmed;
-DROP INDEX spooled_positions;
-ALTER TABLE spooled DROP COLUMN state;
-ALTER TABLE spooled DROP COLUMN epoch;
-ALTER TABLE spooled DROP COLUMN position;
-ALTER TABLE spooled DROP COLUMN acknowledged_at;
-";
-
-/// Brings a spool of an older format up to this one. The second differs from it by what a key is
-/// called: an older program takes that for damage.
-pub(crate) fn upgrade(sql: &Connection) -> rusqlite::Result<()> {
-    match sql.column_exists(None, "spooled", "state")? {
-        true => sql.execute_batch(FROM_FIRST),
-        false => Ok(()),
-    }
-}
 
 /// Most bytes of bodies read at once.
 const MAX_READ: usize = 4 << 20;

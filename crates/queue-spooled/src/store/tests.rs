@@ -3,84 +3,35 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use event_model::{Event, SystemClock, Timestamp};
+use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
-use rusqlite::{Connection, params};
-use sqlite_file::rows::{nanos, signature_bytes};
+use rusqlite::Connection;
 
 use super::*;
-
-/// The tables of the first format, which had what became of a row beside its body.
-const FIRST_FORMAT: &str = "
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('format', 1), ('epoch', 'e');
-CREATE TABLE spooled (
-    row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, key TEXT NOT NULL,
-    algorithm TEXT NOT NULL, signature BLOB NOT NULL, received_at INTEGER NOT NULL, trace TEXT,
-    bucket INTEGER NOT NULL, state INTEGER NOT NULL, epoch TEXT, position INTEGER,
-    acknowledged_at INTEGER, body BLOB NOT NULL
-);
-CREATE INDEX spooled_unsent ON spooled (row) WHERE state = 0;
-CREATE INDEX spooled_unconfirmed ON spooled (acknowledged_at, row) WHERE state = 1;
-CREATE INDEX spooled_positions ON spooled (epoch, position) WHERE state = 1;
-CREATE TABLE quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, body BLOB NOT NULL,
-    algorithm TEXT NOT NULL, key TEXT NOT NULL, signature BLOB NOT NULL,
-    received_at INTEGER NOT NULL, reason TEXT NOT NULL
-);";
 
 fn open(path: &Path) -> Spool<()> {
     Spool::open(path, u64::MAX, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap()
 }
 
-fn insert_in_first_format(sql: &Connection, event: &Event, state: i64) {
-    let stored = event.stored();
-    sql.execute(
-        "INSERT INTO spooled (id, key, algorithm, signature, received_at, bucket, state, epoch, position, acknowledged_at, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'e', 7, 1, ?8)",
-        params![
-            event.id().as_bytes(),
-            stored.key.to_text(),
-            stored.proof.as_str(),
-            signature_bytes(&stored.signature),
-            nanos(stored.received_at),
-            event.bucket(),
-            state,
-            &stored.body[..],
-        ],
-    )
-    .unwrap();
-}
-
 #[tokio::test]
-async fn a_spool_of_the_first_format_is_taken_over_with_all_it_holds() {
+async fn a_spool_of_another_format_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool.db");
-    let sql = Connection::open(&path).unwrap();
-    sql.execute_batch(FIRST_FORMAT).unwrap();
-    for (state, name) in ["unsent", "acknowledged", "aside"].into_iter().enumerate() {
-        insert_in_first_format(&sql, &event("E", name), i64::try_from(state).unwrap());
-    }
-    drop(sql);
-
     let spool = open(&path);
-    let state = spool.state().await.unwrap();
-    assert_eq!((state.unsent, state.unconfirmed, state.set_aside), (1, 1, 1));
-    let unsent = spool.unsent(0, 1, 0, 9).await.unwrap();
-    assert_eq!(
-        unsent.iter().map(|(row, event)| (*row, event.id())).collect::<Vec<_>>(),
-        [(1, event("E", "unsent").id())]
-    );
-    let unconfirmed = spool.unconfirmed(Timestamp::MAX, (i64::MIN, 0), 9).await.unwrap();
-    assert_eq!(
-        unconfirmed[0].at,
-        Acknowledged { row: 2, epoch: "e".to_owned(), position: Position::new(0, 7).unwrap() }
-    );
-    // And it goes on as a file of today.
-    assert!(spool.keep(event("E", "new"), ()).await.is_ok_and(|kept| !kept.is_duplicate));
+    spool.keep(event("E", "a"), ()).await.unwrap();
     spool.close().await;
     drop(spool);
-    assert_eq!(open(&path).state().await.unwrap().unsent, 2);
+    let format = |format| {
+        let sql = Connection::open(&path).unwrap();
+        sql.execute("UPDATE meta SET value = ?1 WHERE key = 'format'", [format]).unwrap();
+    };
+    format(2);
+    let refused = Spool::<()>::open(&path, 1, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("has format 2, and this program works with 3 alone: let the version"), "{said}");
+    format(3);
+    let spool = open(&path);
+    assert_eq!((spool.set_aside(), spool.state().await.unwrap().unsent), (None, 1));
 }
 
 #[tokio::test]
@@ -132,7 +83,7 @@ async fn opening_a_spool_reads_no_more_than_its_check_does_which_large_ones_are_
     .unwrap();
     drop(sql);
     let check = read_of(|| {
-        let sql = sqlite_file::connect(&path, false).unwrap();
+        let sql = sqlite_file::connect(&path).unwrap();
         sql.query_row("PRAGMA quick_check(1)", [], |_| Ok(())).unwrap();
     });
     let mut opened = None;

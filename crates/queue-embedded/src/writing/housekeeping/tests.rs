@@ -28,7 +28,7 @@ impl Kept {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");
         Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap().close().await;
-        let sql = connect(&path, false).unwrap();
+        let sql = connect(&path).unwrap();
         sql.execute_batch(&format!(
             "INSERT INTO routes (name, cursor) VALUES ('r', {events});
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events})
