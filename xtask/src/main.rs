@@ -18,6 +18,8 @@ mod test;
 mod containers;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod modules;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -1,0 +1,131 @@
+//! Inside these crates modules use each other in one direction, as crates do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use crate::root;
+
+/// Crates whose modules are held to it.
+const CRATES: [&str; 4] = ["sqlite-file", "history-index", "queue-embedded", "queue-spooled"];
+
+/// Modules by their path in the crate (`writing::settle`), each with what its file has before its tests.
+fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let name = name.strip_suffix(".rs").unwrap_or(&name);
+        let inner = match name {
+            "mod" => path.to_owned(),
+            _ if path.is_empty() => name.to_owned(),
+            _ => format!("{path}::{name}"),
+        };
+        match name {
+            "lib" | "main" | "tests" => {}
+            _ if entry.path().is_dir() => found.extend(modules(&entry.path(), &inner)),
+            _ => {
+                let text = fs::read_to_string(entry.path()).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+                found.insert(inner, lines.collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+    found
+}
+
+/// Every path that begins with `crate::` in this code, with lists in braces taken apart.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        take_path(&code[at + "crate::".len()..], &mut Vec::new(), &mut found);
+    }
+    found
+}
+
+/// Takes a path from the beginning of `text`, and says how much of that it was.
+fn take_path(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
+    if text.starts_with('{') {
+        let mut taken = 1;
+        loop {
+            let rest = &text[taken..];
+            let Some(skipped) = rest.find(|c: char| !c.is_whitespace() && c != ',') else { return taken };
+            taken += skipped;
+            if text[taken..].starts_with('}') {
+                return taken + 1;
+            }
+            taken += take_path(&text[taken..], &mut before.clone(), found).max(1);
+        }
+    }
+    let name = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    before.push(text[..name].to_owned());
+    match text[name..].strip_prefix("::") {
+        Some(more) => name + 2 + take_path(more, before, found),
+        None => {
+            found.push(before.clone());
+            name
+        }
+    }
+}
+
+/// Which modules each module uses.
+fn uses(modules: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let used = |name: &String, code: &String| {
+        let of_path = |path: Vec<String>| {
+            let longest = (1..=path.len()).rev().map(|length| path[..length].join("::"));
+            longest.into_iter().find(|path| modules.contains_key(path))
+        };
+        paths(code).into_iter().filter_map(of_path).filter(|used| used != name).collect()
+    };
+    modules.iter().map(|(name, code)| (name.clone(), used(name, code))).collect()
+}
+
+/// A way from a module back to itself, if there is one.
+fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    // What uses nothing that is left is taken away; what stays at the end is in circles, or uses one.
+    let mut left: BTreeSet<&String> = uses.keys().collect();
+    loop {
+        let (stay, go): (BTreeSet<_>, BTreeSet<_>) =
+            left.iter().copied().partition(|name| uses[*name].iter().any(|used| left.contains(used)));
+        if go.is_empty() {
+            break;
+        }
+        left = stay;
+    }
+    let mut way = vec![(*left.first()?).clone()];
+    loop {
+        let next = uses[way.last()?].iter().find(|used| left.contains(used))?.clone();
+        if let Some(begin) = way.iter().position(|name| *name == next) {
+            way.drain(..begin);
+            way.push(next);
+            return Some(way);
+        }
+        way.push(next);
+    }
+}
+
+#[test]
+fn no_module_of_the_files_crates_uses_itself_in_the_end() {
+    for name in CRATES {
+        let uses = uses(&modules(&root().join("crates").join(name).join("src"), ""));
+        if let Some(circle) = circle(&uses) {
+            panic!("modules of {name} go round: {}", circle.join(" uses "));
+        }
+    }
+}
+
+#[test]
+fn a_circle_is_found_whatever_stands_around_it() {
+    let of = |code: &[(&str, &str)]| {
+        let modules = code.iter().map(|(name, code)| ((*name).to_owned(), (*code).to_owned())).collect();
+        circle(&uses(&modules)).map(|way| way.join(" "))
+    };
+    let round = [
+        ("a", "use crate::b::{c::{D, E}, F};"),
+        ("b::c", "fn f() { crate::d::g() }"),
+        ("b", ""),
+        ("d", "use crate::a::X;"),
+    ];
+    assert_eq!(of(&round).as_deref(), Some("a b::c d a"));
+    assert_eq!(of(&round[..3]), None);
+}
