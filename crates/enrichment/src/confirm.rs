@@ -68,11 +68,30 @@ impl Confirmer {
         let said = fields.entity_ref.as_deref().ok_or_else(|| never(NotDelivered::NoEntity))?;
         let found = found.value();
         let entity = found.get("entity").and_then(|entity| entity.get("ref"));
-        match entity.and_then(ExactValue::as_text) == Some(said) {
+        match entity.is_some_and(|entity| is_same_ref(event, said, entity)) {
             true => Ok(()),
             false => Err(never(NotDelivered::AnotherRef)),
         }
     }
+}
+
+/// Texts are the same letter by letter: `1.10` and `1.1` may be two orders. Where either side wrote
+/// a number, its value counts, since nothing says how many zeros it has.
+fn is_same_ref(event: &Event, said: &str, found: &ExactValue) -> bool {
+    match found {
+        ExactValue::Text(text) if text == said => true,
+        ExactValue::Text(text) => match written_ref(event) {
+            Some(ExactValue::Number(number)) => number.is_same_value(text),
+            _ => false,
+        },
+        ExactValue::Number(number) => number.is_same_value(said),
+        _ => false,
+    }
+}
+
+/// The event's ref as its body has it.
+fn written_ref(event: &Event) -> Option<ExactValue> {
+    ExactValue::parse(event.body()).ok()?.get("entityRef").cloned()
 }
 
 #[cfg(test)]
@@ -95,9 +114,13 @@ mod tests {
             "id": "1", "name": "E", "accountId": "ACME", "retailerId": "34",
             "entityType": entity.kind, "entityId": entity.id, "entityRef": entity.reference,
         });
+        admitted(body.to_string())
+    }
+
+    fn admitted(body: String) -> Event {
         let key: event_model::KeyName = "sydney_sandbox".parse().unwrap();
         let received_at = SystemClock.now();
-        let inbound = Inbound { body: body.to_string().into(), headers: Headers::default(), received_at };
+        let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
         let proof = Proof::Signed(Algorithm::Sha512);
         let evidence =
             Evidence { proof, key: Arc::new("sydney_sandbox".parse().unwrap()), signature: String::new() };
@@ -122,6 +145,31 @@ mod tests {
             ledger: Arc::new(MemoryLedger::new(|| SystemClock.now())),
         });
         Confirmer::new(&Accounts::default().with("ACME", "sandbox", client.unwrap())).unwrap()
+    }
+
+    /// Whether an event whose ref is written like this is confirmed by an answer like that.
+    #[track_caller]
+    fn check_ref(in_event: &str, in_answer: &str, expected: bool) {
+        let body = format!(
+            r#"{{"id":"1","name":"E","accountId":"ACME","retailerId":"34","entityType":"ORDER","entityRef":{in_event}}}"#
+        );
+        let event = admitted(body);
+        let said = event.fields().entity_ref.clone().unwrap();
+        let found = ExactValue::parse(in_answer.as_bytes()).unwrap();
+        assert_eq!(is_same_ref(&event, &said, &found), expected, "{in_event} and {in_answer}");
+    }
+
+    #[test]
+    fn a_ref_is_the_same_by_its_letters_or_as_a_number_by_its_value() {
+        check_ref("\"1.10\"", "\"1.10\"", true);
+        check_ref("\"1.10\"", "\"1.1\"", false);
+        check_ref("1.10", "\"1.10\"", true);
+        check_ref("1.10", "1.1", true);
+        check_ref("\"1.10\"", "1.1", true);
+        check_ref("1.10", "\"1.2\"", false);
+        check_ref("1.10", "true", false);
+        check_ref("9405511899560000000001", "9405511899560000000001", true);
+        check_ref("9405511899560000000001", "9405511899560000000002", false);
     }
 
     #[tokio::test]

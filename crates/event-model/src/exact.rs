@@ -93,9 +93,48 @@ impl ExactNumber {
         self.is_whole().then(|| self.0.parse().ok()).flatten()
     }
 
+    /// Whether `other` is a JSON number of the same value: `1.10` and `1.1` are, to every digit.
+    pub fn is_same_value(&self, other: &str) -> bool {
+        match (Decimal::read(&self.0), Decimal::read(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => false,
+        }
+    }
+
     /// The nearest number that a program has.
     pub fn as_f64(&self) -> f64 {
         self.0.parse().unwrap_or(f64::NAN)
+    }
+}
+
+/// A number's value in one form: what is written after its first digit that is not 0, up to
+/// the last one, and where the point is.
+#[derive(Debug, PartialEq, Eq)]
+struct Decimal {
+    is_negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    /// Nothing where it is no number, or one whose exponent no program has.
+    fn read(text: &str) -> Option<Self> {
+        let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = [whole, fraction].concat();
+        if whole.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let shift = i64::try_from(fraction.len()).ok()?;
+        let digits = all.trim_start_matches('0');
+        let significant = digits.trim_end_matches('0');
+        if significant.is_empty() {
+            return Some(Self { is_negative: false, digits: String::new(), exponent: 0 });
+        }
+        let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+        let exponent = exponent.parse::<i64>().ok()?.checked_sub(shift)?.checked_add(zeros)?;
+        Some(Self { is_negative, digits: significant.to_owned(), exponent })
     }
 }
 
@@ -270,6 +309,31 @@ mod tests {
 
     fn number(text: &str) -> ExactValue {
         ExactValue::Number(ExactNumber(text.into()))
+    }
+
+    #[test]
+    fn a_value_is_the_same_however_it_is_written() {
+        let number = |text: &str| ExactNumber(text.into());
+        for (one, other) in [
+            ("1.10", "1.1"),
+            ("110e-2", "1.1"),
+            ("0.000", "-0"),
+            ("12e2", "1200"),
+            ("9405511899560000000001.0", "9405511899560000000001"),
+        ] {
+            assert!(number(one).is_same_value(other) && number(other).is_same_value(one), "{one} {other}");
+        }
+        for (one, other) in [
+            ("1.1", "1.01"),
+            ("1", "-1"),
+            ("9405511899560000000001", "9405511899560000000002"),
+            ("1", "one"),
+            ("1", ""),
+            ("1", "1.1.1"),
+            ("1e1", "1e99999999999999999999"),
+        ] {
+            assert!(!number(one).is_same_value(other), "{one} {other}");
+        }
     }
 
     #[test]
