@@ -51,7 +51,7 @@ impl Admitting<'_> {
         let now = self.reconciler.clock.now();
         let decided = match comparing.asked.event(&record, now, Some(span.context())) {
             _ if is_pending(&record) => Err(Admission::Pending),
-            _ if has_failed(&record) && !matches!(sending, Sending::Logged(_)) => {
+            _ if has_failed(&record) && !matches!(sending, Sending::Logged(_) | Sending::NoSetting) => {
                 Err(Admission::WorkflowFailed)
             }
             Err(unfit) => Err(Admission::Refused { reason: unfit.to_string() }),

@@ -1,6 +1,6 @@
 //! Fluent's own log of events, a slice of time after the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -32,8 +32,15 @@ const AUDIT: &str = "ORCHESTRATION_AUDIT";
 const ACTION: &str = "ACTION";
 const SEND_WEBHOOK: &str = "Send Webhook";
 
-/// A sending that went well.
+/// A sending that went well, and one that was given up.
 const SUCCESS: &str = "SUCCESS";
+const FAILED: &str = "FAILED";
+
+/// Of this category is what rules write into the log themselves: among it, that a rule's Setting
+/// could not be loaded, so that nothing was sent. In which words is not documented; they
+/// name the Setting.
+const CUSTOM: &str = "CUSTOM";
+const OF_A_SETTING: &str = "setting";
 
 /// How long after an event its sending may be logged, when it was tried to the end.
 const SENT_WITHIN: Duration = Duration::from_mins(1);
@@ -43,17 +50,38 @@ const SENT_WITHIN: Duration = Duration::from_mins(1);
 pub enum Sending {
     /// It logged that it tried, with this status: `SUCCESS`, for one.
     Logged(String),
+    /// The rule that sends it could not load its Setting, as it logged: nothing was sent, and
+    /// nothing got lost on the way.
+    NoSetting,
     /// Its log has nothing of it within a minute.
     Unlogged,
     /// Its log could not be read that far.
     Unknown,
 }
 
-/// The status, or `none`, or `unknown`.
+impl Sending {
+    /// Every label.
+    pub const LABELS: [&str; 6] = ["success", "failed", "other", "no-setting", "none", "unknown"];
+
+    /// In a metric: of Fluent's own words, two.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Logged(status) if status == SUCCESS => "success",
+            Self::Logged(status) if status == FAILED => "failed",
+            Self::Logged(_) => "other",
+            Self::NoSetting => "no-setting",
+            Self::Unlogged => "none",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The status, or `no-setting`, `none` or `unknown`.
 impl fmt::Display for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Logged(status) => status,
+            Self::NoSetting => "no-setting",
             Self::Unlogged => "none",
             Self::Unknown => "unknown",
         })
@@ -69,13 +97,19 @@ impl Serialize for Sending {
 /// What Fluent says of sending the events of a time, by their ids; nothing where that could
 /// not be read.
 #[derive(Debug, Default)]
-pub(crate) struct Sendings(Option<HashMap<String, String>>);
+pub(crate) struct Sendings {
+    logged: Option<HashMap<String, String>>,
+    /// Events whose rule lacked its Setting.
+    without_setting: HashSet<String>,
+}
 
 impl Sendings {
     pub(crate) fn of(&self, id: &str) -> Sending {
-        match &self.0 {
+        match self.logged.as_ref().map(|all| all.get(id)) {
+            Some(Some(status)) => Sending::Logged(status.clone()),
+            _ if self.without_setting.contains(id) => Sending::NoSetting,
+            Some(None) => Sending::Unlogged,
             None => Sending::Unknown,
-            Some(all) => all.get(id).map_or(Sending::Unlogged, |status| Sending::Logged(status.clone())),
         }
     }
 }
@@ -106,16 +140,35 @@ impl Log<'_> {
         Ok(found)
     }
 
-    /// What it says of sending. Nobody waits for it, and nothing rests on it alone: what
-    /// can't be read is not known.
-    pub(crate) async fn sendings(&self, window: Window) -> Sendings {
+    /// What it says of sending these events of a time.
+    pub(crate) async fn sendings(&self, window: Window, events: &[EventRecord]) -> Sendings {
+        let window = Window { until: later(window.until, SENT_WITHIN), ..window };
+        let logged = self.logged_sendings(window).await;
+        let is_unlogged =
+            |event: &EventRecord| logged.as_ref().is_none_or(|all| !all.contains_key(&event.id));
+        let without_setting = match events.iter().any(is_unlogged) {
+            true => self.without_setting(window).await,
+            false => HashSet::new(),
+        };
+        Sendings { logged, without_setting }
+    }
+
+    /// Events whose rule wrote that it has no Setting. Where that can't be read, it is none.
+    async fn without_setting(&self, window: Window) -> HashSet<String> {
+        let query = EventQuery { category: Some(CUSTOM.to_owned()), ..EventQuery::default() };
+        let records = self.all(&query, window).await.unwrap_or_default();
+        let of_a_setting = records.into_iter().filter(is_of_a_setting);
+        of_a_setting.flat_map(|record| record.context.source_events).collect()
+    }
+
+    /// Nobody waits for it, and nothing rests on it alone: what can't be read is not known.
+    async fn logged_sendings(&self, window: Window) -> Option<HashMap<String, String>> {
         let query = EventQuery {
             name: Some(SEND_WEBHOOK.to_owned()),
             category: Some(ACTION.to_owned()),
             ..EventQuery::default()
         };
-        let window = Window { until: later(window.until, SENT_WITHIN), ..window };
-        let Ok(records) = self.all(&query, window).await else { return Sendings(None) };
+        let records = self.all(&query, window).await.ok()?;
         let mut sendings: HashMap<String, String> = HashMap::new();
         for record in records {
             let status = record.event_status.unwrap_or_default();
@@ -127,7 +180,7 @@ impl Log<'_> {
                 }
             }
         }
-        Sendings(Some(sendings))
+        Some(sendings)
     }
 
     /// Every record in a time, the oldest first, each once.
@@ -206,6 +259,12 @@ impl Log<'_> {
 fn may_pass(error: &ApiError) -> bool {
     error.is_transient()
         && !matches!(error, ApiError::Login { .. } | ApiError::Secret(_) | ApiError::NotFound)
+}
+
+/// Whether what a rule wrote names a Setting: in its name, or in what it says beside it.
+fn is_of_a_setting(record: &EventRecord) -> bool {
+    let names_one = |text: &str| text.to_ascii_lowercase().contains(OF_A_SETTING);
+    names_one(&record.name) || record.attributes.as_ref().is_some_and(|said| names_one(&said.to_string()))
 }
 
 /// When Fluent wrote it.
@@ -290,11 +349,40 @@ mod tests {
             behaviour.rate_limit = Some((1, Duration::from_secs(1)));
         });
         assert_eq!(log.events("E", hour()).await.unwrap().len(), 3);
-        let sent = log.sendings(hour()).await;
+        let sent = log.sendings(hour(), &[]).await;
         let id = fluent.world().log()[0]["id"].as_str().unwrap().to_owned();
         assert_eq!(sent.of(&id), Sending::Logged("FAILED".to_owned()));
         assert_eq!(sent.of("another"), Sending::Unlogged);
         assert!(fluent.calls().limited > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rule_without_its_setting_is_told_from_what_got_lost() {
+        let fluent = fluent().await;
+        let order = fluent.world().place_order();
+        let sendings = [Sent::Failed, Sent::NoSetting, Sent::Never];
+        let ago = Duration::from_mins(2);
+        let ids = sendings.map(|sending| id_of(&fluent.world().webhook_of("E", &order, ago, sending)));
+        // What other rules write says nothing of it.
+        fluent.world().log_custom(&ids[2], "Stock was checked", ago);
+        let client = client(&fluent);
+        let log = Log { account: "ACME", client: &client };
+        let events = log.events("E", hour()).await.unwrap();
+        let found = log.sendings(hour(), &events).await;
+        let expected = [Sending::Logged("FAILED".to_owned()), Sending::NoSetting, Sending::Unlogged];
+        assert_eq!(ids.each_ref().map(|id| found.of(id)), expected);
+        let labels = expected.map(|sending| sending.label());
+        assert_eq!(labels, ["failed", "no-setting", "none"]);
+        assert!(labels.iter().all(|label| Sending::LABELS.contains(label)));
+        // Of what was sent nobody asks what rules wrote.
+        let searches = fluent.calls().searches;
+        let sent: Vec<_> = events.into_iter().filter(|event| event.id == ids[0]).collect();
+        log.sendings(hour(), &sent).await;
+        assert_eq!(fluent.calls().searches, searches + 1);
+    }
+
+    fn id_of(body: &[u8]) -> String {
+        serde_json::from_slice::<serde_json::Value>(body).unwrap()["id"].as_str().unwrap().to_owned()
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ pub struct Missing {
     pub entity: Option<String>,
     /// When Fluent logged it.
     pub logged_at: Option<Timestamp>,
-    /// What Fluent says of sending it: a status, `none` or `unknown`.
+    /// What Fluent says of sending it: a status, `no-setting`, `none` or `unknown`.
     pub sending: Sending,
     /// What becomes of it.
     #[serde(flatten)]

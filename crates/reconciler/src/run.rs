@@ -209,13 +209,13 @@ impl<'a> Reconciler<'a> {
         slice: Window,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        let sendings = comparing.log.sendings(slice).await;
         let mut records = Vec::new();
         for name in &self.settings.events {
             records.extend(comparing.log.events(name, slice).await?);
         }
         records.retain(|record| comparing.unseen.has(comparing.asked.key(record)));
         records.sort_by_key(generated);
+        let sendings = comparing.log.sendings(slice, &records).await;
         Admitting { reconciler: self, sendings, mode }.all(records, comparing).await
     }
 }

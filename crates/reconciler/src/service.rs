@@ -10,6 +10,7 @@ use telemetry::{Chain, Label, metrics};
 use tokio::time::sleep;
 
 use crate::error::ReconcileError;
+use crate::log::Sending;
 use crate::report::{Admission, Missing, Observer, Tally};
 use crate::run::{Mode, Reconciler};
 use crate::window::{SKEW, Window, earlier, later};
@@ -38,7 +39,9 @@ async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
     let every = reconciler.settings.every;
     let name = format!("{}.{}", account.environment, token(Some(&account.name)));
     let mut place = Place::new(name, reconciler);
-    metrics::RECONCILE_MISSING.add(0, labels(account));
+    for sending in Sending::LABELS {
+        metrics::RECONCILE_MISSING.add(0, missing_labels(account, sending));
+    }
     let mut rest = every.min(REST);
     loop {
         sleep(rest).await;
@@ -170,6 +173,11 @@ fn labels(account: &ApiAccount) -> [Label; 2] {
     [account.environment.as_str().into(), account.name.clone().into()]
 }
 
+fn missing_labels(account: &ApiAccount, sending: &'static str) -> [Label; 3] {
+    let [environment, account] = labels(account);
+    [environment, account, sending.into()]
+}
+
 fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
     metrics::RECONCILE_BEHIND.set(passed(from, latest).as_secs_f64(), labels(account));
 }
@@ -196,7 +204,7 @@ impl Observer for Found<'_> {
             return;
         }
         self.count += 1;
-        metrics::RECONCILE_MISSING.add(1, labels(self.account));
+        metrics::RECONCILE_MISSING.add(1, missing_labels(self.account, missing.sending.label()));
         let Missing { account, fluent_event_id, name, sending, admission, .. } = missing;
         let event_id = match &admission {
             Admission::Admitted { event_id } => event_id.to_string(),

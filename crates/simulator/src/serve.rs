@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Log every so many-th order's webhook as one that could not be sent, and do not send it
     #[arg(long, requires = "order_every", value_parser = clap::value_parser!(u64).range(1..))]
     lose_every: Option<u64>,
+    /// Log every so many-th order as one whose rule has no Setting, and send nothing
+    #[arg(long, requires = "order_every", value_parser = clap::value_parser!(u64).range(1..))]
+    no_setting_every: Option<u64>,
     /// The endpoint of webhooks
     #[arg(long)]
     url: Option<String>,
@@ -79,9 +82,15 @@ async fn orders(args: &Args, fluent: &Fluent) -> anyhow::Result<()> {
     for number in 1_u64.. {
         tokio::time::sleep(Duration::from_secs(every)).await;
         let order = fluent.world().place_order();
-        if args.lose_every.is_some_and(|lost| number.is_multiple_of(lost)) {
-            fluent.world().webhook_of(&args.event, &order, Duration::ZERO, Sending::Failed);
-            println!("{:<24} {:<12} lost on the way", args.event, order.entity.reference);
+        let is_every = |so_many: Option<u64>| so_many.is_some_and(|so_many| number.is_multiple_of(so_many));
+        let unsent = match () {
+            () if is_every(args.lose_every) => Some((Sending::Failed, "lost on the way")),
+            () if is_every(args.no_setting_every) => Some((Sending::NoSetting, "no Setting: not sent")),
+            () => None,
+        };
+        if let Some((sending, said)) = unsent {
+            fluent.world().webhook_of(&args.event, &order, Duration::ZERO, sending);
+            println!("{:<24} {:<12} {said}", args.event, order.entity.reference);
             continue;
         }
         let sent = sender.send(&key.sign(fluent.world().webhook(&args.event, &order))?).await;

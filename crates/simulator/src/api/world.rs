@@ -73,6 +73,8 @@ pub enum Sending {
     Succeeded,
     /// It was not, and was given up.
     Failed,
+    /// The rule could not load its Setting, wrote that down, and sent nothing.
+    NoSetting,
     /// Nobody tried.
     Never,
 }
@@ -82,7 +84,7 @@ impl Sending {
         match self {
             Self::Succeeded => Some("SUCCESS"),
             Self::Failed => Some("FAILED"),
-            Self::Never => None,
+            Self::NoSetting | Self::Never => None,
         }
     }
 }
@@ -154,6 +156,13 @@ impl World {
         self.webhook_of(name, order, Duration::ZERO, Sending::Succeeded)
     }
 
+    /// A rule writes this of the event of an order into the log, so long ago.
+    pub fn log_custom(&self, event: &str, message: &str, ago: Duration) {
+        let mut inner = self.inner();
+        let Some(order) = inner.orders.values().next().cloned() else { return };
+        inner.log_custom(event, message, &written(now().0 - ago), &order.entity);
+    }
+
     /// The same of an event that happened so long ago, and whose sending went so.
     pub fn webhook_of(&self, name: &str, order: &Order, ago: Duration, sending: Sending) -> Vec<u8> {
         let entity = order.entity.clone();
@@ -170,6 +179,9 @@ impl World {
             sent["eventStatus"] = json!(status);
             sent["generatedOn"] = json!(at);
             inner.log.push(sent);
+        }
+        if sending == Sending::NoSetting {
+            inner.log_custom(&id, "SendWebhook: the Setting could not be loaded", &at, &entity);
         }
         object(&[
             ("id", json!(id)),
@@ -272,6 +284,15 @@ impl Inner {
             updated_on: text,
             changed,
         }
+    }
+
+    fn log_custom(&mut self, event: &str, message: &str, at: &str, entity: &Entity) {
+        let id = self.id();
+        let mut record = self.record(&id, "Custom", "ORCHESTRATION_AUDIT", "CUSTOM", entity);
+        record["context"]["sourceEvents"] = json!([event]);
+        record["attributes"] = json!([{ "name": "message", "type": "STRING", "value": message }]);
+        record["generatedOn"] = json!(at);
+        self.log.push(record);
     }
 
     fn record(&self, id: &str, name: &str, kind: &str, category: &str, entity: &Entity) -> Value {

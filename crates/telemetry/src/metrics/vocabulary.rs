@@ -43,8 +43,8 @@ vocabulary! {
     DURABLE_TIME: Histogram<0> = "fluent.webhooks.durable.duration", "s", [],
         "From a genuine event to the moment in which a crash can no longer lose it.";
 
-    RECONCILE_MISSING: Counter<2> = "fluent.reconcile.missing", "{event}", ["environment", "account"],
-        "Events that Fluent logged and that never came, found by comparing.";
+    RECONCILE_MISSING: Counter<3> = "fluent.reconcile.missing", "{event}", ["environment", "account", "sending"],
+        "Events that Fluent logged and that never came, found by comparing, by what Fluent says of sending them: success, failed, other, no-setting, none, unknown.";
     RECONCILED: Counter<2> = "fluent.reconcile.admitted", "{event}", ["environment", "account"],
         "Of these, those that were admitted from Fluent's log.";
     RECONCILE_BEHIND: Gauge<2> = "fluent.reconcile.behind", "s", ["environment", "account"],

@@ -62,6 +62,7 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
         let is_lost = (60..120).contains(&number);
         let sending = match number % 3 {
             _ if !is_lost => Sending::Succeeded,
+            _ if number == 63 => Sending::NoSetting,
             0 => Sending::Never,
             _ => Sending::Failed,
         };
@@ -78,6 +79,7 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
     let ids: Vec<_> = missing.iter().map(|one| one["fluentEventId"].as_str().unwrap()).collect();
     assert_eq!(ids, lost, "all of them, the oldest first");
     assert_eq!((&missing[0]["sending"], &missing[1]["sending"]), (&"none".into(), &"FAILED".into()));
+    assert_eq!(missing[3]["sending"], "no-setting", "Fluent sent nothing, and nothing got lost");
     assert_eq!((&missing[0]["state"], &missing[0]["account"]), (&"admissible".into(), &"ACME".into()));
     assert_eq!((&found["tally"]["logged"], &found["tally"]["received"]), (&180.into(), &120.into()));
     assert_eq!(sink.len(), 120, "it was only shown");
