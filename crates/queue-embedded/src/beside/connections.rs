@@ -107,6 +107,17 @@ impl Beside {
     }
 }
 
+/// Asked as a query: `table_exists` looks at what this connection remembers of the file,
+/// and another process may have made the table since.
+pub(crate) fn is_there(sql: &Connection, table: &str) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")?
+        .query_row([table], |row| row.get(0))
+}
+
+pub(crate) fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
 pub(crate) fn sqlite_now(sql: &Connection) -> rusqlite::Result<i64> {
     sql.query_row("SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER) * 1000000", [], |row| row.get(0))
 }

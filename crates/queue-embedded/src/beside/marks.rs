@@ -1,7 +1,5 @@
 //! Small facts by name, in a table that is made when the first is set.
 
-use std::time::Duration;
-
 use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
 use queue::same_id::SAME_ID;
@@ -10,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::reading;
 use sqlite_file::rows::from_nanos;
 
-use crate::beside::connections::{Beside, sqlite_now, writing};
+use crate::beside::connections::{Beside, is_there, nanoseconds, sqlite_now, writing};
 use crate::beside::same_ids;
 
 const TABLE: &str = "
@@ -82,13 +80,6 @@ impl Marks for Beside {
     }
 }
 
-/// Asked as a query: `table_exists` looks at what this connection remembers of the file,
-/// and another process may have made the table since.
-pub(crate) fn is_there(sql: &Connection, table: &str) -> rusqlite::Result<bool> {
-    sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")?
-        .query_row([table], |row| row.get(0))
-}
-
 fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
     Ok(get_versioned(sql, name)?.map(|(value, _)| value))
 }
@@ -119,10 +110,6 @@ fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result
     )?
     .execute(params![name, value, now])
     .map(drop)
-}
-
-pub(crate) fn nanoseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn entries(sql: &Connection, word: &str) -> rusqlite::Result<Vec<MarkEntry>> {

@@ -6,7 +6,7 @@ use queue::MarkEntry;
 use queue::same_id::{SAME_ID, SAME_ID_FOR, SAME_IDS_KEPT};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::beside::marks::{is_there, nanoseconds};
+use crate::beside::connections::{is_there, nanoseconds};
 use sqlite_file::rows::{from_nanos, signed};
 
 const TABLE: &str = "
