@@ -5,6 +5,7 @@ mod nats;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_model::Clock;
 use history_index::Index;
@@ -151,12 +152,20 @@ pub async fn drain(
 }
 
 fn options(settings: &EmbeddedSettings) -> Options {
-    let RetentionSettings { age, bytes } = settings.retention;
     Options {
         path: settings.path.clone(),
         dedup_window: settings.dedup_window.0,
-        retention: Retention { age: age.0, bytes: bytes.0 },
+        retention: retention(settings.retention),
     }
+}
+
+fn retention(RetentionSettings { age, bytes }: RetentionSettings) -> Retention {
+    Retention { age: age.0, bytes: bytes.0 }
+}
+
+/// Up to how many events a second the embedded queue knows their ids for so long.
+pub fn rate_held(settings: RetentionSettings, window: Duration) -> f64 {
+    retention(settings).rate_held(window)
 }
 
 fn spool_options(settings: &SpoolSettings) -> queue_spooled::Options {

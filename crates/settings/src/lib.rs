@@ -50,7 +50,7 @@ pub use crate::jet_stream_settings::{FileSettings, JetStreamSettings, NatsTlsSet
 pub use crate::operator_settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSettings};
 pub use crate::plaintext::is_this_machine;
 pub use crate::policies::{BreakerSettings, RateSettings};
-pub use crate::queue_settings::{EmbeddedSettings, QueueSettings, RetentionSettings};
+pub use crate::queue_settings::{EmbeddedSettings, MIN_DEDUP_WINDOW, QueueSettings, RetentionSettings};
 pub use crate::reconcile_settings::ReconcileSettings;
 pub use crate::routes::{OnSameId, RetrySettings, RouteSettings, Routes, ThenSettings};
 pub use crate::schema::schema;

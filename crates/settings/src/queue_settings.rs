@@ -11,9 +11,9 @@ use crate::values::{Size, Time};
 
 pub(crate) const PATH: [&str; 2] = ["fluent-connect", "queue"];
 
-/// Below this, Fluent's own last retry (about 25 h after the first) would be
-/// taken for a new event.
-const MIN_DEDUP_WINDOW: Duration = Duration::from_hours(27);
+/// The shortest `dedup-window`. Below this, Fluent's own last retry (about 25 h after the
+/// first) would be taken for a new event.
+pub const MIN_DEDUP_WINDOW: Duration = Duration::from_hours(27);
 
 /// Smallest size limit: room for the tables and a burst.
 const MIN_RETENTION_BYTES: u64 = 16 << 20;

@@ -189,9 +189,17 @@ fn check_says_in_words_what_would_run() {
         "ACME (sydney_sandbox), ACME (sydney_production)",
         "event A|B, retailer 34",
         "RSA 1024 bits",
+        "up to 103.6 events a second, for the 27 hours in which Fluent sends again up to 276.2",
     ] {
         assert!(said.contains(part), "expected {part:?} in {said}");
     }
+    assert!(!said.contains("warning"), "{said}");
+    let settings = std::fs::read_to_string(pipeline.config()).unwrap();
+    let small = settings.replace("queue.db\" }", "queue.db\", retention: { bytes: 16MiB } }");
+    assert_ne!(small, settings);
+    std::fs::write(pipeline.config(), small).unwrap();
+    let said = String::from_utf8_lossy(&pipeline.command(&["check"]).stdout).into_owned();
+    assert!(said.contains("warning: fluent-connect.queue.retention.bytes: beyond 0.4 events"), "{said}");
 }
 
 /// What can't be written is an error, and a reader that goes away is none.

@@ -6,7 +6,10 @@ use event_model::Origin;
 use grpc::Door;
 use queue::{Start, Terms};
 use serde_json::json;
-use settings::{Gateway, QueueSettings, ReconcileSettings, RouteSettings, Routes, Tree};
+use settings::{
+    EmbeddedSettings, Gateway, MIN_DEDUP_WINDOW, QueueSettings, ReconcileSettings, RouteSettings, Routes,
+    Tree,
+};
 use verifier::{KeyRing, PublicKey};
 
 use crate::cli::Common;
@@ -25,7 +28,8 @@ pub(crate) async fn run(
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
     let reconcile = tree.reconcile(&routes)?;
-    let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?].concat();
+    let small_file = small_file(&queue).into_iter().collect();
+    let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?, small_file].concat();
     // What their tables name must be there too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(Door::check).transpose()?;
     let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
@@ -118,11 +122,36 @@ fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
         retention.bytes.0 >> 20,
         window.0.as_secs() / 3600,
     ));
+    if let QueueSettings::Embedded(queue) = queue {
+        let [window, least] = rates_held(queue);
+        output::line(format!(
+            "  an id is known for all of that up to {window:.1} events a second, for the 27 hours in which Fluent sends again up to {least:.1}"
+        ));
+    }
     match tree.health()? {
         Some(address) => output::line(format!("Health is answered at http://{address}/livez and /readyz")),
         None => output::line("Health is answered nowhere (fluent-connect.health is not set)"),
     }
     describe_telemetry(tree)
+}
+
+/// Up to how many events a second ids are known for their whole window, and for as long as
+/// Fluent sends an event again.
+fn rates_held(queue: &EmbeddedSettings) -> [f64; 2] {
+    [queue.dedup_window.0, MIN_DEDUP_WINDOW].map(|window| adapters::rate_held(queue.retention, window))
+}
+
+/// Less than one event a second is less than most shops have.
+const FEW: f64 = 1.0;
+
+fn small_file(queue: &QueueSettings) -> Option<String> {
+    let QueueSettings::Embedded(queue) = queue else { return None };
+    let [_, least] = rates_held(queue);
+    (least < FEW).then(|| {
+        format!(
+            "fluent-connect.queue.retention.bytes: beyond {least:.1} events a second, day and night, the ids of what Fluent may send again take the room of the events themselves; give it more"
+        )
+    })
 }
 
 fn describe_telemetry(tree: &Tree) -> anyhow::Result<()> {

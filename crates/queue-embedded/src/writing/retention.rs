@@ -9,17 +9,11 @@ use sqlite_file::{meta, set_meta};
 
 use crate::file::refs;
 use crate::file::schema::{COMPLETE_SINCE, last_position};
-use crate::options::Options;
+use crate::options::{ID_BYTES, IDS_SHARE, Options};
 use crate::writing::queue_time::QueueTime;
 
 /// Rows looked at in one pass: a publish waits a few milliseconds for it.
 const CHUNK: usize = 256;
-
-/// About so much of the file is an id alone.
-const ID_BYTES: u64 = 100;
-
-/// Ids go before their time where they are more than this part of what the file may be.
-const IDS_SHARE: u64 = 4;
 
 /// For so long Fluent sends an event again: younger ids stay, whatever room they take.
 const SENT_AGAIN: Duration = Duration::from_hours(27);
