@@ -173,7 +173,7 @@ async fn a_refused_refresh_is_no_failed_login() {
     for _ in 0..6 {
         ask(&client).await.unwrap();
         fluent.forget_refreshes();
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        sleep(Duration::from_millis(60)).await;
     }
     assert_eq!((fluent.calls().refreshes, fluent.calls().failed_logins), (5, 0));
 }
@@ -184,7 +184,7 @@ async fn a_caller_that_gives_up_leaves_no_try_without_its_end() {
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(150));
     let client = process(&fluent, &password, &ledger);
     for _ in 0..5 {
-        let _ = tokio::time::timeout(Duration::from_millis(60), ask(&client)).await;
+        let _ = timeout(Duration::from_millis(60), ask(&client)).await;
     }
     ask(&process(&fluent, &password, &ledger)).await.unwrap();
     assert_eq!(fluent.calls().without_account, 0, "every login names the account");
