@@ -15,4 +15,4 @@ mod send;
 pub use crate::events::{Event, Events, Shape};
 pub use crate::keys::{KeyPair, Signed};
 pub use crate::presign::presign;
-pub use crate::send::{Answer, Attempted, Retry, Sender};
+pub use crate::send::{Answer, Attempted, Retry, Schedule, Sender};

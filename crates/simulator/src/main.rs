@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
-use simulator::{Events, KeyPair, Retry, Sender, presign};
+use simulator::{Events, KeyPair, Retry, Schedule, Sender, presign};
 
 /// A Fluent that makes keys, signs and sends.
 #[derive(Debug, Parser)]
@@ -46,6 +46,9 @@ enum Command {
         /// Which failures to follow with another attempt
         #[arg(long, default_value = "connection")]
         retry: RetryArg,
+        /// Again as a workflow may opt into: after a minute, an hour and a day
+        #[arg(long)]
+        workflow: bool,
     },
     /// Answer Fluent's API over a little world of orders; user, password, client and secret are `simulator`
     Serve(serve::Args),
@@ -95,7 +98,10 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Keys { name, bits } => keys(&name, bits),
         Command::Sign { key, body } => sign(&key, &body),
-        Command::Send { source, url, retry } => send(&source, &url, retry),
+        Command::Send { source, url, retry, workflow } => {
+            let schedule = if workflow { Schedule::Workflow } else { Schedule::Usual };
+            send(&source, &url, retry, schedule)
+        }
         Command::Serve(args) => serve::run(&args),
         Command::Presign { source, host, path, out } => write_presigned(&source, &host, &path, &out),
     }
@@ -124,13 +130,13 @@ fn sign(key: &std::path::Path, body: &std::path::Path) -> anyhow::Result<()> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn send(source: &Source, url: &str, retry: RetryArg) -> anyhow::Result<()> {
+async fn send(source: &Source, url: &str, retry: RetryArg, schedule: Schedule) -> anyhow::Result<()> {
     let retry = match retry {
         RetryArg::Never => Retry::Never,
         RetryArg::Connection => Retry::Connection,
         RetryArg::Any => Retry::Any,
     };
-    let (key, sender) = (KeyPair::load(&source.key)?, Sender::new(url, retry)?);
+    let (key, sender) = (KeyPair::load(&source.key)?, Sender::new(url, retry)?.on(schedule));
     let mut events: Vec<Events> =
         source.account.iter().map(|account| Events::new(account, source.retailer, source.seed)).collect();
     let mut refused = 0;

@@ -6,10 +6,25 @@ use serde_json::Value;
 
 use crate::Signed;
 
-/// When Fluent sends again after a failure, as documented: at once, then after
-/// 2, 4 and 8 seconds. After that the event is gone.
-const WAITS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+/// When Fluent sends again after a failure, as documented. After that the event is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schedule {
+    /// At once, then after 2, 4 and 8 seconds.
+    #[default]
+    Usual,
+    /// At once, then after a minute, an hour and a day: what a workflow may opt into.
+    Workflow,
+}
+
+impl Schedule {
+    /// How long it waits before each attempt.
+    pub fn waits(self) -> [Duration; 4] {
+        match self {
+            Self::Usual => [0, 2, 4, 8].map(Duration::from_secs),
+            Self::Workflow => [0, 60, 3600, 86_400].map(Duration::from_secs),
+        }
+    }
+}
 
 /// Which failures are followed by another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +43,7 @@ pub struct Sender {
     client: Client,
     url: String,
     retry: Retry,
+    schedule: Schedule,
 }
 
 /// What came of sending one webhook.
@@ -58,7 +74,13 @@ impl Sender {
             .timeout(Duration::from_secs(10))
             .build()
             .context("making an HTTP client")?;
-        Ok(Self { client, url: url.into(), retry })
+        Ok(Self { client, url: url.into(), retry, schedule: Schedule::default() })
+    }
+
+    /// The same on another schedule.
+    #[must_use]
+    pub fn on(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
     }
 
     /// Sends with both signatures, again where that is asked for.
@@ -71,7 +93,7 @@ impl Sender {
     pub async fn send_with(&self, body: &[u8], headers: &[(&str, &str)]) -> Attempted {
         let mut attempts = 0;
         let mut answer = None;
-        for wait in WAITS {
+        for wait in self.schedule.waits() {
             tokio::time::sleep(wait).await;
             attempts += 1;
             answer = self.once(body, headers).await;
@@ -98,5 +120,31 @@ impl Sender {
         let status = response.status().as_u16();
         let body = response.bytes().await.ok()?;
         Some(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a port that nobody listens at is tried, and how long that takes.
+    async fn tried(schedule: Schedule) -> (u32, Duration) {
+        // What was bound and is closed again refuses every connection.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let sender = Sender::new(format!("http://{free}/"), Retry::Connection).unwrap().on(schedule);
+        let began = tokio::time::Instant::now();
+        let sent = sender.send_with(b"{}", &[]).await;
+        assert!(sent.answer.is_none());
+        (sent.attempts, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_takes_is_sent_four_times_on_either_schedule() {
+        // A minute at most is the attempts' own time.
+        for (schedule, seconds) in [(Schedule::Usual, 14), (Schedule::Workflow, 90_060)] {
+            let (attempts, took) = tried(schedule).await;
+            assert_eq!(attempts, 4);
+            assert!((seconds..seconds + 60).contains(&took.as_secs()), "{schedule:?}: {took:?}");
+        }
     }
 }
