@@ -98,6 +98,19 @@ fn escaped(json: &str) -> String {
     made
 }
 
+/// Most letters in a cell of a table: a ref may have two million, and `--json` has it whole.
+const WIDEST_CELL: usize = 200;
+
+/// A cell is one line, since another could look like a row of its own, and not wider than a
+/// terminal can bear.
+fn cell(text: &str) -> String {
+    let text = text.replace(['\n', '\t'], " ");
+    match text.char_indices().nth(WIDEST_CELL) {
+        Some((end, _)) => shown(&format!("{}…", &text[..end])),
+        None => shown(&text),
+    }
+}
+
 /// Prints a table, or `nothing` where it has no rows.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     if rows.is_empty() {
@@ -106,9 +119,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
-    // A cell is one line: another could look like a row of its own.
-    let cell = |text: String| shown(&text.replace(['\n', '\t'], " "));
-    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(cell)));
+    table.add_rows(rows.iter().map(|row| row.iter().map(|text| cell(text))));
     print(format_args!("{table}"));
 }
 
@@ -178,6 +189,15 @@ mod tests {
     use owo_colors::OwoColorize;
 
     use super::*;
+
+    #[test]
+    fn a_cell_is_one_line_of_a_bounded_width() {
+        assert_eq!(cell("a\nb\tc"), "a b c");
+        assert_eq!(cell(&"ö".repeat(WIDEST_CELL)), "ö".repeat(WIDEST_CELL));
+        let long = cell(&"ö".repeat(2_000_000));
+        assert_eq!(long.chars().count(), WIDEST_CELL + 1);
+        assert!(long.ends_with('…'));
+    }
 
     #[test]
     fn json_has_positions_as_strings() {
