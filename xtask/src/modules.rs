@@ -25,7 +25,10 @@ fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
             _ if entry.path().is_dir() => found.extend(modules(&entry.path(), &inner)),
             _ => {
                 let text = fs::read_to_string(entry.path()).unwrap();
-                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+                // Of what stands behind them nothing would be seen.
+                let is_last = !tests.trim_start().starts_with("mod tests;") || tests.trim() == "mod tests;";
+                assert!(is_last, "{}: `mod tests;` is to stand last", entry.path().display());
                 let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
                 found.insert(inner, lines.collect::<Vec<_>>().join("\n"));
             }

@@ -63,8 +63,8 @@ impl Embedded {
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
         let limit = options.retention.bytes;
         let (sql, place) = (opened.sql, Arc::clone(opened.held.place()));
-        let (shared, threads) = serve(sql, place, &path, options, clock).map_err(wrap)?;
-        let beside = Beside::open(&path, None)?;
+        let (shared, threads) = serve(sql, Arc::clone(&place), &path, options, clock).map_err(wrap)?;
+        let beside = Beside::open(&path, None)?.serving(Arc::clone(shared.status()), place);
         Ok(Self {
             quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
             refused: HoldInGroups::new(beside.clone(), Arc::clone(&shared), limit),

@@ -32,7 +32,7 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
         "ALTER TABLE routes DROP COLUMN filter; ALTER TABLE routes DROP COLUMN pause;
          ALTER TABLE routes DROP COLUMN asked_again; UPDATE meta SET value = 7 WHERE key = 'format'",
     );
-    let older = "has format 7, and this program works with 8 alone: let the version that wrote it deliver what it holds, then move the file away, or give this one a path of its own";
+    let older = "has format 7, and this program works with 8 alone: let the version that wrote it deliver what it holds, and work off its dead letters and quarantine; then move the file away, or give this one a path of its own";
     let said = open(&path).unwrap_err().to_string();
     assert!(said.ends_with(older), "{said}");
     assert!(Beside::open(&path, None).unwrap_err().to_string().ends_with(older));

@@ -16,7 +16,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// 2 GiB, ten minutes, a quarter of a second.
+    /// 2 GiB, ten minutes, 30 ms.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),

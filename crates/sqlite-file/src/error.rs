@@ -27,7 +27,7 @@ pub enum OpenError {
     },
     /// Written by an older version of this program.
     #[error(
-        "{path} has format {found}, and this program works with {known} alone: let the version that wrote it deliver what it holds, then move the file away, or give this one a path of its own"
+        "{path} has format {found}, and this program works with {known} alone: let the version that wrote it deliver what it holds, and work off its dead letters and quarantine; then move the file away, or give this one a path of its own"
     )]
     Older {
         /// The file.

@@ -79,12 +79,6 @@ pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
     }
 }
 
-/// What SQLite says of a failed fsync.
-#[cfg(feature = "failpoints")]
-pub(crate) fn of_fsync() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None)
-}
-
 fn has_no_room(path: &Path) -> Option<io::ErrorKind> {
     let probe = beside(path, ".probe");
     let length = |end| fs::metadata(beside(path, end)).map_or(0, |metadata| metadata.len());
@@ -103,7 +97,7 @@ fn says_no_room(kind: io::ErrorKind) -> Option<io::ErrorKind> {
 
 impl From<Failure> for QueueError {
     fn from(failure: Failure) -> Self {
-        const WRITING: &str = "writing to the queue file";
+        const WRITING: &str = "writing to the file";
         match failure {
             Failure::Full => Self::Full,
             Failure::Busy => Self::unavailable(WRITING, "another process holds it"),
@@ -116,7 +110,7 @@ impl From<Failure> for QueueError {
 
 /// For readers: nothing they meet breaks the file.
 pub fn reading(error: rusqlite::Error) -> QueueError {
-    const READING: &str = "reading the queue file";
+    const READING: &str = "reading the file";
     match error.sqlite_error_code() {
         Some(ErrorCode::OperationInterrupted) => {
             QueueError::unavailable(READING, "it took too long, and was ended: ask for less")

@@ -24,7 +24,7 @@ const CHECKPOINT_EVERY: u64 = 16;
 const LONG_LOG: u64 = 4 * CHECKPOINT_BYTES;
 
 /// How long a checkpoint waits for readers to end, so that the log begins anew.
-const FOR_READERS: Duration = Duration::from_millis(50);
+pub(crate) const FOR_READERS: Duration = Duration::from_millis(50);
 
 /// The log of a file that is being served.
 #[derive(Debug, Default)]

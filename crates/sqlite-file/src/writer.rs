@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use queue::QueueError;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, ffi};
 use tokio::sync::oneshot;
 
 use crate::failure::{self, Failure};
 use crate::held::Place;
 use crate::inbox::{Job, JobReceiver, Jobs, Look, Message};
-use crate::log::Log;
+use crate::log::{FOR_READERS, Log};
 use crate::status::{PanicGuard, Status};
 
 /// Most jobs in one transaction: beyond this, one more costs the first ones
@@ -187,6 +187,15 @@ impl<O: Owner> Writer<O> {
             // One of them is why, and none of the others' fault.
             return group.into_iter().for_each(|job| self.write(vec![job]));
         }
+        if matches!(result, Err(Failure::Full | Failure::Busy))
+            && group.iter().any(|job| job.can_wait())
+            && group.iter().any(|job| !job.can_wait())
+        {
+            // What nobody waits for may be why: it must not fail those who ask for less.
+            let (waiting, asked): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.can_wait());
+            waiting.into_iter().for_each(|job| self.wait_again(job));
+            return self.write(asked);
+        }
         let is_found = self.place.is_there();
         match &result {
             // What changes nothing does not ask whether there is room.
@@ -236,7 +245,10 @@ impl<O: Owner> Writer<O> {
         drop(store);
         self.owner.end(&transaction)?;
         fail_point!("commit.before");
-        fail_point!("commit.fsync", |_| Err(failure::of_fsync()));
+        fail_point!("commit.fsync", |_| {
+            let failed = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
+            Err(rusqlite::Error::SqliteFailure(failed, None))
+        });
         transaction.commit()?;
         fail_point!("commit.after");
         Ok(())
@@ -310,7 +322,10 @@ impl<O: Owner> Writer<O> {
         self.write_what_waits();
         if self.status.failure().is_none() && self.place.is_there() {
             self.owner.close(&self.sql);
-            let emptied = self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            // Whoever reads just now keeps a process that ends from its end for no longer.
+            let bounded = self.sql.busy_timeout(FOR_READERS);
+            let emptied =
+                bounded.and_then(|()| self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
             if let Err(error) = emptied {
                 self.note(&failure::of_write(&error, self.status.path()));
             }

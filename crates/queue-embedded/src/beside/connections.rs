@@ -11,7 +11,8 @@ use queue::{Position, Presence, QueueError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sqlite_file::rows::packed;
 use sqlite_file::{
-    Failure, OpenError, READ_WITHIN, connect_to_read, end_after, lock, open_beside, reading, small_cache,
+    Failure, OpenError, Place, READ_WITHIN, Status, connect_to_read, end_after, lock, open_beside, reading,
+    small_cache,
 };
 
 use crate::file::schema::QUEUE;
@@ -27,6 +28,8 @@ pub struct Beside {
     to_read: Arc<Mutex<Connection>>,
     to_write: Arc<Mutex<Connection>>,
     pub(crate) now: Option<i64>,
+    /// What its writer knows of the file, in the process that serves it.
+    served: Option<(Arc<Status>, Arc<Place>)>,
 }
 
 impl Beside {
@@ -40,7 +43,12 @@ impl Beside {
         let sql = open_beside(path, &QUEUE)?;
         small_cache(&sql).map_err(wrap)?;
         let to_read = Arc::new(Mutex::new(connect_to_read(path).map_err(wrap)?));
-        Ok(Self { path: path.into(), to_read, to_write: Arc::new(Mutex::new(sql)), now })
+        Ok(Self { path: path.into(), to_read, to_write: Arc::new(Mutex::new(sql)), now, served: None })
+    }
+
+    /// The same in the process that serves it: what its writer must not write, they must not.
+    pub(crate) fn serving(self, status: Arc<Status>, place: Arc<Place>) -> Self {
+        Self { served: Some((status, place)), ..self }
     }
 
     /// Runs `read` on a thread that may block.
@@ -91,8 +99,13 @@ impl Beside {
         write: impl FnOnce(&Connection, i64) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
         let sql = Arc::clone(&self.to_write);
-        let now = self.now;
+        let (now, served) = (self.now, self.served.clone());
+        let can_write = move || match &served {
+            Some((status, place)) => can_write(status, place),
+            None => Ok(()),
+        };
         blocking(move || {
+            can_write()?;
             let mut sql = lock(&sql);
             let transaction =
                 sql.transaction_with_behavior(TransactionBehavior::Immediate).map_err(writing)?;
@@ -102,8 +115,20 @@ impl Beside {
             };
             let result = write(&transaction, now)?;
             transaction.commit().map_err(writing)?;
+            // What was written where nobody will find it is not written.
+            can_write()?;
             Ok(result)
         })
+    }
+}
+
+/// A file that can't be trusted is written to by nobody, and one that is not in its place would
+/// be found by nobody.
+fn can_write(status: &Status, place: &Place) -> Result<(), QueueError> {
+    match status.failure() {
+        Some(why) => Err(Failure::Broken(why).into()),
+        None if !place.is_there() => Err(Failure::Gone.into()),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use queue::Pause;
 use rusqlite::{Connection, OptionalExtension, params};
-use sqlite_file::rows::{nanos, unknown};
+use sqlite_file::rows::nanos;
 
 /// Why a person holds a route's deliveries back; nothing where nobody does, or did so up to
 /// a time that has passed.
@@ -14,7 +14,8 @@ pub(crate) fn pause_of(sql: &Connection, route: &str, now: i64) -> rusqlite::Res
 /// The same from what its row has.
 pub(crate) fn pause(text: Option<&str>, now: i64) -> rusqlite::Result<Option<Pause>> {
     let Some(text) = text else { return Ok(None) };
-    let pause: Pause = serde_json::from_str(text).map_err(|_| unknown(0))?;
+    // What can't be read still says that somebody wanted it: it costs this route, and no other.
+    let pause: Pause = serde_json::from_str(text).unwrap_or_default();
     Ok(Some(pause).filter(|pause| paused_until(pause) > now))
 }
 

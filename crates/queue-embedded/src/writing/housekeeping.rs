@@ -27,7 +27,7 @@ const ROOM_PERCENT: u64 = 94;
 /// Chunks in a row where room is needed: more than one group of new events takes.
 const CHUNKS_FOR_ROOM: usize = 4;
 
-/// What the writer does between groups: checkpoints, retention, measuring.
+/// What the writer does between groups: retention, measuring.
 #[derive(Debug)]
 pub(crate) struct Housekeeping {
     options: Options,

@@ -38,7 +38,8 @@ impl DamagedSpool {
 
     /// One event, whatever became of it; `None` where nothing can be read.
     pub(crate) fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
-        rows::one(&self.0, row).map_err(unreadable)
+        let found = rows::one(&self.0, row).map_err(unreadable)?.transpose();
+        found.map_err(|error| QueueError::unavailable("reading a row of the spool", error))
     }
 
     /// Its bodies that are not events, as far as they can be read.

@@ -12,9 +12,6 @@ mod owner;
 mod rows;
 mod values;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -239,7 +236,7 @@ impl<W: Send + 'static> Spool<W> {
 
     /// One event.
     pub async fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
-        self.look(move |sql| rows::one(sql, row)).await
+        self.look(move |sql| Ok(rows::one(sql, row)?.and_then(Result::ok))).await
     }
 
     /// Bodies that are not events, in order.
@@ -293,3 +290,6 @@ impl<W: Send + 'static> Spool<W> {
 async fn answered<T>(answer: oneshot::Receiver<Result<T, QueueError>>) -> Result<T, QueueError> {
     answer.await.unwrap_or(Err(QueueError::Closed))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! A spool's tables and rows.
 
-use event_model::{BUCKETS, Event, EventId, Timestamp};
+use event_model::{BUCKETS, Damaged, Event, EventId, Timestamp};
 use queue::Position;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{
@@ -190,10 +190,9 @@ fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Readable> {
 }
 
 /// The event of a row, whatever became of it.
-pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Event>> {
+pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Result<Event, Damaged>>> {
     let text = format!("SELECT {EVENT} FROM spooled WHERE row = ?1");
-    let found = sql.prepare_cached(&text)?.query_row([row], |row| event(row, 0)).optional()?;
-    Ok(found.and_then(Result::ok))
+    sql.prepare_cached(&text)?.query_row([row], |row| event(row, 0)).optional()
 }
 
 pub(crate) fn unconfirmed(
