@@ -1,3 +1,5 @@
+//! Where a queue's file is, and what it keeps.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Where a spool is, and how much and how long it keeps.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The queue as its callers have it.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};

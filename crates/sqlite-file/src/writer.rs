@@ -81,13 +81,13 @@ pub struct Writer<O: Owner> {
     status: Arc<Status>,
     place: Arc<Place>,
     log: Log,
-    waiting: Waiting<O>,
+    pending: Pending<O>,
     next_probe: Instant,
     is_read_only: bool,
 }
 
 /// Jobs that are not written yet.
-struct Waiting<O: Owner> {
+struct Pending<O: Owner> {
     jobs: Group<O>,
     until: Instant,
 }
@@ -108,9 +108,9 @@ impl<O: Owner> Writer<O> {
         let log = Log::follow(&mut sql).map_err(io::Error::other)?;
         let JobReceiver { messages, status } = jobs;
         let now = Instant::now();
-        let waiting = Waiting { jobs: Vec::new(), until: now };
+        let pending = Pending { jobs: Vec::new(), until: now };
         let guard = PanicGuard(Arc::clone(&status));
-        let writer = Self { sql, owner, status, place, log, waiting, next_probe: now, is_read_only: false };
+        let writer = Self { sql, owner, status, place, log, pending, next_probe: now, is_read_only: false };
         Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = guard;
             writer.run(&messages);
@@ -125,31 +125,31 @@ impl<O: Owner> Writer<O> {
             has_more = self.look_after(Instant::now());
             match closing {
                 Some(Closing::Asked(reply)) => return self.close(inbox, reply),
-                Some(Closing::Abandoned) => return self.write_what_waits(),
+                Some(Closing::Abandoned) => return self.write_pending(),
                 None => {}
             }
         }
     }
 
     fn longest_sleep(&self) -> Duration {
-        match self.waiting.jobs.is_empty() {
+        match self.pending.jobs.is_empty() {
             true => TICK,
-            false => self.waiting.until.saturating_duration_since(Instant::now()).min(TICK),
+            false => self.pending.until.saturating_duration_since(Instant::now()).min(TICK),
         }
     }
 
     fn serve(&mut self, arrived: Arrived<O::Jobs>) -> Option<Closing> {
         let Arrived { mut jobs, looks, closing } = arrived;
         let is_asked = jobs.iter().any(|job| !job.can_wait());
-        if self.waiting.jobs.is_empty() {
-            self.waiting.until = Instant::now() + SHARES_WITHIN;
+        if self.pending.jobs.is_empty() {
+            self.pending.until = Instant::now() + SHARES_WITHIN;
         }
         // In the order in which they were handed in.
-        self.waiting.jobs.append(&mut jobs);
-        let is_time = self.waiting.jobs.len() >= MAX_GROUP || Instant::now() >= self.waiting.until;
+        self.pending.jobs.append(&mut jobs);
+        let is_time = self.pending.jobs.len() >= MAX_GROUP || Instant::now() >= self.pending.until;
         // Whoever looks, sees what waited too.
         if is_asked || !looks.is_empty() || is_time {
-            self.write_what_waits();
+            self.write_pending();
         }
         for look in looks {
             self.status.begin_writing();
@@ -159,8 +159,8 @@ impl<O: Owner> Writer<O> {
         closing
     }
 
-    fn write_what_waits(&mut self) {
-        let group = std::mem::take(&mut self.waiting.jobs);
+    fn write_pending(&mut self) {
+        let group = std::mem::take(&mut self.pending.jobs);
         self.write(group);
     }
 
@@ -223,8 +223,8 @@ impl<O: Owner> Writer<O> {
     }
 
     fn wait_again(&mut self, job: Box<dyn Job<O::Jobs>>) {
-        self.waiting.until = Instant::now() + SHARES_WITHIN;
-        self.waiting.jobs.push(job);
+        self.pending.until = Instant::now() + SHARES_WITHIN;
+        self.pending.jobs.push(job);
     }
 
     /// Writes a group, into a file that is where the next process will look for it.
@@ -319,7 +319,7 @@ impl<O: Owner> Writer<O> {
             }
             self.serve(left);
         }
-        self.write_what_waits();
+        self.write_pending();
         if self.status.failure().is_none() && self.place.is_there() {
             self.owner.close(&self.sql);
             // Whoever reads just now keeps a process that ends from its end for no longer.
@@ -335,9 +335,9 @@ impl<O: Owner> Writer<O> {
     }
 }
 
-impl<O: Owner> fmt::Debug for Waiting<O> {
+impl<O: Owner> fmt::Debug for Pending<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("jobs", &self.jobs.len()).finish_non_exhaustive()
+        f.debug_struct("Pending").field("jobs", &self.jobs.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,3 +1,5 @@
+//! What a route's deliveries are asked of.
+
 use std::sync::Arc;
 
 use futures::FutureExt;

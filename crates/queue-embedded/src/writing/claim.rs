@@ -1,3 +1,5 @@
+//! Beginning attempts, and moving a route's cursor.
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -1,3 +1,5 @@
+//! Storing an event.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -1,3 +1,5 @@
+//! Ending an attempt: settled, given back, or dead.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
 use rusqlite::Connection;
+use sqlite_file::Owner;
 
 use super::*;
 
@@ -92,4 +93,24 @@ async fn opening_a_spool_reads_no_more_than_its_check_does_which_large_ones_are_
     let spool = opened.unwrap();
     assert!(spool.bytes() > 20_000_000);
     spool.close().await;
+}
+
+/// Otherwise somebody who reads and does not end fills the disk, and the spool has room.
+#[tokio::test]
+async fn the_log_that_a_reader_holds_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    open(&path).close().await;
+    let mut sql = sqlite_file::connect(&path).unwrap();
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM spooled").unwrap();
+    for _ in 0..3 {
+        sql.execute_batch("CREATE TABLE large AS SELECT randomblob(10000000); DROP TABLE large").unwrap();
+    }
+    let level = Arc::new(Level::new(0, 1 << 30));
+    let status = Arc::new(Status::new(&path, &MESSAGES));
+    let mut owner = SpoolOwner::new(Arc::clone(&level), status, Arc::new(SystemClock));
+    let later = std::time::Instant::now() + std::time::Duration::from_secs(9);
+    owner.housekeep(&mut sql, &mut sqlite_file::Log::default(), later).unwrap();
+    assert!(level.bytes() > 10_000_000, "{}", level.bytes());
 }
