@@ -324,4 +324,15 @@ mod tests {
         let found: Vec<_> = found.into_iter().map(|(at, _)| at).collect();
         assert_eq!(found, [elsewhere(6), at(5), at(1)]);
     }
+
+    #[test]
+    fn the_file_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(&folder.path().join("data/index.db")).unwrap();
+        for entry in std::fs::read_dir(folder.path().join("data")).unwrap().map(Result::unwrap) {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
+        }
+        drop(index);
+    }
 }

@@ -53,6 +53,9 @@ async fn nothing_is_accepted_into_a_file_that_nobody_will_find() {
             assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{how}: {published:?}");
         }
         assert!(!queue.has_room(), "{how}: not ready");
+        // Nor what a person is told was done.
+        let admitted = queue.stores().admit(event("E", "released")).await;
+        assert!(matches!(admitted, Err(QueueError::Unavailable { .. })), "{how}: {admitted:?}");
     }
 }
 

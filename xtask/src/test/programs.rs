@@ -72,7 +72,7 @@ fn build(variables: &Variables<'_>) -> anyhow::Result<Vec<Program>> {
         programs.push(program(file.as_std_path(), folder.as_std_path(), &artifact.target, variables));
     }
     programs.sort_by_key(|program| !program.name.starts_with(LONGEST));
-    let mut examples = cargo(&["test", "--workspace", "--all-features", "--doc"]);
+    let mut examples = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--doc"]);
     examples.envs(variables.iter().copied());
     programs.push(Program { name: "examples in the documentation".to_owned(), command: examples });
     Ok(programs)
