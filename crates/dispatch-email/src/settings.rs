@@ -1,10 +1,13 @@
 //! The route's `email:` table.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use dispatch_kit::{PlaintextCredential, SecretFile, is_this_machine};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 /// The route's `email:` table.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -26,11 +29,35 @@ pub struct EmailSettings {
 }
 
 /// `to:`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum ToSettings {
     One(String),
     Several(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for ToSettings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = ToSettings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address, or a list of addresses")
+            }
+
+            fn visit_str<E: Error>(self, address: &str) -> Result<Self::Value, E> {
+                Ok(ToSettings::One(address.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, addresses: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(addresses)).map(ToSettings::Several)
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
 }
 
 /// `server:`.

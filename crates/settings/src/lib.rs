@@ -20,6 +20,7 @@ mod overrides;
 mod yaml;
 
 mod error;
+mod message;
 mod names;
 mod section;
 

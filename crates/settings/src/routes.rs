@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 use crate::error::SettingsError;
 use crate::fluent_settings::{Confirm, EnrichSettings};
 use crate::matching::MatchSettings;
+use crate::message::shortened;
 use crate::policies::{BreakerListed, BreakerSettings, RateSettings};
-use crate::section::{nearest, shortened};
+use crate::section::nearest;
 use crate::tree::Tree;
 use crate::values::Time;
 

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::SettingsError;
-use crate::names::looks_like_a_name;
+use crate::message::{in_words, shortened};
 use crate::tree::{Data, Tree};
 
 /// The sections that exist. What is planned and not built is refused by name.
@@ -29,9 +29,6 @@ const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 
 /// Keys of the design that this version does not have.
 const NOT_BUILT: [&str; 1] = ["order"];
-
-/// Stands for what could be a secret.
-const NOT_SHOWN: &str = "(not shown)";
 
 impl Tree {
     pub(crate) fn refuse_unknown_sections(&self) -> Result<(), SettingsError> {
@@ -80,7 +77,7 @@ impl Tree {
             }
             return self.invalid(&full, &unknown(field, &known));
         }
-        self.invalid(&full, &without_values(message))
+        self.invalid(&full, &in_words(message))
     }
 
     /// An error about the value at `path`.
@@ -125,34 +122,4 @@ fn unknown(key: &str, known: &[&str]) -> String {
 pub fn nearest<'n>(key: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let apart = known.map(|name| (strsim::damerau_levenshtein(key, name), name)).min()?;
     (apart.0 <= (key.len() / 3).max(1)).then_some(apart.1)
-}
-
-/// Serde shows the value it could not use, which may be a secret.
-fn without_values(message: &str) -> String {
-    for (start, what) in [("invalid type: ", "type"), ("invalid value: ", "value")] {
-        if let Some(rest) = message.strip_prefix(start) {
-            let kind = rest.split([' ', ',']).next().unwrap_or(what);
-            let expected = rest.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
-            return format!(
-                "expected {expected}, found {} {kind}",
-                if kind == "integer" { "an" } else { "a" }
-            );
-        }
-    }
-    match message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
-        Some((variant, rest)) => format!("unknown value `{}`{rest}", misspelt(variant, rest)),
-        None => message.to_owned(),
-    }
-}
-
-/// A value as it was written, where it is one of those that were expected, misspelt. Any
-/// other may be a secret in the wrong place.
-fn misspelt<'v>(value: &'v str, expected: &str) -> &'v str {
-    let known = expected.split('`').skip(1).step_by(2);
-    if nearest(value, known).is_some() { value } else { NOT_SHOWN }
-}
-
-/// A key as it was written, or nothing where it could be a secret.
-pub(crate) fn shortened(text: &str) -> String {
-    if looks_like_a_name(text) { text.to_owned() } else { NOT_SHOWN.to_owned() }
 }

@@ -13,6 +13,7 @@ use verifier::{KeyRing, Signatures};
 
 use crate::error::SettingsError;
 use crate::fluent_settings::ApiSettings;
+use crate::message::shortened;
 use crate::tree::Tree;
 use crate::trusted_proxies::{AddressFrom, Network, TrustedProxies, trusted_proxies};
 use crate::values::{Size, Time};
@@ -301,6 +302,7 @@ fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<Stri
         return Some(format!("account {name} is listed twice for {key}"));
     }
     if !keys.keys().any(|(listed, _)| listed == key) {
+        let key = shortened(&key.to_string());
         return Some(format!(
             "account {name} has no key: its webhooks are verified with the key named {key}; put it under fluentcommerce.fluent-webhook-keys"
         ));
