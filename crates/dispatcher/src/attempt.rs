@@ -177,11 +177,11 @@ impl Attempting {
     }
 
     async fn end(&self, delivery: Delivery, watch: Watch, report: AttemptReport) {
-        let (route, about, verdict) = (&self.settings.name, About::of(&delivery), report.verdict());
+        let (route, about, ended) = (&self.settings.name, About::of(&delivery), watch::ended(&report));
         report.log(delivery.event.id(), route, delivery.attempt, || watch.trace_id());
         about.count(route, &report, self.clock.now());
         settle(delivery.ticket, report.into_settlement(), route, &self.hard_stop).await;
-        watch.settled(route, &about, verdict);
+        watch.settled(route, &about, ended);
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> At
     let (outcome, status) = match ended {
         Ended::Answered(Ok(Done { status, .. })) => (Outcome::Done, *status),
         Ended::Skipped(_) => (Outcome::Done, None),
+        Ended::Waiting(..) => (Outcome::Returned, None),
         Ended::Undeliverable(..)
         | Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
@@ -38,6 +39,7 @@ pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
         // A handler elsewhere may have written it, and its words may be anybody's data.
         Ended::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
         Ended::Skipped(why) => Some(why.to_string()),
+        Ended::Waiting(other, _) => Some(format!("waits: event {other} of the same Fluent id is attempted")),
         Ended::Undeliverable(_, why) => Some(why.clone()),
         Ended::NotAsked(error) => Some(said(error, reader)),
         Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),

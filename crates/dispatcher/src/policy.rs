@@ -15,6 +15,10 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// How much longer at most than it asks for, as a share.
 const MAX_RETRY_AFTER_JITTER: f64 = 0.1;
 
+/// How long at most, and at least, one event waits until it asks again for another of its id.
+const LONGEST_WAIT_FOR_OTHER: Duration = Duration::from_secs(10);
+const SHORTEST_WAIT_FOR_OTHER: Duration = Duration::from_millis(100);
+
 /// What happened in an attempt.
 #[derive(Debug)]
 pub enum Ended {
@@ -26,6 +30,8 @@ pub enum Ended {
     NotTold(DispatchError),
     /// It was not asked, and need not be.
     Skipped(Skip),
+    /// It was not asked yet: another of the event's id is attempted, for so long at most.
+    Waiting(EventId, Duration),
     /// It was not asked, and will not be: a person has to look. Why, in words.
     Undeliverable(DeadReason, String),
     /// It did not answer before its deadline.
@@ -84,6 +90,7 @@ impl Ended {
             Self::Answered(Err(DispatchError::Interrupted { .. }))
             | Self::NotAsked(_)
             | Self::Skipped(_)
+            | Self::Waiting(..)
             | Self::Undeliverable(..) => None,
             _ => Some(true),
         }
@@ -96,6 +103,7 @@ impl Ended {
             Self::Answered(Err(DispatchError::Interrupted { .. }))
                 | Self::NotAsked(_)
                 | Self::Skipped(_)
+                | Self::Waiting(..)
                 | Self::Undeliverable(..)
         )
     }
@@ -129,6 +137,13 @@ pub struct Circumstances {
     pub chance: f64,
 }
 
+impl Circumstances {
+    /// The same, numbered by the attempts in which the destination was asked.
+    fn of_asked(self) -> Self {
+        Self { attempt: self.asked.saturating_add(1), ..self }
+    }
+}
+
 /// Decides. Panics and timeouts are tried again like any passing failure.
 #[must_use]
 pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
@@ -138,6 +153,8 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
         Ended::Answered(Err(DispatchError::Permanent { .. }))
         | Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
+        // Nobody's failure: whoever it waits for is delivered, or gives way.
+        Ended::Waiting(_, left) => Verdict::Again(wait_for_other(*left, at, retry)),
         // Not the destination's failure: only the time runs out.
         Ended::Answered(Err(DispatchError::Interrupted { .. })) if at.elapsed < retry.budget.0 => {
             again(at, retry, Duration::ZERO)
@@ -146,9 +163,17 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
         Ended::NotAsked(error) if at.elapsed < retry.budget.0 => again(at, retry, wait(error, at, retry)),
         // While nothing is asked of a destination, nothing is given up for its failures.
         _ if is_exhausted(at, retry) && !at.is_breaker_open => Verdict::Dead(DeadReason::Exhausted),
-        Ended::Answered(Err(error)) => again(at, retry, wait(error, at, retry)),
-        _ => again(at, retry, backoff(at, retry)),
+        // What did not come to the destination says nothing of how long to leave it alone.
+        Ended::Answered(Err(error)) => again(at, retry, wait(error, at.of_asked(), retry)),
+        _ => again(at, retry, backoff(at.of_asked(), retry)),
     }
+}
+
+/// An eighth of what it has waited for, so that it neither asks all the time nor long after the
+/// other failed; and not past the end of the other's claim.
+fn wait_for_other(left: Duration, at: Circumstances, retry: &RetrySettings) -> Duration {
+    let shortest = retry.first.0.min(LONGEST_WAIT_FOR_OTHER);
+    (at.elapsed / 8).clamp(shortest, LONGEST_WAIT_FOR_OTHER).min(left.max(SHORTEST_WAIT_FOR_OTHER))
 }
 
 fn is_exhausted(at: Circumstances, retry: &RetrySettings) -> bool {
@@ -255,6 +280,27 @@ mod tests {
         let never = Ended::NotAsked(DispatchError::permanent("testing", "x"));
         assert_eq!(verdict(&never, at(5), &once), Verdict::Dead(DeadReason::Permanent));
         assert_eq!(verdict(&Ended::Skipped(Skip::Twin), at(5), &once), Verdict::Done);
+    }
+
+    #[test]
+    fn who_waits_for_another_of_its_id_waits_shortly_and_is_never_given_up() {
+        let once = RetrySettings { attempts: Some(1), ..RETRY };
+        let id = EventId::of(event_model::Environment::Sandbox, b"{}");
+        let waiting = |left| Ended::Waiting(id, Duration::from_secs(left));
+        assert_eq!((waiting(9).is_failure(), waiting(9).has_asked()), (None, false));
+        for (elapsed, left, expected) in [(0, 60, 1), (40, 60, 5), (40, 3, 3), (99_999, 60, 10)] {
+            for attempt in [1, 40] {
+                assert_eq!(verdict(&waiting(left), at(attempt, elapsed), &once), after(expected));
+            }
+        }
+        let ended = Verdict::Again(SHORTEST_WAIT_FOR_OTHER);
+        assert_eq!(verdict(&waiting(0), at(1, 0), &once), ended, "its claim has ended");
+    }
+
+    #[test]
+    fn what_failed_before_the_destination_was_asked_makes_no_later_wait_longer() {
+        let first = Circumstances { asked: 0, ..at(40, 5) };
+        assert_eq!(verdict(&transient(None), first, &RETRY), after(2));
     }
 
     #[test]

@@ -42,9 +42,9 @@ impl SameId {
         match self.source.claim_same_id(key, &self.route, id, (now, until)).await {
             Ok(Claim::Granted) => Ok(()),
             Ok(Claim::Delivered(other)) => Err(Ended::Skipped(Skip::SameId(other))),
-            Ok(Claim::Attempted(other)) => {
-                let why = format!("event {other} of the same Fluent id is being attempted");
-                Err(Ended::NotAsked(DispatchError::transient(action, why)))
+            Ok(Claim::Attempted { other, until }) => {
+                let left = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+                Err(Ended::Waiting(other, left))
             }
             Err(error) => Err(Ended::NotAsked(DispatchError::transient(action, error))),
         }

@@ -41,8 +41,8 @@ impl Watch {
     }
 
     /// It is settled.
-    pub(crate) fn settled(self, route: &str, about: &About, verdict: Verdict) {
-        self.consume.end(ended(verdict), || about.consume(route));
+    pub(crate) fn settled(self, route: &str, about: &About, ended: Ended<'static>) {
+        self.consume.end(ended, || about.consume(route));
     }
 }
 
@@ -100,7 +100,7 @@ impl About {
 /// Ends the span of an attempt.
 pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &AttemptReport) {
     let (attempt, verdict) = (report.attempt(), report.verdict());
-    span.end(ended(verdict), || {
+    span.end(ended(report), || {
         let mut attributes = vec![
             Attribute::new("fluent.dispatcher", dispatcher.to_owned()),
             Attribute::new("fluent.attempt", i64::from(number)),
@@ -115,9 +115,11 @@ pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &Atte
     });
 }
 
-fn ended(verdict: Verdict) -> Ended<'static> {
-    match verdict {
+/// How an attempt ended, for its spans.
+pub(crate) fn ended(report: &AttemptReport) -> Ended<'static> {
+    match report.verdict() {
         Verdict::Done => Ended::Well,
+        Verdict::Again(_) if report.is_waiting() => Ended::Well,
         Verdict::Again(_) => Ended::Failed("again"),
         Verdict::Dead(reason) => Ended::Failed(reason.as_str()),
     }

@@ -134,7 +134,8 @@ pub enum Outcome {
     Unrouted,
     /// The process died, and with it the knowledge of how the attempt ended.
     Died,
-    /// Given back unsettled: the service stopped, or the lease ran out.
+    /// Given back unsettled: the service stopped, or the lease ran out. Or it waits for another
+    /// event of its id.
     Returned,
 }
 

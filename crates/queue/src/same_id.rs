@@ -34,7 +34,12 @@ pub enum Claim {
     /// Nothing: it has delivered this one.
     Delivered(EventId),
     /// Wait: it attempts this one, which may yet fail.
-    Attempted(EventId),
+    Attempted {
+        /// The one that is attempted.
+        other: EventId,
+        /// When its claim ends, if not before.
+        until: Timestamp,
+    },
 }
 
 /// Asks whether a route may attempt an event now, and has others like it wait until `until`.
@@ -47,7 +52,7 @@ pub async fn claim(
 ) -> Result<Claim, QueueError> {
     let name = name(key, route);
     let until = until.min(latest(now));
-    let mut other = id;
+    let mut other = (id, now);
     for _ in 0..TRIES {
         let found = marks.get_versioned(&name).await?;
         let version = found.as_ref().map_or(0, |(_, version)| *version);
@@ -57,9 +62,9 @@ pub async fn claim(
             Some(State { id: found, until: Some(until) })
                 if found != id && now < until && until <= latest(now) =>
             {
-                return Ok(Claim::Attempted(found));
+                return Ok(Claim::Attempted { other: found, until });
             }
-            Some(State { id: found, .. }) => other = found,
+            Some(State { id: found, .. }) => other = (found, now),
             None => {}
         }
         let claimed = State { id, until: Some(until) };
@@ -68,7 +73,8 @@ pub async fn claim(
         }
     }
     // Somebody else was faster each time.
-    Ok(Claim::Attempted(other))
+    let (other, until) = other;
+    Ok(Claim::Attempted { other, until })
 }
 
 /// Says that a route has delivered an event: others like it need not be.

@@ -57,6 +57,11 @@ impl AttemptReport {
         }
     }
 
+    /// Whether it only waits for another event, and nothing went wrong.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.result, Ended::Waiting(..))
+    }
+
     /// Writes it to the log: what a destination or a handler said stays out of it.
     pub(crate) fn log(&self, id: EventId, route: &str, attempt: u32, trace_id: impl Fn() -> String) {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
@@ -67,6 +72,9 @@ impl AttemptReport {
             }
             (Verdict::Done, _) => {
                 tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
+            }
+            (Verdict::Again(wait), Ended::Waiting(..)) => {
+                tracing::debug!(event.id = %id, route, attempt, again_ms = wait.as_millis(), "{error}");
             }
             (Verdict::Again(wait), _) => {
                 tracing::warn!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), error, again_ms = wait.as_millis(), "not delivered");

@@ -122,7 +122,7 @@ async fn of_two_events_of_one_id_the_second_waits_and_is_skipped_until_somebody_
     let first = world.publish("BOOKED").await;
     assert_eq!(world.destination.next().await, "BOOKED");
     let second = world.publish("SHIPPED").await;
-    world.until_said(second, "is being attempted").await;
+    world.until_said(second, "of the same Fluent id is attempted").await;
     // A failure that passes keeps nobody back, and whoever is delivered first is the one.
     world.destination.answer("BOOKED", Err(unavailable()));
     let next = world.destination.next().await;
@@ -150,7 +150,7 @@ async fn a_dead_letter_keeps_no_other_event_of_its_id_back() {
     world.publish("BOOKED").await;
     assert_eq!(world.destination.next().await, "BOOKED");
     let second = world.publish("SHIPPED").await;
-    world.until_said(second, "is being attempted").await;
+    world.until_said(second, "of the same Fluent id is attempted").await;
     world.destination.answer("BOOKED", Err(permanent()));
     assert_eq!(world.destination.next().await, "SHIPPED");
     world.destination.answer("SHIPPED", Ok(Done::default()));
