@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch::DispatchError;
-use event_model::{Event, Timestamp};
-use queue::Source;
-use queue::same_id::Claim;
+use event_model::{Event, EventId, Timestamp};
+use queue::same_id::{Claim, Granted};
+use queue::{QueueError, Source};
 use settings::{OnSameId, RouteSettings};
 use telemetry::Chain;
 
@@ -18,6 +18,8 @@ use crate::twins::patiently;
 /// How much longer than its attempt a claim lasts: until the delivery is noted, on a machine
 /// whose clock is somewhat behind.
 const CLAIM_MARGIN: Duration = Duration::from_mins(1);
+
+const ASKING: &str = "asking whether another event of its Fluent id is delivered";
 
 /// What a route knows of events that share an id.
 #[derive(Debug)]
@@ -33,27 +35,40 @@ impl SameId {
         skips.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
     }
 
+    /// Ends an attempt where the route has delivered another of the event's id.
+    pub(crate) async fn look(&self, event: &Event) -> Result<(), Ended> {
+        match self.source.same_id_delivered(event.fluent_key(), &self.route).await {
+            Ok(Some(other)) if other != event.id() => Err(skipped(other)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(not_asked(error)),
+        }
+    }
+
     /// Has others of the event's id wait for an attempt that begins now. Ends it where the
     /// route has delivered one of them, or attempts one.
-    pub(crate) async fn claim(&self, event: &Event, now: Timestamp, lasts: Duration) -> Result<(), Ended> {
+    pub(crate) async fn claim(
+        &self,
+        event: &Event,
+        now: Timestamp,
+        lasts: Duration,
+    ) -> Result<Granted, Ended> {
         let (key, id) = (event.fluent_key(), event.id());
         let until = now.saturating_add(lasts + CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
-        let action = "asking whether another event of its Fluent id is delivered";
         match self.source.claim_same_id(key, &self.route, id, (now, until)).await {
-            Ok(Claim::Granted) => Ok(()),
-            Ok(Claim::Delivered(other)) => Err(Ended::Skipped(Skip::SameId(other))),
+            Ok(Claim::Granted(granted)) => Ok(granted),
+            Ok(Claim::Delivered(other)) => Err(skipped(other)),
             Ok(Claim::Attempted { other, until }) => {
                 let left = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
                 Err(Ended::Waiting(other, left))
             }
-            Err(error) => Err(Ended::NotAsked(DispatchError::transient(action, error))),
+            Err(error) => Err(not_asked(error)),
         }
     }
 
     /// The attempt failed: whoever waits for it need not wait longer. Where that can't be said,
     /// the claim ends by itself.
-    pub(crate) async fn failed(&self, event: &Event, now: Timestamp) {
-        let released = self.source.release_same_id(event.fluent_key(), &self.route, event.id(), now);
+    pub(crate) async fn failed(&self, event: &Event, granted: Granted) {
+        let released = self.source.release_same_id(event.fluent_key(), &self.route, event.id(), granted);
         if let Err(error) = released.await {
             tracing::debug!(event.id = %event.id(), route = self.route, error = %Chain(&error), "others of its Fluent id wait for a while longer");
         }
@@ -67,4 +82,12 @@ impl SameId {
             tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
         }
     }
+}
+
+fn skipped(other: EventId) -> Ended {
+    Ended::Skipped(Skip::SameId(other))
+}
+
+fn not_asked(error: QueueError) -> Ended {
+    Ended::NotAsked(DispatchError::transient(ASKING, error))
 }

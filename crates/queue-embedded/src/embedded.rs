@@ -10,7 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::same_id::{self, Claim};
+use queue::same_id::{self, Claim, Granted};
 use queue::{
     Consumer, DeadLetters, HasMarks, History, Horizon, Intake, Lifecycle, Look, Marks, Pause, Position,
     Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook,
@@ -240,6 +240,14 @@ impl Source for Embedded {
         marks::set_delivered(&self.beside, key, route, id).boxed()
     }
 
+    fn same_id_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+    ) -> BoxFuture<'a, Result<Option<EventId>, QueueError>> {
+        same_id::find_delivered(&self.beside, key, route).boxed()
+    }
+
     fn claim_same_id<'a>(
         &'a self,
         key: FluentKey,
@@ -255,9 +263,9 @@ impl Source for Embedded {
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        now: Timestamp,
+        granted: Granted,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        same_id::release(&self.beside, key, route, id, now).boxed()
+        same_id::release(&self.beside, key, route, id, granted).boxed()
     }
 
     fn note_same_id_delivered<'a>(

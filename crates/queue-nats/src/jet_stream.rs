@@ -5,7 +5,7 @@ use std::time::Duration;
 use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::same_id::{self, Claim};
+use queue::same_id::{self, Claim, Granted};
 use queue::{
     Consumer, Horizon, Intake, Lifecycle, Look, Position, Presence, Published, Quarantine, Quarantined,
     QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook, Route, Source, SpoolMark, Stores, Twin,
@@ -249,6 +249,14 @@ impl Source for JetStream {
         marks::set_delivered(&self.beside, key, route, id).boxed()
     }
 
+    fn same_id_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+    ) -> BoxFuture<'a, Result<Option<EventId>, QueueError>> {
+        same_id::find_delivered(&self.beside, key, route).boxed()
+    }
+
     fn claim_same_id<'a>(
         &'a self,
         key: FluentKey,
@@ -264,9 +272,9 @@ impl Source for JetStream {
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        now: Timestamp,
+        granted: Granted,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        same_id::release(&self.beside, key, route, id, now).boxed()
+        same_id::release(&self.beside, key, route, id, granted).boxed()
     }
 
     fn note_same_id_delivered<'a>(

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use event_model::{EventId, FluentKey, Timestamp};
+use event_model::{Bytes, EventId, FluentKey, Timestamp};
 
 use crate::{Marks, QueueError};
 
@@ -30,7 +30,7 @@ const TRIES: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// Attempt it: until then others wait.
-    Granted,
+    Granted(Granted),
     /// Nothing: it has delivered this one.
     Delivered(EventId),
     /// Wait: it attempts this one, which may yet fail.
@@ -42,6 +42,62 @@ pub enum Claim {
     },
 }
 
+/// What one attempt has claimed, by which it is released: another attempt of the same event
+/// may have claimed it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Nothing where the event is delivered and comes again: that is never released.
+    until: Option<Timestamp>,
+}
+
+/// Says what an attempt gets where a mark says this, and what the mark is to say then, if
+/// something else.
+pub fn decide_claim(
+    found: Option<&[u8]>,
+    id: EventId,
+    (now, until): (Timestamp, Timestamp),
+) -> (Claim, Option<Bytes>) {
+    match found.and_then(State::read) {
+        Some(State { id: found, until: None }) if found == id => {
+            (Claim::Granted(Granted { until: None }), None)
+        }
+        Some(State { id: found, until: None }) => (Claim::Delivered(found), None),
+        Some(State { id: found, until: Some(until) })
+            if found != id && now < until && until <= latest(now) =>
+        {
+            (Claim::Attempted { other: found, until }, None)
+        }
+        _ => {
+            let until = Some(until.min(latest(now)));
+            (Claim::Granted(Granted { until }), Some(State { id, until }.bytes()))
+        }
+    }
+}
+
+/// Says what a mark is to say that says this, once what was claimed has failed: nothing else
+/// where it is another's, or another attempt's of the same event.
+pub fn decide_release(found: Option<&[u8]>, id: EventId, granted: Granted) -> Option<Bytes> {
+    let claimed = State { id, until: granted.until };
+    let is_own = granted.until.is_some() && found.and_then(State::read) == Some(claimed);
+    // Long past by anybody's clock.
+    is_own.then(|| State { id, until: Some(Timestamp::UNIX_EPOCH) }.bytes())
+}
+
+/// What the mark of a delivered event says.
+pub fn delivered(id: EventId) -> Bytes {
+    State { id, until: None }.bytes()
+}
+
+/// The event that a mark says is delivered.
+pub fn delivered_of(found: &[u8]) -> Option<EventId> {
+    State::read(found).filter(|state| state.until.is_none()).map(|state| state.id)
+}
+
+/// The name of a route's mark of the events of this key.
+pub fn name(key: FluentKey, route: &str) -> String {
+    format!("{SAME_ID}.{route}.{key}")
+}
+
 /// Asks whether a route may attempt an event now, and has others like it wait until `until`.
 pub async fn claim(
     marks: &dyn Marks,
@@ -51,30 +107,19 @@ pub async fn claim(
     (now, until): (Timestamp, Timestamp),
 ) -> Result<Claim, QueueError> {
     let name = name(key, route);
-    let until = until.min(latest(now));
-    let mut other = (id, now);
+    let mut other = id;
     for _ in 0..TRIES {
         let found = marks.get_versioned(&name).await?;
-        let version = found.as_ref().map_or(0, |(_, version)| *version);
-        match found.and_then(|(value, _)| State::read(&value)) {
-            Some(State { id: found, until: None }) if found == id => return Ok(Claim::Granted),
-            Some(State { id: found, until: None }) => return Ok(Claim::Delivered(found)),
-            Some(State { id: found, until: Some(until) })
-                if found != id && now < until && until <= latest(now) =>
-            {
-                return Ok(Claim::Attempted { other: found, until });
-            }
-            Some(State { id: found, .. }) => other = (found, now),
-            None => {}
+        let (value, version) = found.map_or((None, 0), |(value, version)| (Some(value), version));
+        let (claim, change) = decide_claim(value.as_deref(), id, (now, until));
+        let Some(change) = change else { return Ok(claim) };
+        if marks.compare_and_set(&name, change, version).await? {
+            return Ok(claim);
         }
-        let claimed = State { id, until: Some(until) };
-        if marks.compare_and_set(&name, claimed.text().into(), version).await? {
-            return Ok(Claim::Granted);
-        }
+        other = value.and_then(|value| State::read(&value)).map_or(other, |state| state.id);
     }
     // Somebody else was faster each time.
-    let (other, until) = other;
-    Ok(Claim::Attempted { other, until })
+    Ok(Claim::Attempted { other, until: now })
 }
 
 /// Says that a route has delivered an event: others like it need not be.
@@ -84,31 +129,33 @@ pub async fn set_delivered(
     route: &str,
     id: EventId,
 ) -> Result<(), QueueError> {
-    marks.set(&name(key, route), State { id, until: None }.text().into()).await
+    marks.set(&name(key, route), delivered(id)).await
 }
 
-/// Says that a route's attempt of an event has failed, at `now`: it keeps no other back until it
-/// is attempted again.
+/// Says that an attempt has failed: it keeps no other back.
 pub async fn release(
     marks: &dyn Marks,
     key: FluentKey,
     route: &str,
     id: EventId,
-    now: Timestamp,
+    granted: Granted,
 ) -> Result<(), QueueError> {
     let name = name(key, route);
     let Some((value, version)) = marks.get_versioned(&name).await? else { return Ok(()) };
-    let is_own = State::read(&value).is_some_and(|state| state.id == id && state.until.is_some());
-    if is_own {
-        let released = State { id, until: Some(now) };
+    if let Some(released) = decide_release(Some(&value), id, granted) {
         // Where another was faster, it has claimed it.
-        marks.compare_and_set(&name, released.text().into(), version).await?;
+        marks.compare_and_set(&name, released, version).await?;
     }
     Ok(())
 }
 
-fn name(key: FluentKey, route: &str) -> String {
-    format!("{SAME_ID}.{route}.{key}")
+/// The event of this key that a route has delivered, if it has one.
+pub async fn find_delivered(
+    marks: &dyn Marks,
+    key: FluentKey,
+    route: &str,
+) -> Result<Option<EventId>, QueueError> {
+    Ok(marks.get(&name(key, route)).await?.and_then(|found| delivered_of(&found)))
 }
 
 fn latest(now: Timestamp) -> Timestamp {
@@ -126,6 +173,10 @@ struct State {
 const VERSION: &str = "1";
 
 impl State {
+    fn bytes(self) -> Bytes {
+        self.text().into()
+    }
+
     fn text(self) -> String {
         match self.until {
             None => format!("{VERSION} {}", self.id),
@@ -161,5 +212,29 @@ mod tests {
         for value in [format!("2 {id}"), format!("1 {id} later"), "1 7".to_owned(), String::new()] {
             assert_eq!(State::read(value.as_bytes()), None, "{value}");
         }
+    }
+
+    #[test]
+    fn a_claim_is_released_by_the_attempt_that_made_it_and_by_no_other() {
+        let id = EventId::of(Environment::Sandbox, b"{}");
+        let at = |second: i64| Timestamp::from_second(1_790_000_000 + second).unwrap();
+        let claimed =
+            |found: Option<&[u8]>, second| match decide_claim(found, id, (at(second), at(second + 60))) {
+                (Claim::Granted(granted), Some(mark)) => (granted, mark),
+                other => panic!("{other:?}"),
+            };
+        let (first, mark) = claimed(None, 0);
+        // Its lease ran out, and it is attempted once more.
+        let (second, mark) = claimed(Some(&mark), 30);
+        assert_eq!(decide_release(Some(&mark), id, first), None, "the second attempt goes on");
+        let released = decide_release(Some(&mark), id, second).unwrap();
+        let other = EventId::of(Environment::Sandbox, b"[]");
+        let behind = (at(-3600), at(-3540));
+        let (claim, _) = decide_claim(Some(&released), other, behind);
+        assert!(matches!(claim, Claim::Granted(_)), "also to a clock that is behind: {claim:?}");
+        assert_eq!(decide_release(Some(&delivered(id)), id, second), None);
+        let again = decide_claim(Some(&delivered(id)), id, behind);
+        let (Claim::Granted(again), None) = again else { panic!("{again:?}") };
+        assert_eq!(decide_release(Some(&delivered(id)), id, again), None, "what is delivered stays so");
     }
 }

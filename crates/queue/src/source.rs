@@ -5,7 +5,7 @@ use std::fmt;
 use event_model::{EventId, FluentKey, Timestamp};
 use futures::future::BoxFuture;
 
-use crate::same_id::Claim;
+use crate::same_id::{Claim, Granted};
 use crate::{Delivery, Look, QueueError, Route, Twin};
 
 /// Where deliveries come from.
@@ -53,8 +53,16 @@ pub trait Source: fmt::Debug + Send + Sync {
         route: &'a str,
     ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>>;
 
+    /// The event of this key that `route` has delivered, if it has one: only routes that want one
+    /// of them ask.
+    fn same_id_delivered<'a>(
+        &'a self,
+        key: FluentKey,
+        route: &'a str,
+    ) -> BoxFuture<'a, Result<Option<EventId>, QueueError>>;
+
     /// Asks whether `route` may attempt one of the events of this key now, and has the others
-    /// wait until `until`: only routes that want one of them ask.
+    /// wait until `until`.
     fn claim_same_id<'a>(
         &'a self,
         key: FluentKey,
@@ -63,13 +71,13 @@ pub trait Source: fmt::Debug + Send + Sync {
         now_until: (Timestamp, Timestamp),
     ) -> BoxFuture<'a, Result<Claim, QueueError>>;
 
-    /// Says that an attempt that was claimed has failed: it keeps no other back.
+    /// Says that the attempt that was granted this has failed: it keeps no other back.
     fn release_same_id<'a>(
         &'a self,
         key: FluentKey,
         route: &'a str,
         id: EventId,
-        now: Timestamp,
+        granted: Granted,
     ) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Notes, durably, that `route` has delivered this one: it stands for the others of its key.

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use dispatch::{AnyDispatcher, Context, DispatchError, Done, Keep, Role, Told};
 use enrichment::Asked;
-use event_model::{Event, Timestamp};
+use event_model::Event;
 use futures::FutureExt;
 use queue::Verdict;
+use queue::same_id::Granted;
 use tokio::time::timeout;
 
 use super::{AttemptReport, Attempting};
@@ -26,7 +27,12 @@ pub(crate) struct Others<'o> {
     pub(crate) may_skip_same_id: bool,
 }
 
-impl Others<'_> {
+impl<'o> Others<'o> {
+    /// Where a route wants one event of an id, and another may stand for this one.
+    fn skipping(&self) -> Option<&'o SameId> {
+        self.same_id.filter(|_| self.may_skip_same_id)
+    }
+
     /// The destination has the event: it needs no other like it. Its settlement waits until
     /// that is noted.
     async fn delivered(&self, event: &Event) {
@@ -35,13 +41,6 @@ impl Others<'_> {
         }
         if let Some(same_id) = self.same_id {
             same_id.delivered(event).await;
-        }
-    }
-
-    /// It has not, or nobody knows.
-    async fn failed(&self, event: &Event, now: Timestamp) {
-        if let Some(same_id) = self.same_id.filter(|_| self.may_skip_same_id) {
-            same_id.failed(event, now).await;
         }
     }
 }
@@ -62,13 +61,14 @@ impl Attempting {
     ) -> AttemptReport {
         let (started_at, began) = (cx.started_at, Instant::now());
         cx.keep = self.then.on_success.is_some().then(Keep::default);
+        let mut failed = None;
         let ended = match self.prepare(event, &mut cx, others, now().elapsed).await {
             Err(ended) => ended,
-            Ok(others) => {
+            Ok((others, granted)) => {
                 let ended = self.dispatch_with_deadline(event, &cx).await;
                 match &ended {
                     Ended::Answered(Ok(_)) => others.delivered(event).await,
-                    _ => others.failed(event, self.clock.now()).await,
+                    _ => failed = others.same_id.zip(granted),
                 }
                 ended
             }
@@ -82,6 +82,10 @@ impl Attempting {
             Some(failed) => begun.ended(failed),
             None => drop(begun),
         }
+        // After the breaker: whoever waits for this may be attempted at once.
+        if let Some((same_id, granted)) = failed {
+            same_id.failed(event, granted).await;
+        }
         let took = began.elapsed();
         let report = AttemptReport::decide(ended, now(), &self.settings.retry, started_at, took);
         self.notify_dead_letter(event, &cx, &report).await;
@@ -89,26 +93,32 @@ impl Attempting {
     }
 
     /// What is to be known first, or what ends the attempt before it began. Says who is to
-    /// be told that the destination has the event: nobody, where there is no other like it.
+    /// be told that the destination has the event: nobody, where there is no other like it. And
+    /// what is to be given back if it fails.
     async fn prepare<'o>(
         &self,
         event: &Event,
         cx: &mut Context,
         others: Others<'o>,
         waited: Duration,
-    ) -> Result<Others<'o>, Ended> {
+    ) -> Result<(Others<'o>, Option<Granted>), Ended> {
         let has_twin = match others.twins {
             Some(twins) => twins.look(event).await?,
             None => false,
         };
+        // Fluent need not be asked about what is skipped.
+        if let Some(same_id) = others.skipping() {
+            same_id.look(event).await?;
+        }
         if let Some(ended) = self.ask(event, cx, waited).await {
             return Err(ended);
         }
         // Last, so that others wait for the attempt itself and for nothing before it.
-        if let Some(same_id) = others.same_id.filter(|_| others.may_skip_same_id) {
-            same_id.claim(event, self.clock.now(), cx.timeout).await?;
-        }
-        Ok(Others { twins: others.twins.filter(|_| has_twin), ..others })
+        let granted = match others.skipping() {
+            Some(same_id) => Some(same_id.claim(event, self.clock.now(), cx.timeout).await?),
+            None => None,
+        };
+        Ok((Others { twins: others.twins.filter(|_| has_twin), ..others }, granted))
     }
 
     /// What Fluent said, or did not say, where that ends the attempt.

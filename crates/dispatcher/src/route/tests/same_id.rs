@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use enrichment::Enrichment;
 use event_model::{Bytes, Event, EventId, Stored};
 use queue::{EventStory, StoryState};
 use settings::OnSameId;
@@ -65,12 +66,17 @@ struct World {
 
 impl World {
     async fn start(folder: &Path, on_same_id: OnSameId) -> Self {
+        Self::start_asking(folder, on_same_id, None).await
+    }
+
+    async fn start_asking(folder: &Path, on_same_id: OnSameId, enrichment: Option<Enrichment>) -> Self {
         let queue = embedded(folder).await;
         let (destination, scripted) = destination();
         let quick =
             RetrySettings { first: Time(SECOND / 20), ceiling: Time(SECOND / 5), ..RetrySettings::default() };
         let settings = RouteSettings { same_id: on_same_id, retry: quick, ..route("r") };
         let opened = open_route(settings.clone(), FakeQueue::default(), scripted).opened;
+        let opened = Opened { enrichment, ..opened };
         let (routes, selection) = (Routes(vec![settings]), Selection::everything());
         let clock = Arc::new(SystemClock);
         let joined =
@@ -140,6 +146,50 @@ async fn of_two_events_of_one_id_the_second_waits_and_is_skipped_until_somebody_
     let next = world.destination.next().await;
     assert_eq!(next, events[0].1.fields().entity_status.clone().unwrap(), "a person wants it");
     world.destination.answer(&next, Ok(Done::default()));
+    world.end().await;
+}
+
+/// Asks Fluent about every event, and is never answered: it knows another account alone.
+fn asking_in_vain() -> Enrichment {
+    let secret = || -> fluent_api::ReadSecret { Arc::new(|| Ok("x".to_owned())) };
+    let credentials = fluent_api::Credentials {
+        username: "x".to_owned(),
+        password: secret(),
+        client_id: "x".to_owned(),
+        client_secret: secret(),
+    };
+    let client = fluent_api::Client::new(fluent_api::Options {
+        base: "http://127.0.0.1:9".parse().unwrap(),
+        account: "ANOTHER".to_owned(),
+        environment: "sandbox".to_owned(),
+        credentials,
+        limits: fluent_api::Limits::default(),
+        ledger: Arc::new(fluent_api::MemoryLedger::new(|| SystemClock.now())),
+    })
+    .unwrap();
+    let accounts = fluent_api::Accounts::default().with("ANOTHER", "sandbox", client);
+    let shared = dispatch::Shared::default().with(accounts);
+    let cx = dispatch::OpenContext::new("r", Path::new(".")).sharing(&shared);
+    Enrichment::open(None, Some(settings::Confirm::Fluent), &cx).unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fluent_is_not_asked_about_an_event_that_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start_asking(folder.path(), OnSameId::Skip, Some(asking_in_vain())).await;
+    let first = event("BOOKED");
+    let delivered = world.queue.source.note_same_id_delivered(first.fluent_key(), "r", first.id());
+    delivered.await.unwrap();
+    let second = world.publish("SHIPPED").await;
+    let ended = async {
+        while world.story(second).await.steps.is_empty() {
+            sleep(SECOND / 20).await;
+        }
+        world.story(second).await
+    };
+    let story = timeout(PATIENCE, ended).await.expect("an attempt");
+    let said = story.steps[0].record.detail.clone().unwrap_or_default();
+    assert!(said.contains(&format!("skipped: event {}", first.id())), "{said}");
     world.end().await;
 }
 

@@ -7,7 +7,7 @@ use event_model::{Event, EventId, Timestamp};
 use crate::Source;
 use crate::conformance::Harness;
 use crate::conformance::samples::{admit, event, publish};
-use crate::same_id::Claim;
+use crate::same_id::{Claim, Granted};
 
 /// Two of one id and name.
 fn two() -> (Event, Event) {
@@ -34,8 +34,16 @@ fn attempted(other: &Event, until: i64) -> Claim {
     Claim::Attempted { other: other.id(), until: at(until) }
 }
 
-async fn release(source: &dyn Source, route: &str, event: &Event, second: i64) {
-    source.release_same_id(event.fluent_key(), route, event.id(), at(second)).await.expect("release");
+/// Asks, and is granted it.
+async fn granted(source: &dyn Source, route: &str, event: &Event, second: i64, why: &str) -> Granted {
+    match ask(source, route, event, second).await {
+        Claim::Granted(granted) => granted,
+        other => panic!("{why}: {other:?}"),
+    }
+}
+
+async fn release(source: &dyn Source, route: &str, event: &Event, granted: Granted) {
+    source.release_same_id(event.fluent_key(), route, event.id(), granted).await.expect("release");
 }
 
 async fn delivered(source: &dyn Source, route: &str, event: &Event) {
@@ -45,28 +53,36 @@ async fn delivered(source: &dyn Source, route: &str, event: &Event) {
 pub(super) async fn of_two_with_one_id_one_is_attempted_and_never_kept_back_by_itself(harness: &dyn Harness) {
     let queue = harness.open().await;
     let (first, second) = two();
-    assert_eq!(ask(queue.source(), "r", &first, 0).await, Claim::Granted);
+    granted(queue.source(), "r", &first, 0, "nobody asked before").await;
     assert_eq!(ask(queue.source(), "r", &second, 10).await, attempted(&first, 60));
-    assert_eq!(ask(queue.source(), "other", &second, 10).await, Claim::Granted, "a route of its own");
+    granted(queue.source(), "other", &second, 10, "a route of its own").await;
     // The process dies between claiming and settling: the event comes again.
     let queue = harness.crash(queue).await;
-    assert_eq!(ask(queue.source(), "r", &first, 20).await, Claim::Granted, "a retry of the same");
-    assert_eq!(ask(queue.source(), "r", &second, 70).await, attempted(&first, 80), "claimed anew");
+    let source = queue.source();
+    let old = granted(source, "r", &first, 20, "a retry of the same").await;
+    assert_eq!(ask(source, "r", &second, 70).await, attempted(&first, 80), "claimed anew");
     // It never comes again, having become a dead letter.
-    assert_eq!(ask(queue.source(), "r", &second, 81).await, Claim::Granted, "the claim has run out");
-    assert_eq!(ask(queue.source(), "r", &first, 82).await, attempted(&second, 141));
-    release(queue.source(), "r", &first, 82).await;
-    assert_eq!(ask(queue.source(), "r", &first, 82).await, attempted(&second, 141), "not its own to release");
-    release(queue.source(), "r", &second, 83).await;
-    assert_eq!(ask(queue.source(), "r", &first, 83).await, Claim::Granted, "the other has failed");
-    delivered(queue.source(), "r", &second).await;
-    release(queue.source(), "r", &second, 84).await;
+    let own = granted(source, "r", &second, 81, "the claim has run out").await;
+    release(source, "r", &first, old).await;
+    assert_eq!(ask(source, "r", &first, 82).await, attempted(&second, 141), "not its own to release");
+    // The attempt was given up for lost, and the next one claims it.
+    let next = granted(source, "r", &second, 83, "a retry of the same").await;
+    release(source, "r", &second, own).await;
+    assert_eq!(ask(source, "r", &first, 84).await, attempted(&second, 143), "the next goes on");
+    release(source, "r", &second, next).await;
+    assert_eq!(source.same_id_delivered(first.fluent_key(), "r").await.expect("an answer"), None);
+    granted(source, "r", &first, -3600, "the other has failed, by anybody's clock").await;
+    delivered(source, "r", &second).await;
     let queue = harness.crash(queue).await;
-    assert_eq!(ask(queue.source(), "r", &first, 999).await, Claim::Delivered(second.id()));
-    assert_eq!(ask(queue.source(), "r", &second, 999).await, Claim::Granted, "delivered, and not settled");
+    let source = queue.source();
+    assert_eq!(ask(source, "r", &first, 999).await, Claim::Delivered(second.id()));
+    let found = source.same_id_delivered(first.fluent_key(), "r").await.expect("an answer");
+    assert_eq!(found, Some(second.id()));
+    let again = granted(source, "r", &second, 999, "delivered, and not settled").await;
+    release(source, "r", &second, again).await;
+    assert_eq!(ask(source, "r", &first, 999).await, Claim::Delivered(second.id()), "it stays so");
     publish(&queue, &["b"]).await;
-    let unlike = event("E", "b");
-    assert_eq!(ask(queue.source(), "r", &unlike, 999).await, Claim::Granted, "another id");
+    granted(source, "r", &event("E", "b"), 999, "another id").await;
 }
 
 pub(super) async fn of_many_that_ask_at_once_one_is_attempted(harness: &dyn Harness) {
@@ -77,11 +93,11 @@ pub(super) async fn of_many_that_ask_at_once_one_is_attempted(harness: &dyn Harn
         (0_u8..8).map(|number| EventId::of(event_model::Environment::Sandbox, &[number])).collect();
     let asking = ids.iter().map(|id| source.claim_same_id(one.fluent_key(), "r", *id, (at(0), at(60))));
     let answers = futures::future::join_all(asking).await;
-    let granted = answers.iter().filter(|answer| matches!(answer, Ok(Claim::Granted))).count();
+    let granted = answers.iter().filter(|answer| matches!(answer, Ok(Claim::Granted(_)))).count();
     assert_eq!(granted, 1, "{answers:?}");
     // A claim of a clock that is far ahead keeps nobody back for ever.
     let ahead = at(60) + Duration::from_hours(24 * 365);
     source.claim_same_id(one.fluent_key(), "s", ids[0], (ahead, ahead)).await.expect("an answer");
     let answer = source.claim_same_id(one.fluent_key(), "s", ids[1], (at(0), at(60))).await;
-    assert_eq!(answer.expect("an answer"), Claim::Granted);
+    assert!(matches!(answer, Ok(Claim::Granted(_))), "{answer:?}");
 }
