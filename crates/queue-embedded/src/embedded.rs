@@ -10,7 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use event_model::{Clock, Event, EventId, FluentKey, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::same_id::{self, Claim, Granted};
+use queue::same_id::{Claim, Granted};
 use queue::{
     Consumer, DeadLetters, HasMarks, History, Horizon, Intake, Lifecycle, Look, Marks, Pause, Position,
     Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook,
@@ -35,6 +35,7 @@ use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
 use crate::writing::recovery::recover;
+use crate::writing::same_id;
 use crate::writing::set_back::follow_since;
 use crate::writing::subscribe::Subscribe;
 use crate::writing::writer::QueueOwner;
@@ -42,8 +43,8 @@ use crate::writing::writer::QueueOwner;
 /// The queue in one SQLite file, served by this process.
 #[derive(Debug)]
 pub struct Embedded {
-    shared: Arc<Shared>,
-    beside: Beside,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) beside: Beside,
     quarantine: KeepInGroups,
     refused: HoldInGroups,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -245,7 +246,7 @@ impl Source for Embedded {
         key: FluentKey,
         route: &'a str,
     ) -> BoxFuture<'a, Result<Option<EventId>, QueueError>> {
-        same_id::find_delivered(&self.beside, key, route).boxed()
+        same_id::find_delivered(&self.shared, (key, route)).boxed()
     }
 
     fn claim_same_id<'a>(
@@ -255,7 +256,7 @@ impl Source for Embedded {
         id: EventId,
         now_until: (Timestamp, Timestamp),
     ) -> BoxFuture<'a, Result<Claim, QueueError>> {
-        same_id::claim(&self.beside, key, route, id, now_until).boxed()
+        same_id::claim(&self.shared, (key, route), id, now_until).boxed()
     }
 
     fn release_same_id<'a>(
@@ -265,7 +266,7 @@ impl Source for Embedded {
         id: EventId,
         granted: Granted,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        same_id::release(&self.beside, key, route, id, granted).boxed()
+        same_id::release(&self.shared, (key, route), id, granted).boxed()
     }
 
     fn note_same_id_delivered<'a>(
@@ -274,7 +275,7 @@ impl Source for Embedded {
         route: &'a str,
         id: EventId,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        same_id::set_delivered(&self.beside, key, route, id).boxed()
+        same_id::note_delivered(&self.shared, (key, route), id).boxed()
     }
 }
 

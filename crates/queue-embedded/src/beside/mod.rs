@@ -10,7 +10,7 @@ pub(crate) mod quarantined;
 pub(crate) mod refused;
 pub(crate) mod routes;
 pub(crate) mod salvage;
-mod same_ids;
+pub(crate) mod same_ids;
 mod stores;
 
 pub use crate::beside::connections::Beside;

@@ -35,6 +35,10 @@ pub(crate) fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Op
     Ok(found.optional()?.map(|(value, version)| (value.into(), version.cast_unsigned())))
 }
 
+pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
+    Ok(get_versioned(sql, name)?.map(|(value, _)| value))
+}
+
 pub(crate) fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
     sql.prepare_cached("INSERT OR REPLACE INTO same_ids (name, value, at) VALUES (?1, ?2, ?3)")?

@@ -7,6 +7,7 @@ pub(crate) mod publish;
 pub(crate) mod queue_time;
 pub(crate) mod recovery;
 pub(crate) mod retention;
+pub(crate) mod same_id;
 pub(crate) mod set_back;
 pub(crate) mod settle;
 pub(crate) mod subscribe;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use sqlite_file::{Log, Owner, quarantine, set_meta};
@@ -18,6 +18,9 @@ use crate::writing::set_back::{self, LastLook};
 /// How often the time is written with what is, in nanoseconds.
 const NOTE_EVERY: i64 = 1_000_000_000;
 
+/// How often the quarantine is summed at most, however often others write: it is read whole.
+const SUM_EVERY: Duration = Duration::from_secs(1);
+
 /// The queue, as the owner of its file.
 #[derive(Debug)]
 pub(crate) struct QueueOwner {
@@ -27,6 +30,10 @@ pub(crate) struct QueueOwner {
     /// When this group began, in Unix nanoseconds.
     now: i64,
     seen_version: i64,
+    /// When the quarantine is to be summed again, if it may be another's by then.
+    sums_at: Option<Instant>,
+    /// When it was summed.
+    summed: Instant,
     /// The time that was last written.
     noted: i64,
     /// When the clock was last looked at.
@@ -45,12 +52,34 @@ impl QueueOwner {
             now,
             // No version: what others wrote since the file was opened is looked at first.
             seen_version: -1,
+            sums_at: None,
+            // Whoever opened the file did.
+            summed: Instant::now(),
             noted: i64::MIN,
             looked: LastLook::now(now),
             shared,
             housekeeping,
             time,
         }
+    }
+
+    /// Sees whether somebody else has written since this was last asked: a redrive,
+    /// a release, another process. The tail reader looks for what is due, then.
+    fn notice_other_writers(&mut self, sql: &Connection) -> rusqlite::Result<()> {
+        let version: i64 = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let now = Instant::now();
+        if version != self.seen_version {
+            self.shared.last.fetch_max(last_position(sql)?, Ordering::AcqRel);
+            self.seen_version = version;
+            self.sums_at.get_or_insert(now.max(self.summed + SUM_EVERY));
+            self.shared.others_wrote.store(true, Ordering::Release);
+            self.shared.wake_feeder();
+        }
+        if self.sums_at.is_some_and(|at| at <= now) {
+            self.shared.quarantined.store(quarantine::bytes(sql)?, Ordering::Relaxed);
+            (self.sums_at, self.summed) = (None, now);
+        }
+        Ok(())
     }
 
     /// What could not be moved now is moved at the next look.
@@ -70,7 +99,7 @@ impl Owner for QueueOwner {
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<Store<'w>> {
         self.before = self.last;
         self.now = self.shared.now();
-        notice_other_writers(sql, &mut self.seen_version, &self.shared)?;
+        self.notice_other_writers(sql)?;
         // A release from quarantine, by whoever, takes a position.
         self.last = self.last.max(self.shared.last.load(Ordering::Acquire));
         Ok(Store { sql, last: &mut self.last, now: self.now })
@@ -101,7 +130,7 @@ impl Owner for QueueOwner {
 
     fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool> {
         self.follow_clock(sql)?;
-        notice_other_writers(sql, &mut self.seen_version, &self.shared)?;
+        self.notice_other_writers(sql)?;
         self.housekeeping.run(sql, &self.shared, log, now)
     }
 
@@ -111,18 +140,4 @@ impl Owner for QueueOwner {
         // How late it is, also after hours in which nothing was written.
         let _ = self.time.note(sql, self.shared.now());
     }
-}
-
-/// Sees whether somebody else has written since this was last asked: a redrive,
-/// a release, another process. The tail reader looks for what is due, then.
-fn notice_other_writers(sql: &Connection, seen: &mut i64, shared: &Shared) -> rusqlite::Result<()> {
-    let version: i64 = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
-    if version != *seen {
-        shared.last.fetch_max(last_position(sql)?, Ordering::AcqRel);
-        shared.quarantined.store(quarantine::bytes(sql)?, Ordering::Relaxed);
-        *seen = version;
-        shared.others_wrote.store(true, Ordering::Release);
-        shared.wake_feeder();
-    }
-    Ok(())
 }
