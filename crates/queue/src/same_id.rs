@@ -10,12 +10,9 @@ use event_model::{Bytes, EventId, FluentKey, Timestamp};
 
 use crate::{Marks, QueueError};
 
-/// How many of the newest of these marks a queue keeps at least, in all: those before go, as
-/// they do when its window for duplicates is over.
+/// How many of the newest of these marks a cluster keeps at most, in all. Those before go, as
+/// they do when its window for duplicates is over; one file keeps what fits its share of it.
 pub const SAME_IDS_KEPT: u64 = 1_000_000;
-
-/// How long a queue keeps one at least that has no window for duplicates of its own.
-pub const SAME_ID_FOR: Duration = Duration::from_hours(72);
 
 /// Begins the names of these marks.
 pub const SAME_ID: &str = "same-id";

@@ -69,9 +69,6 @@ impl Marks for Beside {
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
         let name = name.to_owned();
         self.write(move |sql, _| {
-            if same_ids::is_one(&name) {
-                return same_ids::unset(sql, &name).map_err(writing);
-            }
             let made = sql
                 .execute_batch(TABLE)
                 .and_then(|()| sql.execute("DELETE FROM marks WHERE name = ?1", [&name]));
@@ -86,9 +83,6 @@ fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
 
 /// The time at which it was set is its version: it rises with every set.
 fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes, u64)>> {
-    if same_ids::is_one(name) {
-        return same_ids::get_versioned(sql, name);
-    }
     if !is_there(sql, "marks")? {
         return Ok(None);
     }
@@ -98,9 +92,6 @@ fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes
 }
 
 fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
-    if same_ids::is_one(name) {
-        return same_ids::set(sql, name, value, now);
-    }
     sql.execute_batch(TABLE)?;
     let too_old = now.saturating_sub(nanoseconds(MARKED_FOR));
     sql.prepare_cached("DELETE FROM marks WHERE at < ?1")?.execute([too_old])?;

@@ -1,13 +1,16 @@
 //! Which of the events of one id a route delivers: marks, but as many as events, so in a table
 //! of their own, in the order in which they were set, from whose beginning they go.
 
+use std::time::Duration;
+
 use event_model::Bytes;
 use queue::MarkEntry;
-use queue::same_id::{SAME_ID, SAME_ID_FOR, SAME_IDS_KEPT};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use sqlite_file::rows::{from_nanos, signed};
+use sqlite_file::{meta, set_meta};
 
 use crate::beside::connections::{is_there, nanoseconds};
-use sqlite_file::rows::{from_nanos, signed};
+use crate::options::Options;
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS same_ids (
@@ -18,48 +21,77 @@ CREATE TABLE IF NOT EXISTS same_ids (
 );
 ";
 
-/// Old ones that go when one is set: more than come.
-const GO_TOGETHER: i64 = 4;
+/// About what one takes of the file: its name is in an index, too.
+const COST: &str = "(2 * length(name) + length(value) + 64)";
 
-pub(crate) fn is_one(name: &str) -> bool {
-    name.strip_prefix(SAME_ID).is_some_and(|rest| rest.starts_with('.'))
-}
+/// The key of `meta` with what all of them take.
+const BYTES: &str = "same_ids_bytes";
 
-/// Its place is its version: it is set at the end, each time.
-pub(crate) fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes, u64)>> {
+/// Most bytes of them, and their part of what the file may be.
+const MOST: u64 = 512 << 20;
+const SHARE: u64 = 20;
+
+/// Marks forgotten in one pass: a publish waits a few milliseconds for it.
+const CHUNK: usize = 256;
+
+pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
     if !is_there(sql, "same_ids")? {
         return Ok(None);
     }
-    let mut statement = sql.prepare_cached("SELECT value, version FROM same_ids WHERE name = ?1")?;
-    let found = statement.query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)));
-    Ok(found.optional()?.map(|(value, version)| (value.into(), version.cast_unsigned())))
+    let mut statement = sql.prepare_cached("SELECT value FROM same_ids WHERE name = ?1")?;
+    let found = statement.query_row([name], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+    Ok(found.map(Into::into))
 }
 
-pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
-    Ok(get_versioned(sql, name)?.map(|(value, _)| value))
-}
-
+/// Sets it at the end, each time.
 pub(crate) fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
-    sql.prepare_cached("INSERT OR REPLACE INTO same_ids (name, value, at) VALUES (?1, ?2, ?3)")?
-        .execute(params![name, value, now])?;
-    let beyond = sql.last_insert_rowid() - signed(SAME_IDS_KEPT);
-    forget(sql, now.saturating_sub(nanoseconds(SAME_ID_FOR)), beyond)
+    let before: Option<i64> = sql
+        .prepare_cached(&format!("DELETE FROM same_ids WHERE name = ?1 RETURNING {COST}"))?
+        .query_map([name], |row| row.get(0))?
+        .next()
+        .transpose()?;
+    let cost: i64 = sql
+        .prepare_cached(&format!(
+            "INSERT INTO same_ids (name, value, at) VALUES (?1, ?2, ?3) RETURNING {COST}"
+        ))?
+        .query_row(params![name, value, now], |row| row.get(0))?;
+    set_meta(sql, BYTES, bytes(sql)? + cost - before.unwrap_or(0))
 }
 
-/// Forgets some of those that were set before a time, or are not among the newest.
-fn forget(sql: &Connection, too_old: i64, beyond: i64) -> rusqlite::Result<()> {
-    sql.prepare_cached(
-        "DELETE FROM same_ids WHERE (at < ?1 OR version <= ?2)
-         AND version IN (SELECT version FROM same_ids ORDER BY version LIMIT ?3)",
-    )?
-    .execute(params![too_old, beyond, GO_TOGETHER])
-    .map(drop)
+/// About what all of them take.
+pub(crate) fn bytes(sql: &Connection) -> rusqlite::Result<i64> {
+    Ok(meta(sql, BYTES)?.unwrap_or(0))
 }
 
-pub(crate) fn unset(sql: &Connection, name: &str) -> rusqlite::Result<()> {
-    sql.execute_batch(TABLE)?;
-    sql.execute("DELETE FROM same_ids WHERE name = ?1", [name]).map(drop)
+/// Forgets some of the oldest that were set before ids are known, or are more than fit; `true`
+/// if there may be more.
+pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusqlite::Result<bool> {
+    let most = signed(MOST.min(options.retention.bytes / SHARE));
+    let too_old = now.saturating_sub(nanoseconds(options.dedup_window));
+    if !is_there(sql, "same_ids")? {
+        return Ok(false);
+    }
+    let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (mut left, mut up_to, mut count) = (bytes(&transaction)?, None, 0);
+    {
+        let mut oldest = transaction.prepare_cached(&format!(
+            "SELECT version, at, {COST} FROM same_ids ORDER BY version LIMIT {CHUNK}"
+        ))?;
+        let mut rows = oldest.query([])?;
+        while let Some(row) = rows.next()? {
+            if left <= most && row.get::<_, i64>(1)? >= too_old {
+                break;
+            }
+            (left, up_to, count) = (left - row.get::<_, i64>(2)?, Some(row.get::<_, i64>(0)?), count + 1);
+        }
+    }
+    if let Some(up_to) = up_to {
+        transaction.prepare_cached("DELETE FROM same_ids WHERE version <= ?1")?.execute([up_to])?;
+        set_meta(&transaction, BYTES, left)?;
+    }
+    transaction.commit()?;
+    Ok(count == CHUNK)
 }
 
 pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<MarkEntry>> {
@@ -77,33 +109,52 @@ pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<MarkEntry>> {
 
 #[cfg(test)]
 mod tests {
+    use queue::conformance::event;
+
     use super::*;
+    use crate::options::Retention;
+
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn names(sql: &Connection) -> Vec<String> {
         entries(sql).unwrap().into_iter().map(|entry| entry.name).collect()
     }
 
-    #[test]
-    fn they_go_in_the_order_in_which_they_were_set_and_at_their_time() {
+    fn open() -> Connection {
         let sql = Connection::open_in_memory().unwrap();
-        let hour = nanoseconds(std::time::Duration::from_hours(1));
+        sql.execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID").unwrap();
+        sql
+    }
+
+    #[test]
+    fn they_go_in_the_order_in_which_they_were_set_and_when_ids_do() {
+        let mut sql = open();
+        let hour = nanoseconds(HOUR);
         for number in 0..10 {
             set(&sql, &format!("same-id.r.{number}"), b"1", number * hour).unwrap();
         }
         set(&sql, "same-id.r.0", b"2", 10 * hour).unwrap();
-        let (_, version) = get_versioned(&sql, "same-id.r.0").unwrap().unwrap();
-        assert_eq!(version, 11, "it is the newest");
-        set(&sql, "same-id.r.a", b"1", 75 * hour).unwrap();
-        assert_eq!(names(&sql)[..3], ["same-id.r.0", "same-id.r.3", "same-id.r.4"], "older than 72 h");
-        forget(&sql, 0, 6).unwrap();
-        assert_eq!(names(&sql)[..3], ["same-id.r.0", "same-id.r.6", "same-id.r.7"], "beyond the newest");
+        let options = Options { dedup_window: HOUR * 7, ..Options::new("x") };
+        assert!(!forget(&mut sql, &options, 10 * hour).unwrap());
+        assert_eq!(names(&sql)[..2], ["same-id.r.0", "same-id.r.3"], "the window of the settings");
+        let few = signed(bytes(&sql).unwrap().cast_unsigned() * SHARE / 2).cast_unsigned();
+        let options = Options { retention: Retention { age: HOUR, bytes: few }, ..options };
+        assert!(!forget(&mut sql, &options, 10 * hour).unwrap());
+        assert_eq!(names(&sql), ["same-id.r.0", "same-id.r.7", "same-id.r.8", "same-id.r.9"], "half of them");
     }
 
     #[test]
-    fn no_other_mark_is_one() {
-        assert!(is_one("same-id.r.k"));
-        for name in ["same-ids.r", "same-id", "spool.a"] {
-            assert!(!is_one(name), "{name}");
+    fn one_that_is_set_over_and_over_takes_the_room_of_one() {
+        let mut sql = open();
+        let key = event("E", "o").fluent_key();
+        let name = queue::same_id::name(key, "r");
+        for at in 0..1000 {
+            set(&sql, &name, b"x", at).unwrap();
         }
+        let one = bytes(&sql).unwrap();
+        assert!((1..400).contains(&one), "{one}");
+        let options = Options { dedup_window: HOUR, ..Options::new("x") };
+        forget(&mut sql, &options, nanoseconds(HOUR * 2)).unwrap();
+        assert_eq!((bytes(&sql).unwrap(), names(&sql).len()), (0, 0));
     }
 }

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use sqlite_file::rows::unsigned;
 use sqlite_file::{Log, beyond_a_checkpoint, lock, set_meta, used_bytes};
 
+use crate::beside::same_ids;
 use crate::file::schema::{WORKING, last_position};
 use crate::options::Options;
 use crate::shared::Shared;
@@ -67,7 +68,8 @@ impl Housekeeping {
         }
         self.show(sql, shared)?;
         let log = log.shorten(sql, shared.status(), shared.full.load(Ordering::Relaxed))?;
-        let more = self.make_room(sql, shared)?;
+        let has_more_marks = same_ids::forget(sql, &self.options, shared.now())?;
+        let more = self.make_room(sql, shared)? || has_more_marks;
         // What a reader keeps in the log is room that is used; but nothing that goes frees it.
         let used = used_bytes(sql)? + beyond_a_checkpoint(shared.status().path());
         self.measure(sql, shared, Used { all: used, log }, more)?;

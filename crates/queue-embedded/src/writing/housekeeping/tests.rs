@@ -9,10 +9,11 @@ use rusqlite::Connection;
 use sqlite_file::{Log, Status, connect, inbox, used_bytes};
 
 use super::Housekeeping;
+use crate::beside::same_ids;
 use crate::embedded::MESSAGES;
 use crate::shared::Shared;
 use crate::writing::queue_time::QueueTime;
-use crate::{Embedded, Options};
+use crate::{Embedded, Options, Retention};
 
 /// A file that nobody serves, with the housekeeping of one that is.
 struct Kept {
@@ -175,4 +176,26 @@ async fn a_file_that_was_opened_again_counts_the_ids_that_are_there() {
     while kept.run() {}
     assert!(kept.is_full());
     assert_eq!(kept.count("events"), 2000, "they are few");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_does_not_become_full_of_marks() {
+    let mut kept = Kept::with(1, |_, path| {
+        let retention = Retention { age: Duration::from_hours(1), bytes: 16 << 20 };
+        Options { retention, ..Options::new(path) }
+    })
+    .await;
+    let now = kept.shared.now();
+    let transaction = kept.sql.transaction().unwrap();
+    for number in 0..60_000 {
+        let name = format!("same-id.notify-the-warehouse.{number:064}");
+        same_ids::set(&transaction, &name, &[b'x'; 90], now).unwrap();
+    }
+    transaction.commit().unwrap();
+    assert!(used_bytes(&kept.sql).unwrap() > 16 << 20, "more than fits");
+    while kept.run() {}
+    assert!(!kept.is_full());
+    let used = used_bytes(&kept.sql).unwrap();
+    assert!((1 << 19..2 << 20).contains(&used), "a twentieth of the file is theirs: {used}");
+    assert!(same_ids::bytes(&kept.sql).unwrap() <= (16 << 20) / 20);
 }
