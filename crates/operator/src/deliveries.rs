@@ -121,7 +121,8 @@ fn attempt(ended: &EndedAttempt) -> v1::Attempt {
         event_id: id.to_string(),
         event: about.name.clone(),
         account: about.account.clone(),
-        entity: about.entity.clone().unwrap_or_default(),
+        // Cut already, unless it was written by a version that did not.
+        entity: about.entity.as_deref().map(queue::cut).unwrap_or_default(),
         ..crate::events::attempt(step)
     }
 }

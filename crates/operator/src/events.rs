@@ -22,7 +22,7 @@ impl Operator {
         let found = found.map_err(|error| failure::queue(&error))?;
         let others = self.of_the_same_id(&found).await?;
         let others = others.as_deref().unwrap_or(&found);
-        Ok(v1::ShowEventsResponse { stories: found.iter().map(|it| story(it, others)).collect() })
+        Ok(v1::ShowEventsResponse { stories: pages::fitting(found.iter().map(|it| story(it, others))) })
     }
 
     /// What may share Fluent's id with a single story. Several were found by their entity,

@@ -55,9 +55,11 @@ impl Operator {
         let after = pages::place(&request.page_token)?.unwrap_or(0);
         let query = DeadQuery { after, limit, ..query(request.filter.unwrap_or_default())? };
         let found = self.found(query).await.map_err(|error| failure::queue(&error))?;
+        let letters = pages::fitting(found.iter().map(|letter| described(letter, false)));
+        let is_cut = is_cut(&found, limit) || letters.len() < found.len();
         Ok(v1::ListDeadLettersResponse {
-            next_page_token: pages::next(found.last().map(|letter| letter.id), is_cut(&found, limit)),
-            letters: found.iter().map(|letter| described(letter, false)).collect(),
+            next_page_token: pages::next(letters.last().map(|letter| letter.id), is_cut),
+            letters,
         })
     }
 
@@ -182,7 +184,10 @@ pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Se
 }
 
 fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
-    let event = if body { grpc::event(&letter.event) } else { grpc::without_body(&letter.event) };
+    let mut event = if body { grpc::event(&letter.event) } else { grpc::without_body(&letter.event) };
+    for entity in [&mut event.entity, &mut event.root_entity].into_iter().flatten() {
+        shorten(entity);
+    }
     v1::DeadLetter {
         id: letter.id,
         route: letter.route.clone(),
@@ -193,5 +198,13 @@ fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
         at: Some(grpc::timestamp(letter.at)),
         redrive: letter.redrive,
         trace_id: letter.event.trace().map(|trace| trace.trace_id()).unwrap_or_default(),
+    }
+}
+
+/// A body that is one ref of megabytes is not sent twice more beside itself.
+fn shorten(entity: &mut v1::Entity) {
+    let v1::Entity { r#type, subtype, r#ref, id, status } = entity;
+    for text in [r#type, subtype, r#ref, id, status] {
+        *text = queue::cut(text);
     }
 }

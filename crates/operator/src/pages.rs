@@ -1,6 +1,7 @@
 //! One page after the other.
 
 use tonic::Status;
+use wire::Message;
 
 /// Most on one page.
 pub(crate) const MAX_PAGE: usize = 1000;
@@ -22,7 +23,43 @@ pub(crate) fn place(token: &str) -> Result<Option<u64>, Status> {
     token.parse().map(Some).map_err(wrong)
 }
 
+/// About so many bytes of an answer, and far below [`grpc::MAX_MESSAGE`].
+const MAX_BYTES: usize = 8 << 20;
+
+/// The first of these that are one answer together: at least one.
+pub(crate) fn fitting<M: Message>(messages: impl IntoIterator<Item = M>) -> Vec<M> {
+    let mut bytes = 0;
+    let fits = |message: &M| {
+        let is_first = bytes == 0;
+        bytes += message.encoded_len();
+        is_first || bytes <= MAX_BYTES
+    };
+    messages.into_iter().take_while(fits).collect()
+}
+
 /// Where the next page begins, if the last was full.
 pub(crate) fn next(last: Option<u64>, is_full: bool) -> String {
     last.filter(|_| is_full).map(|last| last.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::v1;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_bounded_in_bytes_and_never_empty() {
+        let attempt = |bytes: usize| v1::Attempt { entity: "e".repeat(bytes), ..v1::Attempt::default() };
+        let fit = |bytes: usize, count: usize| {
+            let attempts = fitting((0..count).map(|_| attempt(bytes)));
+            let sent: usize = attempts.iter().map(Message::encoded_len).sum();
+            (attempts.len(), sent)
+        };
+        assert_eq!(fit(10, 1000).0, 1000);
+        let (count, sent) = fit(100_000, 1000);
+        assert!(count < 1000 && sent <= MAX_BYTES && sent > MAX_BYTES - 200_000, "{count}: {sent}");
+        assert_eq!(fit(2 * MAX_BYTES, 3).0, 1);
+        assert_eq!(fit(0, 3).0, 3);
+    }
 }

@@ -1,7 +1,7 @@
 //! Genuine bodies that are not events.
 
 use event_model::{Event, Headers, Inbound, Proof};
-use queue::Quarantined;
+use queue::{PAGE_BYTES, Quarantined};
 use settings::Gateway;
 use telemetry::{Attribute, Cause, Chain, Ended, Kind, Span};
 use tonic::Status;
@@ -20,8 +20,10 @@ impl Operator {
         let after = pages::place(&request.page_token)?.unwrap_or(0);
         let found = self.stores().quarantine().list(after, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
+        let bytes: usize = found.iter().map(|body| body.body.len()).sum();
+        let is_cut = found.len() == limit || bytes >= PAGE_BYTES;
         Ok(v1::ListQuarantinedResponse {
-            next_page_token: pages::next(found.last().map(|body| body.id), found.len() == limit),
+            next_page_token: pages::next(found.last().map(|body| body.id), is_cut),
             bodies: found.iter().map(|body| described(body, false)).collect(),
         })
     }

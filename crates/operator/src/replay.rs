@@ -1,7 +1,7 @@
 //! What was received in a time, to one route once more.
 
 use event_model::{Event, Timestamp};
-use queue::{About, Filter, Position, ReceivedQuery, Replayed};
+use queue::{Filter, Position, ReceivedQuery, Replayed};
 use tonic::Status;
 use wire::v1;
 
@@ -32,9 +32,15 @@ impl Plan {
             |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         is(&self.event, event.name())
             && is(&self.account, event.account())
-            && self.reference.as_deref().is_none_or(|reference| About::of(event).is_of(reference))
+            && self.reference.as_deref().is_none_or(|reference| is_of(event, reference))
             && self.matching.matches(event)
     }
+}
+
+/// Whether this is its entity's ref or its root entity's, to the last letter.
+fn is_of(event: &Event, reference: &str) -> bool {
+    let fields = event.fields();
+    [&fields.entity_ref, &fields.root_entity_ref].into_iter().any(|it| it.as_deref() == Some(reference))
 }
 
 impl Operator {

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use queue::processes::{ProcessSeen, processes};
 use queue::{
     AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth, UNROUTED,
-    marks,
+    count_quarantined, marks,
 };
 use settings::{QueueSettings, Tree};
 use telemetry::alerts::Urgency;
@@ -73,7 +73,8 @@ impl Operator {
         let (unrouted, dead): (Vec<_>, Vec<_>) =
             letters.into_iter().partition(|(route, _)| route == UNROUTED);
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
-        let quarantined = readable(stores.quarantine().list(0, pages::MAX_PAGE).await, &mut unreadable);
+        let quarantined = count_quarantined(stores.quarantine(), pages::MAX_PAGE).await;
+        let quarantined = readable(quarantined, &mut unreadable);
         // A cluster of before has no place for some of them: that hides nothing else.
         let refused = stores.refused().count().await.unwrap_or_default();
         let found = processes(stores.marks()).await;
@@ -90,7 +91,7 @@ impl Operator {
             silent: silence::silent(stores.marks(), now).await,
             dead_letters: sum(dead),
             unrouted: sum(unrouted),
-            quarantined: quarantined.len() as u64,
+            quarantined: quarantined as u64,
             refused: refused.webhooks,
             routes,
             unreadable,

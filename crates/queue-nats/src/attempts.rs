@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
-use event_model::Timestamp;
+use event_model::{Bytes, Timestamp};
 use queue::{About, Attempt, DeadReason, EndedAttempt, Outcome, QueueError, StoryStep};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -20,9 +20,12 @@ use crate::publishing::Publisher;
 /// Attempts that wait to be written; more wait outside.
 const WAITING: usize = 4096;
 
-/// Most attempts of one message: at 1 KiB each it stays far below the stream's
-/// largest.
+/// Most attempts of one message.
 const GROUP: usize = 512;
+
+/// About so many bytes of one message, which has one attempt more at most: far below the
+/// stream's largest, which is 3 MiB.
+const GROUP_BYTES: usize = 1 << 20;
 
 /// One line of the log. Other programs may read it: names are a public format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -183,8 +186,9 @@ impl Attempts {
 
 async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher, outage: Arc<Outage>) {
     let mut group = Vec::with_capacity(GROUP);
-    while inbox.recv_many(&mut group, GROUP).await > 0 {
-        while let Err(error) = write(&publisher, &group).await {
+    while !group.is_empty() || inbox.recv_many(&mut group, GROUP).await > 0 {
+        let (body, count) = message(&group);
+        while let Err(error) = write(&publisher, body.clone()).await {
             tracing::debug!(%error, "the history is not written, this time");
             if inbox.is_closed() {
                 let missing = group.len() + inbox.len();
@@ -193,22 +197,31 @@ async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher, ou
             sleep(AGAIN).await;
         }
         outage.end();
-        for (_, answer) in group.drain(..) {
+        for (_, answer) in group.drain(..count) {
             let _ = answer.send(());
         }
     }
 }
 
-async fn write(publisher: &Publisher, group: &[(Line, Answer)]) -> Result<(), QueueError> {
-    let mut body = Vec::with_capacity(group.len() * 256);
+/// As many lines as one message has, and how many these are.
+fn message(group: &[(Line, Answer)]) -> (Bytes, usize) {
+    let (mut body, mut count) = (Vec::with_capacity(group.len() * 256), 0);
     for (line, _) in group {
         // A line of strings and numbers always has a form in JSON.
         let _ = serde_json::to_writer(&mut body, line);
         body.push(b'\n');
+        count += 1;
+        if body.len() >= GROUP_BYTES {
+            break;
+        }
     }
+    (body.into(), count)
+}
+
+async fn write(publisher: &Publisher, body: Bytes) -> Result<(), QueueError> {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-    publisher.put_aside(ATTEMPTS_LOG.to_owned(), headers, body.into()).await
+    publisher.put_aside(ATTEMPTS_LOG.to_owned(), headers, body).await
 }
 
 #[cfg(test)]
@@ -232,6 +245,23 @@ mod tests {
             root_ref: None,
             then,
         }
+    }
+
+    #[test]
+    fn a_message_is_bounded_in_bytes_and_every_line_is_in_one() {
+        let entity = Some("\u{1}".repeat(queue::MAX_REF));
+        let line = |attempt| Line { entity: entity.clone(), ..line(0, attempt, 1, Then::Done) };
+        let mut group: Vec<_> =
+            (0..GROUP as u32).map(|attempt| (line(attempt), oneshot::channel().0)).collect();
+        let mut written = Vec::new();
+        while !group.is_empty() {
+            let (body, count) = message(&group);
+            assert!(body.len() < 2 * GROUP_BYTES, "{} bytes", body.len());
+            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            written.extend(lines.map(|line| serde_json::from_slice::<Line>(line).unwrap().attempt));
+            group.drain(..count);
+        }
+        assert!(written.into_iter().eq(0..GROUP as u32));
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub struct EndedAttempt {
     pub step: StoryStep,
 }
 
-/// What people know an event by.
+/// Longest ref that the history has, in bytes: a body may be one ref of megabytes, and a page
+/// has a thousand attempts. Of a longer one it has the beginning.
+pub const MAX_REF: usize = 1024;
+
+/// What people know an event by. Refs are cut to [`MAX_REF`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// The event's name.
@@ -68,16 +72,33 @@ impl About {
         Self {
             name: event.name().to_owned(),
             account: event.account().to_owned(),
-            entity: event.entity(),
-            root_ref: event.fields().root_entity_ref.clone(),
+            entity: entity(event),
+            root_ref: event.fields().root_entity_ref.as_deref().map(cut),
         }
     }
 
-    /// Whether an entity ref or a root entity ref is this.
+    /// Whether an entity ref or a root entity ref is this, as far as it is known.
     pub fn is_of(&self, reference: &str) -> bool {
+        let reference = &*cut(reference);
         let entity = self.entity.as_deref().and_then(|entity| entity.split_once('/'));
         entity.is_some_and(|(_, found)| found == reference) || self.root_ref.as_deref() == Some(reference)
     }
+}
+
+/// The entity of an event as the history has it: [`Event::entity`], whose parts are cut.
+pub fn entity(event: &Event) -> Option<String> {
+    let fields = event.fields();
+    let reference = cut(fields.entity_ref.as_deref()?);
+    Some(format!("{}/{reference}", cut(fields.entity_type.as_deref().unwrap_or_default())))
+}
+
+/// A text as the history has it: at most [`MAX_REF`] bytes, and where it was longer, said so.
+pub fn cut(text: &str) -> String {
+    const MORE: &str = "…";
+    if text.len() <= MAX_REF {
+        return text.to_owned();
+    }
+    format!("{}{MORE}", &text[..text.floor_char_boundary(MAX_REF - MORE.len())])
 }
 
 impl EndedAttempt {

@@ -47,7 +47,7 @@ pub mod conformance;
 
 pub use condition::{Condition, Misread, Undecided};
 
-pub use crate::attempts::{About, AttemptPage, AttemptQuery, EndedAttempt};
+pub use crate::attempts::{About, AttemptPage, AttemptQuery, EndedAttempt, MAX_REF, cut, entity};
 pub use crate::delivery::{
     Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
     redrive_number,
@@ -65,7 +65,7 @@ pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
-    ReceivedQuery, Replayed, RouteState, Stores, StoryState, StoryStep,
+    ReceivedQuery, Replayed, RouteState, Stores, StoryState, StoryStep, count_quarantined,
 };
 pub use crate::upstream::{Horizon, Presence, Published, REMOVED_AFTER, Upstream};
 pub use crate::working::{BreakerState, Look, Working};

@@ -184,7 +184,8 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
     /// same bytes under the same key are kept once.
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// In order of their ids, from after the one given.
+    /// In order of their ids, from after the one given; fewer than asked for where their
+    /// bodies are more than [`PAGE_BYTES`](crate::PAGE_BYTES), none only at the end.
     fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>>;
 
     /// One of them.
@@ -195,6 +196,18 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
 
     /// Removes it for good.
     fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
+}
+
+/// How many genuine bodies are quarantined, counted to `most`: page by page, as their bodies
+/// come with them.
+pub async fn count_quarantined(quarantine: &dyn Quarantine, most: usize) -> Result<usize, QueueError> {
+    let (mut count, mut last) = (0, 0);
+    while count < most {
+        let page = quarantine.list(last, most - count).await?;
+        let Some(newest) = page.last() else { break };
+        (last, count) = (newest.id, count + page.len());
+    }
+    Ok(count)
 }
 
 /// Which events.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::{BreakerState, Lifecycle, Position, QueueHealth, RouteState, Stores, UNROUTED};
+use queue::{
+    BreakerState, Lifecycle, Position, QueueHealth, RouteState, Stores, UNROUTED, count_quarantined,
+};
 use telemetry::{Chain, Label, metrics};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -153,8 +155,8 @@ fn show_working(route: &RouteState) {
 async fn show_held(stores: &dyn Stores) {
     /// More of them make no difference.
     const COUNTED: usize = 1000;
-    if let Ok(some) = stores.quarantine().list(0, COUNTED).await {
-        metrics::HELD.set(some.len() as f64, ["quarantine".into()]);
+    if let Ok(count) = count_quarantined(stores.quarantine(), COUNTED).await {
+        metrics::HELD.set(count as f64, ["quarantine".into()]);
     }
     if let Ok(refused) = stores.refused().count().await {
         metrics::HELD.set(refused.webhooks as f64, ["refused".into()]);

@@ -11,4 +11,5 @@ pub mod v1 {
 /// The contract as a `google.protobuf.FileDescriptorSet`, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.binpb");
 
+pub use prost::Message;
 pub use prost_types::{Duration, Timestamp};

@@ -94,7 +94,7 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         name: event.name().to_owned(),
         fluent_event_id: event.fields().fluent_event_id.clone().unwrap_or_default(),
         fluent_key: event.fluent_key(),
-        entity: event.entity(),
+        entity: queue::entity(event),
         source: event.source(),
         received_at: event.received_at(),
         origin: event.origin(),

@@ -249,7 +249,7 @@ fn story(event: &Event, position: Position, mut lines: Vec<Line>, standing: &Sta
         name: event.name().to_owned(),
         fluent_event_id: event.fields().fluent_event_id.clone().unwrap_or_default(),
         fluent_key: event.fluent_key(),
-        entity: event.entity(),
+        entity: queue::entity(event),
         source: event.source(),
         received_at: event.received_at(),
         origin: event.origin(),

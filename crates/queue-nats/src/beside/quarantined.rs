@@ -5,7 +5,7 @@ use event_model::{Algorithm, Event, EventId, Forgery, Proof, Timestamp, encode_h
 use fail::fail_point;
 use futures::future::BoxFuture;
 use percent_encoding::percent_decode_str;
-use queue::{Quarantine, Quarantined, QueueError};
+use queue::{PAGE_BYTES, Quarantine, Quarantined, QueueError};
 use serde_json::json;
 
 use crate::api;
@@ -37,10 +37,11 @@ impl Quarantine for Beside {
                 since: None,
                 headers_only: false,
             };
-            let mut found = Vec::new();
+            let (mut found, mut bytes) = (Vec::new(), 0);
             let look = |stored: Stored| {
+                bytes += stored.body.len();
                 found.extend(quarantined(stored.sequence, &stored.headers, stored.body));
-                found.len() < limit
+                found.len() < limit && (bytes < PAGE_BYTES || found.is_empty())
             };
             if limit > 0 {
                 scan.each(&self.0.link, look).await?;

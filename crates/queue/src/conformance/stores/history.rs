@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::conformance::samples::{
-    consumer, event, finish, nothing, one, publish, reference, route, settle, settlement,
+    admit, consumer, event, finish, nothing, one, publish, reference, route, settle, settlement,
 };
 use crate::conformance::{Harness, PATIENCE};
 use crate::{
-    AttemptQuery, DeadReason, Delivery, Outcome, Position, ReceivedQuery, Replayed, Start, StoryState, Terms,
-    Verdict,
+    AttemptQuery, DeadReason, Delivery, MAX_REF, Outcome, Position, ReceivedQuery, Replayed, Start,
+    StoryState, Terms, Verdict,
 };
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
@@ -97,6 +97,46 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
     let since = Timestamp::from_second(1_790_000_010).ok();
     assert_eq!(find(AttemptQuery { since, ..AttemptQuery::default() }).await, [""; 0]);
     assert_eq!(find(AttemptQuery { until: since, ..AttemptQuery::default() }).await.len(), 4);
+}
+
+/// A body may be one ref of megabytes: whatever is listed of it is bounded, and none of many
+/// that end together is lost.
+pub(super) async fn an_endless_ref_makes_no_endless_page(harness: &dyn Harness) {
+    const EVENTS: usize = 4;
+    let queue = harness.open().await;
+    let references: Vec<String> =
+        (0..EVENTS).map(|number| format!("{number}-{}", "\u{e9}".repeat(950_000))).collect();
+    let about = |(number, reference): (usize, &String)| {
+        let body = format!(
+            r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","entityType":"ORDER","entityRef":"{reference}"}}"#
+        );
+        admit(body.into())
+    };
+    let events: Vec<_> = references.iter().enumerate().map(about).collect();
+    for event in &events {
+        queue.intake().publish(event.clone()).await.expect("publish");
+    }
+    let mut r = consumer(&queue, "r").await;
+    let mut deliveries = Vec::new();
+    while deliveries.len() < EVENTS {
+        deliveries.push(one(&mut *r).await);
+    }
+    join_all(deliveries.into_iter().map(|delivery| settle(delivery, Verdict::Done))).await;
+
+    let history = queue.stores().history();
+    let query = AttemptQuery { limit: 100, ..AttemptQuery::default() };
+    let page = history.attempts(query.clone()).await.expect("attempts");
+    assert_eq!(page.attempts.len(), EVENTS);
+    let longest = "ORDER/".len() + MAX_REF;
+    let is_cut = |entity: &str| entity.len() <= longest && entity.ends_with('…');
+    for attempt in &page.attempts {
+        assert!(is_cut(attempt.about.entity.as_deref().expect("an entity")), "{attempt:?}");
+    }
+    let reference = Some(references[2].clone());
+    let found = history.attempts(AttemptQuery { reference, ..query }).await.expect("attempts").attempts;
+    assert_eq!(found.iter().map(|attempt| attempt.id).collect::<Vec<_>>(), [events[2].id()]);
+    let story = history.find(&events[2].id().to_string(), 1).await.expect("find").remove(0);
+    assert!(story.entity.as_deref().is_some_and(is_cut) && story.steps.len() == 1);
 }
 
 /// However many others a store has to look at first.
