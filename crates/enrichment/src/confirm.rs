@@ -105,6 +105,7 @@ mod tests {
     };
     use fluent_api::{Client, Credentials, Limits, MemoryLedger, Options};
     use serde_json::json;
+    use settings::Confirm;
     use simulator::api::{Entity, Fluent, LOGIN, World};
 
     use super::*;
@@ -182,6 +183,7 @@ mod tests {
         let mut entities = vec![order.entity, order.fulfilments[0].clone()];
         entities.extend(others.map(|kind| world.make(kind, "CREATED")));
         assert_eq!(entities.len(), QUERIES.len());
+        assert_eq!(QUERIES.map(|(kind, _)| kind), Confirm::ENTITY_TYPES, "what `check` takes");
         for entity in entities {
             let confirmed = confirmer.confirm(&event(&entity), Duration::ZERO).await;
             assert!(confirmed.is_ok(), "{}: {confirmed:?}", entity.kind);

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::SettingsError;
+use crate::message::shortened;
 use crate::plaintext::is_this_machine;
 use crate::telemetry_settings::SecretFile;
 use crate::tree::Tree;
@@ -132,6 +133,38 @@ pub enum Confirm {
     Fluent,
 }
 
+impl Confirm {
+    /// Types of entities that Fluent can be asked for by what an event has.
+    pub const ENTITY_TYPES: [&str; 9] = [
+        "ORDER",
+        "FULFILMENT",
+        "ARTICLE",
+        "CONSIGNMENT",
+        "WAVE",
+        "LOCATION",
+        "RETURN_ORDER",
+        "BILLING_ACCOUNT",
+        "INVOICE",
+    ];
+
+    /// Refuses a type of which every event would be a dead letter.
+    pub(crate) fn check(self, entity_types: &[String]) -> Result<(), String> {
+        let is_known = |kind: &&String| Self::ENTITY_TYPES.contains(&kind.as_str());
+        let Some(unknown) = entity_types.iter().find(|kind| !is_known(kind)) else { return Ok(()) };
+        let why = match unknown.as_str() {
+            "INVENTORY_POSITION" => {
+                "Fluent is asked for an INVENTORY_POSITION by its catalogue too, which is in no event"
+                    .to_owned()
+            }
+            other => format!("Fluent can't be asked for a {}", shortened(other)),
+        };
+        let known = Self::ENTITY_TYPES.join(", ");
+        Err(format!(
+            "{why}, and every such event would be a dead letter: give it a route without `confirm`; it knows {known}"
+        ))
+    }
+}
+
 /// One of `fluent-connect.accounts`, as far as its API is concerned.
 #[derive(Debug, Deserialize)]
 struct Listed {
@@ -214,5 +247,28 @@ mod tests {
     fn an_accounts_api_is_where_fluent_has_it() {
         assert_eq!(usual("ACME", Environment::Production), "https://ACME.api.fluentretail.com");
         assert_eq!(usual("ACME", Environment::Sandbox), "https://ACME.sandbox.api.fluentretail.com");
+    }
+
+    fn confirmed(matching: &str) -> Result<(), String> {
+        let text = format!(
+            "fluent-connect:\n  routes:\n  - {{ name: r, match: {matching}, dispatcher: log, confirm: fluent }}\n"
+        );
+        let tree = Tree::parse(std::path::Path::new("application.yml"), &text, []).unwrap();
+        tree.routes(None).map(drop).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_fluent_can_not_be_asked_for_is_not_confirmed() {
+        for matching in ["{}", "{ entity-type: ORDER }", "{ entity-type: [ORDER, INVOICE] }"] {
+            assert_eq!(confirmed(matching), Ok(()), "{matching}");
+        }
+        let position = confirmed("{ entity-type: [ORDER, INVENTORY_POSITION] }").unwrap_err();
+        for words in
+            ["application.yml:3: fluent-connect.routes.0.confirm: ", "its catalogue", "a route without"]
+        {
+            assert!(position.contains(words), "{position}");
+        }
+        let other = confirmed("{ entity-type: PAYMENT }").unwrap_err();
+        assert!(other.contains("can't be asked for a PAYMENT") && other.contains("RETURN_ORDER"), "{other}");
     }
 }

@@ -297,6 +297,9 @@ impl Tree {
         }
         let repeated = matching.repeated();
         let terms = Terms { origin, ..self.terms(&at("match"), matching)? };
+        if let Some(confirm) = confirm {
+            confirm.check(&terms.entity_type).map_err(|why| self.invalid(&at("confirm"), &why))?;
+        }
         Ok(RouteSettings {
             name,
             terms,
