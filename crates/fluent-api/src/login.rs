@@ -119,6 +119,19 @@ struct Answer {
     refresh_token: Option<String>,
 }
 
+/// What a login gives.
+struct Renewed {
+    token: Token,
+    refresh: Option<String>,
+}
+
+impl Answer {
+    fn renewed(self, asked_at: Instant) -> Renewed {
+        let until = asked_at + lasts(self.expires_in.as_ref());
+        Renewed { token: Token { value: self.access_token.into(), until }, refresh: self.refresh_token }
+    }
+}
+
 impl Login {
     pub(crate) fn new(
         http: Client,
@@ -133,7 +146,7 @@ impl Login {
 
     /// The token of now. Whoever finds none makes one; others wait for it.
     pub(crate) async fn token(&self) -> Result<Arc<str>, ApiError> {
-        let current = self.0.state.lock().await.current();
+        let current = self.0.state.lock().await.current(Instant::now());
         match current {
             Some(token) => Ok(token.value),
             None => self.renew().await.map(|token| token.value),
@@ -169,20 +182,24 @@ impl Login {
 }
 
 impl State {
-    fn current(&self) -> Option<Token> {
-        self.token.clone().filter(|token| Instant::now() < token.until)
+    fn current(&self, now: Instant) -> Option<Token> {
+        self.token.clone().filter(|token| now < token.until)
+    }
+
+    /// How the last login failed, where that is so short ago that none is tried.
+    fn rests(&self, now: Instant) -> Option<Failed> {
+        self.failed.filter(|(at, _)| now.saturating_duration_since(*at) < REST).map(|(_, failed)| failed)
     }
 }
 
 impl Inner {
     async fn renew(&self) -> Result<Token, ApiError> {
         let mut state = self.state.lock().await;
-        if let Some(token) = state.current() {
+        let now = Instant::now();
+        if let Some(token) = state.current(now) {
             return Ok(token);
         }
-        if let Some((at, failed)) = state.failed
-            && at.elapsed() < REST
-        {
+        if let Some(failed) = state.rests(now) {
             return Err(failed.error());
         }
         let answer = match state.refresh.take() {
@@ -194,10 +211,9 @@ impl Inner {
             },
             None => self.by_password().await,
         };
-        let answer = answer.inspect_err(|error| state.failed = Some((Instant::now(), Failed::of(error))))?;
-        let until = Instant::now() + lasts(answer.expires_in.as_ref());
-        let token = Token { value: answer.access_token.into(), until };
-        *state = State { token: Some(token.clone()), refresh: answer.refresh_token, failed: None };
+        let renewed = answer.inspect_err(|error| state.failed = Some((Instant::now(), Failed::of(error))))?;
+        let Renewed { token, refresh } = renewed;
+        *state = State { token: Some(token.clone()), refresh, failed: None };
         Ok(token)
     }
 
@@ -207,13 +223,13 @@ impl Inner {
         Ok(Secrets { password, client_secret })
     }
 
-    async fn refresh(&self, refresh: &str) -> Result<Answer, ApiError> {
+    async fn refresh(&self, refresh: &str) -> Result<Renewed, ApiError> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh)];
         self.ask(&form, &self.secrets()?.client_secret).await
     }
 
     /// The only place where a password is sent: as seldom as Fluent's lock wants it.
-    async fn by_password(&self) -> Result<Answer, ApiError> {
+    async fn by_password(&self) -> Result<Renewed, ApiError> {
         let secrets = self.secrets()?;
         let permit = self.guard.permit(&secrets).await?;
         let form = [
@@ -227,12 +243,14 @@ impl Inner {
         answer
     }
 
-    async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<Answer, ApiError> {
+    async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<Renewed, ApiError> {
         let client = [("client_id", &*self.credentials.client_id), ("client_secret", client_secret)];
         let request = self.http.post(self.url.clone()).header(ACCOUNT, &self.account);
+        // A token's life begins where it is made, and its way here may be long.
+        let asked_at = Instant::now();
         let answer = request.form(&[form, &client].concat()).send().await?;
         match answer.status() {
-            StatusCode::OK => understood(&read(answer, LONGEST).await?),
+            StatusCode::OK => understood(&read(answer, LONGEST).await?).map(|it| it.renewed(asked_at)),
             StatusCode::TOO_MANY_REQUESTS => {
                 Err(ApiError::RateLimited { wait: asked_to_wait(&answer).unwrap_or(AFTER_LIMIT) })
             }
@@ -261,7 +279,7 @@ fn is_json(answer: &Response) -> bool {
 }
 
 /// What an answer says of the password.
-fn result_of(answer: &Result<Answer, ApiError>) -> TryResult {
+fn result_of(answer: &Result<Renewed, ApiError>) -> TryResult {
     match answer {
         // Whatever it holds, it was answered 200.
         Ok(_) | Err(ApiError::Unreadable(_) | ApiError::TooLong(_)) => TryResult::Accepted,
@@ -321,6 +339,26 @@ mod tests {
         }
         let text = "\u{feff}{\"access_token\": \"t\", \"expires_in\": 1e30}";
         assert_eq!(understood(text.as_bytes()).unwrap_or_else(|_| panic!("no token")).access_token, "t");
+    }
+
+    #[test]
+    fn a_token_is_used_until_its_time_and_a_failure_is_remembered_for_its_rest() {
+        let (now, moment) = (Instant::now(), Duration::from_nanos(1));
+        let token = Token { value: "t".into(), until: now + USUAL };
+        let state = State { token: Some(token), refresh: None, failed: Some((now, Failed::Refused(400))) };
+        for (at, is_current, is_resting) in [
+            (now, true, true),
+            (now + REST - moment, true, true),
+            (now + REST, true, false),
+            (now + USUAL - moment, true, false),
+            (now + USUAL, false, false),
+        ] {
+            assert_eq!(state.current(at).is_some(), is_current, "{:?}", at - now);
+            assert_eq!(state.rests(at).is_some(), is_resting, "{:?}", at - now);
+        }
+        // Who fails after somebody looked at the clock rests, too.
+        assert!(state.rests(now.checked_sub(REST).unwrap_or(now)).is_some());
+        assert!(State::default().current(now).is_none() && State::default().rests(now).is_none());
     }
 
     #[test]
