@@ -48,12 +48,17 @@ pub(crate) struct Attempting {
 impl Attempting {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
         let watch = Watch::begin(&delivery, self.clock.now());
-        match self.settings.terms.misses(&delivery.event) {
+        // An expression costs as much as the rest of an attempt: it is asked once.
+        let matches = match delivery.matched {
+            Some(decided) => decided.map(|()| true),
+            None => self.settings.terms.decide(&delivery.event),
+        };
+        match matches {
             Err(why) => {
                 let undecided = Ended::Undeliverable(DeadReason::Undecided, why.to_string());
                 return self.end_unattempted(delivery, watch, undecided).await;
             }
-            Ok(misses) if delivery.asks_match && !misses.is_empty() => {
+            Ok(false) if delivery.asks_match => {
                 return self.end_unattempted(delivery, watch, Ended::Skipped(Skip::NotMatched)).await;
             }
             Ok(_) => {}

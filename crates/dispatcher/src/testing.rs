@@ -65,6 +65,7 @@ impl FakeLease {
             deaths,
             asked: 0,
             asks_match: false,
+            matched: None,
             ticket: Ticket::new(Held(self.clone())),
         }
     }
@@ -143,6 +144,7 @@ impl FakeQueue {
             first_attempt_at: waiting.first_attempt_at,
             deaths: 0,
             asks_match: false,
+            matched: None,
             ticket: Ticket::new(InMemoryLease { queue: self.clone(), waiting: Some(waiting) }),
         }
     }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use condition::Undecided;
 use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct Delivery {
     /// It was a dead letter because the route's expression gave no answer, and was redriven:
     /// the route's match is asked again, and may say no.
     pub asks_match: bool,
+    /// What the route's match said when it was taken out of the queue; nothing where it was
+    /// not asked, as for what is delivered again.
+    pub matched: Option<Result<(), Undecided>>,
     /// The right to settle it.
     pub ticket: Ticket,
 }

@@ -97,7 +97,16 @@ impl Filter {
     /// Whether the route gets this event. It does where an expression gives no
     /// answer: who delivers must see that, and not pass over it.
     pub fn matches(&self, event: &Event) -> bool {
-        self.matching.hold(event) && !self.none_of.iter().any(|terms| terms.hold(event))
+        self.decide(event).unwrap_or(true)
+    }
+
+    /// The same, and where the expression gives no answer, why.
+    pub fn decide(&self, event: &Event) -> Result<bool, Undecided> {
+        let decided = self.matching.decide(event);
+        match decided != Ok(false) && self.none_of.iter().any(|terms| terms.hold(event)) {
+            true => Ok(false),
+            false => decided,
+        }
     }
 }
 
@@ -110,8 +119,19 @@ impl From<Terms> for Filter {
 impl Terms {
     /// Whether all conditions hold, as far as they give an answer.
     pub fn hold(&self, event: &Event) -> bool {
-        self.fields(event).into_iter().all(|(_, wanted, value)| is_one_of(wanted, value))
-            && self.when.as_ref().is_none_or(|when| when.holds(event).unwrap_or(true))
+        self.decide(event).unwrap_or(true)
+    }
+
+    /// Whether all conditions hold. `Err` where the expression gives no answer.
+    pub fn decide(&self, event: &Event) -> Result<bool, Undecided> {
+        // Not asked about events that it was not written for.
+        match &self.when {
+            _ if !self.fields(event).into_iter().all(|(_, wanted, value)| is_one_of(wanted, value)) => {
+                Ok(false)
+            }
+            Some(when) => when.holds(event),
+            None => Ok(true),
+        }
     }
 
     /// Those that do not hold. `Err` where the expression gives no answer.

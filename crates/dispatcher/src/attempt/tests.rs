@@ -201,3 +201,22 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
         assert_eq!(told.load(Ordering::Relaxed), u32::from(is_dead));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_expression_that_was_asked_is_not_asked_again() {
+    use queue::{Condition, Undecided};
+    let when = Condition::parse("event.missing == 1").unwrap();
+    let no_answer: Undecided = when.holds(&queue::conformance::event("E", "a")).unwrap_err();
+    for (matched, is_delivered) in [(Some(Ok(())), true), (Some(Err(no_answer)), false), (None, false)] {
+        let (isolation, lease) = (Isolation::default(), FakeLease::default());
+        let done = Scripted::done_after(Duration::ZERO);
+        let mut attempting = attempting(done, &isolation, &CancellationToken::new());
+        attempting.settings.terms.when = Some(when.clone());
+        let delivery = Delivery { matched, ..lease.delivery("a", 0) };
+        let begun = Begun::on(&attempting.breaker, delivery.event.id());
+        attempting.run(delivery, begun).await;
+        let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
+        let expected = if is_delivered { Verdict::Done } else { Verdict::Dead(DeadReason::Undecided) };
+        assert_eq!(settled.verdict, expected, "{matched:?}");
+    }
+}

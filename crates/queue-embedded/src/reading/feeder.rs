@@ -194,7 +194,12 @@ impl Feeder {
             match event(row, 7)? {
                 Ok(event) => {
                     bytes += event.body().len();
-                    due.push(Ready { position, event: Arc::new(event), retry: Some(retry(row)?) });
+                    due.push(Ready {
+                        position,
+                        event: Arc::new(event),
+                        retry: Some(retry(row)?),
+                        matched: None,
+                    });
                 }
                 Err(damaged) => self.set_aside(position, &damaged),
             }

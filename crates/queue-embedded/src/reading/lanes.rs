@@ -151,7 +151,7 @@ mod tests {
 
     fn ready(position: u64, is_retry: bool) -> Ready {
         let retry = Retry { redrive: 0, attempt: 1, first_at: 0, deaths: 0, asks_match: false, asked: 1 };
-        Ready { position, event: Arc::new(event("E", "x")), retry: is_retry.then_some(retry) }
+        Ready { position, event: Arc::new(event("E", "x")), retry: is_retry.then_some(retry), matched: None }
     }
 
     fn positions(taken: &[Ready]) -> Vec<u64> {

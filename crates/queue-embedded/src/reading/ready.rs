@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use event_model::Event;
+use queue::Undecided;
 
 /// One event that can be delivered.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub(crate) struct Ready {
     pub(crate) event: Arc<Event>,
     /// `None` for the first attempt; else the row that waits for its next.
     pub(crate) retry: Option<Retry>,
+    /// What the route's match said, of a first attempt.
+    pub(crate) matched: Option<Result<(), Undecided>>,
 }
 
 /// A delivery that was attempted before.

@@ -161,8 +161,15 @@ impl RouteBuffer {
             if state.ready.is_full_of_new() {
                 return self.tell(state.ready.len() > before);
             }
-            if self.filter.matches(event) {
-                state.ready.push_new(Ready { position: *position, event: Arc::clone(event), retry: None });
+            let decided = self.filter.decide(event);
+            if decided != Ok(false) {
+                let matched = Some(decided.map(drop));
+                state.ready.push_new(Ready {
+                    position: *position,
+                    event: Arc::clone(event),
+                    retry: None,
+                    matched,
+                });
             }
             state.scan = *position;
         }

@@ -142,6 +142,7 @@ fn hand_out(
         deaths: retry.map_or(0, |retry| retry.deaths),
         asks_match: retry.is_some_and(|retry| retry.asks_match),
         asked: retry.map_or(0, |retry| retry.asked),
+        matched: pick.matched,
         ticket: Ticket::new(EmbeddedLease::new(Arc::clone(shared), key, attempt)),
     })
 }

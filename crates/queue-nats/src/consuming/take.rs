@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message, Subject};
 use event_model::{Event, StoredVerdict};
 use fail::fail_point;
-use queue::{Delivery, Filter, Outcome, QueueError, Ticket};
+use queue::{Delivery, Filter, Outcome, QueueError, Ticket, Undecided};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ pub(crate) struct Taken {
     pub(crate) since: Instant,
     /// Of the stream when it was taken.
     life: u64,
+    /// What the route's match said, where it was asked.
+    matched: Option<Result<(), Undecided>>,
 }
 
 /// What came of a message.
@@ -86,9 +88,13 @@ impl Taking {
         let subject = &*message.subject;
         let found = Found { stream, subject, route: &self.route, event: &event, past: &past };
         let placed = self.shared.verification.check_place(&found);
-        if placed.is_ok() && stream.shard().is_some() && !self.filter.matches(&event) {
+        // What waited for its next attempt was asked about before.
+        let is_asked = placed.is_ok() && stream.shard().is_some();
+        let decided = is_asked.then(|| self.filter.decide(&event));
+        if decided == Some(Ok(false)) {
             return Took::NotForUs(reply);
         }
+        let matched = decided.map(|decided| decided.map(drop));
         let verdict = match placed {
             Ok(()) => self.shared.verification.verify(&event),
             Err(forgery) => StoredVerdict::Forged(forgery),
@@ -101,7 +107,7 @@ impl Taking {
         }
         let origin = Origin { stream, sequence };
         let (event, since) = (Arc::new(event), Instant::now());
-        let taken = Box::new(Taken { origin, reply, event, past, until, since, life });
+        let taken = Box::new(Taken { origin, reply, event, past, until, since, life, matched });
         match verdict {
             StoredVerdict::KeyUnknown => Took::KeyUnknown(taken),
             _ if delivered > 1 => Took::Redelivery(taken),
@@ -239,6 +245,7 @@ impl Taking {
             deaths: past.deaths,
             asks_match: past.asks_match,
             asked: past.asked,
+            matched: taken.matched,
             ticket,
         }
     }
