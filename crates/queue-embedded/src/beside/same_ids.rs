@@ -1,8 +1,6 @@
 //! Which of the events of one id a route delivers: marks, but as many as events, so in a table
 //! of their own, in the order in which they were set, from whose beginning they go.
 
-use std::time::Duration;
-
 use event_model::Bytes;
 use queue::MarkEntry;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -109,6 +107,8 @@ pub(crate) fn entries(sql: &Connection) -> rusqlite::Result<Vec<MarkEntry>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use queue::conformance::event;
 
     use super::*;
