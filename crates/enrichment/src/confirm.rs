@@ -75,14 +75,14 @@ impl Confirmer {
     }
 }
 
-/// Texts are the same letter by letter: `1.10` and `1.1` may be two orders. Where either side wrote
-/// a number, its value counts, since nothing says how many zeros it has.
+/// Texts are the same letter by letter: `1.10` and `1.1` may be two orders, and a number in the event
+/// is its own text. Where Fluent answers with a number, its value counts, since nothing says how
+/// many zeros it has.
 fn is_same_ref(event: &Event, said: &str, found: &ExactValue) -> bool {
     match found {
-        ExactValue::Text(text) if text == said => true,
         ExactValue::Text(text) => match written_ref(event) {
-            Some(ExactValue::Number(number)) => number.is_same_value(text),
-            _ => false,
+            Some(ExactValue::Number(number)) => number.as_str() == text,
+            _ => text == said,
         },
         ExactValue::Number(number) => number.is_same_value(said),
         _ => false,
@@ -165,7 +165,10 @@ mod tests {
         check_ref("\"1.10\"", "\"1.10\"", true);
         check_ref("\"1.10\"", "\"1.1\"", false);
         check_ref("1.10", "\"1.10\"", true);
+        check_ref("1.10", "\"1.1\"", false);
+        check_ref("7", "\"7.0\"", false);
         check_ref("1.10", "1.1", true);
+        check_ref("\"0123\"", "123", false);
         check_ref("\"1.10\"", "1.1", true);
         check_ref("1.10", "\"1.2\"", false);
         check_ref("1.10", "true", false);

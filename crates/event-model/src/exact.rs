@@ -117,15 +117,21 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Nothing where it is no number, or one whose exponent no program has.
+    /// Nothing where it is no number of JSON, or one whose exponent no program has.
     fn read(text: &str) -> Option<Self> {
         let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let all = [whole, fraction].concat();
-        if whole.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+        let (whole, fraction) = match mantissa.split_once('.') {
+            Some((_, fraction)) if !is_digits(fraction) => return None,
+            Some(parts) => parts,
+            None => (mantissa, ""),
+        };
+        let is_padded = whole.len() > 1 && whole.starts_with('0');
+        let unsigned = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        if !is_digits(whole) || is_padded || !is_digits(unsigned) {
             return None;
         }
+        let all = [whole, fraction].concat();
         let shift = i64::try_from(fraction.len()).ok()?;
         let digits = all.trim_start_matches('0');
         let significant = digits.trim_end_matches('0');
@@ -136,6 +142,10 @@ impl Decimal {
         let exponent = exponent.parse::<i64>().ok()?.checked_sub(shift)?.checked_add(zeros)?;
         Some(Self { is_negative, digits: significant.to_owned(), exponent })
     }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Debug for ExactNumber {
@@ -331,9 +341,20 @@ mod tests {
             ("1", ""),
             ("1", "1.1.1"),
             ("1e1", "1e99999999999999999999"),
+            ("123", "0123"),
+            ("1", "1."),
+            ("1", ".1e1"),
+            ("0", "00"),
+            ("0", "0exyz"),
+            ("0", "0e"),
+            ("10", "1e+-1"),
+            ("1", "+1"),
+            ("1", "--1"),
+            ("1", " 1"),
         ] {
             assert!(!number(one).is_same_value(other), "{one} {other}");
         }
+        assert!(number("10").is_same_value("1e+01"), "an exponent may begin with 0");
     }
 
     #[test]
