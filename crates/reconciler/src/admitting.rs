@@ -51,9 +51,7 @@ impl Admitting<'_> {
         let now = self.reconciler.clock.now();
         let decided = match comparing.asked.event(&record, now, Some(span.context())) {
             _ if is_pending(&record) => Err(Admission::Pending),
-            _ if has_failed(&record) && !matches!(sending, Sending::Logged(_) | Sending::NoSetting) => {
-                Err(Admission::WorkflowFailed)
-            }
+            _ if has_failed(&record) && !was_to_be_sent(&sending) => Err(Admission::WorkflowFailed),
             Err(unfit) => Err(Admission::Refused { reason: unfit.to_string() }),
             Ok(event) => self.has_taker(&event).map(|()| event),
         };
@@ -133,4 +131,10 @@ impl Admitting<'_> {
             false => Ok(Admission::Admitted { event_id }),
         }
     }
+}
+
+/// Whether a workflow came as far as sending it. That some rule wrote of some Setting is shown, and
+/// is no proof.
+pub(crate) fn was_to_be_sent(sending: &Sending) -> bool {
+    matches!(sending, Sending::Logged(_) | Sending::NoSetting { of_webhook: true })
 }

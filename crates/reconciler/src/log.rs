@@ -1,6 +1,6 @@
 //! Fluent's own log of events, a slice of time after the other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ const FAILED: &str = "FAILED";
 /// name the Setting.
 const CUSTOM: &str = "CUSTOM";
 const OF_A_SETTING: &str = "setting";
+const OF_A_WEBHOOK: &str = "webhook";
 
 /// How long after an event its sending may be logged, when it was tried to the end.
 const SENT_WITHIN: Duration = Duration::from_mins(1);
@@ -50,9 +51,12 @@ const SENT_WITHIN: Duration = Duration::from_mins(1);
 pub enum Sending {
     /// It logged that it tried, with this status: `SUCCESS`, for one.
     Logged(String),
-    /// The rule that sends it could not load its Setting, as it logged: nothing was sent, and
+    /// A rule wrote of a Setting that it could not load, as it seems: then nothing was sent, and
     /// nothing got lost on the way.
-    NoSetting,
+    NoSetting {
+        /// Whether it wrote of a webhook, too: another rule's Setting says nothing of this one.
+        of_webhook: bool,
+    },
     /// Its log has nothing of it within a minute.
     Unlogged,
     /// Its log could not be read that far.
@@ -69,7 +73,7 @@ impl Sending {
             Self::Logged(status) if status == SUCCESS => "success",
             Self::Logged(status) if status == FAILED => "failed",
             Self::Logged(_) => "other",
-            Self::NoSetting => "no-setting",
+            Self::NoSetting { .. } => "no-setting",
             Self::Unlogged => "none",
             Self::Unknown => "unknown",
         }
@@ -81,7 +85,7 @@ impl fmt::Display for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Logged(status) => status,
-            Self::NoSetting => "no-setting",
+            Self::NoSetting { .. } => "no-setting",
             Self::Unlogged => "none",
             Self::Unknown => "unknown",
         })
@@ -99,17 +103,19 @@ impl Serialize for Sending {
 #[derive(Debug, Default)]
 pub(crate) struct Sendings {
     logged: Option<HashMap<String, String>>,
-    /// Events whose rule lacked its Setting.
-    without_setting: HashSet<String>,
+    /// Events of which a rule wrote of a Setting, and whether one wrote of a webhook with it.
+    without_setting: HashMap<String, bool>,
 }
 
 impl Sendings {
     pub(crate) fn of(&self, id: &str) -> Sending {
         match self.logged.as_ref().map(|all| all.get(id)) {
             Some(Some(status)) => Sending::Logged(status.clone()),
-            _ if self.without_setting.contains(id) => Sending::NoSetting,
-            Some(None) => Sending::Unlogged,
-            None => Sending::Unknown,
+            sent => match (self.without_setting.get(id), sent) {
+                (Some(of_webhook), _) => Sending::NoSetting { of_webhook: *of_webhook },
+                (None, Some(_)) => Sending::Unlogged,
+                (None, None) => Sending::Unknown,
+            },
         }
     }
 }
@@ -148,17 +154,23 @@ impl Log<'_> {
             |event: &EventRecord| logged.as_ref().is_none_or(|all| !all.contains_key(&event.id));
         let without_setting = match events.iter().any(is_unlogged) {
             true => self.without_setting(window).await,
-            false => HashSet::new(),
+            false => HashMap::new(),
         };
         Sendings { logged, without_setting }
     }
 
-    /// Events whose rule wrote that it has no Setting. Where that can't be read, it is none.
-    async fn without_setting(&self, window: Window) -> HashSet<String> {
+    /// Events of which a rule wrote of a Setting. Where that can't be read, it is none.
+    async fn without_setting(&self, window: Window) -> HashMap<String, bool> {
         let query = EventQuery { category: Some(CUSTOM.to_owned()), ..EventQuery::default() };
         let records = self.all(&query, window).await.unwrap_or_default();
-        let of_a_setting = records.into_iter().filter(is_of_a_setting);
-        of_a_setting.flat_map(|record| record.context.source_events).collect()
+        let mut found = HashMap::new();
+        for record in records.into_iter().filter(|record| names(record, OF_A_SETTING)) {
+            let of_webhook = names(&record, OF_A_WEBHOOK);
+            for id in record.context.source_events {
+                *found.entry(id).or_default() |= of_webhook;
+            }
+        }
+        found
     }
 
     /// Nobody waits for it, and nothing rests on it alone: what can't be read is not known.
@@ -261,10 +273,10 @@ fn may_pass(error: &ApiError) -> bool {
         && !matches!(error, ApiError::Login { .. } | ApiError::Secret(_) | ApiError::NotFound)
 }
 
-/// Whether what a rule wrote names a Setting: in its name, or in what it says beside it.
-fn is_of_a_setting(record: &EventRecord) -> bool {
-    let names_one = |text: &str| text.to_ascii_lowercase().contains(OF_A_SETTING);
-    names_one(&record.name) || record.attributes.as_ref().is_some_and(|said| names_one(&said.to_string()))
+/// Whether what a rule wrote has this word: in its name, or in what it says beside it.
+fn names(record: &EventRecord, word: &str) -> bool {
+    let has_it = |text: &str| text.to_ascii_lowercase().contains(word);
+    has_it(&record.name) || record.attributes.as_ref().is_some_and(|said| has_it(&said.to_string()))
 }
 
 /// When Fluent wrote it.
@@ -363,14 +375,21 @@ mod tests {
         let sendings = [Sent::Failed, Sent::NoSetting, Sent::Never];
         let ago = Duration::from_mins(2);
         let ids = sendings.map(|sending| id_of(&fluent.world().webhook_of("E", &order, ago, sending)));
-        // What other rules write says nothing of it.
+        // What other rules write says nothing of it, and of another Setting not whether it was sent.
         fluent.world().log_custom(&ids[2], "Stock was checked", ago);
+        let other = id_of(&fluent.world().webhook_of("E", &order, ago, Sent::Never));
+        fluent.world().log_custom(&other, "The carrier setting was read", ago);
         let client = client(&fluent);
         let log = Log { account: "ACME", client: &client };
         let events = log.events("E", hour()).await.unwrap();
         let found = log.sendings(hour(), &events).await;
-        let expected = [Sending::Logged("FAILED".to_owned()), Sending::NoSetting, Sending::Unlogged];
+        let no_setting = Sending::NoSetting { of_webhook: true };
+        let expected = [Sending::Logged("FAILED".to_owned()), no_setting, Sending::Unlogged];
         assert_eq!(ids.each_ref().map(|id| found.of(id)), expected);
+        let of_another = Sending::NoSetting { of_webhook: false };
+        assert_eq!((found.of(&other), of_another.label()), (of_another.clone(), "no-setting"));
+        assert!(!crate::admitting::was_to_be_sent(&of_another), "its workflow may have failed before");
+        assert!(expected[..2].iter().all(crate::admitting::was_to_be_sent));
         let labels = expected.map(|sending| sending.label());
         assert_eq!(labels, ["failed", "no-setting", "none"]);
         assert!(labels.iter().all(|label| Sending::LABELS.contains(label)));
