@@ -1,6 +1,7 @@
 //! One entity's story.
 
 use queue::{EventStory, QueueError, StoryState, StoryStep};
+use telemetry::Chain;
 use tonic::Status;
 use wire::v1;
 
@@ -20,17 +21,22 @@ impl Operator {
         let limit = pages::size(request.limit, 20);
         let found = self.stores().history().find(&request.reference, limit).await;
         let found = found.map_err(|error| failure::queue(&error))?;
-        let others = self.of_the_same_id(&found).await?;
+        let others = self.of_the_same_id(&found).await;
         let others = others.as_deref().unwrap_or(&found);
         Ok(v1::ShowEventsResponse { stories: pages::fitting(found.iter().map(|it| story(it, others))) })
     }
 
-    /// What may share Fluent's id with a single story. Several were found by their entity,
-    /// which events of one id have in common: those are among them.
-    async fn of_the_same_id(&self, found: &[EventStory]) -> Result<Option<Vec<EventStory>>, Status> {
-        let [story] = found else { return Ok(None) };
+    /// What may share Fluent's id with a single story. Several are compared with each other
+    /// alone: asking for each would cost a search each. Where it can't be asked for, the story
+    /// is shown without.
+    async fn of_the_same_id(&self, found: &[EventStory]) -> Option<Vec<EventStory>> {
+        let [story] = found else { return None };
         let others = self.stores().history().find(&story.fluent_event_id, SAME_IDS_SHOWN).await;
-        others.map(Some).map_err(|error| failure::queue(&error))
+        others
+            .inspect_err(|error| {
+                tracing::warn!(event.id = %story.id, error = %Chain(error), "others of its Fluent id can't be looked for: it is shown without");
+            })
+            .ok()
     }
 }
 
