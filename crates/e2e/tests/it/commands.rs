@@ -194,10 +194,10 @@ fn check_says_in_words_what_would_run() {
         assert!(said.contains(part), "expected {part:?} in {said}");
     }
     assert!(!said.contains("warning"), "{said}");
-    let settings = std::fs::read_to_string(pipeline.config()).unwrap();
+    let settings = fs::read_to_string(pipeline.config()).unwrap();
     let small = settings.replace("queue.db\" }", "queue.db\", retention: { bytes: 16MiB } }");
     assert_ne!(small, settings);
-    std::fs::write(pipeline.config(), small).unwrap();
+    fs::write(pipeline.config(), small).unwrap();
     let said = String::from_utf8_lossy(&pipeline.command(&["check"]).stdout).into_owned();
     assert!(said.contains("warning: fluent-connect.queue.retention.bytes: beyond 0.4 events"), "{said}");
 }
