@@ -22,7 +22,7 @@ const CUTS: usize = 4;
 
 /// An empty disk in a file, if the means are here.
 pub(crate) fn make_disk(image: &Path) -> Option<()> {
-    std::fs::File::create(image).unwrap().set_len(256 << 20).unwrap();
+    fs::File::create(image).unwrap().set_len(256 << 20).unwrap();
     succeeds("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]).then_some(())
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     pub(crate) fn mount(image: &Path, at: &Path) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
+        fs::create_dir_all(at).unwrap();
         succeeds("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()])
             .then(|| Self(at.to_owned()))
     }
@@ -70,7 +70,7 @@ async fn what_was_answered_200_survives_a_power_cut() {
         accepted.push((answer.body["eventId"].as_str().unwrap().to_owned(), signed));
     }
     pipeline.kill();
-    std::fs::copy(&image, &copy).unwrap();
+    fs::copy(&image, &copy).unwrap();
     drop(disk);
 
     let _disk = Mounted::mount(&copy, &pipeline.data.clone()).unwrap();
@@ -143,9 +143,14 @@ async fn cut_under_load(cuts: usize, is_lazy: bool) -> Option<Cut> {
     Some(Cut { cuts, accepted, delivered })
 }
 
+#[expect(clippy::disallowed_methods, reason = "no setting of the product")]
+fn cuts() -> usize {
+    std::env::var("CUTS").map_or(CUTS, |text| text.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_under_load_lose_nothing_that_was_answered() {
-    let cuts = std::env::var("CUTS").map_or(CUTS, |text| text.parse().unwrap());
+    let cuts = cuts();
     let Some(Cut { cuts, accepted, delivered }) = cut_under_load(cuts, false).await else { return };
     let lost = accepted.difference(&delivered).count();
     println!("{cuts} power cuts: {} accepted, {lost} lost", accepted.len());
