@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use queue::QueueError;
-use rusqlite::{Connection, TransactionBehavior, ffi};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::failure::{self, Failure};
@@ -246,7 +246,7 @@ impl<O: Owner> Writer<O> {
         self.owner.end(&transaction)?;
         fail_point!("commit.before");
         fail_point!("commit.fsync", |_| {
-            let failed = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
+            let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
             Err(rusqlite::Error::SqliteFailure(failed, None))
         });
         transaction.commit()?;
