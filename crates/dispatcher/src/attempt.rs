@@ -1,6 +1,5 @@
 //! One attempt: run the dispatcher within its bounds, report, settle.
 
-mod report;
 mod settle;
 mod steps;
 
@@ -16,13 +15,13 @@ use settings::RouteSettings;
 use telemetry::{Chain, Span};
 use tokio::time::timeout_at;
 
-pub(crate) use self::report::AttemptReport;
 pub(crate) use self::settle::settle;
 use self::steps::Others;
 use crate::breaker::{Begun, Breaker};
 use crate::heartbeat::Heartbeat;
 use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
 use crate::policy::{Circumstances, Ended, Skip};
+use crate::report::AttemptReport;
 use crate::same_id::SameId;
 use crate::then::Then;
 use crate::twins::Twins;

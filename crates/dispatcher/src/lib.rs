@@ -24,6 +24,7 @@ mod isolation;
 mod login_ledger;
 mod pace;
 mod remote;
+mod report;
 mod route;
 mod same_id;
 mod selection;

@@ -7,7 +7,7 @@ use event_model::{Event, Timestamp};
 use queue::{Delivery, Verdict};
 use telemetry::{Attribute, Cause, Ended, Kind, Span, metrics};
 
-use crate::attempt::AttemptReport;
+use crate::report::AttemptReport;
 
 /// From so long after an event came in, an attempt is a trace of its own that points to
 /// the event's: nobody keeps a trace open for longer.

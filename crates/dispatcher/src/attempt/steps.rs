@@ -11,10 +11,11 @@ use queue::Verdict;
 use queue::same_id::Granted;
 use tokio::time::timeout;
 
-use super::{AttemptReport, Attempting};
+use super::Attempting;
 use crate::breaker::Begun;
 use crate::explain::without_excerpt;
 use crate::policy::{Circumstances, Ended, Skip};
+use crate::report::AttemptReport;
 use crate::same_id::SameId;
 use crate::then::tell;
 use crate::twins::Twins;
