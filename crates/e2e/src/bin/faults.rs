@@ -21,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Deliveries that one dispatcher has in flight at most.
 const IN_FLIGHT: usize = 16;
 
+/// How long accepting may take, but for one in a hundred, leaders that die included: a gateway
+/// with a spool waits for its disk, and hardly for the servers.
+const ACCEPTED_WITHIN: Duration = Duration::from_millis(50);
+
 /// Injects faults into a cluster on this machine, at random, and counts what
 /// was lost.
 #[derive(Debug, Parser)]
@@ -139,7 +143,9 @@ fn report(
     took: &[Duration],
 ) -> ExitCode {
     let allowed = outcome.accepted / 50 + faults.values().sum::<usize>() * 4 * IN_FLIGHT;
-    let is_good = outcome.accepted > 0
+    let accepted_within = percentile(took, 99);
+    let is_quick = accepted_within <= ACCEPTED_WITHIN;
+    let is_whole = outcome.accepted > 0
         && outcome.lost.is_empty()
         && outcome.invented.is_empty()
         && outcome.again <= allowed;
@@ -156,7 +162,7 @@ fn report(
         ("invented (I2)".to_owned(), outcome.invented.len().to_string()),
         (format!("delivered again (I3, at most {allowed})"), outcome.again.to_string()),
         ("drained in (I5)".to_owned(), format!("{:.1?}", outcome.drained_in)),
-        ("accept p99 (I5)".to_owned(), format!("{:.0?}", percentile(took, 99))),
+        (format!("accept p99 (I5, at most {ACCEPTED_WITHIN:?})"), format!("{accepted_within:.0?}")),
         ("seed".to_owned(), seed.to_string()),
         ("minutes".to_owned(), args.minutes.to_string()),
         ("commit".to_owned(), commit),
@@ -164,14 +170,19 @@ fn report(
     if args.json {
         let report: serde_json::Map<_, _> =
             rows.into_iter().map(|(name, value)| (name, json!(value))).collect();
-        println!("{}", json!({ "good": is_good, "report": report }));
+        println!("{}", json!({ "good": is_whole && is_quick, "report": report }));
     } else {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         for (name, value) in rows {
             table.add_row([name, value]);
         }
-        println!("\n{table}\n\n{}", if is_good { "ok: nothing was lost" } else { "FAILED" });
+        let verdict = match (is_whole, is_quick) {
+            (true, true) => "ok: nothing was lost",
+            (true, false) => "FAILED: nothing was lost, and accepting took too long",
+            (false, _) => "FAILED",
+        };
+        println!("\n{table}\n\n{verdict}");
     }
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_whole && is_quick { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
