@@ -196,6 +196,14 @@ pub async fn join_routes(
         let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
         let twins = Twins::of(&settings, source);
         let same_id = SameId::of(&settings, source);
+        if let Some(same_id) = &same_id {
+            same_id.try_out(clock.now()).await.with_context(|| {
+                format!(
+                    "route {} says `same-id: skip`, and this process can't mark what it delivers; on a cluster it takes the rights `fluent.same-id.>` and `$JS.API.STREAM.MSG.GET.FLUENT_SAME_IDS` (config/nats/accounts.conf)",
+                    settings.name
+                )
+            })?;
+        }
         anyhow::Ok(OpenRoute { settings, opened, twins, same_id, consumer, lease })
     });
     let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;

@@ -102,3 +102,24 @@ async fn on_a_cluster_two_gateways_may_each_have_one_of_them() {
         assert!(!service.log().contains("Permissions Violation"), "{}", service.log());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_that_may_not_mark_says_so_and_does_not_start() {
+    let sink = Sink::open().await;
+    let plan = Plan { servers: 1, gateways: 0, dispatchers: 1, ..Plan::new(sink.route("one", SKIP)) };
+    let mut deployment = Deployment::prepare(plan);
+    let accounts = deployment.folder.path().join("nats/nats-1/accounts.conf");
+    let shipped = std::fs::read_to_string(&accounts).unwrap();
+    // As in the file of a version before.
+    let before = shipped.replace("\"fluent.same-id.>\"", "");
+    assert_ne!(before, shipped);
+    std::fs::write(&accounts, before).unwrap();
+    deployment.servers.kill_all();
+    deployment.servers.start_all().unwrap();
+    deployment.make_streams();
+    let dispatcher = &mut deployment.dispatchers[0];
+    dispatcher.start();
+    until_within("it ends", PATIENCE, || !dispatcher.is_running()).await;
+    let log = dispatcher.log();
+    assert!(log.contains("route one says `same-id: skip`") && log.contains("`fluent.same-id.>`"), "{log}");
+}
