@@ -206,12 +206,17 @@ async fn a_dead_letter_keeps_no_other_event_of_its_id_back() {
     world.destination.answer("SHIPPED", Ok(Done::default()));
     // What a person sends again is delivered, whatever was.
     let letters = world.queue.stores.dead_letters();
-    let letter = letters
-        .list(queue::DeadQuery { limit: 9, ..queue::DeadQuery::default() })
-        .await
-        .unwrap()
-        .remove(0)
-        .id;
+    // The other's turn came before the letter was written.
+    let written = async {
+        loop {
+            let query = queue::DeadQuery { limit: 9, ..queue::DeadQuery::default() };
+            if let Some(letter) = letters.list(query).await.unwrap().pop() {
+                return letter.id;
+            }
+            sleep(SECOND / 20).await;
+        }
+    };
+    let letter = timeout(PATIENCE, written).await.expect("a letter");
     assert!(letters.redrive(&[letter], None).await.iter().all(Result::is_ok));
     assert_eq!(world.destination.next().await, "BOOKED");
     world.destination.answer("BOOKED", Ok(Done::default()));
