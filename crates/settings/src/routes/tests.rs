@@ -1,0 +1,28 @@
+use queue::Filter;
+
+use super::*;
+
+/// Of the only route with this match.
+fn route(matching: &str) -> Routes {
+    let text = format!(
+        "fluent-connect:\n  routes:\n  - name: r\n    match: {matching}\n    dispatcher: log\n    log: {{}}\n"
+    );
+    Tree::parse(std::path::Path::new("application.yml"), &text, []).unwrap().routes(None).unwrap()
+}
+
+fn digest(routes: &Routes) -> String {
+    Filter::from(routes.0[0].terms.clone()).digest()
+}
+
+#[test]
+fn a_value_that_is_listed_twice_counts_once_and_check_says_so() {
+    let twice = route("{ event: [B, A, B], retailer: [1, '1', 2] }");
+    let once = route("{ event: [B, A], retailer: [1, 2] }");
+    assert_eq!(twice.0[0].terms, once.0[0].terms);
+    assert_eq!(digest(&twice), digest(&once));
+    assert_eq!(once.warnings(), [""; 0]);
+    assert_eq!(
+        twice.warnings(),
+        ["`match` of route r lists `event: B`, `retailer: 1` more than once: once is enough"]
+    );
+}
