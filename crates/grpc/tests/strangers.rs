@@ -172,13 +172,20 @@ async fn without_a_token_there_is_one_call_at_a_time_and_it_must_end_soon() {
     let port = Port::open().await;
     let channel = port.channel().await;
     let began = Instant::now();
-    let first = spawn(unfinished_check(channel.clone()));
-    while check(&channel).await.is_ok() {
-        assert!(began.elapsed() < Duration::from_secs(1), "another call passes beside it");
-    }
-    assert_eq!(check(&channel).await.unwrap_err().code(), Code::ResourceExhausted);
-    assert_eq!(first.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let admitted = loop {
+        assert!(began.elapsed() < Duration::from_secs(60), "no call is refused beside another");
+        // What comes while a question is answered is refused itself, so it comes again.
+        let unfinished = spawn(unfinished_check(channel.clone()));
+        let mut is_refused = false;
+        while !is_refused && !unfinished.is_finished() {
+            is_refused = check(&channel).await.is_err_and(|e| e.code() == Code::ResourceExhausted);
+        }
+        let ended = unfinished.await.unwrap().unwrap_err().code();
+        if ended != Code::ResourceExhausted {
+            break (is_refused, ended);
+        }
+    };
+    assert_eq!(admitted, (true, Code::DeadlineExceeded), "(another is refused, how it ended)");
     assert!(check(&channel).await.is_ok(), "it is over");
 }
 
