@@ -56,7 +56,7 @@ alerts! {
         title: "Webhooks are turned away with 503",
         rule: Some(Rule {
             group: "accepting",
-            comment: "Fluent repeats a request five times, then the event is lost to us. Strangers who find no room wake nobody.",
+            comment: "Fluent tries four times within 14 s, then the event is lost to us. Strangers who find no room wake nobody.",
             expression: r#"sum by (instance) (increase(fluent_webhooks_refused_total{reason="unavailable"}[5m])) > 0
   or
   sum by (instance) (increase(fluent_webhooks_refused_known_total{reason=~"busy|over-share|connections"}[5m])) > 0"#,
