@@ -3,9 +3,11 @@
 use expect_test::expect_file;
 
 const INTRODUCTION: &str = "\
-At `http://<operator.http>/metrics` for Prometheus, and sent over OTLP where `telemetry.otlp` is set. Labels have values from
-the settings or from a fixed list: nobody who sends can make a series. Counters appear with their first event, but for\nthose of which the first should wake somebody, which begin at 0: 503s, quarantine, unrouted events. Gauges of a
-queue are looked at every 5 seconds, those of routes every 15. Of a cluster, every dispatcher shows the routes that it runs, and `fluent-operator` all.
+Lists every metric of the product: at `http://<operator.http>/metrics` for Prometheus, and sent over OTLP where
+`telemetry.otlp` is set. Labels have values from the settings or from a fixed list, so that no sender can make a series.
+Counters appear with their first event, except those of which the first should page somebody, which begin at 0: 503s,
+quarantine, unrouted events. Gauges of a queue are read every 5 seconds, those of routes every 15. On a cluster every
+dispatcher shows the routes that it runs, and `fluent-operator` all.
 ";
 
 const END: &str = "\
