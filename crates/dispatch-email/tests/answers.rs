@@ -128,7 +128,7 @@ async fn open(server: &Server, folder: &tempfile::TempDir) -> EmailDispatcher {
 }
 
 async fn dispatch(dispatcher: &EmailDispatcher) -> Result<Done, DispatchError> {
-    let event = queue::conformance::event("OrderStatusChange", "HD_1");
+    let event = dispatch::testing::event("OrderStatusChange", "HD_1");
     let cx = Context::new("r", event.id().to_string(), Duration::from_secs(30));
     dispatcher.dispatch(&event, &cx).await
 }

@@ -97,7 +97,7 @@ fn certify(folder: &Path) {
 }
 
 async fn dispatch(dispatcher: &EmailDispatcher) -> Result<Done, DispatchError> {
-    let event = queue::conformance::event("OrderStatusChange", "HD_1");
+    let event = dispatch::testing::event("OrderStatusChange", "HD_1");
     let cx = Context::new("r", event.id().to_string(), Duration::from_secs(30));
     dispatcher.dispatch(&event, &cx).await
 }
@@ -115,7 +115,7 @@ async fn a_mail_is_what_its_templates_say_and_the_same_when_it_comes_again() {
         assert_eq!(dispatch(&dispatcher).await.unwrap(), Done::with_status(250));
     }
     let mails = server.mails();
-    let id = format!("<{}@example.com>", queue::conformance::event("OrderStatusChange", "HD_1").id());
+    let id = format!("<{}@example.com>", dispatch::testing::event("OrderStatusChange", "HD_1").id());
     for part in [
         "From: Shop <shop@example.com>",
         "hd_1@example.com",

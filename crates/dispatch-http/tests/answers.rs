@@ -51,7 +51,7 @@ async fn read_request(stream: &mut TcpStream) -> bool {
 }
 
 async fn dispatch_as(dispatcher: &HttpDispatcher, keep: Option<Keep>) -> Result<Done, DispatchError> {
-    let event = queue::conformance::event("E", "HD_1");
+    let event = dispatch::testing::event("E", "HD_1");
     let mut cx = Context::new("r", event.id().to_string(), TIMEOUT);
     cx.keep = keep;
     tokio::time::timeout(TIMEOUT, dispatcher.dispatch(&event, &cx)).await.expect("cut off by the runner")
@@ -247,7 +247,7 @@ async fn a_second_request_is_no_second_attempts_time() {
     .await;
     dispatch(&dispatcher).await.unwrap();
     let began = Instant::now();
-    let event = queue::conformance::event("E", "HD_1");
+    let event = dispatch::testing::event("E", "HD_1");
     let cx = Context::new("r", event.id().to_string(), TIMEOUT);
     assert!(tokio::time::timeout(TIMEOUT, dispatcher.dispatch(&event, &cx)).await.is_err());
     assert!(began.elapsed() < TIMEOUT * 2);

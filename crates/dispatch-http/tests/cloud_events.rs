@@ -42,7 +42,7 @@ async fn delivered(event: &Event, format: &str) -> (String, String) {
 
 #[tokio::test]
 async fn in_binary_mode_the_time_is_a_header_and_the_datas_type_the_content_type() {
-    let event = queue::conformance::event("E", "HD_1");
+    let event = dispatch::testing::event("E", "HD_1");
     let (head, body) = delivered(&event, "binary").await;
     let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
     let time = event.received_at().to_string().to_lowercase();
@@ -54,7 +54,7 @@ async fn in_binary_mode_the_time_is_a_header_and_the_datas_type_the_content_type
 
 #[tokio::test]
 async fn in_structured_mode_both_are_fields_beside_the_data() {
-    let event = queue::conformance::event("E", "HD_1");
+    let event = dispatch::testing::event("E", "HD_1");
     let (head, body) = delivered(&event, "structured").await;
     assert!(head.contains("\r\ncontent-type: application/cloudevents+json"), "{head}");
     assert!(!head.contains("\r\nce-time"), "{head}");

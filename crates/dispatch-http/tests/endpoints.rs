@@ -15,7 +15,7 @@ async fn open(settings: Value) -> Result<HttpDispatcher, dispatch::BoxError> {
 }
 
 async fn dispatch(dispatcher: &HttpDispatcher) -> Result<Done, DispatchError> {
-    let event = queue::conformance::event("E", "HD_1");
+    let event = dispatch::testing::event("E", "HD_1");
     let cx = Context::new("r", event.id().to_string(), Duration::from_secs(5));
     dispatcher.dispatch(&event, &cx).await
 }

@@ -73,7 +73,7 @@ async fn dispatch(folder: &Path, port: u16, tls: Value) -> Result<Done, Dispatch
     let settings = json!({ "url": format!("https://127.0.0.1:{port}/"), "tls": tls });
     let cx = OpenContext::new("r", folder);
     let dispatcher = HttpDispatcher::open(serde_json::from_value(settings).unwrap(), &cx).await.unwrap();
-    let event = queue::conformance::event("E", "HD_1");
+    let event = dispatch::testing::event("E", "HD_1");
     dispatcher.dispatch(&event, &Context::new("r", event.id().to_string(), Duration::from_secs(5))).await
 }
 

@@ -89,7 +89,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<&str, &str>) {
-        let event = queue::conformance::event("fc.connect order>", "HD_1");
+        let event = dispatch::testing::event("fc.connect order>", "HD_1");
         let found = Subject::parse(text).map(|subject| subject.of(&event));
         match (found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),

@@ -16,6 +16,8 @@ mod dispatcher;
 mod error;
 mod outcome;
 mod registry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use crate::call::{Attributes, Call, Calls, Recorded, Role, Said};
 pub use crate::context::{Context, OpenContext, Shared};

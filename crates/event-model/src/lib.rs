@@ -27,6 +27,9 @@ mod stored_verifier;
 mod cloud_events;
 mod subject;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 mod clock;
 mod trace;
 mod trace_state;

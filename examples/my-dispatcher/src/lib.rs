@@ -59,7 +59,7 @@ mod tests {
         let settings = FileSettings { path: "events.txt".into() };
         let dispatcher = FileDispatcher::open(settings, &OpenContext::new("r", folder.path())).await.unwrap();
 
-        let event = queue::conformance::event("OrderStatusChange", "HD_1");
+        let event = dispatch::testing::event("OrderStatusChange", "HD_1");
         let cx = Context::new("r", event.id().to_string(), Duration::from_secs(1));
         dispatcher.dispatch(&event, &cx).await.unwrap();
 

@@ -5,17 +5,8 @@ use std::process::{Command, Output};
 fn check(table: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("application.yml");
-    let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
-    let settings = format!(
-        r#"
-fluent-connect:
-  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]
-  routes:
-    - {{ name: audit, match: {{}}, dispatcher: file, file: {table} }}
-fluentcommerce:
-  fluent-webhook-keys: {{ sydney_sandbox: "{key}" }}
-"#
-    );
+    let route = format!("    - {{ name: audit, match: {{}}, dispatcher: file, file: {table} }}");
+    let settings = dispatch::testing::application(&route);
     std::fs::write(&config, settings).unwrap();
     Command::new(env!("CARGO_BIN_EXE_my-dispatcher"))
         .args(["check", "--config"])
@@ -36,5 +27,5 @@ fn a_typo_in_its_table_is_found_with_its_line() {
     let output = check("{ pth: events.txt }");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains("application.yml:5") && said.contains("did you mean `path`?"), "{said}");
+    assert!(said.contains("application.yml:4") && said.contains("did you mean `path`?"), "{said}");
 }

@@ -26,14 +26,14 @@ async fn dispatch(answer: &'static str) -> (Result<Done, DispatchError>, String)
     });
     let settings = serde_json::from_value(json!({ "server": server })).unwrap();
     let dispatcher = __Name__Dispatcher::open(settings, &OpenContext::new("r", ".")).await.unwrap();
-    let event = queue::conformance::event("OrderStatusChange", "HD_1");
+    let event = dispatch::testing::event("OrderStatusChange", "HD_1");
     let cx = Context::new("r", event.id().to_string(), Duration::from_secs(5));
     (dispatcher.dispatch(&event, &cx).await, endpoint.await.unwrap())
 }
 
 #[tokio::test]
 async fn the_endpoint_decides() {
-    let id = queue::conformance::event("OrderStatusChange", "HD_1").id();
+    let id = dispatch::testing::event("OrderStatusChange", "HD_1").id();
     let (answer, line) = dispatch("ok\n").await;
     assert_eq!(answer.unwrap(), Done::default());
     assert_eq!(line, format!("{id} OrderStatusChange ORDER/HD_1\n"));

@@ -16,7 +16,7 @@ use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
 
 pub(crate) fn event(name: &str) -> Event {
-    queue::conformance::event(name, "REF")
+    dispatch::testing::event(name, "REF")
 }
 
 pub(crate) fn cx(timeout: Duration) -> Context {

@@ -1,50 +1,24 @@
 //! What the checks publish, and how they look at what comes back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{
-    Account, Accounts, Algorithm, Bytes, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, Timestamp,
-    TraceParent, TraceState, Verified,
-};
+use event_model::{Event, Timestamp};
 use tokio::time::timeout;
 
 use super::{LEASE, PATIENCE, QUIET, Queue};
 use crate::{Attempt, Consumer, Delivery, Filter, Outcome, Route, Settlement, Start, Stores, Terms, Verdict};
 
 /// An event called `name`, about the order `reference`.
-pub fn event(name: &str, reference: &str) -> Event {
-    let body = format!(
-        r#"{{"id":"{name}-{reference}","name":"{name}","accountId":"ACME","retailerId":"1","entityType":"ORDER","entityRef":"{reference}"}}"#
-    );
-    admit(body.into())
-}
+pub use event_model::testing::event;
+pub(crate) use event_model::testing::event_of;
 
-/// The same, of long ago.
+/// An event about the order `reference`, received long ago.
 pub(crate) fn old_event(reference: &str) -> Event {
     let stored = event_model::Stored {
         received_at: Timestamp::from_second(1_000_000_000).expect("a time"),
         ..event("E", reference).stored().clone()
     };
     Event::restore(event("E", reference).id(), stored).expect("the same bytes")
-}
-
-/// An event of these bytes.
-pub(crate) fn admit(body: Bytes) -> Event {
-    let key: KeyName = "sydney_sandbox".parse().expect("a key's name");
-    let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
-    let evidence = Evidence {
-        proof: Proof::Signed(Algorithm::Sha512),
-        key: Arc::new(KeyId::any_named(key)),
-        signature: "c2lnbmF0dXJl".to_owned(),
-    };
-    // In the future: no retention by age while a check runs.
-    let received_at = Timestamp::from_nanosecond(4_000_000_000_123_456_789).expect("a time");
-    let inbound = Inbound { body, headers: Headers::default(), received_at };
-    // A test states what it wants to be believed.
-    let verified = Verified::assert(inbound, evidence);
-    let event = Event::admit(verified, &accounts, TraceParent::new(7, 9, true)).expect("an admissible event");
-    event.with_trace_state(TraceState::read([&b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"[..]]))
 }
 
 pub(crate) fn route(name: &str, terms: Terms, start: Start) -> Route {

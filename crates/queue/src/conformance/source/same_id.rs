@@ -6,7 +6,7 @@ use event_model::{Event, EventId, Timestamp};
 
 use crate::Source;
 use crate::conformance::Harness;
-use crate::conformance::samples::{admit, event, publish};
+use crate::conformance::samples::{event, event_of, publish};
 use crate::same_id::{Claim, Granted};
 
 /// Two of one id and name.
@@ -15,7 +15,7 @@ fn two() -> (Event, Event) {
         let body = format!(
             r#"{{"id":"E-a","name":"E","accountId":"ACME","retailerId":"1","entityType":"ORDER","entityRef":"a","entityStatus":"{status}"}}"#
         );
-        admit(body.into())
+        event_of(body)
     };
     (of("BOOKED"), of("SHIPPED"))
 }

@@ -3,7 +3,7 @@
 use event_model::{Algorithm, Bytes, Headers, Proof, Timestamp};
 
 use crate::conformance::Harness;
-use crate::conformance::samples::{admit, consumer, event, finish, nothing, publish};
+use crate::conformance::samples::{consumer, event, event_of, finish, nothing, publish};
 use crate::{Quarantined, QueueError, RefusedWebhook};
 
 pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Harness) {
@@ -25,7 +25,7 @@ pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Har
     let kept = quarantine.list(0, 10).await.expect("list");
     assert_eq!(kept, [Quarantined { id: kept[0].id, ..body }]);
 
-    quarantine.release(kept[0].id, admit(kept[0].body.clone())).await.expect("release");
+    quarantine.release(kept[0].id, event_of(kept[0].body.clone())).await.expect("release");
     assert!(matches!(quarantine.get(kept[0].id).await, Err(QueueError::NotFound(_))));
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     // Positions go on after what another process published.
@@ -58,7 +58,7 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
     assert_eq!(values, [b"\xffnot text"]);
     nothing(&mut *r, "nothing of it is proven").await;
 
-    hold.admit(first.id, admit(Bytes::clone(&first.inbound.body))).await.expect("admit");
+    hold.admit(first.id, event_of(Bytes::clone(&first.inbound.body))).await.expect("admit");
     assert_eq!(finish(&mut *r, 1).await, ["a"]);
     assert!(hold.get(first.id).await.is_err());
     assert_eq!(hold.list(first.id, 10).await.expect("list").len(), 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::conformance::samples::{
-    admit, consumer, event, finish, nothing, one, publish, reference, route, settle, settlement,
+    consumer, event, event_of, finish, nothing, one, publish, reference, route, settle, settlement,
 };
 use crate::conformance::{Harness, PATIENCE};
 use crate::{
@@ -110,7 +110,7 @@ pub(super) async fn an_endless_ref_makes_no_endless_page(harness: &dyn Harness) 
         let body = format!(
             r#"{{"id":"{number}","name":"E","accountId":"ACME","retailerId":"1","entityType":"ORDER","entityRef":"{reference}"}}"#
         );
-        admit(body.into())
+        event_of(body)
     };
     let events: Vec<_> = references.iter().enumerate().map(about).collect();
     for event in &events {
