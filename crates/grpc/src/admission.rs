@@ -12,6 +12,28 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 /// How long a call of somebody unknown may take.
 pub(crate) const UNKNOWN_WITHIN: Duration = Duration::from_secs(2);
 
+/// For how long a connection keeps a place of which no call is admitted.
+#[derive(Clone, Copy, Debug)]
+pub struct UnknownTimes {
+    /// A TLS handshake.
+    pub handshake: Duration,
+    /// Until a call is admitted, or after a question about health.
+    pub admitted: Duration,
+    /// Altogether, whatever it asks. Those that are known have no such end: a client's
+    /// library loses a call when one is closed beside it.
+    pub oldest: Duration,
+}
+
+impl Default for UnknownTimes {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            admitted: Duration::from_secs(10),
+            oldest: Duration::from_hours(1),
+        }
+    }
+}
+
 /// Who made the connection that a request came by. Clones are of the same connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -39,6 +61,7 @@ struct Inner {
     source: Source,
     place: Place,
     callers: Callers,
+    times: UnknownTimes,
     /// When it ends at the latest, if it is not admitted.
     ends_by: Instant,
     is_admitted: AtomicBool,
@@ -53,12 +76,13 @@ struct Inner {
 pub(crate) struct UnknownCall(Admission);
 
 impl Admission {
-    pub(crate) fn new(source: Source, place: Place, callers: Callers, oldest: Duration) -> Self {
+    pub(crate) fn new(source: Source, place: Place, callers: Callers, times: UnknownTimes) -> Self {
         Self(Arc::new(Inner {
             source,
             place,
             callers,
-            ends_by: Instant::now() + oldest,
+            times,
+            ends_by: Instant::now() + times.oldest,
             is_admitted: AtomicBool::new(false),
             has_asked_for_health: AtomicBool::new(false),
             has_unknown_call: AtomicBool::new(false),
@@ -94,10 +118,10 @@ impl Admission {
         is_first.then(|| UnknownCall(self.clone()))
     }
 
-    /// Until when it may go on without an admitted call, which it asks when `within` is over:
+    /// Until when it may go on without an admitted call, which it asks when its time is over:
     /// a load balancer asks for health on one connection again and again, and may while there
     /// is room and the connection is not too old.
-    pub(crate) fn may_go_on_until(&self, within: Duration) -> Option<Instant> {
+    pub(crate) fn may_go_on_until(&self) -> Option<Instant> {
         let now = Instant::now();
         let has_asked = self.0.has_asked_for_health.swap(false, Ordering::AcqRel);
         if !has_asked || self.0.place.is_port_over_half() || now >= self.0.ends_by {
@@ -106,12 +130,12 @@ impl Admission {
             let is_last = is_asking && !self.0.has_had_its_last.swap(true, Ordering::AcqRel);
             return is_last.then_some(now + UNKNOWN_WITHIN);
         }
-        Some(self.0.ends_by.min(now + within))
+        Some(self.0.ends_by.min(now + self.0.times.admitted))
     }
 
     /// The moment at which it is asked first whether it may go on.
-    pub(crate) fn probation(&self, within: Duration) -> Instant {
-        self.0.ends_by.min(Instant::now() + within)
+    pub(crate) fn probation(&self) -> Instant {
+        self.0.ends_by.min(Instant::now() + self.0.times.admitted)
     }
 }
 
@@ -132,7 +156,7 @@ mod tests {
     fn connection(number: u8, places: &Places, callers: &Callers) -> Admission {
         let source = Source::from(IpAddr::from([192, 0, 2, number]));
         let place = places.take(source, false).unwrap();
-        Admission::new(source, place, callers.clone(), Duration::from_hours(1))
+        Admission::new(source, place, callers.clone(), UnknownTimes::default())
     }
 
     #[test]
@@ -154,10 +178,9 @@ mod tests {
         let known: Vec<_> = (1..=5).map(|number| connection(number, &places, &callers)).collect();
         known.iter().for_each(Admission::admit);
         let asking = connection(9, &places, &callers);
-        let within = Duration::from_secs(10);
-        assert_eq!(asking.may_go_on_until(within), None, "over half, and it asks nothing");
+        assert_eq!(asking.may_go_on_until(), None, "over half, and it asks nothing");
         let _call = asking.begin_unknown().unwrap();
-        assert!(asking.may_go_on_until(within).is_some(), "what is under way is answered");
-        assert_eq!(asking.may_go_on_until(within), None, "once");
+        assert!(asking.may_go_on_until().is_some(), "what is under way is answered");
+        assert_eq!(asking.may_go_on_until(), None, "once");
     }
 }

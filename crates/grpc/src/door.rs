@@ -17,7 +17,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
 use crate::access::Access;
-use crate::admission::{Admission, Callers};
+use crate::admission::{Admission, Callers, UnknownTimes};
 use crate::socket::Socket;
 
 pub use tonic::service::Routes;
@@ -39,19 +39,12 @@ const UNKNOWN_CONNECTIONS: usize = 128;
 /// Calls at once on one connection. A caller's library waits with more.
 const CALLS: u32 = 128;
 
-/// How old a connection grows of which no call is admitted, whatever it asks. Those that are
-/// known have no such end: a client's library loses a call when one is closed beside it.
-const OLDEST_UNKNOWN: Duration = Duration::from_hours(1);
-
 /// Largest question about health, in bytes: the name of a service. Who is not known may ask,
 /// and what is asked is held until all of it is there.
 const HEALTH_QUESTION: usize = 1 << 10;
 
 /// Most bytes of a call's headers.
 const HEADERS: u32 = 16 << 10;
-
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How often a silent connection is asked whether it is there, and for how long.
 const ASK_EVERY: Duration = Duration::from_secs(20);
@@ -68,7 +61,7 @@ pub struct Door {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     access: Access,
-    oldest_unknown: Duration,
+    unknown: UnknownTimes,
 }
 
 impl fmt::Debug for Door {
@@ -91,13 +84,12 @@ impl Door {
         };
         let listener = service::listen(settings.grpc);
         let listener = listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
-        Ok(Self { listener, tls, access, oldest_unknown: OLDEST_UNKNOWN })
+        Ok(Self { listener, tls, access, unknown: UnknownTimes::default() })
     }
 
-    /// The same, with another age than an hour at which connections end of which no call was
-    /// admitted.
-    pub fn with_oldest_unknown(self, oldest_unknown: Duration) -> Self {
-        Self { oldest_unknown, ..self }
+    /// The same, with other times for connections of which no call was admitted.
+    pub fn with_unknown_times(self, unknown: UnknownTimes) -> Self {
+        Self { unknown, ..self }
     }
 
     /// Reads what the settings name, and does not bind.
@@ -146,7 +138,7 @@ impl Door {
             .layer(self.access)
             .add_routes(routes);
         let sockets = tokio_stream::StreamExt::map(ReceiverStream::new(sockets), Ok::<_, std::io::Error>);
-        let accepting = accept(self.listener, self.tls, self.oldest_unknown, callers, accepted);
+        let accepting = accept(self.listener, self.tls, self.unknown, callers, accepted);
         let (served, ()) = tokio::join!(server.serve_with_incoming(sockets), accepting);
         if let Err(error) = served {
             tracing::error!(error = %Chain(&error), "no longer listening for gRPC");
@@ -157,7 +149,7 @@ impl Door {
 async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    oldest_unknown: Duration,
+    unknown: UnknownTimes,
     callers: Callers,
     accepted: mpsc::Sender<Socket>,
 ) {
@@ -177,8 +169,8 @@ async fn accept(
         let source = Source::from(address.ip());
         match places.take(source, false) {
             Ok(place) => {
-                let admission = Admission::new(source, place, callers.clone(), oldest_unknown);
-                hand_over(stream, address, admission, tls.clone(), accepted.clone());
+                let admission = Admission::new(source, place, callers.clone(), unknown);
+                hand_over(stream, address, admission, unknown.handshake, tls.clone(), accepted.clone());
             }
             Err(denied) if callers.refusals.is_first("no place", source) => {
                 tracing::warn!(%address, reason = ?denied, "connection refused: no place");
@@ -194,6 +186,7 @@ fn hand_over(
     stream: TcpStream,
     address: SocketAddr,
     admission: Admission,
+    handshake: Duration,
     tls: Option<TlsAcceptor>,
     accepted: mpsc::Sender<Socket>,
 ) {
@@ -205,7 +198,7 @@ fn hand_over(
         };
         let gave_way = admission.place().gave_way().clone();
         let no_tls = admission.clone();
-        match gave_way.run_until_cancelled(timeout(HANDSHAKE, tls.accept(stream))).await {
+        match gave_way.run_until_cancelled(timeout(handshake, tls.accept(stream))).await {
             Some(Ok(Ok(stream))) => {
                 let _ = accepted.send(Socket::tls(stream, address, admission)).await;
             }

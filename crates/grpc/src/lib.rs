@@ -27,6 +27,7 @@ mod time;
 pub const MAX_DETAIL: usize = 512;
 
 pub use crate::access::Access;
+pub use crate::admission::UnknownTimes;
 pub use crate::caller::Caller;
 pub use crate::conventions::code_name;
 pub use crate::door::{Door, MAX_MESSAGE, Routes};

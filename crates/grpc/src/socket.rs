@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -14,10 +13,6 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use crate::admission::{Admission, Peer};
-
-/// How long a connection may take until a call of it is admitted: until then it may give way
-/// to another, and holds a place all the same.
-const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection, with its place among the few.
 #[derive(Debug)]
@@ -55,7 +50,7 @@ impl Socket {
     fn new(stream: Stream, peer: Peer) -> Self {
         let gave_way = peer.admission.place().gave_way().clone().cancelled_owned();
         let probation = Probation {
-            deadline: Box::pin(sleep_until(peer.admission.probation(ADMITTED_WITHIN))),
+            deadline: Box::pin(sleep_until(peer.admission.probation())),
             gave_way: Box::pin(gave_way),
         };
         Self { stream, peer, probation: Some(probation) }
@@ -73,8 +68,9 @@ impl Socket {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         while probation.deadline.as_mut().poll(cx).is_ready() {
-            let until = self.peer.admission.may_go_on_until(ADMITTED_WITHIN);
-            let Some(until) = until else { return Err(io::ErrorKind::TimedOut.into()) };
+            let Some(until) = self.peer.admission.may_go_on_until() else {
+                return Err(io::ErrorKind::TimedOut.into());
+            };
             probation.deadline.as_mut().reset(until);
         }
         Ok(())
