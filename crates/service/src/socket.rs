@@ -68,9 +68,10 @@ mod tests {
     async fn hundreds_connect_at_once_before_anybody_is_accepted() {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let began = std::time::Instant::now();
-        let all: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        assert!(began.elapsed() < std::time::Duration::from_millis(900), "{:?}", began.elapsed());
+        // Nobody ever accepts: where there is no room, there never is.
+        let patience = std::time::Duration::from_secs(20);
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, patience).unwrap();
+        let all: Vec<_> = (0..400).map(connect).collect();
         drop(all);
     }
 
