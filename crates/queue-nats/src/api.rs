@@ -37,6 +37,16 @@ impl ApiError {
         matches!(self, Self::Refused(error) if MISSING.contains(&error.error_code()))
     }
 
+    /// Whether it may be done in a moment: nobody has answered, or the servers that began a
+    /// moment ago have not yet all found each other.
+    fn is_passing(&self) -> bool {
+        const PASSING: [ErrorCode; 2] = [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::CLUSTER_NOT_AVAILABLE];
+        match self {
+            Self::Refused(error) => PASSING.contains(&error.error_code()),
+            Self::NoAnswer(_) => true,
+        }
+    }
+
     /// As a failure of `action`.
     pub(crate) fn of(self, action: &'static str) -> QueueError {
         crate::failure::failed(action)(self)
@@ -58,13 +68,13 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     }
 }
 
-/// How long it is asked again where nobody answers: servers that choose a leader, or make several
-/// streams on slow disks, do within seconds.
+/// How long it is asked again where nobody answers, or not yet all servers are there: those that
+/// choose a leader, or make several streams on slow disks, do within seconds.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Asks again for a while where nobody answers. For what does the same when it is done twice; a
-/// refusal is an answer.
+/// Asks again for a while where nobody answers, or not yet all servers are there. For what does
+/// the same when it is done twice; any other refusal is an answer.
 pub(crate) async fn until_answered<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
@@ -72,7 +82,9 @@ where
     let began = Instant::now();
     loop {
         match ask().await {
-            Err(ApiError::NoAnswer(_)) if began.elapsed() < ANSWERED_WITHIN => sleep(ASK_AGAIN_AFTER).await,
+            Err(error) if error.is_passing() && began.elapsed() < ANSWERED_WITHIN => {
+                sleep(ASK_AGAIN_AFTER).await;
+            }
             answered => return answered,
         }
     }

@@ -60,6 +60,26 @@ async fn streams_are_made_though_the_servers_do_not_answer_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_are_made_though_a_server_is_not_there_yet() {
+    let mut servers = Servers::start(3, &nats_server::Options::default()).unwrap();
+    let mut options = options(&servers);
+    options.layout.replicas = 3;
+    // As those find it that begin before the last one does.
+    servers.kill_all();
+    for server in &mut servers.servers[..2] {
+        server.start().unwrap();
+    }
+    servers.servers[..2].iter_mut().for_each(|server| server.wait().unwrap());
+    let cluster = Cluster::connect(&options).await.unwrap();
+    let begins = async {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        servers.servers[2].start().unwrap();
+    };
+    let (made, ()) = tokio::join!(cluster.init(), begins);
+    assert!(made.unwrap().is_good());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_no_large_bodies_is_named() {
     let servers = servers("max_payload: 1MB");
     let report = Cluster::connect(&options(&servers)).await.unwrap().check().await.unwrap();
