@@ -41,7 +41,7 @@ impl World {
     }
 
     async fn subscribe(&self) -> Box<dyn Consumer> {
-        let lease = Duration::from_secs(5);
+        let lease = Duration::from_secs(60);
         let route = Route { name: "r".to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
         self.queue.subscribe(route).await.unwrap()
     }
@@ -49,7 +49,7 @@ impl World {
 
 /// Settles the next delivery, and says which event it was of.
 async fn next(consumer: &mut dyn Consumer) -> String {
-    let next = tokio::time::timeout(Duration::from_secs(20), consumer.next(1)).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);
     let name = delivery.event.name().to_owned();
     delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();

@@ -43,7 +43,7 @@ async fn state(queue: &JetStream) -> RouteState {
 async fn removes(servers: &Servers, first: u64) {
     let began = Instant::now();
     while stored(servers).await.0 < first {
-        assert!(began.elapsed() < Duration::from_secs(20), "nothing is removed");
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is removed");
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -162,7 +162,7 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     assert!(first == 1 && left == count, "the route that now matches all has not had them: {first} {left}");
     let mut settled = 0;
     while settled < count {
-        let deliveries = timeout(Duration::from_secs(20), consumer.next(256)).await.unwrap().unwrap();
+        let deliveries = timeout(Duration::from_secs(60), consumer.next(256)).await.unwrap().unwrap();
         for delivery in deliveries {
             delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
             settled += 1;
@@ -170,7 +170,7 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     }
     removes(&servers, 2).await;
     // What is left is seconds old, and so is what the servers know.
-    timeout(Duration::from_secs(20), async {
+    timeout(Duration::from_secs(60), async {
         while queue.health().await.ids_known_for.is_none_or(|known| known >= full) {
             sleep(Duration::from_millis(100)).await;
         }
@@ -194,7 +194,7 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     // It asks no more when the one that it asked for comes.
     assert!(timeout(Duration::from_millis(100), these.next(1)).await.is_err());
     before.publish(event("FIRST", "1")).await.unwrap();
-    timeout(Duration::from_secs(10), async {
+    timeout(Duration::from_secs(60), async {
         loop {
             let state = state(&before).await;
             if (state.position.sequence(), state.in_flight) == (1, 0) {
@@ -254,11 +254,11 @@ async fn the_version_before_takes_a_route_back_from_one_that_was_killed_holding_
     let after = open(&through).await;
     let mut wide = after.subscribe(route(&[])).await.unwrap();
     before.publish(event("W", "w")).await.unwrap();
-    let held = timeout(Duration::from_secs(20), wide.next(4)).await.unwrap().unwrap();
+    let held = timeout(Duration::from_secs(60), wide.next(4)).await.unwrap().unwrap();
     assert_eq!(held.len(), 1);
     proxy.cut().await;
     before.publish(event("OLD", "o")).await.unwrap();
-    let taken = timeout(Duration::from_secs(25), asking).await;
+    let taken = timeout(Duration::from_secs(60), asking).await;
     assert_eq!(taken.expect("nobody serves the route").unwrap(), set(&["OLD"]));
     std::mem::forget((held, wide, after));
 }

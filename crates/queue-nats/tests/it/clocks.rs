@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{route, settlement, world};
 
-const IN_TIME: Duration = Duration::from_secs(20);
+const IN_TIME: Duration = Duration::from_secs(60);
 
 /// A clock that is wrong by so many seconds.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Wrong(i64);
 
 impl Clock for Wrong {
@@ -40,8 +40,13 @@ async fn a_wait_lasts_as_long_as_it_is_to(wrong: i64) {
     let waited = asked.elapsed();
     assert!(waited >= WAIT, "a clock {wrong} s ahead: it came after {waited:?}");
     again.ticket.settle(settlement(Verdict::Done)).await.unwrap();
-    let ahead = queue.health().await.clock_ahead_ms.unwrap();
-    assert!((ahead / 1000 - wrong).abs() <= 2, "{ahead} ms");
+    // Measured while this machine stands still, it is off by as much.
+    let measured = async {
+        while (queue.health().await.clock_ahead_ms.unwrap() / 1000 - wrong).abs() > 2 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(IN_TIME, measured).await.expect("it is said how wrong the clock is");
     queue.close().await;
 }
 
@@ -78,12 +83,11 @@ async fn a_pause_ends_when_our_clock_says_so() {
     let until = clock.now().checked_add(Duration::from_secs(4)).unwrap();
     let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(clock)).await.unwrap());
     let mut consumer = queue.subscribe(Route { start: Start::Beginning, ..route(&[]) }).await.unwrap();
-    let began = Instant::now();
     queue.stores().set_paused("r", Some(&Pause { until: Some(until), ..Pause::default() })).await.unwrap();
     queue.publish(event("E", "x")).await.unwrap();
     let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
-    let paused = began.elapsed();
-    assert!(paused >= Duration::from_secs(2), "after {paused:?}");
+    // Both are cut off to seconds.
+    assert!(clock.now() >= until.checked_sub(Duration::from_secs(1)).unwrap(), "it ended early");
     delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
     queue.close().await;
 }

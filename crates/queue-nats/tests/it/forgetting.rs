@@ -36,7 +36,7 @@ impl World {
     }
 
     async fn subscribe(&self, name: &str) -> Box<dyn Consumer> {
-        let lease = Duration::from_secs(5);
+        let lease = Duration::from_secs(60);
         let route =
             Route { name: name.to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
         self.queue.subscribe(route).await.unwrap()
@@ -74,7 +74,7 @@ impl World {
 
 /// Settles the next delivery, and says which event it was of.
 async fn settle(consumer: &mut dyn Consumer, verdict: Verdict) -> String {
-    let next = tokio::time::timeout(Duration::from_secs(20), consumer.next(1)).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);
     let outcome = match verdict {
         Verdict::Done => Outcome::Done,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::joining::{open, route, settlement, world};
 
-const IN_TIME: Duration = Duration::from_secs(30);
+const IN_TIME: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(2);
 const EVENTS: u64 = 40;
 
@@ -29,9 +29,14 @@ async fn sent() -> Option<u64> {
         let since = Instant::now();
         sleep(LEASE / 20).await;
         let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
-        assert_eq!((delivery.attempt, delivery.deaths), (1, 0));
-        delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
+        let attempts = (delivery.attempt, delivery.deaths);
+        let settled = delivery.ticket.settle(settlement(Verdict::Done)).await;
         longest = longest.max(since.elapsed());
+        if longest >= LEASE / 2 {
+            break;
+        }
+        assert_eq!(attempts, (1, 0));
+        settled.unwrap();
     }
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     let mut raw: PullConsumer = jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();

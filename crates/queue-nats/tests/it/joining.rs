@@ -54,7 +54,7 @@ async fn done(delivery: Delivery) -> String {
 pub(crate) async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     while seen.len() < count {
-        let next = tokio::time::timeout(Duration::from_secs(30), consumer.next(8)).await;
+        let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(8)).await;
         for delivery in next.unwrap_or_else(|_| panic!("only {seen:?} came")).unwrap() {
             seen.insert(done(delivery).await);
         }
@@ -122,7 +122,7 @@ async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     let (servers, options) = world().await;
-    let (before, route) = (open(&options).await, Route { lease: Duration::from_secs(1), ..route(&[]) });
+    let (before, route) = (open(&options).await, Route { lease: Duration::from_secs(3), ..route(&[]) });
     let mut consumer = before.subscribe(route.clone()).await.unwrap();
     before.publish(event("A", "a")).await.unwrap();
     let mut delivery = consumer.next(1).await.unwrap().remove(0);
@@ -190,7 +190,7 @@ async fn a_delivery_stays_while_its_dead_letter_cannot_be_written() {
     drop(settled);
 
     assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
-    let again = tokio::time::timeout(Duration::from_secs(30), consumer.next(1)).await;
+    let again = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = again.expect("the delivery comes again").unwrap().remove(0);
     assert_eq!(delivery.event.name(), "A");
     delivery.ticket.settle(dead()).await.unwrap();

@@ -24,7 +24,7 @@ const STREAMS: [&str; 8] = [
 async fn settle(consumer: &mut dyn Consumer, count: usize) {
     let mut settled = 0;
     while settled < count {
-        for delivery in timeout(Duration::from_secs(20), consumer.next(64)).await.unwrap().unwrap() {
+        for delivery in timeout(Duration::from_secs(60), consumer.next(64)).await.unwrap().unwrap() {
             delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
             settled += 1;
         }

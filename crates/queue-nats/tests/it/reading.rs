@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::joining::{route, settlement, world};
 
 /// Longer than any of these takes on a busy machine.
-const IN_TIME: Duration = Duration::from_secs(20);
+const IN_TIME: Duration = Duration::from_secs(60);
 
 async fn raw(servers: &Servers) -> Context {
     async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap())

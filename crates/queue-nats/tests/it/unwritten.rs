@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::deaths::denied;
 use crate::joining::{open, route, settlement};
 
-const IN_TIME: Duration = Duration::from_secs(30);
+const IN_TIME: Duration = Duration::from_secs(60);
 
 /// A delivery of a process that may write neither retries nor dead letters: it is settled by
 /// this, or given back at once, in vain. It comes again by its lease alone.

@@ -142,11 +142,11 @@ impl IntakeHarness for IntakeOf {
     }
 }
 
-/// The lease that the checks ask for.
-pub const LEASE: Duration = Duration::from_secs(1);
+/// The lease that the checks ask for: what is held by who stands still for as long is lost.
+pub const LEASE: Duration = Duration::from_secs(3);
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to watch for something that must not happen.
 const QUIET: Duration = Duration::from_millis(300);

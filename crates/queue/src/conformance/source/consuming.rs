@@ -152,14 +152,12 @@ pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness:
     let (mut first, mut second) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
     assert!(timeout(LEASE / 3, first.next(4)).await.is_err(), "there is nothing");
     publish(&queue, &["a", "b"]).await;
-    let began = Instant::now();
     for _ in 0..2 {
         let delivery = one(&mut *second).await;
+        // Had the first one kept them, these would be attempts of its own that came to nothing.
         assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "nobody attempted it");
         settle(delivery, Verdict::Done).await;
     }
-    let took = began.elapsed();
-    assert!(took < LEASE * 3, "the first kept them for {took:?}");
 }
 
 pub(super) async fn a_cancelled_next_loses_nothing(harness: &dyn Harness) {

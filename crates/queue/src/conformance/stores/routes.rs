@@ -64,7 +64,7 @@ pub(super) async fn a_pause_holds_for_what_was_fetched_before(harness: &dyn Harn
 pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
-    let until = SystemClock.now().checked_add(PAUSES_WITHIN * 2).expect("a time");
+    let until = SystemClock.now().checked_add(PAUSES_WITHIN * 4).expect("a time");
     let (reason, by) = (Some("a \"deploy\"".to_owned()), Some("ops".to_owned()));
     let pause = Pause { until: Some(until), reason, by };
     queue.stores().set_paused("r", Some(&pause)).await.expect("pause");
