@@ -80,6 +80,11 @@ impl Load {
         self.ledger.accepted.lock().unwrap().len()
     }
 
+    /// How many were sent so far, answered or not.
+    pub fn sent(&self) -> usize {
+        self.ledger.sent.lock().unwrap().len()
+    }
+
     /// Stops sending; what was sent and what was accepted.
     pub async fn stop(mut self) -> (HashSet<String>, HashSet<String>) {
         self.ledger.stop.store(true, Ordering::Relaxed);

@@ -102,6 +102,11 @@ impl Sink {
         self.seen.lock().unwrap().counts.clone()
     }
 
+    /// How many different events arrived.
+    pub fn different(&self) -> usize {
+        self.seen.lock().unwrap().counts.len()
+    }
+
     /// Whether there was no request.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -12,6 +12,18 @@ const HUB_WEB: [u8; 4] = [10, 77, 2, 1];
 const ASIDE: [u8; 4] = [10, 77, 1, 2];
 const ASIDE_WEB: [u8; 4] = [10, 77, 2, 2];
 
+/// The address of no network card.
+const NOBODY: &str = "02:00:00:00:00:99";
+
+/// A side of the link.
+#[derive(Clone, Copy, Debug)]
+pub enum SaidFrom {
+    /// The namespace.
+    Aside,
+    /// The rest.
+    Hub,
+}
+
 /// The namespace; it ends with this.
 #[derive(Debug)]
 pub struct Aside {
@@ -91,6 +103,27 @@ impl Aside {
     /// Mends it.
     pub fn heal(&self) {
         assert!(self.ip("", "link set nats up"));
+    }
+
+    /// Loses on the link for NATS what is said from one side, and only that: it goes to a
+    /// machine that is not there.
+    pub fn lose(&self, said: SaidFrom) {
+        let (pid, other) = self.speaker(said);
+        assert!(self.ip(&pid, &format!("neigh replace {other} lladdr {NOBODY} dev nats nud permanent")));
+    }
+
+    /// Loses no more of it.
+    pub fn hear(&self, said: SaidFrom) {
+        let (pid, other) = self.speaker(said);
+        assert!(self.ip(&pid, &format!("neigh del {other} dev nats")));
+    }
+
+    /// Where that side runs, and where the other one is.
+    fn speaker(&self, said: SaidFrom) -> (String, IpAddr) {
+        match said {
+            SaidFrom::Aside => (self.holder.id().to_string(), HUB.into()),
+            SaidFrom::Hub => (String::new(), ASIDE.into()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! answer of 200 without anything durable behind it (I6) shows as a loss: senders
 //! never retry, and services are killed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,6 +30,8 @@ pub struct Outcome {
     pub again: usize,
     /// How long it took after the last was sent until all had arrived: I5.
     pub drained_in: Duration,
+    /// What would explain those that came again.
+    pub explanation: String,
 }
 
 /// Waits until every accepted event arrived or is a dead letter, or until
@@ -67,7 +69,25 @@ pub async fn settle(
         invented: counts.keys().filter(|id| !sent.contains(*id)).cloned().collect(),
         again: counts.values().map(|count| count - 1).sum(),
         drained_in,
+        explanation: format!(
+            "attempts of those that came again: {:?}\n{}",
+            attempts(sink, &counts),
+            deployment.explanation()
+        ),
     }
+}
+
+/// How many deliveries there were by their attempt, of events that came more than once: a second
+/// attempt was sent again by the server, and a second first one is of a message of its own, or of
+/// a consumer that was made anew.
+fn attempts(sink: &Sink, counts: &HashMap<String, usize>) -> BTreeMap<String, usize> {
+    let mut attempts = BTreeMap::new();
+    for request in sink.requests() {
+        if counts.get(request.header("ce-id")).is_some_and(|count| *count > 1) {
+            *attempts.entry(request.header("fluent-attempt").to_owned()).or_default() += 1;
+        }
+    }
+    attempts
 }
 
 /// Waits until nothing is on its way any more, or for a while: what comes twice may
@@ -96,10 +116,15 @@ impl Outcome {
     #[track_caller]
     #[expect(clippy::print_stdout, reason = "figures of a test")]
     pub fn assert(&self, again: usize) {
-        println!("{self:?}");
+        println!("{:?}", Self { explanation: String::new(), ..self.clone() });
         assert!(self.accepted > 0, "nothing was accepted");
         assert!(self.lost.is_empty(), "{} answered 200 and lost: {:?}", self.lost.len(), self.lost);
         assert!(self.invented.is_empty(), "delivered and never sent: {:?}", self.invented);
-        assert!(self.again <= again, "{} deliveries too many, {again} are allowed", self.again);
+        let explanation = &self.explanation;
+        assert!(
+            self.again <= again,
+            "{} deliveries too many, {again} are allowed\n{explanation}",
+            self.again
+        );
     }
 }

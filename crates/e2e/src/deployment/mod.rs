@@ -18,7 +18,7 @@ use simulator::api::{Fluent, LOGIN};
 use tempfile::TempDir;
 use verifier::SealPair;
 
-pub use crate::deployment::aside::Aside;
+pub use crate::deployment::aside::{Aside, SaidFrom};
 pub use crate::deployment::check::{Outcome, settle};
 pub use crate::deployment::service::Service;
 
@@ -250,6 +250,42 @@ impl Deployment {
     /// The server that leads the stream of events: its number.
     pub fn leader(&self) -> Option<usize> {
         self.servers.leader("FLUENT_EVENTS")
+    }
+
+    /// What would explain deliveries that come again: what services said was wrong, and where each
+    /// server that answers sees the consumers of the stream of events.
+    pub fn explanation(&self) -> String {
+        let mut said = String::new();
+        for service in self.gateways.iter().chain(&self.dispatchers) {
+            let log = service.log();
+            let wrong = log.lines().filter(|line| line.contains("\"ERROR\"") || line.contains("\"WARN\""));
+            wrong.for_each(|line| said += &format!("{}: {line}\n", service.name));
+        }
+        for server in &self.servers.servers {
+            let answer = server.get("/jsz?consumers=true&config=false").unwrap_or_default();
+            let body: Value = answer
+                .split_once("\r\n\r\n")
+                .and_then(|(_, body)| serde_json::from_str(body).ok())
+                .unwrap_or_default();
+            let accounts = body["account_details"].as_array().into_iter().flatten();
+            let streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+            for stream in streams.filter(|stream| stream["name"] == "FLUENT_EVENTS") {
+                for consumer in stream["consumer_detail"].as_array().into_iter().flatten() {
+                    said += &format!(
+                        "{}: {} created {}, leader {}, delivered {}, ack floor {}, redelivered {}, the stream's leader {}\n",
+                        server.name,
+                        consumer["name"],
+                        consumer["created"],
+                        consumer["cluster"]["leader"],
+                        consumer["delivered"],
+                        consumer["ack_floor"],
+                        consumer["num_redelivered"],
+                        stream["cluster"]["leader"],
+                    );
+                }
+            }
+        }
+        said
     }
 
     /// Where a gateway's spool is.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use e2e::deployment::{Deployment, Plan, settle, until};
 use simulator::{Retry, Sender};
 
+use super::surviving::{accepts, goes_on};
 use crate::faults::disk::make_shim;
 use crate::faults::power::{Mounted, make_disk};
 use crate::ledger::Load;
@@ -117,16 +118,17 @@ async fn a_servers_full_disk_delays_and_loses_nothing() {
     deployment.gateways[0].restart();
     deployment.dispatchers[0].restart();
     let load = Load::paced(&deployment.urls(), 4, Duration::from_millis(10));
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    goes_on(&load, &sink).await;
     let filler = fill(&store);
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    let alarm = || deployment.gateways[0].log().contains("the queue takes nothing");
+    until("there is an alarm", PATIENCE, alarm).await;
+    accepts(&load).await;
     assert!(deployment.gateways[0].is_ready(), "it can make events durable");
-    assert!(deployment.gateways[0].log().contains("the queue takes nothing"), "an alarm");
     fs::remove_file(filler).unwrap();
     // What the runbook says: a server whose disk was full is started again.
     deployment.servers.kill_all();
     deployment.servers.start_all().unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    goes_on(&load, &sink).await;
     let ledger = load.stop().await;
     assert_eq!(ledger.0.len(), ledger.1.len(), "every one was accepted: the spool stood in");
     settle(&deployment, &sink, ledger, PATIENCE).await.assert(200);
