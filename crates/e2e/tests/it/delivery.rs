@@ -115,6 +115,7 @@ async fn a_hanging_route_delays_no_other() {
         pipeline.accept(&signed("E", &format!("H_{number}"))).await;
     }
     until("the good one has all", || good.len() == 50).await;
+    until("the other has what it has places for", || hangs.len() >= 2).await;
     assert_eq!(hangs.len(), 2, "no more than its places");
     // What hangs is given up at the end of patience: the service stops.
     pipeline.signal(rustix::process::Signal::TERM);

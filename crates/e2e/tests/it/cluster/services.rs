@@ -239,8 +239,8 @@ async fn a_gateway_stops_in_time_while_its_servers_and_its_collector_hang() {
     let began = std::time::Instant::now();
     assert_eq!(deployment.gateways[0].stop(), Some(0), "{}", deployment.gateways[0].log());
     let (took, shut) = (began.elapsed(), watched.join().unwrap().elapsed());
-    assert!(took < Duration::from_secs(10), "{took:?}");
-    assert!(shut < Duration::from_secs(1), "its port was shut for {shut:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(shut < Duration::from_secs(5), "its port was shut for {shut:?}");
     deployment.servers.servers[0].thaw();
     deployment.gateways[0].restart();
     until("all arrived", PATIENCE, || sink.len() == 5).await;

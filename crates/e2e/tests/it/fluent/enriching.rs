@@ -44,7 +44,7 @@ async fn a_structured_event_has_the_answer_beside_the_event() {
 async fn an_entity_that_is_not_there_yet_is_waited_for() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
     fluent.behave(|behaviour| {
-        behaviour.invisible_for = Duration::from_millis(1500);
+        behaviour.invisible_for = Duration::from_hours(1);
         behaviour.fail_next = 1;
     });
     let more = format!(
@@ -53,9 +53,12 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
     let order = fluent.world().place_order();
     happens(&pipeline, &fluent, "OrderBooked", &order).await;
+    let shown = || pipeline.json(&["events", "show", &order.entity.reference]).to_string();
+    let says_why = || shown().contains("C0120E") && shown().contains("S0001E");
+    until("its history says why it waits", says_why).await;
+    assert!(sink.is_empty());
+    fluent.behave(|behaviour| behaviour.invisible_for = Duration::ZERO);
     until("it is delivered", || sink.len() == 1).await;
-    let shown = pipeline.json(&["events", "show", &order.entity.reference]).to_string();
-    assert!(shown.contains("C0120E") && shown.contains("S0001E"), "its history says why it waited: {shown}");
     // More attempts than the destination may have, and none of them counted against it.
     assert!(pipeline.json(&["dead-letters", "list"]).as_array().unwrap().is_empty());
     assert!(!pipeline.log().contains("left alone"), "{}", pipeline.log());
@@ -82,6 +85,7 @@ async fn a_burst_about_one_order_asks_once() {
     let mut pipeline = pipeline(&fluent, &routes, &[("pickup.json", PICKUP)]);
     // Held back, so that they come together.
     assert!(pipeline.command(&["routes", "pause", "pickup"]).status.success());
+    tokio::time::sleep(queue::PAUSES_WITHIN).await;
     let order = fluent.world().place_order();
     for number in 0..20 {
         happens(&pipeline, &fluent, &format!("Order{number}"), &order).await;

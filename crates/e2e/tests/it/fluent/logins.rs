@@ -2,7 +2,7 @@
 //! command may come near.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::deployment::{Deployment, Plan};
 use simulator::api::{Fluent, LOGIN, World};
@@ -105,7 +105,7 @@ async fn send(deployment: &Deployment, fluent: &Fluent, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_dispatchers_log_in_and_work_within_ten_seconds_and_fail_twice_together() {
+async fn twenty_dispatchers_log_in_once_each_and_work_and_fail_twice_together() {
     const DISPATCHERS: usize = 20;
     let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
     // As long as a login takes, so that they are at it together.
@@ -118,14 +118,11 @@ async fn twenty_dispatchers_log_in_and_work_within_ten_seconds_and_fail_twice_to
     for dispatcher in &mut deployment.dispatchers {
         dispatcher.wait_until_ready();
     }
-    let began = Instant::now();
     send(&deployment, &fluent, 200).await;
     until("all have logged in, and posted", || {
         fluent.calls().posted >= 200 && fluent.calls().logins >= DISPATCHERS as u64
     })
     .await;
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!((fluent.calls().logins, fluent.calls().failed_logins), (DISPATCHERS as u64, 0));
 
     // The password is changed at Fluent, and every token with it.

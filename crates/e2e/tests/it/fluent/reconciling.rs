@@ -286,7 +286,7 @@ async fn what_comes_while_it_is_compared_is_not_admitted_too() {
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
     // Slow enough to come between: four slices of the log, then what was sent, then it again.
-    fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(600));
+    fluent.behave(|behaviour| behaviour.latency = Duration::from_secs(2));
     let (config, args) = (pipeline.config(), [&ALL[..], &["--yes", "--json"]].concat());
     let reconciling = std::thread::spawn({
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();

@@ -8,11 +8,16 @@ use wire::v1::subscribe_request::settle::Outcome;
 use super::subscriber::{Subscriber, attempt, reference};
 use crate::pipeline::{Pipeline, signed, until};
 
+/// In hand for so long that a machine that stands still takes nothing back.
 const ROUTE: &str = "    - { name: sub, match: {}, dispatcher: subscription, retry: { first: 200ms, ceiling: 1s, for: 1h }, \
-                     subscription: { timeout: 2s, longest: 20s } }\n";
+                     subscription: { timeout: 30s, longest: 60s } }\n";
 
 fn start() -> (Pipeline, SocketAddr) {
-    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(ROUTE);
+    start_with(ROUTE)
+}
+
+fn start_with(route: &str) -> (Pipeline, SocketAddr) {
+    let (mut pipeline, grpc) = Pipeline::prepare_with_grpc(route);
     pipeline.run();
     (pipeline, grpc)
 }
@@ -91,13 +96,13 @@ async fn nobody_gets_more_than_it_has_room_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_word_in_time_it_comes_again_and_progress_is_a_word() {
-    let (pipeline, grpc) = start();
+    let (pipeline, grpc) = start_with(&ROUTE.replace("30s", "4s"));
     let mut subscriber = Subscriber::join(grpc, "sub", 5).await.unwrap();
     send(&pipeline, &["SLOW"]).await;
     let slow = subscriber.next().await.unwrap().unwrap();
     // Twice the time without being settled, and never long without a word.
     for _ in 0..5 {
-        tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1600)).await;
         subscriber.progress(slow.number).await;
     }
     subscriber.done(slow.number).await;

@@ -36,7 +36,7 @@ async fn a_dead_collector_is_said_once_and_counted() {
     until("both are counted", || failed("traces") && failed("metrics")).await;
     let began = Instant::now();
     assert_eq!(pipeline.stop(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(12), "it ends without it");
+    assert!(began.elapsed() < Duration::from_secs(30), "it ends without it");
     let log = pipeline.log();
     let said = log.lines().filter(|line| line.contains("the collector takes nothing")).count();
     assert_eq!(said, 2, "once for each signal: {log}");

@@ -121,8 +121,12 @@ async fn is_a_good_day(prometheus: &Prometheus) {
         assert!(began.elapsed() < PATIENCE, "{:?}", firing(prometheus).await);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    for _ in 0..6 {
-        assert_eq!(firing(prometheus).await, Vec::<String>::new(), "a good day");
+    // What a machine that stands still for a while sets off ends by itself.
+    let mut quiet = 0;
+    while quiet < 6 {
+        let firing = firing(prometheus).await;
+        quiet = if firing.is_empty() { quiet + 1 } else { 0 };
+        assert!(began.elapsed() < PATIENCE, "a good day: {firing:?}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
