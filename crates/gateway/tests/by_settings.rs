@@ -66,8 +66,10 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
             None => Arc::new(Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap()),
         };
         let ports = gateway::ports(&settings, intake);
-        let bounds =
-            Bounds { durable_within: Duration::from_millis(500), ..Bounds::new(settings.body_limit) };
+        // What refuses is tried for that long.
+        let durable_within =
+            if refuses.is_some() { Duration::from_millis(500) } else { Duration::from_mins(1) };
+        let bounds = Bounds { durable_within, ..Bounds::new(settings.body_limit) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::manual(Duration::from_secs(1));
@@ -90,7 +92,7 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
             body.len()
         );
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);

@@ -6,7 +6,7 @@ mod door;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use door::{Door, PATH, answer};
 use gateway::{Bounds, Senders};
@@ -19,7 +19,7 @@ fn connect_from(number: u8, door: &Door) -> TcpStream {
     socket.bind(&source.into()).unwrap();
     socket.connect(&door.address.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }
 
@@ -30,14 +30,14 @@ fn trusting(from: AddressFrom) -> Senders {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_signature_nothing_is_read() {
-    let door = Door::open().await;
+    // Who waited for the body would never answer.
+    let bounds = Bounds { body_within: Duration::from_hours(1), ..Bounds::new(1 << 20) };
+    let door = Door::with(bounds, Senders::default()).await;
     for header in ["", "fluent-signature:\r\n", &format!("fluent-signature: {}\r\n", "A".repeat(9000))] {
         let mut stream = door.connect();
-        let began = Instant::now();
         write!(stream, "POST {PATH} HTTP/1.1\r\nhost: t\r\n{header}content-length: 1000\r\n\r\n").unwrap();
         let said = answer(stream);
         assert!(said.starts_with("HTTP/1.1 401") && said.contains("connection: close"), "{said}");
-        assert!(began.elapsed() < Duration::from_secs(3), "it waited for the body");
     }
 }
 
