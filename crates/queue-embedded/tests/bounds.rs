@@ -13,7 +13,7 @@ use queue::{
 };
 use queue_embedded::{Embedded, Options, Retention};
 
-const IN_TIME: Duration = Duration::from_secs(30);
+const IN_TIME: Duration = Duration::from_secs(60);
 
 /// An event of today with a body of so many bytes, and a few.
 fn large(number: usize, bytes: usize) -> Event {

@@ -38,7 +38,7 @@ async fn next(queue: &Embedded) -> Delivery {
         lease: Duration::from_secs(30),
     };
     let mut consumer = queue.subscribe(route).await.unwrap();
-    let next = timeout(Duration::from_secs(20), consumer.next(1)).await;
+    let next = timeout(Duration::from_secs(60), consumer.next(1)).await;
     next.expect("it comes again in seconds").unwrap().pop().unwrap()
 }
 
@@ -115,7 +115,7 @@ async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
     wall.0.fetch_add(-3600, Ordering::Relaxed);
     let began = Instant::now();
     while waits_until() == before {
-        assert!(began.elapsed() < Duration::from_secs(10), "the clock is followed");
+        assert!(began.elapsed() < Duration::from_secs(60), "the clock is followed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // As a kill -9 leaves it.

@@ -14,7 +14,7 @@ use queue::{Intake, Lifecycle, Position, QueueError, Upstream};
 use queue_embedded::{Embedded, Options};
 use queue_spooled::{Acknowledged, OpenError, Spool};
 
-const IN_TIME: Duration = Duration::from_secs(30);
+const IN_TIME: Duration = Duration::from_secs(60);
 
 fn open(path: &Path) -> Result<Spool<()>, OpenError> {
     Spool::open(path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {}))
@@ -23,7 +23,7 @@ fn open(path: &Path) -> Result<Spool<()>, OpenError> {
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

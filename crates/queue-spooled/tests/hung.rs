@@ -60,7 +60,7 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_kept() {
     })
     .unwrap();
     let in_hand = spool.keep(event("E", "in hand"), ());
-    in_hands.recv_timeout(Duration::from_secs(20)).unwrap();
+    in_hands.recv_timeout(Duration::from_secs(60)).unwrap();
     let mut refused = 0;
     for number in 0..200 {
         let given_up = tokio::time::timeout(Duration::from_millis(5), spool.keep(large(number), ())).await;
@@ -69,7 +69,7 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_kept() {
     assert!(refused >= 200 - 64, "{refused}: what waits is bounded in bytes");
     let began = Instant::now();
     while spool.has_room() {
-        assert!(began.elapsed() < Duration::from_secs(20), "somebody should see that nothing is written");
+        assert!(began.elapsed() < Duration::from_secs(60), "somebody should see that nothing is written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     fail::remove("commit.before");

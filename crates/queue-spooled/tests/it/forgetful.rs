@@ -6,17 +6,13 @@ use queue::Lifecycle;
 
 use crate::world::{World, events, publish};
 
-const KEEP: Duration = Duration::from_secs(3);
+const KEEP: Duration = Duration::from_secs(10);
 
-async fn acknowledged(world: &World, spooled: &queue_spooled::Spooled, count: u64) {
-    for _ in 0..100 {
-        let state = queue_spooled::spool_state(&world.spool()).unwrap();
-        if state.unconfirmed == count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{count} are not acknowledged: {spooled:?}");
+/// Waits until the queue has said that it has them, and nothing of them is confirmed yet.
+async fn acknowledged(world: &World, count: u64) {
+    world.wait_until_acknowledged().await;
+    let state = queue_spooled::spool_state(&world.spool()).unwrap();
+    assert_eq!(state.unconfirmed, count, "this machine stood still until they were read back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +24,7 @@ async fn a_lost_tail_is_given_again_although_another_gateway_published_past_it()
     let saved = world.save();
     let spooled = world.spooled(KEEP).await;
     publish(&spooled, &lost).await;
-    acknowledged(&world, &spooled, 30).await;
+    acknowledged(&world, 30).await;
     world.restore(&saved);
     // Another gateway's events take the very positions that were acknowledged.
     publish(&*another, &others).await;
@@ -46,7 +42,7 @@ async fn a_hole_in_the_middle_is_filled() {
     let spooled = world.spooled(KEEP).await;
     let events = events("H", 50);
     publish(&spooled, &events).await;
-    acknowledged(&world, &spooled, 50).await;
+    acknowledged(&world, 50).await;
     let client = async_nats::connect(world.servers.urls()).await.unwrap();
     let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
     for position in 20..30 {
@@ -65,7 +61,7 @@ async fn a_stream_that_was_deleted_is_filled_again_once_it_is_made_again() {
     let spooled = world.spooled(Duration::from_hours(1)).await;
     let (before, meanwhile) = (events("B", 60), events("M", 20));
     publish(&spooled, &before).await;
-    acknowledged(&world, &spooled, 60).await;
+    acknowledged(&world, 60).await;
     let client = async_nats::connect(world.servers.urls()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client);
     jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
@@ -84,7 +80,7 @@ async fn both_sides_down_for_longer_than_keep_lose_nothing() {
     let keep = Duration::from_millis(300);
     let (spooled, events) = (world.spooled(Duration::from_hours(1)).await, events("D", 40));
     publish(&spooled, &events).await;
-    acknowledged(&world, &spooled, 40).await;
+    acknowledged(&world, 40).await;
     spooled.close().await;
     drop(spooled);
     world.servers.kill_all();
@@ -102,7 +98,7 @@ async fn a_lost_beginning_is_given_again_though_it_looks_like_what_was_settled()
     let spooled = world.spooled(KEEP).await;
     let events = events("P", 40);
     publish(&spooled, &events).await;
-    acknowledged(&world, &spooled, 40).await;
+    acknowledged(&world, 40).await;
     // What a server does that has lost its files and kept its state.
     let client = async_nats::connect(world.servers.urls()).await.unwrap();
     let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();

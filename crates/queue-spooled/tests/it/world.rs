@@ -10,7 +10,7 @@ use queue_spooled::{Options, Spooled};
 use tempfile::TempDir;
 
 /// Longest wait for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One server with its streams, and a folder for a spool.
 pub(crate) struct World {
