@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, Keep, OpenContext};
 use dispatch_http::HttpDispatcher;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Longest that an attempt may take in these tests.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves each connection by `serve`, with its number from 1.
 async fn endpoint<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> HttpDispatcher
@@ -246,11 +246,9 @@ async fn a_second_request_is_no_second_attempts_time() {
     })
     .await;
     dispatch(&dispatcher).await.unwrap();
-    let began = Instant::now();
     let event = dispatch::testing::event("E", "HD_1");
     let cx = Context::new("r", event.id().to_string(), TIMEOUT);
     assert!(tokio::time::timeout(TIMEOUT, dispatcher.dispatch(&event, &cx)).await.is_err());
-    assert!(began.elapsed() < TIMEOUT * 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

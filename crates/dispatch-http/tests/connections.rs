@@ -65,7 +65,7 @@ fn is_whole(request: &str) -> bool {
 
 async fn dispatch(dispatcher: &HttpDispatcher) -> Result<Done, DispatchError> {
     let event = dispatch::testing::event("E", "HD_1");
-    let cx = Context::new("r", event.id().to_string(), Duration::from_secs(5));
+    let cx = Context::new("r", event.id().to_string(), Duration::from_secs(60));
     dispatcher.dispatch(&event, &cx).await
 }
 

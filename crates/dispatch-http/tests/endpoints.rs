@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext};
 use dispatch_http::HttpDispatcher;
@@ -14,9 +14,12 @@ async fn open(settings: Value) -> Result<HttpDispatcher, dispatch::BoxError> {
     HttpDispatcher::open(serde_json::from_value(settings)?, &OpenContext::new("r", ".")).await
 }
 
+/// Longest wait for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn dispatch(dispatcher: &HttpDispatcher) -> Result<Done, DispatchError> {
     let event = dispatch::testing::event("E", "HD_1");
-    let cx = Context::new("r", event.id().to_string(), Duration::from_secs(5));
+    let cx = Context::new("r", event.id().to_string(), PATIENCE);
     dispatcher.dispatch(&event, &cx).await
 }
 
@@ -56,9 +59,8 @@ async fn the_status_decides_whatever_the_body_does() {
         .await;
     for address in [endless, trickling] {
         let dispatcher = open(json!({"url": format!("http://{address}/")})).await.unwrap();
-        let began = Instant::now();
+        // Neither ever ends.
         assert_eq!(dispatch(&dispatcher).await.unwrap(), Done::with_status(200));
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }
 

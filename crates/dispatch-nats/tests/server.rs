@@ -22,7 +22,7 @@ async fn open(servers: &Cluster) -> NatsDispatcher {
 
 /// Until there is a connection.
 async fn patiently(dispatcher: &NatsDispatcher, event: &Event) -> Result<Done, DispatchError> {
-    for _ in 0..100 {
+    for _ in 0..1200 {
         match dispatch(dispatcher, event).await {
             Err(error) if std::error::Error::source(&error).unwrap().to_string() == "no connection" => {
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -141,7 +141,7 @@ impl Here {
             if admitted.iter().all(|id| found.contains(id)) {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(30), "not admitted: {admitted:?}");
+            assert!(began.elapsed() < Duration::from_secs(60), "not admitted: {admitted:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -20,7 +20,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::server::NamedService;
 
-use crate::handler::{Process, anybody, cx, event, remote_to};
+use crate::handler::{PATIENCE, Process, anybody, cx, event, remote_to};
 
 /// Answers everybody with these bytes, and this status after them.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ async fn dispatch(raw: Raw) -> (Result<Done, DispatchError>, Vec<u8>) {
     let door = Door::open(&anybody(), &shutdown).await.unwrap();
     let process = Process { address: door.address().unwrap(), shutdown: shutdown.clone() };
     door.serve(Routes::new(raw), Readiness::new(&shutdown), &shutdown).unwrap();
-    let (keep, mut cx) = (Keep::default(), cx(Duration::from_secs(5)));
+    let (keep, mut cx) = (Keep::default(), cx(PATIENCE));
     cx.keep = Some(keep.clone());
     (remote_to(&process).await.dispatch(&event("E"), &cx).await, keep.take())
 }
@@ -174,7 +174,7 @@ async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> P
 
 async fn ended(headers: &'static [(&'static str, &'static str)], end: End) -> Result<Done, DispatchError> {
     let process = ending(headers, end).await;
-    remote_to(&process).await.dispatch(&event("E"), &cx(Duration::from_secs(5))).await
+    remote_to(&process).await.dispatch(&event("E"), &cx(PATIENCE)).await
 }
 
 /// By gRPC the status says whether a call went well, and a message says nothing of that: a
@@ -269,11 +269,11 @@ async fn a_call_that_was_not_looked_at_is_made_once_more_at_once() {
     let (process, came) = refusing(2).await;
     let remote = remote_to(&process).await;
     for _ in 0..3 {
-        remote.dispatch(&event("E"), &cx(Duration::from_secs(5))).await.unwrap();
+        remote.dispatch(&event("E"), &cx(PATIENCE)).await.unwrap();
     }
     assert_eq!(came.load(Ordering::SeqCst), 5, "the second of each two is refused");
     let (process, came) = refusing(1).await;
-    let refused = remote_to(&process).await.dispatch(&event("E"), &cx(Duration::from_secs(5))).await;
+    let refused = remote_to(&process).await.dispatch(&event("E"), &cx(PATIENCE)).await;
     assert!(matches!(refused, Err(DispatchError::Transient { .. })), "{refused:?}");
     assert_eq!(came.load(Ordering::SeqCst), 2, "and no more");
 }

@@ -15,6 +15,12 @@ use serde_json::Value;
 use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
 
+/// Longest wait for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an event called `Hangs` takes: longer than anybody waits.
+pub(crate) const HANGS_FOR: Duration = Duration::from_hours(1);
+
 pub(crate) fn event(name: &str) -> Event {
     dispatch::testing::event(name, "REF")
 }
@@ -73,7 +79,7 @@ impl Dispatcher for Handler {
             }
             _ => {
                 let cut = CountsIfCut(Arc::clone(&self.cut_off));
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(HANGS_FOR).await;
                 drop(cut);
                 Ok(Done::default())
             }

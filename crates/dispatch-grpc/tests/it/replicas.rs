@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::handler::{Handler, anybody, cx, event, remote, serve};
 
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn load_is_shared_and_one_that_is_away_costs_nobody_an_attempt() {

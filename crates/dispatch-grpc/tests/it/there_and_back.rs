@@ -1,10 +1,10 @@
 use std::error::Error;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dispatch::{DispatchError, Dispatcher, Done, ExactJson, Excerpt, Keep, TraceState};
 
-use crate::handler::{Handler, anybody, cx, event, remote_to, serve};
+use crate::handler::{HANGS_FOR, Handler, PATIENCE, anybody, cx, event, remote_to, serve};
 
 /// Everything that a policy looks at.
 #[derive(Debug, PartialEq)]
@@ -48,12 +48,12 @@ async fn what_a_dispatcher_answers_comes_through_a_socket_as_it_was() {
         ("Transient", Facts::Transient(Some(503), Some(Duration::from_secs(7)))),
         ("Interrupted", Facts::Transient(None, None)),
     ] {
-        let answer = remote.dispatch(&event(name), &cx(Duration::from_secs(5))).await;
+        let answer = remote.dispatch(&event(name), &cx(PATIENCE)).await;
         assert_eq!(facts(&answer), expected, "{name}");
     }
-    let done = remote.dispatch(&event("Remarking"), &cx(Duration::from_secs(5))).await.unwrap();
+    let done = remote.dispatch(&event("Remarking"), &cx(PATIENCE)).await.unwrap();
     assert_eq!(done, Done::with_status(200).remarking("é".repeat(256)), "as much as is kept");
-    let error = remote.dispatch(&event("Permanent"), &cx(Duration::from_secs(5))).await.unwrap_err();
+    let error = remote.dispatch(&event("Permanent"), &cx(PATIENCE)).await.unwrap_err();
     assert_eq!(excerpt(&error).unwrap(), "posting failed: it said no");
 }
 
@@ -62,7 +62,7 @@ async fn the_event_arrives_whole_and_without_its_signature() {
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let (sent, mut sent_cx) = (event("Done"), cx(Duration::from_secs(5)));
+    let (sent, mut sent_cx) = (event("Done"), cx(PATIENCE));
     sent_cx.attempt = 3;
     sent_cx.delivery_id = "id/route/2".to_owned();
     sent_cx.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
@@ -91,9 +91,7 @@ async fn is_cut_off(handler: &Handler) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), cut_off)
-        .await
-        .expect("the attempt goes on without a caller");
+    tokio::time::timeout(PATIENCE, cut_off).await.expect("the attempt goes on without a caller");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,8 +99,13 @@ async fn a_handler_is_told_its_deadline_and_cut_off_at_it() {
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let answer = remote.dispatch(&event("Hangs"), &cx(Duration::from_millis(300))).await;
-    assert!(matches!(facts(&answer), Facts::Transient(None, None)), "{answer:?}");
+    // Where this machine stands still, nobody is asked until then.
+    let began = Instant::now();
+    while handler.asked.load(Ordering::SeqCst) == 0 {
+        assert!(began.elapsed() < PATIENCE, "nobody is asked");
+        let answer = remote.dispatch(&event("Hangs"), &cx(Duration::from_secs(1))).await;
+        assert!(matches!(facts(&answer), Facts::Transient(None, None)), "{answer:?}");
+    }
     is_cut_off(&handler).await;
 }
 
@@ -111,9 +114,16 @@ async fn a_caller_that_goes_away_takes_the_attempt_with_it() {
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let (hangs, long) = (event("Hangs"), cx(Duration::from_secs(60)));
-    let cut = tokio::time::timeout(Duration::from_millis(300), remote.dispatch(&hangs, &long));
-    assert!(cut.await.is_err());
+    let (hangs, long) = (event("Hangs"), cx(HANGS_FOR));
+    let asked = async {
+        while handler.asked.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        answer = remote.dispatch(&hangs, &long) => panic!("{answer:?}"),
+        () = asked => {}
+    }
     is_cut_off(&handler).await;
 }
 
@@ -123,7 +133,7 @@ async fn a_handler_that_panics_fails_one_attempt() {
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
     let (panics, slow) = (event("Panics"), event("Slow"));
-    let wait = cx(Duration::from_secs(5));
+    let wait = cx(PATIENCE);
     let (panicked, beside) = tokio::join!(remote.dispatch(&panics, &wait), remote.dispatch(&slow, &wait));
     assert_eq!(facts(&panicked), Facts::Transient(None, None));
     assert_eq!(facts(&beside), Facts::Done(None));
@@ -136,7 +146,7 @@ async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wante
     let remote = remote_to(&process).await;
     let (keep, enriched) =
         (Keep::default(), r#"{"orderById": {"id": 9405511899560000000001, "price": 1.10}}"#);
-    let mut asked = cx(Duration::from_secs(5));
+    let mut asked = cx(PATIENCE);
     (asked.enriched, asked.keep) = (ExactJson::parse(enriched).ok(), Some(keep.clone()));
     remote.dispatch(&event("Done"), &asked).await.unwrap();
     let (_, there) = handler.last.lock().unwrap().take().unwrap();
@@ -146,7 +156,7 @@ async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wante
     );
     assert_eq!(keep.take(), br#"{"label":"L-1"}"#);
     // Nobody is told of it: nobody has to read it.
-    remote.dispatch(&event("Done"), &cx(Duration::from_secs(5))).await.unwrap();
+    remote.dispatch(&event("Done"), &cx(PATIENCE)).await.unwrap();
     let (_, there) = handler.last.lock().unwrap().take().unwrap();
     assert_eq!((there.enriched, there.keep.is_some()), (None, false));
 }

@@ -24,7 +24,7 @@ async fn answering(login: &'static str, answer: String) -> (Client, Arc<AtomicUs
             tokio::spawn(serve(stream, login, Arc::clone(&answer), Arc::clone(&counted)));
         }
     });
-    let limits = Limits { timeout: Duration::from_secs(1), ..limits() };
+    let limits = Limits { timeout: Duration::from_secs(5), ..limits() };
     (client_at(&base, Arc::new(|| Ok("secret".to_owned())), limits, ledger()), posted)
 }
 

@@ -167,15 +167,16 @@ async fn where_nobody_listens_there_is_no_try() {
 async fn a_refused_refresh_is_no_failed_login() {
     let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
     fluent.behave(|behaviour| {
-        (behaviour.token_lasts, behaviour.has_refresh) = (Duration::from_millis(40), true);
+        (behaviour.token_lasts, behaviour.has_refresh) = (Duration::from_secs(4), true);
     });
     let client = process(&fluent, &password, &ledger);
-    for _ in 0..6 {
+    for _ in 0..4 {
         ask(&client).await.unwrap();
         fluent.forget_refreshes();
-        sleep(Duration::from_millis(60)).await;
+        // Past half of its life, when it is renewed.
+        sleep(Duration::from_millis(2200)).await;
     }
-    assert_eq!((fluent.calls().refreshes, fluent.calls().failed_logins), (5, 0));
+    assert_eq!((fluent.calls().refreshes, fluent.calls().failed_logins), (3, 0));
 }
 
 #[tokio::test]

@@ -37,13 +37,13 @@ async fn a_token_that_is_refused_is_replaced_once_for_all() {
 async fn a_token_is_renewed_before_it_ends_and_a_refresh_is_used_once() {
     let fluent = fluent().await;
     fluent.behave(|behaviour| {
-        (behaviour.token_lasts, behaviour.has_refresh) = (Duration::from_millis(600), true);
+        (behaviour.token_lasts, behaviour.has_refresh) = (Duration::from_secs(6), true);
     });
     let client = client(&fluent);
     for _ in 0..3 {
         ask(&client).await.unwrap();
         // Past half of it: what is short is renewed at half.
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(Duration::from_millis(3500)).await;
     }
     assert_eq!((fluent.calls().logins, fluent.calls().refreshes), (1, 2));
     // A renewal that is refused falls back to the password.
