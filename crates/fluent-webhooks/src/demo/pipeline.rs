@@ -17,7 +17,7 @@ use super::story::Story;
 use super::world::World;
 
 /// Longest time for the service to come up, or to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Pipeline {

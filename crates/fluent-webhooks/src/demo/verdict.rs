@@ -135,7 +135,7 @@ impl Kept {
     /// The last settlements may still be on their way.
     async fn wait_for(stores: &dyn Stores, sent: &[Sent]) -> anyhow::Result<Self> {
         let mut kept = Self::look(stores).await?;
-        for _ in 0..50 {
+        for _ in 0..600 {
             if kept.problems(sent).is_empty() {
                 break;
             }
