@@ -14,6 +14,9 @@ use crate::joining::{names, open, route, set, settlement, world};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
+/// Thirty looks at how full the streams are, which nobody says.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+
 async fn raw(servers: &Servers) -> Context {
     async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap())
 }
@@ -49,12 +52,12 @@ async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Ve
     let jetstream = raw(&servers).await;
     fill(&jetstream, stream, filling, 4 << 20).await;
     // Until it is noticed.
-    sleep(Duration::from_secs(1)).await;
+    sleep(NOTICED_WITHIN).await;
     queue.publish(event("FIRST", "a")).await.unwrap();
     let delivery = timeout(IN_TIME, consumer.next(4)).await.unwrap().unwrap().remove(0);
     #[expect(clippy::disallowed_methods, reason = "it is awaited")]
     let settling = tokio::spawn(delivery.ticket.settle(settlement(verdict)));
-    sleep(Duration::from_secs(1)).await;
+    sleep(NOTICED_WITHIN).await;
     queue.publish(event("SECOND", "b")).await.unwrap();
     // Three leases.
     let came = timeout(Duration::from_secs(9), consumer.next(4)).await;
@@ -102,7 +105,7 @@ async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
     let mut consumers = [one.subscribe(long.clone()).await.unwrap(), other.subscribe(long).await.unwrap()];
     fill(&raw(&servers).await, "FLUENT_RETRIES", "fluent.retries.waiting.junk", 4 << 20).await;
     // Until it is noticed.
-    sleep(Duration::from_secs(1)).await;
+    sleep(NOTICED_WITHIN).await;
     one.publish(event("E", "a")).await.unwrap();
     for turn in 0..6 {
         let next = timeout(IN_TIME, consumers[turn % 2].next(1)).await.expect("it is given back").unwrap();
@@ -128,7 +131,7 @@ async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
     let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
     delivery.ticket.settle(settlement(Verdict::Dead(DeadReason::Permanent))).await.unwrap();
     fill(&raw(&servers).await, "FLUENT_RETRIES", "fluent.retries.waiting.junk", 4 << 20).await;
-    sleep(Duration::from_secs(1)).await;
+    sleep(NOTICED_WITHIN).await;
     let letters = queue.stores().dead_letters();
     let letter = letters.list(DeadQuery { limit: 1, ..DeadQuery::default() }).await.unwrap().remove(0);
     let answers = letters.redrive(&[letter.id], None).await;
