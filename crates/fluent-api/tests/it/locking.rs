@@ -50,7 +50,12 @@ async fn ask_fifty(
     let patient = Limits { timeout: PATIENCE, wait: PATIENCE, ..limits() };
     let processes = (0..50).map(|_| client_by(fluent, password.read(), patient, Arc::clone(ledger)));
     let processes: Vec<_> = processes.collect();
-    let until_decided = processes.iter().map(async |process| {
+    until_decided(&processes).await
+}
+
+/// Has each ask until somebody has decided about it.
+async fn until_decided(processes: &[Client]) -> Vec<Result<(), ApiError>> {
+    let deciding = processes.iter().map(async |process| {
         loop {
             match ask(process).await {
                 // For a while after it, a client says that its last try to log in took too long.
@@ -59,7 +64,7 @@ async fn ask_fifty(
             }
         }
     });
-    timeout(PATIENCE, join_all(until_decided)).await.expect("each is answered")
+    timeout(PATIENCE, join_all(deciding)).await.expect("each is answered")
 }
 
 fn minutes_pass(minutes: u64) {
@@ -112,13 +117,13 @@ async fn of_fifty_that_begin_with_the_right_one_each_works_soon() {
 async fn a_password_that_was_good_and_is_changed_at_fluent_fails_twice() {
     let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
     let processes: Vec<_> = (0..20).map(|_| process(&fluent, &password, &ledger)).collect();
-    for asked in join_all(processes.iter().map(ask)).await {
+    for asked in until_decided(&processes).await {
         asked.unwrap();
     }
     // What each of them sends from now on is wrong to Fluent.
     fluent.behave(|behaviour| behaviour.password = "another");
     fluent.revoke_tokens();
-    let asked = join_all(processes.iter().map(ask)).await;
+    let asked = until_decided(&processes).await;
     assert!(asked.iter().all(Result::is_err));
     assert_eq!(fluent.calls().failed_logins, 2);
 }
