@@ -1,8 +1,10 @@
-//! What honest senders get while somebody without a key attacks the webhook port:
-//! `cargo xtask bench --attacks`.
+//! What honest senders and an administrator get while somebody without a key attacks the webhook
+//! port: `cargo xtask bench --attacks`.
 //!
 //! The floor of each row is the first: the same honest senders, and nobody else. Senders, the
 //! attack and the service share this machine's cores.
+
+mod administrator;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -19,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::administrator::Calls;
 use crate::inputs::{PATH, Signed};
 use crate::report::{Report, Row};
 use crate::stages::{disk, runtime};
@@ -105,7 +108,7 @@ fn run(
     // It begins before those beside whom it is measured.
     std::thread::sleep(Duration::from_millis(if attacker.is_some() { 1500 } else { 0 }));
     let before = cpu::of(service.child.id())?;
-    let found = runtime()?.block_on(good.send(service.address, time));
+    let (found, calls) = runtime()?.block_on(beside_each_other(service, good, time));
     let used = cpu::of(service.child.id())?.saturating_sub(before);
     let memory = cpu::resident(service.child.id())?;
     end.cancel();
@@ -116,13 +119,29 @@ fn run(
     if let Some(tried) = tried {
         let p99 = Duration::from_micros(found.latencies.value_at_quantile(0.99));
         report.time(&format!("p99 beside {name}"), p99, Duration::from_secs(1));
+        let call = format!("an administrator's slowest call beside {name}");
+        report.time(&call, calls.longest, administrator::ANSWERS_WITHIN);
         report.bound(&format!("memory beside {name}"), memory, MEMORY);
-        report.said(format!("{name}: {tried} connections were made"));
+        let Calls { made, failed, .. } = calls;
+        report.said(format!(
+            "{name}: {tried} connections were made; of {made} calls of an administrator {failed} failed"
+        ));
     }
     if service.child.try_wait()?.is_some() {
         bail!("the service ended");
     }
     Ok(row)
+}
+
+/// Honest senders, and an administrator for as long as they send.
+async fn beside_each_other(service: &Service, good: &mut Honest, time: Duration) -> (Found, Calls) {
+    let end = CancellationToken::new();
+    let sending = async {
+        let found = good.send(service.address, time).await;
+        end.cancel();
+        found
+    };
+    tokio::join!(sending, administrator::call_until(&end, service.grpc))
 }
 
 /// All honest traffic from one address, and many new connections: nobody is refused.
@@ -286,13 +305,16 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
 struct Service {
     child: Child,
     address: SocketAddr,
+    grpc: SocketAddr,
 }
 
 impl Service {
     fn start(folder: &Path, signed: &Signed) -> anyhow::Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
+        let grpc = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let config = folder.join("application.yml");
-        std::fs::write(&config, settings(address, &std::fs::read_to_string(&signed.public)?)?)?;
+        let key = std::fs::read_to_string(&signed.public)?;
+        std::fs::write(&config, settings(address, &administrator::settings(folder, grpc)?, &key)?)?;
         let program = std::env::current_exe()?.with_file_name("pipeline");
         let mut command = Command::new(program);
         let log = std::fs::File::create(folder.join("log"))?;
@@ -306,7 +328,7 @@ impl Service {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self { child, address })
+        Ok(Self { child, address, grpc })
     }
 }
 
@@ -317,7 +339,7 @@ impl Drop for Service {
     }
 }
 
-fn settings(address: SocketAddr, key: &str) -> anyhow::Result<String> {
+fn settings(address: SocketAddr, operator: &str, key: &str) -> anyhow::Result<String> {
     let mut keys = format!("    sydney_sandbox: \"{}\"\n", key.trim());
     for number in 1..32 {
         let other = simulator::KeyPair::generate(1024)?.public_base64()?;
@@ -329,7 +351,7 @@ fluent-connect:
   accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]
   webhook: {{ listen: "{address}" }}
   queue: {{ path: queue.db }}
-  routes: [{{ name: all, match: {{}}, dispatcher: misbehaving, misbehaving: {{ millis: 0 }} }}]
+{operator}  routes: [{{ name: all, match: {{}}, dispatcher: misbehaving, misbehaving: {{ millis: 0 }} }}]
 fluentcommerce:
   fluent-webhook-keys:
 {keys}"#
