@@ -3,6 +3,8 @@
 //! HAProxy and nginx are run where they are installed, as by `apt-get install haproxy nginx`.
 //! Elsewhere these tests say so and pass.
 
+mod attacks;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -107,7 +109,8 @@ impl Kind {
         let mut gateway = Pipeline::prepare("    - { name: all, match: {}, dispatcher: log }\n");
         let trusts = format!("trusted-proxies: [127.0.0.1], client-address: {}", self.client_address());
         let settings = fs::read_to_string(gateway.config()).unwrap();
-        let settings = settings.replace("body-limit: 64KiB", &format!("body-limit: 64KiB, {trusts}"));
+        // As large as nginx lets through.
+        let settings = settings.replace("body-limit: 64KiB", &format!("body-limit: 2MiB, {trusts}"));
         fs::write(gateway.config(), settings).unwrap();
         gateway.run();
         let folder = tempfile::tempdir().unwrap();
