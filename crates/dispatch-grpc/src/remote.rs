@@ -28,6 +28,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// among the headers: said in time, the event is done.
 const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
+/// How often what was never begun is asked again at once. Once is not enough: a connection that
+/// closes may be handed out again before it is known to be closed.
+const ASKED_AGAIN: usize = 4;
+
 /// Hands each event to a dispatcher in another process, or a handler in another
 /// language.
 #[derive(Debug)]
@@ -56,7 +60,10 @@ impl Dispatcher for Remote {
         for replica in replicas {
             let mut call = replica.call();
             let mut asked = self.ask(&call, event, cx, authorization.clone(), deadline).await;
-            if asked.as_ref().is_err_and(is_never_begun) {
+            for _ in 0..ASKED_AGAIN {
+                if !asked.as_ref().is_err_and(is_never_begun) {
+                    break;
+                }
                 asked = self.ask(&call, event, cx, authorization.clone(), deadline).await;
             }
             if !asked.as_ref().is_err_and(|status| is_broken(status) || is_stopping(status)) {

@@ -4,6 +4,7 @@
 
 mod access;
 mod answers;
+mod goodbyes;
 mod handler;
 mod replicas;
 mod there_and_back;
