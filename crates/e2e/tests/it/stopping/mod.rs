@@ -1,5 +1,6 @@
 //! SIGTERM: nothing accepted goes unanswered, nothing delivered half.
 
+mod goodbyes;
 mod restarts;
 
 use std::time::Duration;

@@ -72,7 +72,7 @@ impl Hanging {
 }
 
 /// SIGTERM until the end; how long its port was shut before that.
-fn stop_and_watch_the_port(pipeline: &mut Pipeline) -> Duration {
+pub(super) fn stop_and_watch_the_port(pipeline: &mut Pipeline) -> Duration {
     let (began, mut shut) = (Instant::now(), None);
     pipeline.signal(Signal::TERM);
     while pipeline.is_running() {
