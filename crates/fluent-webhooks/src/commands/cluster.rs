@@ -100,6 +100,9 @@ fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RouteP
     });
     let head = ["server", "port for servers", "to a stranger", "certificate ends", ""];
     output::table(&head, rows.collect(), "no servers");
+    if route_ports.iter().any(|port| port.access == RouteAccess::Certificate) {
+        output::line(WHAT_SERVERS_LOG);
+    }
 }
 
 fn in_words(stream: &StreamReport) -> (&'static str, String) {
@@ -133,6 +136,10 @@ fn ends_soon(port: &RoutePort) -> bool {
 /// What is done about a port for servers that asks for too little.
 const WHAT_TO_DO: &str = "asks for no password and no certificate. Set `cluster.authorization` and `cluster.tls` \
      as config/nats/nats.conf has them, and close the port to all but the servers";
+
+/// What was done at such a port leaves errors in the servers' logs.
+const WHAT_SERVERS_LOG: &str = "\nThese servers have logged two errors of this, with the address of this machine, and nothing is wrong: \
+     `TLS route handshake error: EOF` and `tls: client didn't provide a certificate`.";
 
 /// For machines, for people, and what to do.
 fn access_in_words(access: RouteAccess) -> (&'static str, &'static str, &'static str) {

@@ -146,6 +146,15 @@ async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
     let never = "4096-01-01T00:00:00Z";
     let guarded = |host: &String| json!({ "server": host, "address": format!("{host}:{port}"), "state": "certificate", "detail": "", "certificate_ends_at": never });
     assert_eq!(ports, servers.hosts.iter().map(guarded).collect::<Vec<_>>());
+    // What the servers log of it is said, so that nobody looks for who it was.
+    let checked = command(&servers, &["cluster", "check", "--route-port", &port]);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    for error in ["TLS route handshake error: EOF", "tls: client didn't provide a certificate"] {
+        assert!(said.contains(error), "{said}");
+        for server in &servers.servers {
+            wait_for(error, || server.log().contains(error).then_some(()));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
