@@ -86,6 +86,8 @@ pub(crate) struct ShippedServers {
     pub(crate) hosts: Vec<String>,
     pub(crate) client_port: u16,
     pub(crate) route_port: u16,
+    /// Of clients and of servers, where each server listens at all addresses.
+    own_ports: Vec<[u16; 2]>,
     monitors: Vec<u16>,
     pub(crate) authority: Authority,
     pub(crate) folder: tempfile::TempDir,
@@ -94,19 +96,34 @@ pub(crate) struct ShippedServers {
 impl ShippedServers {
     /// Starts `count` of them, and waits until each knows the others.
     pub(crate) fn start(count: u8, guard: Guard) -> Self {
+        Self::start_at(count, guard, Vec::new())
+    }
+
+    /// The same as they are shipped, each at all addresses of this machine, and told of the first
+    /// alone: the others hear of each other from it.
+    pub(crate) fn start_at_all_addresses(count: u8) -> Self {
+        let ports = (0..count).map(|_| [(); 2].map(|()| free_port().unwrap()));
+        Self::start_at(count, Guard::Shipped, ports.collect())
+    }
+
+    fn start_at(count: u8, guard: Guard, own_ports: Vec<[u16; 2]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::generate().unwrap();
         fs::write(folder.path().join("nats-ca.crt"), authority.certificate()).unwrap();
         let hosts: Vec<_> = (0..count).map(|number| format!("127.0.0.{}", number + 2)).collect();
-        let [client_port, route_port] = [(); 2].map(|()| free_port().unwrap());
+        let ports = own_ports.first().copied();
+        let [client_port, route_port] = ports.unwrap_or_else(|| [(); 2].map(|()| free_port().unwrap()));
         let monitors = hosts.iter().map(|_| free_port().unwrap()).collect();
+        let servers = Vec::new();
         let mut started =
-            Self { servers: Vec::new(), hosts, client_port, route_port, monitors, authority, folder };
+            Self { servers, hosts, client_port, route_port, own_ports, monitors, authority, folder };
         for number in 0..usize::from(count) {
             let server = started.start_server(number, guard);
             started.servers.push(server);
         }
         for number in 0..usize::from(count) {
+            let clients = (&*started.hosts[number], started.ports(number)[0]);
+            wait_for("clients to be let in", || TcpStream::connect(clients).ok());
             wait_for("a whole cluster", || {
                 let joined = started.joined(number)?;
                 let others = started.hosts.iter().filter(|host| **host != started.hosts[number]);
@@ -116,6 +133,11 @@ impl ShippedServers {
         started
     }
 
+    /// The ports of a server: of clients, and of servers.
+    pub(crate) fn ports(&self, number: usize) -> [u16; 2] {
+        self.own_ports.get(number).copied().unwrap_or([self.client_port, self.route_port])
+    }
+
     fn start_server(&self, number: usize, guard: Guard) -> Process {
         let host = &self.hosts[number];
         let folder = self.folder.path().join(host);
@@ -123,10 +145,12 @@ impl ShippedServers {
         let from = Path::new(CONFIG).join("nats");
         fs::copy(from.join("accounts.conf"), folder.join("accounts.conf")).unwrap();
         let here = |file: &str| folder.join(file).to_str().unwrap().to_owned();
+        let at = if self.own_ports.is_empty() { host } else { "0.0.0.0" };
+        let [client_port, route_port] = self.ports(number);
         let places = [
-            ("0.0.0.0:4222", format!("{host}:{}", self.client_port)),
+            ("0.0.0.0:4222", format!("{at}:{client_port}")),
             ("127.0.0.1:8222", format!("127.0.0.1:{}", self.monitors[number])),
-            ("0.0.0.0:6222", format!("{host}:{}", self.route_port)),
+            ("0.0.0.0:6222", format!("{at}:{route_port}")),
             ("store_dir: /data", format!("store_dir: {:?}", here("data"))),
             ("30GB", "1GB".to_owned()),
         ];
@@ -150,7 +174,8 @@ impl ShippedServers {
         // A server refuses a variable that nothing uses.
         let users = if guard == Guard::Nothing { &USERS[..4] } else { &USERS[..] };
         let passwords: String = users.iter().map(|user| format!("{user}_PASSWORD: \"secret\"\n")).collect();
-        let routes: Vec<_> = self.hosts.iter().map(|host| format!("{:?}", self.route(host))).collect();
+        let known = if self.own_ports.is_empty() { self.hosts.len() } else { 1 };
+        let routes: Vec<_> = (0..known).map(|number| format!("{:?}", self.route(number))).collect();
         let routes = format!("CLUSTER_ROUTES: [{}]\n", routes.join(", "));
         fs::write(folder.join("passwords.conf"), passwords + &routes).unwrap();
         fs::write(folder.join("ca.crt"), self.authority.certificate()).unwrap();
@@ -166,8 +191,9 @@ impl ShippedServers {
         *server = Process::start(&server.folder, &self.hosts[number]);
     }
 
-    fn route(&self, host: &str) -> String {
-        format!("nats://cluster:secret@{host}:{}", self.route_port)
+    fn route(&self, number: usize) -> String {
+        let [_, route_port] = self.ports(number);
+        format!("nats://cluster:secret@{}:{route_port}", self.hosts[number])
     }
 
     /// Which servers this one has joined with, by its own word.

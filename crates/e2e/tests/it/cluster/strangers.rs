@@ -157,6 +157,30 @@ async fn clients_come_by_tls_and_the_products_own_with_the_shipped_settings() {
     }
 }
 
+/// The addresses that a server tells its clients, of itself and of the others.
+fn told_to_clients(servers: &ShippedServers, number: usize) -> Vec<String> {
+    let address = format!("{}:{}", servers.hosts[number], servers.ports(number)[0]);
+    let (greeting, _) = join_in_clear(&address, "{}");
+    let greeting: Value = serde_json::from_str(greeting.strip_prefix("INFO ").unwrap()).unwrap();
+    let urls = greeting["connect_urls"].as_array().into_iter().flatten();
+    let mut told: Vec<_> = urls.map(|url| url.as_str().unwrap().to_owned()).collect();
+    told.sort();
+    told
+}
+
+#[test]
+fn servers_tell_nobody_another_address_than_the_one_that_their_certificate_names() {
+    // They listen at all addresses, those of this machine and of its networks, too. What they tell
+    // other servers made them one cluster: nobody believes an address that a certificate does not name.
+    let servers = ShippedServers::start_at_all_addresses(3);
+    let named: Vec<_> =
+        (0..3).map(|number| format!("{}:{}", servers.hosts[number], servers.ports(number)[0])).collect();
+    for number in 0..3 {
+        wait_for("all addresses", || (told_to_clients(&servers, number).len() >= 3).then_some(()));
+        assert_eq!(told_to_clients(&servers, number), named);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_whether_a_stranger_may_join_the_servers() {
     let deployment =
