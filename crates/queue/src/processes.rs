@@ -106,7 +106,8 @@ pub struct RefusedAccount {
 /// A report, and when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSeen {
-    /// Names the process in commands: its kind and a digest of where it runs.
+    /// Names the process in commands: its kind and a digest of where it runs; of several that
+    /// have both in common, a number, too.
     pub id: String,
     /// What it said.
     pub report: ProcessReport,
@@ -131,6 +132,13 @@ impl ProcessSeen {
 pub async fn set_process(marks: &dyn Marks, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(report).unwrap_or_default().into();
     marks.set(&format!("process.{id}"), value).await
+}
+
+/// What was said last under this name.
+pub async fn process(marks: &dyn Marks, id: &str) -> Result<Option<ProcessReport>, QueueError> {
+    let found = marks.get(&format!("process.{id}")).await?;
+    // What another version wrote, and can't be read, is nobody's fault.
+    Ok(found.and_then(|value| serde_json::from_slice(&value).ok()))
 }
 
 /// Every process that has said something, the newest version of it.

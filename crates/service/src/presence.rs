@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use event_model::{Clock, SystemClock, Timestamp, token};
 use queue::HasMarks;
-use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, set_process};
+use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, REPORTED_EVERY, process, set_process};
 use rustix::fs::StatVfs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -23,6 +23,10 @@ use crate::{Readiness, Shutdown};
 
 /// When one that was not ready says more.
 const SOON: Duration = Duration::from_secs(1);
+
+/// Of which there may be several with one settings file on one host, such as routes that are
+/// scaled alone. A gateway has a port and a spool, and no right to read what is said.
+const SHARE_SETTINGS: [&str; 2] = ["dispatcher", "operator"];
 
 /// How long the last report may take: the webhook port is shut meanwhile.
 const LAST_WITHIN: Duration = Duration::from_millis(200);
@@ -93,8 +97,12 @@ impl ReportSources {
 pub struct Presence(Arc<Inner>);
 
 struct Inner {
-    id: String,
+    /// What it shares with others of its kind that have the same settings on the same host.
+    name: String,
+    /// Which of these it is; 0 before it has said anything.
+    number: AtomicU32,
     started_at: Timestamp,
+    pid: u32,
     kind: String,
     sources: ReportSources,
     readiness: Readiness,
@@ -106,7 +114,7 @@ struct Inner {
 
 impl std::fmt::Debug for Presence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Presence").field("id", &self.0.id).finish_non_exhaustive()
+        f.debug_struct("Presence").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
@@ -119,11 +127,13 @@ impl Presence {
         add: Option<AddToReport>,
         shutdown: &Shutdown,
     ) -> Self {
-        let id = format!("{}.{}", token(Some(kind)), process_id(kind, &sources.config));
+        let name = format!("{}.{}", token(Some(kind)), process_id(kind, &sources.config));
         let (kind, started_at) = (kind.to_owned(), SystemClock.now());
         let presence = Self(Arc::new(Inner {
-            id,
+            name,
+            number: AtomicU32::new(0),
             started_at,
+            pid: std::process::id(),
             kind,
             sources,
             readiness,
@@ -163,19 +173,46 @@ impl Presence {
     }
 
     async fn say(&self) -> Result<(), queue::QueueError> {
+        if !self.has_its_name().await? {
+            if self.0.is_closed.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let number = self.0.number.fetch_add(1, Ordering::AcqRel) + 1;
+            tracing::info!(number, "another process on this host has the same settings: both are seen");
+        }
         let inner = Arc::clone(&self.0);
         let report = tokio::task::spawn_blocking(move || inner.report()).await;
         let report = report.map_err(|error| queue::QueueError::unavailable("reporting", error))?;
-        set_process(self.0.marks.marks(), &self.0.id, &report).await
+        set_process(self.0.marks.marks(), &self.0.id(), &report).await
+    }
+
+    /// Whether what was said last under its name is its own word. Who begins takes the first
+    /// name, for it may be the one that ran before; who had it, and is alive, takes the next.
+    async fn has_its_name(&self) -> Result<bool, queue::QueueError> {
+        let inner = &self.0;
+        let begins = inner.number.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if begins || !SHARE_SETTINGS.contains(&&*inner.kind) {
+            return Ok(true);
+        }
+        let found = process(inner.marks.marks(), &inner.id()).await?;
+        let is_own = |found: &ProcessReport| (found.pid, found.started_at) == (inner.pid, inner.started_at);
+        Ok(found.is_none_or(|found| found.is_closed || is_own(&found)))
     }
 }
 
 impl Inner {
+    fn id(&self) -> String {
+        match self.number.load(Ordering::Acquire) {
+            0 | 1 => self.name.clone(),
+            number => format!("{}-{number}", self.name),
+        }
+    }
+
     fn report(&self) -> ProcessReport {
         let mut report = ProcessReport {
             kind: self.kind.clone(),
             host: host_name(),
-            pid: std::process::id(),
+            pid: self.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             is_ready: self.readiness.get(),
@@ -200,7 +237,7 @@ impl Inner {
 }
 
 /// Names a process among those of its kind: one that is started anew with the same settings
-/// on the same host is the same.
+/// on the same host has the same name.
 pub fn process_id(kind: &str, config: &Path) -> String {
     let config = std::fs::canonicalize(config).unwrap_or_else(|_| config.to_owned());
     let place = format!("{kind}\0{}\0{}", host_name(), config.display());

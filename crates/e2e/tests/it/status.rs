@@ -1,6 +1,8 @@
 //! `status` can be believed: what is wrong is named, what is well is well, and a script can
 //! ask by the exit code.
 
+mod namesakes;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
