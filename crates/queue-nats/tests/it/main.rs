@@ -25,3 +25,4 @@ mod two_versions;
 mod unwritten;
 mod verifying;
 mod waiting;
+mod windows;
