@@ -105,6 +105,16 @@ pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
     })
 }
 
+/// What a filter of attempts that have not ended yet asks for: those that end from now on.
+pub(crate) fn watched(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
+    if filter.since.is_some() || filter.until.is_some() {
+        let why =
+            "expected none: who watches is told of what ends from now on, and `ListDeliveries` of what has";
+        return Err(Status::invalid_argument(format!("filter.since, filter.until: {why}")));
+    }
+    query(filter)
+}
+
 /// A text that is not empty.
 pub(crate) fn set(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())

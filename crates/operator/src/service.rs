@@ -152,7 +152,7 @@ impl v1::operator_server::Operator for Operator {
         let filter = request.into_inner().filter.unwrap_or_default();
         self.ensure_route(&filter.route).await?;
         self.ensure_account(&filter.account).await?;
-        let query = deliveries::query(filter)?;
+        let query = deliveries::watched(filter)?;
         let (viewer, view) = self.0.viewers.enter()?;
         let (operator, draining) = (self.clone(), self.0.shutdown.draining());
         self.0.shutdown.spawn(async move {

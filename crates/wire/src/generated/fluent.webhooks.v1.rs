@@ -1173,7 +1173,7 @@ pub struct Attempt {
     pub event: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub account: ::prost::alloc::string::String,
-    /// `<entityType>/<entityRef>`.
+    /// `<entityType>/<entityRef>`, of which the history has the first 1 KiB each.
     #[prost(string, tag = "4")]
     pub entity: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
@@ -1221,6 +1221,7 @@ pub struct ListDeliveriesResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchDeliveriesRequest {
+    /// Without `since` and `until`: what ends from now on is told.
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<AttemptFilter>,
 }

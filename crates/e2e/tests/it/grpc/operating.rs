@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use event_model::Timestamp;
 use serde_json::json;
 use tonic::transport::Endpoint;
 use wire::v1;
@@ -239,6 +240,17 @@ async fn who_watches_sees_attempts_as_they_end() {
     pipeline.run();
     let mut api = api(grpc).await;
     let filter = Some(v1::AttemptFilter { event: "SEEN".to_owned(), ..Default::default() });
+    // What ended before is for a list, and a time from which on is no question here.
+    pipeline.accept(&signed("SEEN", "BEFORE")).await;
+    let is_done = || {
+        let attempts = pipeline.json(&["deliveries"]);
+        attempts.as_array().unwrap().iter().any(|attempt| attempt["outcome"] == "done")
+    };
+    until("it is done", is_done).await;
+    let since =
+        Some(v1::AttemptFilter { since: Some(grpc::timestamp(Timestamp::UNIX_EPOCH)), ..Default::default() });
+    let refused = api.watch_deliveries(v1::WatchDeliveriesRequest { filter: since }).await.unwrap_err();
+    assert!(refused.message().contains("filter.since"), "{refused}");
     let mut watching =
         api.watch_deliveries(v1::WatchDeliveriesRequest { filter }).await.unwrap().into_inner();
     pipeline.accept(&signed("UNSEEN", "U")).await;
