@@ -3,6 +3,7 @@
 mod commands;
 mod languages;
 mod operating;
+mod pages;
 mod refused;
 mod remote;
 mod roles;
