@@ -1,10 +1,10 @@
-//! Attempts that have ended, as people ask for them.
+//! Ended attempts in the history, and the query by which people list them.
 
 use event_model::{Event, EventId, Timestamp};
 
 use crate::{Outcome, StoryStep};
 
-/// Which attempts. What is not set leaves out nothing.
+/// Selection of attempts. A filter that is not set excludes nothing.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptQuery {
     /// Only of this route.
@@ -15,21 +15,22 @@ pub struct AttemptQuery {
     pub account: Option<String>,
     /// Only of this entity ref or root entity ref.
     pub reference: Option<String>,
-    /// Only those that ended so.
+    /// Only attempts with this outcome.
     pub outcome: Option<Outcome>,
-    /// Ended then, or later.
+    /// Only attempts that ended at this time or later.
     pub since: Option<Timestamp>,
-    /// Ended before that.
+    /// Only attempts that ended before this time.
     pub until: Option<Timestamp>,
-    /// Older than the page before: its [`AttemptPage::next`]. No [`Position`](crate::Position):
-    /// each queue counts here as its history is ordered, by times or by places in another log.
+    /// Only attempts older than those of the page before: its [`AttemptPage::next`]. It is not a
+    /// [`Position`](crate::Position), since each queue counts in the order of its own history: by
+    /// times, or by sequences of another log.
     pub before: Option<u64>,
-    /// About so many. A page can have fewer, or none, with more behind it: so much
-    /// was looked through.
+    /// Approximate size of a page. A page can have fewer attempts, or none, although more follow:
+    /// the number of records looked through for a page is bounded.
     pub limit: usize,
 }
 
-/// Some attempts, and where to go on.
+/// One page of attempts, and where the next begins.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptPage {
     /// The newest first.
@@ -41,33 +42,33 @@ pub struct AttemptPage {
 /// One attempt that has ended.
 #[derive(Clone, Debug)]
 pub struct EndedAttempt {
-    /// Whose it was.
+    /// The event's id.
     pub id: EventId,
-    /// What is known of the event; nothing where it is no longer kept.
+    /// What is known of the event; empty if the event is no longer stored.
     pub about: About,
     /// What happened.
     pub step: StoryStep,
 }
 
-/// Longest ref that the history has, in bytes: a body may be one ref of megabytes, and a page
-/// has a thousand attempts. Of a longer one it has the beginning.
+/// Longest ref in the history, in bytes: a body may be one ref of megabytes, and a page has a
+/// thousand attempts. A longer ref is cut.
 pub const MAX_REF: usize = 1024;
 
-/// What people know an event by. Refs are cut to [`MAX_REF`].
+/// The fields by which people recognize an event. Refs are cut to [`MAX_REF`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// The event's name.
     pub name: String,
-    /// Whose it is.
+    /// The event's account.
     pub account: String,
     /// `<entityType>/<entityRef>`.
     pub entity: Option<String>,
-    /// Of the entity that it belongs to.
+    /// The ref of the root entity.
     pub root_ref: Option<String>,
 }
 
 impl About {
-    /// Of this event.
+    /// Takes the fields from `event`.
     pub fn of(event: &Event) -> Self {
         Self {
             name: event.name().to_owned(),
@@ -77,7 +78,7 @@ impl About {
         }
     }
 
-    /// Whether an entity ref or a root entity ref is this, as far as it is known.
+    /// Whether `reference` is the entity ref or the root entity ref, compared up to [`MAX_REF`].
     pub fn is_of(&self, reference: &str) -> bool {
         let reference = &*cut(reference);
         let entity = self.entity.as_deref().and_then(|entity| entity.split_once('/'));
@@ -85,14 +86,15 @@ impl About {
     }
 }
 
-/// The entity of an event as the history has it: [`Event::entity`], whose parts are cut.
+/// The entity of an event as the history has it: [`Event::entity`] with both parts cut.
 pub fn entity(event: &Event) -> Option<String> {
     let fields = event.fields();
     let reference = cut(fields.entity_ref.as_deref()?);
     Some(format!("{}/{reference}", cut(fields.entity_type.as_deref().unwrap_or_default())))
 }
 
-/// A text as the history has it: at most [`MAX_REF`] bytes, and where it was longer, said so.
+/// Cuts a text to at most [`MAX_REF`] bytes for the history, and ends a text that was cut with an
+/// ellipsis.
 pub fn cut(text: &str) -> String {
     const MORE: &str = "…";
     if text.len() <= MAX_REF {
@@ -102,7 +104,7 @@ pub fn cut(text: &str) -> String {
 }
 
 impl EndedAttempt {
-    /// When it ended.
+    /// The time at which the attempt ended: its start and its duration.
     pub fn ended_at(&self) -> Timestamp {
         let record = &self.step.record;
         record.started_at.saturating_add(record.took).unwrap_or(Timestamp::MAX)
@@ -110,7 +112,7 @@ impl EndedAttempt {
 }
 
 impl AttemptQuery {
-    /// Whether an attempt is one of those asked for; its place and the limit apart.
+    /// Whether an attempt passes every filter. `before` and `limit` are not looked at.
     pub fn takes(&self, attempt: &EndedAttempt) -> bool {
         let EndedAttempt { about, step, .. } = attempt;
         let is =

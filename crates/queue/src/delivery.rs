@@ -1,3 +1,5 @@
+//! A delivery, its attempts and their outcomes, and the ticket that settles it.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,41 +11,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Position, QueueError};
 
-/// Longest explanation kept with an attempt or a dead letter, in bytes.
+/// Longest explanation stored with an attempt or a dead letter, in bytes.
 pub const MAX_DETAIL: usize = 512;
 
 /// One event on its way to one route's destination.
 #[derive(Debug)]
 pub struct Delivery {
-    /// What is to be delivered.
+    /// The event that is to be delivered.
     pub event: Arc<Event>,
-    /// Where the queue keeps it.
+    /// The event's position in the queue.
     pub position: Position,
     /// 0, or the [number](redrive_number) of the redrive or replay that caused it.
     pub redrive: u32,
     /// 1 for the first attempt.
     pub attempt: u32,
-    /// Attempts so far in which the destination was asked. Those that a stop or a crash cut
-    /// off are not among them: nobody knows whether they asked.
+    /// Number of attempts so far in which the destination was asked. Attempts that a stop or a
+    /// crash cut off are not counted: nobody knows whether they asked.
     pub asked: u32,
-    /// When the first attempt began.
+    /// Start of the first attempt.
     pub first_attempt_at: Timestamp,
-    /// How often the process died while this delivery was being attempted.
+    /// Number of crashes: how often the process died while this delivery was being attempted.
     pub deaths: u32,
-    /// It was a dead letter because the route's expression gave no answer, and was redriven:
-    /// the route's match is asked again, and may say no.
+    /// True if this was a dead letter because the route's condition gave no answer, and was
+    /// redriven: the route's match is then evaluated again, and may say no.
     pub asks_match: bool,
-    /// What the route's match said when it was taken out of the queue; nothing where it was
-    /// not asked, as for what is delivered again.
+    /// Result of the route's match when the event was taken out of the queue; `None` if it was
+    /// not evaluated, as for a delivery that comes again.
     pub matched: Option<Result<(), Undecided>>,
     /// The right to settle it.
     pub ticket: Ticket,
 }
 
-/// The number of a redrive or replay, out of a place among the dead letters that is given once:
-/// that of the letter, or one that the act takes for itself. So no two acts upon an event and a
-/// route have the same number, whatever the history has forgotten. Beyond 32 bits they begin again at 1: two acts upon one event are never so
-/// far apart.
+/// Makes the number of a redrive or replay from a dead letter's number that is given out only
+/// once: that of the letter, or one that the act reserves for itself. So no two acts on one event
+/// and route have the same number, whatever the history has forgotten.
+///
+/// Above 32 bits the numbers begin again at 1: two acts on one event are never that far apart.
 ///
 /// ```
 /// assert_eq!(queue::redrive_number(7), 7);
@@ -55,7 +58,7 @@ pub fn redrive_number(place: u64) -> u32 {
 }
 
 impl Delivery {
-    /// `<eventId>`, or `<eventId>/<route>/<n>` where a person sent it again.
+    /// The id of the delivery: `<eventId>`, or `<eventId>/<route>/<n>` if a person sent it again.
     pub fn id(&self, route: &str) -> String {
         match self.redrive {
             0 => self.event.id().to_string(),
@@ -64,39 +67,39 @@ impl Delivery {
     }
 }
 
-/// What became of an attempt: the record of it *is* how it is settled.
+/// Result of an attempt: recording it *is* settling the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// What happens to the delivery.
+    /// What becomes of the delivery.
     pub verdict: Verdict,
-    /// Whether this attempt asked the destination: the queue counts those in
+    /// Whether this attempt asked the destination: the queue counts such attempts in
     /// [`Delivery::asked`].
     pub asked: bool,
-    /// What is remembered of the attempt.
+    /// The record of the attempt, for the history.
     pub attempt: Attempt,
 }
 
-/// What happens to a delivery.
+/// What becomes of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Handled; the route is finished with it.
+    /// Delivered; the route is finished with it.
     Done,
-    /// Deliver it again, no sooner than this.
+    /// To be delivered again, no sooner than after this time.
     Again(Duration),
-    /// Keep it as a dead letter.
+    /// To be stored as a dead letter.
     Dead(DeadReason),
 }
 
-/// Why a delivery became a dead letter.
+/// Reason for which a delivery became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DeadReason {
-    /// The destination will never take it.
+    /// The destination will never accept it.
     Permanent,
     /// The retry policy's attempts or time are used up.
     Exhausted,
-    /// It killed the process, alone.
+    /// It crashed the process while it ran exclusively.
     Crash,
     /// No route matches it.
     Unrouted,
@@ -107,51 +110,51 @@ pub enum DeadReason {
 /// One attempt, for the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
-    /// When it began.
+    /// Start of the attempt.
     pub started_at: Timestamp,
-    /// How long it took.
+    /// Duration of the attempt.
     pub took: Duration,
-    /// How it ended.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// The destination's own status, where it has one.
+    /// The destination's own status, if it has one.
     pub status: Option<u16>,
-    /// Why, in words without data of the event; at most [`MAX_DETAIL`] bytes.
+    /// Explanation in words, without data of the event; at most [`MAX_DETAIL`] bytes.
     pub detail: Option<String>,
 }
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The destination has it.
+    /// The destination has accepted the event.
     Done,
-    /// Not now.
+    /// A failure that may pass.
     Transient,
-    /// Not ever.
+    /// A failure that will not pass.
     Permanent,
     /// No answer before the deadline.
     TimedOut,
     /// The dispatcher panicked.
     Panicked,
-    /// No route matched: there was nothing to attempt.
+    /// No route matched, so nothing was attempted.
     Unrouted,
-    /// The process died, and with it the knowledge of how the attempt ended.
+    /// The process crashed, and the result of the attempt is unknown.
     Died,
-    /// Given back unsettled: the service stopped, or the lease ran out. Or it waits for another
-    /// event of its id.
+    /// The delivery was given back unsettled: the process stopped, the lease ran out, or the
+    /// delivery waits for another event of the same id.
     Returned,
 }
 
 macro_rules! names {
     ($type:ident: $($variant:ident = $name:literal,)*) => {
         impl $type {
-            /// The name in stores, logs and metrics.
+            /// The name used in stores, logs and metrics.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The inverse of `as_str`.
+            /// Reads a name that `as_str` returned.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$variant),)* _ => None }
             }
@@ -197,32 +200,32 @@ pub trait Lease: fmt::Debug + Send + Sync {
     /// Settles durably. May be called again if it failed.
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Says that the attempt is alive: the lease begins anew.
+    /// Extends the lease, since the attempt is still under way.
     fn progress(&mut self) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Records, durably, that this attempt runs with nothing else in flight, or
-    /// does not any more. Should the process die while it does, this delivery did it.
+    /// Records durably whether this attempt runs exclusively, with nothing else in flight. If the
+    /// process crashes meanwhile, this delivery is the cause.
     fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
-/// The queue was not told. The ticket is inside; try again or drop it.
+/// The queue did not take the settlement. The ticket is inside: settle again, or drop it.
 #[derive(Debug, thiserror::Error)]
 #[error("delivery not settled")]
 pub struct Unsettled {
-    /// Still good.
+    /// The ticket, still valid.
     pub ticket: Ticket,
-    /// Why.
+    /// The cause.
     #[source]
     pub source: QueueError,
 }
 
 impl Ticket {
-    /// Called by adapters.
+    /// Wraps an adapter's lease.
     pub fn new(lease: impl Lease + 'static) -> Self {
         Self(Box::new(lease))
     }
 
-    /// Settles the delivery.
+    /// Settles the delivery durably. On failure the error has the ticket, for another try.
     pub async fn settle(mut self, settlement: Settlement) -> Result<(), Unsettled> {
         match self.0.settle(settlement).await {
             Ok(()) => Ok(()),
@@ -230,17 +233,17 @@ impl Ticket {
         }
     }
 
-    /// Says that the attempt is alive.
+    /// Extends the lease, since the attempt is still under way.
     pub async fn progress(&mut self) -> Result<(), QueueError> {
         self.0.progress().await
     }
 
-    /// Records that this attempt runs alone.
+    /// Records durably that this attempt runs exclusively.
     pub async fn alone(&mut self) -> Result<(), QueueError> {
         self.0.alone(true).await
     }
 
-    /// Records that others run beside this attempt again.
+    /// Records durably that other attempts run beside this one again.
     pub async fn accompanied(&mut self) -> Result<(), QueueError> {
         self.0.alone(false).await
     }

@@ -1,51 +1,54 @@
-/// Whatever an adapter's library returned.
+//! The error of every queue, split by what the caller can do about it.
+
+/// The error that an adapter's library returned.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a queue did not do what it was asked, split by what the caller can do.
+/// Error of a queue, split by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// No room: of the disk, or of the retention limit. Nothing was stored;
-    /// trying again later may work.
+    /// No room on the disk or within the retention limit. Nothing was stored; trying again later
+    /// may work.
     #[error("the queue is full")]
     Full,
-    /// Larger than the queue takes: trying again is in vain until it is told to
-    /// take more.
+    /// The event is larger than the queue accepts: trying again is useless until its limit is
+    /// raised.
     #[error("larger than the queue takes")]
     TooLarge,
-    /// Not now; trying again may work.
+    /// A failure that may pass; trying again may work.
     #[error("{action} failed, for now")]
     Unavailable {
-        /// What was being attempted, as a gerund phrase.
+        /// The action that failed, as a gerund phrase.
         action: &'static str,
-        /// What went wrong underneath.
+        /// The cause.
         #[source]
         source: BoxError,
     },
-    /// Never again through this handle: its storage can't be trusted.
+    /// This handle has failed for good: its storage can't be trusted.
     #[error("the queue has failed: {0}")]
     Failed(String),
     /// The queue was closed.
     #[error("the queue is closed")]
     Closed,
-    /// The delivery was given to somebody else in the meantime.
+    /// The lease ran out, and the delivery was given to another process.
     #[error("the lease on this delivery has expired")]
     LeaseLost,
-    /// Somebody uses it: trying again is in vain until it is taken out of the settings.
+    /// The route is in use: trying again is useless until it is taken out of the settings.
     #[error("{0} is in use: take it out of the settings first")]
     InUse(String),
-    /// No such route, dead letter or quarantined body.
+    /// There is no such route, dead letter or quarantined body.
     #[error("there is no {0}")]
     NotFound(String),
 }
 
 impl QueueError {
-    /// Wraps a passing failure of `action`.
+    /// Wraps a failure of `action` that may pass.
     pub fn unavailable(action: &'static str, source: impl Into<BoxError>) -> Self {
         Self::Unavailable { action, source: source.into() }
     }
 
-    /// The same answer for somebody else who waited for it.
+    /// Returns a copy of this error for another caller who waits for the same answer. The cause
+    /// becomes a text.
     #[must_use]
     pub fn again(&self) -> Self {
         match self {

@@ -1,50 +1,50 @@
-//! How the machinery behind the stores does: servers and room.
+//! Health of the servers and the disk space behind a queue's stores.
 
-/// How servers do, and how full what they keep is.
+/// Health of the servers, and how full their stores are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoresHealth {
-    /// The servers that the settings name, and those of which these tell.
+    /// The servers that the settings name, and the servers that those report.
     pub servers: Vec<ServerHealth>,
-    /// What has a limit of its own.
+    /// Every store with a limit of its own.
     pub usage: Vec<StoreUsage>,
 }
 
-/// One server.
+/// One server, and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerHealth {
     /// Its address or its name.
     pub name: String,
-    /// What is wrong with it.
+    /// The state that was seen.
     pub state: ServerState,
 }
 
-/// How a server does.
+/// State of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerState {
-    /// It answers, and has what it should have.
+    /// The server answers, and has what it should have.
     Well,
-    /// It answers, and is behind: of these streams.
+    /// The server answers, and is behind in these streams.
     Behind(Vec<String>),
-    /// It does not answer.
+    /// The server does not answer.
     Gone,
 }
 
 /// How full a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUsage {
-    /// Which one.
+    /// The store's name.
     pub name: String,
-    /// Bytes that nothing may remove yet.
+    /// Bytes that may not be removed yet.
     pub used: u64,
-    /// Bytes that there is room for; nothing where only the settings know.
+    /// Bytes that the store has room for; `None` if only the settings know.
     pub limit: Option<u64>,
-    /// Settled events are in it, and make room when it fills: what nothing may remove is
-    /// the share that some route has still to settle.
+    /// True if the store also has settled events, which make room when it fills: `used` is then
+    /// what some route has still to settle.
     pub has_settled: bool,
 }
 
 impl StoreUsage {
-    /// How full it is; nothing where its limit is not known.
+    /// Part of the limit that is used, 1.0 for all of it; `None` if the limit is not known.
     pub fn share(&self) -> Option<f64> {
         self.limit.map(|limit| self.used as f64 / limit.max(1) as f64)
     }

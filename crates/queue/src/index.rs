@@ -1,78 +1,81 @@
+//! The port of a local index, which finds events and attempts of a queue that can't be searched.
+
 use std::fmt;
 
 use event_model::EventId;
 
 use crate::{Position, QueueError};
 
-/// Which of a queue's logs.
+/// A log of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Log {
     /// Events, in the order in which they were stored.
     Events,
-    /// What happened in every attempt.
+    /// The record of every attempt.
     Attempts,
 }
 
-/// How far an index has read a log.
+/// Position up to which an index has read a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// The life of the log in which places count; empty where nothing was read.
+    /// The epoch of the log in which positions count; empty if nothing was read.
     pub life: String,
-    /// The last place that was read.
+    /// The last position that was read.
     pub last: Position,
 }
 
-/// An event, as an index has it.
+/// The part of an event that an index stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     pub position: Position,
     /// Its id.
     pub id: EventId,
     /// Its entity's ref.
     pub entity: Option<String>,
-    /// Its root entity's ref, where that is another.
+    /// Its root entity's ref, if that is another.
     pub root: Option<String>,
     /// Fluent's own id of it.
     pub fluent: Option<String>,
 }
 
-/// An attempt, as an index has it.
+/// The part of an attempt that an index stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedAttempt {
-    /// Its place in the log; several may share one.
+    /// Its position in the log; several attempts may share one.
     pub position: Position,
     /// The event's id.
     pub id: EventId,
-    /// The rest, as the queue writes it.
+    /// The record of the attempt, as the queue encodes it.
     pub line: Vec<u8>,
 }
 
-/// Where to look up what happened in a queue that can only be read through: on this
-/// machine's disk, behind the queue, and made again whenever it is gone.
+/// A local index of the logs of a queue that can't be searched, only read through. It is on this
+/// machine's disk, lags behind the queue, and is rebuilt whenever it is missing.
 ///
-/// Methods block, for as long as a disk takes.
+/// Methods block for as long as the disk takes.
 pub trait HistoryIndex: fmt::Debug + Send + Sync {
-    /// How far it is.
+    /// The position up to which the log was read.
     fn known(&self, log: Log) -> Result<Known, QueueError>;
 
-    /// Forgets everything of a log, whose life is another one now.
+    /// Forgets everything of a log, which now has another epoch.
     fn begin(&self, log: Log, life: &str) -> Result<(), QueueError>;
 
-    /// Adds what follows in the log, up to `last`. Added twice, it is there once.
+    /// Adds the next events of the log, up to `last`. Adding an event twice stores it once.
     fn add_events(&self, events: &[IndexedEvent], last: Position) -> Result<(), QueueError>;
 
-    /// Adds what follows in the log, up to `last`. Added twice, it is there once.
+    /// Adds the next attempts of the log, up to `last`. Adding an attempt twice stores it once.
     fn add_attempts(&self, attempts: &[IndexedAttempt], last: Position) -> Result<(), QueueError>;
 
-    /// Forgets what is before `first`: the queue has removed it.
+    /// Forgets everything before `first`: the queue has removed it.
     fn trim(&self, log: Log, first: Position) -> Result<(), QueueError>;
 
-    /// The newest events whose entity ref, root entity ref, Fluent's id, id or its beginning is
-    /// `reference`, newest first. Perhaps others too: whoever asks compares.
+    /// Finds the newest events whose entity ref, root entity ref, Fluent's id, or id or its
+    /// beginning is `reference`, newest first. The result may have others too: the caller
+    /// compares.
     fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError>;
 
-    /// The lines of every attempt of an event, in order.
+    /// The encoded records of every attempt of an event, in order.
     fn attempts(&self, id: EventId) -> Result<Vec<Vec<u8>>, QueueError>;
 }
 

@@ -1,4 +1,4 @@
-//! The role that a gateway has: whatever arrives is made durable, or refused.
+//! The role of a queue that a gateway uses: store durably, or refuse.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use futures::future::BoxFuture;
 
 use crate::{Position, Quarantined, QueueError, RefusedWebhook};
 
-/// Where arrivals are made durable.
+/// Stores arrivals durably.
 ///
 /// ```
 /// use event_model::Event;
 /// use queue::{Intake, QueueError};
 ///
-/// /// What a sender is answered.
+/// /// The status with which a sender is answered.
 /// async fn accept(intake: &dyn Intake, event: Event) -> u16 {
 ///     match intake.publish(event).await {
 ///         // Only now: a crash does not lose it any more.
@@ -30,19 +30,19 @@ pub trait Intake: fmt::Debug + Send + Sync {
     /// and answered with [`Receipt::duplicate`].
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>>;
 
-    /// Keeps a genuine body that is not an event. When this returns `Ok`, a crash does not
-    /// lose it. The same bytes under the same key are kept once.
+    /// Stores a genuine body that is not an event. When this returns `Ok`, a crash does not lose
+    /// it. The same bytes under the same key are stored once.
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Keeps a webhook that was refused and may have been refused wrongly; the same bytes with
-    /// the same headers once. The oldest make room.
+    /// Stores a rejected webhook, which may have been rejected wrongly; the same bytes with the
+    /// same headers once. The oldest are removed to make room.
     fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Whether a publish is likely to succeed now: what makes a gateway ready.
+    /// Whether a publish is likely to succeed now, by which a gateway is ready.
     fn has_room(&self) -> bool;
 
-    /// From now on, `heard` is called with every event that reached the queue after it was
-    /// answered for. It must not block. Only a spool has such events.
+    /// Calls `heard` from now on with every event that reached the queue after it was
+    /// acknowledged to its sender. `heard` must not block. Only a spool has such events.
     fn on_forwarded(&self, heard: OnForwarded) {
         drop(heard);
     }
@@ -50,16 +50,16 @@ pub trait Intake: fmt::Debug + Send + Sync {
 
 const _: fn(&dyn Intake) = |_| {};
 
-/// Called with an event that came by way of a spool.
+/// Callback for an event that came to the queue by way of a spool.
 pub type OnForwarded = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Proof that an event is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// It was there before.
+    /// True if the event was stored before.
     pub duplicate: bool,
-    /// The life of the store in which `position` counts.
+    /// The epoch of the store, within which `position` counts.
     pub epoch: String,
-    /// Where it is stored; rises with every new event of its shard.
+    /// The event's position; rises with every new event of its shard.
     pub position: Position,
 }

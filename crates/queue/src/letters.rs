@@ -1,4 +1,5 @@
-//! Deliveries that no attempt can help.
+//! Dead letters: deliveries that no further attempt can help, and the port to list, redrive and
+//! discard them.
 
 use std::fmt;
 
@@ -7,32 +8,32 @@ use futures::future::BoxFuture;
 
 use crate::{DeadReason, QueueError};
 
-/// A delivery that a person must look at.
+/// A delivery that no further attempt can help, kept for a person.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Names it in commands; rises with time.
+    /// The number by which commands name it; rises with time.
     pub id: u64,
-    /// The route it died on.
+    /// The route of the delivery.
     pub route: String,
     /// The event, whole.
     pub event: Event,
-    /// Why.
+    /// The reason for which it became a dead letter.
     pub reason: DeadReason,
     /// The last failure in words.
     pub detail: Option<String>,
-    /// How many attempts were made.
+    /// Number of attempts that were made.
     pub attempts: u32,
-    /// When it became one.
+    /// The time at which it became a dead letter.
     pub at: Timestamp,
     /// The number of the redrive or replay that it came from; 0 for none.
     pub redrive: u32,
 }
 
-/// About so many bytes of bodies a page has at most, however many were asked for: a
+/// Approximate limit on the bytes of bodies in one page, however many letters were asked for. A
 /// page that is cut short by it is never empty.
 pub const PAGE_BYTES: usize = 16 << 20;
 
-/// Which dead letters. What is not set leaves out nothing.
+/// Selection of dead letters. A filter that is not set excludes nothing.
 #[derive(Clone, Debug)]
 pub struct DeadQuery {
     /// Only of this route.
@@ -47,15 +48,15 @@ pub struct DeadQuery {
     pub account: Option<String>,
     /// Only for this reason.
     pub reason: Option<DeadReason>,
-    /// Became one then, or later.
+    /// Only letters that became dead at this time or later.
     pub since: Option<Timestamp>,
-    /// Became one before that.
+    /// Only letters that became dead before this time.
     pub until: Option<Timestamp>,
-    /// Only those with a higher id,
+    /// Only letters with a higher id than this.
     pub after: u64,
-    /// and none with a higher one than this.
+    /// Only letters with this id or a lower one.
     pub up_to: u64,
-    /// At most so many.
+    /// Largest number of letters to return.
     pub limit: usize,
 }
 
@@ -78,7 +79,7 @@ impl Default for DeadQuery {
 }
 
 impl DeadQuery {
-    /// Whether a letter is one of those asked for; its id and the limit apart.
+    /// Whether a letter passes every filter. The ids and `limit` are not looked at.
     pub fn takes(&self, letter: &DeadLetter) -> bool {
         let fields = letter.event.fields();
         let is =
@@ -100,27 +101,27 @@ impl DeadQuery {
     }
 }
 
-/// Dead letters. They never expire by age, but for those of
-/// [`UNROUTED`](crate::UNROUTED), which go with their events.
+/// The dead letters of a queue. They never expire by age, except those of
+/// [`UNROUTED`](crate::UNROUTED), which are removed with their events.
 pub trait DeadLetters: fmt::Debug + Send + Sync {
-    /// In order of their ids; fewer than asked for where their bodies are more than
-    /// [`PAGE_BYTES`], none only at the end.
+    /// Lists letters in order of their ids. The page is shorter than the limit if the bodies
+    /// exceed [`PAGE_BYTES`], and empty only at the end.
     fn list(&self, query: DeadQuery) -> BoxFuture<'_, Result<Vec<DeadLetter>, QueueError>>;
 
-    /// One of them.
+    /// The letter with this id.
     fn get(&self, id: u64) -> BoxFuture<'_, Result<DeadLetter, QueueError>>;
 
-    /// How many there are, by route.
+    /// Number of letters, by route.
     fn count(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, QueueError>>;
 
-    /// Hands each to `to`, or to its own route, once more, with fresh attempts, and
-    /// removes it from here: both or neither. Answers for each, in order.
+    /// Delivers each letter again with fresh attempts, to the route `to` or else to its own, and
+    /// removes it here: both or neither. Returns one result for each, in order.
     fn redrive<'a>(
         &'a self,
         ids: &'a [u64],
         to: Option<&'a str>,
     ) -> BoxFuture<'a, Vec<Result<(), QueueError>>>;
 
-    /// Removes each for good. Answers for each, in order.
+    /// Removes each for good. Returns one result for each, in order.
     fn discard<'a>(&'a self, ids: &'a [u64]) -> BoxFuture<'a, Vec<Result<(), QueueError>>>;
 }

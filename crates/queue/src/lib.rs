@@ -1,4 +1,4 @@
-//! Where events wait: the ports that a queue implements, cut by who calls them.
+//! The ports that a queue implements, where events wait: one for each kind of caller.
 //!
 //! ```text
 //! gateway ──Intake──▶ spool ──Upstream──▶ queue ──Source──▶ dispatcher: Consumer ─▶ Delivery ─▶ settle
@@ -6,15 +6,15 @@
 //!    └──────────── Lifecycle: whoever opened one of them ends with it ────────────┘
 //! ```
 //!
-//! A caller is given the roles that it has, and can't name what it may not do:
+//! A caller is given the roles that it needs, and can't name what it may not do:
 //!
-//! * [`Intake`]: what arrives is made durable, or refused. A gateway's.
-//! * [`Upstream`]: an intake that can be asked whether it still has what it acknowledged. A
-//!   spool's, which is itself an intake before one.
-//! * [`Source`]: routes are joined, deliveries taken. A dispatcher's.
-//! * [`Stores`]: dead letters, quarantine, history and routes, to be seen and repeated. An
-//!   operator's; [`HasMarks`] is the part of it for who only says how it does.
-//! * [`Lifecycle`]: failed, health, close. Whoever runs the process has it.
+//! * [`Intake`]: stores arrivals durably, or refuses them. For a gateway.
+//! * [`Upstream`]: an intake that can be asked whether it still has what it acknowledged. For a
+//!   spool, which is itself an intake in front of it.
+//! * [`Source`]: joins routes and hands out deliveries. For a dispatcher.
+//! * [`Stores`]: dead letters, quarantine, history and routes, to be listed and repeated. For an
+//!   operator; [`HasMarks`] is the part of it for a process that only reports on itself.
+//! * [`Lifecycle`]: failure, health and closing. For the process that opened the queue.
 //!
 //! A queue is chosen by settings at start, so every trait here is object-safe. What an adapter
 //! promises is written above each method and tested by the module `conformance`, which has a

@@ -1,4 +1,4 @@
-//! The role that whatever is opened has for the process that opened it.
+//! The role of a queue or spool for the process that opened it.
 
 use std::fmt;
 
@@ -19,48 +19,49 @@ use futures::future::BoxFuture;
 /// }
 /// ```
 pub trait Lifecycle: fmt::Debug + Send + Sync {
-    /// Resolves when this handle can never again do its work, with the reason;
-    /// whoever runs the process should end it and start anew.
+    /// Resolves with the reason when this handle can never do its work again; the process should
+    /// then end, and be restarted.
     fn failed(&self) -> BoxFuture<'_, String>;
 
-    /// How it does, for whoever watches it. Asked every few seconds.
+    /// Reports the health, for monitoring. Called every few seconds.
     fn health(&self) -> BoxFuture<'_, QueueHealth>;
 
-    /// Finishes what was asked, gives back what is held, and stops. Nothing is taken after it.
+    /// Finishes what was asked, gives back open deliveries, and stops. No call is accepted
+    /// afterwards.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 const _: fn(&dyn Lifecycle) = |_| {};
 
-/// How a queue does, for who watches it.
+/// Health of a queue, for monitoring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueHealth {
-    /// Whether the queue itself takes events now, whoever else does.
+    /// Whether the queue itself accepts events now; a spool before it may accept them anyway.
     pub is_reachable: bool,
-    /// By how many milliseconds the clock of this process is ahead of the queue's servers;
-    /// behind them where it is negative. Unknown where the queue has no clock of its own,
-    /// or was not heard of.
+    /// Milliseconds by which this process's clock is ahead of the queue's servers; negative if it
+    /// is behind. `None` if the queue has no clock of its own, or has not answered.
     pub clock_ahead_ms: Option<i64>,
-    /// For how many seconds an id is known, at least: less than it is to be where a stream
-    /// was so crowded that events had to go before their time. Unknown where the queue keeps
-    /// ids apart from events.
+    /// Seconds for which an id is known, at least: shorter than configured if a stream was so
+    /// full that events had to be removed early. `None` if the queue stores ids apart from
+    /// events.
     pub ids_known_for: Option<u64>,
-    /// Stored messages that were not genuine, since this process began; none where it verifies
-    /// nothing again.
+    /// Number of stored messages that were not genuine, since this process began; 0 if the queue
+    /// does not reverify.
     pub forged: u64,
-    /// How often a delivery waited since its key is not among this process's, since it began.
+    /// How often a delivery had to wait since this process began, because its key is not among
+    /// this process's keys.
     pub key_unknown: u64,
-    /// The spool before it, if there is one.
+    /// The spool before the queue, if there is one.
     pub spool: Option<SpoolHealth>,
 }
 
-/// What a spool has.
+/// Fill level of a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolHealth {
     /// Events that the queue does not have yet.
     pub unsent: u64,
-    /// When the oldest of them came in.
+    /// Arrival of the oldest of them.
     pub oldest_unsent: Option<Timestamp>,
-    /// Bytes of everything that is kept.
+    /// Bytes of everything that the spool stores.
     pub bytes: u64,
 }

@@ -1,5 +1,5 @@
-//! Small facts that are found by their names at once, and replaced whole: which event was
-//! reconciled, how far a spool is drained, how far an account is compared.
+//! Facts: small durable values that are read by name and replaced whole, such as which event was
+//! reconciled, how far a spool is drained, or how far an account is compared.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::QueueError;
 
-/// How long a mark is kept that nobody sets again: longer than any sender tries, and
-/// longer than events are kept by default.
+/// How long a fact is stored that is not set again: longer than any sender tries, and longer than
+/// events are stored by default.
 pub const MARKED_FOR: Duration = Duration::from_hours(30 * 24);
 
-/// Facts by name. A name is tokens ([`event_model::token`]), joined by dots.
+/// The store of facts. A name is tokens ([`event_model::token`]), joined by dots.
 pub trait Marks: fmt::Debug + Send + Sync {
-    /// What is known under this name.
+    /// The value under this name.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>>;
 
-    /// Sets it, durably. It is forgotten [`MARKED_FOR`] after, or somewhat later; until then
-    /// nothing else takes its place: where there is no room, setting fails.
+    /// Sets a fact durably. It is forgotten [`MARKED_FOR`] later, or somewhat after that; until
+    /// then nothing removes it to make room: if there is no room, setting fails.
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// What is known under this name, and its version, which changes whenever it is set.
+    /// The value under this name, and its version, which changes whenever the fact is set.
     fn get_versioned<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>>;
 
-    /// Sets it as [`Marks::set`] does, if its version is still this one; 0 if it is not there.
-    /// `false` if somebody else was faster.
+    /// Sets a fact as [`Marks::set`] does, if its version is still `version`; 0 stands for a fact
+    /// that does not exist. Returns `false` if another writer was faster.
     fn compare_and_set<'a>(
         &'a self,
         name: &'a str,
@@ -35,20 +35,20 @@ pub trait Marks: fmt::Debug + Send + Sync {
         version: u64,
     ) -> BoxFuture<'a, Result<bool, QueueError>>;
 
-    /// Every mark whose name begins with `<word>.`, in order of their names.
+    /// Every fact whose name begins with `<word>.`, in order of names.
     fn entries<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>>;
 
-    /// The time by which marks are stamped.
+    /// The store's current time, by which facts are stamped.
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>>;
 
-    /// Forgets one. One that is not there is forgotten already.
+    /// Forgets a fact. Forgetting one that does not exist succeeds.
     fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 }
 
 const _: fn(&dyn Marks) = |_| {};
 
-/// Where marks are kept: all that a process is given of a queue to say how it does, when it is
-/// to see nothing of what else is kept there.
+/// Access to the fact store alone: for a process that reports on itself, and may see nothing else
+/// of the queue.
 ///
 /// ```
 /// use event_model::Timestamp;
@@ -59,37 +59,37 @@ const _: fn(&dyn Marks) = |_| {};
 /// }
 /// ```
 pub trait HasMarks: fmt::Debug + Send + Sync {
-    /// Small facts that are found by their names.
+    /// The fact store.
     fn marks(&self) -> &dyn Marks;
 }
 
 const _: fn(&dyn HasMarks) = |_| {};
 
-/// A mark as it stands.
+/// A fact, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MarkEntry {
     /// Its name.
     pub name: String,
-    /// What it says.
+    /// Its value.
     pub value: Bytes,
-    /// When it was set, by the store's clock.
+    /// The time at which it was set, by the store's clock.
     pub set_at: Timestamp,
 }
 
-/// What a spool says of itself, every few seconds.
+/// Report of a spool on itself, written every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpoolMark {
-    /// Where it is, for people.
+    /// The host that it runs on, for people.
     pub host: String,
-    /// Whatever came before this is in the queue.
+    /// Everything that arrived before this time is in the queue.
     pub drained_to: Timestamp,
-    /// It was closed with nothing in it: nothing comes from it until it is opened.
+    /// True if the spool was closed empty: nothing comes from it until it is opened again.
     pub is_closed: bool,
 }
 
 impl SpoolMark {
-    /// Whether nothing that came before `until` is still in the spool.
+    /// Whether everything that arrived before `until` has left the spool.
     pub fn is_drained_to(&self, until: Timestamp) -> bool {
         self.is_closed || self.drained_to >= until
     }
@@ -97,12 +97,12 @@ impl SpoolMark {
 
 const SPOOL: &str = "spool";
 
-/// Says how a spool stands. `id` is its own, for as long as its file lives.
+/// Writes the report of a spool. `id` is the spool's own, for as long as its file exists.
 pub async fn set_spool(marks: &dyn Marks, id: &str, mark: &SpoolMark) -> Result<(), QueueError> {
     marks.set(&format!("{SPOOL}.{id}"), json(mark)).await
 }
 
-/// Every spool that has said something, by its id.
+/// The report of every spool, by its id.
 pub async fn spools(marks: &dyn Marks) -> Result<Vec<(String, SpoolMark)>, QueueError> {
     let all = marks.entries(SPOOL).await?;
     let read = |MarkEntry { name, value, .. }: MarkEntry| {
@@ -114,12 +114,12 @@ pub async fn spools(marks: &dyn Marks) -> Result<Vec<(String, SpoolMark)>, Queue
     all.into_iter().map(read).collect()
 }
 
-/// Keeps what a spool has said for another [`MARKED_FOR`]. What it says meanwhile, or that
-/// somebody gives it up, stays as it is.
+/// Extends the time for which a spool's report is stored by another [`MARKED_FOR`]. A report that
+/// is written meanwhile, or removed by a person, stays as it is.
 pub async fn keep_spool(marks: &dyn Marks, id: &str) -> Result<(), QueueError> {
     let name = format!("{SPOOL}.{id}");
     if let Some((said, version)) = marks.get_versioned(&name).await? {
-        // Where another was faster, what that one set is kept as long.
+        // If another writer was faster, its report is stored as long.
         marks.compare_and_set(&name, said, version).await?;
     }
     Ok(())
@@ -130,19 +130,18 @@ pub async fn forget_spool(marks: &dyn Marks, id: &str) -> Result<(), QueueError>
     marks.unset(&format!("{SPOOL}.{id}")).await
 }
 
-/// An event that was told twice: out of Fluent's log, and by a webhook.
+/// An event that came twice: from Fluent's log, and by a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Twin {
-    /// The one that was reconciled.
+    /// The event that was reconciled.
     pub reconciled: EventId,
-    /// The one that a route has delivered.
+    /// The event that the route has delivered.
     pub delivered: Option<EventId>,
 }
 
 impl Twin {
-    /// Whether this one of them need not be delivered any more. One that was reconciled
-    /// stands for every webhook of its event; a webhook for itself alone, since two rules
-    /// may have sent two.
+    /// Whether `id` need not be delivered any more. A reconciled event stands for every webhook
+    /// of its key; a webhook stands for itself alone, since two rules may have sent two.
     pub fn is_over(&self, id: EventId) -> bool {
         match self.delivered {
             None => false,
@@ -152,8 +151,8 @@ impl Twin {
     }
 }
 
-/// Says that an event was reconciled, before it is published. `seal` proves it to those who do
-/// not believe what is only written there; empty where everybody does.
+/// Records that an event was reconciled, before it is published. `seal` proves it to readers that
+/// do not trust the store; it is empty if all do.
 pub async fn set_reconciled(
     marks: &dyn Marks,
     key: FluentKey,
@@ -164,11 +163,11 @@ pub async fn set_reconciled(
     marks.set(&format!("{RECONCILED}{key}"), value.trim_end().to_owned().into()).await
 }
 
-/// Begins the names of marks that say what was reconciled.
+/// Prefix of the names of facts that record a reconciled event.
 const RECONCILED: &str = "reconciled.";
 
-/// What a mark of this name and value says was reconciled: the key, the event, and the seal,
-/// empty where there is none. Nothing where it is no such mark.
+/// Reads a fact that records a reconciled event: the key, the event, and the seal, which is empty
+/// if there is none. `None` if it is another kind of fact.
 pub fn reconciled_of<'v>(name: &str, value: &'v [u8]) -> Option<(FluentKey, EventId, &'v str)> {
     let key = name.strip_prefix(RECONCILED)?.parse().ok()?;
     let value = std::str::from_utf8(value).ok()?;
@@ -176,7 +175,8 @@ pub fn reconciled_of<'v>(name: &str, value: &'v [u8]) -> Option<(FluentKey, Even
     Some((key, id.parse().ok()?, seal))
 }
 
-/// The event of this key that was reconciled, if one was, and what a route has delivered.
+/// The event of this key that was reconciled, if one was, and the event that the route has
+/// delivered.
 pub async fn twin(marks: &dyn Marks, key: FluentKey, route: &str) -> Result<Option<Twin>, QueueError> {
     let name = format!("{RECONCILED}{key}");
     let value = marks.get(&name).await?.unwrap_or_default();
@@ -185,7 +185,7 @@ pub async fn twin(marks: &dyn Marks, key: FluentKey, route: &str) -> Result<Opti
     Ok(Some(Twin { reconciled, delivered }))
 }
 
-/// Says that a route has delivered one of the events of this key.
+/// Records that a route has delivered one of the events of this key.
 pub async fn set_delivered(
     marks: &dyn Marks,
     key: FluentKey,
@@ -203,13 +203,14 @@ fn read_id(text: &[u8]) -> Option<EventId> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// What is known of the tries of a login, and its version. `login` names it, and says
-/// nothing of whose it is.
+/// The record of the tries of a login, and its version. `login` names the login without saying
+/// whose it is.
 pub async fn login(marks: &dyn Marks, login: &str) -> Result<Option<(Bytes, u64)>, QueueError> {
     marks.get_versioned(&format!("login.{login}")).await
 }
 
-/// Replaces it, if its version is still this one; 0 if there is none.
+/// Replaces the record of a login, if its version is still `version`; 0 stands for no record.
+/// Returns `false` if another writer was faster.
 pub async fn replace_login(
     marks: &dyn Marks,
     login: &str,
@@ -219,18 +220,18 @@ pub async fn replace_login(
     marks.compare_and_set(&format!("login.{login}"), record, version).await
 }
 
-/// How far an account's log is compared.
+/// The time up to which an account's log is compared.
 pub async fn compared(marks: &dyn Marks, account: &str) -> Result<Option<Timestamp>, QueueError> {
     let found = marks.get(&format!("compared.{account}")).await?;
     Ok(found.and_then(|at| std::str::from_utf8(&at).ok()?.parse().ok()))
 }
 
-/// Says how far an account's log is compared.
+/// Records the time up to which an account's log is compared.
 pub async fn set_compared(marks: &dyn Marks, account: &str, until: Timestamp) -> Result<(), QueueError> {
     marks.set(&format!("compared.{account}"), until.to_string().into()).await
 }
 
-/// Facts of strings, times and truths always have a form in JSON.
+/// Encodes a value as JSON, which can't fail for strings, times and booleans.
 fn json(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }

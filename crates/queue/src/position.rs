@@ -1,4 +1,4 @@
-//! Where an event is kept: a shard of the log, and a place in it.
+//! The position of an event: a shard of the log, and a sequence in it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::QueueError;
 /// Bits of the packed form that hold the sequence; the shard is above them.
 const SEQUENCE_BITS: u32 = 56;
 
-/// Where an event is kept: which shard of the log, and which place in that shard.
+/// The position of an event: a shard of the log, and a sequence in that shard.
 ///
 /// A queue that is one log has shard 0 alone. Within a shard, positions rise with time;
 /// between shards their order is arbitrary, and only good for sorting.
@@ -23,8 +23,8 @@ const SEQUENCE_BITS: u32 = 56;
 /// * **Text**: `1234` in shard 0, `3:1234` in shard 3. Headers, JSON and people get this one. It
 ///   is a string in JSON, since JavaScript rounds numbers above 2^53.
 ///
-/// A number in JSON is read as the packed form: records that were written before positions
-/// had shards have those of shard 0.
+/// A number in JSON is read as the packed form: records that were written before positions had
+/// shards are of shard 0.
 ///
 /// ```
 /// use queue::Position;
@@ -41,20 +41,20 @@ const SEQUENCE_BITS: u32 = 56;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);
 
-/// Why something is not a position.
+/// Reason why a value is not a position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PositionError {
-    /// There are fewer shards.
+    /// The shard is above [`Position::MAX_SHARD`].
     #[error("shard {0} is too large: expected 0 to {max}", max = Position::MAX_SHARD)]
     Shard(u64),
-    /// A log never gets so long.
+    /// The sequence is above [`Position::MAX_SEQUENCE`].
     #[error("sequence {0} is too large: expected at most {max}", max = Position::MAX_SEQUENCE)]
     Sequence(u64),
-    /// Below zero is nothing.
+    /// A position is never negative.
     #[error("{0} is negative: expected a position, 0 or more")]
     Negative(i64),
-    /// Not the text of one.
+    /// The text has none of the two forms.
     #[error(
         "`{0}` is no position: expected a sequence such as `1234`, or shard and sequence such as `3:1234`"
     )]
@@ -62,7 +62,8 @@ pub enum PositionError {
 }
 
 impl Position {
-    /// Before the first event of shard 0: where whoever has read nothing begins.
+    /// The position before the first event of shard 0: where a reader begins that has read
+    /// nothing.
     pub const START: Self = Self(0);
 
     /// The last of 64 shards: as many as there are buckets of entities.
@@ -71,7 +72,7 @@ impl Position {
     /// The largest sequence of a shard: a million events a second for two thousand years.
     pub const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 
-    /// A place in a shard; 0 is before the first event there.
+    /// Makes a position from a shard and a sequence; sequence 0 is before the first event.
     pub const fn new(shard: u8, sequence: u64) -> Result<Self, PositionError> {
         if shard > Self::MAX_SHARD {
             return Err(PositionError::Shard(shard as u64));
@@ -82,17 +83,17 @@ impl Position {
         Ok(Self((shard as u64) << SEQUENCE_BITS | sequence))
     }
 
-    /// Which shard.
+    /// The shard.
     pub const fn shard(self) -> u8 {
         (self.0 >> SEQUENCE_BITS) as u8
     }
 
-    /// Which place in it; 0 is before the first event.
+    /// The sequence in the shard; 0 is before the first event.
     pub const fn sequence(self) -> u64 {
         self.0 & Self::MAX_SEQUENCE
     }
 
-    /// Both in one number.
+    /// The packed form: shard and sequence in one number.
     pub const fn packed(self) -> u64 {
         self.0
     }
@@ -126,7 +127,7 @@ impl FromStr for Position {
     }
 }
 
-/// Digits alone: `parse` would take a plus too.
+/// Reads a number of digits alone, since `parse` would accept a plus sign too.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -166,7 +167,7 @@ impl de::Visitor<'_> for Visitor {
     }
 }
 
-/// A store that tells of a position which can't be one.
+/// For a store that returned a position which can't be one.
 impl From<PositionError> for QueueError {
     fn from(error: PositionError) -> Self {
         Self::unavailable("reading a position", error)

@@ -1,5 +1,5 @@
-//! What every process of the product says of itself, again and again: who is gone is seen by
-//! what it no longer says.
+//! Reports that every process writes about itself again and again. A process that stops writing
+//! is taken for gone.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Marks, QueueError};
 
-/// How often a process says it.
+/// Interval between two reports of a process.
 pub const REPORTED_EVERY: Duration = Duration::from_secs(15);
 
-/// One that has said nothing for so long is gone.
+/// Silence after which a process is taken for gone.
 pub const GONE_AFTER: Duration = Duration::from_secs(60);
 
-/// What a process says of itself.
+/// Report of a process on itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProcessReport {
-    /// What it does: `gateway`, `dispatcher`, `serve`, `operator`, `reconciler`.
+    /// Its kind: `gateway`, `dispatcher`, `serve`, `operator`, `reconciler`.
     pub kind: String,
-    /// Where it runs.
+    /// The host that it runs on.
     pub host: String,
-    /// Its number there.
+    /// Its process id on that host.
     pub pid: u32,
     /// The product's version.
     pub version: String,
-    /// When it began.
+    /// Start of the process.
     pub started_at: Timestamp,
-    /// Whether it can do its work.
+    /// Whether the process can do its work.
     pub is_ready: bool,
-    /// It was told to end, and does.
+    /// True if the process was told to stop, and is stopping.
     pub is_stopping: bool,
-    /// It ended as it was told to: nothing is wrong.
+    /// True if the process ended as it was told to, so that nothing is wrong.
     pub is_closed: bool,
     /// The routes of its settings.
     pub routes: Vec<String>,
@@ -40,39 +40,40 @@ pub struct ProcessReport {
     pub disks: Vec<DiskUsage>,
     /// The certificates that it uses.
     pub certificates: Vec<CertificateEnd>,
-    /// Logins at Fluent that it may not try now.
+    /// Logins at Fluent that the process may not try now.
     pub logins: Vec<RestingLogin>,
-    /// Genuine webhooks that it refused.
+    /// Accounts whose genuine webhooks the process refused.
     pub refused: Vec<RefusedAccount>,
     /// Genuine webhooks of accounts that are not listed, whether named above or not.
     pub refused_count: u64,
-    /// The one private address that nearly all webhooks come from, and that is no trusted proxy's.
+    /// The private address that nearly all webhooks come from, if there is one and it is not
+    /// listed as a trusted proxy.
     pub untrusted_proxy: Option<String>,
 }
 
-/// How full a disk is.
+/// Fill level of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskUsage {
-    /// A path on it.
+    /// A path on the disk.
     pub path: String,
-    /// Bytes that are used.
+    /// Bytes in use.
     pub used: u64,
-    /// Bytes that there are.
+    /// Bytes in all.
     pub total: u64,
 }
 
-/// When a certificate ends.
+/// End of a certificate's validity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateEnd {
-    /// Its file.
+    /// The certificate's file.
     pub file: String,
-    /// The first end of those in it.
+    /// The earliest end among the certificates in the file.
     pub ends_at: Timestamp,
 }
 
-/// A login that Fluent refused twice.
+/// A login that Fluent refused twice, which is therefore not tried for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestingLogin {
@@ -80,55 +81,55 @@ pub struct RestingLogin {
     pub account: String,
     /// Its environment.
     pub environment: String,
-    /// Nobody tries it before.
+    /// End of the time for which nobody tries the login.
     pub rests_until: Timestamp,
 }
 
-/// An account whose genuine webhooks were refused. Its name is Fluent's word, not ours:
+/// An account whose genuine webhooks were refused. Its name comes from the webhook: it is
 /// escaped, and cut to 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedAccount {
     /// The name in the webhooks.
     pub account: String,
-    /// Of which environment their key is.
+    /// The environment of the key that matched.
     pub environment: String,
-    /// Why: `unknown-account`, `unknown-retailer`, `wrong-key`.
+    /// The reason: `unknown-account`, `unknown-retailer`, `wrong-key`.
     pub reason: String,
-    /// The listed account of nearly the same name.
+    /// The listed account with nearly the same name.
     pub nearest: Option<String>,
-    /// How many came.
+    /// Number of webhooks.
     pub count: u64,
-    /// The last of them.
+    /// Arrival of the last of them.
     pub last_at: Timestamp,
 }
 
-/// A report, and when it was made.
+/// A report, and the time at which it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSeen {
     /// Names the process in commands: its kind and a digest of where it runs; of several that
     /// have both in common, a number, too.
     pub id: String,
-    /// What it said.
+    /// The report.
     pub report: ProcessReport,
-    /// When it said that, by the store's clock.
+    /// The time of the report, by the store's clock.
     pub seen_at: Timestamp,
 }
 
 impl ProcessSeen {
-    /// Whether it ended without saying so.
+    /// Whether the process has been silent for over [`GONE_AFTER`] without reporting its end.
     pub fn is_gone(&self, now: Timestamp) -> bool {
         let silent_for = Duration::try_from(now.duration_since(self.seen_at)).unwrap_or_default();
         !self.report.is_closed && silent_for > GONE_AFTER
     }
 
-    /// Whether it is at work.
+    /// Whether the process is running: neither closed nor gone.
     pub fn is_running(&self, now: Timestamp) -> bool {
         !self.report.is_closed && !self.is_gone(now)
     }
 }
 
-/// Says how a process does. `id` is `<kind>.<token>`.
+/// Writes the report of a process. `id` is `<kind>.<token>`.
 pub async fn set_process(marks: &dyn Marks, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(report).unwrap_or_default().into();
     marks.set(&format!("process.{id}"), value).await
@@ -144,7 +145,7 @@ pub async fn process(marks: &dyn Marks, id: &str) -> Result<Option<ProcessReport
 /// Every process that has said something, the newest version of it.
 pub async fn processes(marks: &dyn Marks) -> Result<Vec<ProcessSeen>, QueueError> {
     let all = marks.entries("process").await?;
-    // What another version wrote, and can't be read, is nobody's fault.
+    // A report of another version that can't be read is left out: that is no error.
     let read = |entry: crate::MarkEntry| {
         let report = serde_json::from_slice(&entry.value).ok()?;
         let id = entry.name.strip_prefix("process.").unwrap_or(&entry.name).to_owned();

@@ -1,5 +1,5 @@
-//! Webhooks that were refused and may have been refused wrongly: a key that nobody
-//! has added yet looks like a forgery.
+//! Rejected webhooks, which may have been rejected wrongly: a key that nobody has added yet looks
+//! like a forgery.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,34 +9,34 @@ use futures::future::BoxFuture;
 
 use crate::QueueError;
 
-/// Most bytes of refused webhooks that are held; beyond it the oldest go.
+/// Largest number of bytes of rejected webhooks; beyond it the oldest are removed.
 pub const REFUSED_BYTES: u64 = 64 << 20;
 
-/// How long they are held at most: longer than a weekend.
+/// Longest time that rejected webhooks are stored: longer than a weekend.
 pub const REFUSED_FOR: Duration = Duration::from_hours(72);
 
-/// A webhook that was answered 401, or 403 though its account is listed. Nothing in
-/// it is proven: it never reaches a route but by [`RefusedHold::admit`].
+/// A webhook that was answered 401, or 403 though its account is listed. Nothing in it is proven:
+/// it reaches a route only through [`RefusedHold::admit`].
 #[derive(Clone)]
 pub struct RefusedWebhook {
-    /// Names it in commands; 0 before it is held.
+    /// The number by which commands name it; 0 before it is stored.
     pub id: u64,
-    /// What arrived, with the headers that may carry a signature.
+    /// The webhook as it arrived, with the headers that may carry a signature.
     pub inbound: Inbound,
-    /// Why, as logs and metrics have it.
+    /// The reason, as in logs and metrics.
     pub reason: String,
     /// The listed account that the body names; anybody can write that.
     pub account: String,
 }
 
 impl RefusedWebhook {
-    /// What it costs to hold, in bytes.
+    /// Bytes that it takes in the store: body and headers.
     pub fn bytes(&self) -> u64 {
         let headers: usize = self.inbound.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         (self.inbound.body.len() + headers) as u64
     }
 
-    /// Made of what a store kept.
+    /// Makes a rejected webhook of its stored parts.
     pub fn stored(
         id: u64,
         body: Bytes,
@@ -55,30 +55,31 @@ impl fmt::Debug for RefusedWebhook {
     }
 }
 
-/// How much is held.
+/// Number and size of the rejected webhooks in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RefusedCount {
-    /// Webhooks.
+    /// Number of webhooks.
     pub webhooks: u64,
-    /// Bytes of them.
+    /// Their bytes.
     pub bytes: u64,
 }
 
-/// Where refused webhooks are held, within [`REFUSED_BYTES`] and [`REFUSED_FOR`].
+/// The store of rejected webhooks, bounded by [`REFUSED_BYTES`] and [`REFUSED_FOR`].
 pub trait RefusedHold: fmt::Debug + Send + Sync {
-    /// Holds it; the same bytes with the same headers once. The oldest make room.
+    /// Stores a rejected webhook; the same bytes with the same headers once. The oldest are
+    /// removed to make room.
     fn hold(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// In order of their ids, from after the one given.
+    /// Lists webhooks in order of their ids, beginning after `after`.
     fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RefusedWebhook>, QueueError>>;
 
-    /// One of them.
+    /// The webhook with this id.
     fn get(&self, id: u64) -> BoxFuture<'_, Result<RefusedWebhook, QueueError>>;
 
-    /// How much is held.
+    /// Number and size of the stored webhooks.
     fn count(&self) -> BoxFuture<'_, Result<RefusedCount, QueueError>>;
 
-    /// Publishes the event that it turned out to be, and holds it no longer. Both or
+    /// Publishes the event that the webhook turned out to be, and removes the webhook: both or
     /// neither.
     fn admit(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>>;
 }

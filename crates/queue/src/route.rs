@@ -1,3 +1,5 @@
+//! A route and its filter: the fields and the condition that an event must match.
+
 mod encoding;
 
 use std::fmt;
@@ -7,43 +9,43 @@ use condition::{Condition, Undecided};
 use event_model::Event;
 use sha2::{Digest, Sha256};
 
-/// The reserved route of what no other route matches.
+/// The reserved route of events that no other route matches.
 pub const UNROUTED: &str = "unrouted";
 
-/// What a consumer asks for.
+/// A route, as a consumer joins it.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Its durable identity.
+    /// Its name, which is its durable identity.
     pub name: String,
-    /// Which events it gets. May change between runs; the change applies to
-    /// what is not yet delivered.
+    /// Filter for its events. May change between runs; a change applies to what is not yet
+    /// delivered.
     pub filter: Filter,
-    /// Where it begins when it is first seen.
+    /// Where the route begins when it is joined for the first time.
     pub start: Start,
-    /// How long a delivery may be held without a sign of progress.
+    /// How long a delivery may be open without a sign of progress.
     pub lease: Duration,
 }
 
-/// Where a route begins.
+/// Starting point of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the first event after the route was first seen.
+    /// The first event after the route was first joined.
     Now,
-    /// With the oldest event kept.
+    /// The oldest stored event.
     Beginning,
 }
 
-/// Which events a route gets.
+/// Filter of a route: what it asks of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// What must hold.
+    /// Conditions that must be met.
     pub matching: Terms,
-    /// None of these may hold: how [`UNROUTED`] is everything else.
+    /// Conditions of which none may be met: by these, [`UNROUTED`] is everything else.
     pub none_of: Vec<Terms>,
 }
 
-/// Conditions on an event's fields. All must hold; each is a list of values of
-/// which one must be equal; an empty list holds always.
+/// Conditions on an event's fields, all of which must be met. Each is a list of allowed values;
+/// an empty list allows every value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the event's field of that name")]
 pub struct Terms {
@@ -54,25 +56,25 @@ pub struct Terms {
     pub entity_type: Vec<String>,
     pub entity_subtype: Vec<String>,
     pub entity_status: Vec<String>,
-    /// How it came: `webhook`, `reconciled`.
+    /// The event's origin: `webhook`, `reconciled`.
     pub origin: Vec<String>,
-    /// An expression that must hold too.
+    /// A condition that must be met too.
     pub when: Option<Condition>,
 }
 
-/// One condition that does not hold, for people.
+/// One condition that is not met, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// A field has another value.
+    /// A field has none of the allowed values.
     Field {
         /// Its name in `match`.
         field: &'static str,
-        /// What it is.
+        /// Its value, if it has one.
         found: Option<String>,
-        /// What it may be.
+        /// The allowed values.
         wanted: Vec<String>,
     },
-    /// The expression says no.
+    /// The `when` condition is false.
     When,
 }
 
@@ -89,18 +91,18 @@ impl fmt::Display for Miss {
 }
 
 impl Filter {
-    /// Names the filter: two that differ have different ones.
+    /// Digest by which two filters are told apart: equal filters have equal digests.
     pub fn digest(&self) -> String {
         hex::encode(&Sha256::digest(encoding::of(self))[..16])
     }
 
-    /// Whether the route gets this event. It does where an expression gives no
-    /// answer: who delivers must see that, and not pass over it.
+    /// Whether the route gets this event. `true` if a condition gives no answer: the event is
+    /// then delivered and becomes a dead letter, instead of being passed over.
     pub fn matches(&self, event: &Event) -> bool {
         self.decide(event).unwrap_or(true)
     }
 
-    /// The same, and where the expression gives no answer, why.
+    /// Decides as [`Filter::matches`] does, but returns an error if a condition gives no answer.
     pub fn decide(&self, event: &Event) -> Result<bool, Undecided> {
         let decided = self.matching.decide(event);
         match decided != Ok(false) && self.none_of.iter().any(|terms| terms.hold(event)) {
@@ -117,14 +119,14 @@ impl From<Terms> for Filter {
 }
 
 impl Terms {
-    /// Whether all conditions hold, as far as they give an answer.
+    /// Whether all conditions are met; one that gives no answer counts as met.
     pub fn hold(&self, event: &Event) -> bool {
         self.decide(event).unwrap_or(true)
     }
 
-    /// Whether all conditions hold. `Err` where the expression gives no answer.
+    /// Whether all conditions are met. `Err` if `when` gives no answer.
     pub fn decide(&self, event: &Event) -> Result<bool, Undecided> {
-        // Not asked about events that it was not written for.
+        // `when` is not evaluated for events that it was not written for.
         match &self.when {
             _ if !self.fields(event).into_iter().all(|(_, wanted, value)| is_one_of(wanted, value)) => {
                 Ok(false)
@@ -134,7 +136,7 @@ impl Terms {
         }
     }
 
-    /// Those that do not hold. `Err` where the expression gives no answer.
+    /// Lists the conditions that are not met. `Err` if `when` gives no answer.
     pub fn misses(&self, event: &Event) -> Result<Vec<Miss>, Undecided> {
         let fields = self.fields(event).into_iter().filter(|(_, wanted, value)| !is_one_of(wanted, *value));
         let mut misses: Vec<Miss> = fields
@@ -144,7 +146,7 @@ impl Terms {
                 wanted: wanted.to_vec(),
             })
             .collect();
-        // Not asked about events that it was not written for.
+        // `when` is not evaluated for events that it was not written for.
         if let Some(when) = self.when.as_ref().filter(|_| misses.is_empty())
             && !when.holds(event)?
         {
@@ -153,7 +155,7 @@ impl Terms {
         Ok(misses)
     }
 
-    /// Each by its name in `match`, with what is wanted of it, and what it is.
+    /// Each field: its name in `match`, its allowed values, and its value in the event.
     fn fields<'t>(&'t self, event: &'t Event) -> [(&'static str, &'t [String], Option<&'t str>); 8] {
         let fields = event.fields();
         [

@@ -1,8 +1,9 @@
-//! One event of Fluent's that came twice, with different bodies: a route may want one of them.
+//! Claims by which a route delivers only one of several events that have one key of Fluent's and
+//! different bodies.
 //!
-//! Which of them a route attempts or has delivered is a mark for each route and event. It names
-//! the event that set it, which is therefore never kept back by it, however often it comes again.
-//! A claim ends by itself: whoever made it may be gone.
+//! A fact for each route and key says which event the route attempts or has delivered. The event
+//! that set it is never kept back by it, however often it comes again. A claim ends by itself,
+//! since the process that made it may be gone.
 
 use std::time::Duration;
 
@@ -10,45 +11,46 @@ use event_model::{Bytes, EventId, FluentKey, Timestamp};
 
 use crate::{Marks, QueueError};
 
-/// How many of the newest of these marks a cluster keeps at most, in all. Those before go, as
-/// they do when its window for duplicates is over; one file keeps what fits its share of it.
+/// Largest number of these facts on a cluster, in all: the newest. Older ones are removed, also
+/// when the dedup window is over. In one file, the limit is its share of the file.
 pub const SAME_IDS_KEPT: u64 = 1_000_000;
 
-/// Begins the names of these marks.
+/// Prefix of the names of these facts.
 pub const SAME_ID: &str = "same-id";
 
-/// No claim lasts longer: one that seems to was made by a clock that is wrong.
+/// Longest claim: one that seems longer was made by a wrong clock.
 const LONGEST_CLAIM: Duration = Duration::from_hours(24);
 
-/// How often it is tried again where another was faster.
+/// Tries to set the fact while other writers are faster.
 const TRIES: u32 = 4;
 
-/// What a route may do with an event.
+/// Answer to a route that asks to attempt an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Attempt it: until then others wait.
+    /// Attempt the event; until the claim ends, others of its key wait.
     Granted(Granted),
-    /// Nothing: it has delivered this one.
+    /// Do nothing: the route has delivered this event of the key.
     Delivered(EventId),
-    /// Wait: it attempts this one, which may yet fail.
+    /// Wait: the route attempts another event of the key, which may yet fail.
     Attempted {
-        /// The one that is attempted.
+        /// The event that is being attempted.
         other: EventId,
-        /// When its claim ends, if not before.
+        /// End of its claim, if it is not released before.
         until: Timestamp,
     },
 }
 
-/// What one attempt has claimed, by which it is released: another attempt of the same event
-/// may have claimed it since.
+/// The claim of one attempt, needed to release it: another attempt of the same event may have
+/// claimed it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// Nothing where the event is delivered and comes again: that is never released.
+    /// End of the claim; `None` if the event was delivered and comes again, which is never
+    /// released.
     until: Option<Timestamp>,
 }
 
-/// Says what an attempt gets where a mark says this, and what the mark is to say then, if
-/// something else.
+/// Decides what an attempt gets, given the value of the fact. Also returns the fact's new value,
+/// if it changes.
 pub fn decide_claim(
     found: Option<&[u8]>,
     id: EventId,
@@ -71,31 +73,32 @@ pub fn decide_claim(
     }
 }
 
-/// Says what a mark is to say that says this, once what was claimed has failed: nothing else
-/// where it is another's, or another attempt's of the same event.
+/// The fact's new value after the claimed attempt has failed. `None` if the fact is of another
+/// event, or of another attempt of the same event.
 pub fn decide_release(found: Option<&[u8]>, id: EventId, granted: Granted) -> Option<Bytes> {
     let claimed = State { id, until: granted.until };
     let is_own = granted.until.is_some() && found.and_then(State::read) == Some(claimed);
-    // Long past by anybody's clock.
+    // A time that has passed by any clock.
     is_own.then(|| State { id, until: Some(Timestamp::UNIX_EPOCH) }.bytes())
 }
 
-/// What the mark of a delivered event says.
+/// The value of the fact once `id` is delivered.
 pub fn delivered(id: EventId) -> Bytes {
     State { id, until: None }.bytes()
 }
 
-/// The event that a mark says is delivered.
+/// The delivered event in a fact's value, if it says one is.
 pub fn delivered_of(found: &[u8]) -> Option<EventId> {
     State::read(found).filter(|state| state.until.is_none()).map(|state| state.id)
 }
 
-/// The name of a route's mark of the events of this key.
+/// The name of the fact of a route and a key.
 pub fn name(key: FluentKey, route: &str) -> String {
     format!("{SAME_ID}.{route}.{key}")
 }
 
-/// Asks whether a route may attempt an event now, and has others like it wait until `until`.
+/// Asks whether a route may attempt an event now; if so, other events of its key wait until
+/// `until`.
 pub async fn claim(
     marks: &dyn Marks,
     key: FluentKey,
@@ -115,11 +118,11 @@ pub async fn claim(
         }
         other = value.and_then(|value| State::read(&value)).map_or(other, |state| state.id);
     }
-    // Somebody else was faster each time.
+    // Another writer was faster each time.
     Ok(Claim::Attempted { other, until: now })
 }
 
-/// Says that a route has delivered an event: others like it need not be.
+/// Records that a route has delivered an event: others of its key need not be.
 pub async fn set_delivered(
     marks: &dyn Marks,
     key: FluentKey,
@@ -129,7 +132,7 @@ pub async fn set_delivered(
     marks.set(&name(key, route), delivered(id)).await
 }
 
-/// Says that an attempt has failed: it keeps no other back.
+/// Records that an attempt has failed, so that it keeps no other back.
 pub async fn release(
     marks: &dyn Marks,
     key: FluentKey,
@@ -140,13 +143,13 @@ pub async fn release(
     let name = name(key, route);
     let Some((value, version)) = marks.get_versioned(&name).await? else { return Ok(()) };
     if let Some(released) = decide_release(Some(&value), id, granted) {
-        // Where another was faster, it has claimed it.
+        // If another writer was faster, it has made a claim of its own.
         marks.compare_and_set(&name, released, version).await?;
     }
     Ok(())
 }
 
-/// The event of this key that a route has delivered, if it has one.
+/// The event of this key that a route has delivered, if any.
 pub async fn find_delivered(
     marks: &dyn Marks,
     key: FluentKey,
@@ -159,14 +162,14 @@ fn latest(now: Timestamp) -> Timestamp {
     now.saturating_add(LONGEST_CLAIM).unwrap_or(Timestamp::MAX)
 }
 
-/// What a mark says: the event, and until when it is attempted; nothing where it is delivered.
+/// Value of the fact: the event, and the end of its claim; `None` once it is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     id: EventId,
     until: Option<Timestamp>,
 }
 
-/// Begins what this version writes.
+/// Version of the encoding, with which each value begins.
 const VERSION: &str = "1";
 
 impl State {
@@ -181,7 +184,7 @@ impl State {
         }
     }
 
-    /// What can't be read keeps nothing back.
+    /// Reads a value; one that can't be read keeps nothing back.
     fn read(value: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(value).ok()?.split(' ');
         if words.next() != Some(VERSION) {

@@ -1,8 +1,8 @@
-//! In which hours which kinds of events came: what came every day at this time, and does not
-//! come today, is missed by somebody.
+//! Record of the hours in which each kind of event came, to notice a kind that came every day at
+//! this time and does not come today.
 //!
-//! Each process that accepts webhooks keeps a record of its own, and writes it down as a mark,
-//! another one after each start: it need not read what others know. Together they say what came.
+//! Each process that accepts webhooks has a record of its own, and writes it as a fact, under a
+//! new name after each start: it need not read what others know. Merged, they say what came.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -12,16 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MarkEntry, Marks, QueueError};
 
-/// Hours that are remembered: eight days.
+/// Number of hours remembered: eight days.
 const HOURS: i64 = 192;
 
-/// Days on each of which it must have come.
+/// Number of days before today, on each of which a kind must have come to be missed.
 const DAYS: i64 = 7;
 
-/// Most kinds of events that one process remembers: Fluent's rules choose their names.
+/// Largest number of kinds that one process remembers: Fluent's rules choose their names, so
+/// there is no other bound.
 pub const MOST_KINDS: usize = 500;
 
-/// Hours without any event, after which what came at other times of each day is missed too.
+/// Hours without any event, after which a kind that comes daily at varying times is missed too.
 const AT_LEAST_DAILY: i64 = 25;
 
 /// A kind of event.
@@ -36,10 +37,10 @@ pub struct EventKind {
     pub name: String,
 }
 
-/// In which of the last hours something came: a bit for each, the lowest of the newest.
+/// The hours in which something came: a bit for each, the lowest for the newest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hours {
-    /// The newest, since 1970.
+    /// The newest hour, counted from 1970.
     newest: i64,
     bits: [u64; 3],
 }
@@ -60,7 +61,7 @@ impl Hours {
         }
     }
 
-    /// The same, seen from another newest hour.
+    /// Returns the record with another newest hour.
     fn moved_to(&self, newest: i64) -> Self {
         let mut moved = Self { newest, bits: [0; 3] };
         let still_there = newest.saturating_sub(HOURS)..=self.newest;
@@ -82,15 +83,15 @@ impl Hours {
         one
     }
 
-    /// Whether it came on each of the seven days (UTC) before, and now does not: neither in the hour
-    /// in which it came on each of them, nor for more than a day.
+    /// Whether a kind that came on each of the seven days (UTC) before is missing now: either in
+    /// the hour in which it came on each of them, or for more than a day.
     fn is_silent(&self, now: i64) -> bool {
         let today = now.div_euclid(24) * 24;
         let came_on = |day: i64| (0..24).any(|hour| self.has(today - day * 24 + hour));
         if !(1..=DAYS).all(came_on) {
             return false;
         }
-        // The last whole hour, and the one that runs.
+        // The last whole hour, and the current one.
         let last = now - 1;
         let came_now = self.has(last) || self.has(now);
         let came_then = |day: i64| self.has(last - day * 24);
@@ -99,14 +100,14 @@ impl Hours {
     }
 }
 
-/// What one process has seen, or several together.
+/// Record of the kinds that one process has seen, or several together.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SeenEvents {
     kinds: Vec<(EventKind, Hours, Timestamp)>,
-    /// Where a kind is, by its digest.
+    /// Index of a kind in `kinds`, by its digest.
     #[serde(skip)]
     index: HashMap<u64, usize>,
-    /// With a secret of the process: nobody can choose names of one digest.
+    /// Keyed with a secret of the process, so that nobody can choose names with equal digests.
     #[serde(skip)]
     hashing: RandomState,
 }
@@ -118,9 +119,9 @@ impl PartialEq for SeenEvents {
 }
 
 impl SeenEvents {
-    /// An event of this kind came. Those beyond the limit are not remembered.
+    /// Records an event. A new kind beyond [`MOST_KINDS`] is not remembered.
     pub fn note(&mut self, environment: &str, account: &str, name: &str, at: Timestamp) {
-        // Every event pays for this: a digest in place of three texts.
+        // Every event pays for this: a digest is cheaper than three texts.
         let digest = self.digest(environment, account, name);
         if let Some((_, hours, last_at)) =
             self.index.get(&digest).and_then(|index| self.kinds.get_mut(*index))
@@ -151,19 +152,20 @@ impl SeenEvents {
         }
     }
 
-    /// Adds what another process has seen.
+    /// Adds the record of another process.
     pub fn merge(&mut self, other: Self) {
         for (kind, hours, last_at) in other.kinds {
             self.add(kind, hours, last_at);
         }
     }
 
-    /// The accounts of which something came, not each once.
+    /// The accounts of the kinds; an account may come more than once.
     pub fn accounts(&self) -> impl Iterator<Item = &str> {
         self.kinds.iter().map(|(kind, ..)| kind.account.as_str())
     }
 
-    /// What came on each of the seven days before, and does not come now; and when the last came.
+    /// Kinds that came on each of the seven days before and are missing now, with the time of the
+    /// last event.
     pub fn silent(&self, now: Timestamp) -> Vec<(EventKind, Timestamp)> {
         let silent = self.kinds.iter().filter(|(_, hours, _)| hours.is_silent(hour(now)));
         silent.map(|(kind, _, last_at)| (kind.clone(), *last_at)).collect()
@@ -174,13 +176,13 @@ fn hour(at: Timestamp) -> i64 {
     at.as_second().div_euclid(3600)
 }
 
-/// Writes down what the process of this id has seen.
+/// Writes the record of the process with this id.
 pub async fn set_seen(marks: &dyn Marks, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(seen).unwrap_or_default().into();
     marks.set(&format!("seen.{id}"), value).await
 }
 
-/// Forgets what was written down so long ago that it says nothing any more.
+/// Forgets records that are so old that they say nothing any more.
 pub async fn forget_old_seen(marks: &dyn Marks) -> Result<(), QueueError> {
     let now = marks.now().await?;
     for entry in marks.entries("seen").await? {
@@ -191,7 +193,7 @@ pub async fn forget_old_seen(marks: &dyn Marks) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// What all of them have seen together.
+/// The merged record of all processes.
 pub async fn seen_by_all(marks: &dyn Marks) -> Result<SeenEvents, QueueError> {
     let mut all = SeenEvents::default();
     for MarkEntry { value, .. } in marks.entries("seen").await? {
@@ -200,7 +202,7 @@ pub async fn seen_by_all(marks: &dyn Marks) -> Result<SeenEvents, QueueError> {
     Ok(all)
 }
 
-/// What another version wrote, and can't be read, is as good as nothing.
+/// Reads a record; one of another version that can't be read counts as empty.
 fn read(value: &[u8]) -> SeenEvents {
     let mut whole = SeenEvents::default();
     whole.merge(serde_json::from_slice(value).unwrap_or_default());
@@ -215,7 +217,8 @@ mod tests {
         Timestamp::from_second((20_000 + day) * 86_400 + hour * 3600 + 600).expect("a time")
     }
 
-    /// What came at these hours of each day from the first on, and what is missed then.
+    /// Checks whether a kind that came at these hours of each day, from the first on, is missed
+    /// at `now`.
     #[track_caller]
     fn check(hours: &[i64], days: i64, now: (i64, i64), expected: bool) {
         let mut seen = SeenEvents::default();
@@ -268,7 +271,7 @@ mod tests {
         assert_eq!(one.silent(at(7, 3)).len(), 1);
         one.note("sandbox", "ACME", "E", at(7, 2));
         assert!(one.silent(at(7, 3)).is_empty());
-        // A clock that jumps ahead and back leaves what it has.
+        // A clock that jumps ahead and back loses nothing.
         one.note("sandbox", "ACME", "E", at(400, 2));
         one.note("sandbox", "ACME", "E", at(8, 2));
         assert!(one.silent(at(8, 3)).is_empty());

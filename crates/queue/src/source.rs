@@ -1,4 +1,4 @@
-//! The role that a queue has for a dispatcher: routes are joined here, and deliveries taken.
+//! The role of a queue that a dispatcher uses: join routes, take deliveries.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use crate::same_id::{Claim, Granted};
 use crate::{Delivery, Look, QueueError, Route, Twin};
 
-/// Where deliveries come from.
+/// Hands out deliveries of routes.
 ///
 /// ```
 /// use queue::{QueueError, Route, Source};
@@ -23,46 +23,45 @@ use crate::{Delivery, Look, QueueError, Route, Twin};
 /// }
 /// ```
 pub trait Source: fmt::Debug + Send + Sync {
-    /// Says that these routes are about to be joined, together: where their matches differ
-    /// from those before, an event may move from one to another, and whoever serves them with
-    /// the matches before leaves it to neither. Joining without is right for one route alone.
+    /// Announces that these routes are about to be joined together. If their matches differ from
+    /// the ones served before, an event may move from one route to another, and a process with
+    /// the earlier matches leaves it to neither. A single route may be joined without this.
     fn announce<'a>(&'a self, routes: &'a [Route]) -> BoxFuture<'a, Result<(), QueueError>> {
-        // Where nobody else serves them, nobody is to be told.
+        // Without other processes there is nobody to notify.
         let _ = routes;
         Box::pin(futures::future::ready(Ok(())))
     }
 
-    /// Joins `route`, creating it at its start when it is first seen.
-    /// Consumers of one name share its deliveries.
+    /// Joins `route`, and creates it at its start if it is new. Consumers of one name share its
+    /// deliveries.
     fn subscribe(&self, route: Route) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>>;
 
-    /// Whether deliveries of the routes that are joined here can be fetched and settled
-    /// now, tried out without taking or changing anything: what makes a dispatcher
-    /// ready. Asked every few seconds.
+    /// Checks, without taking or changing anything, that deliveries of the joined routes can be
+    /// fetched and settled now, by which a dispatcher is ready. Called every few seconds.
     fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Shows others how this process's routes stand:
+    /// Sets the source of what this process reports about its routes:
     /// [`RouteState::working`](crate::RouteState::working).
     fn show_status(&self, look: Look);
 
-    /// The event of this key that was reconciled, if one was, and the one of them that `route`
-    /// has delivered.
+    /// The event of this key that was reconciled, if one was, and the event of this key that
+    /// `route` has delivered.
     fn reconciled_duplicate<'a>(
         &'a self,
         key: FluentKey,
         route: &'a str,
     ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>>;
 
-    /// The event of this key that `route` has delivered, if it has one: only routes that want one
-    /// of them ask.
+    /// The event of this key that `route` has delivered, if any. Only asked for routes that want
+    /// one event for each key.
     fn same_id_delivered<'a>(
         &'a self,
         key: FluentKey,
         route: &'a str,
     ) -> BoxFuture<'a, Result<Option<EventId>, QueueError>>;
 
-    /// Asks whether `route` may attempt one of the events of this key now, and has the others
-    /// wait until `until`.
+    /// Asks whether `route` may attempt an event of this key now; if so, the others of the key
+    /// wait until the second of the two times.
     fn claim_same_id<'a>(
         &'a self,
         key: FluentKey,
@@ -71,7 +70,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         now_until: (Timestamp, Timestamp),
     ) -> BoxFuture<'a, Result<Claim, QueueError>>;
 
-    /// Says that the attempt that was granted this has failed: it keeps no other back.
+    /// Releases the claim of an attempt that has failed, so that it keeps no other back.
     fn release_same_id<'a>(
         &'a self,
         key: FluentKey,
@@ -80,7 +79,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         granted: Granted,
     ) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Notes, durably, that `route` has delivered this one: it stands for the others of its key.
+    /// Records durably that `route` has delivered this event, which stands for the others of its
+    /// key.
     fn note_same_id_delivered<'a>(
         &'a self,
         key: FluentKey,
@@ -88,7 +88,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         id: EventId,
     ) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Notes, durably, that `route` has delivered one of the events of this key.
+    /// Records durably that `route` has delivered one of the events of this key.
     fn note_delivered<'a>(
         &'a self,
         key: FluentKey,
@@ -99,18 +99,17 @@ pub trait Source: fmt::Debug + Send + Sync {
 
 const _: fn(&dyn Source) = |_| {};
 
-/// One reader of a route.
+/// One reader of a route's deliveries.
 pub trait Consumer: fmt::Debug + Send {
     /// Waits for at least one delivery and takes at most `permits`.
     ///
-    /// Each delivery's attempt is recorded before it is handed out, so an
-    /// attempt that kills the process is known after the restart.
-    /// Cancel-safe: what a dropped call had taken comes back. What is due again and what
-    /// is new take turns: neither waits for the other to end.
+    /// Each attempt is recorded before its delivery is handed out, so an attempt that crashes the
+    /// process is known after the restart. Cancel-safe: what a dropped call had taken comes back.
+    /// Deliveries that are due again and new ones take turns: neither waits for the other to end.
     fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
 
-    /// The same for one delivery, by which is asked whether a destination is back: a first
-    /// attempt where one waits, since what failed before may be why it failed.
+    /// Waits for one delivery, to find out whether a destination is back: a first attempt if one
+    /// waits, since a delivery that failed before may itself be the cause.
     fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>>;
 }
 

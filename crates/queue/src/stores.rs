@@ -1,5 +1,5 @@
-//! What a queue keeps beside the events that wait: for a person to see, and to
-//! send again.
+//! The stores of a queue beside the events that wait: dead letters, quarantine, history and
+//! routes, which people list and repeat.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::{
     StoresHealth, Working,
 };
 
-/// The stores of one queue. An adapter also opens them alone, beside a running
-/// service, for the commands.
+/// The stores of one queue. For commands, an adapter also opens them alone, beside a running
+/// process.
 ///
 /// ```
 /// use queue::{DeadQuery, QueueError, Stores};
 ///
-/// /// Sends some of a route's dead letters again, and says how many.
+/// /// Redrives some of a route's dead letters, and returns how many.
 /// async fn redrive(stores: &dyn Stores, route: &str) -> Result<usize, QueueError> {
 ///     let query = DeadQuery { route: Some(route.to_owned()), limit: 100, ..DeadQuery::default() };
 ///     let letters = stores.dead_letters().list(query).await?;
@@ -29,30 +29,32 @@ use crate::{
 /// }
 /// ```
 pub trait Stores: HasMarks {
-    /// Deliveries that no attempt can help.
+    /// Deliveries that no further attempt can help.
     fn dead_letters(&self) -> &dyn DeadLetters;
 
     /// Genuine bodies that are not events.
     fn quarantine(&self) -> &dyn Quarantine;
 
-    /// Webhooks that were refused, and may have been refused wrongly.
+    /// Webhooks that were rejected, and may have been rejected wrongly.
     fn refused(&self) -> &dyn RefusedHold;
 
-    /// What happened to events.
+    /// The history of events and attempts.
     fn history(&self) -> &dyn History;
 
-    /// Publishes an event as [`Intake::publish`](crate::Intake::publish) does, for
-    /// who holds the stores alone. Says whether it was there before.
+    /// Publishes an event as [`Intake::publish`](crate::Intake::publish) does, for a caller that
+    /// has the stores alone. Returns whether it was there before.
     fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>>;
 
-    /// How servers and room behind these stores do, as far as it can be seen from here.
+    /// Health of the servers and the space behind these stores, as far as it can be seen from
+    /// here.
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>>;
 
     /// Every route that has a position here, also those no longer in settings.
     fn routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>>;
 
-    /// The same as anybody saw it within the last few seconds: for who looks again and again
-    /// in many processes, where each look costs the queue a few questions for each route.
+    /// The state of every route as any process saw it within the last few seconds. For callers
+    /// that ask again and again in many processes, since [`Stores::routes`] costs the queue a few
+    /// requests for each route.
     fn recent_routes(&self) -> BoxFuture<'_, Result<Vec<RouteState>, QueueError>> {
         self.routes()
     }
@@ -60,26 +62,25 @@ pub trait Stores: HasMarks {
     /// Gives up a route's position and what it had still to deliver.
     fn forget<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Holds a route's deliveries back, in every process and over restarts, until the
-    /// pause ends or somebody lets them go again (`None`): within [`PAUSES_WITHIN`] of
-    /// the answer. What is in flight ends as it would.
+    /// Pauses a route, in every process and over restarts, until the pause ends or it is resumed
+    /// with `None`; both take effect within [`PAUSES_WITHIN`] of the answer. Attempts in flight
+    /// end as usual.
     fn set_paused<'a>(
         &'a self,
         route: &'a str,
         pause: Option<&'a Pause>,
     ) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Makes what waits of an event on a route due now; says how many deliveries that were.
+    /// Makes the waiting deliveries of an event on a route due now; returns their number.
     fn retry_now<'a>(&'a self, route: &'a str, event: EventId) -> BoxFuture<'a, Result<u64, QueueError>>;
 
-    /// Tells every process that runs a route to ask its destination at once, whatever its
-    /// breaker says: within [`PAUSES_WITHIN`] of the answer.
+    /// Tells every process that runs a route to ask its destination at once, whatever its breaker
+    /// says: within [`PAUSES_WITHIN`] of the answer.
     fn close_breakers<'a>(&'a self, route: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Hands events that were received before to `route` once more, with fresh
-    /// attempts; says of each what became of that. What the route is done with, has as a
-    /// dead letter, or had before the history begins, is left out, but for `again`; what it
-    /// has still before it always is.
+    /// Delivers stored events to `route` once more, with fresh attempts; returns the result for
+    /// each. Left out are events that the route is done with, has as a dead letter, or had before
+    /// the history begins, unless `again` is set, and always those that it has still before it.
     fn replay<'a>(
         &'a self,
         route: &'a str,
@@ -88,87 +89,88 @@ pub trait Stores: HasMarks {
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>>;
 }
 
-/// Why, and for how long, a route's deliveries are held back.
+/// A pause of a route: its end and its reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pause {
-    /// When it ends by itself; nothing where somebody has to end it.
+    /// The time at which it ends by itself; `None` if a person has to end it.
     pub until: Option<Timestamp>,
-    /// In a person's words.
+    /// The reason, in a person's words.
     pub reason: Option<String>,
-    /// Who.
+    /// The person who paused the route.
     pub by: Option<String>,
 }
 
-/// What became of an event that was to be replayed.
+/// Result of replaying one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
-    /// It is handed over.
+    /// The event is handed over to the route.
     HandedOver,
-    /// The route is done with it.
+    /// Left out: the route is done with it.
     Done,
-    /// It comes to the route by itself, or is being attempted.
+    /// Left out: it will come to the route by itself, or is being attempted.
     Ahead,
-    /// It is a dead letter of the route's, to be redriven.
+    /// Left out: it is a dead letter of the route, to be redriven instead.
     Dead,
-    /// It is no longer kept.
+    /// Left out: the event is no longer stored.
     Gone,
-    /// What became of it there is no longer kept: it may be done, or have been left out.
+    /// Left out: its result on the route is no longer stored, so it may have been done or left
+    /// out.
     Unknown,
 }
 
-/// How soon a pause holds for deliveries that are asked for.
+/// Longest delay until a pause takes effect.
 pub const PAUSES_WITHIN: Duration = Duration::from_secs(2);
 
 const _: fn(&dyn Stores) = |_| {};
 
-/// Where a route stands.
+/// State of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RouteState {
     /// Its name.
     pub name: String,
-    /// Everything up to here was looked at.
+    /// The position up to which the route has examined events.
     pub position: Position,
     /// Events behind that position, matching or not.
     pub behind: u64,
-    /// Events that the queue keeps, before that position and behind it.
+    /// Number of stored events, before that position and behind it.
     pub kept: u64,
     /// Deliveries waiting for a retry.
     pub waiting: u64,
     /// Deliveries being attempted.
     pub in_flight: u64,
-    /// When the oldest event came in that is still to be delivered; on a cluster, of
-    /// deliveries that wait for a retry, the one that waits longest counts.
+    /// Arrival of the oldest event that is still to be delivered; on a cluster, of the deliveries
+    /// that wait for a retry, the one that waits longest counts.
     pub oldest: Option<Timestamp>,
     /// Dead letters.
     pub dead: u64,
-    /// Whether a person holds its deliveries back.
+    /// Whether a person has paused it.
     pub paused: bool,
-    /// Until when, why, and who: as far as it was said.
+    /// End, reason and author of the pause, as far as they were given.
     pub pause: Option<Pause>,
     /// The [digest](crate::Filter::digest) of what it matched when it last ran.
     pub filter: Option<String>,
-    /// What each process that runs it says; none where nobody does.
+    /// Reports of the processes that run the route; empty if none does.
     pub working: Vec<Working>,
 }
 
 /// A genuine body that is not an event.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Names it in commands; 0 before it is stored.
+    /// The number by which commands name it; 0 before it is stored.
     pub id: u64,
     /// The exact bytes.
     pub body: Bytes,
-    /// How they are known to be Fluent's.
+    /// The way in which the bytes are known to be Fluent's.
     pub proof: Proof,
-    /// Whose key matched.
+    /// The key that matched.
     pub key: KeyId,
     /// The signature, standard base64.
     pub signature: String,
-    /// When it arrived.
+    /// The time of arrival.
     pub received_at: Timestamp,
-    /// Why it is not an event.
+    /// The reason why it is not an event.
     pub reason: String,
 }
 
@@ -178,28 +180,28 @@ impl fmt::Debug for Quarantined {
     }
 }
 
-/// Genuine bodies that are not events.
+/// The store of genuine bodies that are not events.
 pub trait Quarantine: fmt::Debug + Send + Sync {
-    /// Keeps `body`. When this returns `Ok`, a crash does not lose it. The
-    /// same bytes under the same key are kept once.
+    /// Stores `body`. When this returns `Ok`, a crash does not lose it. The same bytes under the
+    /// same key are stored once.
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// In order of their ids, from after the one given; fewer than asked for where their
-    /// bodies are more than [`PAGE_BYTES`](crate::PAGE_BYTES), none only at the end.
+    /// Lists bodies in order of their ids, beginning after `after`. The page is shorter than
+    /// `limit` if the bodies exceed [`PAGE_BYTES`](crate::PAGE_BYTES), and empty only at the end.
     fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>>;
 
-    /// One of them.
+    /// The body with this id.
     fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>>;
 
-    /// Publishes the event it turned out to be and removes it. Both or neither.
+    /// Publishes the event that the body turned out to be, and removes the body: both or neither.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// Removes it for good.
+    /// Removes a body for good.
     fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
-/// How many genuine bodies are quarantined, counted to `most`: page by page, as their bodies
-/// come with them.
+/// Counts the quarantined bodies, up to `most`: page by page, since a page includes the bodies
+/// themselves.
 pub async fn count_quarantined(quarantine: &dyn Quarantine, most: usize) -> Result<usize, QueueError> {
     let (mut count, mut last) = (0, 0);
     while count < most {
@@ -210,59 +212,59 @@ pub async fn count_quarantined(quarantine: &dyn Quarantine, most: usize) -> Resu
     Ok(count)
 }
 
-/// Which events.
+/// Selection of received events.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceivedQuery {
-    /// Received then, or later.
+    /// Only events that were received at this time or later.
     pub from: Timestamp,
-    /// Received before that.
+    /// Only events that were received before this time.
     pub until: Timestamp,
-    /// Behind this position.
+    /// Only events behind this position.
     pub after: Position,
-    /// At most so many.
+    /// Largest number of events to return.
     pub limit: usize,
 }
 
-/// Some events, and where to go on.
+/// One page of events, and where the next begins.
 #[derive(Clone, Debug, Default)]
 pub struct ReceivedPage {
-    /// With their positions, which rise.
+    /// Events with their positions, which rise.
     pub events: Vec<(Position, Event)>,
     /// The position to go on from; `None` at the end.
     pub next: Option<Position>,
 }
 
-/// The same, as [`ReceivedPage`] has it, of what Fluent knows events by alone.
+/// One page as in [`ReceivedPage`], with Fluent's keys in place of the events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedKeys {
-    /// With their positions, which rise.
+    /// Keys with the positions of their events, which rise.
     pub keys: Vec<(Position, FluentKey)>,
     /// The position to go on from; `None` at the end.
     pub next: Option<Position>,
 }
 
-/// What happened to events, for its stated time.
+/// The history of events and attempts, for as long as it is stored.
 pub trait History: fmt::Debug + Send + Sync {
-    /// The newest events whose entity ref, root entity ref, Fluent's own event id, or
-    /// whose id or its beginning is `reference`, newest first.
+    /// Finds the newest events whose entity ref, root entity ref, Fluent's own event id, or id or
+    /// its beginning is `reference`, newest first.
     fn find<'a>(
         &'a self,
         reference: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>>;
 
-    /// The newest event that `reference` names, as [`History::find`] takes it, whole.
+    /// The newest event that `reference` names, whole, found as by [`History::find`].
     fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>>;
 
     /// Attempts that have ended, the newest first.
     fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>>;
 
-    /// Events that are kept and were received in a time, from after a position, in
-    /// order of their positions; and the position to go on from, or none at the end.
+    /// Lists stored events that were received in a time, from after a position, in order of their
+    /// positions; with the position to go on from, or `None` at the end.
     fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>>;
 
-    /// The same of what Fluent knows them by: a queue that need not read bodies for that reads
-    /// none.
+    /// Lists Fluent's keys of the same events. A queue that can do so without reading bodies
+    /// reads none.
     fn received_keys(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedKeys, QueueError>> {
         Box::pin(async move {
             let ReceivedPage { events, next } = self.received(query).await?;
@@ -271,49 +273,49 @@ pub trait History: fmt::Debug + Send + Sync {
         })
     }
 
-    /// Every event that came at this time or later is kept: what is not here never came.
-    /// Before it, nobody knows.
+    /// The time since which every event that came is stored: an event that is not here did not
+    /// come since then. Nothing is known about the time before.
     fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>>;
 
-    /// Reads what [`History::find`] would have to read first. Says whether there was
-    /// anything to read it into.
+    /// Reads ahead what [`History::find`] would have to read first. Returns whether there is an
+    /// index to read it into.
     fn catch_up(&self) -> BoxFuture<'_, Result<bool, QueueError>> {
         Box::pin(std::future::ready(Ok(false)))
     }
 }
 
-/// One event's story.
+/// The story of one event: its attempts, and its state on each route.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct EventStory {
-    /// Who it is.
+    /// The event's id.
     #[serde(serialize_with = "as_text")]
     pub id: EventId,
-    /// Where it is kept.
+    /// Its position.
     pub position: Position,
     /// Its name.
     pub name: String,
     /// Fluent's own id of it.
     pub fluent_event_id: String,
-    /// What Fluent knows it by: another event may have the same, with another body.
+    /// Fluent's key of the event: another event may have the same key, with another body.
     #[serde(serialize_with = "as_text")]
     pub fluent_key: FluentKey,
     /// `<entityType>/<entityRef>`.
     pub entity: Option<String>,
     /// `/fluent/<environment>/<account>/<retailer>`.
     pub source: String,
-    /// When it arrived.
+    /// The time of arrival.
     pub received_at: Timestamp,
-    /// How it came.
+    /// The event's origin.
     pub origin: Origin,
-    /// The trace to look for.
+    /// The id of its trace.
     pub trace_id: Option<String>,
-    /// Where it came before the history of attempts begins: since when that is kept. What
-    /// happened to it before is in none of its steps.
+    /// The time since which attempts are stored, if the event came before it: what happened
+    /// before is then missing in `steps`.
     pub history_since: Option<Timestamp>,
-    /// What each route made of it, in order of time.
+    /// The attempts of all routes, in order of time.
     pub steps: Vec<StoryStep>,
-    /// Where it stands, by route.
+    /// The state on each route.
     pub states: Vec<StoryState>,
 }
 
@@ -326,16 +328,16 @@ fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S
 pub struct StoryStep {
     /// The route.
     pub route: String,
-    /// Number of the redrive or replay, 0 for none.
+    /// The number of the redrive or replay; 0 for none.
     pub redrive: u32,
     /// Number of the attempt.
     pub attempt: u32,
-    /// What is known of it.
+    /// The record of the attempt.
     #[serde(flatten)]
     pub record: Attempt,
 }
 
-/// Where an event stands on one route.
+/// State of an event on one route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 #[non_exhaustive]
@@ -354,16 +356,16 @@ pub enum StoryState {
     Waiting {
         /// The route.
         route: String,
-        /// Not before this.
+        /// The earliest time of the next attempt.
         due: Timestamp,
     },
     /// A dead letter.
     Dead {
         /// The route.
         route: String,
-        /// Its number.
+        /// The letter's id.
         letter: u64,
-        /// Why.
+        /// The reason.
         reason: DeadReason,
     },
     /// The route has not come to it yet, or does not match it.

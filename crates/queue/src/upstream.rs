@@ -1,5 +1,5 @@
-//! The role that a queue has for a spool before it: copies are given up here only for what is
-//! known to be there.
+//! The role of a queue that a spool uses: the spool gives up its copy of an event only once the
+//! event is known to be in the queue.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolMark};
 /// use event_model::Event;
 /// use queue::{Presence, QueueError, Receipt, Upstream};
 ///
-/// /// Stores an event where it is known to be afterwards, also if only its id was still known.
+/// /// Stores an event, and makes sure that it is there, even if only its id was still known.
 /// async fn store(upstream: &dyn Upstream, event: &Event) -> Result<Receipt, QueueError> {
 ///     let receipt = upstream.publish(event.clone()).await?;
 ///     match upstream.presence(receipt.position, event.id()).await? {
@@ -24,8 +24,8 @@ use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolMark};
 /// }
 /// ```
 pub trait Upstream: Intake + Lifecycle {
-    /// Stores events so that none overtakes another of its entity: what comes
-    /// after one that failed is not stored, or is a duplicate when it comes again.
+    /// Stores events so that none overtakes another of its entity: an event that follows one that
+    /// failed is not stored, or is a duplicate when it comes again.
     fn publish_many<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
         Box::pin(async move {
             let mut published = Published::default();
@@ -39,7 +39,7 @@ pub trait Upstream: Intake + Lifecycle {
         })
     }
 
-    /// Whether the event `id` is at `position`: what a copy elsewhere may be given up for.
+    /// Whether the event `id` is at `position`: by this answer, a copy elsewhere may be given up.
     fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>>;
 
     /// Stores an event once more whose id is known, and which is no longer there.
@@ -48,8 +48,8 @@ pub trait Upstream: Intake + Lifecycle {
     /// The newest position, and the epoch in which positions count.
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>>;
 
-    /// Remembers, durably, how far the spool `id` is drained. Nobody takes for lost what may
-    /// still be in it.
+    /// Records durably how far the spool `id` is drained. Events that may still be in it are not
+    /// taken for lost.
     fn note_spool<'a>(&'a self, id: &'a str, mark: &'a SpoolMark) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Forgets a spool that will never be opened again.
@@ -58,36 +58,36 @@ pub trait Upstream: Intake + Lifecycle {
 
 const _: fn(&dyn Upstream) = |_| {};
 
-/// Whether an event is where it was stored.
+/// Presence of an event at the position where it was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is there.
+    /// The event is there.
     Present,
-    /// The queue begins after that position: the event was settled by every route and
-    /// removed, or the queue has lost its beginning. The former takes at least
-    /// [`REMOVED_AFTER`].
+    /// The queue begins after that position: the event was settled by every route and removed, or
+    /// the queue has lost its beginning. Removal takes at least [`REMOVED_AFTER`] after the event
+    /// was stored.
     Removed,
-    /// It is not there, or something else is.
+    /// The event is not there, or another event is.
     Missing,
 }
 
-/// How long a queue keeps an event at least that has a spool before it: whoever has settled
-/// the event, and however crowded the queue is.
+/// Shortest time for which a queue with a spool before it stores an event, even if every route
+/// has settled it and however full the queue is.
 pub const REMOVED_AFTER: Duration = Duration::from_hours(1);
 
-/// What became of events that were published together.
+/// Result of publishing several events together.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// Of the first so many.
+    /// Receipts of the events that were stored: the first ones, in order.
     pub receipts: Vec<Receipt>,
-    /// Why the others were not stored.
+    /// The reason why the remaining events were not stored.
     pub error: Option<QueueError>,
 }
 
-/// How far a queue reaches.
+/// The reach of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Horizon {
-    /// Changes when the store is made anew, and positions start over.
+    /// The epoch; changes when the store is recreated, and positions start over.
     pub epoch: String,
     /// The newest position; [`Position::START`] where there is none.
     pub last: Position,

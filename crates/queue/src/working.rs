@@ -1,39 +1,42 @@
+//! Reports of a process on the routes that it runs, which a store can't know.
+
 use std::fmt;
 use std::sync::Arc;
 
 use event_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What one process says of a route that it runs: what a store can't know.
+/// State of a route in one process that runs it: what a store can't know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Working {
     /// The route.
     pub route: String,
-    /// `<host>:<process id>`.
+    /// State of the route's breaker.
     pub process: String,
-    /// Whether the destination is asked.
+    /// Whether the destination is asked, by the breaker.
     pub breaker: BreakerState,
-    /// Whether the route's rate holds back attempts that could begin.
+    /// Whether the route's rate limit holds back attempts that could begin.
     pub throttled: bool,
 }
 
-/// Whether a route's destination is asked.
+/// State of a route's breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum BreakerState {
-    /// It is.
+    /// The destination is asked.
     Closed,
-    /// It fails, and is left alone.
+    /// The destination fails, and is not asked.
     Open {
-        /// Not before this.
+        /// The earliest time of the next attempt.
         until: Timestamp,
     },
-    /// One attempt finds out whether it is back.
+    /// One attempt finds out whether the destination is back.
     HalfOpen,
 }
 
-/// Says how every route of this process stands, now, and hears what is asked of them.
+/// Source of the current state of every route of this process. Also passes on requests to close a
+/// breaker.
 #[derive(Clone)]
 pub struct Look {
     now: Arc<dyn Fn() -> Vec<Working> + Send + Sync>,
@@ -41,7 +44,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// Neither may block: they are called by whoever serves the queue.
+    /// Makes a source of two functions. Neither may block: they are called by the process's
+    /// connection to the queue.
     pub fn new(
         now: impl Fn() -> Vec<Working> + Send + Sync + 'static,
         close_breaker: impl Fn(&str) + Send + Sync + 'static,
@@ -49,12 +53,12 @@ impl Look {
         Self { now: Arc::new(now), close_breaker: Arc::new(close_breaker) }
     }
 
-    /// How they stand now.
+    /// The current state of the routes.
     pub fn now(&self) -> Vec<Working> {
         (self.now)()
     }
 
-    /// A person wants this route's destination to be asked at once.
+    /// Asks the destination of `route` at once, as a person wants.
     pub fn close_breaker(&self, route: &str) {
         (self.close_breaker)(route);
     }

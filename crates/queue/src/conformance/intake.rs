@@ -1,4 +1,4 @@
-//! What a gateway relies on.
+//! Checks of an intake, as a gateway relies on it.
 
 use event_model::{Algorithm, Headers, Proof, Timestamp};
 use futures::future::join_all;
@@ -38,7 +38,7 @@ async fn an_id_is_stored_once(harness: &dyn IntakeHarness) {
     let (again, another) = tokio::join!(again, open.intake.publish(event("E", "b")));
     assert!(again.expect("publish again").duplicate);
     assert!(!another.expect("publish another").duplicate);
-    // Told by many at the same time, as a sender does that hears nothing for a while.
+    // Many publish at the same time, as a sender does that gets no answer for a while.
     let told = join_all((0..8).map(|_| publish_in_time(&*open.intake, "c"))).await;
     let new = told.iter().filter(|told| !told.duplicate).count();
     assert!(new <= 1, "{new} of them were new");
@@ -48,7 +48,7 @@ async fn an_id_is_stored_once(harness: &dyn IntakeHarness) {
     assert_eq!(open.stores.history().find("c", 9).await.expect("find").len(), 1, "stored once");
 }
 
-/// As a gateway does: a queue may answer that it is just about to store the same.
+/// Publishes as a gateway does: a queue may answer that it is just about to store the same event.
 async fn publish_in_time(intake: &dyn Intake, reference: &str) -> Receipt {
     let publishing = async {
         loop {
@@ -63,7 +63,7 @@ async fn publish_in_time(intake: &dyn Intake, reference: &str) -> Receipt {
 
 async fn what_was_accepted_survives_a_crash(harness: &dyn IntakeHarness) {
     let mut open = harness.open().await;
-    // Each is the last thing that the process did.
+    // Each publish is the last thing that the process did.
     for reference in ["a", "b", "c"] {
         assert!(!open.intake.publish(event("E", reference)).await.expect("publish").duplicate);
         open = harness.crash(open).await;

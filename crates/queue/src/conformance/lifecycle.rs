@@ -1,4 +1,4 @@
-//! What whoever runs the process relies on, whichever role it opened.
+//! Checks of a lifecycle, on which the process relies whichever role it opened.
 
 use futures::FutureExt;
 

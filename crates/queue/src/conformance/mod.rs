@@ -1,9 +1,8 @@
-//! What every adapter must do, role by role, as tests against a real one.
+//! The promises of every adapter, role by role, as tests against a real one.
 //!
-//! Whoever implements the roles of a whole queue hands [`all`] something that makes fresh
-//! [`Harness`]es; who is an intake alone, as a spool is, hands its [`IntakeHarness`]es to
-//! [`intake::all`] and [`lifecycle::all`]. Times are real and leases short; each check has a
-//! store of its own.
+//! An adapter with all roles hands [`all`] a function that makes fresh [`Harness`]es; one that is
+//! an intake alone, as a spool is, hands its [`IntakeHarness`]es to [`intake::all`] and
+//! [`lifecycle::all`]. Times are real and leases short; each check has a store of its own.
 
 pub mod intake;
 pub mod lifecycle;
@@ -33,7 +32,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// `queue` with what is kept beside its events.
+    /// Makes a queue of its roles and its stores.
     pub fn new<Q: Upstream + Source + 'static>(queue: Arc<Q>, stores: Arc<dyn Stores>) -> Self {
         Self { upstream: Arc::clone(&queue) as _, source: queue, stores }
     }
@@ -59,7 +58,7 @@ impl Queue {
     }
 }
 
-/// An intake that is open, and the stores in which whatever it takes is found in the end.
+/// An open intake, and the stores in which everything that it stores is found in the end.
 #[derive(Clone, Debug)]
 pub struct OpenIntake {
     intake: Arc<dyn Intake>,
@@ -68,7 +67,7 @@ pub struct OpenIntake {
 }
 
 impl OpenIntake {
-    /// `intake`, and the stores of the queue that it is part of, or stands before.
+    /// Makes an open intake of `intake` and the stores of its queue, or of the queue behind it.
     pub fn new<I: Intake + Lifecycle + 'static>(intake: Arc<I>, stores: Arc<dyn Stores>) -> Self {
         Self { intake: Arc::clone(&intake) as _, lifecycle: intake, stores }
     }
@@ -79,14 +78,15 @@ pub trait Harness: fmt::Debug + Send + Sync {
     /// Opens the store for the first time.
     fn open(&self) -> BoxFuture<'_, Queue>;
 
-    /// The same, with a retention that removes at once what may be removed.
+    /// Opens the store for the first time, with a retention that removes at once what may be
+    /// removed.
     fn open_forgetful(&self) -> BoxFuture<'_, Queue>;
 
-    /// The store as the next process finds it after this one was killed: what
-    /// was in flight is still in flight, nothing was closed.
+    /// The store as the next process finds it after a kill: deliveries are still in flight, and
+    /// nothing was closed.
     fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue>;
 
-    /// Empties the history of attempts, as time and room do.
+    /// Empties the history of attempts, as retention does.
     fn forget_attempts(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -95,7 +95,7 @@ pub trait IntakeHarness: fmt::Debug {
     /// Opens the store for the first time.
     fn open(&self) -> BoxFuture<'_, OpenIntake>;
 
-    /// The store as the next process finds it after this one was killed.
+    /// The store as the next process finds it after a kill.
     fn crash<'a>(&'a self, open: OpenIntake) -> BoxFuture<'a, OpenIntake>;
 }
 
@@ -165,7 +165,7 @@ macro_rules! checks {
 }
 use checks;
 
-/// Runs each against a fresh store.
+/// Runs each check against a fresh store.
 #[expect(clippy::print_stdout, reason = "a conformance run names its checks")]
 async fn run<H: ?Sized>(role: &str, checks: &[Check<H>], fresh: impl AsyncFn() -> Box<H>) {
     for (name, check) in checks {

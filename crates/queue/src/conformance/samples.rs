@@ -1,4 +1,4 @@
-//! What the checks publish, and how they look at what comes back.
+//! Events and routes for the checks, and helpers that read what comes back.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub(crate) async fn settle(delivery: Delivery, verdict: Verdict) {
     delivery.ticket.settle(settlement(verdict)).await.expect("settle");
 }
 
-/// Waits until it is so.
+/// Waits until `is_so` returns true.
 pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !is_so().await {

@@ -1,4 +1,4 @@
-//! What a spool relies on.
+//! Checks of an upstream, as a spool relies on it.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ async fn what_is_known_is_there_after_a_crash(harness: &dyn Harness) {
     assert_eq!(found.expect("read back"), Presence::Missing, "that shard is not there");
 }
 
-/// What a spool hears of it must not make it give the event again.
+/// The answer must not make a spool send the event again.
 async fn what_every_route_has_settled_is_not_missed(harness: &dyn Harness) {
     let queue = harness.open_forgetful().await;
     let mut r = consumer(&queue, "r").await;

@@ -1,4 +1,4 @@
-//! What a position is in each of its forms, and what is none.
+//! Tests of a position's forms, and of values that are none.
 
 use proptest::prelude::*;
 

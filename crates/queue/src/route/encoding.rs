@@ -1,19 +1,21 @@
-//! A filter as bytes of which its digest is made. Digests are stored, on servers and in files.
+//! Encoding of a filter, of which its digest is made. Digests are stored, on servers and in
+//! files.
 //!
 //! ```text
 //! filter = version, terms, count, terms …        those of `none_of`, in order of their bytes
 //! terms  = count, (name, count, value …) …       fields that ask for something, in the order below
 //! ```
 //!
-//! A count is 8 bytes, most significant first; a name or a value is its length as a count, and its
-//! bytes. Nothing marks a field that asks for nothing: a new kind of condition must not make every
-//! route look changed. Values stand in order, each once: how they are written down says nothing.
+//! A count is 8 bytes, most significant first; a name or a value is its length as a count, then
+//! its bytes. A field without allowed values leaves no trace: a new kind of condition must not
+//! make every route look changed. Values are sorted and each is there once, so their order in the
+//! settings does not matter.
 
 use std::collections::BTreeSet;
 
 use crate::route::{Filter, Terms};
 
-/// Another number makes every route look changed.
+/// Version of the encoding. Another number makes every route look changed.
 const VERSION: u8 = 1;
 
 pub(super) fn of(filter: &Filter) -> Vec<u8> {

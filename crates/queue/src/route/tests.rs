@@ -1,3 +1,5 @@
+//! Tests of filters: their digests and what they match.
+
 use super::*;
 
 fn list(values: &[&str]) -> Vec<String> {
@@ -60,7 +62,7 @@ fn how_a_filter_is_written_down_says_nothing() {
     assert_eq!(none_of([of(&["1"]), of(&["2"])]), none_of([of(&["2"]), of(&["1"])]));
 }
 
-/// Stored on servers and in files: another digest is another match.
+/// Digests are stored on servers and in files: another digest counts as another match.
 #[test]
 fn digests_stay_what_they_were() {
     let found: Vec<String> = filters().iter().map(Filter::digest).collect();

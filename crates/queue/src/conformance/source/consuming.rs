@@ -30,7 +30,7 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
     let mut consumer = consumer(&queue, "r").await;
     assert_eq!(finish(&mut *consumer, 1).await, ["a"]);
     tokio::time::sleep(LEASE).await;
-    // What comes after it comes first.
+    // The next delivery is a later event.
     publish(&queue, &["b"]).await;
     let next = one(&mut *consumer).await;
     assert_eq!((reference(&next).as_str(), next.attempt), ("b", 1), "the other was settled");
@@ -145,8 +145,8 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
     settle(redriven, Verdict::Done).await;
 }
 
-/// The first one's request may be on its way when it stops asking: its subscriber left, or
-/// its breaker opened.
+/// The first consumer's request may be on its way when it stops asking, because its subscriber
+/// left or its breaker opened.
 pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness: &dyn Harness) {
     let queue = harness.open().await;
     let (mut first, mut second) = (consumer(&queue, "r").await, consumer(&queue, "r").await);

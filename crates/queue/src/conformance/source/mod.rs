@@ -1,4 +1,4 @@
-//! What a dispatcher relies on.
+//! Checks of a source, as a dispatcher relies on it.
 
 mod consuming;
 mod restarting;

@@ -1,4 +1,4 @@
-//! What the next process finds of deliveries, after a crash or a stop.
+//! Deliveries as the next process finds them, after a crash or a stop.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ pub(super) async fn what_survived_alone_is_a_suspect_no_longer(harness: &dyn Har
     let mut r = consumer(&queue, "r").await;
     let mut suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (3, 2));
-    // Beside others it proves nothing.
+    // A run beside others proves nothing.
     settle(suspect, Verdict::Again(Duration::ZERO)).await;
     suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (4, 2));
@@ -121,7 +121,7 @@ pub(super) async fn a_route_removed_and_back_goes_on(harness: &dyn Harness) {
     publish(&queue, &["a"]).await;
     finish(&mut *consumer(&queue, "r").await, 1).await;
     let queue = harness.crash(queue).await;
-    // A run without the route.
+    // A run of the process without the route.
     publish(&queue, &["b"]).await;
     finish(&mut *consumer(&queue, "s").await, 2).await;
     let queue = harness.crash(queue).await;

@@ -1,4 +1,4 @@
-//! What comes again, and when.
+//! Retries: which deliveries come again, and when.
 
 use futures::future::join_all;
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ pub(super) async fn waiting_retries_delay_nothing(harness: &dyn Harness) {
     nothing(&mut *consumer, "the rest waits for an hour").await;
 }
 
-/// What fails and is due again at once must not keep from the route what is new.
+/// A delivery that fails and is due again at once must not keep new ones from the route.
 pub(super) async fn due_retries_do_not_starve_what_is_new(harness: &dyn Harness) {
     const FAILING: usize = 2000;
     let queue = harness.open().await;
@@ -59,7 +59,7 @@ pub(super) async fn due_retries_do_not_starve_what_is_new(harness: &dyn Harness)
     }
 }
 
-/// Where something asks whether a destination is back, it is with what did not fail before.
+/// A probe, which asks whether a destination is back, uses an event that did not fail before.
 pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut consumer = consumer(&queue, "r").await;
@@ -86,12 +86,12 @@ pub(super) async fn a_probe_is_a_first_attempt_where_one_waits(harness: &dyn Har
             assert!(probes < 10, "what failed is tried again and again");
         }
     }
-    // Where nothing else waits, it is tried with what failed.
+    // If nothing else waits, the probe uses a delivery that failed.
     let probe = timeout(PATIENCE, consumer.next_to_probe()).await.expect("in time").expect("next");
     assert!(probe[0].attempt > 1, "{probe:?}");
 }
 
-/// Events called `F`.
+/// Publishes `count` events called `F`.
 async fn publish_many(queue: &Queue, count: usize) {
     let events: Vec<_> = (0..count).map(|number| event("F", &number.to_string())).collect();
     for events in events.chunks(250) {

@@ -1,4 +1,4 @@
-//! Who gets what.
+//! Matching: which route gets which event.
 
 use event_model::{Event, Origin, Proof, Stored};
 use std::sync::Arc;

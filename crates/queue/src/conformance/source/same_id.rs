@@ -1,4 +1,4 @@
-//! One event of Fluent's that came with two bodies.
+//! Claims of events that came with one key and two bodies.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::conformance::Harness;
 use crate::conformance::samples::{event, event_of, publish};
 use crate::same_id::{Claim, Granted};
 
-/// Two of one id and name.
+/// Two events with one id of Fluent's and one name.
 fn two() -> (Event, Event) {
     let of = |status: &str| {
         let body = format!(
@@ -24,7 +24,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).expect("a time")
 }
 
-/// Asks at a second, for a minute.
+/// Asks at this second, for a minute.
 async fn ask(source: &dyn Source, route: &str, event: &Event, second: i64) -> Claim {
     let times = (at(second), at(second + 60));
     source.claim_same_id(event.fluent_key(), route, event.id(), times).await.expect("an answer")
@@ -34,7 +34,7 @@ fn attempted(other: &Event, until: i64) -> Claim {
     Claim::Attempted { other: other.id(), until: at(until) }
 }
 
-/// Asks, and is granted it.
+/// Asks, and expects to be granted the claim.
 async fn granted(source: &dyn Source, route: &str, event: &Event, second: i64, why: &str) -> Granted {
     match ask(source, route, event, second).await {
         Claim::Granted(granted) => granted,
@@ -56,16 +56,16 @@ pub(super) async fn of_two_with_one_id_one_is_attempted_and_never_kept_back_by_i
     granted(queue.source(), "r", &first, 0, "nobody asked before").await;
     assert_eq!(ask(queue.source(), "r", &second, 10).await, attempted(&first, 60));
     granted(queue.source(), "other", &second, 10, "a route of its own").await;
-    // The process dies between claiming and settling: the event comes again.
+    // The process crashes between claiming and settling: the event comes again.
     let queue = harness.crash(queue).await;
     let source = queue.source();
     let old = granted(source, "r", &first, 20, "a retry of the same").await;
     assert_eq!(ask(source, "r", &second, 70).await, attempted(&first, 80), "claimed anew");
-    // It never comes again, having become a dead letter.
+    // The event never comes again, since it became a dead letter.
     let own = granted(source, "r", &second, 81, "the claim has run out").await;
     release(source, "r", &first, old).await;
     assert_eq!(ask(source, "r", &first, 82).await, attempted(&second, 141), "not its own to release");
-    // The attempt was given up for lost, and the next one claims it.
+    // The attempt was given up for lost, and the next attempt claims the event.
     let next = granted(source, "r", &second, 83, "a retry of the same").await;
     release(source, "r", &second, own).await;
     assert_eq!(ask(source, "r", &first, 84).await, attempted(&second, 143), "the next goes on");
@@ -95,7 +95,7 @@ pub(super) async fn of_many_that_ask_at_once_one_is_attempted(harness: &dyn Harn
     let answers = futures::future::join_all(asking).await;
     let granted = answers.iter().filter(|answer| matches!(answer, Ok(Claim::Granted(_)))).count();
     assert_eq!(granted, 1, "{answers:?}");
-    // A claim of a clock that is far ahead keeps nobody back for ever.
+    // A claim by a clock that is far ahead keeps nobody back for ever.
     let ahead = at(60) + Duration::from_hours(24 * 365);
     source.claim_same_id(one.fluent_key(), "s", ids[0], (ahead, ahead)).await.expect("an answer");
     let answer = source.claim_same_id(one.fluent_key(), "s", ids[1], (at(0), at(60))).await;

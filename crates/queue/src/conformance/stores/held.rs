@@ -1,4 +1,4 @@
-//! What is no event yet: the quarantine, and what was refused.
+//! Webhooks that are no events yet: quarantined and rejected ones.
 
 use event_model::{Algorithm, Bytes, Headers, Proof, Timestamp};
 
@@ -62,7 +62,7 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
     assert_eq!(finish(&mut *r, 1).await, ["a"]);
     assert!(hold.get(first.id).await.is_err());
     assert_eq!(hold.list(first.id, 10).await.expect("list").len(), 1);
-    // What is known already is not published again, under whichever headers it came.
+    // A known event is not published again, whatever headers it came with.
     hold.hold(signed("a", b"another")).await.expect("hold");
     let again = hold.list(held[1].id, 10).await.expect("list").pop().expect("it is held");
     hold.admit(again.id, event("E", "a")).await.expect("admit");

@@ -1,4 +1,4 @@
-//! What happened to events, and sending them again.
+//! The history of events, and replays.
 
 use event_model::Timestamp;
 use futures::future::join_all;
@@ -57,7 +57,7 @@ pub(super) async fn an_event_is_found_by_fluents_own_id_too(harness: &dyn Harnes
 pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
-    // Two end at the same time: pages must not lose one of them.
+    // Two attempts end at the same time: pages must not lose one of them.
     for (name, reference, second, verdict) in [
         ("E", "a", 0, Verdict::Done),
         ("E", "b", 1, Verdict::Done),
@@ -99,8 +99,8 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
     assert_eq!(find(AttemptQuery { until: since, ..AttemptQuery::default() }).await.len(), 4);
 }
 
-/// A body may be one ref of megabytes: whatever is listed of it is bounded, and none of many
-/// that end together is lost.
+/// A body may be one ref of megabytes: every listing of it is bounded, and no attempt is lost of
+/// many that end together.
 pub(super) async fn an_endless_ref_makes_no_endless_page(harness: &dyn Harness) {
     const EVENTS: usize = 4;
     let queue = harness.open().await;
@@ -139,7 +139,7 @@ pub(super) async fn an_endless_ref_makes_no_endless_page(harness: &dyn Harness) 
     assert!(story.entity.as_deref().is_some_and(is_cut) && story.steps.len() == 1);
 }
 
-/// However many others a store has to look at first.
+/// An attempt is found, however many others a store has to look at first.
 pub(super) async fn an_attempt_is_found_behind_many_others(harness: &dyn Harness) {
     const OTHERS: usize = 600;
     let queue = harness.open().await;
@@ -182,7 +182,7 @@ pub(super) async fn an_attempt_is_found_behind_many_others(harness: &dyn Harness
     assert_eq!(count, OTHERS, "each once");
 }
 
-/// Settles it as done, so long after the first.
+/// Settles a delivery as done, this long after the first.
 async fn settle_after(delivery: Delivery, after: Duration) {
     let mut settlement = settlement(Verdict::Done);
     settlement.attempt.started_at += after;

@@ -1,4 +1,4 @@
-//! Small facts by their names.
+//! Facts by name.
 
 use event_model::{Clock, SystemClock};
 
@@ -36,7 +36,8 @@ pub(super) async fn a_mark_is_replaced_by_who_knows_it(harness: &dyn Harness) {
     assert!(!marks.compare_and_set("login.a", "2".into(), 0).await.expect("set"), "it is there now");
     let (value, version) = marks.get_versioned("login.a").await.expect("get").expect("a mark");
     assert_eq!(value, "1");
-    // Of many who know the same one wins; what others set is none of theirs.
+    // Of several writers that know the same version one wins; facts of other names are not
+    // affected.
     marks.set("login.b", "1".into()).await.expect("set");
     let setting = ["a", "b", "c", "d"].map(|value| marks.compare_and_set("login.a", value.into(), version));
     let won = futures::future::join_all(setting).await;

@@ -1,4 +1,4 @@
-//! What an operator, the reconciler and commands rely on: what people see, and repeat.
+//! Checks of the stores, as an operator, the reconciler and commands rely on them.
 
 mod held;
 mod history;

@@ -1,4 +1,4 @@
-//! What retention may remove, and what it must leave.
+//! Retention: what it may remove, and what it must leave.
 
 use std::time::Duration;
 
@@ -43,10 +43,10 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     for reference in ["dead", "waiting", "unread", "last"] {
         assert!(is_kept(&queue, reference).await, "{reference} is still needed");
     }
-    // What is gone is still known: ids outlive bodies.
+    // A removed event is still known: ids outlive bodies.
     assert!(queue.intake().publish(old_event("settled")).await.expect("publish again").duplicate);
     assert_eq!(finish(&mut *s, 4).await, ["dead", "last", "unread", "waiting"]);
-    // Nothing holds what is left but a letter, and a wait.
+    // Only a letter and a waiting delivery keep the rest.
     goes(&queue, "last").await;
     tokio::time::sleep(QUIET * 6).await;
     let letter = letters(&queue).await.remove(0);

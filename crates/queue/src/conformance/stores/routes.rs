@@ -37,7 +37,7 @@ pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     let queue = harness.crash(queue).await;
     let mut r = consumer(&queue, "r").await;
     nothing(&mut *r, "and stays so").await;
-    // Somebody asks already, as a dispatcher does.
+    // A consumer is waiting already, as in a dispatcher.
     let resume = async {
         tokio::time::sleep(QUIET).await;
         queue.stores().set_paused("r", None).await.expect("resume");
