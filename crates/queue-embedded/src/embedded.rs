@@ -1,4 +1,4 @@
-//! The queue as its callers have it.
+//! The queue in one SQLite file, as its callers use it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,15 +49,15 @@ pub struct Embedded {
     refused: HoldInGroups,
     threads: Mutex<Vec<JoinHandle<()>>>,
     set_aside: Option<PathBuf>,
-    /// After every connection.
+    /// Last, since fields are dropped in order: it must outlive every connection.
     _held: HeldFile,
 }
 
 impl Embedded {
     /// Opens the file and begins to serve it.
     ///
-    /// A damaged file, or one whose disk failed before, is set aside whole and
-    /// a new one begun: see [`Embedded::set_aside`].
+    /// A file that is damaged, or whose disk failed before, is quarantined whole and a new one
+    /// created: see [`Embedded::set_aside`].
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let opened = sqlite_file::open(&options.path, &QUEUE, &*clock)?;
         let path = opened.path.clone();
@@ -77,12 +77,12 @@ impl Embedded {
         })
     }
 
-    /// Where the file went that was here before and could not be trusted.
+    /// The path of the earlier file, if it could not be trusted and was renamed.
     pub fn set_aside(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
     }
 
-    /// What is kept beside the events.
+    /// The stores of the queue.
     pub fn stores(&self) -> &dyn Stores {
         self
     }
@@ -101,7 +101,7 @@ impl Embedded {
     }
 }
 
-/// What is said of the queue's file.
+/// Log messages about the queue's file.
 pub(crate) const MESSAGES: Messages = Messages {
     full: "the disk of the queue file is full: nothing can be stored until there is room",
     gone: "the queue file was removed, renamed or replaced while it was served: nothing is accepted until it is back; what it holds is lost when this process ends, and can be copied until then from /proc/<process>/fd",
@@ -113,7 +113,7 @@ pub(crate) const MESSAGES: Messages = Messages {
     long_log: "the queue file's log grows, since somebody reads the file for long: another program that has it open, or a backup",
 };
 
-/// Goes on from what the last process left, and starts both threads.
+/// Recovers what the last process left, and starts both threads.
 fn serve(
     mut sql: Connection,
     place: Arc<Place>,
@@ -128,9 +128,9 @@ fn serve(
     recover(&mut sql, shared.now())?;
     let written = meta(&sql, CLOCK)?.unwrap_or(i64::MIN);
     follow_since(&sql, &shared, written)?;
-    // What the process before said of its routes is over.
+    // What the last process reported of its routes no longer holds.
     set_meta(&sql, WORKING, "[]")?;
-    // Nobody knows what came before the file.
+    // What came before the file existed is unknown.
     if meta::<i64>(&sql, COMPLETE_SINCE)?.is_none() {
         set_meta(&sql, COMPLETE_SINCE, shared.now())?;
     }
@@ -182,7 +182,7 @@ impl Upstream for Embedded {
         self.beside.holds(position, id)
     }
 
-    /// What this queue knows, it has.
+    /// Publishes the event as usual: this queue has not lost events whose ids it knows.
     fn republish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         self.publish(event)
     }
@@ -214,7 +214,7 @@ impl Source for Embedded {
         .boxed()
     }
 
-    /// One file is all there is: settling is a write like any other.
+    /// With one file, settling is a write like any other.
     fn probe(&self) -> BoxFuture<'_, Result<(), QueueError>> {
         let probed = if self.has_room() { Ok(()) } else { Err(QueueError::Full) };
         futures::future::ready(probed).boxed()
@@ -317,7 +317,7 @@ impl Lifecycle for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // Where nobody closed: let the threads end. What is in flight stays so.
+        // For a queue that was not closed: lets the threads end. Deliveries in flight stay so.
         drop(self.stop());
     }
 }

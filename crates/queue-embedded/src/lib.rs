@@ -1,5 +1,4 @@
-//! The queue in one SQLite file: nothing to install, one fsync for everybody
-//! who waits.
+//! The queue in one SQLite file: nothing to install, and one fsync for all callers that wait.
 //!
 //! ```text
 //! publish ─┐                       ┌─ tail reader ─▶ route's buffer ─▶ next ─┐
@@ -7,11 +6,10 @@
 //! claim   ─┘   (one transaction and one fsync a group)◀──────────────────────┘
 //! ```
 //!
-//! One thread writes and one reads; everybody else waits for them without
-//! blocking. A route is a cursor and the rows of what it has in flight or
-//! waiting. Other processes may read the file, and redrive, beside a running
-//! service ([`Beside`]); only one may serve it ([`Embedded::open`] takes a
-//! lock).
+//! One thread writes and one reads; callers wait for them without blocking. A route is a cursor,
+//! and the rows of its deliveries that are in flight or waiting. Other processes may read the
+//! file, and redrive, beside a running process ([`Beside`]); only one may serve it
+//! ([`Embedded::open`] takes a lock).
 //!
 //! Start reading at [`Embedded::open`], then `writing/writer.rs`.
 

@@ -1,38 +1,38 @@
-//! Where a queue's file is, and what it keeps.
+//! Options of a queue's file: its path, dedup window and retention.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// About so much of the file is an id alone.
+/// Approximate bytes in the file for an event of which only the id is left.
 pub(crate) const ID_BYTES: u64 = 100;
 
-/// Ids go before their time where they are more than this part of what the file may be.
+/// Ids are removed early if they take more than this fraction (one in four) of the file's limit.
 pub(crate) const IDS_SHARE: u64 = 4;
 
-/// Where the file is and how long it remembers.
+/// Path of the file, and how long it stores ids and events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The database file; `-wal`, `-shm` and `.lock` lie beside it.
+    /// The database file; `-wal`, `-shm` and `.lock` are beside it.
     pub path: PathBuf,
     /// How long an id is known after its event arrived.
     pub dedup_window: Duration,
-    /// What may be removed once every route has settled it.
+    /// Bounds on events that every route has settled.
     pub retention: Retention,
 }
 
-/// Bounds on what is kept of settled events.
+/// Bounds on the settled events that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Settled events older than this go.
+    /// Settled events older than this are removed.
     pub age: Duration,
-    /// Above this the oldest settled events go; full of unsettled ones, the
-    /// queue refuses new ones.
+    /// Size of the file above which the oldest settled events are removed; if unsettled ones fill
+    /// it, the queue refuses new events.
     pub bytes: u64,
 }
 
 impl Retention {
-    /// Up to how many events a second, day and night, their ids are known for so long: more ids
-    /// than that take the room of events, and the oldest go before their time.
+    /// Largest sustained rate, in events a second, at which ids are known for the whole window.
+    /// At a higher rate ids take the space of events, and the oldest are removed early.
     ///
     /// ```
     /// use std::time::Duration;
@@ -49,7 +49,7 @@ impl Retention {
 }
 
 impl Options {
-    /// Three days of ids, seven days or 10 GiB of events.
+    /// Default options: three days of ids, seven days or 10 GiB of events.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         const DAY: Duration = Duration::from_hours(24);
         Self {

@@ -1,4 +1,4 @@
-//! What the writer, the tail reader and the callers have in common.
+//! State that the writer, the tail reader and the callers share.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,31 +14,31 @@ use sqlite_file::{Inbox, Job, Status, lock};
 use crate::reading::route::RouteBuffer;
 use crate::writing::job::QueueJobs;
 
-/// What the threads of an open queue have in common.
+/// State that the threads of an open queue share.
 pub(crate) struct Shared {
     pub(crate) epoch: String,
     /// The newest committed position.
     pub(crate) last: AtomicU64,
-    /// The retention limit is reached by what nobody has settled.
+    /// True while unsettled events fill the file up to the retention limit.
     pub(crate) full: AtomicBool,
     pub(crate) routes: Mutex<Vec<Arc<RouteBuffer>>>,
     pub(crate) leases: Mutex<HashMap<LeaseKey, Held>>,
     pub(crate) recent: Mutex<Recent>,
     pub(crate) closing: AtomicBool,
-    /// For how many seconds ids are known; `u64::MAX` before that was looked at.
+    /// Seconds for which ids are known; `u64::MAX` before the first measurement.
     pub(crate) ids_known_for: AtomicU64,
     /// Bytes of bodies in the quarantine.
     pub(crate) quarantined: AtomicU64,
-    /// Another connection has changed the file: what is due may be more.
+    /// True if another connection has changed the file, so that more may be due.
     pub(crate) others_wrote: AtomicBool,
     pub(crate) inbox: Inbox<QueueJobs>,
     clock: Arc<dyn Clock>,
     feeder: OnceLock<Thread>,
-    /// How this process's routes stand.
+    /// Source of the state of this process's routes.
     pub(crate) look: Mutex<Option<queue::Look>>,
 }
 
-/// Names one delivery of one route.
+/// Key of one delivery of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseKey {
     pub(crate) route: i64,
@@ -46,7 +46,7 @@ pub(crate) struct LeaseKey {
     pub(crate) redrive: u32,
 }
 
-/// A delivery that was handed out.
+/// A delivery that was handed out, and the end of its lease.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) attempt: u32,
@@ -54,7 +54,7 @@ pub(crate) struct Held {
     pub(crate) route: Arc<RouteBuffer>,
 }
 
-/// The newest events, so that routes that keep up need not read the file.
+/// The newest events in memory, so that routes that keep up need not read the file.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     events: VecDeque<(u64, Arc<Event>)>,
@@ -62,13 +62,13 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// A bound on memory; a route that lags further behind reads the file.
+    /// Bounds on memory; a route that lags further behind reads the file.
     const MAX_BYTES: usize = 2 << 20;
     const MAX_EVENTS: usize = 1024;
 
     pub(crate) fn push(&mut self, position: u64, event: Arc<Event>) {
         if self.events.back().is_some_and(|(newest, _)| newest + 1 != position) {
-            // Another process published in between; what is here has a hole.
+            // Another process has published in between, which leaves a gap.
             *self = Self::default();
         }
         self.bytes += event.body().len();
@@ -79,7 +79,7 @@ impl Recent {
         }
     }
 
-    /// Events after `position`, if none between is missing.
+    /// Events after `position`, if none in between is missing.
     pub(crate) fn after(&self, position: u64, limit: usize) -> Option<Vec<(u64, Arc<Event>)>> {
         let (first, _) = self.events.front()?;
         if *first > position + 1 {
@@ -124,7 +124,7 @@ impl Shared {
         self.inbox.submit(job);
     }
 
-    /// Unix time in nanoseconds.
+    /// The current time, in Unix nanoseconds.
     pub(crate) fn now(&self) -> i64 {
         nanos(self.clock.now())
     }
@@ -139,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// How the writer does.
+    /// Status of the writer.
     pub(crate) fn status(&self) -> &Arc<Status> {
         self.inbox.status()
     }

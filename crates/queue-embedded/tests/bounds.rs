@@ -1,4 +1,4 @@
-//! What the file holds at most, for how long an id is known, and when the log is moved into it.
+//! Bounds of the file, the time for which an id is known, and checkpoints of the log.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -15,7 +15,7 @@ use queue_embedded::{Embedded, Options, Retention};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
-/// An event of today with a body of so many bytes, and a few.
+/// An event of today with a body of this many bytes, and a few more.
 fn large(number: usize, bytes: usize) -> Event {
     let small = event("E", &number.to_string());
     let body = String::from_utf8(small.body().to_vec()).unwrap();
@@ -25,7 +25,7 @@ fn large(number: usize, bytes: usize) -> Event {
     Event::restore(EventId::of(small.environment(), &stored.body), stored).unwrap()
 }
 
-/// A queue with a file of 4 MiB, that keeps nothing for its age.
+/// A queue with a file of 4 MiB that stores nothing because of its age.
 fn open(path: &Path) -> Embedded {
     let retention = Retention { age: Duration::from_hours(1), bytes: 4 << 20 };
     Embedded::open(Options { retention, ..Options::new(path) }, Arc::new(SystemClock)).unwrap()
@@ -36,7 +36,7 @@ async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
     queue.subscribe(Route { name: "r".to_owned(), filter, start: Start::Beginning, lease }).await.unwrap()
 }
 
-/// Settles so many deliveries.
+/// Settles this many deliveries.
 async fn settle(consumer: &mut dyn Consumer, count: usize) {
     let mut settled = 0;
     while settled < count {
@@ -56,7 +56,7 @@ async fn settle(consumer: &mut dyn Consumer, count: usize) {
     }
 }
 
-/// Publishes until the queue is full; how many it took.
+/// Publishes until the queue is full, and returns how many events it stored.
 async fn fill(queue: &Embedded) -> usize {
     for number in 0..2_000 {
         match queue.publish(large(number, 100_000)).await {
@@ -64,7 +64,7 @@ async fn fill(queue: &Embedded) -> usize {
             Err(QueueError::Full) => return number,
             Err(error) => panic!("{error:?}"),
         }
-        // It is measured every second.
+        // The file is measured every second.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("it takes whatever comes");
@@ -90,7 +90,8 @@ async fn a_queue_that_is_full_refuses_what_is_new_knows_what_it_has_and_takes_ag
     assert!(queue.publish(first).await.unwrap().duplicate, "its id is known as long as it has to be");
 }
 
-/// The log would grow for as long as the process runs, and is read whole at the next start.
+/// Otherwise the log would grow for as long as the process runs, and be read whole at the next
+/// start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_is_moved_into_the_file_while_it_is_served() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,7 +100,7 @@ async fn a_long_log_is_moved_into_the_file_while_it_is_served() {
     let log = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
     let mut number = 0;
     while std::fs::metadata(&path).unwrap().len() < 8 << 20 {
-        // Nobody reads for long: there is no need to wait for the end of readers.
+        // No read takes long here, so no checkpoint has to wait for readers.
         assert!(log() < 60 << 20, "nothing is moved");
         queue.publish(large(number, 1 << 20)).await.unwrap();
         number += 1;

@@ -1,4 +1,4 @@
-//! A machine's clock that is set back delays nothing.
+//! A machine's clock that is set back, which must not delay anything.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -118,7 +118,7 @@ async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
         assert!(began.elapsed() < Duration::from_secs(60), "the clock is followed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // As a kill -9 leaves it.
+    // The file as kill -9 leaves it.
     let copy = tempfile::tempdir().unwrap();
     for end in ["", "-wal"] {
         let name = format!("queue.db{end}");

@@ -1,4 +1,4 @@
-//! Since when it is known what came: what retention removes did come, and nobody can say so.
+//! The time since which every event is stored: it moves on with what retention removes.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -14,7 +14,7 @@ use queue::{
 };
 use queue_embedded::{Embedded, Options, Retention};
 
-/// A clock that is set.
+/// A clock that a test sets.
 #[derive(Debug)]
 struct Set(AtomicI64);
 

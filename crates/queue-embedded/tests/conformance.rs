@@ -42,14 +42,14 @@ impl Harness for Files {
         async {
             let mut options = Options::new(self.path());
             options.retention.age = std::time::Duration::ZERO;
-            // Longer than it takes the check's events to grow old.
+            // Longer than the age of the checks' old events.
             options.dedup_window = std::time::Duration::from_hours(24 * 365 * 100);
             open(options)
         }
         .boxed()
     }
 
-    /// What kill -9 leaves: the file and its log as they are at this moment.
+    /// The file and its log as kill -9 leaves them at this moment.
     fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue> {
         async move {
             let before = self.path();

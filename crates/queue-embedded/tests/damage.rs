@@ -1,4 +1,4 @@
-//! A row that makes no sense costs one event, not a route.
+//! Damage in the file: a row that makes no sense costs one event, not a route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
     for suffix in ["", "-wal", "-shm"] {
         std::fs::write(beside(suffix), suffix).unwrap();
     }
-    // It was written down where they go, and one of them had gone there.
+    // The plan with their new names was written, and one of them had been renamed.
     std::fs::write(beside(".setting-aside"), "123").unwrap();
     std::fs::rename(beside("-wal"), beside(".damaged-123-wal")).unwrap();
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
@@ -65,14 +65,14 @@ fn a_crash_while_a_file_is_set_aside_does_not_part_it_from_its_log() {
         assert_eq!(moved.unwrap(), suffix);
     }
     assert!(!beside(".setting-aside").exists());
-    // A plan of which nothing was written is none.
+    // A plan that was written empty does not count.
     drop(queue);
     std::fs::write(beside(".setting-aside"), "").unwrap();
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     assert_eq!(queue.set_aside(), None);
 }
 
-/// The freelist's head, in the file's header: only SQLite's own check sees it, for now.
+/// Damages the freelist's head in the file's header, which only SQLite's own check sees.
 #[tokio::test]
 async fn damage_that_no_row_shows_is_found_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -88,8 +88,8 @@ async fn damage_that_no_row_shows_is_found_at_the_start() {
     assert!(open().set_aside().is_some());
 }
 
-/// Who is told that a write failed was not told that it is stored, and the next process is
-/// told not to believe the file.
+/// A publish that failed is not answered as stored, and the next process is told not to trust the
+/// file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,14 +99,14 @@ async fn a_file_that_turns_out_damaged_while_it_is_served_takes_nothing_and_is_s
     for number in 0..100 {
         queue.publish(event("E", &number.to_string())).await.unwrap();
     }
-    // So that everything is in the file, and nothing in its log.
+    // Closed, so that everything is in the file and nothing in its log.
     queue.close().await;
     drop(queue);
     let queue = open();
     let length = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xA5; length - 4096], 4096).unwrap();
-    // Pages that it has in memory are good still.
+    // Pages that the process has in memory are still good.
     let mut number = 0;
     while queue.publish(event("E", &format!("damaged {number}"))).await.is_ok() {
         number += 1;

@@ -70,11 +70,11 @@ async fn a_route_that_is_forgotten_makes_no_attempt_that_it_had_still_to_make() 
             taken += 1;
         }
     }
-    // They are read, and ready to be made.
+    // The deliveries are in the buffer, ready to be handed out.
     let first = consumer.next(1).await.unwrap().remove(0);
     Beside::open(&path, None).unwrap().forget("r").await.unwrap();
     let attempts = async {
-        // Where there is none it waits for ever.
+        // Without deliveries, this waits for ever.
         let made = consumer.next(MANY).await.unwrap();
         panic!("{} are made", made.len());
     };

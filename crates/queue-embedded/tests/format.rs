@@ -26,7 +26,7 @@ async fn a_file_of_another_format_is_refused_with_what_to_do_and_left_as_it_is()
     queue.publish(event("E", "a")).await.unwrap();
     queue.close().await;
     drop(queue);
-    // As a file was before its routes had columns for what is set of them.
+    // The file as it was before routes had columns for their settings.
     set(
         &path,
         "ALTER TABLE routes DROP COLUMN filter; ALTER TABLE routes DROP COLUMN pause;

@@ -1,4 +1,5 @@
-//! A disk that hangs costs bounded memory, and what was given up is not stored later.
+//! A disk that hangs: it costs bounded memory, and publishes that were given up are not stored
+//! later.
 
 #![cfg(feature = "failpoints")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -60,8 +61,8 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
     assert_eq!(after.position.sequence(), 3, "those who gave up were told that it was not stored");
 }
 
-/// It is in the file, and nobody could know: who sent it is told that it was not stored, and
-/// it is delivered all the same once the file is back.
+/// The event is in the file, but nobody could know: its sender is told that it was not stored,
+/// and it is delivered all the same once the file is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_committed_as_the_file_was_taken_away_is_delivered_once_it_is_back() {
     let _one_at_a_time = FAIL_POINTS.lock().await;
@@ -98,7 +99,7 @@ async fn what_was_committed_as_the_file_was_taken_away_is_delivered_once_it_is_b
     assert_eq!(seen, [1, 2, 3]);
 }
 
-/// A group that was rolled back is tried job by job: a claim must then take what it took.
+/// A group that was rolled back is tried job by job: a claim must then take the same deliveries.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_are_refused_now_and_then_skip_nothing() {
     let _one_at_a_time = FAIL_POINTS.lock().await;
@@ -161,7 +162,7 @@ async fn a_queue_whose_fsync_failed_is_never_written_again() {
     assert!(queue.set_aside().is_some());
 }
 
-/// Fail points are of the whole process.
+/// Serializes the tests, since fail points are of the whole process.
 static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn route() -> Route {

@@ -1,4 +1,4 @@
-//! What is made here is its owner's alone, whatever the umask of who uses this library.
+//! Modes of files: everything made here is its owner's alone, whatever the umask.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -11,7 +11,7 @@ use queue::Intake;
 use queue::conformance::event;
 use queue_embedded::{Embedded, Options};
 
-/// Of every file and folder in here.
+/// The mode of every file and folder in `folder`.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {

@@ -1,4 +1,4 @@
-//! The file that is served is one file, at its place, and ours.
+//! The location of the file: it must stay in its place, and be ours.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -53,7 +53,7 @@ async fn nothing_is_accepted_into_a_file_that_nobody_will_find() {
             assert!(matches!(published, Err(QueueError::Unavailable { .. })), "{how}: {published:?}");
         }
         assert!(!queue.has_room(), "{how}: not ready");
-        // Nor what a person is told was done.
+        // Nor is an act of a person answered as done.
         let admitted = queue.stores().admit(event("E", "released")).await;
         assert!(matches!(admitted, Err(QueueError::Unavailable { .. })), "{how}: {admitted:?}");
     }
@@ -89,7 +89,7 @@ async fn a_file_is_served_once_by_whatever_name() {
         let opened = open(name);
         assert!(matches!(opened, Err(OpenError::InUse(_))), "{}: {opened:?}", name.display());
     }
-    // Who removes the lock beside it has not removed the one of the file.
+    // The file itself is locked too, not only the lock file beside it.
     fs::remove_file(folder.path().join("queue.db.lock")).unwrap();
     assert!(matches!(open(&path), Err(OpenError::InUse(_))));
     queue.close().await;
@@ -139,7 +139,7 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
     fs::write(path("notes.txt"), "x").unwrap();
     for name in ["customers.db", "walled.db", "named.db", "key.pem", "notes.txt"] {
         let before = fs::read(path(name)).unwrap();
-        // Twice: what the first try leaves must not speak for it.
+        // Twice, so that nothing the first try leaves makes the second one succeed.
         for _ in 0..2 {
             let said = open(&path(name)).unwrap_err();
             assert!(matches!(said, OpenError::Foreign { .. }), "{name}: {said}");
@@ -149,7 +149,7 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
     let left =
         fs::read_dir(folder.path()).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     assert!(!left.into_iter().any(|name| name.contains("damaged")));
-    // What there is nothing of can become ours.
+    // An empty file may become ours.
     fs::write(path("empty.db"), "").unwrap();
     assert!(open(&path("empty.db")).is_ok());
 }

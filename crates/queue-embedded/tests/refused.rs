@@ -1,4 +1,4 @@
-//! The hold for refused webhooks keeps to its bytes and its time.
+//! The store of rejected webhooks stays within its bytes and its time.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -8,7 +8,7 @@ use event_model::{Bytes, Clock, Headers, SystemClock, Timestamp};
 use queue::{Lifecycle, REFUSED_BYTES, REFUSED_FOR, RefusedHold, RefusedWebhook};
 use queue_embedded::{Beside, Embedded, Options};
 
-/// Of a mebibyte, different each.
+/// A webhook of a mebibyte, different for each number.
 fn webhook(number: u64, at: Timestamp) -> RefusedWebhook {
     let mut body = vec![b' '; 1 << 20];
     body[..8].copy_from_slice(&number.to_be_bytes());

@@ -1,4 +1,4 @@
-//! What goes when, and what is said where there is no room.
+//! Retention: which events are removed when, and what is reported when there is no room.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -111,7 +111,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_ends_no_memory() {
         let options = with(&path, |options| options.retention.age = Duration::ZERO);
         Embedded::open(options, Arc::clone(&wall) as Arc<dyn Clock>).unwrap()
     };
-    // Its body goes, so retention has looked at the time that there is now.
+    // The body of the event is removed, so retention has seen the present time.
     let look = async |queue: &Embedded, reference: &str| {
         queue.publish(stamped(reference, SystemClock.now())).await.unwrap();
         settle(&mut *subscribe(queue).await, 1, Verdict::Done).await;
@@ -137,7 +137,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_ends_no_memory() {
     queue.close().await;
 }
 
-/// Says that all that the file holds came so many hours ago.
+/// Records that everything in the file came this many hours ago.
 fn came_hours_ago(path: &Path, hours: i64) {
     let sql = Connection::open(path).unwrap();
     sql.busy_timeout(Duration::from_secs(20)).unwrap();
@@ -229,7 +229,7 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM events;").unwrap();
     let mut number = 0;
     let mut all = 1;
-    // Much is published, and nothing is unsettled.
+    // Much is published, and all of it is settled.
     let refused = loop {
         let some = (0..50).map(|more| large(&format!("{number}-{more}")));
         let published = futures::future::join_all(some.map(|event| queue.publish(event))).await;
@@ -254,13 +254,13 @@ async fn a_log_that_somebody_reads_counts_and_is_short_again_after_that() {
     queue.close().await;
 }
 
-/// The log's file stays as long as it was: that says nothing of what is in it.
+/// The log's file stays as long as it was, which does not tell how much is in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_long_once_is_not_moved_into_the_file_ever_after() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
     let queue = open(&path, |_| {});
-    // Each time it begins anew, its header says another number.
+    // The header has another number each time the log begins again.
     let begun = || {
         let header = std::fs::read(path.with_extension("db-wal")).unwrap();
         header[16..20].to_vec()
@@ -338,7 +338,8 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
         settle(&mut *subscribe(&queue).await, 1, Verdict::Done).await;
         until("it is forgotten", || count(&path, "events") == 0).await;
         if round == 1 {
-            // A damaged file is set aside, and what is sent again comes into a new one.
+            // A damaged file is quarantined, and an event that is sent again comes into a new
+            // one.
             queue.close().await;
             drop(queue);
             std::fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();

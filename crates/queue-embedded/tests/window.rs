@@ -1,5 +1,5 @@
-//! For how long an id is known: longer than Fluent tries, whose last try may come 25 h and a
-//! minute after its first.
+//! The time for which an id is known: longer than Fluent tries, whose last try may come 25 h and
+//! a minute after its first.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -22,7 +22,7 @@ fn open(path: &Path) -> Embedded {
     Embedded::open(options, Arc::new(SystemClock)).unwrap()
 }
 
-/// Makes all that is in the file older. It counts its own time, which no clock can set.
+/// Makes everything in the file older. The file has a time of its own, which no clock can set.
 fn let_pass(path: &Path, time: Duration) {
     let sql = rusqlite::Connection::open(path).unwrap();
     let nanos = i64::try_from(time.as_nanos()).unwrap();
@@ -61,7 +61,7 @@ async fn publish(queue: &Embedded, reference: &str) -> bool {
     queue.publish(event("E", reference)).await.unwrap().duplicate
 }
 
-/// Stores one and settles it, and waits until retention has seen it.
+/// Stores an event, settles it, and waits until retention has seen it.
 async fn have_settled(queue: &Embedded, path: &Path, reference: &str) {
     assert!(!publish(queue, reference).await);
     settle_one(queue).await;
@@ -80,7 +80,7 @@ async fn an_id_is_a_duplicate_within_the_window_and_an_event_anew_after_it() {
     let last_try = Duration::from_hours(25) + Duration::from_mins(1);
     let_pass(&path, last_try);
     let queue = open(&path);
-    // Had the other been forgotten, it would be by now.
+    // If the first event had been forgotten, it would be by now.
     have_settled(&queue, &path, "b").await;
     assert!(publish(&queue, "a").await, "younger than the window");
     queue.close().await;

@@ -1,4 +1,4 @@
-//! Attempts that have ended, and events to be replayed.
+//! Ended attempts, read page by page, and replays of events.
 
 use std::time::Duration;
 
@@ -12,18 +12,17 @@ use sqlite_file::rows::{EVENT, event, nanos, packed, position_at, signed, time, 
 
 use crate::file::redrives::{hand_over, known_route};
 
-/// Rows read at once.
+/// Number of rows read at once.
 const PAGE: usize = 500;
 
-/// Most of these for one question: the connection is also that of those who change
-/// something.
+/// Largest number of pages read for one request: its connection is shared with other readers.
 const PAGES: usize = 20;
 
-/// What an attempt's end is looked up by.
+/// The end of an attempt, which is indexed.
 const END: &str = "a.started_at + a.took";
 
-/// An attempt whose columns begin at `first`: route, redrive, attempt, started_at,
-/// took, outcome, status, detail.
+/// Reads an attempt whose columns begin at `first`: route, redrive, attempt, started_at, took,
+/// outcome, status, detail.
 pub(crate) fn step(row: &Row<'_>, first: usize) -> rusqlite::Result<StoryStep> {
     let outcome = Outcome::from_name(row.get_ref(first + 5)?.as_str()?);
     let record = Attempt {
@@ -57,8 +56,8 @@ pub(crate) fn list(sql: &Connection, query: &AttemptQuery) -> rusqlite::Result<A
     Ok(page)
 }
 
-/// One page of what the file itself can tell apart. What ended in the same nanosecond
-/// as its last row is in it too: a page goes on before that.
+/// One page, filtered by what the columns can decide. Rows that ended in the same nanosecond as
+/// the last one are all in it, since the next page begins before that time.
 fn ended_before(
     sql: &Connection,
     query: &AttemptQuery,
@@ -88,12 +87,13 @@ fn ended_before(
             Ok((row.get(0)?, ended(row)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    // Where the page goes on, also if nothing of its end was asked for.
+    // The mark of the page's end, also if its last row was not asked for.
     found.push((*oldest, None));
     Ok(found)
 }
 
-/// `None` where the event is gone, or damaged; without its body it has no name.
+/// Makes an ended attempt of a row; `None` if its event is gone or damaged. Without its body, an
+/// event has no name.
 fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
     let Some(id) = row.get_ref(9)?.as_blob_or_null()? else { return Ok(None) };
     let Ok(id) = EventId::from_bytes(id) else { return Ok(None) };
@@ -132,7 +132,7 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     Ok(page)
 }
 
-/// What becomes of each; `None` for a route that has no position here.
+/// Replays each event, and returns each result; `None` for a route without a position here.
 pub(crate) fn replay(
     sql: &Connection,
     route: &str,
@@ -153,7 +153,7 @@ pub(crate) fn replay(
     positions.iter().map(one).collect::<rusqlite::Result<_>>().map(Some)
 }
 
-/// How an event stands on a route; `HandedOver` where nothing speaks against it.
+/// State of an event on a route; `HandedOver` if nothing prevents a replay.
 fn stands(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<Replayed> {
     sql.prepare_cached(
         "SELECT NOT EXISTS (SELECT 1 FROM bodies WHERE position = ?3),

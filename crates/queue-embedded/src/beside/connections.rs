@@ -1,4 +1,4 @@
-//! Connections beside whoever serves the file.
+//! Connections to a queue file beside the thread that serves it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,27 +17,27 @@ use sqlite_file::{
 
 use crate::file::schema::QUEUE;
 
-/// The stores of a queue file, opened beside whoever serves it.
+/// The stores of a queue file, opened beside the process that serves it.
 ///
-/// Reading sees what is committed; a redrive is a transaction of its own,
-/// which the serving process notices within half a second.
+/// Reading sees what is committed. A redrive is a transaction of its own, which the serving
+/// process notices within half a second.
 #[derive(Clone, Debug)]
 pub struct Beside {
     pub(crate) path: Arc<Path>,
-    /// Apart, so that nobody who changes something waits for who looks.
+    /// A connection of its own, so that no writer waits for a reader.
     to_read: Arc<Mutex<Connection>>,
     to_write: Arc<Mutex<Connection>>,
     pub(crate) now: Option<i64>,
-    /// What its writer knows of the file, in the process that serves it.
+    /// Status and location of the file as its writer knows them, in the process that serves it.
     served: Option<(Arc<Status>, Arc<Place>)>,
 }
 
 impl Beside {
-    /// Opens an existing file. `now` is the time that changes are stamped
-    /// with, Unix nanoseconds; `None` leaves it to SQLite.
+    /// Opens an existing file. `now` is the time that changes are stamped with, in Unix
+    /// nanoseconds; with `None`, SQLite's clock is used.
     ///
     /// # Errors
-    /// If there is none, or it is of another kind or format.
+    /// If there is no such file, or it is of another kind or format.
     pub fn open(path: &Path, now: Option<i64>) -> Result<Self, OpenError> {
         let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let sql = open_beside(path, &QUEUE)?;
@@ -46,7 +46,8 @@ impl Beside {
         Ok(Self { path: path.into(), to_read, to_write: Arc::new(Mutex::new(sql)), now, served: None })
     }
 
-    /// The same in the process that serves it: what its writer must not write, they must not.
+    /// Ties these stores to the writer of the same process: when it must not write, they must
+    /// not.
     pub(crate) fn serving(self, status: Arc<Status>, place: Arc<Place>) -> Self {
         Self { served: Some((status, place)), ..self }
     }
@@ -60,7 +61,7 @@ impl Beside {
         blocking(move || read_within(&mut lock(&sql), READ_WITHIN, read))
     }
 
-    /// Runs `read` on a connection of its own: what takes long must keep nobody waiting.
+    /// Runs `read` on a connection of its own, so that a long read keeps no other waiting.
     pub(crate) fn read_apart<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
@@ -69,7 +70,7 @@ impl Beside {
         blocking(move || read(&connect_to_read(&path).map_err(reading)?))
     }
 
-    /// Whether `position` holds `id`.
+    /// Whether the event `id` is at `position`.
     pub(crate) fn holds(
         &self,
         position: Position,
@@ -115,15 +116,15 @@ impl Beside {
             };
             let result = write(&transaction, now)?;
             transaction.commit().map_err(writing)?;
-            // What was written where nobody will find it is not written.
+            // A commit to a file that nobody will find again does not count.
             can_write()?;
             Ok(result)
         })
     }
 }
 
-/// A file that can't be trusted is written to by nobody, and one that is not in its place would
-/// be found by nobody.
+/// Fails if the file can't be trusted, or is no longer in its place, where nobody would find what
+/// was written.
 fn can_write(status: &Status, place: &Place) -> Result<(), QueueError> {
     match status.failure() {
         Some(why) => Err(Failure::Broken(why).into()),
@@ -132,8 +133,8 @@ fn can_write(status: &Status, place: &Place) -> Result<(), QueueError> {
     }
 }
 
-/// Asked as a query: `table_exists` looks at what this connection remembers of the file,
-/// and another process may have made the table since.
+/// Whether a table exists, asked as a query: `table_exists` looks at what this connection
+/// remembers of the file, and another process may have created the table since.
 pub(crate) fn is_there(sql: &Connection, table: &str) -> rusqlite::Result<bool> {
     sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")?
         .query_row([table], |row| row.get(0))
@@ -164,7 +165,8 @@ fn blocking<T: Send + 'static>(
         .boxed()
 }
 
-/// A failed write of this connection says nothing about the serving one's.
+/// Translates the error of a write. A failed write of this connection says nothing about the
+/// serving connection.
 pub(crate) fn writing(error: rusqlite::Error) -> QueueError {
     match Failure::from(&error) {
         Failure::Full => QueueError::Full,

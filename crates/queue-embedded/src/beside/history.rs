@@ -1,4 +1,4 @@
-//! What happened to events.
+//! The history of events and attempts in a queue file.
 
 use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
@@ -56,7 +56,7 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
     found.into_iter().map(|(position, event)| story(sql, position, &event)).collect()
 }
 
-/// The newest events of this reference, with their positions.
+/// The newest events that `reference` names, with their positions.
 fn find_events(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<(i64, Event)>> {
     let range = prefixes(reference);
     let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
@@ -99,7 +99,7 @@ fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<Eve
         received_at: event.received_at(),
         origin: event.origin(),
         trace_id: event.trace().map(|trace| trace.trace_id()),
-        // Attempts are kept as long as their event.
+        // Attempts are stored as long as their event.
         history_since: None,
         steps: steps(sql, position)?,
         states: states(sql, position)?,
@@ -115,8 +115,8 @@ fn steps(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryStep>> {
     .collect()
 }
 
-/// What each route has of an event: a row, a dead letter, a last attempt that
-/// was done, or nothing yet.
+/// State of an event on each route, by its row in `deliveries`, a dead letter, a last attempt
+/// that was done, or its absence.
 fn states(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryState>> {
     sql.prepare_cached(
         "SELECT r.name, d.in_flight, d.at, l.id, l.reason,
@@ -145,7 +145,7 @@ fn state(row: &Row<'_>) -> rusqlite::Result<Option<StoryState>> {
         }
         (None, None) if row.get(5)? => Some(StoryState::Done { route }),
         (None, None) if row.get(6)? => Some(StoryState::NotReached { route }),
-        // Looked at, and the route does not match it.
+        // The route has examined the event and does not match it.
         (None, None) => None,
     })
 }

@@ -1,4 +1,4 @@
-//! Dead letters: reading them, and sending them again.
+//! Dead letters of a queue file: reading and redriving them.
 
 use futures::future::BoxFuture;
 use queue::{DeadLetter, DeadLetters, DeadQuery, DeadReason, PAGE_BYTES, QueueError};
@@ -45,8 +45,8 @@ impl DeadLetters for Beside {
 }
 
 impl Beside {
-    /// Does something to each letter, all in one transaction. One that is not there
-    /// says so, and the others go on.
+    /// Changes each letter, all in one transaction. A letter that does not exist gets an error of
+    /// its own, and the others are changed.
     fn each<'a>(
         &'a self,
         ids: &'a [u64],
@@ -61,7 +61,7 @@ impl Beside {
             asked.into_iter().map(one).collect::<Result<Vec<_>, _>>()
         });
         Box::pin(async move {
-            // Nothing was changed: the same is true of each.
+            // Nothing was changed, so each gets the same error.
             changed.await.unwrap_or_else(|error| ids.iter().map(|_| Err(error.again())).collect())
         })
     }
@@ -71,7 +71,7 @@ fn not_found(id: u64) -> QueueError {
     QueueError::NotFound(format!("dead letter {id}"))
 }
 
-/// Rows read at once where some of them may not be asked for.
+/// Number of rows read at once, of which some may not match the query.
 const PAGE: usize = 1000;
 
 fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>> {
@@ -83,7 +83,8 @@ fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>
     Ok(letters)
 }
 
-/// What the file itself can tell apart; the rest is in the body. Says where to go on.
+/// Reads one page, filtered by what the columns can decide, and the rest by the body. Returns the
+/// id to go on from.
 fn page(
     sql: &Connection,
     query: &DeadQuery,
@@ -125,8 +126,8 @@ fn page(
     Ok(last)
 }
 
-/// `None` for an event that no longer matches its digest; the tail reader
-/// reports those.
+/// Makes a dead letter of a row; `None` for an event that no longer matches its digest, which the
+/// tail reader reports.
 fn dead_letter(row: &Row<'_>) -> rusqlite::Result<Option<DeadLetter>> {
     let Ok(event) = event(row, 7)? else { return Ok(None) };
     Ok(Some(DeadLetter {
@@ -161,7 +162,7 @@ fn redrive(sql: &Connection, id: u64, to: Option<&str>, now: i64) -> Result<(), 
     let target = known_route(sql, route).map_err(writing)?;
     let target =
         target.ok_or_else(|| QueueError::NotFound(format!("route {route} that a dispatcher has served")))?;
-    // A person who names another route means it, whatever that matches.
+    // A person who names another route wants the event there, whatever that route matches.
     let asks_match = reason == DeadReason::Undecided.as_str() && route == own;
     hand_over(sql, target, route, position, asks_match, now).map_err(writing)?;
     sql.execute("DELETE FROM dead_letters WHERE id = ?1", [signed(id)]).map_err(writing).map(drop)

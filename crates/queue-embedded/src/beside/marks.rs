@@ -1,4 +1,4 @@
-//! Small facts by name, in a table that is made when the first is set.
+//! The fact store in a queue file; its table is created when the first fact is set.
 
 use event_model::{Bytes, Timestamp};
 use futures::future::BoxFuture;
@@ -81,7 +81,8 @@ fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
     Ok(get_versioned(sql, name)?.map(|(value, _)| value))
 }
 
-/// The time at which it was set is its version: it rises with every set.
+/// The value of a fact, and its version: the time at which it was set, which rises with every
+/// change.
 fn get_versioned(sql: &Connection, name: &str) -> rusqlite::Result<Option<(Bytes, u64)>> {
     if !is_there(sql, "marks")? {
         return Ok(None);
@@ -110,7 +111,7 @@ fn entries(sql: &Connection, word: &str) -> rusqlite::Result<Vec<MarkEntry>> {
     if !is_there(sql, "marks")? {
         return Ok(Vec::new());
     }
-    // What begins with `<word>.` is before `<word>/`.
+    // Names that begin with `<word>.` sort before `<word>/`.
     sql.prepare_cached(
         "SELECT name, value, at FROM marks WHERE name > ?1 || '.' AND name < ?1 || '/' ORDER BY name",
     )?

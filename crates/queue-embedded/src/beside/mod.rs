@@ -1,5 +1,4 @@
-//! The stores of a queue file: what is read, and redriven, beside whoever
-//! serves it.
+//! The stores of a queue file, which may be used beside the process that serves it.
 
 pub(crate) mod attempts;
 mod connections;

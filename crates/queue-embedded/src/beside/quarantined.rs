@@ -1,4 +1,4 @@
-//! Genuine bodies that are not events.
+//! The quarantine of a queue file, and damaged events that are moved into it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
     publish_once(sql, event).map(drop)
 }
 
-/// Publishes an event that is not known yet. Says whether it was.
+/// Publishes an event, unless it is known. Returns whether it was.
 pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<bool, QueueError> {
     if is_known(sql, event).map_err(writing)? {
         return Ok(true);
@@ -79,7 +79,7 @@ pub(crate) fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
     if gone == 0 { Err(not_found(id)) } else { Ok(()) }
 }
 
-/// The serving process's quarantine: keeping a body shares the group's fsync.
+/// The serving process's quarantine: storing a body shares the fsync of the group.
 #[derive(Debug)]
 pub(crate) struct KeepInGroups {
     beside: Beside,
@@ -121,8 +121,8 @@ impl Quarantine for KeepInGroups {
     }
 }
 
-/// Most bytes of bodies kept. Malformed bodies must not fill the queue: beyond
-/// this they are refused, and events are not.
+/// Largest number of bytes of bodies in quarantine. Malformed bodies must not fill the queue:
+/// beyond this they are refused, while events are not.
 const MAX_BYTES: u64 = 64 << 20;
 
 struct Keep {
@@ -133,11 +133,11 @@ struct Keep {
     _waiting: Waiting,
 }
 
-/// What became of a body that was to be kept.
+/// Result of storing a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Before,
-    /// So many bytes more are.
+    /// Stored; the value is its size in bytes.
     New(u64),
     NoRoom,
 }
@@ -151,7 +151,7 @@ impl Job<QueueJobs> for Keep {
             Kept::NoRoom
         } else {
             keep(store.sql, &self.body)?;
-            // Now, for what comes after it in its group.
+            // Counted at once, for the jobs that follow in the same group.
             self.shared.quarantined.fetch_add(bytes, Ordering::Relaxed);
             Kept::New(bytes)
         };
@@ -168,7 +168,7 @@ impl Job<QueueJobs> for Keep {
 
     fn undo(&mut self) {
         if let Kept::New(bytes) = std::mem::replace(&mut self.outcome, Kept::Before) {
-            // What others wrote may have been counted anew since.
+            // The sum may have been calculated anew since.
             let less = |counted: u64| Some(counted.saturating_sub(bytes));
             let _ = self.shared.quarantined.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
@@ -181,7 +181,7 @@ impl Job<QueueJobs> for Keep {
     }
 }
 
-/// Moves an event whose bytes no longer match its digest out of the way.
+/// Moves an event whose bytes no longer match its digest into the quarantine.
 pub(crate) struct SetAside {
     pub(crate) position: u64,
     pub(crate) shared: Arc<Shared>,
@@ -196,7 +196,7 @@ impl Job<QueueJobs> for SetAside {
              FROM events e JOIN bodies b USING (position) WHERE e.position = ?1",
             position,
         )?;
-        // The id too: the same event, sent again, is welcome.
+        // The id is removed too, so that the same event is stored when it is sent again.
         for table in ["deliveries", "attempts", "dead_letters", "bodies", "refs"] {
             store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
         }
@@ -208,7 +208,7 @@ impl Job<QueueJobs> for SetAside {
 
     fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
         if committed.is_err() {
-            // It will be read, and found damaged, again.
+            // The event will be read again, and found damaged again.
             lock(&self.shared.routes).iter().for_each(|route| route.set_stale());
         }
     }

@@ -1,4 +1,4 @@
-//! Webhooks that were refused, within their bytes and their time.
+//! Rejected webhooks in a queue file, bounded in bytes and time.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::beside::quarantined::publish_once;
 use crate::shared::Shared;
 use crate::writing::job::{QueueJobs, Store};
 
-/// The key of `meta` under which the sum of `bytes` stands.
+/// The key of `meta` with the sum of `bytes`.
 const BYTES: &str = "refused bytes";
 
 impl RefusedHold for Beside {
@@ -83,7 +83,7 @@ fn held(sql: &Connection) -> rusqlite::Result<i64> {
     Ok(meta(sql, BYTES)?.unwrap_or(0))
 }
 
-/// Lets go of what was held long enough.
+/// Removes webhooks that were stored for their full time.
 fn expire(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     let before = now.saturating_sub(i64::try_from(REFUSED_FOR.as_nanos()).unwrap_or(i64::MAX));
     let mut oldest = sql.prepare_cached("SELECT received_at < ?1 FROM refused ORDER BY id LIMIT 1")?;
@@ -144,13 +144,13 @@ fn read(text: &str) -> Headers {
     lines.into_iter().map(|(name, value)| (name, STANDARD.decode(value).unwrap_or_default())).collect()
 }
 
-/// The serving process's hold: it shares the group's fsync, so that no flood of
-/// forgeries is in the way of an event.
+/// The serving process's store of rejected webhooks: it shares the fsync of the group, so that a
+/// flood of forgeries does not slow down events.
 #[derive(Debug)]
 pub(crate) struct HoldInGroups {
     beside: Beside,
     shared: Arc<Shared>,
-    /// Most bytes: the hold is in the same file as the events.
+    /// Largest number of bytes, since the webhooks are in the same file as the events.
     most: u64,
 }
 

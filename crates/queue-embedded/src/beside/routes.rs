@@ -1,4 +1,4 @@
-//! How the routes stand: a look that costs the same whatever waits.
+//! State of the routes, at a cost that does not depend on how much waits.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use crate::beside::connections::sqlite_now;
 use crate::file::routes::pause;
 use crate::file::schema::{WORKING, last_position};
 
-/// Each route by a few searches in indexes: nothing is counted here that can be many.
+/// Query for the state of each route, by a few searches in indexes: it counts nothing of which
+/// there can be many.
 pub(crate) const LOOK: &str = "
 SELECT r.name, r.cursor,
     ?1 - r.cursor - (SELECT coalesce(sum(last - first + 1), 0) FROM gaps WHERE first > r.cursor)
@@ -28,7 +29,7 @@ SELECT r.name, r.cursor,
 FROM routes r ORDER BY r.id";
 
 pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
-    // All of one moment.
+    // One transaction, so that all states are of one moment.
     let sql = sql.unchecked_transaction()?;
     let said: Option<String> = meta(&sql, WORKING)?;
     let mut working: Vec<Working> =
@@ -64,8 +65,8 @@ fn state(row: &Row<'_>) -> rusqlite::Result<RouteState> {
     })
 }
 
-/// Whether a process of this machine that said something is still there. Of another
-/// machine's, nobody here knows.
+/// Whether a process of this machine still exists. Processes of another machine can't be checked,
+/// and count as alive.
 fn is_alive(process: &str) -> bool {
     let Some((host, pid)) = process.rsplit_once(':') else { return true };
     let ours = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

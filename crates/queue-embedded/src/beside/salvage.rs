@@ -1,4 +1,4 @@
-//! Bringing over what a file holds that was set aside.
+//! Salvage: publishing what a quarantined queue file still has.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sqlite_file::rows::{EVENT, event};
 use sqlite_file::{quarantine, reading};
 
-/// What was brought over from a file that was set aside.
+/// Result of a salvage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Salvaged {
     /// Unsettled events that were published again.
     pub events: u64,
-    /// Of these, known to the new file already.
+    /// Those of them that the new file had already.
     pub known: u64,
-    /// Bodies that were in quarantine there, and are here now.
+    /// Bodies that were copied from the old file's quarantine.
     pub quarantined: u64,
-    /// Rows that could not be read or did not match their digest.
+    /// Rows that could not be read, or did not match their digest.
     pub lost: u64,
 }
 
@@ -48,7 +48,7 @@ pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<Salvaged, Queue
     Ok(salvaged)
 }
 
-/// The newest position that any part of the file can still tell.
+/// The newest position in any part of the file that can still be read.
 fn newest(sql: &Connection) -> i64 {
     let ask = |text| sql.query_row(text, [], |row| row.get::<_, Option<i64>>(0)).ok().flatten().unwrap_or(0);
     ["SELECT max(position) FROM bodies", "SELECT max(position) FROM events", "SELECT max(cursor) FROM routes"]
@@ -58,7 +58,7 @@ fn newest(sql: &Connection) -> i64 {
         .unwrap_or(0)
 }
 
-/// Why a row can't be brought over.
+/// Reason why a row can't be salvaged.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error(transparent)]
@@ -67,8 +67,8 @@ enum Unreadable {
     Damaged(#[from] Damaged),
 }
 
-/// One event by its position, so that a bad page costs what is on it and no
-/// more. `None` where nothing is, or every route is finished with it.
+/// Reads one event by its position, so that a damaged page costs only what is on it. `None` if
+/// there is no event, or every route is finished with it.
 fn unsettled(sql: &Connection, position: i64) -> Result<Option<Event>, Unreadable> {
     let text = format!(
         "SELECT {EVENT} FROM events e JOIN bodies b USING (position) WHERE e.position = ?1

@@ -1,5 +1,6 @@
-//! Which of the events of one id a route delivers: marks, but as many as events, so in a table
-//! of their own, in the order in which they were set, from whose beginning they go.
+//! Facts that say which of several events of one key a route delivers. There may be as many as
+//! events, so they have a table of their own, ordered by the time of setting; the oldest are
+//! removed first.
 
 use event_model::Bytes;
 use queue::MarkEntry;
@@ -19,17 +20,17 @@ CREATE TABLE IF NOT EXISTS same_ids (
 );
 ";
 
-/// About what one takes of the file: its name is in an index, too.
+/// Approximate bytes that one fact takes in the file; its name is in an index, too.
 const COST: &str = "(2 * length(name) + length(value) + 64)";
 
-/// The key of `meta` with what all of them take.
+/// The key of `meta` with the sum of these costs.
 const BYTES: &str = "same_ids_bytes";
 
-/// Most bytes of them, and their part of what the file may be.
+/// Largest number of bytes of these facts, and the part of the file that they may take.
 const MOST: u64 = 512 << 20;
 const SHARE: u64 = 20;
 
-/// Marks forgotten in one pass: a publish waits a few milliseconds for it.
+/// Facts forgotten in one pass, for which a publish waits a few milliseconds.
 const CHUNK: usize = 256;
 
 pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes>> {
@@ -41,7 +42,7 @@ pub(crate) fn get(sql: &Connection, name: &str) -> rusqlite::Result<Option<Bytes
     Ok(found.map(Into::into))
 }
 
-/// Sets it at the end, each time.
+/// Sets a fact, and moves it to the end of the order.
 pub(crate) fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusqlite::Result<()> {
     sql.execute_batch(TABLE)?;
     let before: Option<i64> = sql
@@ -57,13 +58,13 @@ pub(crate) fn set(sql: &Connection, name: &str, value: &[u8], now: i64) -> rusql
     set_meta(sql, BYTES, bytes(sql)? + cost - before.unwrap_or(0))
 }
 
-/// About what all of them take.
+/// Approximate bytes that all these facts take.
 pub(crate) fn bytes(sql: &Connection) -> rusqlite::Result<i64> {
     Ok(meta(sql, BYTES)?.unwrap_or(0))
 }
 
-/// Forgets some of the oldest that were set before ids are known, or are more than fit; `true`
-/// if there may be more.
+/// Forgets some of the oldest facts, of before the dedup window or beyond the limit on bytes;
+/// `true` if there may be more.
 pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusqlite::Result<bool> {
     let most = signed(MOST.min(options.retention.bytes / SHARE));
     let too_old = now.saturating_sub(nanoseconds(options.dedup_window));

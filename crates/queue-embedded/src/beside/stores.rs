@@ -1,4 +1,5 @@
-//! What can be seen of a queue, and changed in it, beside whoever serves it.
+//! What can be read and changed in a queue file beside the process that serves it: routes,
+//! pauses, replays.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::beside::{attempts, quarantined, routes};
 use crate::file::routes::{ask_again, set_pause};
 use crate::writing::retention::settled_up_to;
 
-/// About so many bytes of bodies are kept that some route has not settled: their share of
-/// all, by positions. A sum would read them all.
+/// Approximate bytes of bodies that some route has not settled: their share of all bodies, by
+/// positions. A sum would have to read all bodies.
 fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     let of_pages = |pragma: &str| sql.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
     let used = (of_pages("page_count")? - of_pages("freelist_count")?) * of_pages("page_size")?;
@@ -143,7 +144,8 @@ fn id_of(sql: &Connection, route: &str) -> Result<i64, QueueError> {
     id.ok_or_else(|| no_route(route))
 }
 
-/// What it had to deliver is removed in chunks, by who serves the file.
+/// Gives up a route's position. Its deliveries are removed in chunks by the process that serves
+/// the file.
 fn forget(sql: &Connection, route: &str) -> Result<(), QueueError> {
     let gone = sql.execute("DELETE FROM routes WHERE name = ?1", [route]).map_err(writing)?;
     if gone == 1 { Ok(()) } else { Err(no_route(route)) }

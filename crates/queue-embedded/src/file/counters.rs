@@ -1,7 +1,8 @@
-//! What a look at the routes would have to count: kept by the file itself, in the transaction
-//! of whatever changes it, whoever that is.
+//! Counters that the state of routes needs. The file updates them itself, by triggers in the
+//! transaction of each change, whichever process makes it.
 
-/// The number of a forgotten route is not given again: what it leaves in `deliveries` goes later.
+/// Ids of forgotten routes are never used again, since their rows in `deliveries` are removed
+/// later.
 pub(crate) const ROUTES: &str = "
 CREATE TABLE routes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,7 +52,8 @@ END;
 CREATE TRIGGER body_kept AFTER INSERT ON bodies BEGIN UPDATE body_count SET bodies = bodies + 1; END;
 ";
 
-/// By these, how far a route is behind is known without a count of what is there.
+/// Ranges without bodies, by which the distance of a route to the end is known without counting
+/// rows.
 pub(crate) const GAPS: &str = "
 -- Positions at which there was a body, and is none: as few rows as they can be.
 CREATE TABLE gaps (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);

@@ -1,4 +1,4 @@
-//! The queue's tables and rows.
+//! Tables and rows of a queue file.
 
 pub(crate) mod counters;
 pub(crate) mod redrives;

@@ -1,17 +1,17 @@
-//! Giving an event to a route once more, under a number that it never had.
+//! Delivering an event to a route once more, under a number that it never had.
 
 use queue::redrive_number;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::unsigned;
 
-/// The number of a route that has a position here.
+/// The id of a route that has a position here.
 pub(crate) fn known_route(sql: &Connection, route: &str) -> rusqlite::Result<Option<i64>> {
     sql.prepare_cached("SELECT id FROM routes WHERE name = ?1")?
         .query_row([route], |row| row.get(0))
         .optional()
 }
 
-/// Gives an event to a route once more, under a number that neither of them has had.
+/// Delivers an event to a route once more, under a number that the two never had.
 pub(crate) fn hand_over(
     sql: &Connection,
     id: i64,
@@ -29,8 +29,8 @@ pub(crate) fn hand_over(
     .map(drop)
 }
 
-/// Takes a place among the dead letters, from `least` on, that no letter gets: what is counted
-/// in the file itself is not forgotten with the history.
+/// Reserves an id among the dead letters, from `least` on, that no letter gets. The file itself
+/// counts these ids, so that they are not forgotten with the history.
 fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
     let taken = sql
         .prepare_cached(
@@ -41,7 +41,7 @@ fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
     let place = match taken {
         Some(place) => place,
         None => {
-            // There has been no letter yet.
+            // The first id: there has been no letter yet.
             sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', ?1)", [least])?;
             least
         }
@@ -49,15 +49,16 @@ fn take_place(sql: &Connection, least: i64) -> rusqlite::Result<u64> {
     Ok(unsigned(place))
 }
 
-/// Has a file that was begun after another count on from the time, in seconds: what is sent again
-/// may have had a number there. That one counted from 1, or from when it was begun itself, and has
-/// not come so far unless it had more than one letter or redrive a second for all its life.
+/// Makes a file that follows a quarantined one count on from the time, in seconds, since events
+/// that are sent again may have had a number there. The earlier file counted from 1, or from the
+/// time of its own creation, and has not come so far unless it had more than one letter or
+/// redrive a second for its whole life.
 pub(crate) fn count_on(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     take_place(sql, now / 1_000_000_000).map(drop)
 }
 
-/// Above every number that is known of this event on this route: earlier versions counted, and
-/// may have come further than there were letters.
+/// The number above all known ones of this event on this route: earlier versions counted
+/// otherwise, and may have come further than there were letters.
 fn after_known(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<i64> {
     sql.prepare_cached(
         "SELECT 1 + max(
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
     use crate::file::schema::QUEUE;
 
-    /// The place that the next letter gets, in a file that nobody has done anything with yet.
+    /// The id that the next letter gets, in a file that nobody has written to yet.
     fn next_place(path: &Path) -> u64 {
         let sql = sqlite_file::open(path, &QUEUE, &SystemClock).unwrap().sql;
         take_place(&sql, 1).unwrap()
@@ -90,11 +91,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");
         assert_eq!(next_place(&path), 1, "the first one");
-        // It dies once the file is set aside, and before there is a new one.
+        // The process dies after the rename, before there is a new file.
         fs::rename(&path, folder.path().join("queue.db.damaged-1")).unwrap();
         let _ = fs::remove_file(path.with_extension("db-wal"));
         assert!(next_place(&path) >= now);
-        // It dies as soon as there is a new one.
+        // The process dies as soon as there is a new file.
         for _ in 0..2 {
             fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
             drop(sqlite_file::open(&path, &QUEUE, &SystemClock).unwrap());

@@ -1,5 +1,5 @@
-//! How events are looked up by what people know of them: a table that is narrow
-//! enough to be read through, since indexes on texts would cost every publish.
+//! Looking events up by the refs that people know: a table narrow enough to be read through,
+//! since indexes on texts would slow down every publish.
 
 use event_model::Event;
 use rusqlite::{Connection, params};
@@ -21,6 +21,7 @@ pub(crate) fn remove(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM refs WHERE position = ?1")?.execute([position]).map(drop)
 }
 
-/// All are digests; `root` only where it is another, `fluent` of Fluent's own event id.
+/// All columns are digests. `root` is set only if it differs from `entity`; `fluent` is of
+/// Fluent's own event id.
 pub(crate) const TABLE: &str =
     "CREATE TABLE refs (position INTEGER PRIMARY KEY, entity INTEGER, root INTEGER, fluent INTEGER);";

@@ -6,16 +6,16 @@ use sqlite_file::{FileKind, meta, quarantine};
 
 use crate::file::{counters, redrives, refs};
 
-/// The format of a queue's file. Another one is refused, never guessed at.
+/// The format of a queue's file. Another format is refused, never guessed at.
 pub(crate) const FORMAT: i64 = 8;
 
-/// The key of `meta` under which the serving process says how its routes stand.
+/// The key of `meta` with the serving process's report on its routes.
 pub(crate) const WORKING: &str = "working";
 
-/// The key of `meta` with the time since when every event that came is still here.
+/// The key of `meta` with the time since which every event that came is still stored.
 pub(crate) const COMPLETE_SINCE: &str = "complete_since";
 
-/// The key of `meta` with the time at which something was last written, within a second.
+/// The key of `meta` with the time of the last write, within a second.
 pub(crate) const CLOCK: &str = "clock";
 
 const TABLES: &str = "
@@ -85,7 +85,7 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_position ON dead_letters (position);
 ";
 
-/// Refused webhooks, and how attempts are found by their end.
+/// The table of rejected webhooks, and the index by which ended attempts are found.
 const REFUSED: &str = "
 CREATE INDEX attempts_by_end ON attempts (started_at + took);
 
@@ -102,11 +102,11 @@ CREATE TABLE refused (
 );
 ";
 
-/// All that a file of this format has.
+/// Every table of this format.
 pub(crate) const ALL: [&str; 7] =
     [TABLES, refs::TABLE, quarantine::TABLE, counters::ROUTES, REFUSED, counters::COUNTERS, counters::GAPS];
 
-/// A queue's file.
+/// The kind of a queue's file.
 pub(crate) const QUEUE: FileKind = FileKind {
     tables: &ALL,
     name: "queue",
@@ -117,7 +117,7 @@ pub(crate) const QUEUE: FileKind = FileKind {
     advice: "run `fluent-webhooks salvage` on it",
 };
 
-/// The newest position ever given out, also when its event is gone.
+/// The newest position ever assigned, even if its event was removed.
 pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     let newest: Option<i64> =
         connection.prepare_cached("SELECT max(position) FROM events")?.query_row([], |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! What a route's deliveries are asked of.
+//! Consumers of a route's deliveries.
 
 use std::sync::Arc;
 
@@ -60,7 +60,8 @@ impl EmbeddedConsumer {
         .boxed()
     }
 
-    /// Takes from the buffer and asks the writer to record it, if there is any.
+    /// Takes deliveries from the buffer and asks the writer to record their attempts. `None` if
+    /// the buffer has none.
     fn claim(&self, wanted: Wanted) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
         let (reply, answer) = oneshot::channel();
         let taken = self.route.take(wanted, |taken| {

@@ -1,9 +1,8 @@
 //! The tail reader: one thread that reads each new event once and offers it to
 //! every route, and brings back what waited for a retry.
 //!
-//! A route whose buffer is full is left behind; when it has room again, the
-//! reader catches up for it from the file. So a slow route costs reading, and
-//! delays nobody.
+//! A route whose buffer is full is left behind; when it has room again, the reader catches up for
+//! it from the file. So a slow route costs reading, and delays no other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,20 +22,20 @@ use crate::shared::Shared;
 use crate::writing::claim::SkipAhead;
 use crate::writing::settle::{Counts, give_back};
 
-/// Events, and bytes of their bodies, read at once.
+/// Largest number of events, and of bytes of their bodies, read at once.
 const CHUNK: usize = 128;
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Chunks read before leases and retries are looked at again.
+/// Largest number of chunks read before leases and retries are checked again.
 const TURNS: usize = 32;
 
-/// In nanoseconds.
+/// One second in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
-/// Longest sleep: how soon a redrive by another process is seen.
+/// Longest sleep: the delay until a redrive by another process is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
-/// Events in order of position, and how far was looked.
+/// Events in order of position, and the position up to which was read.
 type Tail = (Vec<(u64, Arc<Event>)>, u64);
 
 pub(crate) struct Feeder {
@@ -78,9 +77,9 @@ impl Feeder {
         Ok(if more { Duration::ZERO } else { self.sleep(&routes, next_expiry) })
     }
 
-    /// Feeds in turn those nearest to the end and those furthest behind, for a
-    /// bounded time: a route that reads a long past must not keep others from
-    /// the present. `true` if there is more.
+    /// Feeds in turn the routes nearest to the end and those furthest behind, for a bounded time:
+    /// a route that reads a long past must not keep others from new events. `true` if there is
+    /// more.
     fn feed_tails(&self, routes: &[Arc<RouteBuffer>]) -> rusqlite::Result<bool> {
         for _ in 0..TURNS {
             let near = self.feed_tail(routes, Iterator::max)?;
@@ -92,7 +91,8 @@ impl Feeder {
         Ok(true)
     }
 
-    /// A file that can't be read is no better than one that can't be written.
+    /// Reports a failed read: a damaged file fails the queue, as it does when it can't be
+    /// written.
     fn note(&self, error: &rusqlite::Error) {
         tracing::error!(%error, "the queue file can't be read");
         if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
@@ -100,7 +100,7 @@ impl Feeder {
         }
     }
 
-    /// Gives back what was held for too long; says when the next one is.
+    /// Gives back deliveries whose lease ran out; returns the time of the next expiry.
     fn expire_leases(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut leases = lock(&self.shared.leases);
@@ -121,7 +121,7 @@ impl Feeder {
         leases.values().map(|held| held.until).min()
     }
 
-    /// Another process may have redriven something, or paused a route.
+    /// Reacts to changes by other processes, which may have redriven an event or paused a route.
     fn heed_other_writers(&self) -> rusqlite::Result<()> {
         if !self.shared.others_wrote.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -141,7 +141,7 @@ impl Feeder {
             asked.iter().for_each(|route| look.close_breaker(route));
         }
         if heeded.is_err() {
-            // Nobody may write again for a long time.
+            // No write may follow for a long time, so this is tried again.
             self.shared.others_wrote.store(true, Ordering::Release);
         }
         heeded
@@ -178,7 +178,7 @@ impl Feeder {
         Ok(())
     }
 
-    /// What is due, and whether there may be more.
+    /// Deliveries that are due, and whether there may be more.
     fn due(&self, route: &RouteBuffer, now: i64, limit: usize) -> rusqlite::Result<(Vec<Ready>, bool)> {
         let sql = format!(
             "SELECT d.position, d.redrive, d.attempt, d.first_at, d.deaths, d.asks_match, d.asked, {EVENT}
@@ -216,8 +216,8 @@ impl Feeder {
             .query_row(params![route.id, now], |row| row.get(0))
     }
 
-    /// Reads one chunk for the route that `choose` picks by how far it has come,
-    /// and for those beside it; `false` when there is nothing to read.
+    /// Reads one chunk for the route that `choose` picks by its position, and offers it to the
+    /// others that are within the chunk; `false` if there is nothing to read.
     fn feed_tail(
         &self,
         routes: &[Arc<RouteBuffer>],
@@ -236,7 +236,7 @@ impl Feeder {
         Ok(true)
     }
 
-    /// Events after `position` in order, and how far was looked.
+    /// Events after `position` in order, and the position up to which was read.
     fn read(&self, position: u64, last: u64) -> rusqlite::Result<Tail> {
         let recent = lock(&self.shared.recent).after(position, CHUNK).unwrap_or_default();
         match recent.last() {
@@ -268,7 +268,7 @@ impl Feeder {
                 return Ok((events, newest));
             }
         }
-        // The file may already hold more than `last` says, never less.
+        // The file may have more than `last` says, never less.
         Ok((events, if count < CHUNK { newest.max(last) } else { newest }))
     }
 
@@ -290,7 +290,7 @@ impl Feeder {
     }
 }
 
-/// The columns after the position in [`Feeder::due`].
+/// Reads the columns after the position in [`Feeder::due`].
 fn retry(row: &Row<'_>) -> rusqlite::Result<Retry> {
     Ok(Retry {
         redrive: row.get(1)?,

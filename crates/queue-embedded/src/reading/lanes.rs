@@ -1,36 +1,36 @@
-//! What a route can hand out next: what is new and what is due again, each in a lane of its
-//! own, so that neither fills the places of the other.
+//! Deliveries that a route can hand out next: new ones and those due again, each in a lane of its
+//! own, so that neither takes the room of the other.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::reading::ready::Ready;
 
-/// Bounds of the new ones: enough to keep the default concurrency busy while the reader
-/// sleeps, little enough for a hundred routes.
+/// Bounds of the lane of new deliveries: enough to keep the default concurrency busy while the
+/// reader sleeps, and small enough for a hundred routes.
 const MAX_NEW: usize = 256;
 const MAX_NEW_BYTES: usize = 1 << 20;
 
-/// Bounds of those that are due again.
+/// Bounds of the lane of deliveries that are due again.
 const MAX_RETRIES: usize = 128;
 const MAX_RETRY_BYTES: usize = 512 << 10;
 
-/// What somebody wants of a route.
+/// Request of a consumer to a route's lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// At most so many, of the lanes in turns.
+    /// At most this many, from the lanes in turns.
     InTurns(usize),
-    /// One: a new one, if there is any.
+    /// One delivery: a new one, if there is any.
     Probe,
 }
 
-/// Both lanes.
+/// Both lanes of a route, and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     new: Lane,
     retries: Lane,
-    /// Of the retries in their lane.
+    /// Position and redrive of each delivery in the lane of retries.
     known: HashSet<(u64, u32)>,
-    /// The next one is a retry, if there is one.
+    /// True if the next delivery is a retry, if there is one.
     is_retrys_turn: bool,
 }
 
@@ -48,12 +48,12 @@ impl Lanes {
         *self = Self::new();
     }
 
-    /// Adds one that was never attempted.
+    /// Adds a delivery that was never attempted.
     pub(crate) fn push_new(&mut self, ready: Ready) {
         self.new.push(ready);
     }
 
-    /// Adds one that is due again, unless it is here.
+    /// Adds a delivery that is due again, unless it is in the lane already.
     pub(crate) fn push_retry(&mut self, ready: Ready) {
         let Some(retry) = ready.retry else { return };
         if self.known.insert((ready.position, retry.redrive)) {
@@ -96,8 +96,8 @@ impl Lanes {
         !self.new.ready.is_empty()
     }
 
-    /// How many retries may come, if it is worth a read: those that are here are read with
-    /// them.
+    /// Number of due deliveries to read, if reading is worth it: those that are in the lane are
+    /// read again.
     pub(crate) fn room_for_retries(&self) -> Option<usize> {
         self.retries.is_half_empty().then_some(MAX_RETRIES)
     }

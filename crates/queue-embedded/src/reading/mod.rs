@@ -1,5 +1,5 @@
-//! Everything that is handed out: the tail reader, the routes' buffers, and
-//! those who take from them.
+//! Handing out deliveries: the tail reader, the routes' buffers, and the consumers that take from
+//! them.
 
 pub(crate) mod consumer;
 pub(crate) mod feeder;

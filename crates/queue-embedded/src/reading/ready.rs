@@ -1,18 +1,18 @@
-//! What can be delivered next.
+//! Deliveries that can be handed out next.
 
 use std::sync::Arc;
 
 use event_model::Event;
 use queue::Undecided;
 
-/// One event that can be delivered.
+/// One delivery that can be handed out.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
     pub(crate) position: u64,
     pub(crate) event: Arc<Event>,
-    /// `None` for the first attempt; else the row that waits for its next.
+    /// `None` for a first attempt; otherwise the row that waits for its next attempt.
     pub(crate) retry: Option<Retry>,
-    /// What the route's match said, of a first attempt.
+    /// Result of the route's match, for a first attempt.
     pub(crate) matched: Option<Result<(), Undecided>>,
 }
 
@@ -20,11 +20,11 @@ pub(crate) struct Ready {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retry {
     pub(crate) redrive: u32,
-    /// Attempts made.
+    /// Number of attempts made.
     pub(crate) attempt: u32,
     pub(crate) first_at: i64,
     pub(crate) deaths: u32,
     pub(crate) asks_match: bool,
-    /// Attempts that asked the destination.
+    /// Number of attempts that asked the destination.
     pub(crate) asked: u32,
 }

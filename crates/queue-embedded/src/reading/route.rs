@@ -1,4 +1,4 @@
-//! What a running process knows of a route.
+//! A route's buffer of deliveries in the serving process.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use crate::reading::lanes::{Lanes, Wanted};
 use crate::reading::ready::Ready;
 
-/// What a running process knows of one route: a bounded buffer of what can be
-/// delivered next, filled by the tail reader and emptied by consumers.
+/// One route in the serving process: a bounded buffer of the next deliveries, filled by the tail
+/// reader and emptied by consumers.
 #[derive(Debug)]
 pub(crate) struct RouteBuffer {
     pub(crate) id: i64,
@@ -21,37 +21,36 @@ pub(crate) struct RouteBuffer {
     pub(crate) filter: Filter,
     pub(crate) lease: Duration,
     pub(crate) filled: Notify,
-    /// A person holds its deliveries back.
-    /// Unix nanoseconds; 0 while it is not paused.
+    /// End of a pause by a person, in Unix nanoseconds; 0 while the route is not paused.
     paused_until: AtomicI64,
-    /// The last wish to ask its destination at once that was heard.
+    /// Time of the last known request to ask the destination at once.
     asked_again: AtomicI64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Everything up to here was looked at.
+    /// Position up to which events were examined.
     scan: u64,
-    /// Everything up to here was claimed or does not match.
+    /// Position up to which events were claimed, or do not match.
     claimed: u64,
     ready: Lanes,
-    /// When the next waiting row is due; `None` if none is known to wait.
+    /// Time at which the next waiting row is due; `None` if none is known to wait.
     next_due: Option<i64>,
-    /// The buffer and the file may disagree: begin anew from the file.
+    /// True if buffer and file may disagree: the buffer must then be filled again from the file.
     stale: bool,
-    /// When unmatched events last moved the cursor.
+    /// Time at which unmatched events last moved the cursor.
     moved_at: Instant,
 }
 
-/// What a consumer takes out, and how the cursor moves with it.
+/// Deliveries taken out by a consumer, and the cursor before and after, if it moves.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) picks: Vec<Ready>,
     pub(crate) cursor: Option<(u64, u64)>,
 }
 
-/// How far, and how long, unmatched events let the cursor in the file lag.
+/// Lag of the cursor in the file, in events and in time, that unmatched events may cause.
 const CURSOR_LAG: u64 = 1000;
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
 
@@ -62,7 +61,7 @@ impl RouteBuffer {
             scan: cursor,
             claimed: cursor,
             ready: Lanes::new(),
-            // Something may have been left by the last process.
+            // The last process may have left due deliveries.
             next_due: Some(i64::MIN),
             stale: false,
             moved_at: Instant::now(),
@@ -79,7 +78,7 @@ impl RouteBuffer {
         }
     }
 
-    /// What is ready stays so while it is paused.
+    /// Sets the end of a pause, 0 for none. Deliveries in the buffer stay there during the pause.
     pub(crate) fn set_paused_until(&self, until: i64) {
         let before = self.paused_until.swap(until, Ordering::AcqRel);
         if (before == 0) != (until == 0) {
@@ -97,13 +96,13 @@ impl RouteBuffer {
         }
     }
 
-    /// Whether this wish to ask the destination at once is a new one.
+    /// Whether this request to ask the destination at once is a new one.
     pub(crate) fn is_asked_again(&self, at: i64) -> bool {
         self.asked_again.swap(at, Ordering::AcqRel) != at && at != 0
     }
 
-    /// Takes what is `wanted`. `hand_over` runs while nobody else can take,
-    /// so that cursors reach the writer in the order in which they were taken.
+    /// Takes deliveries, as `wanted` says; `false` if there are none. `hand_over` runs under the
+    /// lock, so that cursors reach the writer in the order in which they were taken.
     pub(crate) fn take(&self, wanted: Wanted, hand_over: impl FnOnce(Taken)) -> bool {
         let mut state = lock(&self.state);
         if state.stale || self.paused_until.load(Ordering::Acquire) != 0 {
@@ -118,7 +117,7 @@ impl RouteBuffer {
         true
     }
 
-    /// Moves the cursor past events that do not match, once in a while.
+    /// Moves the cursor past events that do not match, now and then.
     pub(crate) fn idle_cursor(&self) -> Option<(u64, u64)> {
         let mut state = lock(&self.state);
         let far = state.scan >= state.claimed + CURSOR_LAG;
@@ -129,28 +128,27 @@ impl RouteBuffer {
         state.advance(&[])
     }
 
-    /// Where to read on from, if there is a free place.
+    /// The position to read on from, if there is any room.
     pub(crate) fn scan_with_room(&self) -> Option<u64> {
         let state = lock(&self.state);
         (!state.stale && !state.ready.is_full_of_new()).then_some(state.scan)
     }
 
-    /// Where to read on from, if it is worth a read: rows that are read for one free
-    /// place are read again for the next.
+    /// The position to read on from, if there is enough room to be worth a read: rows that are
+    /// read for little room are read again for the next.
     pub(crate) fn wants_more(&self) -> Option<u64> {
         let state = lock(&self.state);
         (!state.stale && state.ready.is_half_empty_of_new()).then_some(state.scan)
     }
 
-    /// How many rows that are due to read, if it is worth it, with those that are in the
-    /// buffer already.
+    /// Number of due rows to read, if it is worth a read; those in the buffer are read again.
     pub(crate) fn wants_retries(&self) -> Option<usize> {
         let state = lock(&self.state);
         state.ready.room_for_retries().filter(|_| !state.stale)
     }
 
-    /// Offers events in order of position; what was looked at already is
-    /// passed over. `end` is how far the reader looked.
+    /// Offers events in order of position; those examined already are passed over. `end` is the
+    /// position up to which was read. Returns whether anything was added.
     pub(crate) fn offer(&self, events: &[(u64, Arc<Event>)], end: u64) -> bool {
         let mut state = lock(&self.state);
         let before = state.ready.len();
@@ -182,18 +180,19 @@ impl RouteBuffer {
         let mut state = lock(&self.state);
         let any = !due.is_empty();
         due.into_iter().for_each(|ready| state.ready.push_retry(ready));
-        // Keep what was told in the meantime.
+        // A time that was set in the meantime stays.
         state.next_due = [state.next_due, next_due].into_iter().flatten().min();
         self.tell(any);
     }
 
-    /// Takes note that a row waits until `at`.
+    /// Records that a row waits until `at`.
     pub(crate) fn waits_until(&self, at: i64) {
         let mut state = lock(&self.state);
         state.next_due = Some(state.next_due.map_or(at, |due| due.min(at)));
     }
 
-    /// When the next waiting row is due, asked once per round.
+    /// Whether the next waiting row is due; if so, the known time is cleared. Called once in a
+    /// round.
     pub(crate) fn take_due(&self, now: i64) -> bool {
         let mut state = lock(&self.state);
         let due = state.next_due.is_some_and(|at| at <= now);
@@ -207,7 +206,7 @@ impl RouteBuffer {
         lock(&self.state).next_due
     }
 
-    /// A claim did not happen: what the buffer says is no longer so.
+    /// Marks the buffer as outdated, since a claim did not happen.
     pub(crate) fn set_stale(&self) {
         lock(&self.state).stale = true;
     }
@@ -216,7 +215,7 @@ impl RouteBuffer {
         lock(&self.state).stale
     }
 
-    /// Begins anew from the cursor that the file has.
+    /// Begins again from the cursor in the file.
     pub(crate) fn reset(&self, cursor: u64) {
         let mut state = lock(&self.state);
         state.scan = cursor;
@@ -235,12 +234,12 @@ impl RouteBuffer {
 }
 
 impl State {
-    /// The cursor before and after `picks`, if it moves.
+    /// Moves the cursor with `picks`; returns it before and after, if it moves.
     fn advance(&mut self, picks: &[Ready]) -> Option<(u64, u64)> {
         let before = self.claimed;
         let newest = picks.iter().filter(|pick| pick.retry.is_none()).map(|pick| pick.position).max();
         self.claimed = match (self.ready.has_new(), newest) {
-            // Nothing unclaimed is left behind the reader.
+            // Everything that the reader has passed is claimed.
             (false, _) => self.scan,
             (true, Some(newest)) => newest,
             (true, None) => before,

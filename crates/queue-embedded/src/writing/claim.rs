@@ -1,4 +1,4 @@
-//! Beginning attempts, and moving a route's cursor.
+//! Claims: recording that attempts begin, and moving a route's cursor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,16 +16,16 @@ use crate::shared::{Held, LeaseKey, Shared};
 use crate::writing::job::{QueueJobs, Store};
 use crate::writing::settle::EmbeddedLease;
 
-/// Records that attempts begin, before anybody begins them.
+/// Records attempts before they begin.
 pub(crate) struct Claim {
     route: Arc<RouteBuffer>,
     shared: Arc<Shared>,
     taken: Taken,
-    /// Which of the picks were still as they were picked.
+    /// For each pick, whether the row was still as the tail reader saw it.
     claimed: Vec<bool>,
-    /// The cursor was not where this claim expects it.
+    /// True if the cursor was not where this claim expects it.
     overtaken: bool,
-    /// Something was not as the tail reader saw it.
+    /// True if a row was not as the tail reader saw it.
     missed: bool,
     now: i64,
     reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
@@ -44,7 +44,7 @@ impl Claim {
 
 impl Job<QueueJobs> for Claim {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        // It may be applied twice: the first time in a group that was rolled back.
+        // A job may be applied twice: the first time in a group that was rolled back.
         (self.now, self.overtaken, self.missed) = (store.now, false, false);
         if !move_cursor(store, self.route.id, self.taken.cursor)? {
             self.overtaken = true;
@@ -55,7 +55,7 @@ impl Job<QueueJobs> for Claim {
             self.claimed.push(claim(store, self.route.id, pick)?);
         }
         if !self.claimed.iter().all(|is_claimed| *is_claimed) {
-            // The reader saw a row before its last attempt: look again.
+            // The reader saw a row before its last attempt, and must read it again.
             self.missed = true;
             self.route.waits_until(i64::MIN);
         }
@@ -76,12 +76,12 @@ impl Job<QueueJobs> for Claim {
         let picks =
             taken.picks.into_iter().zip(claimed).filter_map(|(pick, is_claimed)| is_claimed.then_some(pick));
         let deliveries = picks.map(|pick| hand_out(&shared, &route, pick, now)).collect();
-        // If nobody waits any more, dropping them gives them back.
+        // If the consumer waits no longer, dropping the deliveries gives them back.
         let _ = reply.send(deliveries);
     }
 }
 
-/// Moves a route's cursor from one place to another; `false` if it was not there, or the route
+/// Moves a route's cursor from one position to another; `false` if it was not there, or the route
 /// was forgotten meanwhile.
 pub(crate) fn move_cursor(
     store: &Store<'_>,
@@ -147,7 +147,7 @@ fn hand_out(
     })
 }
 
-/// Moves a cursor past events that do not match.
+/// Moves a route's cursor past events that do not match.
 pub(crate) struct SkipAhead {
     pub(crate) route: Arc<RouteBuffer>,
     pub(crate) cursor: (u64, u64),

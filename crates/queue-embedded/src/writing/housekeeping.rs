@@ -1,4 +1,4 @@
-//! What the writer does between groups: retention, measuring, sweeping.
+//! Housekeeping of the writer between groups: retention, measuring, sweeping.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,20 +15,20 @@ use crate::writing::queue_time::QueueTime;
 use crate::writing::retention::{Trimmer, ids_known_for, settled_up_to};
 use crate::writing::sweep::Sweeper;
 
-/// How often the file is measured and trimmed.
+/// Interval between two measurements of the file.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Share of the limit, in percent, from which somebody should know.
+/// Part of the limit, in percent, from which a warning is logged.
 const ALARM_PERCENT: u64 = 70;
 
-/// Share of the limit, in percent, above which what is settled makes room: so that nothing new is
-/// refused for what may go.
+/// Part of the limit, in percent, above which settled events are removed early, so that no new
+/// event is refused because of them.
 const ROOM_PERCENT: u64 = 94;
 
-/// Chunks in a row where room is needed: more than one group of new events takes.
+/// Chunks removed in a row when room is needed: more than one group of new events takes.
 const CHUNKS_FOR_ROOM: usize = 4;
 
-/// What the writer does between groups: retention, measuring.
+/// Housekeeping of the writer: retention, measuring, sweeping, and the report on routes.
 #[derive(Debug)]
 pub(crate) struct Housekeeping {
     options: Options,
@@ -55,7 +55,7 @@ impl Housekeeping {
         }
     }
 
-    /// Does what is due; `true` if there is more. Called after every group.
+    /// Does what is due; `true` if there is more to do. Called after every group.
     pub(crate) fn run(
         &mut self,
         sql: &mut Connection,
@@ -70,7 +70,8 @@ impl Housekeeping {
         let log = log.shorten(sql, shared.status(), shared.full.load(Ordering::Relaxed))?;
         let has_more_marks = same_ids::forget(sql, &self.options, shared.now())?;
         let more = self.make_room(sql, shared)? || has_more_marks;
-        // What a reader keeps in the log is room that is used; but nothing that goes frees it.
+        // A log that a reader keeps from being checkpointed is used space; but no removal frees
+        // it.
         let used = used_bytes(sql)? + beyond_a_checkpoint(shared.status().path());
         self.measure(sql, shared, Used { all: used, log }, more)?;
         let more = self.sweeper.sweep(sql)? || more;
@@ -78,8 +79,8 @@ impl Housekeeping {
         Ok(more)
     }
 
-    /// Removes what has its age and, where the file itself is nearly as large as it may be, more
-    /// of what is settled. `true` if there may be more.
+    /// Removes events past their age and, if the file is nearly at its limit, further settled
+    /// ones. `true` if there may be more.
     fn make_room(&mut self, sql: &mut Connection, shared: &Shared) -> rusqlite::Result<bool> {
         let (limit, mut more) = (self.options.retention.bytes, true);
         for _ in 0..CHUNKS_FOR_ROOM {
@@ -92,8 +93,7 @@ impl Housekeeping {
         Ok(more)
     }
 
-    /// Writes how the routes stand, for whoever looks into the file, when that has
-    /// changed.
+    /// Writes the report on the routes, for whoever reads the file, if it has changed.
     fn show(&mut self, sql: &Connection, shared: &Shared) -> rusqlite::Result<()> {
         let Some(look) = lock(&shared.look).clone() else { return Ok(()) };
         let shown = serde_json::to_string(&look.now()).unwrap_or_default();
@@ -143,12 +143,12 @@ impl Housekeeping {
     }
 }
 
-/// Bytes.
+/// Used space, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Used {
-    /// Of what holds something, and of a log that is longer than it is to be.
+    /// Bytes of pages in use, and of a log that is longer than it should be.
     all: u64,
-    /// Of the log.
+    /// Bytes of the log.
     log: u64,
 }
 

@@ -1,9 +1,9 @@
-//! What jobs of the queue write to.
+//! The type of the queue's jobs, and the store that they write to.
 
 use rusqlite::Connection;
 use sqlite_file::Jobs;
 
-/// Jobs of the queue.
+/// Marker type for the jobs of the queue.
 #[derive(Debug)]
 pub(crate) enum QueueJobs {}
 
@@ -11,11 +11,11 @@ impl Jobs for QueueJobs {
     type Store<'w> = Store<'w>;
 }
 
-/// What the jobs of a group have in common.
+/// Store of a group of jobs: the open transaction, the newest position and the time.
 pub(crate) struct Store<'w> {
     pub(crate) sql: &'w Connection,
-    /// The newest position given out, also in this group.
+    /// The newest position assigned, also in this group.
     pub(crate) last: &'w mut u64,
-    /// Unix time in nanoseconds.
+    /// The time of the group, in Unix nanoseconds.
     pub(crate) now: i64,
 }

@@ -1,4 +1,4 @@
-//! Everything that is written, by one thread, in groups.
+//! Writing to a queue file: by one thread, in groups.
 
 pub(crate) mod claim;
 pub(crate) mod housekeeping;

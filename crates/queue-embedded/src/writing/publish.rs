@@ -1,4 +1,4 @@
-//! Storing an event.
+//! The job that stores an event.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use crate::file::refs;
 use crate::shared::Shared;
 use crate::writing::job::{QueueJobs, Store};
 
-/// Whether an event was stored, once that is known.
+/// Receiver of the result of a publish.
 type Answer = oneshot::Receiver<Result<Receipt, QueueError>>;
 
-/// Stores one event, unless it is known.
+/// Stores one event, unless its id is known.
 pub(crate) struct Publish {
     event: Arc<Event>,
     shared: Arc<Shared>,
@@ -28,7 +28,7 @@ pub(crate) struct Publish {
 
 impl Publish {
     /// # Errors
-    /// If too much waits to be written already.
+    /// If too much is waiting to be written already.
     pub(crate) fn new(event: Event, shared: Arc<Shared>) -> Result<(Self, Answer), QueueError> {
         let (reply, answer) = oneshot::channel();
         let waiting = shared.status().begin_waiting(event.body().len())?;
@@ -78,7 +78,7 @@ fn known(store: &Store<'_>, event: &Event) -> rusqlite::Result<Option<u64>> {
         .map(|position| position.map(unsigned))
 }
 
-/// Writes the event's rows. Also how a quarantined body is released.
+/// Writes the rows of an event, also for one that is released from quarantine.
 pub(crate) fn insert(sql: &Connection, last: &mut u64, event: &Event) -> rusqlite::Result<u64> {
     *last += 1;
     let position = *last;

@@ -1,8 +1,8 @@
-//! How old what is kept is: by the time for which the queue has been there, which nobody sets.
+//! Age of stored events, by the time for which the queue has existed. Nobody can set that time.
 //!
-//! The clock of a machine may be years ahead for a moment, and an event stamped by it. So
-//! retention asks neither: it goes by how long the machine has run (`CLOCK_BOOTTIME`) since the
-//! queue noted how far it was.
+//! The clock of a machine may be years ahead for a moment, and an event may be stamped by it. So
+//! retention uses neither: it measures how long the machine has run (`CLOCK_BOOTTIME`) since the
+//! queue recorded its newest position.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use sqlite_file::{meta, set_meta};
 
 use crate::file::schema::CLOCK;
 
-/// The key of `meta` with this time when something was last written.
+/// The key of `meta` with the queue time of the last write.
 const QUEUE_TIME: &str = "queue_time";
 
-/// A process that was away for longer than this does not know for how long: the clock may have
-/// been set meanwhile. What is kept is kept for longer then.
+/// Longest absence of a process that is counted, in nanoseconds. After a longer one the clock may
+/// have been set meanwhile, so events are stored for longer instead.
 const LONGEST_AWAY: i64 = 3600 * 1_000_000_000;
 
-/// In how many steps the longest of what is kept for a time is measured.
+/// Number of steps in which the retention time is measured.
 const STEPS: u32 = 1000;
 
-/// Nanoseconds; begins with Unix time, and goes its own way then.
+/// Time in nanoseconds; begins with Unix time, and then runs on by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueTime {
     at_start: i64,
@@ -30,7 +30,7 @@ pub(crate) struct QueueTime {
 }
 
 impl QueueTime {
-    /// Goes on from where the last process noted it. `now` is what the clock says.
+    /// Goes on from the time that the last process recorded. `now` is the clock's time.
     pub(crate) fn go_on(sql: &Connection, now: i64) -> rusqlite::Result<Self> {
         let noted: Option<i64> = meta(sql, QUEUE_TIME)?;
         let clock: i64 = meta(sql, CLOCK)?.unwrap_or(now);
@@ -43,14 +43,14 @@ impl QueueTime {
         self.at_start.saturating_add(running().saturating_sub(self.started))
     }
 
-    /// Writes down that it is so late, and what the clock says: the next process goes on from
-    /// both, and would count twice what lies between the two.
+    /// Records this time together with the clock's: the next process goes on from both, and would
+    /// count the time between them twice.
     pub(crate) fn note(self, sql: &Connection, clock: i64) -> rusqlite::Result<()> {
         set_meta(sql, CLOCK, clock)?;
         set_meta(sql, QUEUE_TIME, self.now())
     }
 
-    /// The newest position that is at least so old.
+    /// The newest position that is at least this old.
     pub(crate) fn position_of_age(self, sql: &Connection, age: Duration) -> rusqlite::Result<i64> {
         let at = self.now().saturating_sub(nanos(age));
         sql.prepare_cached("SELECT max(position) FROM ages WHERE at <= ?1")?
@@ -58,7 +58,7 @@ impl QueueTime {
             .map(Option::unwrap_or_default)
     }
 
-    /// How old what is at this position is, at least; nothing if it is new.
+    /// Least age of what is at this position; zero if it is new.
     pub(crate) fn age_of(self, sql: &Connection, position: i64) -> rusqlite::Result<Duration> {
         let at: Option<i64> = sql
             .prepare_cached("SELECT min(at) FROM ages WHERE position >= ?1")?
@@ -67,7 +67,8 @@ impl QueueTime {
         Ok(Duration::from_nanos(u64::try_from(age).unwrap_or(0)))
     }
 
-    /// Notes how far the queue is now, if that is new and `kept_for` wants it so exactly.
+    /// Records the newest position with the time, if it is new and the last record is older than
+    /// one step of `kept_for`.
     pub(crate) fn mark(
         self,
         sql: &Connection,
@@ -87,7 +88,7 @@ impl QueueTime {
         self.note(sql, clock)
     }
 
-    /// Forgets marks of what is gone up to here.
+    /// Forgets records of positions up to this one, except the newest of them.
     pub(crate) fn forget_up_to(sql: &Connection, position: i64) -> rusqlite::Result<()> {
         sql.prepare_cached(
             "DELETE FROM ages WHERE position < (SELECT max(position) FROM ages WHERE position <= ?1)",
@@ -120,13 +121,14 @@ mod tests {
         sql
     }
 
-    /// The time of a process that has run for so many seconds, in a file that was new then.
+    /// The time of a process that has run for this many seconds, in a file that was new at its
+    /// start.
     fn after(seconds: i64) -> QueueTime {
         QueueTime { at_start: T, started: running() - seconds * SECOND }
     }
 
-    /// By how many seconds the time that the next process goes on from is more than it was at
-    /// the beginning, if it starts so many seconds after that.
+    /// Seconds by which the time of the next process exceeds the time at the beginning, if it
+    /// starts this many seconds after that.
     fn went_on(sql: &Connection, seconds: i64) -> i64 {
         let next = QueueTime::go_on(sql, T + seconds * SECOND).unwrap();
         (next.now() - T + SECOND / 2) / SECOND
@@ -136,7 +138,7 @@ mod tests {
     fn a_process_that_was_killed_counts_no_time_twice() {
         let sql = file();
         after(0).note(&sql, T).unwrap();
-        // Nothing is written for a while, but a mark of how far the queue is.
+        // Nothing is written for a while, except a record of the newest position.
         after(260).mark(&sql, 1, Duration::from_secs(1), T + 260 * SECOND).unwrap();
         assert_eq!(went_on(&sql, 280), 280);
         assert_eq!(went_on(&sql, 260 + 7200), 260 + 3600, "an hour at most");

@@ -1,4 +1,4 @@
-//! What the last process left in the middle of an attempt.
+//! Recovery of attempts that the last process left unfinished.
 
 use queue::{DeadReason, Outcome};
 use rusqlite::{Connection, params};
@@ -9,10 +9,10 @@ use crate::shared::LeaseKey;
 use crate::writing::job::Store;
 use crate::writing::settle::{bury, ended, record, remove};
 
-/// Takes up what the last process left in the middle of an attempt.
+/// Recovers the attempts that the last process left unfinished.
 ///
-/// What ran alone when the process died killed it, and becomes a dead letter;
-/// everything else waits for its next attempt, with one more death counted.
+/// A delivery that ran exclusively when the process crashed is the cause, and becomes a dead
+/// letter. Every other waits for its next attempt, with one more crash counted.
 pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     let left = left_in_flight(sql)?;
     let transaction = sql.transaction()?;
@@ -32,7 +32,7 @@ struct Interrupted {
 }
 
 fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<Interrupted>> {
-    // Of routes that have some: what waits may be a million.
+    // Only for routes that have some in flight: a million may be waiting.
     sql.prepare(
         "SELECT d.route, d.position, d.redrive, d.attempt, d.at, d.alone
          FROM routes r CROSS JOIN deliveries d ON d.route = r.id WHERE r.in_flight > 0 AND d.in_flight = 1",

@@ -1,4 +1,4 @@
-//! Removes what every route has settled, and nothing else.
+//! Retention: removes events that every route has settled, and nothing else.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::file::schema::{COMPLETE_SINCE, last_position};
 use crate::options::{ID_BYTES, IDS_SHARE, Options};
 use crate::writing::queue_time::QueueTime;
 
-/// Rows looked at in one pass: a publish waits a few milliseconds for it.
+/// Number of rows examined in one pass, for which a publish waits a few milliseconds.
 const CHUNK: usize = 256;
 
-/// For so long Fluent sends an event again: younger ids stay, whatever room they take.
+/// Time for which Fluent may send an event again: younger ids stay, whatever space they take.
 const SENT_AGAIN: Duration = Duration::from_hours(27);
 
-/// The key of `meta` up to which nothing is left of settled events but their ids.
+/// The key of `meta` with the position up to which only ids of settled events are left.
 const IDS_ALONE: &str = "ids_alone_up_to";
 
-/// The key of `meta` up to which ids went before their time.
+/// The key of `meta` with the position up to which ids were removed early.
 const WENT_EARLY: &str = "ids_went_early_up_to";
 
-/// How far each pass has come in this process.
+/// Position that each pass has reached in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Trimmer {
     bodies_after: i64,
@@ -32,21 +32,22 @@ pub(crate) struct Trimmer {
     freed_after: i64,
 }
 
-/// Positions up to which something may go in this pass: every route has finished with them.
+/// Positions up to which this pass may remove something: every route has finished with them.
 #[derive(Debug)]
 struct Limits {
     bodies: i64,
     ids: i64,
-    /// What the clock says: an event that is stamped with a later time is not believed.
+    /// The clock's time: an event that is stamped with a later time is not believed.
     now: i64,
 }
 
 impl Trimmer {
     /// Removes one chunk of what may go; `true` if there may be more.
     ///
-    /// Bodies go by age, or by size when `over` the limit; ids stay for the deduplication
-    /// window. What a dead letter needs stays with it. Where that does not make room, all but
-    /// the ids of settled events go, and then the oldest ids, of what Fluent sends no more.
+    /// Bodies are removed by age, or by size if `over` the limit; ids stay for the dedup window.
+    /// What a dead letter needs stays with it. If that does not make room, everything but the ids
+    /// of settled events is removed, and then the oldest ids of events that Fluent no longer
+    /// sends.
     pub(crate) fn trim(
         &mut self,
         sql: &mut Connection,
@@ -56,7 +57,7 @@ impl Trimmer {
         over: bool,
     ) -> rusqlite::Result<bool> {
         let (age, window) = (options.retention.age, options.dedup_window);
-        // The write lock first: a redrive must not come between looking and removing.
+        // Takes the write lock first: a redrive must not come between examining and removing.
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
         time.mark(&transaction, signed(last_position(&transaction)?), age.min(window), now)?;
         let floor = signed(settled_up_to(&transaction)?);
@@ -98,17 +99,17 @@ impl Trimmer {
         let rows = ids(sql, self.ids_after, limits.ids)?;
         rows.iter().filter(|row| !row.is_needed).try_for_each(|row| remove_id(sql, row.position))?;
         let is_full = rows.len() == CHUNK;
-        // Also where nothing is left, as a process before this one leaves it.
+        // Also if nothing is left, as after a process before this one.
         let passed = if is_full { rows[CHUNK - 1].position } else { limits.ids };
         self.ids_after = self.ids_after.max(passed);
         QueueTime::forget_up_to(sql, self.ids_after)?;
         Ok(is_full)
     }
 
-    /// What was passed over for a dead letter's sake that is gone. Rows that stay, for their ids'
-    /// sake, are no reason to go on at once.
+    /// Removes events that were passed over because of a dead letter that is gone now. Rows that
+    /// stay because of their ids are no reason to go on at once.
     fn trim_freed(&mut self, sql: &Connection, limits: &Limits) -> rusqlite::Result<bool> {
-        // What no pass has come to yet is not passed over.
+        // Events that no pass has reached yet were not passed over.
         sql.prepare_cached("DELETE FROM freed WHERE position > ?1")?.execute([self.bodies_after])?;
         let rows = pass(
             sql,
@@ -125,7 +126,8 @@ impl Trimmer {
             if is_passed && !row.is_needed && row.position <= limits.ids {
                 remove_id(sql, row.position)?;
             }
-            // Its id is still to be passed, or is dealt with; a letter that is back frees it anew.
+            // The id is still to be reached by its pass, or is dealt with; a letter that comes
+            // back frees it again.
             if row.is_needed || !is_passed || row.position <= limits.ids {
                 sql.prepare_cached("DELETE FROM freed WHERE position = ?1")?.execute([row.position])?;
                 has_removed = true;
@@ -136,8 +138,8 @@ impl Trimmer {
         Ok(is_full && has_removed)
     }
 
-    /// The oldest ids, though they are to be known for longer: where they are what fills the
-    /// file. Where unsettled events do, it is full of them.
+    /// Removes the oldest ids early, if ids are what fills the file. If unsettled events fill it,
+    /// the queue is full.
     fn trim_ids_early(&self, sql: &Connection, up_to: i64) -> rusqlite::Result<bool> {
         let rows = ids(sql, self.ids_removed_up_to(sql)?, up_to)?;
         let Some(last) = rows.last() else { return Ok(false) };
@@ -146,7 +148,7 @@ impl Trimmer {
         Ok(true)
     }
 
-    /// Up to where ids are gone, but those of dead letters.
+    /// Position up to which ids are removed, except those of dead letters.
     fn ids_removed_up_to(&self, sql: &Connection) -> rusqlite::Result<i64> {
         let first: Option<i64> =
             sql.prepare_cached("SELECT min(position) FROM events")?.query_row([], |row| row.get(0))?;
@@ -154,13 +156,13 @@ impl Trimmer {
         Ok(self.ids_after.max(before_first).max(meta(sql, WENT_EARLY)?.unwrap_or(0)))
     }
 
-    /// About how many ids of settled events there are.
+    /// Approximate number of ids of settled events.
     pub(crate) fn ids_held(&self, sql: &Connection) -> rusqlite::Result<u64> {
         Ok(settled_up_to(sql)?.saturating_sub(unsigned(self.ids_removed_up_to(sql)?)))
     }
 }
 
-/// For how long ids are known, if that is less than it is to be: room was needed.
+/// Time for which ids are known, if it is shorter than the window because room was needed.
 pub(crate) fn ids_known_for(
     sql: &Connection,
     time: QueueTime,
@@ -197,8 +199,8 @@ fn ids(sql: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<Seen>> 
     )
 }
 
-/// The newest position that every route has finished with; routes that are no
-/// longer in settings count until they are forgotten.
+/// The newest position that every route has finished with; routes that are no longer in settings
+/// count until they are forgotten.
 pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
     let (cursor, oldest): (Option<i64>, Option<i64>) = sql
         .prepare_cached(
@@ -209,12 +211,12 @@ pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
     Ok(oldest.map_or(cursor, |oldest| cursor.min(unsigned(oldest).saturating_sub(1))))
 }
 
-/// How many it removed.
+/// Removes bodies, and returns their number.
 fn remove_bodies(sql: &Connection, rows: &[Seen], now: i64) -> rusqlite::Result<usize> {
     let (mut newest, mut removed) = (None, 0);
     for row in rows.iter().filter(|row| !row.is_needed) {
         removed += remove_body(sql, row.position)?;
-        // One that is stamped with a time to come says nothing of what came when.
+        // An event that is stamped with a future time does not tell when events came.
         newest = newest.max(Some(row.received_at).filter(|at| *at <= now));
     }
     if let Some(newest) = newest {
@@ -228,12 +230,12 @@ fn remove_bodies(sql: &Connection, rows: &[Seen], now: i64) -> rusqlite::Result<
 
 fn remove_body(sql: &Connection, position: i64) -> rusqlite::Result<usize> {
     let removed = sql.prepare_cached("DELETE FROM bodies WHERE position = ?1")?.execute([position])?;
-    // What no route matched is kept as long as its event, not longer.
+    // A dead letter of `unrouted` is stored as long as its event, not longer.
     sql.prepare_cached("DELETE FROM dead_letters WHERE position = ?1")?.execute([position])?;
     Ok(removed)
 }
 
-/// Removes all but their ids of a chunk of events whose bodies are gone.
+/// Removes everything but the ids of a chunk of events whose bodies are gone.
 fn leave_ids_alone(sql: &Connection, floor: i64) -> rusqlite::Result<bool> {
     let rows = ids(sql, meta(sql, IDS_ALONE)?.unwrap_or(0), floor)?;
     let Some(last) = rows.last() else { return Ok(false) };
@@ -260,9 +262,10 @@ fn remove_history(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position]).map(drop)
 }
 
-/// Remembers that there was an event at this position, which is never given again.
+/// Records that there was an event at this position, so that the position is never assigned
+/// again.
 pub(crate) fn note_removed(sql: &Connection, position: i64) -> rusqlite::Result<()> {
     let known: Option<i64> = meta(sql, "removed_up_to")?;
-    // A redriven dead letter's id goes later than its neighbours' did.
+    // The id of a redriven dead letter is removed later than its neighbours.
     set_meta(sql, "removed_up_to", known.unwrap_or(0).max(position))
 }

@@ -1,5 +1,5 @@
-//! Marks of events that share an id, changed in the writer's groups: a delivery has two, and each
-//! shares the fsync of what is written anyway.
+//! Facts about events that share a key, changed in the writer's groups: a delivery needs two such
+//! changes, and each shares the fsync of what is written anyway.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::beside::same_ids;
 use crate::shared::Shared;
 use crate::writing::job::{QueueJobs, Store};
 
-/// Says, of what a mark says, what is answered, and what it is to say then, if something else.
+/// Function from a fact's value to an answer and the fact's new value, if it changes.
 type Decide<T> = Box<dyn Fn(Option<&[u8]>) -> (T, Option<Bytes>) + Send>;
 
-/// Changes one mark by what it says.
+/// Changes one fact depending on its value.
 struct ChangeMark<T> {
     name: String,
     decide: Decide<T>,
     answer: Option<T>,
-    /// Whether it is to be written though nobody waits for it any more.
+    /// True if the change is to be written even if nobody waits for it any more.
     is_a_fact: bool,
     reply: oneshot::Sender<Result<Option<T>, QueueError>>,
 }
@@ -92,7 +92,7 @@ pub(crate) async fn note_delivered(
     change(shared, same_id::name(key, route), true, Box::new(decide)).await
 }
 
-/// Reads on the writer's connection: those beside it may be busy with what a person looks for.
+/// Reads on the writer's connection, since the other ones may be busy with a person's search.
 pub(crate) async fn find_delivered(
     shared: &Arc<Shared>,
     (key, route): (FluentKey, &str),
@@ -121,7 +121,8 @@ mod tests {
 
     use crate::{Embedded, Options};
 
-    /// Changes whenever another connection than the writer's has written.
+    /// Version of the file, which changes whenever another connection than the writer's has
+    /// written.
     async fn written_by_others(queue: &Embedded) -> i64 {
         let (reply, answer) = oneshot::channel();
         queue.shared.inbox.look(move |sql| {
@@ -136,7 +137,7 @@ mod tests {
         let path = folder.path().join("queue.db");
         let queue = Embedded::open(Options::new(path), Arc::new(SystemClock)).unwrap();
         let before = written_by_others(&queue).await;
-        // Somebody looks for something, for long.
+        // A long read begins.
         let (done, until_done) = channel::<()>();
         let (begun, has_begun) = oneshot::channel();
         let long = queue.beside.read(move |_| {

@@ -1,4 +1,5 @@
-//! A machine's clock that is set back: what waits would wait as much longer.
+//! A machine's clock that is set back, after which waiting deliveries would wait longer by the
+//! same time.
 
 use rusqlite::Connection;
 use rustix::time::{ClockId, clock_gettime};
@@ -7,11 +8,12 @@ use sqlite_file::{lock, set_meta};
 use crate::file::schema::CLOCK;
 use crate::shared::Shared;
 
-/// A difference that says that the clock was set, in nanoseconds; corrections are smaller.
+/// Smallest difference that shows that the clock was set, in nanoseconds; corrections are
+/// smaller.
 const SET: i64 = 2_000_000_000;
 
-/// The clock when it was last looked at, and how long the machine had run by then, also while
-/// it was suspended (`CLOCK_BOOTTIME`): Unix time and time, in nanoseconds.
+/// A reading of two clocks: the Unix time, and how long the machine had run by then, including
+/// suspension (`CLOCK_BOOTTIME`); both in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastLook {
     clock: i64,
@@ -24,19 +26,20 @@ impl LastLook {
         Self { clock, running: time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec) }
     }
 
-    /// By how much the clock was set back since, if it was.
+    /// Time by which the clock was set back since `before`, in nanoseconds, if it was.
     pub(crate) fn set_back_since(self, before: Self) -> Option<i64> {
         let expected = before.clock.saturating_add(self.running.saturating_sub(before.running));
         Some(expected.saturating_sub(self.clock)).filter(|by| *by > SET)
     }
 }
 
-/// Moves what waits by as much as the clock was set back, so that it waits no longer.
+/// Moves waiting deliveries by the time that the clock was set back, so that they do not wait
+/// longer.
 pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Result<()> {
     let transaction = sql.unchecked_transaction()?;
     let moved = transaction
         .execute("UPDATE deliveries SET at = at - ?1, first_at = first_at - ?1 WHERE in_flight = 0", [by])?;
-    // Or the next process would move it again.
+    // Otherwise the next process would move them again.
     set_meta(&transaction, CLOCK, shared.now())?;
     transaction.commit()?;
     tracing::warn!(
@@ -49,8 +52,8 @@ pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Re
     Ok(())
 }
 
-/// The same at the start, where nobody knows how long the machine was off: at least what waits
-/// must not wait longer than from the last write on.
+/// Does the same at the start, when nobody knows how long the machine was off: deliveries must at
+/// least not wait longer than counted from the last write.
 pub(crate) fn follow_since(sql: &Connection, shared: &Shared, written: i64) -> rusqlite::Result<()> {
     let by = written.saturating_sub(shared.now());
     if by > SET { follow(sql, shared, by) } else { Ok(()) }

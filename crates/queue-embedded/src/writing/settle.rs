@@ -1,4 +1,4 @@
-//! Ending an attempt: settled, given back, or dead.
+//! The end of an attempt: settled, given back, or a dead letter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::reading::route::RouteBuffer;
 use crate::shared::{Held, LeaseKey, Shared};
 use crate::writing::job::{QueueJobs, Store};
 
-/// When to give back again what could not be given back.
+/// Delay before a delivery that could not be given back is given back again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The right to settle one claimed row.
@@ -25,7 +25,7 @@ pub(crate) struct EmbeddedLease {
     key: LeaseKey,
     attempt: u32,
     settled: bool,
-    /// Whether it ran with nothing beside it, at any time.
+    /// True if the attempt ran exclusively at any time.
     was_alone: bool,
 }
 
@@ -83,7 +83,7 @@ impl Lease for EmbeddedLease {
 impl Drop for EmbeddedLease {
     fn drop(&mut self) {
         if !self.settled {
-            // Nobody can settle it any more: its number is free for the next attempt.
+            // Nobody can settle it any more, so its attempt number is free for the next attempt.
             give_back(&self.shared, self.key, self.attempt, Counts::No);
         }
     }
@@ -92,9 +92,9 @@ impl Drop for EmbeddedLease {
 /// Whether a delivery that is given back has used up an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counts {
-    /// Its lease ran out: whoever holds it may be at work still.
+    /// The lease ran out, and its owner may still be at work.
     Yes,
-    /// Whoever held it has let it go.
+    /// The owner has given it up.
     No,
 }
 
@@ -125,7 +125,7 @@ struct Settle {
     attempt: u32,
     change: Change,
     held: bool,
-    /// When the row is due again.
+    /// The time at which the row is due again.
     due: Option<i64>,
     reply: Option<oneshot::Sender<Result<(), QueueError>>>,
 }
@@ -193,8 +193,8 @@ impl Settle {
         }
     }
 
-    /// Nobody holds the delivery, and the file does not know: an expired lease
-    /// makes the tail reader say it again.
+    /// Nobody has the delivery, but the file still says that somebody has: an expired lease makes
+    /// the tail reader give it back again.
     fn try_again(&self) {
         let Some(route) = self.route() else { return };
         let held = Held { attempt: self.attempt, until: Instant::now() + TRY_AGAIN, route };
@@ -219,7 +219,7 @@ impl Row {
     }
 }
 
-/// The record of an attempt that nobody finished.
+/// The record of an attempt that did not finish.
 pub(crate) fn ended(since: i64, now: i64, outcome: Outcome) -> Attempt {
     Attempt {
         started_at: from_nanos(since).unwrap_or_default(),
@@ -230,8 +230,8 @@ pub(crate) fn ended(since: i64, now: i64, outcome: Outcome) -> Attempt {
     }
 }
 
-/// Nothing for a route that was forgotten: what it has left is being removed, and its name, by
-/// which letters and attempts are kept, is gone.
+/// The row of a claimed delivery. `None` for a forgotten route: its rows are being removed, and
+/// its name is gone, by which letters and attempts are stored.
 fn claimed(store: &Store<'_>, key: LeaseKey, attempt: u32) -> rusqlite::Result<Option<Row>> {
     store
         .sql
@@ -269,7 +269,8 @@ fn wait(store: &Store<'_>, key: LeaseKey, after: Duration, asked: bool) -> rusql
     Ok(due)
 }
 
-/// What survived alone is a suspect no longer.
+/// Sets the number of crashes to 0: a delivery that survived an exclusive run is no longer a
+/// suspect.
 fn clear(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
     store
         .sql
@@ -280,7 +281,7 @@ fn clear(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Takes the number of the attempt back.
+/// Gives the number of the attempt back.
 fn uncount(store: &Store<'_>, key: LeaseKey) -> rusqlite::Result<()> {
     store
         .sql
@@ -327,7 +328,7 @@ pub(crate) fn record(
         .map(drop)
 }
 
-/// Writes a dead letter. Its row in `deliveries` goes in the same transaction.
+/// Writes a dead letter. The caller removes its row in `deliveries` in the same transaction.
 pub(crate) fn bury(
     store: &Store<'_>,
     key: LeaseKey,

@@ -1,4 +1,4 @@
-//! Finding or making a route.
+//! The job that finds or creates a route.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::writing::job::{QueueJobs, Store};
 
 type Reply = Result<Arc<RouteBuffer>, QueueError>;
 
-/// Finds or makes a route, and begins to feed it.
+/// Finds or creates a route, and begins to feed it.
 pub(crate) struct Subscribe {
     route: Option<Route>,
     shared: Arc<Shared>,
@@ -55,7 +55,7 @@ impl Job<QueueJobs> for Subscribe {
             }
             let buffer = Arc::new(RouteBuffer::new(id, route, cursor));
             buffer.set_paused_until(self.paused_until);
-            // What was wished before has nobody to hear it.
+            // An earlier request is not new: it was made before this process joined.
             buffer.is_asked_again(self.asked_again);
             routes.push(Arc::clone(&buffer));
             buffer
@@ -72,7 +72,7 @@ fn existing(store: &Store<'_>, name: &str) -> rusqlite::Result<Option<(i64, u64)
         .optional()
 }
 
-/// The position before the first event that is still there.
+/// The position before the first event that is still stored.
 fn before_the_first(store: &Store<'_>) -> rusqlite::Result<u64> {
     let first: Option<i64> = store.sql.query_row("SELECT min(position) FROM bodies", [], |row| row.get(0))?;
     Ok(first.map_or(*store.last, |first| unsigned(first - 1)))

@@ -1,22 +1,23 @@
-//! Removes deliveries that nobody will make: what forgotten routes have left, and those whose
-//! events are gone. A few rows at a time, so that what is published goes between; what a crash
-//! leaves is found by the next process.
+//! Removes deliveries that will never be made: those of forgotten routes, and those whose events
+//! are gone. They are removed a few at a time, so that publishes come in between; the next
+//! process finds what a crash leaves.
 
 use fail::fail_point;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-/// Rows in one transaction: a publish waits a few milliseconds for it.
+/// Number of rows in one transaction, for which a publish waits a few milliseconds.
 const CHUNK: i64 = 1000;
 
-/// A delivery's place in its table.
+/// Primary key of a delivery: route, position, redrive.
 type Place = (i64, i64, i64);
 
-/// How far that has come.
+/// Progress of the sweep.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    /// Every delivery is looked at once, from here on.
+    /// The key from which the one pass over all deliveries goes on; `None` once it is done.
     after: Option<Place>,
-    /// What the file said of other writers when routes were last looked for: only they forget.
+    /// Version of the file when forgotten routes were last looked for: only other connections
+    /// forget routes.
     seen_version: i64,
 }
 
@@ -25,7 +26,7 @@ impl Sweeper {
         Self { after: Some((i64::MIN, 0, 0)), seen_version: -1 }
     }
 
-    /// Looks at one chunk; `true` if there may be more.
+    /// Sweeps one chunk; `true` if there may be more.
     pub(crate) fn sweep(&mut self, sql: &mut Connection) -> rusqlite::Result<bool> {
         if let Some(after) = self.after {
             self.after = remove_orphans(sql, after)?;
@@ -43,7 +44,7 @@ impl Sweeper {
     }
 }
 
-/// A route that has deliveries, and is no more. Asks once for each route.
+/// A forgotten route that still has deliveries. Needs one search for each route.
 fn forgotten(sql: &Connection) -> rusqlite::Result<Option<i64>> {
     sql.prepare_cached(
         "WITH RECURSIVE held(route) AS (
@@ -78,7 +79,7 @@ fn remove_some(sql: &mut Connection, route: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Without its body a delivery can't be made, and would hold up retention.
+/// Removes deliveries whose body is gone, which can't be made and would hold up retention.
 fn remove_orphans(sql: &mut Connection, after: Place) -> rusqlite::Result<Option<Place>> {
     let rows: Vec<(Place, bool)> = sql
         .prepare_cached(
@@ -161,12 +162,12 @@ mod tests {
         }
     }
 
-    /// Sweeps, and says how many rows each transaction removed, as long as `goes_on`.
+    /// Sweeps as long as `goes_on`, and returns the number of rows that each transaction removed.
     fn sweep(sql: &Connection, goes_on: impl Fn(&[i64]) -> bool) -> Vec<i64> {
         let mut writer = Connection::open(sql.path().unwrap()).unwrap();
         let (mut sweeper, mut removed, mut left) = (Sweeper::new(), Vec::new(), count(sql));
         while goes_on(&removed) && sweeper.sweep(&mut writer).unwrap() {
-            // It holds nothing between two: whoever publishes goes there.
+            // The sweeper has no lock between two transactions, so a publish can come in between.
             sql.execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();
             let now = count(sql);
             removed.extend(Some(left - now).filter(|removed| *removed > 0));
@@ -184,7 +185,8 @@ mod tests {
         Beside::open(&path, None).unwrap().forget("r").await.unwrap();
         assert_eq!(count(&sql), MANY, "who forgets does not wait for it");
         assert_eq!(sweep(&sql, |removed| removed.len() < 2), [CHUNK; 2]);
-        // As a crash leaves it; and a route is made that must not be given what is left.
+        // The state after a crash; and a new route is created that must not get the remaining
+        // rows.
         sql.execute("INSERT INTO routes (name, cursor) VALUES ('r', 1)", []).unwrap();
         let queue = serve(&path);
         until_none(&sql).await;

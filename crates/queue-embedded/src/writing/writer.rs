@@ -1,5 +1,5 @@
-//! What the writing thread does for the queue beside the jobs themselves: positions, the time,
-//! what others wrote, and housekeeping.
+//! The queue's part of the writing thread, beside the jobs: positions, the time, changes by other
+//! processes, and housekeeping.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,28 +15,29 @@ use crate::writing::job::{QueueJobs, Store};
 use crate::writing::queue_time::QueueTime;
 use crate::writing::set_back::{self, LastLook};
 
-/// How often the time is written with what is, in nanoseconds.
+/// Interval between two records of the time, in nanoseconds.
 const NOTE_EVERY: i64 = 1_000_000_000;
 
-/// How often the quarantine is summed at most, however often others write: it is read whole.
+/// Shortest interval between two sums of the quarantine, however often others write: a sum reads
+/// it whole.
 const SUM_EVERY: Duration = Duration::from_secs(1);
 
 /// The queue, as the owner of its file.
 #[derive(Debug)]
 pub(crate) struct QueueOwner {
-    /// The newest position given out, and what it was before this group.
+    /// The newest position assigned, and its value before this group.
     last: u64,
     before: u64,
-    /// When this group began, in Unix nanoseconds.
+    /// Start of this group, in Unix nanoseconds.
     now: i64,
     seen_version: i64,
-    /// When the quarantine is to be summed again, if it may be another's by then.
+    /// Time at which the quarantine is to be summed again, if others may have changed it.
     sums_at: Option<Instant>,
-    /// When it was summed.
+    /// The time of the last sum.
     summed: Instant,
-    /// The time that was last written.
+    /// The group time at which the time was last recorded, in Unix nanoseconds.
     noted: i64,
-    /// When the clock was last looked at.
+    /// The clock at the last check.
     looked: LastLook,
     shared: Arc<Shared>,
     housekeeping: Housekeeping,
@@ -50,10 +51,10 @@ impl QueueOwner {
             last,
             before: last,
             now,
-            // No version: what others wrote since the file was opened is looked at first.
+            // No version, so that changes since the file was opened are noticed first.
             seen_version: -1,
             sums_at: None,
-            // Whoever opened the file did.
+            // Summed when the file was opened.
             summed: Instant::now(),
             noted: i64::MIN,
             looked: LastLook::now(now),
@@ -63,8 +64,8 @@ impl QueueOwner {
         }
     }
 
-    /// Sees whether somebody else has written since this was last asked: a redrive,
-    /// a release, another process. The tail reader looks for what is due, then.
+    /// Notices changes by other connections since the last call, such as a redrive or a release.
+    /// The tail reader then looks for due deliveries.
     fn notice_other_writers(&mut self, sql: &Connection) -> rusqlite::Result<()> {
         let version: i64 = sql.pragma_query_value(None, "data_version", |row| row.get(0))?;
         let now = Instant::now();
@@ -82,7 +83,7 @@ impl QueueOwner {
         Ok(())
     }
 
-    /// What could not be moved now is moved at the next look.
+    /// Moves waiting deliveries if the clock was set back. If that fails, the next check does it.
     fn follow_clock(&mut self, sql: &Connection) -> rusqlite::Result<()> {
         let looked = LastLook::now(self.shared.now());
         if let Some(by) = looked.set_back_since(self.looked) {
@@ -100,7 +101,7 @@ impl Owner for QueueOwner {
         self.before = self.last;
         self.now = self.shared.now();
         self.notice_other_writers(sql)?;
-        // A release from quarantine, by whoever, takes a position.
+        // A release from quarantine by another connection takes a position.
         self.last = self.last.max(self.shared.last.load(Ordering::Acquire));
         Ok(Store { sql, last: &mut self.last, now: self.now })
     }
@@ -135,9 +136,9 @@ impl Owner for QueueOwner {
     }
 
     fn close(&mut self, sql: &Connection) {
-        // Nobody runs these routes any more.
+        // No process runs these routes any more.
         let _ = set_meta(sql, WORKING, "[]");
-        // How late it is, also after hours in which nothing was written.
+        // Records the time, also after hours in which nothing was written.
         let _ = self.time.note(sql, self.shared.now());
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of the counters, which must agree with the rows after any change.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +20,16 @@ const ROUTES: [&str; 3] = ["r", "s", "t"];
 
 fn serve(path: &Path, window: Duration) -> Embedded {
     let mut options = Options::new(path);
-    // So that bodies go while this goes on.
+    // Bodies are removed while the test goes on.
     options.retention.age = Duration::ZERO;
     options.dedup_window = window;
     Embedded::open(options, Arc::new(SystemClock)).unwrap()
 }
 
-/// For how long ids are known, where they stay.
+/// Dedup window with which ids stay during the test.
 const DAYS: Duration = Duration::from_hours(72);
 
-/// The same by counting everything.
+/// The query of [`LOOK`], by counting everything.
 const COUNTED: &str = "
 SELECT r.name, r.cursor, (SELECT count(*) FROM bodies b WHERE b.position > r.cursor),
     (SELECT count(*) FROM deliveries d WHERE d.route = r.id AND d.in_flight = 0),
@@ -56,7 +58,7 @@ fn assert_counters(path: &Path, why: &str) {
     assert_eq!(look(&moment, LOOK, Some(last)), look(&moment, COUNTED, None), "{why}");
 }
 
-/// Its body goes once every route has settled it.
+/// An event whose body is removed once every route has settled it.
 fn old_event(reference: &str) -> Event {
     let event = event("E", reference);
     let received_at = Timestamp::from_second(1_000_000_000).unwrap();
@@ -134,7 +136,7 @@ impl Life {
                 }
                 _ => Verdict::Done,
             };
-            // What was damaged or forgotten meanwhile is held no more.
+            // The lease of a delivery that was damaged or forgotten meanwhile is gone.
             let _ = delivery.ticket.settle(settlement(verdict)).await;
         }
         "settled"
@@ -167,7 +169,7 @@ impl Life {
         "damaged"
     }
 
-    /// What kill -9 leaves.
+    /// The file as kill -9 leaves it.
     fn crash(&mut self) -> &'static str {
         let before = self.path();
         self.number += 1;
@@ -273,7 +275,7 @@ async fn live(window: Duration) {
     assert!(count("SELECT sum(last - first + 1) FROM gaps") > 0, "some went");
 }
 
-/// A file with so much of everything on each of these routes.
+/// A file with this many events, deliveries and letters on each of these routes.
 async fn filled(path: &Path, routes: u32, events: u32) -> Connection {
     serve(path, DAYS).close().await;
     let sql = Connection::open(path).unwrap();

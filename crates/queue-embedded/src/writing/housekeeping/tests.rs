@@ -1,3 +1,5 @@
+//! Tests of retention in a queue file that fills.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +26,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// With so many settled events, none of which has reached its age.
+    /// A file with this many settled events, none of which has reached its age.
     async fn with(events: u32, options: impl FnOnce(&Connection, PathBuf) -> Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue.db");
@@ -50,7 +52,7 @@ impl Kept {
         Self { sql, shared, housekeeping, folder }
     }
 
-    /// Looks after the file once, and says whether there is more to do.
+    /// Runs the housekeeping once, and returns whether there is more to do.
     fn run(&mut self) -> bool {
         let later = Instant::now() + Duration::from_hours(1);
         self.housekeeping.next = later;
@@ -66,7 +68,7 @@ impl Kept {
     }
 }
 
-/// A limit of which the file has so many percent.
+/// A limit of which the file uses this percentage.
 fn used_by(percent: u64) -> impl FnOnce(&Connection, PathBuf) -> Options {
     move |sql, path: PathBuf| {
         let mut options = Options::new(Path::new(&path));
@@ -108,7 +110,7 @@ async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_t
     kept.sql.execute("INSERT OR REPLACE INTO ages VALUES (2000, 0)", []).unwrap();
     while kept.run() {}
     assert_eq!((kept.count("events"), kept.count("bodies")), (0, 0), "all were passed");
-    // What was passed while less time counted, and whose letters went after that.
+    // Events that were passed when they were younger, and whose letters were removed after that.
     kept.sql
         .execute_batch(
             "INSERT INTO freed SELECT i FROM
@@ -124,7 +126,7 @@ async fn rows_that_must_stay_are_no_reason_to_go_on_and_nothing_is_written_for_t
     assert_eq!((kept.sql.total_changes() - changes, kept.count("freed")), (0, 1500));
 }
 
-/// Says that everything up to `position` came so many hours ago.
+/// Records that everything up to `position` came this many hours ago.
 fn age(kept: &Kept, position: i64, hours: i64) {
     let at = kept.shared.now() - hours * 3_600_000_000_000;
     kept.sql.execute("INSERT OR REPLACE INTO ages VALUES (?1, ?2)", [position, at]).unwrap();
@@ -162,7 +164,7 @@ async fn a_file_that_was_opened_again_counts_the_ids_that_are_there() {
     age(&kept, 8000, 30);
     while kept.run() {}
     assert_eq!((kept.count("bodies"), kept.count("events")), (0, 1000));
-    // What nobody has settled fills it.
+    // Unsettled events fill the file.
     kept.sql
         .execute_batch(
             "WITH RECURSIVE n(i) AS (SELECT 8001 UNION ALL SELECT i + 1 FROM n WHERE i < 9000)
