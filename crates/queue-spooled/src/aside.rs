@@ -1,5 +1,5 @@
-//! Files that were set aside: what can be read of them is kept in the spool of
-//! today, and goes the way of everything else there.
+//! Salvage of quarantined spool files: everything that can be read of them is stored in the
+//! current spool, and forwarded from there.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,18 +12,18 @@ use queue::{Quarantined, QueueError, Upstream};
 use crate::forward::settled;
 use crate::store::File;
 
-/// Beside a file that was set aside: that everything of it was taken over.
+/// Suffix of a file beside a damaged one, which says that everything of it was salvaged.
 const DONE: &str = "-forwarded";
 
-/// How long to wait where neither the spool nor the queue takes anything, and
-/// before a file that can't be read is tried again.
+/// Delay after which an event is tried again that neither the spool nor the queue has stored, and
+/// delay before a file that can't be read is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_mins(1);
 
-/// Files set aside beside the spool at `path` that were not yet taken over.
+/// Damaged files beside the spool at `path` that were not yet salvaged.
 ///
-/// Where the path is a link, they are beside the file itself; an older version left them
-/// beside the link.
+/// If the path is a link, they are beside the file itself; an older version left them beside the
+/// link.
 pub(crate) fn files_set_aside(path: &Path) -> Vec<PathBuf> {
     let mut found = set_aside_beside(path);
     if let Ok(real) = path.canonicalize() {
@@ -46,7 +46,7 @@ fn set_aside_beside(path: &Path) -> Vec<PathBuf> {
     found.map(|found| folder.join(found)).collect()
 }
 
-/// Takes a file over, however long it takes until it can be read.
+/// Salvages a file, and tries again until it can be read.
 pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn Upstream) {
     while let Err(error) = take_over(path, spool, queue).await {
         tracing::error!(%error, file = %path.display(), "the spool that was set aside is not taken over yet");
@@ -54,16 +54,16 @@ pub(crate) async fn take_over_patiently(path: &Path, spool: &File, queue: &dyn U
     }
 }
 
-/// Keeps whatever can be read of a file that was set aside, row by row, and says
-/// how many rows could not be. The file stays as it is; what is kept already, here
-/// or by the queue, is not kept twice.
+/// Stores everything that can be read of a damaged file, row by row, and returns the number of
+/// rows that could not be read. The file stays as it is; an event that the spool or the queue has
+/// already is not stored twice.
 pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
     let (old, last) = {
         let old = DamagedSpool::open(path)?;
         let last = old.last()?;
         (Mutex::new(old), last)
     };
-    // Most rows of a long life are gone: they are not asked for one by one.
+    // Skips removed rows at once: in a file that was used for long, most rows are gone.
     let read = |row| {
         let old = old.lock().unwrap_or_else(PoisonError::into_inner);
         let row = old.next(row);
@@ -99,7 +99,7 @@ pub(crate) async fn take_over(path: &Path, spool: &File, queue: &dyn Upstream) -
     Ok(lost)
 }
 
-/// In the spool, or where that has no room or no disk, in the queue.
+/// Stores an event in the spool or, if that has no room or no disk, in the queue.
 async fn keep(spool: &File, queue: &dyn Upstream, event: Event) -> Result<(), QueueError> {
     loop {
         let kept = match spool.keep(event.clone(), None).await {

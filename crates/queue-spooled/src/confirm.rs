@@ -1,5 +1,5 @@
-//! Gives up what the queue still has when it is asked again, and gives it again
-//! what it has lost. Nothing is given up by the clock alone.
+//! Confirmation: rows are removed once the queue still has them when it is asked again, and sent
+//! again if it has lost them. No row is removed by the clock alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::File;
 
-/// Rows looked at together.
+/// Number of rows examined together.
 const CHUNK: usize = 512;
 
-/// Rows read back at once: the queue has other work.
+/// Number of rows whose presence is asked for at once, since the queue has other work.
 const AT_ONCE: usize = 16;
 
-/// How often to look for what is due, at least and at most.
+/// Shortest and longest interval between two checks for rows that are due.
 const OFTEN: Duration = Duration::from_millis(500);
 const SELDOM: Duration = Duration::from_secs(10);
 
-/// What confirming needs.
+/// Parts that confirmation needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Confirming {
     pub(crate) spool: Arc<File>,
@@ -32,12 +32,12 @@ pub(crate) struct Confirming {
     pub(crate) keep: Duration,
 }
 
-/// What came of confirming.
+/// Result of a confirmation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Confirmed {
-    /// Read back, and given up here.
+    /// Number of events that the queue still has, and that were removed here.
     pub(crate) held: u64,
-    /// Lost there, and given again.
+    /// Number of events that the queue had lost, and that were sent again.
     pub(crate) refed: u64,
 }
 
@@ -64,9 +64,9 @@ pub(crate) async fn run(confirming: Confirming, closing: CancellationToken) {
 impl Confirming {
     async fn confirm_due(&self) -> Result<Confirmed, QueueError> {
         let horizon = self.queue.horizon().await?;
-        // A queue that was made anew, or ends before what it acknowledged, has
-        // forgotten: then nothing waits for its time. Looked at after what was
-        // acknowledged, or what comes in between would look forgotten.
+        // A queue that was recreated, or ends before the positions that it acknowledged, has
+        // forgotten events: then no row waits for its time. The second horizon is read after the
+        // acknowledged rows, since events stored in between would look forgotten otherwise.
         let (highest, has_others) = self.spool.acknowledged_in(horizon.epoch.clone()).await?;
         let now = self.queue.horizon().await?;
         let has_forgotten = has_others || (now.epoch == horizon.epoch && highest > now.last);
@@ -75,7 +75,7 @@ impl Confirming {
         self.confirm(before, &horizon).await
     }
 
-    /// Reads back everything that was acknowledged before `before`.
+    /// Confirms every event that was acknowledged before `before`.
     pub(crate) async fn confirm(
         &self,
         before: Timestamp,
@@ -86,7 +86,7 @@ impl Confirming {
             let rows = self.spool.unconfirmed(before, after, CHUNK).await?;
             let Some(last) = rows.last() else { break };
             after = last.place;
-            // What can't be confirmed now must not keep the rest from going.
+            // Rows that can't be confirmed now must not keep the others from being removed.
             if let Err(error) = self.confirm_some(rows, horizon, &mut confirmed).await {
                 failed.get_or_insert(error);
             }
@@ -129,8 +129,8 @@ impl Confirming {
         Ok((held, lost))
     }
 
-    /// Whether the queue has the event of `row`, or has had it for so long that
-    /// every route may have settled it.
+    /// Whether the queue has the event of `row`, or has had it for so long that every route may
+    /// have settled it.
     async fn is_safe(&self, row: &Unconfirmed) -> Result<bool, QueueError> {
         Ok(match self.queue.presence(row.at.position, row.id).await? {
             Presence::Present => true,
@@ -141,7 +141,7 @@ impl Confirming {
         })
     }
 
-    /// Says whether there was something to give.
+    /// Sends an event again; returns whether the queue did not have it.
     async fn give_again(&self, row: i64) -> Result<bool, QueueError> {
         let Some(event) = self.spool.event(row).await? else {
             tracing::error!(row, "an event that the queue has lost is damaged in the spool too");
@@ -149,7 +149,7 @@ impl Confirming {
             return Ok(false);
         };
         let given = match self.publish_lost(event.refed()).await {
-            // It fitted before: the servers' settings have changed since.
+            // The event was accepted before, so the servers' settings have changed since.
             Err(QueueError::TooLarge) => {
                 tracing::error!(
                     row,
@@ -162,11 +162,11 @@ impl Confirming {
         };
         let Receipt { duplicate, epoch, position } = given;
         self.spool.acknowledged(vec![Acknowledged { row, epoch, position }]);
-        // Known and held is somebody else's copy of the same event.
+        // A duplicate that is present is another gateway's copy of the same event.
         Ok(!duplicate)
     }
 
-    /// Publishes what the queue has lost, also where it still knows the id.
+    /// Publishes an event that the queue has lost, even if the queue still knows its id.
     async fn publish_lost(&self, event: Event) -> Result<Receipt, QueueError> {
         let receipt = self.queue.publish(event.clone()).await?;
         let is_there = !receipt.duplicate

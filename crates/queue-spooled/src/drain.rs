@@ -1,4 +1,4 @@
-//! Empties the spool of a gateway that is gone.
+//! Draining the spool of a gateway that is gone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,37 +14,37 @@ use crate::forward::{forward_kept_bodies, settled};
 use crate::store::File;
 use sqlite_file::OpenError;
 
-/// What was brought over.
+/// Result of draining a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// Events that the queue had never acknowledged.
+    /// Number of events that the queue had never acknowledged.
     pub sent: u64,
-    /// Events that it had acknowledged, and has.
+    /// Number of events that the queue had acknowledged, and has.
     pub confirmed: u64,
-    /// Events that it had acknowledged, and has lost: given again.
+    /// Number of events that the queue had acknowledged and lost, and that were sent again.
     pub refed: u64,
-    /// Bodies that are not events.
+    /// Number of bodies that are not events.
     pub quarantined: u64,
-    /// Rows that stay: damaged, or too large for the queue.
+    /// Number of rows that stay in the spool: damaged, or too large for the queue.
     pub left: u64,
-    /// It still counts as a spool that may hold something, and holds up comparing with
-    /// Fluent's log.
+    /// True if the spool still counts as one that may have events, so that comparing with
+    /// Fluent's log waits for it.
     pub is_waited_for: bool,
 }
 
-/// Gives `queue` everything that the spool at `path` holds, and reads it back.
-/// The file stays, empty but for what can't be given.
+/// Sends everything in the spool at `path` to `queue`, and confirms it. The file stays, empty
+/// except for what can't be sent.
 pub async fn drain(
     path: &Path,
     queue: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
 ) -> Result<Drained, DrainError> {
     let spool = Arc::new(File::open(path, u64::MAX, Arc::clone(&clock), Box::new(|_, _, _| {}))?);
-    // What was damaged, now or before, is read as far as it goes.
+    // A damaged file is read as far as possible.
     let mut lost = 0;
     let asides = files_set_aside(path);
     for aside in &asides {
-        // One that can't be read at all must not keep a good one from being emptied.
+        // A file that can't be read at all must not keep a good one from being drained.
         lost += take_over(aside, &spool, &*queue).await.unwrap_or_else(|error| {
             tracing::error!(%error, file = %aside.display(), "what was set aside can't be read");
             1
@@ -55,7 +55,7 @@ pub async fn drain(
     drained.quarantined = forward_kept_bodies(&spool, &*queue).await?;
     let horizon = queue.horizon().await?;
     let confirming = Confirming { spool: Arc::clone(&spool), queue, clock, keep: Duration::ZERO };
-    // What was given again is read back the second time.
+    // Events that were sent again are confirmed the second time.
     for _ in 0..2 {
         let confirmed = confirming.confirm(Timestamp::MAX, &horizon).await?;
         drained.confirmed += confirmed.held;
@@ -75,13 +75,13 @@ pub async fn drain(
     Ok(drained)
 }
 
-/// Why a spool was not emptied.
+/// Reason why a spool was not drained.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
     /// Its file can't be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The queue, or the file, failed on the way.
+    /// The queue or the file failed meanwhile.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }

@@ -1,5 +1,5 @@
-//! From the spool to the queue, in order. Each lane has one group on its way at
-//! a time; an entity's events all take the same lane, so nothing overtakes.
+//! Forwarding events from the spool to the queue, in order. Each lane has one group on its way at
+//! a time; all events of an entity take the same lane, so none overtakes another.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,55 +13,55 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Groups on their way at once: while one waits for its answer, the next ones
-/// leave. Divides the number of buckets.
+/// Number of lanes, which is the number of groups on their way at once: while one waits for its
+/// answer, the others leave. It divides the number of buckets.
 pub(crate) const LANES: u8 = 4;
 
-/// Events that wait in memory in a lane; of more, the rest is read from the
-/// file when their turn comes.
+/// Largest number of events in a lane's memory; further ones are read from the file when their
+/// turn comes.
 const WAITING: usize = 1024;
 
-/// Bytes of bodies in memory in a lane, the same.
+/// Largest number of bytes of bodies in a lane's memory.
 const WAITING_BYTES: usize = 8 << 20;
 
-/// Most events that leave together.
+/// Largest number of events sent together.
 const GROUP: usize = 256;
 
-/// Bodies that are not events, forwarded at a time.
+/// Number of bodies that are not events, forwarded at a time.
 const BODIES: usize = 256;
 
-/// First and longest wait after the queue did not take something.
+/// First and longest delay after the queue did not accept something.
 const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
-/// Who hears of events that nobody waited for, once somebody wants to.
+/// The callback for events whose sender did not wait for the queue, once it is set.
 pub(crate) type Told = OnceLock<OnForwarded>;
 
-/// An event on its way.
+/// An event in a lane, with the sender that waits for its receipt.
 pub(crate) struct Item {
     row: i64,
     event: Event,
     waiter: Option<Waiter>,
 }
 
-/// The entrances of all lanes.
+/// The entrances of all lanes, and the state of each.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     entrances: Vec<mpsc::Sender<Item>>,
-    /// Of each lane: there is more in the file than in memory.
+    /// For each lane, whether the file has further events than memory.
     are_behind: Vec<AtomicBool>,
     more: Vec<Notify>,
-    /// Of each lane: the queue's word on something is late, and none has come since. Whoever
-    /// comes now would wait for the same.
+    /// For each lane, whether an answer of the queue is late, and none has come since. A sender
+    /// that comes now would wait for the same answer.
     are_overdue: Vec<AtomicBool>,
-    /// Of each lane: bytes of bodies in memory.
+    /// For each lane, the bytes of bodies in memory.
     bytes: Vec<AtomicUsize>,
 }
 
 impl Lanes {
     pub(crate) fn new() -> (Self, Vec<mpsc::Receiver<Item>>) {
         let (entrances, exits) = (0..LANES).map(|_| mpsc::channel(WAITING)).unzip();
-        // What the last process left is in the file.
+        // The last process may have left events in the file.
         let are_behind = (0..LANES).map(|_| AtomicBool::new(true)).collect();
         let more = (0..LANES).map(|_| Notify::new()).collect();
         let are_overdue = (0..LANES).map(|_| AtomicBool::new(false)).collect();
@@ -69,17 +69,18 @@ impl Lanes {
         (Self { entrances, are_behind, more, are_overdue, bytes }, exits)
     }
 
-    /// Whether it is in vain to wait for the queue's word on `event`, for now.
+    /// Whether waiting for the queue's answer on `event` is useless now.
     pub(crate) fn is_overdue(&self, event: &Event) -> bool {
         self.are_overdue[lane_of(event)].load(Ordering::Relaxed)
     }
 
-    /// The queue's word on `event` did not come in time: nobody in its lane waits until one does.
+    /// Records that the queue's answer on `event` did not come in time: no sender in its lane
+    /// waits until an answer comes.
     pub(crate) fn note_overdue(&self, event: &Event) {
         self.are_overdue[lane_of(event)].store(true, Ordering::Relaxed);
     }
 
-    /// Called in the order of rows, by one thread.
+    /// Puts an event into its lane. Called in the order of rows, by one thread.
     pub(crate) fn send(&self, row: i64, event: Event, waiter: Option<Waiter>) {
         let lane = lane_of(&event);
         if self.are_behind[lane].load(Ordering::Acquire) {
@@ -99,7 +100,7 @@ fn lane_of(event: &Event) -> usize {
     usize::from(event.bucket() % LANES)
 }
 
-/// One lane.
+/// One lane, which forwards its events in order.
 pub(crate) struct Lane {
     number: usize,
     lanes: Arc<Lanes>,
@@ -108,7 +109,7 @@ pub(crate) struct Lane {
     queue: Arc<dyn Upstream>,
     is_away: Arc<AtomicBool>,
     told: Arc<Told>,
-    /// Every row up to here was sent.
+    /// The row up to which every row of this lane was sent.
     sent: i64,
 }
 
@@ -134,7 +135,7 @@ impl Lane {
         let lanes = Arc::clone(&self.lanes);
         let mut group = Vec::with_capacity(GROUP);
         loop {
-            // What is in memory was kept before what is only in the file.
+            // Events in memory were stored before those that are only in the file.
             if self.is_behind() && self.inbox.is_empty() {
                 self.catch_up().await;
             }
@@ -153,11 +154,11 @@ impl Lane {
         self.lanes.are_behind[self.number].load(Ordering::Acquire)
     }
 
-    /// Sends what is only in the file, and then lets events come by memory again.
+    /// Sends the events that are only in the file, and then accepts events in memory again.
     async fn catch_up(&mut self) {
         self.send_from_file().await;
         self.lanes.are_behind[self.number].store(false, Ordering::Release);
-        // What was kept between the last look and that.
+        // Events that were stored between the last read and the change.
         self.send_from_file().await;
     }
 
@@ -170,7 +171,7 @@ impl Lane {
                     let item = |(row, event)| Item { row, event, waiter: None };
                     self.send(rows.into_iter().map(item).collect()).await;
                 }
-                // Also when it closes: then this task is ended.
+                // Also at closing: then this task is cancelled.
                 Err(error) => {
                     tracing::error!(%error, "the spool can't be read");
                     sleep(AGAIN_MAX).await;
@@ -179,7 +180,7 @@ impl Lane {
         }
     }
 
-    /// Sends these, in this order, however long it takes.
+    /// Sends these events in this order, however long it takes.
     async fn send(&mut self, mut items: Vec<Item>) {
         items.retain(|item| item.row > self.sent);
         let (events, mut rest): (Vec<Event>, VecDeque<(i64, Option<Waiter>)>) =
@@ -197,7 +198,7 @@ impl Lane {
                 None => self.is_away.store(false, Ordering::Relaxed),
                 Some(QueueError::TooLarge) => self.put_aside(&mut rest).await,
                 Some(error) => {
-                    // They are safe here: nobody need wait for them any longer.
+                    // The events are safe in the spool, so no sender need wait any longer.
                     rest.iter_mut().for_each(|(_, waiter)| drop(waiter.take()));
                     self.say_away(&error);
                     sleep(wait).await;
@@ -224,7 +225,7 @@ impl Lane {
             };
             let Some((row, waiter)) = rest.pop_front() else { break };
             acknowledged.push(Acknowledged { row, epoch: receipt.epoch.clone(), position: receipt.position });
-            // The event is on its own where nobody waits for its receipt any more.
+            // If the sender no longer waits for the receipt, the hook is notified of the event.
             let is_heard = waiter.is_some_and(|waiter| waiter.send(receipt).is_ok());
             if let Some(told) = self.told.get().filter(|_| !is_heard) {
                 told(event);
@@ -242,7 +243,8 @@ impl Lane {
         }
     }
 
-    /// One event that can't be stored must not hold up the others.
+    /// Marks the first event as unsendable, since one that can't be stored must not hold up the
+    /// others.
     async fn put_aside(&mut self, rest: &mut VecDeque<(i64, Option<Waiter>)>) {
         let Some((row, _)) = rest.pop_front() else { return };
         tracing::error!(
@@ -254,8 +256,9 @@ impl Lane {
     }
 }
 
-/// A duplicate counts only if the queue still has what it knows. One that was
-/// perhaps removed counts until it is confirmed.
+/// Accepts a receipt if the queue has the event, and publishes the event again if it knows the id
+/// but has lost the event. A duplicate that was perhaps removed is accepted until it is
+/// confirmed.
 pub(crate) async fn settled(
     queue: &dyn Upstream,
     event: &Event,
@@ -268,7 +271,7 @@ pub(crate) async fn settled(
     queue.republish(event.clone().refed()).await
 }
 
-/// Forwards bodies that are not events.
+/// Forwards bodies that are not events, until `closing`.
 pub(crate) async fn forward_bodies(
     spool: Arc<File>,
     queue: Arc<dyn Upstream>,
@@ -280,7 +283,7 @@ pub(crate) async fn forward_bodies(
             if let Err(error) = forward_kept_bodies(&spool, &*queue).await {
                 tracing::debug!(%error, "quarantined bodies wait in the spool");
             }
-            // They are few; those that failed are tried again.
+            // There are few of them, so the failed ones are simply tried again.
             let _ = tokio::time::timeout(AGAIN_MAX, kept.notified()).await;
         }
     };
@@ -296,7 +299,7 @@ pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn Upstream) -> R
                 spool.remove_body(id).await?;
                 count += 1;
             }
-            // One that is refused must not keep back the others.
+            // A body that is refused must not keep back the others.
             Err(error) => {
                 failed.get_or_insert(error);
             }

@@ -1,5 +1,5 @@
-//! A spool before a queue: an event is safe on this machine's disk
-//! before the queue elsewhere is asked, and stays there until it was read back.
+//! An intake with a spool before a queue: an event is safe on this machine's disk before the
+//! queue elsewhere is asked, and stays there until it is confirmed.
 //!
 //! ```text
 //! publish ─fsync─▶ spool ─▶ lane ─▶ queue ─acknowledged─▶ spool
@@ -9,8 +9,8 @@
 //!                                                          └no──▶ given again, marked
 //! ```
 //!
-//! So a queue that is away delays nobody who sends, and a queue that forgets
-//! what it acknowledged is told again.
+//! So a queue that is away delays no sender, and a queue that forgets events which it
+//! acknowledged gets them again.
 //!
 //! Start reading at [`Spooled::open`], then `forward.rs`.
 

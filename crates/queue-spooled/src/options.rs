@@ -1,24 +1,24 @@
-//! Where a spool is, and how much and how long it keeps.
+//! Options of a spool: its path, size and times.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the spool is, and how much and how long it keeps.
+/// Path of a spool, its size, and how long it stores and waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The file.
+    /// The spool's file.
     pub path: PathBuf,
-    /// Most bytes; full, events go to the queue directly.
+    /// Largest size in bytes; when it is full, events go to the queue directly.
     pub bytes: u64,
-    /// How long after its acknowledgement an event is read back: longer than
-    /// the queue takes to forget what it will forget.
+    /// How long after its acknowledgement an event is confirmed: longer than the queue takes to
+    /// forget what it will forget.
     pub keep: Duration,
-    /// How long an answer waits for the queue. It need not: the event is safe.
+    /// How long an answer to a sender waits for the queue. It need not wait: the event is safe.
     pub wait_for_queue: Duration,
 }
 
 impl Options {
-    /// 2 GiB, ten minutes, 30 ms.
+    /// Default options: 2 GiB, ten minutes, 30 ms.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),

@@ -1,5 +1,5 @@
-//! Says again and again how far the spool is drained: who compares Fluent's log with what
-//! came must not take for lost what is only on its way.
+//! Regular reports on how far the spool is drained: a comparison with Fluent's log must not take
+//! events for lost that are only on their way.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio_util::sync::CancellationToken;
 use crate::aside::{files_set_aside, take_over_patiently};
 use crate::store::File;
 
-/// How often it is said.
+/// Interval between two reports.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long an event may be under way from its last byte to the spool: longer than a
-/// gateway tries to make it durable.
+/// Longest time that an event may take from its last byte to the spool: longer than a gateway
+/// tries to make it durable.
 const ON_THE_WAY: Duration = Duration::from_secs(10);
 
-/// How long the last word may take.
+/// Longest time that the final report may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// Who says it.
+/// The reporter of one spool.
 #[derive(Debug)]
 pub(crate) struct Reporting {
     pub(crate) id: String,
@@ -39,7 +39,8 @@ impl Reporting {
         while !closing.is_cancelled() {
             let said = closing.run_until_cancelled(self.say(false)).await.unwrap_or(Ok(()));
             match said {
-                // Once for each time it begins to fail: the queue being away is said elsewhere.
+                // Logged once each time reports begin to fail, since other code reports that the
+                // queue is away.
                 Err(error) if is_said => {
                     tracing::warn!(%error, "nobody can see how far the spool is drained: what is missing can't be reconciled");
                     is_said = false;
@@ -51,7 +52,7 @@ impl Reporting {
         }
     }
 
-    /// That nothing is left, if nothing is.
+    /// Reports that nothing is left, if that is so.
     pub(crate) async fn last_word(&self) {
         let _ = timeout(LAST_WORD, self.say(true)).await;
     }
@@ -62,10 +63,10 @@ impl Reporting {
         let looked =
             looking.await.map_err(|error| QueueError::unavailable("looking into the spool", error))?;
         let (sent_up_to, is_empty) = match looked? {
-            // Files that are being taken over hold what came at any time.
+            // Files that are being salvaged may have events of any time.
             _ if !files_set_aside(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),
             Some(found) => found,
-            // What was said last holds.
+            // The last report still holds.
             None => return Ok(()),
         };
         let drained_to = sent_up_to.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);
@@ -74,7 +75,7 @@ impl Reporting {
     }
 }
 
-/// Takes over a file that was set aside, and says that nothing more comes from it.
+/// Salvages a damaged file, and reports that nothing more comes from it.
 pub(crate) async fn take_over_whole(path: &Path, spool: &File, queue: &dyn Upstream, clock: &dyn Clock) {
     take_over_patiently(path, spool, queue).await;
     let Some(id) = DamagedSpool::open(path).ok().and_then(|old| old.id()) else {

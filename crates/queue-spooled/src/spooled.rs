@@ -1,4 +1,4 @@
-//! The queue as its callers have it.
+//! The intake with a spool, as its callers use it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,20 +27,20 @@ use crate::forward::{Lane, Lanes, Told, forward_bodies, settled};
 use crate::options::Options;
 use crate::report::{Reporting, take_over_whole};
 
-/// How long to wait for this machine's disk. Longer than a write in a group takes
-/// on one that is busy, and far shorter than a sender waits.
+/// Longest wait for this machine's disk: longer than a write in a group takes on a busy disk, and
+/// far shorter than a sender waits.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How positions in a spool are told from a queue's.
+/// Epoch in a spool's receipts, by which its positions are told from those of a queue.
 const EPOCH: &str = "spool";
 
-/// An intake that keeps what arrives on this machine's disk until the queue behind it has it.
+/// An intake that stores arrivals on this machine's disk until the queue behind it has them.
 ///
-/// It is no queue: deliveries and stores are those of the queue behind it.
+/// It is not a queue: deliveries and stores are those of the queue behind it.
 pub struct Spooled {
     queue: Arc<dyn Upstream>,
     spool: Arc<File>,
-    /// The queue is known to be away: nobody waits for it.
+    /// True if the queue is known to be away, so that no sender waits for it.
     is_away: Arc<AtomicBool>,
     lanes: Arc<Lanes>,
     told: Arc<Told>,
@@ -61,7 +61,7 @@ impl fmt::Debug for Spooled {
 }
 
 impl Spooled {
-    /// Opens the spool's file and begins to forward what it holds.
+    /// Opens the spool's file and begins to forward what is in it.
     pub fn open(
         queue: Arc<dyn Upstream>,
         options: Options,
@@ -71,11 +71,11 @@ impl Spooled {
         let lanes = Arc::new(lanes);
         let sending = Arc::clone(&lanes);
         let on_kept = Box::new(move |row, event, waiter| sending.send(row, event, waiter));
-        // How long something was kept here is not for whoever sets the machine's clock to say.
+        // A clock that is set must not change how long an event was stored here.
         let steady: Arc<dyn Clock> = Arc::new(SteadyClock::beginning_with(&*clock));
         let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&steady), on_kept)?);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        // What the queue would not take may fit by now. Before the lanes read.
+        // Events that the queue refused may be accepted by now. Asked for before the lanes read.
         let retried = spool.retry_aside();
         tasks.spawn(async move {
             if let Err(error) = retried.await {
@@ -105,8 +105,8 @@ impl Spooled {
             Arc::clone(&bodies),
             closing.clone(),
         ));
-        // What was set aside still holds events that were answered for: by the
-        // process before, or by one before that which did not come to it.
+        // A damaged file still has events that were acknowledged: of the process before, or of
+        // one before that which did not finish its salvage.
         for path in files_set_aside(&options.path) {
             let (spool, queue) = (Arc::clone(&spool), Arc::clone(&queue));
             let (clock, closing) = (Arc::clone(&clock), closing.clone());
@@ -117,7 +117,7 @@ impl Spooled {
         Ok(Self { queue, spool, is_away, lanes, told, options, closing, tasks, bodies, reporting })
     }
 
-    /// Where the file went that was here before and could not be trusted.
+    /// The path of the earlier file, if it could not be trusted and was renamed.
     pub fn set_aside(&self) -> Option<&PathBuf> {
         self.spool.set_aside()
     }
@@ -127,8 +127,8 @@ impl Spooled {
         let is_late = self.is_away.load(Ordering::Relaxed) || self.lanes.is_overdue(&event);
         let waits = !is_late && self.queue.has_room();
         let kept = self.spool.keep(event.clone(), waits.then_some(waiter));
-        // Only what was kept is sent to the queue, so its word says both. Without
-        // it, also of what is known already or can't be kept, the spool decides.
+        // Only stored events are sent to the queue, so its receipt answers for both. Without a
+        // receipt, also for an event that is known already or can't be stored, the spool decides.
         if waits {
             match timeout(self.options.wait_for_queue, acknowledged).await {
                 Ok(Ok(receipt)) => return Ok(receipt),
@@ -139,7 +139,7 @@ impl Spooled {
         let mut kept = pin!(kept);
         match timeout(DISK_PATIENCE, kept.as_mut()).await {
             Ok(Ok(kept)) => receipt(&kept),
-            // No room, a disk that fails, a file that is gone: the queue may do better.
+            // No room, a failing disk, a file that is gone: the queue may still store it.
             Ok(Err(_)) => self.publish_directly(&event).await,
             Err(_) => self.whoever_is_first(&event, kept).await,
         }
@@ -150,8 +150,8 @@ impl Spooled {
         settled(&*self.queue, event, receipt).await
     }
 
-    /// The disk hangs: the queue is asked too, and whichever has the event first
-    /// answers for it.
+    /// For a disk that hangs: also asks the queue, and answers with whichever stores the event
+    /// first.
     async fn whoever_is_first(
         &self,
         event: &Event,
@@ -177,7 +177,7 @@ impl Intake for Spooled {
         self.store(event).boxed()
     }
 
-    /// Kept here first, and forwarded.
+    /// Stores the body here first; it is forwarded later.
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             match self.spool.keep_body(body.clone()).await {
@@ -185,19 +185,20 @@ impl Intake for Spooled {
                     self.bodies.notify_one();
                     Ok(())
                 }
-                // No room, a disk that fails, a file that is gone: the queue may do better.
+                // No room, a failing disk, a file that is gone: the queue may still store it.
                 Err(_) => self.queue.quarantine(body).await,
             }
         }
         .boxed()
     }
 
-    /// Nobody was answered for it: it is not worth a place in the spool.
+    /// Goes to the queue directly: a rejected webhook was not accepted, so it need not be safe
+    /// here.
     fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
         self.queue.capture_rejected(webhook)
     }
 
-    /// Ready is who can make an event durable now, here or there.
+    /// Whether an event can be made durable now, here or in the queue.
     fn has_room(&self) -> bool {
         self.spool.has_room() || self.queue.has_room()
     }
@@ -208,7 +209,8 @@ impl Intake for Spooled {
 }
 
 impl Lifecycle for Spooled {
-    /// A spool that fails leaves the queue, so the process goes on.
+    /// Resolves when the queue fails. If only the spool fails, the process goes on with the
+    /// queue.
     fn failed(&self) -> BoxFuture<'_, String> {
         self.queue.failed()
     }
@@ -227,7 +229,7 @@ impl Lifecycle for Spooled {
         .boxed()
     }
 
-    /// Closes the queue too, after what the spool has still to tell it.
+    /// Closes the spool after its final report, and then the queue.
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             self.closing.cancel();

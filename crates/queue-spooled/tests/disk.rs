@@ -28,7 +28,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// An event of today with a body of so many bytes, and a few.
+/// An event of today with a body of this many bytes, and a few more.
 fn large(number: usize, bytes: usize) -> Event {
     let small = event("E", &number.to_string());
     let body = String::from_utf8(small.body().to_vec()).unwrap();
@@ -170,7 +170,7 @@ async fn what_is_kept_already_needs_no_room() {
     assert!(spool.keep(first, ()).await.unwrap().is_duplicate);
 }
 
-/// Whoever is told of what was kept must not bring down the file with it, nor leave everybody
+/// A callback for stored events that panics must not damage the file, nor leave every caller
 /// waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_ends_the_spool_and_says_nothing_against_its_file() {
@@ -199,7 +199,7 @@ async fn the_log_that_a_reader_holds_counts_and_begins_anew_once_the_reader_ends
     reader.execute_batch("BEGIN; SELECT count(*) FROM spooled").unwrap();
     let began = Instant::now();
     let mut number = 0;
-    // The file itself stays small: what is kept goes at once.
+    // The file itself stays small, since each row is removed at once.
     while let Ok(kept) = spool.keep(large(number, 1 << 20), ()).await {
         spool.remove(vec![kept.row]).await.unwrap();
         number += 1;

@@ -12,7 +12,7 @@ use queue::QueueError;
 use queue::conformance::event;
 use queue_spooled::Spool;
 
-/// Fail points are of the whole process.
+/// Serializes the tests, since fail points are of the whole process.
 static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,8 @@ async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
     spool.close().await;
     assert!(bytes() == before, "it was written to");
     drop(spool);
-    // What the disk did not confirm may be read back from memory: the next process must not trust it.
+    // Pages that the disk did not confirm may be read back from memory: the next process must not
+    // trust the file.
     let next: Spool<()> =
         Spool::open(&path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
     assert!(next.set_aside().is_some(), "word is left for the next start");

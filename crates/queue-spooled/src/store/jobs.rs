@@ -1,4 +1,4 @@
-//! What is written into a spool's file.
+//! Jobs that write into a spool's file.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::store::level::Level;
 use crate::store::rows;
 use crate::store::values::{Acknowledged, Kept, OnKept};
 
-/// Jobs of a spool.
+/// Marker type for the jobs of a spool.
 #[derive(Debug)]
 pub(crate) enum SpoolJobs {}
 
@@ -20,22 +20,22 @@ impl Jobs for SpoolJobs {
     type Store<'w> = Store<'w>;
 }
 
-/// What the jobs of a group have in common.
+/// Store of a group of jobs: the open transaction and the time.
 pub(crate) struct Store<'w> {
     pub(crate) sql: &'w Connection,
-    /// Unix time in nanoseconds.
+    /// The time of the group, in Unix nanoseconds.
     pub(crate) now: i64,
-    /// It has as many bytes as it may: what is new is refused.
+    /// True if the file has reached its limit, so that new events are refused.
     pub(crate) is_full: bool,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
-/// Keeps an event, and hands it on.
+/// Stores an event, and hands it on.
 pub(crate) struct Keep<W> {
-    /// Until it is handed on.
+    /// The event and its waiter, until they are handed on.
     pub(crate) given: Option<(Event, W)>,
-    /// `None` where there was no room.
+    /// The stored row; `None` if there was no room.
     pub(crate) kept: Option<Kept>,
     pub(crate) on_kept: Arc<OnKept<W>>,
     pub(crate) level: Arc<Level>,
@@ -64,8 +64,9 @@ impl<W: Send> Job<SpoolJobs> for Keep<W> {
         true
     }
 
-    /// In the order of the rows: order begins here. Also where the file is gone: then it is sent
-    /// on while this process runs, and whoever gave it is told no more.
+    /// Hands events on in the order of their rows, which begins here. If the file is gone, the
+    /// event is forwarded as long as this process runs, although its sender is told that it is
+    /// not stored.
     fn committed(&mut self) {
         let Some(kept) = self.kept.as_ref().filter(|kept| !kept.is_duplicate) else { return };
         if let Some((event, waiter)) = self.given.take() {
@@ -82,7 +83,7 @@ impl<W: Send> Job<SpoolJobs> for Keep<W> {
     }
 }
 
-/// Keeps a genuine body that is not an event.
+/// Stores a genuine body that is not an event.
 pub(crate) struct KeepBody {
     pub(crate) body: Quarantined,
     pub(crate) has_room: bool,
@@ -113,7 +114,7 @@ impl Job<SpoolJobs> for KeepBody {
     }
 }
 
-/// Notes what the queue acknowledged.
+/// Records what the queue acknowledged.
 pub(crate) struct Acknowledge(pub(crate) Vec<Acknowledged>);
 
 impl Job<SpoolJobs> for Acknowledge {
@@ -121,7 +122,7 @@ impl Job<SpoolJobs> for Acknowledge {
         rows::acknowledge(store.sql, &self.0, store.now)
     }
 
-    /// Lost, the rows are sent again.
+    /// If the change is lost, the rows are sent again.
     fn can_wait(&self) -> bool {
         true
     }
@@ -129,7 +130,7 @@ impl Job<SpoolJobs> for Acknowledge {
     fn finish(self: Box<Self>, _: Result<(), QueueError>) {}
 }
 
-/// Changes what becomes of rows.
+/// Changes the state of rows.
 pub(crate) struct Change<F> {
     pub(crate) change: F,
     pub(crate) reply: Reply<()>,

@@ -1,8 +1,8 @@
-//! How much a spool holds of what it may.
+//! Fill level of a spool.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Bytes of everything that is kept, and how many there may be.
+/// Bytes of everything stored, and their limit.
 #[derive(Debug)]
 pub(crate) struct Level {
     bytes: AtomicU64,
@@ -15,7 +15,7 @@ impl Level {
         Self { bytes: AtomicU64::new(bytes), limit, is_full: AtomicBool::new(false) }
     }
 
-    /// As far as they are counted: weighing corrects it.
+    /// Bytes as far as they are counted; a measurement of the file corrects the number.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -28,7 +28,7 @@ impl Level {
         self.is_full.load(Ordering::Acquire)
     }
 
-    /// Something was refused.
+    /// Records that something was refused because the spool is full.
     pub(crate) fn note_full(&self) {
         if !self.is_full.swap(true, Ordering::AcqRel) {
             tracing::error!(

@@ -1,9 +1,9 @@
 //! The store of a spool: events that are not yet safe in a queue elsewhere.
 //!
-//! A row is *unsent* until the queue has acknowledged it, *acknowledged* until
-//! it was read back there, and then it goes. What can't be sent at all is *set
-//! aside*, and said so. One thread writes and reads; what it kept, it hands on
-//! in the order of its rows.
+//! A row is *unsent* until the queue has acknowledged it, and *acknowledged* until it is
+//! confirmed there; then it is removed. A row that can't be sent at all is *unsendable*
+//! (`set_aside`), and reported. One thread writes and reads; it hands on what it has stored in
+//! the order of the rows.
 
 mod jobs;
 mod level;
@@ -36,8 +36,8 @@ pub use crate::store::lookup::spool_state;
 pub(crate) use crate::store::lookup::{DamagedSpool, spool_backlog, spool_sent_up_to};
 pub use crate::store::values::{Acknowledged, Kept, OnKept, SpoolState, Unconfirmed};
 
-/// A spool's file, served by this process. `W` goes with an event to whoever is
-/// told that it was kept.
+/// A spool's file, served by this process. `W` is handed on with an event, for whoever is
+/// notified that it was stored.
 pub struct Spool<W: Send + 'static> {
     inbox: Inbox<SpoolJobs>,
     level: Arc<Level>,
@@ -48,10 +48,10 @@ pub struct Spool<W: Send + 'static> {
     _held: HeldFile,
 }
 
-/// Whoever waits for the queue's word on an event.
+/// Sender of the queue's receipt to whoever waits for it.
 pub(crate) type Waiter = oneshot::Sender<Receipt>;
 
-/// The spool's file as the forwarder has it.
+/// The spool's file, as the forwarder uses it.
 pub(crate) type File = Spool<Option<Waiter>>;
 
 impl<W: Send> fmt::Debug for Spool<W> {
@@ -73,7 +73,7 @@ const SPOOL: FileKind = FileKind {
     advice: "what it still holds is forwarded; then `fluent-webhooks spool status --path` says what is left",
 };
 
-/// What is said of a spool's file.
+/// Log messages about a spool's file.
 const MESSAGES: Messages = Messages {
     full: "the spool is full, for its disk is: events go to the queue directly, or are refused",
     gone: "the spool's file was removed, renamed or replaced while it was served: events go to the queue directly; what it holds is forwarded while this process runs",
@@ -86,12 +86,12 @@ const MESSAGES: Messages = Messages {
 };
 
 impl<W: Send + 'static> Spool<W> {
-    /// Opens the file, or begins one. At most `limit` bytes are kept.
+    /// Opens the file, or creates it. At most `limit` bytes are stored.
     ///
-    /// A damaged file is set aside whole: see [`Spool::set_aside`].
+    /// A damaged file is quarantined whole: see [`Spool::set_aside`].
     ///
     /// # Errors
-    /// If it can't be opened, or is served already.
+    /// If the file can't be opened, or is served already.
     pub fn open(
         path: &Path,
         limit: u64,
@@ -101,7 +101,8 @@ impl<W: Send + 'static> Spool<W> {
         let Opened { sql, path, held, set_aside } = sqlite_file::open(path, &SPOOL, &*clock)?;
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
         rows::mend_clock(&sql, nanos(clock.now())).map_err(wrap)?;
-        // What it weighs is not counted body by body: it would be read whole before anybody is served.
+        // Its size is not summed body by body: that would read the whole file before it can be
+        // served.
         let level = Arc::new(Level::new(used_bytes(&sql).map_err(wrap)?, limit));
         let id = meta(&sql, "epoch").map_err(wrap)?.unwrap_or_default();
         let status = Arc::new(Status::new(&path, &MESSAGES));
@@ -114,33 +115,33 @@ impl<W: Send + 'static> Spool<W> {
         Ok(Self { inbox, level, on_kept: Arc::new(on_kept), thread, id, set_aside, _held: held })
     }
 
-    /// Names the file for as long as it lives, wherever it is moved.
+    /// The id of the file for its whole life, wherever it is moved.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Where the file went that was here before and could not be trusted.
+    /// The path of the earlier file, if it could not be trusted and was renamed.
     pub fn set_aside(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
     }
 
-    /// Whether an event can be kept now.
+    /// Whether an event can be stored now.
     pub fn has_room(&self) -> bool {
         !self.level.is_full() && self.inbox.status().can_write()
     }
 
-    /// Bytes of everything that is kept, as far as they are counted.
+    /// Bytes of everything stored, as far as they are counted.
     pub fn bytes(&self) -> u64 {
         self.level.bytes()
     }
 
-    /// Why nothing can be kept any more.
+    /// The reason why nothing can be stored any more, if that is so.
     pub fn failure(&self) -> Option<String> {
         self.inbox.status().failure()
     }
 
-    /// Keeps `event`. When this returns `Ok`, a crash does not lose it. If it is
-    /// new, it is handed on with `waiter`.
+    /// Stores `event`. When this returns `Ok`, a crash does not lose it. A new event is handed on
+    /// with `waiter`.
     pub fn keep(&self, event: Event, waiter: W) -> impl Future<Output = Result<Kept, QueueError>> + use<W> {
         let (reply, answer) = oneshot::channel();
         match self.inbox.status().begin_waiting(event.body().len()) {
@@ -157,7 +158,7 @@ impl<W: Send + 'static> Spool<W> {
         answered(answer)
     }
 
-    /// Keeps a genuine body that is not an event.
+    /// Stores a genuine body that is not an event.
     pub async fn keep_body(&self, body: Quarantined) -> Result<(), QueueError> {
         let waiting = self.inbox.status().begin_waiting(body.body.len())?;
         let (reply, answer) = oneshot::channel();
@@ -166,35 +167,35 @@ impl<W: Send + 'static> Spool<W> {
         answered(answer).await
     }
 
-    /// Notes what the queue acknowledged, with the next write: a crash before
-    /// it makes the rows be sent again.
+    /// Records acknowledgements of the queue, with the next write: after a crash before that, the
+    /// rows are sent again.
     pub fn acknowledged(&self, rows: Vec<Acknowledged>) {
         self.inbox.submit(Acknowledge(rows));
     }
 
-    /// Gives up rows that are safe elsewhere.
+    /// Removes rows that are safe elsewhere.
     pub async fn remove(&self, rows: Vec<i64>) -> Result<(), QueueError> {
         self.change(move |sql| rows::remove(sql, &rows)).await
     }
 
-    /// Sets a row aside that the queue refuses for what it is.
+    /// Marks a row as unsendable, which the queue refuses for good.
     pub async fn put_aside(&self, row: i64) -> Result<(), QueueError> {
         self.change(move |sql| rows::put_aside(sql, row)).await
     }
 
-    /// Tries again what was set aside: before everything that is asked after this
-    /// call, whether or not its answer is waited for.
+    /// Makes unsendable rows unsent again, before everything that is asked for after this call,
+    /// whether or not its result is awaited.
     pub fn retry_aside(&self) -> impl Future<Output = Result<(), QueueError>> + use<W> {
         self.change(rows::retry_aside)
     }
 
-    /// Gives up a body that is safe elsewhere.
+    /// Removes a body that is safe elsewhere.
     pub async fn remove_body(&self, id: u64) -> Result<(), QueueError> {
         self.change(move |sql| rows::remove_body(sql, id)).await
     }
 
-    /// Unsent rows of `lane` of `lanes` after `row`, in order. A row that can't
-    /// be read any more is set aside, and said so.
+    /// Unsent rows of `lane` of `lanes` after `row`, in order. A row that can't be read any more
+    /// is marked as unsendable, and reported.
     pub async fn unsent(
         &self,
         lane: u8,
@@ -205,12 +206,12 @@ impl<W: Send + 'static> Spool<W> {
         loop {
             let readable = self.look(move |sql| rows::unsent(sql, lane, lanes, after, limit)).await?;
             for row in &readable.damaged {
-                // Where it can't be written down, it is found damaged again.
+                // If the mark can't be written, the row is found damaged again.
                 if let Err(error) = self.put_aside(*row).await {
                     tracing::error!(row, %error, "a damaged event can't be set aside");
                 }
             }
-            // Nothing but damage is not the end.
+            // Damaged rows alone do not mean that the end is reached.
             match readable.damaged.last() {
                 Some(last) if readable.events.is_empty() => after = *last,
                 _ => return Ok(readable.events),
@@ -218,7 +219,7 @@ impl<W: Send + 'static> Spool<W> {
         }
     }
 
-    /// Rows acknowledged before `before`, the oldest first, after the place of one.
+    /// Rows acknowledged up to `before`, the oldest first, beginning after the key `after`.
     pub async fn unconfirmed(
         &self,
         before: Timestamp,
@@ -228,13 +229,13 @@ impl<W: Send + 'static> Spool<W> {
         self.look(move |sql| rows::unconfirmed(sql, before, after, limit)).await
     }
 
-    /// The highest acknowledged position of an epoch, and whether there are rows
-    /// of another epoch.
+    /// The highest acknowledged position of an epoch, and whether there are rows of another
+    /// epoch.
     pub async fn acknowledged_in(&self, epoch: String) -> Result<(Position, bool), QueueError> {
         self.look(move |sql| rows::acknowledged_in(sql, &epoch)).await
     }
 
-    /// One event.
+    /// The event of a row; `None` if there is none, or it is damaged.
     pub async fn event(&self, row: i64) -> Result<Option<Event>, QueueError> {
         self.look(move |sql| Ok(rows::one(sql, row)?.and_then(Result::ok))).await
     }
@@ -244,7 +245,7 @@ impl<W: Send + 'static> Spool<W> {
         self.look(move |sql| quarantine::list(sql, 0, limit)).await
     }
 
-    /// How much there is.
+    /// Numbers of rows in each state.
     pub async fn state(&self) -> Result<SpoolState, QueueError> {
         self.look(rows::state).await
     }
@@ -274,7 +275,7 @@ impl<W: Send + 'static> Spool<W> {
         let status = Arc::clone(self.inbox.status());
         self.inbox.look(move |sql| {
             let read = read(sql).map_err(|error| {
-                // A file that can't be read is no better than one that can't be written.
+                // A file that is damaged for reading must not be written any more.
                 if let failure @ Failure::Broken(_) = Failure::from(&error) {
                     status.note(&failure);
                     return QueueError::from(failure);

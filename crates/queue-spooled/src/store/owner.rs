@@ -1,4 +1,4 @@
-//! What the writing thread does for a spool beside the jobs themselves: it weighs the file.
+//! The spool's part of the writing thread, beside the jobs: it measures the file.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use sqlite_file::{Log, Owner, Status, beyond_a_checkpoint, used_bytes};
 use crate::store::jobs::{SpoolJobs, Store};
 use crate::store::level::Level;
 
-/// How often the file is weighed: what was removed makes room.
+/// Interval between two measurements of the file, by which removals make room.
 const WEIGH: Duration = Duration::from_secs(1);
 
-/// Share of the limit, in percent, from which somebody should know.
+/// Part of the limit, in percent, from which an error is logged.
 const ALARM_PERCENT: u64 = 70;
 
 /// The spool, as the owner of its file.
@@ -45,7 +45,7 @@ impl Owner for SpoolOwner {
         }
         self.next_weighing = now + WEIGH;
         log.shorten(sql, &self.status, self.level.is_full())?;
-        // What a reader keeps in the log is room that is used.
+        // The part of the log that a reader keeps from being checkpointed is used space.
         let used = used_bytes(sql)? + beyond_a_checkpoint(self.status.path());
         let limit = self.level.limit;
         let is_high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);

@@ -1,4 +1,4 @@
-//! A spool's tables and rows.
+//! Tables and rows of a spool's file.
 
 use event_model::{BUCKETS, Damaged, Event, EventId, Timestamp};
 use queue::Position;
@@ -35,13 +35,13 @@ CREATE TABLE acknowledged (
 CREATE INDEX acknowledged_by_time ON acknowledged (at, row);
 ";
 
-/// Most bytes of bodies read at once.
+/// Largest number of bytes of bodies read at once.
 const MAX_READ: usize = 4 << 20;
 
-/// What a row takes beside its body, at least: weighing corrects it.
+/// Bytes that a row takes beside its body, at least; a measurement corrects them.
 const OVERHEAD: u64 = 200;
 
-/// Whether a row of `spooled` can't be sent.
+/// True for a row of `spooled` that is unsendable.
 const IS_ASIDE: &str = "NOT EXISTS (SELECT 1 FROM unsent u WHERE u.row = spooled.row)
     AND NOT EXISTS (SELECT 1 FROM acknowledged a WHERE a.row = spooled.row)";
 
@@ -52,12 +52,12 @@ pub(crate) fn weight(event: &Event) -> u64 {
     event.body().len() as u64 + OVERHEAD
 }
 
-/// Whether an event is here already, and needs no room.
+/// Whether an event is in the file already, and needs no room.
 pub(crate) fn is_kept(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
     sql.prepare_cached("SELECT 1 FROM spooled WHERE id = ?1")?.exists([event.id().as_bytes()])
 }
 
-/// Keeps an event, and says its row, and whether it was there.
+/// Stores an event; returns its row, and whether it was there before.
 pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bool)> {
     let stored = event.stored();
     let inserted = sql
@@ -87,12 +87,12 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
     if !is_aside {
         return Ok((known, true));
     }
-    // Damaged, or refused then: what came now is good, and comes last.
+    // The earlier row was damaged or refused: the event that came now is good, and comes last.
     remove(sql, &[known])?;
     keep(sql, event)
 }
 
-/// Notes where the queue says that rows are. A row that is set aside stays so.
+/// Records the positions that the queue has acknowledged. An unsendable row stays so.
 pub(crate) fn acknowledge(sql: &Connection, rows: &[Acknowledged], now: i64) -> rusqlite::Result<()> {
     let mut sent = sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?;
     let mut first =
@@ -113,7 +113,7 @@ pub(crate) fn remove(sql: &Connection, rows: &[i64]) -> rusqlite::Result<()> {
     })
 }
 
-/// What is neither unsent nor acknowledged is set aside.
+/// Marks a row as unsendable: it is then neither unsent nor acknowledged.
 pub(crate) fn put_aside(sql: &Connection, row: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?.execute([row])?;
     sql.prepare_cached("DELETE FROM acknowledged WHERE row = ?1")?.execute([row]).map(drop)
@@ -138,7 +138,7 @@ pub(crate) fn unsent(
     read(sql.prepare_cached(&text)?.query(params![after, lanes, lane, signed(limit as u64)])?)
 }
 
-/// The first row from this one on.
+/// The first row from `row` on.
 pub(crate) fn next(sql: &Connection, row: i64) -> rusqlite::Result<Option<i64>> {
     sql.prepare_cached("SELECT min(row) FROM spooled WHERE row >= ?1")?.query_row([row], |row| row.get(0))
 }
@@ -148,22 +148,23 @@ pub(crate) fn last(sql: &Connection) -> rusqlite::Result<i64> {
     sql.query_row("SELECT ifnull(max(row), 0) FROM spooled", [], |row| row.get(0))
 }
 
-/// What is set aside is tried once more.
+/// Makes unsendable rows unsent again.
 pub(crate) fn retry_aside(sql: &Connection) -> rusqlite::Result<()> {
     let text = format!("INSERT INTO unsent (row, bucket) SELECT row, bucket FROM spooled WHERE {IS_ASIDE}");
     sql.execute(&text, []).map(drop)
 }
 
-/// A clock that was ahead must not keep rows for years.
+/// Corrects times that are in the future, since a clock that was ahead must not keep rows for
+/// years.
 pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
     sql.execute("UPDATE acknowledged SET at = ?1 WHERE at > ?1", [now]).map(drop)
 }
 
-/// What was found where events were looked for.
+/// Events that were read, and rows that could not be.
 #[derive(Debug, Default)]
 pub(crate) struct Readable {
     pub(crate) events: Vec<(i64, Event)>,
-    /// Rows that can't be read as one.
+    /// Rows that can't be read as an event.
     pub(crate) damaged: Vec<i64>,
 }
 
@@ -189,7 +190,7 @@ fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Readable> {
     Ok(readable)
 }
 
-/// The event of a row, whatever became of it.
+/// The event of a row, whatever its state.
 pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Result<Event, Damaged>>> {
     let text = format!("SELECT {EVENT} FROM spooled WHERE row = ?1");
     sql.prepare_cached(&text)?.query_row([row], |row| event(row, 0)).optional()
@@ -209,7 +210,7 @@ pub(crate) fn unconfirmed(
         let id: Vec<u8> = row.get(1)?;
         let id =
             EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
-        // Where there can be none, nothing is found, and the event is given again.
+        // An invalid position finds nothing, so the event is sent again.
         let position = position(row.get(3)?).unwrap_or_default();
         let at = Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position };
         Ok(Unconfirmed { id, place: (row.get(4)?, at.row), at, acknowledged_at: time(row, 4)? })
@@ -217,7 +218,8 @@ pub(crate) fn unconfirmed(
     .collect()
 }
 
-/// The newest are looked at for the highest, and the oldest for another epoch:
+/// The highest acknowledged position of an epoch, and whether there are rows of another one. Only
+/// the newest rows are searched for the highest, and the oldest one is checked for its epoch:
 /// positions rise with time, and epochs follow each other.
 pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result<(Position, bool)> {
     sql.prepare_cached(
@@ -229,7 +231,8 @@ pub(crate) fn acknowledged_in(sql: &Connection, epoch: &str) -> rusqlite::Result
     .query_row([epoch], |row| Ok((position(row.get(0)?).unwrap_or_default(), row.get(1)?)))
 }
 
-/// What the queue does not have yet: a narrow table, so it may be asked often.
+/// Number of unsent events, and the arrival of the oldest. The table is narrow, so this may be
+/// asked often.
 pub(crate) fn backlog(sql: &Connection) -> rusqlite::Result<(u64, Option<Timestamp>)> {
     sql.query_row(
         "SELECT (SELECT count(*) FROM unsent),
@@ -239,9 +242,9 @@ pub(crate) fn backlog(sql: &Connection) -> rusqlite::Result<(u64, Option<Timesta
     )
 }
 
-/// The time up to which everything that came is no longer here; nothing where more is
-/// here than can be looked at every few seconds. What was taken over from another file has
-/// newer rows than its times.
+/// The time up to which everything that arrived has left the file; `None` if there are more rows
+/// than can be examined every few seconds. Salvaged events have newer rows than their times
+/// suggest.
 pub(crate) fn sent_up_to(sql: &Connection, now: Timestamp, most: u64) -> rusqlite::Result<Option<Timestamp>> {
     let unsent = unsigned(sql.query_row("SELECT count(*) FROM unsent", [], |row| row.get(0))?);
     if unsent > most {

@@ -1,4 +1,4 @@
-//! The store of a spool by itself.
+//! Tests of a spool's store by itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,12 +52,12 @@ async fn what_is_acknowledged_twice_is_one_row_and_what_is_set_aside_stays_so() 
     assert_eq!(spool.acknowledged_in("e".to_owned()).await.unwrap(), (position(9), false));
     assert_eq!(spool.acknowledged_in("another".to_owned()).await.unwrap(), (Position::START, true));
     assert_eq!(spool.state().await.unwrap().set_aside, 1);
-    // Given once more, it is good again.
+    // A row is good again once its event is stored again.
     assert!(spool.keep(event("E", "aside"), ()).await.is_ok_and(|kept| !kept.is_duplicate));
     assert_eq!(spool.state().await.unwrap().set_aside, 0);
 }
 
-/// Bytes of files that this thread reads for it.
+/// Number of bytes that this thread reads from files during `work`.
 fn read_of(work: impl FnOnce()) -> u64 {
     let so_far = || -> u64 {
         let told = std::fs::read_to_string("/proc/thread-self/io").unwrap();
@@ -95,7 +95,7 @@ async fn opening_a_spool_reads_no_more_than_its_check_does_which_large_ones_are_
     spool.close().await;
 }
 
-/// Otherwise somebody who reads and does not end fills the disk, and the spool has room.
+/// Otherwise a reader that does not end would fill the disk while the spool has room.
 #[tokio::test]
 async fn the_log_that_a_reader_holds_counts() {
     let folder = tempfile::tempdir().unwrap();

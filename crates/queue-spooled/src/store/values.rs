@@ -1,60 +1,59 @@
-//! What is said of a spool and its rows.
+//! Values that describe a spool and its rows.
 
 use event_model::{Event, EventId, Timestamp};
 use queue::{Position, QueueError};
 
-/// One event that was kept.
+/// Result of storing an event.
 #[derive(Debug)]
 pub struct Kept {
-    /// Names it here; rises in the order in which events were kept.
+    /// The event's row in the spool; rises in the order in which events were stored.
     pub row: i64,
-    /// It was here before.
+    /// True if the event was stored before.
     pub is_duplicate: bool,
 }
 
-/// Where the queue says that it stored a row.
+/// Acknowledgement of a row by the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     /// The row.
     pub row: i64,
-    /// The life of the queue in which the position counts.
+    /// The epoch of the queue in which the position counts.
     pub epoch: String,
-    /// Where.
+    /// The position in the queue.
     pub position: Position,
 }
 
 /// A row that waits to be confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unconfirmed {
-    /// Whose it is.
+    /// The event's id.
     pub id: EventId,
-    /// Where it should be.
+    /// The acknowledgement, with the position where the event should be.
     pub at: Acknowledged,
-    /// When the queue said so.
+    /// The time of the acknowledgement.
     pub acknowledged_at: Timestamp,
-    /// Where it stands among the unconfirmed: what the next look goes on from.
+    /// Key among the unconfirmed rows, from which the next page goes on.
     pub place: (i64, i64),
 }
 
-/// How much there is, and of what kind.
+/// Number of rows in a spool, by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolState {
-    /// Not yet acknowledged by the queue.
+    /// Rows that the queue has not acknowledged yet.
     pub unsent: u64,
-    /// Acknowledged, and not yet read back.
+    /// Rows that were acknowledged, and are not confirmed yet.
     pub unconfirmed: u64,
-    /// Refused by the queue for what they are.
+    /// Rows that are unsendable: the queue refuses them for good, or they are damaged.
     pub set_aside: u64,
     /// Bodies that are not events.
     pub quarantined: u64,
     /// Bytes of all of these.
     pub bytes: u64,
-    /// When the oldest unsent one arrived.
+    /// Arrival of the oldest unsent event.
     pub oldest_unsent: Option<Timestamp>,
 }
 
-/// Who is told of every event that was kept, in order, on the spool's thread:
-/// must not block.
+/// Callback for every new event that was stored, in order, on the spool's thread. Must not block.
 pub type OnKept<W> = Box<dyn Fn(i64, Event, W) + Send + Sync>;
 
 pub(crate) fn unreadable(error: rusqlite::Error) -> QueueError {

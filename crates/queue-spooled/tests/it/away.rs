@@ -1,4 +1,4 @@
-//! The queue is away, from the start or later.
+//! A queue that is away, from the start or later.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ async fn away_at_the_start_is_no_reason_to_refuse() {
     spooled.close().await;
 }
 
-/// Per entity, the stream has them as they were accepted.
+/// Asserts that the stream has the events of each entity in the order in which they were
+/// accepted.
 async fn in_order(world: &World, events: &[event_model::Event]) {
     let accepted: BTreeMap<String, usize> =
         events.iter().enumerate().map(|(number, event)| (event.id().to_string(), number)).collect();
@@ -51,7 +52,7 @@ async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
     publish(&spooled, &before).await;
     world.servers.kill_all();
     publish(&spooled, &after).await;
-    // As kill -9 leaves it: nothing is closed.
+    // The file as kill -9 leaves it: nothing is closed.
     let copy = world.folder.path().join("next.db");
     for suffix in ["", "-wal"] {
         let name = |path: &std::path::Path| format!("{}{suffix}", path.display());
@@ -119,8 +120,8 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     publish(&spooled, &before).await;
     spooled.close().await;
     drop(spooled);
-    // The disk failed under it, and the next start went on with a new file, but did
-    // not come to what the old one holds before its gateway was taken away.
+    // The disk failed under the file. The next start went on with a new one, and its gateway was
+    // taken away before it had salvaged the old file.
     let untrusted = world.folder.path().join("spool.db.untrusted");
     std::fs::write(&untrusted, "fsync failed").unwrap();
     let spooled = world.spooled(KEEP).await;
@@ -144,9 +145,10 @@ async fn once_the_queues_word_is_late_nobody_waits_until_it_speaks_again() {
     let world = World::new().await;
     let options = Options { wait_for_queue: WAIT, ..Options::new(world.spool()) };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(SystemClock)).unwrap();
-    // Of one entity, and so in one lane.
+    // Events of one entity, which take one lane.
     let send = async |name: String| spooled.publish(event(&name, "1")).await.unwrap();
-    // Once it has looked what is in its file, and when the queue is here again.
+    // Publishes until an answer comes from the queue: once the lane has read its file, and again
+    // when the queue is back.
     let waits_for_the_queue = async |name: &str| {
         let began = Instant::now();
         for number in 0.. {

@@ -1,4 +1,4 @@
-//! The machine's clock is set, ahead and back, while a gateway runs.
+//! A machine's clock that is set ahead and back while a gateway runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,7 +15,7 @@ const KEEP: Duration = Duration::from_secs(3);
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
-/// The machine's clock, and by how many seconds it was set.
+/// The machine's clock, and the seconds by which it was set.
 #[derive(Clone, Debug, Default)]
 struct SetClock(Arc<AtomicI64>);
 
@@ -36,8 +36,8 @@ impl Clock for SetClock {
     }
 }
 
-/// How long what was acknowledged before the clock was set stayed in the spool; and, where it
-/// is set again, what was acknowledged in between.
+/// How long events stayed in the spool that were acknowledged before the clock was set or, if it
+/// is set again, in between.
 async fn kept(set_by: i64, is_set_again: bool) -> Duration {
     let (world, clock) = (World::new().await, SetClock::default());
     let options = Options { keep: KEEP, ..Options::new(world.spool()) };

@@ -13,7 +13,7 @@ use queue_spooled::{Options, Spooled};
 
 use crate::world::World;
 
-/// A spool before a server of its own; each life of the process has a file.
+/// A spool before a server of its own; each process has a file of its own.
 struct Spools {
     world: World,
     life: AtomicU32,
@@ -48,7 +48,7 @@ impl IntakeHarness for Spools {
         self.serve().boxed()
     }
 
-    /// What kill -9 leaves: the file and its log as they are at this moment.
+    /// The file and its log as kill -9 leaves them at this moment.
     fn crash<'a>(&'a self, open: OpenIntake) -> BoxFuture<'a, OpenIntake> {
         async move {
             let before = self.path();

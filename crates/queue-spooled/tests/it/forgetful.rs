@@ -1,4 +1,4 @@
-//! The queue forgets what it acknowledged.
+//! A queue that forgets events which it acknowledged.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn a_hole_in_the_middle_is_filled() {
     for position in 20..30 {
         stream.delete_message(position).await.unwrap();
     }
-    // The server still knows their ids: only reading back finds the hole.
+    // The server still knows the ids: only reading the events back finds the gap.
     assert_eq!(world.wait_for(&events).await, vec![1; 50]);
     world.wait_until_empty().await;
     spooled.close().await;
@@ -57,7 +57,7 @@ async fn a_hole_in_the_middle_is_filled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_was_deleted_is_filled_again_once_it_is_made_again() {
     let world = World::new().await;
-    // Longer than this test takes: a new life is noticed at once.
+    // Longer than this test takes: a new epoch is noticed at once.
     let spooled = world.spooled(Duration::from_hours(1)).await;
     let (before, meanwhile) = (events("B", 60), events("M", 20));
     publish(&spooled, &before).await;

@@ -1,4 +1,4 @@
-//! The spool has no room, or an event does not fit.
+//! A spool that has no room, and an event that does not fit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ async fn a_full_spool_passes_on_and_refuses_only_when_the_queue_is_away() {
         let event = &events[accepted.len()];
         match tokio::time::timeout(Duration::from_secs(30), spooled.publish(event.clone())).await {
             Ok(Ok(_)) => accepted.push(event.clone()),
-            // Weighed anew, what it holds may be less than was counted: then it has room again.
+            // A measurement may find fewer bytes than were counted: then the spool has room
+            // again.
             Ok(Err(QueueError::Full | QueueError::Unavailable { .. })) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -63,7 +64,7 @@ async fn among_many_it_alone_is_set_aside() {
     let mut world = World::new().await;
     world.servers.kill_all();
     let spooled = world.spooled(Duration::from_millis(300)).await;
-    // Kept while nobody takes them, they leave in groups of many entities.
+    // Stored while the queue is away, so that they leave in groups of many entities.
     let events = events("G", 300);
     for event in &events[..150] {
         spooled.publish(event.clone()).await.unwrap();
@@ -80,7 +81,7 @@ async fn among_many_it_alone_is_set_aside() {
     spooled.close().await;
 }
 
-/// Larger than the stream takes.
+/// An event that is larger than the stream accepts.
 fn large() -> Event {
     let name = "x".repeat(200);
     let filler = "y".repeat(3 << 20);

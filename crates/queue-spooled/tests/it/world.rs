@@ -1,3 +1,5 @@
+//! A NATS server with streams and a folder for spools, for the tests of this crate.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,13 +51,13 @@ impl World {
         self.folder.path().join("spool.db")
     }
 
-    /// A gateway's queue, whose spool reads back after `keep`.
+    /// A gateway's intake, whose spool confirms events after `keep`.
     pub(crate) async fn spooled(&self, keep: Duration) -> Spooled {
         let options = Options { keep, ..Options::new(self.spool()) };
         Spooled::open(self.queue().await, options, Arc::new(SystemClock)).unwrap()
     }
 
-    /// The server's files as they are, after kill -9.
+    /// Copies the server's files as they are after kill -9, and returns their folder.
     pub(crate) fn save(&mut self) -> PathBuf {
         self.servers.kill_all();
         let saved = self.folder.path().join("saved");
@@ -64,7 +66,7 @@ impl World {
         saved
     }
 
-    /// The server as it was: what came since is lost.
+    /// Brings back the server with saved files: what came since is lost.
     pub(crate) fn restore(&mut self, saved: &Path) {
         self.servers.kill_all();
         std::fs::remove_dir_all(self.store()).unwrap();
@@ -76,7 +78,8 @@ impl World {
         self.servers.servers[0].folder().join("store")
     }
 
-    /// Which of `events` the stream holds, read from the server itself.
+    /// Position, id and republished mark of every event in the stream, read from the server
+    /// itself.
     pub(crate) async fn stored(&self) -> Vec<(u64, String, bool)> {
         let client = async_nats::connect(self.servers.urls()).await.unwrap();
         let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();
@@ -89,7 +92,7 @@ impl World {
         found
     }
 
-    /// Waits until every one of `events` is in the stream; says how often each.
+    /// Waits until every one of `events` is in the stream; returns how often each is there.
     pub(crate) async fn wait_for(&self, events: &[Event]) -> Vec<usize> {
         let began = Instant::now();
         loop {
@@ -106,7 +109,7 @@ impl World {
         }
     }
 
-    /// Waits until the queue has said that it has everything.
+    /// Waits until the queue has acknowledged everything.
     pub(crate) async fn wait_until_acknowledged(&self) {
         let began = Instant::now();
         while queue_spooled::spool_state(&self.spool()).unwrap().unsent > 0 {
@@ -115,7 +118,7 @@ impl World {
         }
     }
 
-    /// Waits until the spool holds nothing.
+    /// Waits until the spool is empty.
     pub(crate) async fn wait_until_empty(&self) {
         let began = Instant::now();
         loop {
