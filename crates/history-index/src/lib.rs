@@ -1,4 +1,5 @@
-//! The index of a queue elsewhere: refs as digests, attempts by their event.
+//! A searchable index of a queue elsewhere, in a SQLite file: refs as digests, and attempts by
+//! their event.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +13,7 @@ use sqlite_file::{beside, digest, lock, prefixes};
 
 const INDEXING: &str = "working with the index of events";
 
-/// Another number makes an index of another format begin anew.
+/// Version of the format. An index of another version is built again.
 const FORMAT: i64 = 2;
 
 const TABLES: &str = "
@@ -29,13 +30,13 @@ CREATE TABLE IF NOT EXISTS attempts (
 CREATE INDEX IF NOT EXISTS attempts_by_event ON attempts (prefix);
 ";
 
-/// An index in a SQLite file.
+/// An index in a SQLite file, behind the port [`HistoryIndex`].
 #[derive(Debug)]
 pub struct Index(Mutex<Connection>);
 
 impl Index {
-    /// Opens the index, or begins one. One that is damaged, or of another format, is
-    /// begun anew: everything in it can be read again.
+    /// Opens the index, or creates it. An index that is damaged, or of another format, is removed
+    /// and created again: everything in it can be read from the queue again.
     pub fn open(path: &Path) -> Result<Self, QueueError> {
         if let Some(folder) = path.parent() {
             private_files::create_folder(folder).map_err(|error| QueueError::unavailable(INDEXING, error))?;
@@ -63,7 +64,7 @@ fn failed(error: impl Into<BoxError>) -> QueueError {
     QueueError::unavailable(INDEXING, error)
 }
 
-/// Why an index can't be opened.
+/// Reason why an index can't be opened.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
     #[error("it is another program's SQLite file, and was left as it is")]
@@ -77,7 +78,7 @@ enum OpenError {
 }
 
 impl OpenError {
-    /// Whether another try is in vain: it is damaged, or of another format.
+    /// Whether the file must be created again, since it is damaged or of another format.
     fn asks_for_new(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
         match self {
@@ -99,7 +100,8 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::Foreign);
     }
     sql.pragma_update(None, "journal_mode", "WAL")?;
-    // Lost, it is read again; damaged it must not be, and this keeps it from that.
+    // A lost write is read again from the queue, but a damaged file must not happen: NORMAL is
+    // enough for that.
     sql.pragma_update(None, "synchronous", "NORMAL")?;
     sql.pragma_update(None, "cache_size", -65_536)?;
     let format: i64 = sql.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -111,7 +113,7 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
     Ok(sql)
 }
 
-/// Whether the file was made by SQLite: no other is removed.
+/// Whether the file was made by SQLite, or is empty: no other file is removed.
 fn is_sqlites(path: &Path) -> bool {
     let mut begin = [0; 16];
     let read = std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin));
@@ -188,7 +190,7 @@ impl HistoryIndex for Index {
 
     fn trim(&self, log: Log, first: Position) -> Result<(), QueueError> {
         let text = format!("DELETE FROM {} WHERE position BETWEEN ?1 AND ?2 - 1", name(log));
-        // Of its shard alone: others begin elsewhere.
+        // Only in the shard of `first`, since other shards begin elsewhere.
         let begin = Position::new(first.shard(), 0)?;
         self.write(|sql| sql.prepare_cached(&text)?.execute([packed(begin), packed(first)]).map(drop))
     }
