@@ -1,4 +1,4 @@
-//! What an error of SQLite means for who serves the file.
+//! The meaning of SQLite's errors for the process that serves a file.
 
 use std::fs;
 use std::io;
@@ -10,19 +10,19 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::paths::beside;
 
-/// Why a group was not written.
+/// Reason why a group was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// There is no room on the disk, or none for us; the file is as it was.
+    /// There is no room on the disk, or within our quota; the file is as it was.
     Full,
-    /// Somebody else was writing for too long.
+    /// Another process was writing for too long.
     Busy,
-    /// This was not written; the file is as it was.
+    /// This group was not written; the file is as it was.
     Refused(String),
-    /// The file is no longer at its place.
+    /// The file is no longer in its place.
     Gone,
-    /// The disk or the file can't be trusted any more. A failed fsync is
-    /// final: asking again could be answered with a lie.
+    /// The disk or the file can't be trusted any more. A failed fsync is final: a second one
+    /// could succeed without having written.
     Broken(String),
 }
 
@@ -40,8 +40,8 @@ impl From<&rusqlite::Error> for Failure {
     }
 }
 
-/// Whether a file of which SQLite says this can't be trusted any more: what is in it makes no
-/// sense, or nobody knows what is. Every other error leaves it as it was.
+/// Whether this error means that the file can't be trusted any more: its content makes no sense,
+/// or nobody knows what it is. Every other error leaves the file as it was.
 pub(crate) fn condemns(error: &rusqlite::Error) -> bool {
     const LOST: [i32; 7] = [
         ffi::SQLITE_IOERR_FSYNC,
@@ -57,7 +57,7 @@ pub(crate) fn condemns(error: &rusqlite::Error) -> bool {
     is_damaged || error.sqlite_error().is_some_and(|error| LOST.contains(&error.extended_code))
 }
 
-/// Whether there was no room for what readers and the writer share beside the file.
+/// Whether there was no room for the memory that readers and the writer share beside the file.
 fn is_short_of_room(error: &rusqlite::Error) -> bool {
     const SHARED: [i32; 4] = [
         ffi::SQLITE_IOERR_SHMOPEN,
@@ -68,9 +68,9 @@ fn is_short_of_room(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| SHARED.contains(&error.extended_code))
 }
 
-/// What a failed write to the file at `path` means. SQLite says "disk I/O error" both of a
-/// bad disk and of a quota or a limit that is reached, so this is asked of the system: by a
-/// write as far into a file beside it.
+/// The failure that a failed write to the file at `path` means. SQLite says "disk I/O error" both
+/// for a bad disk and for a quota or limit that is reached. So the system is asked, by a write of
+/// the same extent into a file beside it.
 pub(crate) fn of_write(error: &rusqlite::Error, path: &Path) -> Failure {
     let is_write = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
     match is_write.then(|| has_no_room(path)).flatten() {
@@ -108,7 +108,7 @@ impl From<Failure> for QueueError {
     }
 }
 
-/// For readers: nothing they meet breaks the file.
+/// Translates the error of a read: no error that a reader meets breaks the file.
 pub fn reading(error: rusqlite::Error) -> QueueError {
     const READING: &str = "reading the file";
     match error.sqlite_error_code() {

@@ -1,5 +1,5 @@
-//! The file that a process serves: locked as what it is, not as what it is called, and seen
-//! again at its place before anybody is told that something is safe in it.
+//! The file that a process serves: locked by its inode as well as by its name, and checked to be
+//! in its place before any caller is told that something is safe in it.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use crate::error::{OpenError, io_error};
 use crate::paths::beside;
 
-/// Held for as long as the file is served. Dropped after every connection to it: closing any
-/// descriptor of a file ends the locks that SQLite has on it (`fcntl(2)`).
+/// Locks on a file, for as long as it is served. Must be dropped after every connection to the
+/// file: closing any descriptor of a file ends the locks that SQLite has on it (`fcntl(2)`).
 #[derive(Debug)]
 pub struct HeldFile {
     place: Arc<Place>,
@@ -19,21 +19,21 @@ pub struct HeldFile {
     name: File,
 }
 
-/// Where the file is, and what must be found there.
+/// The location of a file, and the identity that must be found there.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
-    /// As the settings have it, links and all.
+    /// The path in the settings, before links are followed.
     asked: PathBuf,
     own: Identity,
-    /// The log and its index, once there are any.
+    /// The log and its index, once they exist.
     beside: [OnceLock<Identity>; 2],
 }
 
-/// What SQLite has beside a file while it is served.
+/// Suffixes of the files that SQLite has beside a file while it is served.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// Device and inode.
+/// Device and inode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity(u64, u64);
 
@@ -44,8 +44,8 @@ impl From<Metadata> for Identity {
 }
 
 impl HeldFile {
-    /// Takes the file at `path`, of which the name is locked already, and makes it where
-    /// there is none.
+    /// Locks the file at `path`, whose name is locked already, and creates it if it does not
+    /// exist.
     pub(crate) fn take(path: &Path, asked: &Path, name: File) -> Result<Self, OpenError> {
         let made = private_files::open_options()
             .read(true)
@@ -61,20 +61,20 @@ impl HeldFile {
         Ok(Self { place, _file: file, name })
     }
 
-    /// Takes the file that is at the path now, in the place of this one.
+    /// Locks the file that is at the path now, instead of this one.
     pub(crate) fn take_again(self) -> Result<Self, OpenError> {
         Self::take(&self.place.path, &self.place.asked, self.name)
     }
 
-    /// Its place, for whoever writes to it.
+    /// The location of the file, for its writer.
     pub fn place(&self) -> &Arc<Place> {
         &self.place
     }
 }
 
 impl Place {
-    /// Whether the file and what is beside it are where they were, and where the next process
-    /// will look for them: if not, what is written to them is gone when this process ends.
+    /// Whether the file and the files beside it are where they were, and where the next process
+    /// will look for them. If not, what is written to them is lost when this process ends.
     pub fn is_there(&self) -> bool {
         let is_where_asked = self.asked == self.path || identity(&self.asked) == Some(self.own);
         let is_own = is_where_asked && identity(&self.path) == Some(self.own);
@@ -94,7 +94,7 @@ fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(Identity::from)
 }
 
-/// Takes the lock of a file, or says that another process has it.
+/// Takes the lock of a file, or fails if another process has it.
 pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -103,10 +103,10 @@ pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// What a file at `path` that is not one of ours seems to be.
+/// Description of the file at `path`, if it is not one of ours.
 ///
-/// A file that is damaged from its first bytes on is told from another program's by what
-/// stands beside it: we leave a lock.
+/// A file that is damaged from its first bytes on is told from another program's by the files
+/// beside it: we leave a lock there.
 pub(crate) fn foreign(path: &Path) -> Option<&'static str> {
     let mut begin = [0; 72];
     let length = File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut begin)).unwrap_or(0);
@@ -115,7 +115,7 @@ pub(crate) fn foreign(path: &Path) -> Option<&'static str> {
     let left_beside = [".lock", ".untrusted", ".setting-aside"].iter().any(|end| beside(path, end).exists());
     match (length, is_sqlites) {
         (0, _) => None,
-        // `magic.txt` of SQLite: bytes 68 to 71 are the program's own.
+        // Bytes 68 to 71 are the program's own, by SQLite's `magic.txt`.
         (_, true) if own != [0; 4] => Some("another program's SQLite file"),
         (_, true) => None,
         (_, false) if left_beside => None,

@@ -1,4 +1,4 @@
-//! What is handed in to be written, and how.
+//! Jobs, and the channel by which they are handed to the writer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,80 +10,81 @@ use tokio::sync::oneshot;
 
 use crate::status::Status;
 
-/// A kind of job: what its jobs write to.
+/// A kind of job, with the store that its jobs write to.
 pub trait Jobs: 'static {
-    /// The transaction, with what else the jobs of a group have in common.
+    /// The transaction, and other state that the jobs of a group share.
     type Store<'w>;
 }
 
-/// Something to be written.
+/// A change that is to be written.
 pub trait Job<J: Jobs>: Send {
-    /// Writes within the group's transaction. An error of SQLite fails the whole
-    /// group, of which each job is then tried by itself; an answer of another kind
-    /// is kept for [`Job::finish`].
+    /// Writes within the group's transaction. An error of SQLite fails the whole group, and each
+    /// job of it is then tried by itself. Any other result is stored in the job for
+    /// [`Job::finish`].
     ///
     /// # Errors
-    /// What SQLite says.
+    /// If SQLite reports an error.
     fn apply(&mut self, store: &mut J::Store<'_>) -> rusqlite::Result<()>;
 
-    /// Whether a reader that follows the file may find something new, after this was applied.
+    /// Whether a reader that follows the file may find something new once this was applied.
     fn wakes_reader(&self) -> bool {
         true
     }
 
-    /// Whether nobody waits for this any more, so that it must not be written: they
+    /// Whether nobody waits for this any more. It must then not be written, since its callers
     /// were told that it was not.
     fn is_given_up(&self) -> bool {
         false
     }
 
-    /// Whether it answers for something that must be found later: then it is not told of a
-    /// commit into a file that is no longer at its place. What only moves is.
+    /// Whether this job promises that something will be found later. It is then answered with an
+    /// error if the commit went into a file that is no longer in its place; other jobs are
+    /// answered with success.
     fn is_a_promise(&self) -> bool {
         false
     }
 
-    /// Whether it may wait a little for a group that is written anyway. It is tried again until
+    /// Whether this may wait a little for a group that is written anyway. It is tried again until
     /// it is written or the file is closed.
     fn can_wait(&self) -> bool {
         false
     }
 
-    /// The group was rolled back: nothing counts that was applied.
+    /// Called after the group was rolled back: nothing of what was applied counts.
     fn undo(&mut self) {}
 
-    /// The group was committed: what was applied is in the file, whether or not that is found
-    /// at its place later.
+    /// Called after the group was committed: what was applied is in the file, whether or not the
+    /// file is found in its place later.
     fn committed(&mut self) {}
 
-    /// Tells whoever waits, after the commit or instead of it.
+    /// Answers the callers, after the commit or instead of it.
     fn finish(self: Box<Self>, committed: Result<(), QueueError>);
 }
 
 pub(crate) type Look = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(crate) enum Message<J: Jobs> {
-    /// Write this.
+    /// Write this job.
     Job(Box<dyn Job<J>>),
     /// Read, once everything before this is written.
     Look(Look),
-    /// Answer everything before this, then end.
+    /// Answer everything before this, and then end.
     Close(oneshot::Sender<()>),
 }
 
-/// Where jobs are handed in.
+/// The end of the channel where jobs are handed in.
 pub struct Inbox<J: Jobs> {
     sender: Sender<Message<J>>,
     status: Arc<Status>,
 }
 
-/// Where the [`crate::Writer`] takes them out.
+/// The end of the channel where the [`crate::Writer`] takes jobs out.
 pub struct JobReceiver<J: Jobs> {
     pub(crate) messages: Receiver<Message<J>>,
     pub(crate) status: Arc<Status>,
 }
 
-/// Makes both ends. `status` is what the writer tells everybody of itself.
+/// Makes both ends of a channel. `status` is what the writer reports about the file.
 pub fn inbox<J: Jobs>(status: Arc<Status>) -> (Inbox<J>, JobReceiver<J>) {
     let (sender, messages) = channel();
     let inbox = Inbox { sender, status: Arc::clone(&status) };
@@ -91,27 +92,29 @@ pub fn inbox<J: Jobs>(status: Arc<Status>) -> (Inbox<J>, JobReceiver<J>) {
 }
 
 impl<J: Jobs> Inbox<J> {
-    /// Hands `job` to the writer. The channel has no bound of its own: every kind of job is
-    /// bounded by those who wait for it, or by [`Status::begin_waiting`]. After the writer's end
-    /// jobs are dropped, which their senders read as [`QueueError::Closed`].
+    /// Hands `job` to the writer. The channel itself is not bounded: jobs are bounded by the
+    /// callers that wait for them, or by [`Status::begin_waiting`]. After the writer has ended,
+    /// jobs are dropped, which their senders see as [`QueueError::Closed`].
     pub fn submit(&self, job: impl Job<J> + 'static) {
         let _ = self.sender.send(Message::Job(Box::new(job)));
     }
 
-    /// Reads on the writer's connection, once everything is written that was handed in before:
-    /// also in a file that has failed or is gone. Dropped unread if the writer has ended.
+    /// Reads on the writer's connection, once everything is written that was handed in before;
+    /// also in a file that has failed or is gone. `read` is dropped uncalled if the writer has
+    /// ended.
     pub fn look(&self, read: impl FnOnce(&Connection) + Send + 'static) {
         let _ = self.sender.send(Message::Look(Box::new(read)));
     }
 
-    /// Has everything before this written, and the writer end. What is answered says that.
+    /// Makes the writer finish everything that was handed in before, and end. The receiver
+    /// resolves when it has.
     pub fn close(&self) -> oneshot::Receiver<()> {
         let (reply, closed) = oneshot::channel();
         let _ = self.sender.send(Message::Close(reply));
         closed
     }
 
-    /// How the writer does.
+    /// Status of the file, as the writer reports it.
     pub fn status(&self) -> &Arc<Status> {
         &self.status
     }

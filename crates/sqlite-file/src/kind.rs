@@ -1,30 +1,30 @@
-//! What a file holds: its tables, and their format.
+//! Kinds of files: their tables and formats.
 
 use rusqlite::Connection;
 
 use crate::connection::{meta, set_meta};
 
-/// What a file holds.
+/// A kind of file.
 #[derive(Debug)]
 pub struct FileKind {
-    /// What makes the tables of a new file.
+    /// SQL that creates the tables of a new file.
     pub tables: &'static [&'static str],
-    /// What it is called.
+    /// The name of the kind.
     pub name: &'static str,
-    /// A table by which the other kind is known.
+    /// A table by which a file of the other kind is recognized.
     pub not: &'static str,
     /// The number of its format.
     pub format: i64,
-    /// Begins a new file where one was set aside, at a time.
+    /// Prepares a new file that follows a quarantined one, at a time in Unix nanoseconds.
     pub follow: fn(&Connection, i64) -> rusqlite::Result<()>,
-    /// Reads what must be readable.
+    /// Reads everything that must be readable.
     pub check: fn(&Connection) -> rusqlite::Result<()>,
-    /// What to do with one that was set aside.
+    /// Advice about a quarantined file, for the log.
     pub advice: &'static str,
 }
 
-/// Makes the tables where there are none, and says which format is there. `follows` is when, if
-/// a new file would follow one that was set aside.
+/// Creates the tables if there are none, and returns the format of the file. `follows` is the
+/// time, if a new file follows a quarantined one.
 pub(crate) fn prepare(
     connection: &mut Connection,
     kind: &FileKind,

@@ -1,5 +1,5 @@
-//! A SQLite file that one process serves: opened, locked, written in groups with one fsync
-//! each, and set aside where it can't be trusted.
+//! A SQLite file that one process serves: opened, locked, written in groups with one fsync each,
+//! and quarantined if it can't be trusted.
 //!
 //! ```text
 //! job ─┐                 ┌─ one transaction,     ┌─ each is told
@@ -7,8 +7,8 @@
 //! job ─┘                 └─ housekeeping between └─ what failed: Failure, Status
 //! ```
 //!
-//! What is in the file is its owner's affair: the queue's (`queue-embedded`) or the spool's
-//! (`queue-spooled`). How one treats a full, a hung, a failing or a removed disk is the same for
+//! The content of a file is its owner's: the queue's (`queue-embedded`) or the spool's
+//! (`queue-spooled`). The way to deal with a full, hung, failing or removed disk is the same for
 //! both, and is here.
 //!
 //! Start reading at [`open()`], then [`Writer`].

@@ -1,5 +1,5 @@
-//! SQLite's log beside the file: moved into it once it is long, and begun anew where somebody
-//! has read in it for so long that it grew.
+//! SQLite's write-ahead log beside a file: checkpointed once it is long, and truncated if it grew
+//! because of a long reader.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,31 +13,30 @@ use crate::connection::{BUSY, CHECKPOINT_BYTES};
 use crate::paths::beside;
 use crate::status::Status;
 
-/// Pages of 4 KiB in the log from which it is moved into the file.
+/// Length of the log, in pages of 4 KiB, from which it is checkpointed.
 const CHECKPOINT_PAGES: i32 = 4096;
 
-/// Groups between two tries: what a reader keeps from being moved is not asked for each time.
+/// Groups between two tries, since a reader may keep the log from being checkpointed.
 const CHECKPOINT_EVERY: u64 = 16;
 
-/// A log of this size is longer than moving it into the file explains: somebody reads, and
-/// does not end.
+/// Size of a log, in bytes, that checkpoints alone do not explain: a reader does not end.
 const LONG_LOG: u64 = 4 * CHECKPOINT_BYTES;
 
-/// How long a checkpoint waits for readers to end, so that the log begins anew.
+/// How long a checkpoint waits for readers to end, so that the log can begin again.
 pub(crate) const FOR_READERS: Duration = Duration::from_millis(50);
 
 /// The log of a file that is being served.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// Pages of the log that are not in the file yet, after the last commit.
+    /// Pages of the log that were not in the file yet after the last commit.
     pages: Arc<AtomicI32>,
     groups: u64,
     has_alarmed: bool,
 }
 
 impl Log {
-    /// Is told by SQLite how long the log is. Its file says that no more once it has been long:
-    /// it is written from its beginning again.
+    /// Makes SQLite report the length of the log. The size of the log's file does not tell it,
+    /// since a log that was long once is written from its beginning again.
     pub(crate) fn follow(sql: &mut Connection) -> rusqlite::Result<Self> {
         let log = Self::default();
         let pages = Arc::clone(&log.pages);
@@ -48,8 +47,8 @@ impl Log {
         Ok(log)
     }
 
-    /// Moves the log into the file once it is long. Its errors are final: a second try could
-    /// succeed without having written.
+    /// Checkpoints the log once it is long. An error is final: a second try could succeed without
+    /// having written.
     pub(crate) fn checkpoint(&mut self, sql: &Connection) -> rusqlite::Result<()> {
         self.groups += 1;
         let is_due = self.groups.is_multiple_of(CHECKPOINT_EVERY);
@@ -59,17 +58,17 @@ impl Log {
         }
     }
 
-    /// Begins the log anew where it has become long, or fills a file that `is_full`, if nobody
-    /// reads in it. Says how long it was.
+    /// Truncates the log if it has become long, or if it fills a file that `is_full`, unless a
+    /// reader uses it. Returns its length before, in bytes.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// If SQLite reports an error.
     pub fn shorten(&mut self, sql: &Connection, status: &Status, is_full: bool) -> rusqlite::Result<u64> {
         let length = log_bytes(status.path());
         let is_long = length > LONG_LOG;
         if is_long || (is_full && length > CHECKPOINT_BYTES) {
             sql.busy_timeout(FOR_READERS)?;
-            // What is full writes nothing by which its log would become shorter.
+            // A full file gets no writes by which its log would become shorter.
             let begun = sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             sql.busy_timeout(BUSY)?;
             begun?;
@@ -82,7 +81,7 @@ impl Log {
     }
 }
 
-/// By how much the log is longer than it is to be: somebody reads, and does not end.
+/// Bytes by which the log is longer than it should be, because a reader does not end.
 pub fn beyond_a_checkpoint(path: &Path) -> u64 {
     log_bytes(path).saturating_sub(CHECKPOINT_BYTES)
 }

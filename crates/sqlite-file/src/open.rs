@@ -1,5 +1,5 @@
-//! Opening the file: one process at a time, and never closed because of the
-//! past. What can't be trusted is set aside whole, and a new file begun.
+//! Opening a file: by one process at a time, and never refused because of damage. A file that
+//! can't be trusted is quarantined whole, and a new one created.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,34 +18,34 @@ use crate::paths::{beside, folder, resolve};
 use crate::quarantine_file::{finish_quarantine, has_quarantined, quarantine_file};
 use crate::rows::nanos;
 
-/// Files up to this size are checked whole when they are opened; of larger ones, rows
+/// Size, in bytes, up to which files are checked whole when they are opened; of larger ones, rows
 /// are checked as they are read.
 const CHECK_WHOLE: u64 = 256 << 20;
 
-/// The file, opened by us alone.
+/// A file that this process alone has opened.
 #[derive(Debug)]
 pub struct Opened {
-    /// The connection that writes.
+    /// The connection for writing.
     pub sql: Connection,
-    /// Where it is, links followed.
+    /// The path of the file, with links followed.
     pub path: PathBuf,
-    /// Its lock: dropped after every connection.
+    /// The lock on the file, to be dropped after every connection.
     pub held: HeldFile,
-    /// Where a file went that could not be trusted.
+    /// The new path of an earlier file that could not be trusted.
     pub set_aside: Option<PathBuf>,
 }
 
-/// Locks and opens the file at `path`, making it where there is none.
+/// Locks and opens the file at `path`, and creates it if it does not exist.
 ///
 /// # Errors
-/// If it is served already, or something else, or the disk refuses.
+/// If the file is served already, or is of another kind, or the disk refuses.
 pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, OpenError> {
     let into = folder(path);
     private_files::create_folder(into).map_err(|source| io_error("making the folder", into, source))?;
     let asked = path;
     let path = &resolve(path)?;
     refuse_network(folder(path), path)?;
-    // Before anything of ours is left beside it.
+    // Checked before anything of ours is left beside the file.
     if let Some(found) = held::foreign(path) {
         return Err(OpenError::Foreign { path: path.clone(), found });
     }
@@ -66,7 +66,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
                 advice = kind.advice,
                 "the file can't be trusted: it was set aside and a new one begun"
             );
-            // It is another file now.
+            // There is another file at the path now.
             let held = held.take_again()?;
             let sql = try_open(path, kind, clock).map_err(|error| error.at(path, kind))?;
             see_where_it_is(&held, path)?;
@@ -76,7 +76,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
     }
 }
 
-/// Remembers what is beside the file from now on: by then there is a log.
+/// Remembers the files beside this one from now on: by now there is a log.
 fn see_where_it_is(held: &HeldFile, path: &Path) -> Result<(), OpenError> {
     match held.place().is_there() {
         true => Ok(()),
@@ -84,7 +84,8 @@ fn see_where_it_is(held: &HeldFile, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// SQLite gives the log and its index the mode that the file has when they are made.
+/// Removes the rights of others, since SQLite gives the log and its index the mode that the file
+/// has when they are created.
 fn close_to_others(path: &Path) -> Result<(), OpenError> {
     for suffix in ["", "-wal", "-shm"] {
         let name = beside(path, suffix);
@@ -122,7 +123,7 @@ impl TryOpen {
 impl From<rusqlite::Error> for TryOpen {
     fn from(error: rusqlite::Error) -> Self {
         match condemns(&error) {
-            // SQLite's word for tables that are not what they should be.
+            // SQLite's error for tables that are not what they should be.
             true => Self::Damaged(error.to_string()),
             false if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
                 Self::Damaged(error.to_string())
@@ -156,7 +157,7 @@ fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connectio
         }
     }
     (kind.check)(&sql)?;
-    // The check has read everything; what it kept of it is of no use.
+    // The check has read everything, and its cache is of no use any more.
     sql.execute_batch("PRAGMA shrink_memory")?;
     Ok(sql)
 }
@@ -168,10 +169,10 @@ fn another_format(path: PathBuf, found: i64, known: i64) -> OpenError {
     }
 }
 
-/// Opens a file of this kind that is there, beside whoever serves it.
+/// Opens an existing file of this kind, beside the process that serves it.
 ///
 /// # Errors
-/// If it is not there, or of another kind or format.
+/// If the file does not exist, or is of another kind or format.
 pub fn open_beside(path: &Path, kind: &FileKind) -> Result<Connection, OpenError> {
     let wrap = |source| OpenError::Sqlite { path: path.to_owned(), source };
     if !path.exists() {
@@ -191,7 +192,7 @@ pub fn open_beside(path: &Path, kind: &FileKind) -> Result<Connection, OpenError
     }
 }
 
-/// Whether there are tables, and none of ours.
+/// Whether the file has tables, but not ours.
 fn is_foreign(sql: &Connection) -> rusqlite::Result<bool> {
     let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(tables > 0 && !sql.table_exists(None, "meta")?)

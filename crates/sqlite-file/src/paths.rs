@@ -1,4 +1,4 @@
-//! Where a path leads, and what stands beside it.
+//! Paths: where they lead, and the names of files beside them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{OpenError, io_error};
 
-/// Links that are followed at most, as the system does (`path_resolution(7)`).
+/// Largest number of links that are followed, as in the system (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
 
-/// Where a path leads, its last part too if that is a link, whether or not there is a file:
-/// what stands beside the file must be beside the file itself.
+/// Follows a path to its end, also if its last part is a link, whether or not there is a file:
+/// files beside it must be beside the file itself.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
         match fs::read_link(&path) {
             Ok(to) => path = folder(&path).join(to),
-            // No link, or nothing there yet.
+            // Not a link, or nothing there yet.
             Err(_) => {
                 let at = folder(&path);
                 let real = at.canonicalize().map_err(|source| io_error("looking at", at, source))?;

@@ -1,4 +1,4 @@
-//! The table of genuine bodies that are not events, which every file of ours has.
+//! The table of genuine bodies that are not events, which every file has.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Algorithm, Bytes, Environment, EventId, KeyId, KeyName, Proof};
@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::rows::{nanos, proof, signature_bytes, signed, time, unsigned};
 
-/// The table.
+/// SQL that creates the table.
 pub const TABLE: &str = "
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -21,20 +21,20 @@ CREATE TABLE quarantine (
 );
 ";
 
-/// Whether a body is kept already.
+/// Whether a body is stored already.
 ///
 /// # Errors
-/// What SQLite says.
+/// If SQLite reports an error.
 pub fn is_kept(sql: &Connection, body: &Quarantined) -> rusqlite::Result<bool> {
     let digest = EventId::of(body.key.environment(), &body.body);
     sql.prepare_cached("SELECT EXISTS (SELECT 1 FROM quarantine WHERE digest = ?1)")?
         .query_row([digest.as_bytes()], |row| row.get(0))
 }
 
-/// Keeps a body, once.
+/// Stores a body, unless it is stored already.
 ///
 /// # Errors
-/// What SQLite says.
+/// If SQLite reports an error.
 pub fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
     let digest = EventId::of(body.key.environment(), &body.body);
     sql.prepare_cached(
@@ -53,10 +53,10 @@ pub fn keep(sql: &Connection, body: &Quarantined) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-/// Bodies after the one with this number, in order.
+/// Bodies with a higher id than `after`, in order.
 ///
 /// # Errors
-/// What SQLite says.
+/// If SQLite reports an error.
 pub fn list(sql: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Quarantined>> {
     sql.prepare(
         "SELECT id, body, algorithm, key, signature, received_at, reason
@@ -70,7 +70,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
     Ok(Quarantined {
         id: unsigned(row.get(0)?),
         body: Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?),
-        // What was set aside as damaged may make no sense here either.
+        // Columns of a damaged row may make no sense here either.
         proof: proof(row, 2).unwrap_or(Proof::Signed(Algorithm::Sha512)),
         key: row
             .get_ref(3)?
@@ -86,7 +86,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
 /// Bytes of bodies in the quarantine.
 ///
 /// # Errors
-/// What SQLite says.
+/// If SQLite reports an error.
 pub fn bytes(sql: &Connection) -> rusqlite::Result<u64> {
     sql.query_row("SELECT coalesce(sum(length(body)), 0) FROM quarantine", [], |row| row.get(0)).map(unsigned)
 }

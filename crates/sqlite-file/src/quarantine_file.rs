@@ -1,4 +1,5 @@
-//! What can't be trusted is set aside whole, with its log, and said so for the next start.
+//! Quarantine of whole files: a file that can't be trusted is renamed together with its log, and
+//! marked for the next start.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,11 +10,12 @@ use event_model::Clock;
 use crate::error::{OpenError, io_error};
 use crate::paths::{beside, folder};
 
-/// What a file is called by that was set aside: its name, this, and when.
+/// Part of a quarantined file's name, between its former name and the time.
 const DAMAGED: &str = ".damaged-";
 
-/// A file and its log go together: without its log it would be another one. So
-/// it is written down where they go, and what a crash left half done is finished.
+/// Renames a file together with its log: without its log it would be another file. The new name
+/// is therefore written down first, so that [`finish_quarantine`] can complete what a crash left
+/// half done.
 pub(crate) fn quarantine_file(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
     let (stamp, plan) = (clock.now().as_millisecond(), beside(path, ".setting-aside"));
     let io = |source| io_error("writing", &plan, source);
@@ -23,11 +25,12 @@ pub(crate) fn quarantine_file(path: &Path, clock: &dyn Clock) -> Result<PathBuf,
     finish_quarantine(path).map(|aside| aside.unwrap_or_else(|| path.to_owned()))
 }
 
-/// Where a file went that was being set aside, if one was.
+/// Completes a quarantine that was begun, and returns the file's new path; `None` if none was
+/// begun.
 pub(crate) fn finish_quarantine(path: &Path) -> Result<Option<PathBuf>, OpenError> {
     let plan = beside(path, ".setting-aside");
     let Ok(stamp) = fs::read_to_string(&plan) else { return Ok(None) };
-    // A plan that was not written whole was not begun.
+    // If the plan is incomplete, no file was renamed yet.
     if stamp.is_empty() || !stamp.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(fs::remove_file(&plan).ok().and(None));
     }
@@ -43,7 +46,7 @@ pub(crate) fn finish_quarantine(path: &Path) -> Result<Option<PathBuf>, OpenErro
     Ok(Some(aside))
 }
 
-/// Whether a file was set aside here before. Who set it aside may have died since.
+/// Whether a file was quarantined here before, perhaps by a process that crashed since.
 pub(crate) fn has_quarantined(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let is_one = |other: OsString| {
@@ -54,7 +57,7 @@ pub(crate) fn has_quarantined(path: &Path) -> bool {
     beside.map(|entry| entry.file_name()).any(is_one)
 }
 
-/// Leaves word for the next start that this file must not be believed.
+/// Marks the file as corrupt, for the next start.
 pub(crate) fn mark_corrupt(path: &Path, why: &str) {
     let name = beside(path, ".untrusted");
     let written = private_files::write(&name, why).and_then(|()| File::open(&name)?.sync_all());

@@ -1,4 +1,4 @@
-//! What is known of a file that is being served: whether it can be written to, and why not.
+//! Status of a file that is being served: whether it can be written to and, if not, why.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,16 +12,15 @@ use crate::failure::Failure;
 use crate::lock;
 use crate::quarantine_file::mark_corrupt;
 
-/// How long one write may take before the process is no longer ready: Fluent gives up after
-/// 14 s, and another process may do better.
+/// Longest time of one write while the process is still ready: Fluent gives up after 14 s, and
+/// another process may do better.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Bytes of bodies that wait for the writer, at most. Those who wait give up before a disk
-/// that hangs answers, and what they handed in stays.
+/// Largest number of bytes of bodies that wait for the writer. Callers give up before a hung disk
+/// answers, but what they handed in stays in memory.
 const MOST_WAITING: usize = 64 << 20;
 
-/// What the log says of a file that can't be written to: what follows from it is another thing
-/// for each kind of file.
+/// Log messages about a file that can't be written to. The consequences differ by kind of file.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "each is the failure of that name")]
 pub struct Messages {
@@ -31,20 +30,20 @@ pub struct Messages {
     pub busy: &'static str,
     pub broken: &'static str,
     pub panicked: &'static str,
-    /// It can be written to again.
+    /// The file can be written to again.
     pub again: &'static str,
-    /// Its log grows, since somebody reads for long.
+    /// The log grows because a reader does not end.
     pub long_log: &'static str,
 }
 
-/// What the writer of a file tells everybody of it.
+/// Status of a file, as its writer reports it to the whole process.
 #[derive(Debug)]
 pub struct Status {
     path: PathBuf,
     messages: &'static Messages,
-    /// The last group was not written, for want of room or because the file was gone.
+    /// True if the last group was not written, for lack of room or because the file was gone.
     is_impeded: AtomicBool,
-    /// Since when a group is being written.
+    /// Start of the write that is under way.
     writing_since: Mutex<Option<Instant>>,
     /// Bytes of bodies that wait for the writer.
     waiting: Arc<AtomicUsize>,
@@ -52,7 +51,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Of the file at `path`, about which nothing bad is known.
+    /// Makes the status of the file at `path`, of which no failure is known.
     pub fn new(path: &Path, messages: &'static Messages) -> Self {
         Self {
             path: path.to_owned(),
@@ -64,27 +63,27 @@ impl Status {
         }
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is said of the file.
+    /// The log messages about the file.
     pub fn messages(&self) -> &'static Messages {
         self.messages
     }
 
-    /// Whether something can be made durable now, as far as the disk goes.
+    /// Whether something can be made durable now, as far as the disk is concerned.
     pub fn can_write(&self) -> bool {
         !self.is_impeded() && !self.is_hung() && self.failure().is_none()
     }
 
-    /// Why nothing can be written any more.
+    /// The reason why nothing can be written any more, if that is so.
     pub fn failure(&self) -> Option<String> {
         self.failed.borrow().clone()
     }
 
-    /// Follows [`Status::failure`].
+    /// Receiver of changes of [`Status::failure`].
     pub fn watch_failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
@@ -94,7 +93,8 @@ impl Status {
         self.is_impeded.load(Ordering::Acquire)
     }
 
-    /// Whether the disk has not answered for so long that nobody should wait for it.
+    /// Whether a write has been under way for longer than [`PATIENCE`], so that nobody should
+    /// wait for the disk.
     pub fn is_hung(&self) -> bool {
         lock(&self.writing_since).is_some_and(|since| since.elapsed() > PATIENCE)
     }
@@ -107,14 +107,14 @@ impl Status {
         *lock(&self.writing_since) = None;
     }
 
-    /// Something was written, and is where it will be found.
+    /// Records that something was written, in a file that is in its place.
     pub(crate) fn note_written(&self) {
         if self.is_impeded.swap(false, Ordering::AcqRel) {
             tracing::info!("{}", self.messages.again);
         }
     }
 
-    /// Acts on a failed write: most pass, a broken file does not.
+    /// Reacts to a failed write: most failures pass, but a broken file is final.
     pub fn note(&self, failure: &Failure) {
         let messages = self.messages;
         match failure {
@@ -138,8 +138,8 @@ impl Status {
         }
     }
 
-    /// Ends the writing in this process, which says nothing against the file. Whether this is
-    /// the first word of it.
+    /// Ends writing in this process, without marking the file. Returns whether it was not ended
+    /// before.
     pub(crate) fn stop_serving(&self, why: &str) -> bool {
         self.failed.send_if_modified(|failed| {
             let first = failed.is_none();
@@ -151,7 +151,7 @@ impl Status {
     /// Counts a body of this length among those that wait for the writer.
     ///
     /// # Errors
-    /// If too many do already: the disk is slower than they come, or hangs.
+    /// If too many wait already: the disk hangs, or is slower than the bodies arrive.
     pub fn begin_waiting(&self, length: usize) -> Result<Waiting, QueueError> {
         let waiting = Waiting { all: Arc::clone(&self.waiting), length };
         match self.waiting.fetch_add(length, Ordering::AcqRel) + length > MOST_WAITING {
@@ -177,13 +177,13 @@ impl Drop for Waiting {
     }
 }
 
-/// Tells everybody if the thread that holds this panics: they would wait for ever.
+/// Reports a panic of the thread that owns this, since callers would wait for ever otherwise.
 #[derive(Debug)]
 pub struct PanicGuard(pub Arc<Status>);
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
-        // It says nothing against the file: what was not committed is not there.
+        // The file itself is not to blame: what was not committed is not in it.
         if std::thread::panicking() && self.0.stop_serving("a thread of it panicked") {
             tracing::error!("{}", self.0.messages.panicked);
         }

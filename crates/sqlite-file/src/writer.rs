@@ -1,8 +1,8 @@
-//! The one thread that writes.
+//! The thread that writes to a file.
 //!
-//! Whoever wants something written hands in a [`Job`]. The writer takes all
-//! that wait, applies them in one transaction, and answers them after its
-//! fsync: the more there is to do, the less each pays.
+//! A caller that wants something written hands in a [`Job`]. The writer takes all that wait,
+//! applies them in one transaction, and answers them after its fsync: the more there is to do,
+//! the less each job costs.
 
 use std::fmt;
 use std::io;
@@ -22,58 +22,58 @@ use crate::inbox::{Job, JobReceiver, Jobs, Look, Message};
 use crate::log::{FOR_READERS, Log};
 use crate::status::{PanicGuard, Status};
 
-/// Most jobs in one transaction: beyond this, one more costs the first ones
-/// more waiting than it saves itself.
+/// Largest number of jobs in one transaction: beyond this, one more job delays the first ones by
+/// more than it saves itself.
 const MAX_GROUP: usize = 512;
 
-/// How often the file is looked after while nothing is written.
+/// Interval between two rounds of housekeeping while nothing is written.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long a job that can wait does, for a write that it can share.
+/// Longest time that a job which can wait does so, for a write that it can share.
 const SHARES_WITHIN: Duration = Duration::from_millis(200);
 
-/// What is done for the owner of a file beside the writing of jobs, on the writer's thread.
+/// The work of a file's owner on the writer's thread, beside the writing of jobs.
 pub trait Owner: Send + 'static {
-    /// Its kind of job.
+    /// The owner's kind of job.
     type Jobs: Jobs;
 
     /// Begins a group, in its transaction.
     ///
     /// # Errors
-    /// What SQLite says: the group fails.
+    /// If SQLite reports an error: the group fails.
     fn begin<'w>(&'w mut self, sql: &'w Connection) -> rusqlite::Result<<Self::Jobs as Jobs>::Store<'w>>;
 
     /// Ends a group, in its transaction.
     ///
     /// # Errors
-    /// What SQLite says: the group fails.
+    /// If SQLite reports an error: the group fails.
     fn end(&mut self, _sql: &Connection) -> rusqlite::Result<()> {
         Ok(())
     }
 
-    /// A group was committed. Nobody was told yet.
+    /// Called after a group was committed, before its jobs are answered.
     fn committed(&mut self) {}
 
-    /// A group was rolled back.
+    /// Called after a group was rolled back.
     fn rolled_back(&mut self) {}
 
-    /// A group was answered.
+    /// Called after the jobs of a group were answered.
     fn answered(&mut self, _wakes_reader: bool) {}
 
-    /// Does what is due between groups; `true` if there is more. `log` is the file's log.
+    /// Does what is due between groups; `true` if there is more to do. `log` is the file's log.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// If SQLite reports an error.
     fn housekeep(&mut self, sql: &mut Connection, log: &mut Log, now: Instant) -> rusqlite::Result<bool>;
 
-    /// Writes what is to be known by the next who opens the file.
+    /// Writes what the next process that opens the file needs to know.
     fn close(&mut self, _sql: &Connection) {}
 }
 
 /// A group of jobs.
 type Group<O> = Vec<Box<dyn Job<<O as Owner>::Jobs>>>;
 
-/// The thread that writes.
+/// The thread that writes, and its state.
 #[derive(Debug)]
 pub struct Writer<O: Owner> {
     sql: Connection,
@@ -93,11 +93,11 @@ struct Pending<O: Owner> {
 }
 
 impl<O: Owner> Writer<O> {
-    /// Begins to write what is handed in, on a thread of this name. Runs until it is closed, or
-    /// nobody is left to hand something in.
+    /// Starts to write what is handed in, on a thread of this name. The thread runs until it is
+    /// closed, or nobody is left who could hand something in.
     ///
     /// # Errors
-    /// If the log can't be followed, or no thread be started.
+    /// If the log can't be followed, or no thread can be started.
     pub fn start(
         name: &str,
         mut sql: Connection,
@@ -144,10 +144,10 @@ impl<O: Owner> Writer<O> {
         if self.pending.jobs.is_empty() {
             self.pending.until = Instant::now() + SHARES_WITHIN;
         }
-        // In the order in which they were handed in.
+        // Appended in the order in which they were handed in.
         self.pending.jobs.append(&mut jobs);
         let is_time = self.pending.jobs.len() >= MAX_GROUP || Instant::now() >= self.pending.until;
-        // Whoever looks, sees what waited too.
+        // A reader also sees the jobs that waited.
         if is_asked || !looks.is_empty() || is_time {
             self.write_pending();
         }
@@ -184,21 +184,21 @@ impl<O: Owner> Writer<O> {
             }
         }
         if group.len() > 1 && matches!(result, Err(Failure::Refused(_))) {
-            // One of them is why, and none of the others' fault.
+            // One of the jobs is the cause, and the others must not fail because of it.
             return group.into_iter().for_each(|job| self.write(vec![job]));
         }
         if matches!(result, Err(Failure::Full | Failure::Busy))
             && group.iter().any(|job| job.can_wait())
             && group.iter().any(|job| !job.can_wait())
         {
-            // What nobody waits for may be why: it must not fail those who ask for less.
+            // The jobs for which nobody waits may be the cause: they must not fail the others.
             let (waiting, asked): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.can_wait());
             waiting.into_iter().for_each(|job| self.wait_again(job));
             return self.write(asked);
         }
         let is_found = self.place.is_there();
         match &result {
-            // What changes nothing does not ask whether there is room.
+            // A group without changes does not tell whether there is room.
             Ok(()) if is_found && self.sql.total_changes() > changes => self.status.note_written(),
             Ok(()) => {}
             Err(failure) => self.note(failure),
@@ -227,7 +227,7 @@ impl<O: Owner> Writer<O> {
         self.pending.jobs.push(job);
     }
 
-    /// Writes a group, into a file that is where the next process will look for it.
+    /// Writes a group, if the file is where the next process will look for it.
     fn commit(&mut self, group: &mut Group<O>) -> Result<(), Failure> {
         if let Some(why) = self.status.failure() {
             return Err(Failure::Broken(why));
@@ -254,7 +254,7 @@ impl<O: Owner> Writer<O> {
         Ok(())
     }
 
-    /// Whether there is more to look after at once.
+    /// Does the housekeeping; returns whether there is more to do at once.
     fn look_after(&mut self, now: Instant) -> bool {
         if self.status.failure().is_some() {
             self.never_write_again();
@@ -278,8 +278,8 @@ impl<O: Owner> Writer<O> {
         })
     }
 
-    /// Asks whether there is room again, so that readiness can come back while nobody hands
-    /// anything in.
+    /// Tries whether there is room again, so that the process can become ready again while
+    /// nothing is handed in.
     fn probe(&mut self) {
         self.status.begin_writing();
         let written = self.sql.execute(
@@ -301,7 +301,8 @@ impl<O: Owner> Writer<O> {
         }
     }
 
-    /// Nothing that a file says after a failed fsync would be true. What is in it can be read.
+    /// Makes the connection read-only: after a failed fsync, no answer to a write could be
+    /// trusted. What is in the file can still be read.
     fn never_write_again(&mut self) {
         if !std::mem::replace(&mut self.is_read_only, true)
             && let Err(error) = self.sql.pragma_update(None, "query_only", true)
@@ -311,7 +312,7 @@ impl<O: Owner> Writer<O> {
     }
 
     fn close(mut self, inbox: &Receiver<Message<O::Jobs>>, reply: oneshot::Sender<()>) {
-        // The last group's answers may have handed in more: that too.
+        // The answers to the last group may have caused more jobs, which are written too.
         loop {
             let left = Arrived::all(inbox);
             if left.jobs.is_empty() && left.looks.is_empty() {
@@ -322,7 +323,7 @@ impl<O: Owner> Writer<O> {
         self.write_pending();
         if self.status.failure().is_none() && self.place.is_there() {
             self.owner.close(&self.sql);
-            // Whoever reads just now keeps a process that ends from its end for no longer.
+            // A reader delays the end of the process for no longer than this.
             let bounded = self.sql.busy_timeout(FOR_READERS);
             let emptied =
                 bounded.and_then(|()| self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
@@ -343,11 +344,11 @@ impl<O: Owner> fmt::Debug for Pending<O> {
 
 enum Closing {
     Asked(oneshot::Sender<()>),
-    /// Every handle is gone: nobody waits for an answer.
+    /// Every handle is gone, so nobody waits for an answer.
     Abandoned,
 }
 
-/// What was handed in, and is dealt with together.
+/// Messages that were handed in, and are dealt with together.
 struct Arrived<J: Jobs> {
     jobs: Vec<Box<dyn Job<J>>>,
     looks: Vec<Look>,
@@ -359,7 +360,7 @@ impl<J: Jobs> Arrived<J> {
         Self { jobs: Vec::new(), looks: Vec::new(), closing: None }
     }
 
-    /// Waits for one message, then takes what else is there.
+    /// Waits for one message, then takes all others that are there.
     fn next(inbox: &Receiver<Message<J>>, wait: Duration) -> Self {
         let mut arrived = Self::nothing();
         let mut next = match inbox.recv_timeout(wait) {
@@ -379,7 +380,7 @@ impl<J: Jobs> Arrived<J> {
         arrived
     }
 
-    /// Takes what is there.
+    /// Takes all messages that are there.
     fn all(inbox: &Receiver<Message<J>>) -> Self {
         let mut arrived = Self::nothing();
         inbox.try_iter().for_each(|message| arrived.take(message));

@@ -1,4 +1,4 @@
-//! What the writer promises about groups, for whatever kind of job.
+//! Promises of the writer about groups, for any kind of job.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -58,7 +58,7 @@ impl Owner for Counting {
     }
 }
 
-/// Writes a number down; what became of it is said under its number.
+/// Writes a number, and records the result under that number.
 struct Note {
     number: i64,
     can_wait: bool,
@@ -122,7 +122,7 @@ fn one_job_that_the_file_refuses_fails_alone_and_the_others_are_in_order() {
         for number in 0..10 {
             let (told, committed) = served.next();
             assert_eq!(told, if number == 5 { 0 } else { round * 10 + number });
-            // It is there already: 0 was the first of the first round.
+            // The number is there already: 0 was the first of the first round.
             assert_eq!(committed.is_err(), number == 5, "{round} {number}");
         }
     }
