@@ -1,22 +1,24 @@
+//! Environments, key names, and the allow-list of accounts.
+
 use std::{collections::HashMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::fields::Read;
 
-/// Which of Fluent's two worlds an account lives in. Part of an event's
-/// identity: the same account name may exist in both.
+/// One of Fluent's two environments. It is part of an event's identity, since the same account
+/// name may exist in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// For trying things.
+    /// For trying things out.
     Sandbox,
-    /// Real customers.
+    /// For real customers.
     Production,
 }
 
 impl Environment {
-    /// `sandbox` or `production`.
+    /// The name: `sandbox` or `production`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
@@ -31,7 +33,7 @@ impl fmt::Display for Environment {
     }
 }
 
-/// An environment that Fluent does not have.
+/// The error for an environment that Fluent does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `sandbox` or `production`")]
 pub struct UnknownEnvironment;
@@ -44,8 +46,7 @@ impl FromStr for Environment {
     }
 }
 
-/// `<region>_<environment>`: how Fluent names the key pair of one region and
-/// environment, `sydney_sandbox`.
+/// The name of a key pair, `<region>_<environment>`, as Fluent gives it: `sydney_sandbox`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyName {
     region: String,
@@ -53,7 +54,7 @@ pub struct KeyName {
 }
 
 impl KeyName {
-    /// The name for a region and environment.
+    /// Makes the name for a region and environment.
     pub fn new(region: impl Into<String>, environment: Environment) -> Self {
         Self { region: region.into(), environment }
     }
@@ -82,24 +83,24 @@ impl FromStr for KeyName {
     }
 }
 
-/// One tenant that may send, and the key its webhooks must be signed with.
+/// One account that may send, and the key that its webhooks must be signed with.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Fluent's `accountId`.
     pub name: String,
-    /// Whose signature admits it.
+    /// The key whose signature admits its webhooks.
     pub key: KeyName,
-    /// The retailers that may send; `None` is all of them.
+    /// The retailers that may send; `None` stands for all of them.
     pub retailers: Option<Vec<String>>,
 }
 
-/// The allow-list. A signature proves Fluent's platform, not a tenant, so
-/// nobody is admitted who is not listed here for the key that matched.
+/// The allow-list. A signature proves Fluent's platform, not an account, so no account is
+/// admitted that is not listed here with the key that matched.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts(HashMap<String, Vec<Account>>);
 
 impl Accounts {
-    /// The list of everybody who may send.
+    /// Makes the list of all accounts that may send.
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         let mut by_name: HashMap<String, Vec<Account>> = HashMap::new();
         for account in accounts {
@@ -108,12 +109,12 @@ impl Accounts {
         Self(by_name)
     }
 
-    /// Every entry of this name, one per region and environment.
+    /// Every entry with this name: one for each region and environment.
     pub fn named(&self, name: &str) -> &[Account] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The listed account that a body names, and no other. Nothing is proven by it:
+    /// The listed account that a body names, if it names no unlisted one. It proves nothing:
     /// anybody can write a name.
     pub fn claimed_by(&self, body: &[u8]) -> Option<String> {
         let claimed = Read::body(body).accounts;
@@ -121,8 +122,8 @@ impl Accounts {
         claimed.iter().all(is_listed).then(|| claimed.into_iter().next())?
     }
 
-    /// Which account a body names, and how that compares with the list. For genuine bodies:
-    /// what else names an account may be anybody's.
+    /// Compares the account that a body names with the list. Only for genuine bodies, since
+    /// anybody can name an account in others.
     pub fn claim(&self, body: &[u8]) -> AccountClaim {
         let mut claimed = Read::body(body).accounts.into_iter();
         let (first, more) = (claimed.next(), claimed.next());
@@ -152,19 +153,19 @@ fn folded(name: &str) -> String {
     name.chars().filter(|letter| !letter.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whose a genuine body says that it is.
+/// The account that a genuine body names, compared with the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountClaim {
-    /// An account of the list.
+    /// The account is listed.
     Listed(String),
-    /// Not of the list, and like one of it but for case and spaces.
+    /// The account is not listed, but differs from a listed one only by case and spaces.
     Alike {
-        /// As the body has it.
+        /// The name in the body.
         name: String,
-        /// As the list has it.
+        /// The name in the list.
         listed: String,
     },
-    /// Somebody else, or nobody, or several.
+    /// The body names another account, or none, or several.
     Unlisted(Option<String>),
 }
 

@@ -1,9 +1,11 @@
+//! Clocks, as sources of the current time that are passed in.
+
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Says what time it is, so that a test can say otherwise.
+/// A source of the current time, so that tests can choose it.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The current time.
     fn now(&self) -> Timestamp;
@@ -20,17 +22,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that goes on from what another says now, whatever becomes of that: for how long
-/// something was kept, which must not depend on who sets the machine's.
+/// A clock that starts with another clock's time and then runs on by itself. For measuring how
+/// long something was stored, which must not change when the machine's clock is set.
 #[derive(Clone, Copy, Debug)]
 pub struct SteadyClock {
     began: Timestamp,
-    /// How long the machine had run then.
+    /// Time that the machine had run by then.
     since: Duration,
 }
 
 impl SteadyClock {
-    /// Begins at the time of `clock`.
+    /// Starts a clock with the present time of `clock`.
     pub fn beginning_with(clock: &dyn Clock) -> Self {
         Self { began: clock.now(), since: uptime() }
     }
@@ -42,8 +44,8 @@ impl Clock for SteadyClock {
     }
 }
 
-/// For how long this machine runs, while it sleeps too: the library's `Instant` stands still
-/// then, and what is kept for an hour would be kept for a night.
+/// Time that this machine has run, including suspension: the standard library's `Instant` stands
+/// still then, so that something stored for an hour would be stored for a night.
 #[cfg(target_os = "linux")]
 fn uptime() -> Duration {
     let read = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -71,7 +73,7 @@ impl Clock for FixedClock {
 mod tests {
     use super::*;
 
-    /// The kernel counts it with the time that the machine slept.
+    /// The kernel's own number, which includes suspension.
     fn told_by_the_kernel() -> Duration {
         let told = std::fs::read_to_string("/proc/uptime").unwrap();
         Duration::from_secs_f64(told.split(' ').next().unwrap().parse().unwrap())
@@ -81,7 +83,7 @@ mod tests {
     fn time_passes_while_the_machine_sleeps_too() {
         let before = told_by_the_kernel();
         let uptime = uptime();
-        // It is told in hundredths.
+        // The kernel rounds to hundredths of a second.
         let after = told_by_the_kernel() + Duration::from_millis(10);
         assert!(before <= uptime && uptime <= after, "{before:?} {uptime:?} {after:?}");
     }

@@ -10,16 +10,17 @@ use crate::Event;
 /// The header that carries an event's id.
 pub const EVENT_ID_HEADER: &str = "ce-id";
 
-/// Longest value of an optional attribute sent as a header, in bytes; a longer one is left
-/// out (the body has it), since receivers bound their headers. What is required is always
-/// sent: the bounds of account, retailer and name bound it.
+/// Longest value of an optional attribute in a header, in bytes. A longer one is left out (the
+/// body has it), since receivers bound their headers. Required attributes are always sent: they
+/// are bounded by the bounds of account, retailer and name.
 pub const MAX_HEADER_VALUE: usize = 2048;
 
-/// Section 3.1.3.2 of the HTTP binding: space, quote, percent, and everything
-/// outside printable ASCII.
+/// Characters to encode by section 3.1.3.2 of the HTTP binding: space, quote, percent, and
+/// everything outside printable ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// RFC 3986, section 3.3: all but unreserved characters, sub-delimiters, `:` and `@`.
+/// Characters to encode in a segment by RFC 3986, section 3.3: all except unreserved characters,
+/// sub-delimiters, `:` and `@`.
 const IN_SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -38,7 +39,8 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// `text` as a segment of a URI's path. Dots alone would be a way to another path.
+/// Encodes `text` as a segment of a URI's path. Dots alone are encoded too, since they would lead
+/// to another path.
 fn segment(text: &str) -> Cow<'_, str> {
     match text {
         "." => Cow::Borrowed("%2E"),
@@ -47,19 +49,19 @@ fn segment(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text` as a header value by the HTTP binding's rules.
+/// Encodes `text` as a header value by the HTTP binding's rules.
 pub fn encode_header_value(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, ENCODED).into()
 }
 
 impl Event {
-    /// `/fluent/<environment>/<account>/<retailer>`: a URI, so that what no segment of a path
-    /// can hold is percent-encoded.
+    /// The event's source, `/fluent/<environment>/<account>/<retailer>`: a URI, with everything
+    /// percent-encoded that a path segment can't have.
     pub fn source(&self) -> String {
         format!("/fluent/{}/{}/{}", self.environment(), segment(self.account()), segment(self.retailer()))
     }
 
-    /// `<entityType>/<entityRef>`, the entity this event is about.
+    /// The entity that the event is about, `<entityType>/<entityRef>`.
     pub fn entity(&self) -> Option<String> {
         let fields = self.fields();
         let reference = fields.entity_ref.as_deref()?;

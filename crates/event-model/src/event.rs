@@ -1,3 +1,5 @@
+//! The event: its admission, its stored parts, and what can be read of it.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,43 +12,43 @@ use crate::{
     Proof, TraceParent, TraceState, Verified,
 };
 
-/// A genuine webhook of a listed account, with an identity.
+/// A genuine webhook of a listed account, or a record of Fluent's log, with an identity.
 ///
-/// Invariant: its body was verified. Hence the private fields, and only two
-/// ways in: [`Event::admit`] at the door, and [`Event::restore`] after that.
+/// Invariant: its body was verified. So its fields are private, and there are two ways to make
+/// one: [`Event::admit`] on arrival, and [`Event::restore`] from a store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     id: EventId,
     environment: Environment,
-    /// Shared: an event is copied wherever it may have to be given again.
+    /// Shared, since an event is copied wherever it may have to be delivered again.
     fields: Arc<Fields>,
     stored: Stored,
 }
 
-/// What a queue keeps of an event; the rest is read from the body again.
+/// The part of an event that a queue stores; the rest is read from the body again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The exact signed bytes; of what was reconciled, those written from Fluent's log.
+    /// The exact signed bytes; for a reconciled event, the bytes written from Fluent's log.
     pub body: Bytes,
-    /// How they are known to be Fluent's.
+    /// How the bytes are known to be Fluent's.
     pub proof: Proof,
-    /// Whose key matched.
+    /// The key that matched.
     pub key: Arc<KeyId>,
-    /// The signature, or our seal, standard base64; empty where there is none.
+    /// The signature, or our seal, in standard base64; empty if there is none.
     pub signature: String,
-    /// When the webhook arrived, or was found to be missing.
+    /// Arrival of the webhook, or the time at which the event was found to be missing.
     pub received_at: Timestamp,
     /// The trace that began with the request.
     pub trace: Option<TraceParent>,
-    /// What came with it, for those who look at the trace; only beside a `trace`.
+    /// The `tracestate` of the request, for tracing systems; only together with `trace`.
     pub trace_state: Option<TraceState>,
-    /// The queue had lost it, and a spool gave it again: it may come late, and
+    /// True if the queue had lost the event and a spool sent it again: it may come late, and
     /// after newer events of its entity.
     pub refed: bool,
 }
 
 impl Stored {
-    /// Its trace and what is carried with it, as one text for a queue to keep.
+    /// The trace and its state as one text, for a queue to store.
     pub fn trace_text(&self) -> Option<String> {
         let trace = self.trace?;
         Some(match &self.trace_state {
@@ -55,7 +57,7 @@ impl Stored {
         })
     }
 
-    /// Reads what [`Self::trace_text`] wrote. What makes no sense is no trace.
+    /// Reads a text of [`Self::trace_text`]. An invalid text is read as no trace.
     pub fn trace_of_text(text: &str) -> (Option<TraceParent>, Option<TraceState>) {
         let (trace, state) = text.split_once(' ').unwrap_or((text, ""));
         match trace.parse() {
@@ -65,7 +67,7 @@ impl Stored {
     }
 }
 
-/// Who and how large, never what: bodies stay out of logs.
+/// Shows id and size, never content: bodies stay out of logs.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Event({}, {} bytes)", self.id, self.stored.body.len())
@@ -78,25 +80,25 @@ impl fmt::Debug for Stored {
     }
 }
 
-/// Why a verified webhook is not admitted.
+/// Reason why a verified webhook is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Nobody of this name may send. Its body is kept nowhere.
+    /// No account of this name is listed. The body is not stored anywhere.
     #[error("account is not listed")]
     UnknownAccount,
     /// The account is listed, but for another region's or environment's key.
     #[error("the key is not that of the account's region and environment")]
     WrongKey,
-    /// The account may send, this retailer of it may not.
+    /// The account is listed, but this retailer of it is not.
     #[error("retailer is not listed")]
     UnknownRetailer,
-    /// Genuine, and not an event; to be kept where a person can look.
+    /// The body is genuine, but not an event; to be quarantined for a person.
     #[error("genuine, but malformed")]
     Malformed(#[source] Malformed),
 }
 
-/// A stored event whose bytes are no longer those it was stored with.
+/// The error for a stored event whose bytes are no longer those it was stored with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stored event {expected} does not match its own digest")]
 pub struct Damaged {
@@ -105,9 +107,9 @@ pub struct Damaged {
 }
 
 impl Event {
-    /// Admits a verified webhook, or says why not and gives it back.
+    /// Admits a verified webhook, or returns the reason against it together with the webhook.
     ///
-    /// The account is checked before anything else of the body matters.
+    /// The account is checked before anything else in the body.
     #[expect(clippy::result_large_err, reason = "a refused webhook is handed back whole, once")]
     pub fn admit(
         inbound: Verified<Inbound>,
@@ -126,14 +128,14 @@ impl Event {
         Ok(Self::assemble(read.fields, stored))
     }
 
-    /// An event that was admitted before, as a queue kept it.
+    /// Restores an event that was admitted before, from the parts that a queue stored.
     ///
-    /// Refuses bytes that do not have the id they were stored under.
+    /// Fails if the bytes do not have the id they were stored under.
     pub fn restore(expected: EventId, stored: Stored) -> Result<Self, Damaged> {
         let Read { fields, is_json, .. } = Read::body(&stored.body);
         let event = Self::assemble(fields, stored);
-        // What was admitted by an older version, which overlooked a repeated key or bytes that
-        // are no text, was answered 200 and stays an event.
+        // An older version overlooked a repeated key, or bytes that are no text. Such a body was
+        // answered with 200, and stays an event.
         let is_readable = is_json && event.fields.lacking().is_none();
         if event.id != expected || !is_readable {
             return Err(Damaged { expected });
@@ -147,28 +149,28 @@ impl Event {
         Self { id, environment, fields: Arc::new(fields), stored }
     }
 
-    /// The identity, and the idempotency key.
+    /// The event's id, which is also the idempotency key.
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// The world it belongs to: that of the key that matched.
+    /// The event's environment: that of the key that matched.
     pub fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// What was read from the body.
+    /// The fields that were read from the body.
     pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
-    /// What Fluent knows it by.
+    /// The key by which Fluent knows the event.
     pub fn fluent_key(&self) -> FluentKey {
         let id = self.fields.fluent_event_id.as_deref().unwrap_or_default();
         FluentKey::of(self.environment, self.account(), id, self.name())
     }
 
-    /// How it came to us.
+    /// How the event came.
     pub fn origin(&self) -> Origin {
         self.stored.proof.origin()
     }
@@ -178,7 +180,7 @@ impl Event {
         self.fields.name.as_deref().unwrap_or_default()
     }
 
-    /// The account that sent it.
+    /// The account of the event.
     pub fn account(&self) -> &str {
         self.fields.account.as_deref().unwrap_or_default()
     }
@@ -193,7 +195,7 @@ impl Event {
         &self.stored.body
     }
 
-    /// When the webhook arrived.
+    /// Arrival of the webhook.
     pub fn received_at(&self) -> Timestamp {
         self.stored.received_at
     }
@@ -203,38 +205,38 @@ impl Event {
         self.stored.trace
     }
 
-    /// What tracing systems want to be carried with the trace.
+    /// The `tracestate` that belongs to the trace.
     pub fn trace_state(&self) -> Option<&TraceState> {
         self.stored.trace_state.as_ref()
     }
 
-    /// The same event, with what came beside the `traceparent` of its request. Only where
-    /// its trace is that one.
+    /// Returns the event with the `tracestate` that came with its request's `traceparent`.
+    /// Without a trace, nothing is set.
     #[must_use]
     pub fn with_trace_state(mut self, state: Option<TraceState>) -> Self {
         self.stored.trace_state = state.filter(|_| self.stored.trace.is_some());
         self
     }
 
-    /// Whether it comes out of a spool for a second time.
+    /// Whether a spool has sent the event for a second time.
     pub fn is_refed(&self) -> bool {
         self.stored.refed
     }
 
-    /// The same event, marked as one that the queue had lost.
+    /// Returns the event, marked as one that the queue had lost.
     #[must_use]
     pub fn refed(mut self) -> Self {
         self.stored.refed = true;
         self
     }
 
-    /// What a queue must keep.
+    /// The parts that a queue must store.
     pub fn stored(&self) -> &Stored {
         &self.stored
     }
 }
 
-/// What is known of the sender decides before what the body lacks.
+/// Decides by what is known of the sender first, and by what the body lacks second.
 fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), Refusal> {
     for name in &read.accounts {
         let listed = accounts.named(name);
@@ -256,7 +258,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Account, Algorithm, Headers};
 
-    /// The event of this body, by Sydney's sandbox, whoever its account is.
+    /// An event with this body, signed by Sydney's sandbox key, for any account.
     pub(crate) fn event_of(body: &str) -> Event {
         let verified = verified(body, "sydney_sandbox");
         let account = |name: &String| Account {
@@ -294,7 +296,7 @@ pub(crate) mod tests {
             key: Arc::new(key.parse().unwrap()),
             signature: String::new(),
         };
-        // A test states what it wants to be believed.
+        // A test may assert what it wants to be believed.
         Verified::assert(inbound, evidence)
     }
 

@@ -9,8 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::Unviewable;
 
-/// A JSON value as it was written. Ids of 22 digits and prices of `1.10` are numbers to
-/// whoever sends them, and no number of a program holds them as they are.
+/// A JSON value as it was written. Senders use numbers for ids of 22 digits and for prices such
+/// as `1.10`, and no number type of a program represents those exactly.
 ///
 /// ```
 /// use event_model::ExactValue;
@@ -37,12 +37,13 @@ pub enum ExactValue {
     Table(BTreeMap<String, ExactValue>),
 }
 
-/// A number, as its text.
+/// A number, stored as its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExactNumber(Box<str>);
 
 impl ExactValue {
-    /// Reads a JSON text. Refuses what [`Event::view`](crate::Event::view) does.
+    /// Reads a JSON text. Fails as [`Event::view`](crate::Event::view) does for deep nesting, values
+    /// out of range, and repeated keys.
     pub fn parse(json: &[u8]) -> Result<Self, Unviewable> {
         let reading = Reading { numbers: RefCell::new(Numbers { json, at: 0 }), is_repeated: false.into() };
         let mut json = serde_json::Deserializer::from_slice(json);
@@ -53,7 +54,7 @@ impl ExactValue {
         })
     }
 
-    /// The text, if it is one.
+    /// The text, if this is one.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -61,7 +62,7 @@ impl ExactValue {
         }
     }
 
-    /// The field of a table.
+    /// A field of this table; `None` if it has no such field, or is no table.
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Table(fields) => fields.get(name),
@@ -77,23 +78,23 @@ impl From<&str> for ExactValue {
 }
 
 impl ExactNumber {
-    /// As it was written.
+    /// The text of the number, as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is written without a fraction and an exponent. `-0` is not: whole numbers
-    /// of programs have no such thing.
+    /// Whether the number is written without fraction and exponent. `-0` does not count, since
+    /// whole numbers in programs have no such value.
     pub fn is_whole(&self) -> bool {
         &*self.0 != "-0" && self.0.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
     }
 
-    /// As a whole number, if it is one that fits.
+    /// The number as an integer, if it is whole and fits.
     pub fn as_whole<N: std::str::FromStr>(&self) -> Option<N> {
         self.is_whole().then(|| self.0.parse().ok()).flatten()
     }
 
-    /// Whether `other` is a JSON number of the same value: `1.10` and `1.1` are, to every digit.
+    /// Whether `other` is a JSON number of exactly the same value, as `1.10` and `1.1` are.
     pub fn is_same_value(&self, other: &str) -> bool {
         match (Decimal::read(&self.0), Decimal::read(other)) {
             (Some(one), Some(other)) => one == other,
@@ -101,14 +102,14 @@ impl ExactNumber {
         }
     }
 
-    /// The nearest number that a program has.
+    /// The nearest `f64`.
     pub fn as_f64(&self) -> f64 {
         self.0.parse().unwrap_or(f64::NAN)
     }
 }
 
-/// A number's value in one form: what is written after its first digit that is not 0, up to
-/// the last one, and where the point is.
+/// The value of a number in a normal form: its sign, its digits from the first to the last that
+/// is not 0, and the power of ten.
 #[derive(Debug, PartialEq, Eq)]
 struct Decimal {
     is_negative: bool,
@@ -117,7 +118,8 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Nothing where it is no number of JSON, or one whose exponent no program has.
+    /// Reads a JSON number; `None` if the text is no JSON number, or its exponent does not fit in
+    /// 64 bits.
     fn read(text: &str) -> Option<Self> {
         let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
@@ -154,7 +156,8 @@ impl fmt::Debug for ExactNumber {
     }
 }
 
-/// A JSON text that was read once, so that it can be again: every number as it came.
+/// A JSON text that was parsed once, so that it is known to be valid. Every number stays as it
+/// was written.
 ///
 /// ```
 /// use event_model::ExactJson;
@@ -168,7 +171,7 @@ impl fmt::Debug for ExactNumber {
 pub struct ExactJson(Arc<str>);
 
 impl ExactJson {
-    /// Refuses what [`ExactValue::parse`] does.
+    /// Parses a text. Fails for the same texts as [`ExactValue::parse`].
     pub fn parse(text: &str) -> Result<Self, Unviewable> {
         ExactValue::parse(text.as_bytes()).map(|_| Self(text.into()))
     }
@@ -178,34 +181,34 @@ impl ExactJson {
         &self.0
     }
 
-    /// What it says.
+    /// The value of the text.
     pub fn value(&self) -> ExactValue {
         ExactValue::parse(self.0.as_bytes()).unwrap_or_default()
     }
 }
 
-/// How large, never what.
+/// Shows the size, never the content.
 impl fmt::Debug for ExactJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ExactJson({} bytes)", self.0.len())
     }
 }
 
-/// What is noted while a value is read.
+/// State of reading a value.
 struct Reading<'j> {
     numbers: RefCell<Numbers<'j>>,
     is_repeated: std::cell::Cell<bool>,
 }
 
 impl Reading<'_> {
-    /// The number that is read now; `read` is what the library made of it.
+    /// The number that is being read; `read` is the library's rounded form of it.
     fn number(&self, read: impl fmt::Display) -> ExactValue {
         let text = self.numbers.borrow_mut().next().map(Into::into);
         ExactValue::Number(ExactNumber(text.unwrap_or_else(|| read.to_string().into())))
     }
 }
 
-/// The texts of a JSON text's numbers, in their order, which is that of reading.
+/// The texts of the numbers in a JSON text, in the order in which they are read.
 struct Numbers<'j> {
     json: &'j [u8],
     at: usize,
@@ -245,7 +248,7 @@ impl<'j> Numbers<'j> {
     }
 }
 
-/// Reads a value; ends at a key that its object had before, and notes that.
+/// Reads a value. Fails at a key that its object had before, and records that.
 #[derive(Clone, Copy)]
 struct Seed<'r, 'j>(&'r Reading<'j>);
 

@@ -1,4 +1,4 @@
-//! Reading the fields we route on out of a body, once, without keeping the rest.
+//! Reading the fields that routes use out of a body, once, without keeping the rest.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Longest `id`, `name`, `accountId` or `retailerId`, in bytes.
+/// Longest `id`, `name`, `accountId` or `retailerId` of an event, in bytes.
 pub const MAX_FIELD: usize = 256;
 
 macro_rules! fields {
@@ -21,7 +21,7 @@ macro_rules! fields {
         }
 
         impl Fields {
-            /// Their names in JSON, in the order of their slots.
+            /// The names in JSON, in the order of the fields.
             const NAMES: &'static [&'static str] = &[$($json,)*];
 
             fn slot(&mut self, key: &str) -> Option<(usize, &mut Option<String>)> {
@@ -55,15 +55,15 @@ fields! {
     kind = "type",
 }
 
-/// Why a genuine body is not an event. The texts name fields, never values.
+/// Reason why a genuine body is not an event. The texts name fields, never values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// Not a JSON object in UTF-8, or something after it.
+    /// The body is not one JSON object in UTF-8.
     #[error("the body is not one JSON object in UTF-8")]
     NotJson,
-    /// A field that we read is there twice, or once more with other capitals: many
-    /// readers don't tell them apart, and which of the two they take nobody can know.
+    /// A field that we read occurs twice, perhaps with other capitals. Many readers do not tell
+    /// the two apart, and nobody can know which of them they take.
     #[error("a field that routes depend on occurs twice")]
     Repeated,
     /// A required field is absent or empty.
@@ -75,10 +75,10 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// Every code.
+    /// The codes of all reasons.
     pub const CODES: [&'static str; 4] = ["not-json", "repeated-field", "missing-field", "field-too-long"];
 
-    /// A short code for logs and metrics.
+    /// A short code of the reason, for logs and metrics.
     pub fn code(self) -> &'static str {
         match self {
             Self::NotJson => "not-json",
@@ -89,13 +89,13 @@ impl Malformed {
     }
 }
 
-/// What could be read of a body, which may be less than all of it.
+/// The fields that could be read of a body, perhaps of its beginning only.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
     pub(crate) fields: Fields,
-    /// Every `accountId` met, also in a body that turned out to be broken.
+    /// Every `accountId` in the body, also if the body turned out to be broken.
     pub(crate) accounts: Vec<String>,
-    /// Whether it was read to its end.
+    /// True if the body was read to its end.
     pub(crate) is_json: bool,
     pub(crate) malformed: Option<Malformed>,
 }
@@ -105,7 +105,8 @@ impl Read {
         let mut read = Self::default();
         let mut json = serde_json::Deserializer::from_slice(body);
         let whole = Object { read: &mut read, seen: 0 }.deserialize(&mut json).and_then(|()| json.end());
-        // What is passed over is not looked at: JSON is UTF-8 everywhere, RFC 8259, 8.1.
+        // Skipped values are not checked by the parser, but JSON is UTF-8 everywhere: RFC 8259,
+        // 8.1.
         if whole.is_err() || std::str::from_utf8(body).is_err() {
             read.malformed = Some(Malformed::NotJson);
         }
@@ -116,7 +117,7 @@ impl Read {
 }
 
 impl Fields {
-    /// What an event must have and these have not.
+    /// The first required field that is missing, empty or too long, if any.
     pub(crate) fn lacking(&self) -> Option<Malformed> {
         [
             ("id", &self.fluent_event_id),
@@ -133,7 +134,7 @@ impl Fields {
     }
 }
 
-/// Visits the outermost object; what it read survives an error further on.
+/// Visitor of the outermost object. The fields it has read survive an error further on.
 struct Object<'r> {
     read: &'r mut Read,
     seen: u16,
@@ -155,8 +156,8 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        // Keys and values are taken as they are written: half a surrogate pair and 1e400 are
-        // JSON, and odd rather than broken.
+        // Keys and values are read as raw text: half a surrogate pair and 1e400 are valid JSON,
+        // odd but not broken.
         while let Some(key) = map.next_key::<&RawValue>()? {
             let key = text_of(key).unwrap_or_default();
             match self.read.fields.slot(&key) {
@@ -179,8 +180,8 @@ impl<'de> Visitor<'de> for Object<'_> {
 }
 
 impl Object<'_> {
-    /// `attributes` is read by conditions and templates, and another spelling of any field
-    /// by readers that take capitals for the same.
+    /// Records a key that some readers take for a field of ours: another spelling of it in
+    /// capitals, or `attributes`, which conditions and templates read.
     fn note_lookalike(&mut self, key: &str) {
         let names = Fields::NAMES.iter().chain(&["attributes"]);
         if let Some(index) = names.into_iter().position(|name| is_alike(name, key)) {
@@ -196,7 +197,7 @@ impl Object<'_> {
     }
 }
 
-/// Whether only capitals tell `key` from `name`, in any alphabet: some readers take the
+/// Whether `key` differs from `name` only in capitals, in any alphabet: some readers take the
 /// Kelvin sign for a k, and a long s for an s.
 fn is_alike(name: &str, key: &str) -> bool {
     let folded = || key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
@@ -205,14 +206,14 @@ fn is_alike(name: &str, key: &str) -> bool {
 
 fn text_of(json: &RawValue) -> Option<String> {
     let written = json.get();
-    // An id, of however many digits; what is beyond 64 bits would be rounded.
+    // An id with any number of digits, which would be rounded beyond 64 bits.
     if written.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(written.to_owned());
     }
     serde_json::from_str::<Text>(json.get()).ok()?.0
 }
 
-/// A string, or a number as its text; anything else is `None`.
+/// A string, or a number as its text; `None` for anything else.
 struct Text(Option<String>);
 
 impl<'de> Deserialize<'de> for Text {

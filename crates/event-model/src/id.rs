@@ -1,3 +1,5 @@
+//! Identities of an event: its own id, and the key by which Fluent knows it.
+
 use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
@@ -6,13 +8,13 @@ use crate::Environment;
 
 /// The identity of an event: SHA-256 of its environment, NUL, and its body.
 ///
-/// Written as lowercase hex it is also `ce-id`, the queue's message id and the
-/// idempotency key. Fluent's own `id` is neither unique nor well-formed enough.
+/// In lowercase hex it is also `ce-id`, the queue's message id and the idempotency key. Fluent's
+/// own `id` is neither unique nor well-formed enough for that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId([u8; 32]);
 
 impl EventId {
-    /// The id of these signed bytes in this environment.
+    /// The id of a body in an environment.
     pub fn of(environment: Environment, body: &[u8]) -> Self {
         let mut hash = Sha256::new();
         hash.update(environment.as_str());
@@ -21,12 +23,12 @@ impl EventId {
         Self(hash.finalize().into())
     }
 
-    /// The digest itself, for stores that keep it short.
+    /// The digest itself, for stores that need it short.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// An id that was kept as bytes.
+    /// Makes an id of its bytes. Fails if they are not 32.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidEventId> {
         bytes.try_into().map(Self).map_err(|_| InvalidEventId)
     }
@@ -46,15 +48,15 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// What Fluent knows an event by: its environment, account, id and name. A webhook and
-/// the record of it in Fluent's log have the same.
+/// The key by which Fluent knows an event: its environment, account, id and name. A webhook and
+/// the record of it in Fluent's log have the same key.
 ///
-/// Not an identity of ours: two rules may send one event twice, with different bodies.
+/// It is not an identity: two rules may send one event twice, with different bodies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FluentKey([u8; 16]);
 
 impl FluentKey {
-    /// The first half of the SHA-256 of these, separated by NUL.
+    /// Makes the key: the first half of the SHA-256 of these values, separated by NUL.
     pub fn of(environment: Environment, account: &str, id: &str, name: &str) -> Self {
         let digest = Sha256::digest([environment.as_str(), account, id, name].join("\0"));
         let mut half = [0; 16];
@@ -63,7 +65,7 @@ impl FluentKey {
     }
 }
 
-/// 32 hexadecimal digits.
+/// Writes 32 hexadecimal digits.
 impl fmt::Display for FluentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
@@ -76,7 +78,7 @@ impl fmt::Debug for FluentKey {
     }
 }
 
-/// Not what Fluent knows an event by.
+/// The error for a text that is not a [`FluentKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what Fluent knows an event by has 32 hexadecimal digits")]
 pub struct InvalidFluentKey;
@@ -91,7 +93,7 @@ impl FromStr for FluentKey {
     }
 }
 
-/// Not an event's id.
+/// The error for a text or bytes that are not an event's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event's id has 64 hexadecimal digits")]
 pub struct InvalidEventId;

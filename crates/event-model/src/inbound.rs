@@ -1,3 +1,5 @@
+//! A webhook as it arrived, before anything in it is believed.
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -10,11 +12,11 @@ pub struct Inbound {
     pub body: Bytes,
     /// The headers that may carry a signature.
     pub headers: Headers,
-    /// When the request's body was complete.
+    /// The time at which the request's body was complete.
     pub received_at: Timestamp,
 }
 
-/// How large, never what: nothing of a webhook belongs in a log.
+/// Shows the size, never the content: nothing of a webhook belongs in a log.
 impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Inbound({} bytes, {:?})", self.body.len(), self.headers)
@@ -23,8 +25,8 @@ impl fmt::Debug for Inbound {
 
 /// Header lines in order of arrival, repeats included.
 ///
-/// Values are bytes: a header that is not text is refused by the verifier, not
-/// lost on the way to it.
+/// Values are bytes, so that the verifier refuses a header that is not text, instead of never
+/// seeing it.
 #[derive(Clone, Default)]
 pub struct Headers(Vec<(String, Vec<u8>)>);
 

@@ -1,15 +1,16 @@
-//! Which key made a signature: its name in the settings, and what tells it from every other.
+//! Identity of the key that made a signature: its name in the settings, and its digest.
 
 use std::{fmt, str::FromStr};
 
 use crate::{Environment, KeyName};
 
-/// SHA-256 of a public key's SPKI DER: what `openssl pkey -pubin -outform DER | sha256sum` prints.
+/// SHA-256 of a public key's SPKI DER, as `openssl pkey -pubin -outform DER | sha256sum` prints
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The digest that these bytes are.
+    /// Makes a digest of its bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -44,8 +45,8 @@ impl FromStr for KeyDigest {
 
 /// The key by which an event is known to be genuine.
 ///
-/// Several keys may have one name while they are exchanged, and a name outlives its keys: the
-/// digest says which one it was. What was stored before digests were kept has none.
+/// Several keys may have one name during an exchange of keys, and a name outlives its keys: the
+/// digest tells which key it was. Events that were stored before digests were recorded have none.
 ///
 /// ```
 /// use event_model::KeyId;
@@ -63,7 +64,8 @@ pub struct KeyId {
     digest: Option<KeyDigest>,
 }
 
-/// Not `<region>_<environment>`, alone or followed by `#` and a digest in lowercase hex.
+/// The error for a text that is not `<region>_<environment>`, alone or followed by `#` and a
+/// digest in lowercase hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a key's name such as sydney_sandbox, alone or with `#` and the 64 hex digits of its digest"
@@ -71,12 +73,12 @@ pub struct KeyId {
 pub struct InvalidKeyId;
 
 impl KeyId {
-    /// The key of this name and digest.
+    /// A key with this name and digest.
     pub fn new(name: KeyName, digest: KeyDigest) -> Self {
         Self { name, digest: Some(digest) }
     }
 
-    /// Some key of this name.
+    /// An unknown key with this name.
     pub fn any_named(name: KeyName) -> Self {
         Self { name, digest: None }
     }
@@ -86,17 +88,17 @@ impl KeyId {
         &self.name
     }
 
-    /// Which of the keys of this name.
+    /// The digest, which tells the keys of one name apart; `None` if it was not recorded.
     pub fn digest(&self) -> Option<KeyDigest> {
         self.digest
     }
 
-    /// The environment whose events it signs.
+    /// The environment whose events the key signs.
     pub fn environment(&self) -> Environment {
         self.name.environment()
     }
 
-    /// As stores keep it: the inverse of parsing.
+    /// The text for stores; parsing reads it.
     pub fn to_text(&self) -> String {
         match self.digest {
             Some(digest) => format!("{}#{digest}", self.name),

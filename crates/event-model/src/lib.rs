@@ -1,5 +1,5 @@
-//! The words every other crate speaks: a webhook [`Inbound`], an admitted
-//! [`Event`], and the [`Clock`] that says when.
+//! The types that every other crate uses: a webhook [`Inbound`], an admitted [`Event`], and the
+//! [`Clock`] that says when.
 //!
 //! This crate does no I/O and knows no transport. A webhook changes type as it
 //! is trusted more:

@@ -1,16 +1,16 @@
-//! Whether what a queue kept is what was verified when it came in.
+//! The port by which a stored event is verified again.
 
 use std::fmt;
 
 use crate::{Event, EventId, FluentKey};
 
-/// Verifies again what a queue kept: whoever writes into the queue's streams past the gateways
+/// Verifies stored events again: a process that writes into the queue's streams past the gateways
 /// must not be believed.
 ///
 /// ```
 /// use event_model::{Event, EventId, FluentKey, StoredVerdict, StoredVerifier};
 ///
-/// /// Believes the store, as a process does that alone can write to it.
+/// /// Trusts the store, as a process may that alone can write to it.
 /// #[derive(Debug)]
 /// struct Trusting;
 ///
@@ -25,7 +25,7 @@ use crate::{Event, EventId, FluentKey};
 /// }
 /// ```
 pub trait StoredVerifier: fmt::Debug + Send + Sync {
-    /// Whether this event is genuine. Costs about as much as at the door.
+    /// Verifies an event. Costs about as much as on arrival.
     fn verify(&self, event: &Event) -> StoredVerdict;
 
     /// Whether `seal` proves that a reconciler of ours found the event `id` for this key.
@@ -34,33 +34,34 @@ pub trait StoredVerifier: fmt::Debug + Send + Sync {
 
 const _: fn(&dyn StoredVerifier) = |_| {};
 
-/// What came of verifying a stored event.
+/// Result of verifying a stored event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredVerdict {
-    /// It is what was admitted.
+    /// The event is what was admitted.
     Verified,
-    /// The key that is named is known, and says no: somebody put it there. Never delivered.
+    /// The named key is known, and did not sign the event: somebody put it there. It is never
+    /// delivered.
     Forged(Forgery),
-    /// The key that is named is not among ours, so nothing is known of it: it waits for the key.
+    /// The named key is not among ours, so nothing is known of the event: it waits for the key.
     KeyUnknown,
 }
 
-/// What shows that a stored event is not genuine. Says nothing of its content.
+/// Evidence that a stored event is not genuine. Says nothing of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forgery {
-    /// It carries nothing that could prove it.
+    /// The event has nothing that could prove it.
     #[error("it has no signature")]
     Unsigned,
     /// The key did not make this signature over these bytes.
     #[error("its signature is not by the key that it names")]
     WrongSignature,
-    /// The key is that of another environment or region than it says.
+    /// The key is listed under another region or environment than the event says.
     #[error("its key is listed under another name than it says")]
     WrongName,
-    /// The account is listed for other keys alone.
+    /// The account is listed for other keys only.
     #[error("its account is not one of its key")]
     WrongAccount,
-    /// It travels under another subject, id or route than its bytes have.
+    /// The event is stored under another subject, id or route than its bytes have.
     #[error("it is stored under a subject that is not its own")]
     WrongSubject,
 }

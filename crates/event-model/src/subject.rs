@@ -1,24 +1,24 @@
-//! The subject under which an event travels, and the bucket that keeps one
-//! entity's events together.
+//! The subject under which an event is stored, and the bucket that keeps the events of one entity
+//! together.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use crate::Event;
 
-/// How many buckets entities are spread over.
+/// Number of buckets that entities are spread over.
 pub const BUCKETS: u8 = 64;
 
-/// Longest token as it is; a longer one is replaced by its digest, so that a
-/// subject stays far below the server's limit on a protocol line (4 KiB).
+/// Longest token, in bytes, that is used as it is. A longer one is replaced by its digest, so
+/// that a subject stays far below the server's limit on a protocol line (4 KiB).
 const MAX_TOKEN: usize = 192;
 
-/// What has a meaning in a subject, or would end a protocol line.
+/// Characters that have a meaning in a subject, or would end a protocol line.
 const RESERVED: &AsciiSet = &CONTROLS.add(b' ').add(b'.').add(b'*').add(b'>').add(b'%').add(b'$').add(b'~');
 
-/// One field as one token of a subject: percent-encoded, `_` where absent.
+/// Encodes a field as one token of a subject: percent-encoded, `_` if it is absent.
 ///
-/// Never empty, and never two fields the same token.
+/// A token is never empty, and two different fields never have the same token.
 pub fn token(field: Option<&str>) -> String {
     match field {
         None | Some("") => "_".to_owned(),
@@ -42,8 +42,7 @@ pub fn bucket(environment: &str, account: &str, entity_type: &str, entity_ref: &
 }
 
 impl Event {
-    /// The bucket of the event's root entity, or of its entity where it names
-    /// no root.
+    /// The bucket of the event's root entity, or of its entity if it names no root.
     pub fn bucket(&self) -> u8 {
         let fields = self.fields();
         let (kind, reference) = match &fields.root_entity_ref {
@@ -58,6 +57,7 @@ impl Event {
         )
     }
 
+    /// The subject,
     /// `fluent.events.<environment>.<account>.<retailer>.<entityType>.<name>.<bucket>`.
     pub fn subject(&self) -> String {
         let fields = self.fields();
@@ -113,7 +113,7 @@ mod tests {
         let body = |entity: &str| {
             event_of(&format!(r#"{{"id":"1","name":"n","accountId":"ACME","retailerId":"1"{entity}}}"#))
         };
-        // Those of the vectors: 4 is the order's, 40 of an event without an entity.
+        // The buckets of the vectors: 4 is the order's, 40 that of an event without an entity.
         for (entity, expected) in [
             (r#","entityType":"ORDER","entityRef":"HD_1""#, 4),
             (

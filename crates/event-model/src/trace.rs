@@ -1,7 +1,9 @@
+//! W3C's `traceparent`: the trace that an event belongs to.
+
 use std::{fmt, str::FromStr};
 
 /// W3C trace context: `00-<trace id>-<parent id>-<flags>`. Later versions are read as far as
-/// version 00 goes, and continued as that.
+/// version 00 goes, and continued as version 00.
 /// <https://www.w3.org/TR/trace-context/#versioning-of-traceparent>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
@@ -11,32 +13,32 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// A trace and the span in it that caused what follows; neither may be 0.
+    /// Makes one of a trace and the span in it that caused what follows; `None` if either is 0.
     pub fn new(trace: u128, parent: u64, sampled: bool) -> Option<Self> {
         (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
     }
 
-    /// The 32 hexadecimal digits by which logs and answers name the trace.
+    /// The trace's id: 32 hexadecimal digits, as in logs and answers.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
     }
 
-    /// The trace's number.
+    /// The trace's id as a number.
     pub fn trace(&self) -> u128 {
         self.trace
     }
 
-    /// The number of the span that is named here.
+    /// The span's id as a number.
     pub fn span_id(&self) -> u64 {
         self.parent
     }
 
-    /// Whether it was decided to record the trace.
+    /// Whether the trace is to be recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & 1 == 1
     }
 
-    /// The same trace, continued by another span.
+    /// Returns the same trace, continued by another span.
     pub fn child(&self, parent: u64) -> Self {
         Self { parent, ..*self }
     }
@@ -48,7 +50,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Not a `traceparent`.
+/// The error for a text that is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent")]
 pub struct InvalidTraceParent;
@@ -61,7 +63,7 @@ impl FromStr for TraceParent {
         let mut part = || parts.next().ok_or(InvalidTraceParent);
         let (version, trace, parent, flags) = (part()?, part()?, part()?, part()?);
         let version = hex_number(version, 2)?;
-        // What a later version adds comes behind another hyphen; version 255 is forbidden.
+        // Later versions add fields behind another hyphen; version 255 is forbidden.
         if version == 0xff || (version == 0 && parts.next().is_some()) {
             return Err(InvalidTraceParent);
         }

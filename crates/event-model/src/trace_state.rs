@@ -1,18 +1,20 @@
+//! W3C's `tracestate`: data of tracing systems beside a `traceparent`.
+
 use std::fmt;
 use std::str;
 use std::sync::Arc;
 
-/// W3C's `tracestate`: what tracing systems want to be carried beside a `traceparent`. It
-/// is handed on as it came, and is nothing without the `traceparent` that it came with.
+/// W3C's `tracestate`: data of tracing systems beside a `traceparent`. It is handed on as it
+/// came, and means nothing without its `traceparent`.
 /// <https://www.w3.org/TR/trace-context/#tracestate-header>
 #[derive(Clone, PartialEq, Eq)]
 pub struct TraceState(Arc<str>);
 
-/// At most so many members, and so many characters: a longer one loses members.
+/// Largest number of members, and of characters; a longer state loses members.
 const MEMBERS: usize = 32;
 const LONGEST: usize = 512;
 
-/// Members longer than this are the first to go.
+/// Length above which members are removed first.
 const LARGE_MEMBER: usize = 128;
 
 const LONGEST_KEY: usize = 256;
@@ -21,8 +23,8 @@ const LONGEST_SYSTEM: usize = 14;
 const LONGEST_VALUE: usize = 256;
 
 impl TraceState {
-    /// Reads the values of all `tracestate` headers of a request, in their order. Where
-    /// one of them is malformed, or there are too many members, there is none.
+    /// Reads the values of all `tracestate` headers of a request, in their order. `None` if one
+    /// of them is malformed, or there are too many members.
     pub fn read<'v>(headers: impl IntoIterator<Item = &'v [u8]>) -> Option<Self> {
         let mut members = Vec::new();
         for header in headers {
@@ -44,14 +46,14 @@ impl TraceState {
     }
 }
 
-/// How large, never what: it is somebody else's.
+/// Shows the size, never the content, which is another system's.
 impl fmt::Debug for TraceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TraceState({} bytes)", self.0.len())
     }
 }
 
-/// Section 3.3.1.5: whole members go, large ones first and then from the end.
+/// Removes whole members, large ones first and then from the end, by section 3.3.1.5.
 fn shorten(members: &mut Vec<&str>) {
     let length = |members: &[&str]| members.iter().map(|member| member.len() + 1).sum::<usize>();
     while length(members) > LONGEST + 1 {
@@ -157,7 +159,7 @@ mod tests {
         let exact = [member("a", 128), member("b", 128), member("c", 128), member("d", 125)].join(",");
         assert_eq!(exact.len(), 512);
         check(&[&exact], Some(&exact));
-        // Large ones first, and then from the end.
+        // Large members first, and then from the end.
         let (large, small) = (member("large", 200), member("a", 128));
         let rest = [member("b", 128), member("c", 128), member("d", 120)].join(",");
         check(&[&large, &small, &rest, "z=1"], Some(&[small.as_str(), &rest, "z=1"].join(",")));

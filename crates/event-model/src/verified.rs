@@ -1,3 +1,5 @@
+//! Verified values, their evidence, and the origin of events.
+
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -6,9 +8,9 @@ use crate::KeyId;
 
 /// A `T` whose origin has been established.
 ///
-/// Only a verifier should make one. The constructor is public so that
-/// verifiers can live in other crates, and named so that every origin of trust
-/// in the workspace is found by searching for `Verified::assert`.
+/// Only a verifier should make one. The constructor is public, since verifiers may be in other
+/// crates, and has a name by which every origin of trust in the workspace can be found:
+/// `Verified::assert`.
 #[derive(Clone, Debug)]
 pub struct Verified<T> {
     value: T,
@@ -16,12 +18,12 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
-    /// States that `value` has been verified. Say how in a comment.
+    /// Declares that `value` has been verified. A comment must say how.
     pub fn assert(value: T, evidence: Evidence) -> Self {
         Self { value, evidence }
     }
 
-    /// What the value was verified with.
+    /// The evidence by which the value was verified.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
@@ -31,22 +33,22 @@ impl<T> Verified<T> {
         &self.value
     }
 
-    /// The verified value and what it was verified with.
+    /// The verified value and its evidence.
     pub fn into_parts(self) -> (T, Evidence) {
         (self.value, self.evidence)
     }
 }
 
-/// What a webhook was verified with: enough for a later stage to do it again.
+/// The evidence by which a webhook was verified: enough for a later stage to verify it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// How it is known to be Fluent's.
+    /// How the webhook is known to be Fluent's.
     pub proof: Proof,
-    /// The matching key; of what Fluent's API told, the name of the key of the account that
-    /// was asked, and the digest of the key that made our seal.
+    /// The matching key. For a record from Fluent's API: the name of the key of the account that
+    /// was asked, with the digest of the key that made our seal.
     pub key: Arc<KeyId>,
-    /// The signature in standard base64, as it was sent; of what Fluent's API told, our seal;
-    /// empty where there is none.
+    /// The signature in standard base64, as it was sent; for a record from Fluent's API our seal;
+    /// empty if there is none.
     pub signature: String,
 }
 
@@ -55,14 +57,14 @@ pub struct Evidence {
 pub enum Proof {
     /// Fluent signed it.
     Signed(Algorithm),
-    /// Fluent's authenticated API told it, from its log of events.
+    /// Fluent's authenticated API returned it, from its log of events.
     Api,
 }
 
 impl Proof {
     const API: &str = "api";
 
-    /// `sha512`, `md5` or `api`: the name in stores and on the wire.
+    /// The name in stores and on the wire: `sha512`, `md5` or `api`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Signed(algorithm) => algorithm.as_str(),
@@ -70,7 +72,7 @@ impl Proof {
         }
     }
 
-    /// The inverse of [`Proof::as_str`].
+    /// Reads a name of [`Proof::as_str`].
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             Self::API => Some(Self::Api),
@@ -78,7 +80,7 @@ impl Proof {
         }
     }
 
-    /// How it came to us.
+    /// The origin that this proof implies.
     pub fn origin(self) -> Origin {
         match self {
             Self::Signed(_) => Origin::Webhook,
@@ -93,19 +95,19 @@ impl fmt::Display for Proof {
     }
 }
 
-/// How an event came to us.
+/// The origin of an event: how it came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// Fluent sent it.
+    /// Fluent sent it as a webhook.
     Webhook,
-    /// It never came, and was found in Fluent's log. It has what that has, which is less
-    /// than a webhook: no status, for one.
+    /// No webhook came, and the event was found in Fluent's log. It has the fields of the log,
+    /// which are fewer than a webhook's: no status, for one.
     Reconciled,
 }
 
 impl Origin {
-    /// `webhook` or `reconciled`: the name in settings, headers and commands.
+    /// The name in settings, headers and commands: `webhook` or `reconciled`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -120,7 +122,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The two ways in which Fluent signs; one key makes both.
+/// The two ways in which Fluent signs, with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
@@ -131,7 +133,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// `sha512` or `md5`: the name in settings, logs and stores.
+    /// The name in settings, logs and stores: `sha512` or `md5`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sha512 => "sha512",
@@ -139,7 +141,7 @@ impl Algorithm {
         }
     }
 
-    /// The inverse of [`Algorithm::as_str`].
+    /// Reads a name of [`Algorithm::as_str`].
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Sha512, Self::Md5].into_iter().find(|a| a.as_str() == name)
     }

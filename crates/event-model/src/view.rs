@@ -1,30 +1,31 @@
-//! An event's body as conditions and templates see it.
+//! The view of an event's body that conditions and templates have.
 
 use std::collections::BTreeMap;
 
 use crate::{Event, ExactValue};
 
-/// The body can't be looked into.
+/// Reason why a body has no view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unviewable {
-    /// JSON that is genuine and still makes no value.
+    /// The JSON is genuine, but can't be read into values.
     #[error("the event's JSON is nested more than 128 deep, or a number or a text in it is out of range")]
     OutOfRange,
-    /// Which of the two is meant nobody can know, and readers take one or the other.
+    /// A key or an attribute occurs twice: nobody can know which one is meant, and readers
+    /// differ.
     #[error("a key or an attribute occurs twice in the event's JSON")]
     Repeated,
 }
 
 impl Event {
-    /// All fields of the body under their own names, with `environment` and `origin`
-    /// added and `attributes` as an object by name: Fluent sends an object, or a list of
-    /// `{name, type, value}`, or nothing.
+    /// All fields of the body under their own names, with `environment` and `origin` added, and
+    /// with `attributes` as an object by name: Fluent sends an object, a list of `{name, type,
+    /// value}`, or nothing.
     ///
-    /// Refuses JSON that is nested more than 128 deep, values that are genuine
-    /// and still no JSON values (`1e400`, half a surrogate pair), and keys that are given
-    /// twice anywhere: a destination that reads the body may take the other one. Numbers are
-    /// the text that was written, of any length.
+    /// Fails for JSON that is nested more than 128 deep, for values that are genuine but no JSON
+    /// values (`1e400`, half a surrogate pair), and for keys that occur twice anywhere: a
+    /// destination that reads the body may take the other one. Numbers are the text that was
+    /// written, of any length.
     pub fn view(&self) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
         let mut fields = unique(self.body())?;
         let attributes = by_name(fields.remove("attributes").unwrap_or_default())?;

@@ -1,3 +1,5 @@
+//! Tests of exact JSON values and numbers.
+
 use super::*;
 
 fn number(text: &str) -> ExactValue {

@@ -1,3 +1,5 @@
+//! Tests of the fields that are read from a body.
+
 use super::*;
 
 #[track_caller]
@@ -28,7 +30,7 @@ fn odd_optional_fields_are_absent() {
     assert_eq!((entity_ref, entity_status, kind, entity_id), (None, None, None, None));
 }
 
-/// The order of keys, and what is beside them, of a body that Fluent sent.
+/// A body with the order of keys and the further fields of one that Fluent sent.
 const ORDER: &str = concat!(
     r#"{"id":"53b7f2a1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34","#,
     r#""entityId":"1","entityRef":"HD_1","entityType":"ORDER","entityStatus":"SHIPPED","#,
@@ -43,7 +45,7 @@ fn a_body_as_fluent_sends_it_is_read_and_one_without_its_commas_is_none() {
     assert_eq!(entity_status.as_deref(), Some("SHIPPED"));
     assert_eq!(root_entity_id.as_deref(), Some("7"), "a number is taken as its text");
     assert_eq!(root_entity_ref.as_deref(), Some("HD_1"));
-    // As the documentation prints it.
+    // The body as the documentation prints it, without a comma.
     check(&ORDER.replace(r#","entityRef""#, r#""entityRef""#), Some(Malformed::NotJson));
 }
 
@@ -128,7 +130,8 @@ fn a_broken_body_still_says_whose_it_claims_to_be() {
 fn a_deep_value_does_not_overflow_the_stack() {
     let deep = format!(r#"{{"id":"a","attributes":{}"#, "[".repeat(100_000));
     check(&deep, Some(Malformed::NotJson));
-    // Closed, it is odd and no harm: what is not routed on is passed over without recursion.
+    // Closed brackets are odd but harmless: fields that routes do not use are skipped without
+    // recursion.
     let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
     let closed =
         format!(r#"{{"id":"a","name":"n","accountId":"A","retailerId":"1","attributes":{open}{close}}}"#);
