@@ -1,9 +1,8 @@
-//! Why a signature does not verify: the first question of every integrator.
+//! Diagnosis of signatures that do not verify: the first question of every integrator.
 //!
-//! A signature can be opened with the public key of whoever made it, which
-//! shows the digest of the bytes that were signed. So it can be told apart
-//! whether the key is wrong or the body was changed on the way, and a guess
-//! how it was changed can be proved by its digest.
+//! The public key of a signature's maker opens the signature, and shows the digest of the bytes
+//! that were signed. This tells a wrong key from a body that was changed on the way, and a guess
+//! how it was changed can be proved by the digest.
 
 use event_model::{Algorithm, Bytes, Inbound, KeyName, Proof};
 use md5::Md5;
@@ -14,36 +13,36 @@ use sha2::{Digest, Sha512};
 use crate::webhook::decode;
 use crate::{KeyRing, PublicKey, Rejection, Signatures, Verifier, WebhookVerifier};
 
-/// What is the matter with a webhook's signature.
+/// Result of examining a webhook's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Diagnosis {
-    /// Nothing.
+    /// The signature is genuine.
     Genuine {
         /// The key that matched.
         key: KeyName,
-        /// How it is known.
+        /// How the webhook is known to be Fluent's.
         proof: Proof,
     },
     /// No verification was possible.
     Refused(Rejection),
-    /// This key made the signature, over other bytes than these.
+    /// This key made the signature, but over other bytes than these.
     BodyAltered {
-        /// Whose signature it is.
+        /// The key that made the signature.
         key: KeyName,
-        /// What was done to the body, where a guess could be proved.
+        /// The change to the body, if a guess could be proved.
         alteration: Option<Alteration>,
     },
-    /// A good signature of the other kind: the header's value belongs elsewhere.
+    /// The signature is good, but of the other kind: the value belongs into another header.
     WrongHeader {
-        /// Whose signature it is.
+        /// The key that made the signature.
         key: KeyName,
         /// The kind of signature it really is.
         really: Algorithm,
     },
     /// No key of the ring made this signature.
     UnknownKey {
-        /// Bits of the key that did, judging by the signature's length.
+        /// Size in bits of the key that made it, judging by the signature's length.
         bits: usize,
     },
 }
@@ -64,7 +63,7 @@ pub enum Alteration {
     MissingNewline,
 }
 
-/// Says what is the matter with `inbound`'s signature.
+/// Examines the signature of `inbound`.
 pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound: &Inbound) -> Diagnosis {
     let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
     match verifier.check(inbound) {
@@ -92,7 +91,7 @@ fn mismatch(ring: &KeyRing, claimed: Algorithm, body: &Bytes, signature: &[u8]) 
     Diagnosis::BodyAltered { key, alteration }
 }
 
-/// Who made the signature, how, and the digest of what was signed.
+/// The key that made the signature, its kind, and the digest of what was signed.
 fn open<'r>(ring: &'r KeyRing, signature: &[u8]) -> Option<(&'r KeyName, Algorithm, Vec<u8>)> {
     ring.keys().find_map(|(name, key)| {
         let block = apply(key, signature)?;
@@ -102,7 +101,8 @@ fn open<'r>(ring: &'r KeyRing, signature: &[u8]) -> Option<(&'r KeyName, Algorit
     })
 }
 
-/// The public operation: the padded block that was signed, if it was this key.
+/// Applies the key's public operation; returns the padded block that was signed, if this key made
+/// the signature.
 fn apply(key: &PublicKey, signature: &[u8]) -> Option<Vec<u8>> {
     if signature.len() != key.modulus_len() {
         return None;
@@ -132,7 +132,7 @@ fn hash(algorithm: Algorithm, body: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What may have been signed, each with the change that would explain it.
+/// Bodies that may have been signed, each with the change that would explain this one.
 fn candidates(body: &[u8]) -> Vec<(Alteration, Vec<u8>)> {
     let without_bom = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let lf_only: Vec<u8> = String::from_utf8_lossy(body).replace("\r\n", "\n").into_bytes();

@@ -1,4 +1,4 @@
-//! RSA public keys: what is read as one, and which are trusted.
+//! RSA public keys: the forms in which they are read, and their bounds.
 
 use std::fmt;
 
@@ -10,17 +10,19 @@ use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, RsaPrivateKey, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
-/// Fluent's real keys have 1024 bits; fewer are nobody's.
+/// Smallest size of a key, in bits. Fluent's real keys have 1024 bits; smaller ones are not
+/// Fluent's.
 pub const MIN_BITS: usize = 1024;
-/// Beyond this, checking a signature costs an attacker less than us.
+/// Largest size of a key, in bits. Beyond this, a forged signature costs us more than an
+/// attacker.
 pub const MAX_BITS: usize = 8192;
-/// Keys below this are accepted, and named in a warning.
+/// Size, in bits, below which keys are accepted but named in a warning.
 pub const WEAK_BELOW: usize = 2048;
 
 /// `rsaEncryption`, RFC 8017 appendix C.
 const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
 
-/// An RSA public key that we are willing to trust.
+/// An RSA public key within our bounds, which may be trusted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     pub(crate) rsa: RsaPublicKey,
@@ -28,37 +30,37 @@ pub struct PublicKey {
     spki: Vec<u8>,
 }
 
-/// Why a text is not a key we can use. Never contains any of that text.
+/// Reason why a text is not a usable key. Never contains any of that text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {
-    /// Neither PEM nor base64 of a key.
+    /// The text is neither PEM nor base64 of a key.
     #[error(
         "not a public key: expected PEM, or one line of base64 as Fluent shows it (it begins with MIG, MIIB or MIIC)"
     )]
     Malformed,
-    /// Somebody pasted the half that must stay with its owner.
+    /// The key is a private one, which must stay with its owner.
     #[error("this is a PRIVATE key: expected the public one; treat the private key as leaked and replace it")]
     Private,
-    /// A certificate, which contains a key and more.
+    /// The text is a certificate, which contains a key and more.
     #[error("this is a certificate: expected its public key (openssl x509 -pubkey -noout)")]
     Certificate,
-    /// More than one: only the first would count.
+    /// The text has more than one key, of which only the first would count.
     #[error("more than one key in one place: expected one, or a list with a key in each place")]
     Several,
-    /// An elliptic-curve or other key.
+    /// The key is an elliptic-curve key or of another kind.
     #[error("not an RSA key: Fluent signs with RSA")]
     NotRsa,
-    /// Outside [`MIN_BITS`]..=[`MAX_BITS`].
+    /// The key's size is outside [`MIN_BITS`]..=[`MAX_BITS`].
     #[error("the RSA key has {0} bits: expected {MIN_BITS} to {MAX_BITS}")]
     Size(usize),
-    /// Even, or outside 65537..2^33.
+    /// The exponent is even, or outside 65537..2^33.
     #[error("the RSA key has an unsafe exponent: expected an odd one from 65537")]
     Exponent,
 }
 
 impl PublicKey {
-    /// Reads PEM or base64, with any whitespace: SPKI, or PKCS#1 in PEM.
+    /// Reads a key from PEM or base64, with any whitespace: SPKI, or PKCS#1 in PEM.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         let text = text.trim().trim_start_matches('\u{feff}');
         let (label, base64) = match text.strip_prefix("-----BEGIN ") {
@@ -109,28 +111,28 @@ impl PublicKey {
         Ok(Self { rsa, pkcs1, spki })
     }
 
-    /// Bits of the modulus.
+    /// Size of the modulus in bits.
     pub fn bits(&self) -> usize {
         self.rsa.n().bits()
     }
 
-    /// Bytes of the modulus, and of every signature by this key.
+    /// Size in bytes of the modulus, and of every signature by this key.
     pub fn modulus_len(&self) -> usize {
         self.rsa.size()
     }
 
-    /// Whether it is shorter than is advised today. Fluent's are.
+    /// Whether the key is shorter than is advised today. Fluent's keys are.
     pub fn is_weak(&self) -> bool {
         self.bits() < WEAK_BELOW
     }
 
-    /// SHA-256 of the key's SPKI DER, in hex: what
-    /// `openssl pkey -pubin -outform DER | sha256sum` prints.
+    /// SHA-256 of the key's SPKI DER, in hex, as `openssl pkey -pubin -outform DER | sha256sum`
+    /// prints it.
     pub fn fingerprint(&self) -> String {
         self.digest().to_string()
     }
 
-    /// The same as a value.
+    /// The digest of [`PublicKey::fingerprint`] as a value.
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::from_bytes(Sha256::digest(&self.spki).into())
     }
@@ -146,7 +148,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Label and content of the first PEM block, `-----BEGIN ` already taken off.
+/// Returns label and content of the first PEM block. `rest` is the text after `-----BEGIN `.
 pub(crate) fn pem(rest: &str) -> Result<(&str, &str), InvalidKey> {
     let (label, rest) = rest.split_once("-----").ok_or(InvalidKey::Malformed)?;
     let (content, rest) = rest.split_once("-----END ").ok_or(InvalidKey::Malformed)?;
@@ -156,7 +158,7 @@ pub(crate) fn pem(rest: &str) -> Result<(&str, &str), InvalidKey> {
     Ok((label, content))
 }
 
-/// A better answer than "malformed" for what people paste by mistake.
+/// Returns a better error than "malformed" for what people paste by mistake.
 fn what_else(der: &[u8]) -> InvalidKey {
     let private = RsaPrivateKey::from_pkcs8_der(der).is_ok()
         || RsaPrivateKey::from_pkcs1_der(der).is_ok()

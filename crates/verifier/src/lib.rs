@@ -1,15 +1,14 @@
-//! Decides whose bytes these are.
+//! Verification of webhooks: decides whose bytes these are.
 //!
-//! Verification is a pure function of the webhook and the keys: no clock is
-//! read, no network touched, and the body is hashed as raw bytes before
-//! anything parses it.
+//! Verification is a pure function of the webhook and the keys: it reads no clock, uses no
+//! network, and hashes the body as raw bytes before anything parses it.
 //!
 //! ```text
 //! headers ─policy─▶ one signature ─strict base64─▶ every key of the ring ─▶ Evidence
 //! ```
 //!
-//! Start reading at [`WebhookVerifier`]; [`Reverifier`] asks the same of what a queue kept. The arithmetic is behind [`Pkcs1`],
-//! which has two implementations: [`AwsLc`] and [`RustCrypto`].
+//! Start reading at [`WebhookVerifier`]; [`Reverifier`] verifies stored events again. The
+//! arithmetic is behind [`Pkcs1`], which has two implementations: [`AwsLc`] and [`RustCrypto`].
 
 mod webhook;
 
@@ -34,36 +33,36 @@ pub use crate::seal::{InvalidSealKey, MAX_SEAL_KEYS, SealKeys, SealPair, Sealing
 pub use crate::stored::Reverifier;
 pub use crate::webhook::{Signatures, WebhookVerifier};
 
-/// Checks where a webhook comes from.
+/// Verifies that a webhook is Fluent's.
 pub trait Verifier: fmt::Debug + Send + Sync {
-    /// What proves `inbound` genuine, over its exact body.
+    /// Returns the evidence that `inbound` is genuine, over its exact body.
     fn check(&self, inbound: &Inbound) -> Result<Evidence, Rejection>;
 
-    /// Turns a webhook into evidence, or says why not.
+    /// Verifies a webhook, and returns it as verified, or the reason against it.
     fn verify(&self, inbound: Inbound) -> Result<Verified<Inbound>, Rejection> {
         let evidence = self.check(&inbound)?;
-        // `check` just proved this very value.
+        // Verified: `check` has just proved this very value.
         Ok(Verified::assert(inbound, evidence))
     }
 }
 
-// Chosen from settings, so held as `Arc<dyn Verifier>`.
+// Chosen by settings, and so used as `Arc<dyn Verifier>`.
 const _: fn(&dyn Verifier) = |_| {};
 
-/// Why a webhook was turned away. Says nothing of the signature itself.
+/// Reason why a webhook was refused. Says nothing of the signature itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// No header that could carry a signature.
+    /// There is no header that could have a signature.
     #[error("no signature header")]
     Missing,
-    /// The header occurs more than once: which one would be meant?
+    /// The header occurs more than once, so it is unclear which one is meant.
     #[error("the {0} signature header occurs more than once")]
     Repeated(Algorithm),
-    /// Not standard base64 of a signature's size.
+    /// The signature is not standard base64 of a signature's size.
     #[error("the {0} signature is not standard base64")]
     Malformed(Algorithm),
-    /// Signed in a way that the settings do not enable.
+    /// The signature is of a kind that the settings do not enable.
     #[error("{0} signatures are not enabled")]
     NotEnabled(Algorithm),
     /// No key of the ring made this signature over these bytes.
@@ -72,7 +71,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// A short code for logs and metrics.
+    /// A short code of the reason, for logs and metrics.
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing => "signature-missing",

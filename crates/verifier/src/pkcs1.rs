@@ -11,7 +11,7 @@ use sha2::{Digest, Sha512};
 
 use crate::PublicKey;
 
-/// The hash of a message: made once, however many keys are tried.
+/// The hash of a message, made once however many keys are tried.
 #[derive(Clone, Debug)]
 pub struct MessageDigest(Hashed);
 
@@ -22,7 +22,7 @@ enum Hashed {
 }
 
 impl MessageDigest {
-    /// Hashes `message` as signatures of this kind do.
+    /// Hashes `message` as signatures of this kind require.
     pub fn of(algorithm: Algorithm, message: &[u8]) -> Self {
         Self(match algorithm {
             Algorithm::Sha512 => Hashed::Sha512(digest::digest(&digest::SHA512, message)),
@@ -31,27 +31,26 @@ impl MessageDigest {
     }
 }
 
-/// One key, ready to check signatures.
+/// A key that is ready to check signatures.
 ///
-/// Implementations build the expected encoding and compare it; they never
-/// parse what the signature decrypts to, which is how forgeries with a small
-/// exponent got in elsewhere.
+/// Implementations build the expected encoding and compare it. They never parse the block to
+/// which a signature decrypts, which is how forgeries with a small exponent succeeded elsewhere.
 pub trait Pkcs1: fmt::Debug + Send + Sync {
-    /// Whether `signature` is this key's over the message with this digest.
+    /// Whether this key made `signature` over the message with this digest.
     fn accepts_digest(&self, digest: &MessageDigest, signature: &[u8]) -> bool;
 
-    /// Whether `signature` is this key's over `message`.
+    /// Whether this key made `signature` over `message`.
     fn accepts(&self, message: &[u8], signature: &[u8]) -> bool;
 }
 
 const _: fn(&dyn Pkcs1) = |_| {};
 
-/// AWS-LC: the fast one. SHA-512 only; it has no MD5.
+/// Checks by AWS-LC, which is fast. SHA-512 only, since it has no MD5.
 #[derive(Debug)]
 pub struct AwsLc(ParsedPublicKey);
 
 impl AwsLc {
-    /// Parses the key once. `None` where the library does not take it.
+    /// Parses the key once. `None` if the library does not accept it.
     pub fn sha512(key: &PublicKey) -> Option<Self> {
         let algorithm = &RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY;
         ParsedPublicKey::new(algorithm, key.pkcs1_der()).ok().map(Self)
@@ -71,7 +70,7 @@ impl Pkcs1 for AwsLc {
     }
 }
 
-/// The `rsa` crate: the second opinion, and the only one for MD5.
+/// Checks by the `rsa` crate: a second opinion, and the only one for MD5.
 #[derive(Debug)]
 pub struct RustCrypto {
     key: RsaPublicKey,
@@ -79,7 +78,7 @@ pub struct RustCrypto {
 }
 
 impl RustCrypto {
-    /// A key for one algorithm.
+    /// Makes a checker of a key for one algorithm.
     pub fn new(key: &PublicKey, algorithm: Algorithm) -> Self {
         Self { key: key.rsa.clone(), algorithm }
     }
@@ -95,7 +94,7 @@ impl Pkcs1 for RustCrypto {
         self.key.verify(scheme, digest, signature).is_ok()
     }
 
-    /// Hashes by a library of its own too: a second opinion of the whole.
+    /// Hashes by a library of its own too, as a second opinion on the whole.
     fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
         let (scheme, digest) = match self.algorithm {
             Algorithm::Sha512 => (Pkcs1v15Sign::new::<Sha512>(), Sha512::digest(message).to_vec()),

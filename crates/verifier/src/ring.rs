@@ -1,4 +1,4 @@
-//! Every key whose signatures count, and which of them made one.
+//! The ring of keys whose signatures are accepted, and the search for the key that made one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use event_model::{Algorithm, KeyDigest, KeyId, KeyName};
 
 use crate::{AwsLc, MessageDigest, Pkcs1, PublicKey, RustCrypto};
 
-/// Most keys that may be tried for a webhook. Every one may be, also for a
-/// stranger's: this bounds what a forged request costs.
+/// Largest number of keys that may be tried for a webhook. All may be tried, also for a
+/// stranger's webhook, so this bounds the cost of a forged request.
 pub const MAX_KEYS: usize = 32;
 
-/// Most keys that are only kept for what is stored. Each is found by its digest, so they cost
-/// memory alone: enough for two exchanges a year of a ring that is full.
+/// Largest number of retired keys, which are only used for stored events. Each is found by its
+/// digest, so they cost only memory: enough for two exchanges a year of a full ring.
 pub const MAX_RETIRED_KEYS: usize = 64;
 
 /// Every key that may have signed a webhook, of all regions and environments.
 #[derive(Debug)]
 pub struct KeyRing {
-    /// Those that are in use first.
+    /// All keys, those in use first.
     keys: Vec<RingKey>,
     in_use: usize,
     by_digest: HashMap<KeyDigest, usize>,
 }
 
-/// One key and its name.
+/// One key with its name, ready to check signatures.
 #[derive(Debug)]
 pub(crate) struct RingKey {
     pub(crate) id: Arc<KeyId>,
@@ -33,34 +33,34 @@ pub(crate) struct RingKey {
     md5: RustCrypto,
 }
 
-/// Why these keys do not make a ring.
+/// Reason why a list of keys does not make a ring.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRing {
-    /// More than [`MAX_KEYS`].
+    /// There are more than [`MAX_KEYS`] keys in use.
     #[error("{0} keys: a ring holds {MAX_KEYS} at most")]
     TooMany(usize),
-    /// More than [`MAX_RETIRED_KEYS`].
+    /// There are more than [`MAX_RETIRED_KEYS`] retired keys.
     #[error("{0} retired keys: a ring holds {MAX_RETIRED_KEYS} at most")]
     TooManyRetired(usize),
-    /// One key under two names would admit one environment's events as the other's.
+    /// One key has two names, which would admit one environment's events as another's.
     #[error(
         "the same key is listed as `{0}` and as `{1}`: list it once, and give the accounts that use it that region"
     )]
     Shared(KeyName, KeyName),
-    /// Retired, and in use: which is meant?
+    /// A key is listed as retired and as in use, so it is unclear which is meant.
     #[error("the same key of `{0}` is listed as one in use and as a retired one: list it once")]
     InUse(KeyName),
 }
 
 impl KeyRing {
-    /// A ring of named keys; several may have one name while they are rotated.
+    /// Makes a ring of named keys; several may have one name while they are exchanged.
     pub fn new(keys: impl IntoIterator<Item = (KeyName, PublicKey)>) -> Result<Self, InvalidRing> {
         Self::with_retired(keys, [])
     }
 
-    /// A ring that also knows keys which are out of use: they admit nothing any more, and still
-    /// prove what was admitted by them.
+    /// Makes a ring that also has retired keys: they admit nothing any more, but still prove what
+    /// was admitted by them.
     pub fn with_retired(
         keys: impl IntoIterator<Item = (KeyName, PublicKey)>,
         retired: impl IntoIterator<Item = (KeyName, PublicKey)>,
@@ -101,7 +101,7 @@ impl KeyRing {
         Self::made_by(self.keys[..self.in_use].iter(), algorithm, body, signature)
     }
 
-    /// The key, in use or not, that made `signature` over `body`.
+    /// The key, in use or retired, that made `signature` over `body`.
     pub(crate) fn signer_once(
         &self,
         algorithm: Algorithm,
@@ -111,7 +111,7 @@ impl KeyRing {
         Self::made_by(self.keys.iter(), algorithm, body, signature)
     }
 
-    /// The key of this name, in use or not, that made `signature` over `body`.
+    /// The key with this name, in use or retired, that made `signature` over `body`.
     pub(crate) fn signer_named(
         &self,
         name: &KeyName,
@@ -136,17 +136,17 @@ impl KeyRing {
         fitting.find(|key| key.pkcs1(algorithm).accepts_digest(&digest, signature)).map(|key| &key.id)
     }
 
-    /// The key with this digest, in use or not.
+    /// The key with this digest, in use or retired.
     pub(crate) fn with_digest(&self, digest: KeyDigest) -> Option<&RingKey> {
         self.by_digest.get(&digest).map(|index| &self.keys[*index])
     }
 
-    /// Every key in use and its name, in the order listed.
+    /// Every key in use with its name, in the order listed.
     pub fn keys(&self) -> impl Iterator<Item = (&KeyName, &PublicKey)> {
         self.keys[..self.in_use].iter().map(|key| (key.id.name(), &key.key))
     }
 
-    /// Every key that is out of use and its name, in the order listed.
+    /// Every retired key with its name, in the order listed.
     pub fn retired(&self) -> impl Iterator<Item = (&KeyName, &PublicKey)> {
         self.keys[self.in_use..].iter().map(|key| (key.id.name(), &key.key))
     }

@@ -1,8 +1,8 @@
-//! Our own seal on what Fluent did not sign: an Ed25519 signature (RFC 8032).
+//! Our seal over events that Fluent did not sign: an Ed25519 signature (RFC 8032).
 //!
-//! Whoever asks Fluent's API vouches for its answer. The private key lies with the reconciler and
-//! the operator, the public one with every dispatcher, so that a message which says "reconciled"
-//! is believed for its seal and not for what it says.
+//! The process that asks Fluent's API vouches for the answer. The reconciler and the operator
+//! have the private key, and every dispatcher has the public one, so that a message that says
+//! "reconciled" is believed because of its seal, and not because of what it says.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,41 +18,42 @@ use crate::key::pem;
 /// `id-Ed25519`, RFC 8410, section 3.
 const ED25519_OID: &str = "1.3.101.112";
 
-/// What comes before the 32 bytes of a public key in SPKI DER, RFC 8410, section 4.
+/// The bytes before the 32 bytes of a public key in SPKI DER, RFC 8410, section 4.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// Most public keys that are believed: one in use, and those that sealed what is still stored.
+/// Largest number of public keys whose seals are accepted: one in use, and those that sealed what
+/// is still stored.
 pub const MAX_SEAL_KEYS: usize = 16;
 
-/// Why a text is not a key for seals. Never contains any of that text.
+/// Reason why a text is not a key for seals. Never contains any of that text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSealKey {
-    /// Not a private Ed25519 key.
+    /// The text is not a private Ed25519 key.
     #[error(
         "not a private key for seals: expected PEM of an Ed25519 key (openssl genpkey -algorithm ed25519)"
     )]
     NotPrivate,
-    /// Not a public Ed25519 key.
+    /// The text is not a public Ed25519 key.
     #[error(
         "not a public key for seals: expected PEM of an Ed25519 key (openssl pkey -in seal.key -pubout), or that in one line without its first and last"
     )]
     NotPublic,
-    /// The half that must stay with the reconciler and the operator.
+    /// The key is the private one, which must stay with the reconciler and the operator.
     #[error("this is a PRIVATE key: expected the public one (openssl pkey -in seal.key -pubout)")]
     Private,
-    /// More than [`MAX_SEAL_KEYS`].
+    /// There are more than [`MAX_SEAL_KEYS`] public keys.
     #[error("{0} public keys for seals: expected {MAX_SEAL_KEYS} at most")]
     TooMany(usize),
 }
 
-/// Seals what Fluent did not sign.
+/// The private key that seals events which Fluent did not sign.
 pub struct SealingKey {
     pair: Ed25519KeyPair,
     digest: KeyDigest,
 }
 
-/// Never shows the key.
+/// Shows the digest, never the key.
 impl fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SealingKey({})", self.digest)
@@ -72,13 +73,13 @@ impl SealingKey {
         Ok(Self { pair, digest })
     }
 
-    /// Which key it is: the digest of its public half.
+    /// Digest of the public half, by which the key is known.
     pub fn digest(&self) -> KeyDigest {
         self.digest
     }
 
-    /// What proves to dispatchers that an event was found by us in Fluent's log. `key` is the
-    /// name of the key of the account that was asked.
+    /// Evidence for dispatchers that we found an event in Fluent's log. `key` is the name of the
+    /// key of the account that was asked.
     pub fn evidence(&self, key: KeyName, body: &[u8]) -> Evidence {
         let id = EventId::of(key.environment(), body);
         let statement = event_statement(Origin::Reconciled, key.environment(), id);
@@ -89,7 +90,7 @@ impl SealingKey {
         }
     }
 
-    /// What proves that the event `id` was found for this key.
+    /// The seal that proves that the event `id` was found for this key.
     pub fn reconciled(&self, key: FluentKey, id: EventId) -> String {
         format!("{}:{}", self.digest, self.seal(&reconciled_statement(key, id)))
     }
@@ -101,13 +102,13 @@ impl SealingKey {
 
 /// A new pair of keys for seals, as PEM.
 pub struct SealPair {
-    /// PKCS#8: for who reconciles, and nobody else.
+    /// The private key, PKCS#8: for the reconciler and the operator, and nobody else.
     pub private: String,
-    /// SPKI: for dispatchers.
+    /// The public key, SPKI: for dispatchers.
     pub public: String,
 }
 
-/// Never shows the private key.
+/// Shows nothing of the private key.
 impl fmt::Debug for SealPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SealPair(..)")
@@ -115,7 +116,7 @@ impl fmt::Debug for SealPair {
 }
 
 impl SealPair {
-    /// Made of the system's randomness; `None` where that can't be had.
+    /// Generates a pair from the system's randomness; `None` if that is not available.
     ///
     /// ```
     /// use verifier::{SealKeys, SealPair, SealingKey};
@@ -135,17 +136,17 @@ impl SealPair {
     }
 }
 
-/// PEM of a key that is short enough for one line.
+/// Encodes a key as PEM, if it is short enough for one line of base64.
 fn armoured(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// The public keys whose seals are believed.
+/// The public keys whose seals are accepted.
 #[derive(Debug, Default)]
 pub struct SealKeys(Vec<(KeyDigest, ParsedPublicKey)>);
 
 impl SealKeys {
-    /// Reads public keys: PEM, or its base64 in one line.
+    /// Reads public keys, each as PEM or as its base64 in one line.
     pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, InvalidSealKey> {
         let keys: Vec<_> = texts.into_iter().map(public_key).collect::<Result<_, _>>()?;
         if keys.len() > MAX_SEAL_KEYS {
@@ -154,7 +155,7 @@ impl SealKeys {
         Ok(Self(keys))
     }
 
-    /// These, and the public half of `key`: who seals believes its own seals.
+    /// Adds the public half of `key`, since a process that seals accepts its own seals.
     #[must_use]
     pub fn with_own(mut self, key: &SealingKey) -> Self {
         if let Ok(public) = ParsedPublicKey::new(&ED25519, key.pair.public_key().as_ref()) {
@@ -163,7 +164,7 @@ impl SealKeys {
         self
     }
 
-    /// Whether this seal of an event is good; nothing where the key is not known.
+    /// Whether this seal of an event is good; `None` if its key is not known.
     pub(crate) fn event_is_sealed(
         &self,
         digest: KeyDigest,
@@ -174,7 +175,7 @@ impl SealKeys {
         self.is_sealed(digest, &event_statement(Origin::Reconciled, environment, id), seal)
     }
 
-    /// Whether this seal of a reconciled event's mark is good.
+    /// Whether this seal of the fact about a reconciled event is good.
     pub(crate) fn has_reconciled(&self, key: FluentKey, id: EventId, seal: &str) -> bool {
         let Some((digest, seal)) = seal.split_once(':') else { return false };
         let Ok(digest) = digest.parse() else { return false };
@@ -212,7 +213,8 @@ fn digest_of(raw: &[u8]) -> KeyDigest {
     KeyDigest::from_bytes(hash.finalize().into())
 }
 
-/// The id is a digest of environment and body: whatever is changed of them changes it.
+/// The statement that a seal of an event signs. The id is a digest of environment and body, so it
+/// changes with either.
 fn event_statement(origin: Origin, environment: Environment, id: EventId) -> String {
     format!("fluent-webhooks event 1\0{origin}\0{environment}\0{id}")
 }

@@ -1,4 +1,4 @@
-//! Verifies again what a queue kept, as it was verified at the door.
+//! Verifies stored events again, as they were verified on arrival.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use event_model::{
 
 use crate::{KeyRing, SealKeys};
 
-/// Checks signatures by the ring, retired keys included, and our own seals.
+/// Verifies signatures by the ring, retired keys included, and our own seals.
 ///
-/// An event that names a key which is not in the ring is no forgery: a gateway may have got a
-/// new key before this process did. Whoever has no key at all knows nothing of any event.
+/// An event whose key is not in the ring is not a forgery: a gateway may have got a new key
+/// before this process did. A process without any key can't tell anything about events.
 #[derive(Debug)]
 pub struct Reverifier {
     ring: Arc<KeyRing>,
@@ -21,8 +21,8 @@ pub struct Reverifier {
 }
 
 impl Reverifier {
-    /// A verifier with these keys. Of `accounts` only the binding to keys counts: who is not
-    /// listed any more was when the event came.
+    /// Makes a verifier with these keys. Of `accounts` only the binding to keys counts: an
+    /// account that is no longer listed was listed when the event came.
     pub fn new(ring: Arc<KeyRing>, accounts: Accounts, seals: SealKeys) -> Self {
         Self { ring, accounts, seals }
     }

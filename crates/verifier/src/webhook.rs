@@ -1,4 +1,4 @@
-//! Which signature of a webhook decides, and which key made it.
+//! Verification of webhooks: the signature that decides, and the key that made it.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use event_model::{Algorithm, Evidence, Inbound, Proof};
 
 use crate::{KeyRing, MAX_BITS, Rejection, Verifier};
 
-/// Characters of base64 that the largest signature has.
+/// Length of the largest signature in base64.
 const MAX_BASE64: usize = (MAX_BITS / 8).div_ceil(3) * 4;
 
-/// Which headers carry signatures, and which kinds are enabled.
+/// The headers that may have signatures, and the kinds that are enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signatures {
-    /// Kinds that may admit a webhook.
+    /// Kinds of signatures that may admit a webhook.
     pub enabled: Vec<Algorithm>,
-    /// Names of the SHA-512 header; proxies rename it.
+    /// Names of the SHA-512 header, since proxies rename it.
     pub sha512: Vec<String>,
     /// Names of the MD5 header.
     pub md5: Vec<String>,
@@ -32,7 +32,7 @@ impl Default for Signatures {
 }
 
 impl Signatures {
-    /// The names of the header that carries signatures of one kind.
+    /// The names of the header that has signatures of this kind.
     pub fn headers(&self, algorithm: Algorithm) -> &[String] {
         match algorithm {
             Algorithm::Sha512 => &self.sha512,
@@ -40,10 +40,10 @@ impl Signatures {
         }
     }
 
-    /// The one signature that decides.
+    /// Returns the one signature that decides.
     ///
-    /// A SHA-512 header decides alone, whatever comes of it: falling back to
-    /// MD5 would let an attacker choose the weaker of the two.
+    /// A SHA-512 header decides alone, whatever the result: a fallback to MD5 would let an
+    /// attacker choose the weaker of the two.
     pub(crate) fn deciding<'a>(&self, inbound: &'a Inbound) -> Result<(Algorithm, &'a [u8]), Rejection> {
         for algorithm in [Algorithm::Sha512, Algorithm::Md5] {
             match self.values(algorithm, inbound)[..] {
@@ -72,13 +72,13 @@ pub struct WebhookVerifier {
 }
 
 impl WebhookVerifier {
-    /// A verifier with these keys and this policy.
+    /// Makes a verifier with these keys and this policy.
     pub fn new(ring: Arc<KeyRing>, signatures: Signatures) -> Self {
         Self { ring, signatures, believes_retired: false }
     }
 
-    /// The same for webhooks that were verified when they came, and are kept since: a key that
-    /// is out of use proves them still. Never for what comes in now.
+    /// Makes a verifier for webhooks that were verified on arrival and stored since: retired keys
+    /// still prove them. Never to be used for webhooks that arrive now.
     #[must_use]
     pub fn for_kept(self) -> Self {
         Self { believes_retired: true, ..self }
@@ -102,7 +102,8 @@ impl Verifier for WebhookVerifier {
     }
 }
 
-/// Strict: standard alphabet, canonical padding, no whitespace, bounded.
+/// Decodes a signature strictly: standard alphabet, canonical padding, no whitespace, bounded
+/// size.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if text.len() > MAX_BASE64 {
         return None;

@@ -1,4 +1,4 @@
-//! Why does my signature fail?
+//! Diagnoses of signatures that do not verify.
 
 use event_model::{Algorithm, Proof};
 use verifier::{Alteration, Diagnosis, Rejection, diagnose};

@@ -1,5 +1,5 @@
-//! Malformed encodings, made here for 1024 bits and MD5 since nobody publishes
-//! them, and signed with a real key: expected is that none is accepted.
+//! Malformed encodings, of which none may be accepted. They are made here for 1024 bits and MD5,
+//! since nobody publishes such vectors, and signed with a real key.
 
 use std::sync::LazyLock;
 
@@ -36,7 +36,7 @@ fn block(pair: &KeyPair, content: &[u8]) -> Vec<u8> {
     [&[0, 1][..], &vec![0xff; padding], &[0], content].concat()
 }
 
-/// The private operation on any block: a signature that nobody should make.
+/// Applies the private operation to any block, for signatures that nobody should make.
 fn sign(pair: &KeyPair, block: &[u8]) -> Vec<u8> {
     let key = pair.private();
     let number = BigUint::from_bytes_be(block).modpow(key.d(), key.n());
@@ -103,7 +103,7 @@ fn only_the_proper_encoding_is_accepted() {
             other[1] = block_type;
             refuse("block type", other);
         }
-        // The content moved forward, garbage behind it: what a parser of padding takes.
+        // The content is moved forward with garbage behind it, which a parser of padding accepts.
         let room = SANDBOX.private().size() - proper.len() - 11;
         let short = [&[0, 1][..], &[0xff; 8], &[0], &proper, &vec![0xa5; room]].concat();
         refuse("short padding", short);
@@ -144,8 +144,8 @@ fn pss_is_not_pkcs1() {
     assert!(!RustCrypto::new(&key, Algorithm::Sha512).accepts(BODY, &signature));
 }
 
-/// Bleichenbacher 2006: a cube that begins like a proper block, for e = 3. The
-/// key is refused at the door, so the forgery has nothing to be checked with.
+/// Bleichenbacher 2006: a cube that begins like a proper block, for e = 3. The key itself is
+/// refused, so there is nothing to check the forgery with.
 #[test]
 fn a_cube_root_forgery_finds_no_key() {
     let n = LARGE_N.as_bytes();
@@ -155,7 +155,7 @@ fn a_cube_root_forgery_finds_no_key() {
     assert_eq!(verifier::PublicKey::parse(&pem), Err(verifier::InvalidKey::Exponent));
 }
 
-/// Any odd number of 2048 bits: only the exponent is looked at.
+/// An odd number of 2048 bits: only the exponent matters here.
 const LARGE_N: &str = concat!(
     "c0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
     "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",

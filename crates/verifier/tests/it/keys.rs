@@ -1,4 +1,4 @@
-//! Which texts are keys.
+//! Texts that are public keys, and texts that are not.
 
 use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::{BigUint, RsaPublicKey};
@@ -64,7 +64,7 @@ fn short_keys_are_nobodys() {
     refuse(&pem, InvalidKey::Size(512));
 }
 
-/// A public key of this size, as PEM: nobody has to be able to sign with it.
+/// A public key of this size, as PEM, with which nobody can sign.
 fn of_size(bits: usize) -> String {
     let top = BigUint::from(1_u8) << (bits - 1);
     let modulus = top + BigUint::from(1_u8);

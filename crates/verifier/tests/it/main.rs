@@ -1,4 +1,4 @@
-//! Whose bytes are these? Every way we know of to get that wrong.
+//! Tests of the verifier: every way that we know of to get verification wrong.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -1,4 +1,4 @@
-//! Which header decides, and what a signature must look like.
+//! The header that decides, and the form that a signature must have.
 
 use event_model::Algorithm::{Md5, Sha512};
 use event_model::Proof;

@@ -1,4 +1,4 @@
-//! No other body, signature or key passes.
+//! Properties: no other body, signature or key is accepted.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! What a queue kept, verified again.
+//! Stored events that are verified again.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ impl World {
     }
 }
 
-/// What somebody wrote into a store: the id is always that of the bytes.
+/// An event that somebody wrote into a store: its id is always that of its bytes.
 fn written(stored: Stored) -> Event {
     let id = event_model::EventId::of(stored.key.environment(), &stored.body);
     Event::restore(id, stored).unwrap()
@@ -72,7 +72,7 @@ fn what_a_gateway_admitted_is_verified_in_use_and_retired() {
     let next = KeyPair::generate(1024).unwrap();
     let exchanged = ring(&[(&world.name, &next)], &[(&world.name, &world.pair)]);
     assert_eq!(world.verdict(exchanged, &event), StoredVerdict::Verified);
-    // And by a dispatcher that lists no accounts: who may send is asked at the door.
+    // A dispatcher that lists no accounts agrees: the allow-list is checked on arrival.
     let verifier = Reverifier::new(world.own_ring(), Accounts::default(), SealKeys::default());
     assert_eq!(verifier.verify(&event), StoredVerdict::Verified);
 }
@@ -108,7 +108,7 @@ fn what_was_stored_before_digests_were_kept_is_tried_with_every_key_of_its_name(
     let other = KeyPair::generate(1024).unwrap();
     let both = ring(&[(&world.name, &other)], &[(&world.name, &world.pair)]);
     assert_eq!(world.verdict(both, &old), StoredVerdict::Verified);
-    // The right key may have gone since: nobody knows.
+    // The right key may have been removed since, so nothing is known.
     assert_eq!(world.verdict(ring(&[(&world.name, &other)], &[]), &old), StoredVerdict::KeyUnknown);
 }
 
@@ -134,7 +134,7 @@ fn what_is_not_as_it_was_signed_is_forged() {
     let moved = Stored { key: Arc::new(KeyId::new(production, digest)), ..stored() };
     check("a sandbox body as production's", moved, Forgery::WrongName);
     let api = Stored { proof: Proof::Api, ..stored() };
-    // Fluent's key is no key for seals, so nothing is known of it.
+    // Fluent's key is not a key for seals, so nothing is known of it.
     assert_eq!(world.verdict(world.own_ring(), &written(api)), StoredVerdict::KeyUnknown);
     let unsealed = Stored { proof: Proof::Api, signature: String::new(), ..stored() };
     check("reconciled without a seal", unsealed, Forgery::Unsigned);
@@ -152,7 +152,7 @@ fn an_account_that_is_listed_for_other_keys_alone_is_not_this_keys() {
 fn reconciled(accounts: &Accounts, evidence: Evidence) -> Event {
     let inbound =
         Inbound { body: BODY.into(), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
-    // A test states what it wants to be believed.
+    // A test may assert what it wants to be believed.
     Event::admit(Verified::assert(inbound, evidence), accounts, None).unwrap()
 }
 
@@ -168,13 +168,13 @@ fn what_was_reconciled_is_believed_for_its_seal() {
     };
     assert_eq!(by(&[&other.public, &pair.public], &event), StoredVerdict::Verified);
     assert_eq!(by(&[&other.public], &event), StoredVerdict::KeyUnknown);
-    // A seal is of one body, in one environment.
+    // A seal is for one body in one environment.
     let moved = SealingKey::parse(&pair.private).unwrap();
     let of_production = moved.evidence("sydney_production".parse().unwrap(), BODY.as_bytes());
     let stolen = Stored { signature: of_production.signature, ..event.stored().clone() };
     let verdict = by(&[&pair.public], &written(stolen));
     assert_eq!(verdict, StoredVerdict::Forged(Forgery::WrongSignature));
-    // And of one key alone.
+    // A seal is by one key only.
     let foreign = SealingKey::parse(&other.private).unwrap().evidence(world.name.clone(), BODY.as_bytes());
     let foreign = Stored { signature: foreign.signature, ..event.stored().clone() };
     assert_eq!(by(&[&pair.public], &written(foreign)), StoredVerdict::Forged(Forgery::WrongSignature));

@@ -1,4 +1,4 @@
-//! Keys that are made once, and webhooks that are made often.
+//! Keys that are made once, and webhooks signed with them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -34,7 +34,7 @@ pub(crate) fn inbound(body: &[u8], headers: &[(&str, &str)]) -> Inbound {
     }
 }
 
-/// What a verifier with the sandbox key says.
+/// Verifies a webhook with the sandbox key.
 pub(crate) fn verify(
     signatures: Signatures,
     body: &[u8],

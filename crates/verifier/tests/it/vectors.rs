@@ -11,7 +11,7 @@ fn key(der: &[u8]) -> Result<PublicKey, InvalidKey> {
     PublicKey::parse(&base64(der))
 }
 
-/// Standard base64, so that the test needs no library that the subject uses.
+/// Encodes standard base64, so that the test uses no library that the verifier uses.
 fn base64_of(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

@@ -1,5 +1,5 @@
-//! The faults of the vendor's JavaScript SDK (`@fluentcommerce/fc-connect-sdk`
-//! 0.1.56), each under its own name: none of them is ours.
+//! Faults of the vendor's JavaScript SDK (`@fluentcommerce/fc-connect-sdk` 0.1.56), each under
+//! its own name: the verifier has none of them.
 
 use verifier::{PublicKey, Signatures, Verifier, WebhookVerifier};
 
