@@ -1,20 +1,20 @@
-//! An expression of any form costs little: to read, and to ask.
+//! Bounds of an expression: any text costs little to read, and little to evaluate.
 
 use cel::{ParseErrors, Program};
 
 use crate::names::{self, Reads};
 use crate::{MAX_LENGTH, Misread, Undecided};
 
-/// How deep brackets may stand in each other: the parser calls itself for each.
+/// How deep brackets may be nested: the parser calls itself for each.
 const MAX_NESTING: usize = 16;
 
-/// Stack for the parser, which takes far more of it than its depth suggests.
+/// Stack of the parsing thread, in bytes: the parser needs far more than its depth suggests.
 const STACK: usize = 64 << 20;
 
-/// How deep loops (`all`, `exists`, `map`, ...) may stand in each other.
+/// How deep loops (`all`, `exists`, `map`, ...) may be nested.
 pub(crate) const MAX_LOOPS: u32 = 3;
 
-/// Most steps that loops may take over one event: some milliseconds.
+/// Largest number of steps that loops may take over one event: some milliseconds.
 const MAX_WORK: u64 = 1_000_000;
 
 pub(crate) fn misread(text: &str, offset: usize, message: impl Into<String>) -> Misread {
@@ -24,7 +24,7 @@ pub(crate) fn misread(text: &str, offset: usize, message: impl Into<String>) -> 
     Misread { line: lines, column: line.chars().count() + 1, message: message.into() }
 }
 
-/// What must hold before a parser may see it.
+/// Checks what must hold before a parser may see the text.
 pub(crate) fn check(text: &str) -> Result<(), Misread> {
     if text.trim().is_empty() {
         return Err(misread(text, 0, "expected a condition, such as has(event.attributes.store)"));
@@ -56,8 +56,9 @@ pub(crate) fn check(text: &str) -> Result<(), Misread> {
     }
 }
 
-/// Reads and checks it on a thread of its own, with a stack that suffices for any
-/// text, and panics that end there. Says how deep loops stand in each other, and what it reads.
+/// Parses and checks an expression on a thread of its own, with a stack that suffices for any
+/// text, and where panics end. Returns the program, how deep loops are nested, and the fields
+/// that it reads.
 pub(crate) fn compile(text: &str) -> Result<(Program, u32, Reads), Misread> {
     let unreadable = || misread(text, 0, "this can't be read as a condition");
     std::thread::scope(|scope| {
@@ -79,14 +80,14 @@ fn first(text: &str, errors: &ParseErrors) -> Misread {
     Misread { line: at(error.pos.0), column: at(error.pos.1), message: brief(message) }
 }
 
-/// What was found there, without the list of all that might have been.
+/// The message up to the list of everything that was expected.
 fn brief(message: &str) -> String {
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
     let message = message.split(" expecting ").next().unwrap_or(message).trim_end_matches(',');
     message.chars().take(120).collect()
 }
 
-/// `size` values, `loops` deep.
+/// Fails if `loops` nested loops over `size` values take too many steps.
 pub(crate) fn check_work(size: u64, loops: u32) -> Result<(), Undecided> {
     match size.saturating_pow(loops) {
         work if work > MAX_WORK && loops > 0 => Err(Undecided("the event is too large for the loops in it")),

@@ -1,18 +1,16 @@
-//! Conditions on an event, as expressions of the Common Expression Language
-//! (<https://cel.dev>): a route's `when`.
+//! Conditions on an event, as expressions of the Common Expression Language (<https://cel.dev>):
+//! a route's `when`.
 //!
 //! ```text
 //! has(event.attributes.store) && event.attributes.store != "none"
 //! ```
 //!
-//! `event` is the webhook's body with all its fields, whatever they are; its
-//! `attributes` are a map by name in either form that Fluent sends, and empty
-//! where there are none; `environment` and `origin` are added. Whole numbers are `int`;
-//! one that is too long for that is a text of its digits.
+//! `event` is the webhook's body with all its fields; its `attributes` are a map by name in
+//! either form that Fluent sends, and empty if there are none; `environment` and `origin` are
+//! added. Whole numbers are `int`; one that is too long for that is a text of its digits.
 //!
-//! An expression is read once, at the start. What only an event can show, such
-//! as a missing field, is an [`Undecided`]: it is no answer, and must not be
-//! taken for one.
+//! An expression is parsed once, at the start. Problems that only an event can show, such as a
+//! missing field, are an [`Undecided`]: that is no answer, and must not be taken for one.
 //!
 //! Start reading at [`Condition`].
 
@@ -31,28 +29,27 @@ use event_model::Event;
 
 use crate::names::Reads;
 
-/// Longest expression, in bytes: one that is longer wants to be a field of the
-/// event, or a dispatcher.
+/// Longest expression, in bytes: a longer one should be a field of the event, or a dispatcher.
 pub const MAX_LENGTH: usize = 4096;
 
-/// A condition that was read and can be asked. Cheap to clone.
+/// A condition that was parsed and can be evaluated. Cheap to clone.
 #[derive(Clone)]
 pub struct Condition {
     text: Arc<str>,
     read: Arc<Read>,
 }
 
-/// A condition as it was read.
+/// The parsed form of a condition.
 struct Read {
     expression: Expression,
-    /// What every evaluation begins with: the functions, and the expression's patterns.
+    /// The scope of every evaluation: the functions, and the expression's patterns.
     scope: Context<'static, 'static>,
-    /// How deep loops stand in each other.
+    /// How deep loops are nested.
     loops: u32,
     reads: Reads,
 }
 
-/// Why a text is not a condition. What was written is not repeated.
+/// Reason why a text is not a condition. Does not repeat the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (line {line}, column {column} of the expression)")]
 pub struct Misread {
@@ -60,17 +57,17 @@ pub struct Misread {
     pub line: usize,
     /// The character in the line, from 1.
     pub column: usize,
-    /// What is wrong there, and what to do.
+    /// The problem there, and what to do about it.
     pub message: String,
 }
 
-/// Why a condition gave no answer for an event. Says nothing of the event's values.
+/// Reason why a condition gave no answer for an event. Says nothing of the event's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the route's `when` gave no answer: {0}")]
 pub struct Undecided(&'static str);
 
 impl Condition {
-    /// Reads an expression, and checks what can be checked without an event: its
+    /// Parses an expression, and checks everything that can be checked without an event: its
     /// form, its bounds, and the names in it.
     pub fn parse(text: &str) -> Result<Self, Misread> {
         bounds::check(text)?;
@@ -84,7 +81,7 @@ impl Condition {
         &self.text
     }
 
-    /// Whether it holds for `event`.
+    /// Whether the condition is true for `event`. `Err` if it gives no answer.
     pub fn holds(&self, event: &Event) -> Result<bool, Undecided> {
         let Read { expression, scope, loops, reads } = &*self.read;
         let (value, size) = view::of(event, reads)?;
@@ -101,7 +98,7 @@ impl Condition {
     }
 }
 
-/// The library's own words hold the values that it met.
+/// Describes an error in words of ours, since the library's messages have the values that it met.
 fn explained(error: &ExecutionError) -> Undecided {
     Undecided(match error {
         ExecutionError::NoSuchKey(_) => "a field that it reads is missing: ask `has(...)` first",

@@ -1,5 +1,5 @@
-//! The names in an expression: a misspelt one is found at the start, not by the
-//! first event.
+//! The names in an expression, which are checked at the start, so that the first event does not
+//! have to find a misspelt one.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ pub(crate) const EVENT: &str = "event";
 /// Names of types, as in `type(x) == string`.
 const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
 
-/// What the standard library has: CEL's specification, "Standard Definitions",
-/// without time, which needs none here.
+/// Functions of the standard library: CEL's specification, "Standard Definitions", without those
+/// of time, which is not needed here.
 const FUNCTIONS: [&str; 13] = [
     "bool",
     "bytes",
@@ -33,10 +33,10 @@ const FUNCTIONS: [&str; 13] = [
     "uint",
 ];
 
-/// Called on a text, with one argument.
+/// Functions that are called on a text, with one argument.
 const MEMBERS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 
-/// How deep an expression may be nested, written with brackets or without.
+/// How deep an expression may be nested, with brackets or without.
 const MAX_DEPTH: usize = 64;
 
 fn is_called_right(call: &CallExpr) -> bool {
@@ -48,7 +48,7 @@ fn is_called_right(call: &CallExpr) -> bool {
     }
 }
 
-/// Most texts or lists that are put together: each `+` copies both sides.
+/// Largest number of texts or lists that are put together: each `+` copies both sides.
 const MAX_SUMS: u32 = 16;
 
 /// Largest automaton of a pattern, in bytes: it stays in memory with its expression.
@@ -60,7 +60,7 @@ fn walks_values(call: &CallExpr) -> bool {
     match call.func_name.as_str() {
         "@in" | "matches" | "contains" | "size" | "string" | "bytes" | "int" | "uint" | "double" => true,
         "_+_" => !is_collecting(call),
-        // Compared with what is written out, they end where that ends.
+        // A comparison with a literal ends where the literal ends.
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "startsWith" | "endsWith" => {
             !call.args.iter().any(is_literal)
         }
@@ -68,20 +68,20 @@ fn walks_values(call: &CallExpr) -> bool {
     }
 }
 
-/// Whether this `+` is a loop's own, which its weight counts already. The library
-/// calls what a loop collects by a name that nobody can write.
+/// Whether this `+` is a loop's own, which the loop's weight counts already. The library gives
+/// what a loop collects a name that nobody can write.
 fn is_collecting(call: &CallExpr) -> bool {
     call.args.iter().any(|arg| matches!(&arg.expr, Expr::Ident(name) if name.starts_with('@')))
 }
 
-/// Whether a loop collects something else than the values it walks over, as `map`
-/// does and `filter` does not: what it makes may be larger than the event.
+/// Whether a loop collects other values than those it walks over, as `map` does and `filter` does
+/// not: the result may be larger than the event.
 fn makes_values(inner: &ComprehensionExpr) -> bool {
     let Expr::List(_) = inner.accu_init.expr else { return false };
     !collects(&inner.loop_step, &inner.iter_var)
 }
 
-/// Whether all that `step` adds to what is collected is the variable itself.
+/// Whether `step` adds only the variable itself to what is collected.
 fn collects(step: &IdedExpr, variable: &str) -> bool {
     match &step.expr {
         Expr::Ident(_) => true,
@@ -96,7 +96,8 @@ fn collects(step: &IdedExpr, variable: &str) -> bool {
     }
 }
 
-/// Checks every name. Says how deep loops stand in each other, and what is read of an event.
+/// Checks every name. Returns how deep loops are nested, and the fields that are read of an
+/// event.
 pub(crate) fn check(program: &Program) -> Result<(u32, Reads), Misread> {
     let source = program.source_info();
     let reads = Reads::Fields(BTreeSet::new());
@@ -106,12 +107,12 @@ pub(crate) fn check(program: &Program) -> Result<(u32, Reads), Misread> {
     Ok((walk.deepest, walk.reads))
 }
 
-/// What an expression reads of an event: what it does not name it can't see.
+/// The fields of an event that an expression reads: it can't see what it does not name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// These of its fields.
+    /// Only these fields.
     Fields(BTreeSet<String>),
-    /// All: it asks for the event as a value, or for a field whose name it works out.
+    /// All fields, since it uses the event as a value, or computes the name of a field.
     Everything,
 }
 
@@ -132,14 +133,14 @@ impl Reads {
 
 struct Walk<'p> {
     source: &'p SourceInfo,
-    /// Variables of the loops around.
+    /// Variables of the enclosing loops.
     scope: Vec<&'p str>,
     depth: usize,
     loops: u32,
     deepest: u32,
-    /// How many `+` there are, but for those that loops collect with.
+    /// Number of `+`, except those with which loops collect.
     sums: u32,
-    /// How many loops make values.
+    /// Number of loops that make values.
     makers: u32,
     reads: Reads,
 }
@@ -196,7 +197,7 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Whether it is the event, and not a variable of a loop that is called like it.
+    /// Whether this is the event, and not a loop's variable of the same name.
     fn is_event(&self, node: &IdedExpr) -> bool {
         matches!(&node.expr, Expr::Ident(name) if name == EVENT && !self.scope.contains(&EVENT))
     }
@@ -226,7 +227,7 @@ impl<'p> Walk<'p> {
 
     fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> Result<(), Misread> {
         let name = call.func_name.as_str();
-        // Operators are calls of functions whose names are no words.
+        // Operators are calls of functions whose names are not words.
         let is_operator = name == "@in" || !name.contains(|c: char| c.is_ascii_alphanumeric());
         if !is_operator && !FUNCTIONS.contains(&name) && name != "@not_strictly_false" {
             let known = FUNCTIONS.join(", ");
@@ -257,8 +258,8 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// One that an event brings along could be of any cost, and one that is wrong
-    /// should be found now.
+    /// Checks a pattern: it must be written out, since one in an event could cost anything, and
+    /// one that is wrong is reported now.
     fn pattern(&self, at: &IdedExpr, call: &CallExpr) -> Result<(), Misread> {
         let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.first().map(|arg| &arg.expr)
         else {
@@ -273,7 +274,7 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Work within this many more loops.
+    /// Records work within this many more loops, which must not be too many.
     fn level(&mut self, at: &IdedExpr, more: u32) -> Result<(), Misread> {
         self.deepest = self.deepest.max(self.loops + more);
         match self.loops + more > MAX_LOOPS {
@@ -286,8 +287,8 @@ impl<'p> Walk<'p> {
         let makers = self.makers;
         self.visit(&inner.iter_range)?;
         self.visit(&inner.accu_init)?;
-        // What collects values copies what it has collected with every step, and
-        // who walks over values that were made walks over more than the event has.
+        // A loop that collects copies what it has collected with every step, and a loop over
+        // values that were made walks over more than the event has.
         let collects = matches!(inner.accu_init.expr, Expr::List(_) | Expr::Map(_));
         let weight = if collects { 2 } else { 1 } + if self.makers > makers { 2 } else { 0 };
         self.makers += u32::from(makes_values(inner));

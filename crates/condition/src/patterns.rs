@@ -1,5 +1,5 @@
-//! Patterns are compiled with their expression: the library's own `matches` compiles its
-//! pattern anew for every value that it meets.
+//! Compiled patterns. They are compiled together with their expression, since the library's own
+//! `matches` would compile its pattern again for every value.
 
 use std::any::Any;
 use std::sync::{Arc, LazyLock};
@@ -11,7 +11,7 @@ use cel::parser::Expression;
 use cel::{Context, Env, IdedExpr};
 use regex::Regex;
 
-/// A compiled pattern, as a value that only `matches` takes.
+/// A compiled pattern, as a value that only `matches` accepts.
 #[derive(Clone, Debug)]
 struct Pattern(Regex);
 
@@ -41,8 +41,8 @@ fn matches(text: &CelString<'_>, pattern: &Pattern) -> CelBool {
     CelBool::from(pattern.0.is_match(text.inner()))
 }
 
-/// What every expression may call. A pattern that could not be put in place of its text is
-/// still one: the library's own `matches` is there, too.
+/// Functions that every expression may call. The library's own `matches` is among them, for a
+/// pattern that could not be replaced by its compiled form.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     let added = cel::add_member_overload!(env, fn matches: (CelString<'_>, Pattern) -> CelBool);
@@ -50,14 +50,14 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     Arc::new(env)
 });
 
-/// Puts a variable in the place of every pattern that is written out. With it, what all
-/// evaluations begin with: those variables.
+/// Replaces every pattern that is written out by a variable. Returns the expression, and the
+/// scope with these variables, in which every evaluation begins.
 pub(crate) fn compile(expression: &Expression) -> (Expression, Context<'static, 'static>) {
     let (mut expression, mut scope) = (expression.clone(), Context::with_env(Arc::clone(&ENV)));
     let mut count = 0;
     visit(&mut expression, &mut |call| {
         let Some(pattern) = pattern_of(call) else { return };
-        // Nobody can write such a name.
+        // A name that nobody can write.
         let name = format!("@pattern{count}");
         scope.add_variable_as_val(name.clone(), Box::new(pattern));
         if let Some(argument) = call.args.first_mut() {
@@ -79,7 +79,7 @@ fn pattern_of(call: &CallExpr) -> Option<Pattern> {
     }
 }
 
-/// Shows every call to `change`. The depth of an expression is bounded before.
+/// Calls `change` for every call in the expression, whose depth was bounded before.
 pub(crate) fn visit(node: &mut IdedExpr, change: &mut impl FnMut(&mut CallExpr)) {
     match &mut node.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}

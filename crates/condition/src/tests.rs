@@ -1,3 +1,5 @@
+//! Tests of conditions: what they decide, and what is refused at the start.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +19,7 @@ fn event(rest: &str) -> Event {
         Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
     let key = Arc::new(KeyId::any_named(key));
     let evidence = Evidence { proof: Proof::Signed(Algorithm::Sha512), key, signature: String::new() };
-    // A test states what it wants to be believed.
+    // A test may assert what it wants to be believed.
     Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
 }
 
@@ -122,12 +124,12 @@ fn mistakes_are_found_at_the_start_and_where_they_are() {
     misread("[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))", 1, 36, "loops");
     misread(r"'a'.matches('\\w{90}')", 1, 12, "takes more than");
     misread(&format!("event.name == 'E'{} == 'E'", " + 'x'".repeat(17)), 1, 19, "more than 16 `+`");
-    // Each would double what the one before it made.
+    // Each `map` would double what the one before it made.
     misread("['a'].map(x, x + x).map(x, x + x) == []", 1, 24, "loops");
     misread("[[1]].map(x, [x, x]).map(x, [x, x]) == []", 1, 25, "loops");
 }
 
-/// Found by fuzzing the parser, and reported there.
+/// Found by fuzzing the parser, and reported to its authors.
 #[test]
 fn what_breaks_parsers_is_only_misread() {
     let mut text = ">".to_owned();
@@ -140,7 +142,7 @@ fn what_breaks_parsers_is_only_misread() {
     }
 }
 
-/// The names that are allowed are names that exist.
+/// Every allowed name is one that exists in the library.
 #[test]
 fn the_functions_are_those_of_the_library() {
     for text in [

@@ -1,4 +1,4 @@
-//! An event as a condition sees it.
+//! The view of an event that a condition has.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use event_model::{Event, ExactNumber, ExactValue, Unviewable};
 use crate::Undecided;
 use crate::names::Reads;
 
-/// Most values in one event: a body of 2 MiB can hold a million.
+/// Largest number of values in one event: a body of 2 MiB can have a million.
 const MAX_VALUES: u64 = 200_000;
 
-/// What an expression that reads `reads` sees of `event`, and how many values are in that.
+/// The view of `event` for an expression that reads `reads`, and the number of values in it.
 pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Value, u64), Undecided> {
     let mut fields = event.view().map_err(|error| match error {
         Unviewable::Repeated => Undecided("a key or an attribute occurs twice in the event's JSON"),
         _ => Undecided("the event's JSON is nested too deep, or a value in it is out of range"),
     })?;
-    // Making the library's values of a field costs more than reading it did.
+    // Making the library's values of a field costs more than parsing it did.
     fields.retain(|name, _| reads.has(name));
     let mut size = 0;
     let view = value(ExactValue::Table(fields), &mut size);
@@ -35,7 +35,7 @@ fn value(json: ExactValue, size: &mut u64) -> Value {
         ExactValue::Null => Value::Null,
         ExactValue::Bool(value) => Value::Bool(value),
         ExactValue::Text(text) => {
-            // Texts are compared and searched: long ones cost as many values.
+            // Texts are compared and searched, so a long one counts as several values.
             *size += text.len() as u64 / 64;
             Value::String(Arc::new(text))
         }
@@ -50,8 +50,8 @@ fn value(json: ExactValue, size: &mut u64) -> Value {
     }
 }
 
-/// The expressions' numbers have 64 bits. A longer whole number is an id: rounded, it would
-/// equal others, so it is its digits. The nearest number stands for a fraction.
+/// The number in an expression, which has 64 bits. A longer whole number is an id: rounded it
+/// would equal others, so it becomes a text of its digits. A fraction becomes the nearest number.
 fn number_of(number: &ExactNumber) -> Value {
     if let Some(whole) = number.as_whole() {
         return Value::Int(whole);
