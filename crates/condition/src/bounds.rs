@@ -5,13 +5,13 @@ use cel::{ParseErrors, Program};
 use crate::names::{self, Reads};
 use crate::{MAX_LENGTH, Misread, Undecided};
 
-/// How deep brackets may be nested: the parser calls itself for each.
+/// Deepest nesting of brackets: the parser calls itself for each.
 const MAX_NESTING: usize = 16;
 
 /// Stack of the parsing thread, in bytes: the parser needs far more than its depth suggests.
 const STACK: usize = 64 << 20;
 
-/// How deep loops (`all`, `exists`, `map`, ...) may be nested.
+/// Deepest nesting of loops (`all`, `exists`, `map`, ...).
 pub(crate) const MAX_LOOPS: u32 = 3;
 
 /// Largest number of steps that loops may take over one event: some milliseconds.

@@ -44,7 +44,7 @@ struct Read {
     expression: Expression,
     /// The scope of every evaluation: the functions, and the expression's patterns.
     scope: Context<'static, 'static>,
-    /// How deep loops are nested.
+    /// Depth to which loops are nested.
     loops: u32,
     reads: Reads,
 }

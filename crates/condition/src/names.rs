@@ -36,7 +36,7 @@ const FUNCTIONS: [&str; 13] = [
 /// Functions that are called on a text, with one argument.
 const MEMBERS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 
-/// How deep an expression may be nested, with brackets or without.
+/// Deepest nesting of an expression, with brackets or without.
 const MAX_DEPTH: usize = 64;
 
 fn is_called_right(call: &CallExpr) -> bool {

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::fields::Read;
 
-/// One of Fluent's two environments. It is part of an event's identity, since the same account
+/// One of Fluent's two environments, which is part of an event's identity, since the same account
 /// name may exist in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// For trying things out.
+    /// The environment for trying things out.
     Sandbox,
-    /// For real customers.
+    /// The environment of real customers.
     Production,
 }
 

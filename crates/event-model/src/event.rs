@@ -30,7 +30,7 @@ pub struct Event {
 pub struct Stored {
     /// The exact signed bytes; for a reconciled event, the bytes written from Fluent's log.
     pub body: Bytes,
-    /// How the bytes are known to be Fluent's.
+    /// The proof that the bytes are Fluent's.
     pub proof: Proof,
     /// The key that matched.
     pub key: Arc<KeyId>,
@@ -170,7 +170,7 @@ impl Event {
         FluentKey::of(self.environment, self.account(), id, self.name())
     }
 
-    /// How the event came.
+    /// The origin of the event: a webhook, or Fluent's log.
     pub fn origin(&self) -> Origin {
         self.stored.proof.origin()
     }

@@ -42,7 +42,7 @@ impl<T> Verified<T> {
 /// The evidence by which a webhook was verified: enough for a later stage to verify it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// How the webhook is known to be Fluent's.
+    /// The proof that the webhook is Fluent's.
     pub proof: Proof,
     /// The matching key. For a record from Fluent's API: the name of the key of the account that
     /// was asked, with the digest of the key that made our seal.
@@ -52,7 +52,7 @@ pub struct Evidence {
     pub signature: String,
 }
 
-/// How an event is known to be Fluent's.
+/// The proof that an event is Fluent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// Fluent signed it.

@@ -128,9 +128,9 @@ fn serve(
     recover(&mut sql, shared.now())?;
     let written = meta(&sql, CLOCK)?.unwrap_or(i64::MIN);
     follow_since(&sql, &shared, written)?;
-    // What the last process reported of its routes no longer holds.
+    // The last process's report on its routes is out of date.
     set_meta(&sql, WORKING, "[]")?;
-    // What came before the file existed is unknown.
+    // Nothing is known about the time before the file existed.
     if meta::<i64>(&sql, COMPLETE_SINCE)?.is_none() {
         set_meta(&sql, COMPLETE_SINCE, shared.now())?;
     }

@@ -14,7 +14,7 @@ pub(crate) const IDS_SHARE: u64 = 4;
 pub struct Options {
     /// The database file; `-wal`, `-shm` and `.lock` are beside it.
     pub path: PathBuf,
-    /// How long an id is known after its event arrived.
+    /// Time for which an id is known after its event arrived.
     pub dedup_window: Duration,
     /// Bounds on events that every route has settled.
     pub retention: Retention,

@@ -10,10 +10,11 @@ pub struct Options {
     pub path: PathBuf,
     /// Largest size in bytes; when it is full, events go to the queue directly.
     pub bytes: u64,
-    /// How long after its acknowledgement an event is confirmed: longer than the queue takes to
-    /// forget what it will forget.
+    /// Time after its acknowledgement at which an event is confirmed: longer than the queue takes
+    /// to forget what it will forget.
     pub keep: Duration,
-    /// How long an answer to a sender waits for the queue. It need not wait: the event is safe.
+    /// Longest time that an answer to a sender waits for the queue. It need not wait: the event
+    /// is safe.
     pub wait_for_queue: Duration,
 }
 

@@ -66,7 +66,7 @@ impl Reporting {
             // Files that are being salvaged may have events of any time.
             _ if !files_set_aside(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),
             Some(found) => found,
-            // The last report still holds.
+            // The last report is still true.
             None => return Ok(()),
         };
         let drained_to = sent_up_to.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);

@@ -36,7 +36,7 @@ const EPOCH: &str = "spool";
 
 /// An intake that stores arrivals on this machine's disk until the queue behind it has them.
 ///
-/// It is not a queue: deliveries and stores are those of the queue behind it.
+/// `Spooled` is not a queue: deliveries and stores are those of the queue behind it.
 pub struct Spooled {
     queue: Arc<dyn Upstream>,
     spool: Arc<File>,
@@ -150,7 +150,7 @@ impl Spooled {
         settled(&*self.queue, event, receipt).await
     }
 
-    /// For a disk that hangs: also asks the queue, and answers with whichever stores the event
+    /// Asks the queue too, since the disk hangs, and answers with whichever stores the event
     /// first.
     async fn whoever_is_first(
         &self,

@@ -30,23 +30,24 @@ pub struct AttemptQuery {
     pub limit: usize,
 }
 
-/// One page of attempts, and where the next begins.
+/// A page of attempts, with the value from which the next goes on.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptPage {
     /// The newest first.
     pub attempts: Vec<EndedAttempt>,
-    /// For [`AttemptQuery::before`]; `None` at the end.
+    /// The value for [`AttemptQuery::before`] with which the next page is read; `None` at the
+    /// end.
     pub next: Option<u64>,
 }
 
-/// One attempt that has ended.
+/// An attempt that has ended.
 #[derive(Clone, Debug)]
 pub struct EndedAttempt {
     /// The event's id.
     pub id: EventId,
-    /// What is known of the event; empty if the event is no longer stored.
+    /// The fields of the event that are known; empty if the event is no longer stored.
     pub about: About,
-    /// What happened.
+    /// The attempt, with its route and its record.
     pub step: StoryStep,
 }
 
@@ -112,7 +113,7 @@ impl EndedAttempt {
 }
 
 impl AttemptQuery {
-    /// Whether an attempt passes every filter. `before` and `limit` are not looked at.
+    /// Whether an attempt passes every filter. `before` and `limit` are not compared.
     pub fn takes(&self, attempt: &EndedAttempt) -> bool {
         let EndedAttempt { about, step, .. } = attempt;
         let is =

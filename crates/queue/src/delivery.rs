@@ -14,7 +14,7 @@ use crate::{Position, QueueError};
 /// Longest explanation stored with an attempt or a dead letter, in bytes.
 pub const MAX_DETAIL: usize = 512;
 
-/// One event on its way to one route's destination.
+/// An event on its way to a route's destination.
 #[derive(Debug)]
 pub struct Delivery {
     /// The event that is to be delivered.
@@ -70,7 +70,7 @@ impl Delivery {
 /// Result of an attempt: recording it *is* settling the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// What becomes of the delivery.
+    /// The fate of the delivery: done, again later, or dead.
     pub verdict: Verdict,
     /// Whether this attempt asked the destination: the queue counts such attempts in
     /// [`Delivery::asked`].
@@ -79,7 +79,7 @@ pub struct Settlement {
     pub attempt: Attempt,
 }
 
-/// What becomes of a delivery after an attempt.
+/// The fate of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Delivered; the route is finished with it.
@@ -99,7 +99,7 @@ pub enum DeadReason {
     Permanent,
     /// The retry policy's attempts or time are used up.
     Exhausted,
-    /// It crashed the process while it ran exclusively.
+    /// The delivery crashed the process while it ran exclusively.
     Crash,
     /// No route matches it.
     Unrouted,
@@ -107,7 +107,7 @@ pub enum DeadReason {
     Undecided,
 }
 
-/// One attempt, for the history.
+/// An attempt, as the history has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
     /// Start of the attempt.

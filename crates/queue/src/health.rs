@@ -29,7 +29,7 @@ pub enum ServerState {
     Gone,
 }
 
-/// How full a store is.
+/// Fill level of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUsage {
     /// The store's name.

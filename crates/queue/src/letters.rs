@@ -79,7 +79,7 @@ impl Default for DeadQuery {
 }
 
 impl DeadQuery {
-    /// Whether a letter passes every filter. The ids and `limit` are not looked at.
+    /// Whether a letter passes every filter. The ids and `limit` are not compared.
     pub fn takes(&self, letter: &DeadLetter) -> bool {
         let fields = letter.event.fields();
         let is =

@@ -48,8 +48,8 @@ pub struct QueueHealth {
     /// Number of stored messages that were not genuine, since this process began; 0 if the queue
     /// does not reverify.
     pub forged: u64,
-    /// How often a delivery had to wait since this process began, because its key is not among
-    /// this process's keys.
+    /// Number of times that a delivery had to wait since this process began, because its key is
+    /// not among this process's keys.
     pub key_unknown: u64,
     /// The spool before the queue, if there is one.
     pub spool: Option<SpoolHealth>,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::QueueError;
 
-/// How long a fact is stored that is not set again: longer than any sender tries, and longer than
-/// events are stored by default.
+/// Time for which a fact is stored that is not set again: longer than any sender tries, and
+/// longer than events are stored by default.
 pub const MARKED_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// The store of facts. A name is tokens ([`event_model::token`]), joined by dots.

@@ -167,7 +167,7 @@ impl de::Visitor<'_> for Visitor {
     }
 }
 
-/// For a store that returned a position which can't be one.
+/// Conversion for a store that returned a position which can't be one.
 impl From<PositionError> for QueueError {
     fn from(error: PositionError) -> Self {
         Self::unavailable("reading a position", error)

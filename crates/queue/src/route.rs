@@ -20,9 +20,9 @@ pub struct Route {
     /// Filter for its events. May change between runs; a change applies to what is not yet
     /// delivered.
     pub filter: Filter,
-    /// Where the route begins when it is joined for the first time.
+    /// Starting point of the route when it is joined for the first time.
     pub start: Start,
-    /// How long a delivery may be open without a sign of progress.
+    /// Longest time for which a delivery may be open without a sign of progress.
     pub lease: Duration,
 }
 

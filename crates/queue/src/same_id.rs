@@ -224,7 +224,7 @@ mod tests {
                 other => panic!("{other:?}"),
             };
         let (first, mark) = claimed(None, 0);
-        // Its lease ran out, and it is attempted once more.
+        // The lease ran out, and the event is attempted once more.
         let (second, mark) = claimed(Some(&mark), 30);
         assert_eq!(decide_release(Some(&mark), id, first), None, "the second attempt goes on");
         let released = decide_release(Some(&mark), id, second).unwrap();

@@ -99,7 +99,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 
 const _: fn(&dyn Source) = |_| {};
 
-/// One reader of a route's deliveries.
+/// A reader of a route's deliveries.
 pub trait Consumer: fmt::Debug + Send {
     /// Waits for at least one delivery and takes at most `permits`.
     ///

@@ -225,7 +225,7 @@ pub struct ReceivedQuery {
     pub limit: usize,
 }
 
-/// One page of events, and where the next begins.
+/// A page of events, with the position from which the next goes on.
 #[derive(Clone, Debug, Default)]
 pub struct ReceivedPage {
     /// Events with their positions, which rise.
@@ -234,7 +234,7 @@ pub struct ReceivedPage {
     pub next: Option<Position>,
 }
 
-/// One page as in [`ReceivedPage`], with Fluent's keys in place of the events.
+/// A page as in [`ReceivedPage`], with Fluent's keys in place of the events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedKeys {
     /// Keys with the positions of their events, which rise.
@@ -323,7 +323,7 @@ fn as_text<T: fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S
     out.collect_str(value)
 }
 
-/// One attempt of one route.
+/// An attempt of a route, as a story has it.
 #[derive(Clone, Debug, Serialize)]
 pub struct StoryStep {
     /// The route.
@@ -373,7 +373,7 @@ pub enum StoryState {
         /// The route.
         route: String,
     },
-    /// The route has come to it, and what became of it is no longer kept.
+    /// The route has come to the event, and the result there is no longer stored.
     Unknown {
         /// The route.
         route: String,

@@ -31,7 +31,7 @@ pub enum BreakerState {
         /// The earliest time of the next attempt.
         until: Timestamp,
     },
-    /// One attempt finds out whether the destination is back.
+    /// The destination failed, and one attempt finds out whether it is back.
     HalfOpen,
 }
 

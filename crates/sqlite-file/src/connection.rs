@@ -18,7 +18,7 @@ const READ_CACHE_KIB: i64 = -256;
 /// Size of the log, in bytes, from which it is checkpointed.
 pub(crate) const CHECKPOINT_BYTES: u64 = 16 << 20;
 
-/// How long to wait for another process that is writing, such as a redrive.
+/// Longest wait for another process that is writing, such as a redrive.
 pub const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens an existing file, with the settings that every connection needs.

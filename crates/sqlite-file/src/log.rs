@@ -22,7 +22,7 @@ const CHECKPOINT_EVERY: u64 = 16;
 /// Size of a log, in bytes, that checkpoints alone do not explain: a reader does not end.
 const LONG_LOG: u64 = 4 * CHECKPOINT_BYTES;
 
-/// How long a checkpoint waits for readers to end, so that the log can begin again.
+/// Longest wait of a checkpoint for readers to end, so that the log can begin again.
 pub(crate) const FOR_READERS: Duration = Duration::from_millis(50);
 
 /// The log of a file that is being served.

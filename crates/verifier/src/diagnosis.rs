@@ -21,7 +21,7 @@ pub enum Diagnosis {
     Genuine {
         /// The key that matched.
         key: KeyName,
-        /// How the webhook is known to be Fluent's.
+        /// The proof that the webhook is Fluent's.
         proof: Proof,
     },
     /// No verification was possible.

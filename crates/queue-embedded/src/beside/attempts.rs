@@ -87,7 +87,7 @@ fn ended_before(
             Ok((row.get(0)?, ended(row)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    // The mark of the page's end, also if its last row was not asked for.
+    // A row for the end of the page, also if its last row was not asked for.
     found.push((*oldest, None));
     Ok(found)
 }

@@ -1,5 +1,5 @@
-//! What can be read and changed in a queue file beside the process that serves it: routes,
-//! pauses, replays.
+//! The stores' entry points for operators: health, routes, pauses, replays, beside the process
+//! that serves the file.
 
 use std::sync::Arc;
 

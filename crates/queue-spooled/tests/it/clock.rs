@@ -36,8 +36,8 @@ impl Clock for SetClock {
     }
 }
 
-/// How long events stayed in the spool that were acknowledged before the clock was set or, if it
-/// is set again, in between.
+/// Time for which events stayed in the spool that were acknowledged before the clock was set or,
+/// if it is set again, in between.
 async fn kept(set_by: i64, is_set_again: bool) -> Duration {
     let (world, clock) = (World::new().await, SetClock::default());
     let options = Options { keep: KEEP, ..Options::new(world.spool()) };

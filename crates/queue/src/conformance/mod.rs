@@ -73,7 +73,7 @@ impl OpenIntake {
     }
 }
 
-/// One store behind a queue, and the ways to come back to it.
+/// A store behind a queue, and the ways to come back to it.
 pub trait Harness: fmt::Debug + Send + Sync {
     /// Opens the store for the first time.
     fn open(&self) -> BoxFuture<'_, Queue>;
@@ -90,7 +90,7 @@ pub trait Harness: fmt::Debug + Send + Sync {
     fn forget_attempts(&self) -> BoxFuture<'_, ()>;
 }
 
-/// One store behind an intake, and the ways to come back to it.
+/// A store behind an intake, and the ways to come back to it.
 pub trait IntakeHarness: fmt::Debug {
     /// Opens the store for the first time.
     fn open(&self) -> BoxFuture<'_, OpenIntake>;
@@ -148,10 +148,10 @@ pub const LEASE: Duration = Duration::from_secs(3);
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long to watch for something that must not happen.
+/// Time for which something is watched that must not happen.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// One check, and its name.
+/// A check, and its name.
 type Check<H> = (&'static str, for<'a> fn(&'a H) -> LocalBoxFuture<'a, ()>);
 
 macro_rules! checks {

@@ -76,7 +76,7 @@ fn settlement(verdict: Verdict) -> Settlement {
     Settlement { verdict, asked: true, attempt }
 }
 
-/// One of the things that happen to a queue.
+/// A queue, and operations on it in a random order.
 struct Life {
     folder: tempfile::TempDir,
     number: u32,

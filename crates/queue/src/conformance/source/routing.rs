@@ -53,7 +53,7 @@ pub(super) async fn now_and_beginning(harness: &dyn Harness) {
     publish(&queue, &["b"]).await;
     assert_eq!(finish(&mut *now, 1).await, ["b"]);
     assert_eq!(finish(&mut *beginning, 2).await, ["a", "b"]);
-    // Where a route starts is fixed when it is first seen.
+    // The start of a route is fixed when it is first joined.
     let mut again = consumer(&queue, "now").await;
     nothing(&mut *again, "its start was fixed").await;
 }
