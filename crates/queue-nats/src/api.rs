@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::connect::Link;
 use crate::streams::StreamName;
 
-/// Why the server did not do what it was asked.
+/// The server's refusal of a request, or the absence of an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     #[error(transparent)]
@@ -53,7 +53,7 @@ impl ApiError {
     }
 }
 
-/// Asks `$JS.API.<subject>`.
+/// Sends `request` to `$JS.API.<subject>` and reads the answer.
 pub(crate) async fn ask<T: DeserializeOwned>(
     link: &Link,
     subject: &str,
@@ -90,12 +90,13 @@ where
     }
 }
 
-/// What a stream is and holds.
+/// Returns a stream's configuration and state.
 pub(crate) async fn stream_info(link: &Link, stream: StreamName) -> Result<stream::Info, ApiError> {
     ask(link, &format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
-/// The same, and when the server said so, by its own clock.
+/// Returns the same as [`stream_info`], and the time of the answer by the server's own clock, if
+/// the server gives it.
 pub(crate) async fn stream_info_at(
     link: &Link,
     stream: StreamName,
@@ -111,7 +112,7 @@ pub(crate) async fn stream_info_at(
     Ok((answer.info, answer.ts))
 }
 
-/// How many messages each subject that matches `filter` has.
+/// Counts the messages of each subject that matches `filter`.
 pub(crate) async fn subjects(
     link: &Link,
     stream: StreamName,
@@ -141,14 +142,14 @@ pub(crate) async fn subjects(
     }
 }
 
-/// Every consumer of a stream.
+/// Returns every consumer of a stream, or fails if the list is not complete.
 pub(crate) async fn consumers(link: &Link, stream: StreamName) -> Result<Vec<consumer::Info>, ApiError> {
     #[derive(Deserialize)]
     struct Page {
         total: usize,
         #[serde(default)]
         consumers: Option<Vec<consumer::Info>>,
-        /// Known, and nobody could say where they stand.
+        /// Names of consumers that exist, but whose state no server could give.
         #[serde(default)]
         missing: Option<Vec<String>>,
         #[serde(default)]
@@ -176,7 +177,7 @@ pub(crate) async fn consumers(link: &Link, stream: StreamName) -> Result<Vec<con
     }
 }
 
-/// Keeps a consumer from delivering until a time, or lets it deliver: ADR-42.
+/// Keeps a consumer from delivering until a time, or lets it deliver again: ADR-42.
 pub(crate) async fn pause_consumer(
     link: &Link,
     stream: StreamName,
@@ -187,7 +188,7 @@ pub(crate) async fn pause_consumer(
     Ok(())
 }
 
-/// What a consumer is and where it stands.
+/// Returns a consumer's configuration and state.
 pub(crate) async fn consumer_info(
     link: &Link,
     stream: StreamName,
@@ -196,7 +197,7 @@ pub(crate) async fn consumer_info(
     ask(link, &format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await
 }
 
-/// Makes a consumer, or changes it to this.
+/// Makes a consumer, or changes an existing one to this configuration.
 pub(crate) async fn put_consumer(
     link: &Link,
     stream: StreamName,
@@ -208,7 +209,7 @@ pub(crate) async fn put_consumer(
     ask(link, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await
 }
 
-/// Makes a consumer that begins with what was stored at a time, where one is given.
+/// Makes a consumer that begins with what was stored at `since`, if that is given.
 pub(crate) async fn put_scan(
     link: &Link,
     stream: StreamName,
@@ -234,7 +235,7 @@ pub(crate) async fn delete_consumer(link: &Link, stream: StreamName, name: &str)
     ask::<Value>(link, &format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await.map(drop)
 }
 
-/// Removes what `request` names.
+/// Removes the messages that `request` names.
 pub(crate) async fn purge(link: &Link, stream: StreamName, request: Value) -> Result<u64, ApiError> {
     let answer: stream::PurgeResponse = ask(link, &format!("STREAM.PURGE.{stream}"), &request).await?;
     Ok(answer.purged)
@@ -246,8 +247,8 @@ pub(crate) async fn delete_message(link: &Link, stream: StreamName, sequence: u6
     ask::<Value>(link, &format!("STREAM.MSG.DELETE.{stream}"), &request).await.map(drop)
 }
 
-/// Reads the last message of a subject, from the stream's leader. A stream that is not
-/// there has not simply nothing of it.
+/// Reads the last message of a subject, from the stream's leader. A stream that does not exist is
+/// an error, and not the same as a subject without messages.
 pub(crate) async fn last_message(
     link: &Link,
     stream: StreamName,

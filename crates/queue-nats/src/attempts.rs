@@ -1,5 +1,5 @@
-//! What happened in every attempt. Attempts that end at the same time are
-//! written together: one message for all, one answer for all who wait.
+//! The log of attempts. Attempts that end at the same time are written together: one message for
+//! all of them, and one answer for everybody who waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use tokio::time::{sleep, timeout};
 use crate::names::ATTEMPTS_LOG;
 use crate::publishing::Publisher;
 
-/// Attempts that wait to be written; more wait outside.
+/// Most attempts that wait in memory to be written; further callers wait until there is room.
 const WAITING: usize = 4096;
 
 /// Most attempts of one message.
 const GROUP: usize = 512;
 
-/// About so many bytes of one message, which has one attempt more at most: far below the
-/// stream's largest, which is 3 MiB.
+/// Approximate number of bytes of one message, which may be exceeded by one attempt: far below
+/// the stream's largest message, which is 3 MiB.
 const GROUP_BYTES: usize = 1 << 20;
 
 /// One line of the log. Other programs may read it: names are a public format.
@@ -41,8 +41,8 @@ pub(crate) struct Line {
     pub(crate) status: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
-    /// The event's name, its account, its `entityType/entityRef`, and the ref of the
-    /// entity that it belongs to: what it is looked for by.
+    /// The event's name, its account, its `entityType/entityRef`, and the ref of the entity that
+    /// it belongs to: a search finds it by these.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -51,34 +51,34 @@ pub(crate) struct Line {
     pub(crate) entity: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root_ref: Option<String>,
-    /// What became of the delivery.
+    /// State of the delivery after the attempt.
     pub(crate) then: Then,
 }
 
-/// What became of a delivery after an attempt.
+/// State of a delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Then {
     /// The route is finished with it.
     Done,
-    /// It waits.
+    /// It waits for its next attempt.
     Waiting {
-        /// Not before this.
+        /// Earliest time of the next attempt.
         due: Timestamp,
     },
     /// It is a dead letter.
     Dead {
-        /// Its number.
+        /// The dead letter's number.
         letter: u64,
-        /// Why.
+        /// The reason for which it is dead.
         reason: DeadReason,
     },
-    /// It comes again by itself.
+    /// It comes again by itself, when its lease ends.
     Back,
 }
 
 impl Line {
-    /// What a person is told.
+    /// Returns the attempt as commands and the API show it.
     pub(crate) fn ended(self) -> Option<EndedAttempt> {
         let id = self.event.parse().ok()?;
         let record = self.attempt();
@@ -99,8 +99,8 @@ impl Line {
     }
 }
 
-/// The last word about an event on a route: that of a delivery that is still on its way, or
-/// else the newest. A letter that is redriven late has a lower number than a replay before it.
+/// Returns the latest state of an event on a route: that of a delivery that is still on its way,
+/// or else the newest. A letter that is redriven late has a lower number than a replay before it.
 pub(crate) fn last_word<'l>(lines: impl Iterator<Item = &'l Line>) -> Option<&'l Line> {
     let mut last: BTreeMap<u32, &Line> = BTreeMap::new();
     for line in lines {
@@ -114,24 +114,24 @@ pub(crate) fn last_word<'l>(lines: impl Iterator<Item = &'l Line>) -> Option<&'l
     open.or_else(|| last.values().max_by_key(|line| (line.started_at, line.redrive))).copied()
 }
 
-/// Says that a line is written.
+/// Reports that a line is written.
 type Answer = oneshot::Sender<()>;
 
-/// How long a settlement waits for the history: it is in a stream of its own, which may be
-/// gone for longer. After the first that waited so long none does, until it is written again.
+/// Longest time for which a settlement waits for the history, whose stream may be away for
+/// longer. After the first that waited in vain none waits, until the history is written again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How soon to write again what could not be written.
+/// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The way into the log.
+/// Handle by which attempts are handed to the writer of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     lines: mpsc::Sender<(Line, Answer)>,
     outage: Arc<Outage>,
 }
 
-/// Whether the log can't be written, and how many lines that cost.
+/// Outage of the log, and the number of lines that it has cost.
 #[derive(Debug, Default)]
 struct Outage {
     is_known: AtomicBool,
@@ -163,8 +163,8 @@ impl Attempts {
         Self { lines, outage }
     }
 
-    /// Writes one attempt, with whatever else ends now, and waits for that. A history that
-    /// can't be written stops nothing: then it is written later, as far as there is room.
+    /// Writes one attempt, with whatever else ends now, and waits for that. A history that can't
+    /// be written stops no delivery: the line is then written later, as far as there is room.
     pub(crate) async fn record(&self, line: Line) {
         let (answer, answered) = oneshot::channel();
         if self.outage.is_known.load(Ordering::Relaxed) {
@@ -203,7 +203,7 @@ async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher, ou
     }
 }
 
-/// As many lines as one message has, and how many these are.
+/// Encodes as many lines as one message may have, and returns their number.
 fn message(group: &[(Line, Answer)]) -> (Bytes, usize) {
     let (mut body, mut count) = (Vec::with_capacity(group.len() * 256), 0);
     for (line, _) in group {

@@ -1,3 +1,5 @@
+//! The connection to the servers, which is made again whenever it is lost.
+
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -10,45 +12,45 @@ use tokio::time::timeout;
 
 use crate::options::{Identity, Options};
 
-/// How long a request may take. A leader's loss takes the servers longer: what
-/// failed is tried again by whoever wanted it.
+/// Longest time for a request. The servers take longer to replace a leader: a request that failed
+/// is repeated by whoever wanted it.
 pub(crate) const REQUEST: Duration = Duration::from_secs(3);
 
-/// How often the server is asked for a sign of life; it may miss two.
+/// Interval of pings to the server, which may miss two.
 const PING: Duration = Duration::from_secs(3);
 
 /// Longest wait between attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// Publishes that wait for their answer at once: a bound on memory. More wait
-/// for one of these.
+/// Most publishes that wait for their answer at once: a bound on memory. Further ones wait for a
+/// permit.
 const IN_FLIGHT: usize = 4096;
 
-/// Commands on their way to the socket: the same bound for everything else.
+/// Most commands on their way to the socket: the same bound for everything else.
 const COMMANDS: usize = 2048;
 
-/// A connection that is made again whenever it is lost, for ever.
+/// A connection that is made again, without end, whenever it is lost.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
-    /// How often it was made.
+    /// Number of times that it was made.
     pub(crate) connected: watch::Receiver<u64>,
 }
 
 impl Link {
-    /// Whether there is a connection now. Without one the client would keep what
-    /// it is given, without a word, and make its caller wait.
+    /// Whether there is a connection now. Without one the client would silently keep what it is
+    /// given, and make its caller wait.
     pub(crate) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// Which connection this is.
+    /// Identifies this connection: changes each time that it is made again.
     pub(crate) fn generation(&self) -> u64 {
         *self.connected.borrow()
     }
 
-    /// Asks, and waits for the answer no longer than a request may take.
+    /// Sends a request, and waits for the answer no longer than a request may take.
     pub(crate) async fn request(&self, subject: String, body: Bytes) -> Result<Bytes, BoxError> {
         self.wait().await?;
         let asked = timeout(REQUEST + Duration::from_secs(1), self.client.request(subject, body)).await;
@@ -69,7 +71,7 @@ impl Link {
         timeout(REQUEST, connected).await.map_err(|_| "not connected".into())
     }
 
-    /// Says something that has no answer.
+    /// Publishes a message that has no answer.
     pub(crate) async fn say(&self, subject: Subject, body: impl Into<Bytes>) -> Result<(), BoxError> {
         if !self.is_connected() {
             return Err("not connected".into());
@@ -80,7 +82,7 @@ impl Link {
     }
 }
 
-/// Begins to connect. Returns before it is done: the servers may be away.
+/// Begins to connect, and returns before that is done: the servers may be away.
 pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
     let (count, connected) = watch::channel(0);
     let mut connect = identified(&options.identity).await?;
@@ -114,7 +116,7 @@ pub(crate) async fn connect(options: &Options) -> Result<Link, QueueError> {
     Ok(Link { client, jetstream, connected })
 }
 
-/// Waits until there is a connection.
+/// Waits until there is a connection, for at most `within`.
 pub(crate) async fn connected(link: &Link, within: Duration, servers: &[String]) -> Result<(), QueueError> {
     let mut count = link.connected.clone();
     match timeout(within, count.wait_for(|count| *count > 0)).await {

@@ -1,4 +1,4 @@
-//! What the server's refusals mean for a queue.
+//! Translation of the server's refusals into errors of the queue.
 
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
@@ -11,7 +11,7 @@ const FULL: [ErrorCode; 3] = [
     ErrorCode::INSUFFICIENT_RESOURCES,
 ];
 
-/// A failure of `action`.
+/// Converts an error into the failure of `action`.
 pub(crate) fn failed<E>(action: &'static str) -> impl FnOnce(E) -> QueueError
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -25,7 +25,7 @@ where
     }
 }
 
-/// The server's own code of a refusal, wherever in the chain it stands.
+/// Returns the server's own code of a refusal, wherever in the chain of errors it is.
 pub(crate) fn code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,4 +1,5 @@
-//! Publishing what may be known already: the server knows ids also of messages that it has lost.
+//! Publishing events that may be known already: the server knows ids also of messages that it has
+//! lost.
 
 use event_model::{Event, EventId};
 use queue::{Position, Presence, QueueError, Receipt};
@@ -9,15 +10,15 @@ use crate::names::HEADER_ID;
 use crate::shared::Shared;
 use crate::streams::{Shard, event_at};
 
-/// How often what was stored again may have been lost too, until nobody looks any more.
+/// Number of copies in a row that may be lost as well, before none is looked for any more.
 const LOST_IN_A_ROW: usize = 8;
 
 const READING_BACK: &str = "reading an event back";
 
 impl Shared {
-    /// Stores an event. Where the server says that it has it, it is looked for: a duplicate
-    /// that is nowhere is stored again, and is no duplicate. Its message id then names what was
-    /// lost, so that whoever finds the same loss stores it once.
+    /// Stores an event. If the server says that it has it, the stored message is looked for: if
+    /// it is missing, the event is stored again, and is no duplicate. Its message id then names
+    /// what was lost, so that all who find the same loss store it once.
     pub(crate) async fn publish_unless_held(&self, event: &Event) -> Result<Receipt, QueueError> {
         let epoch = self.standing.epoch().await?;
         let mut receipt = self.publisher.publish_one(event, &epoch).await?;
@@ -35,7 +36,7 @@ impl Shared {
         self.publisher.republish(&refed, &epoch).await
     }
 
-    /// Whether `position` holds `id`.
+    /// Returns whether the event `id` is at `position`, was removed from there, or is missing.
     pub(crate) async fn holding(&self, position: Position, id: EventId) -> Result<Presence, QueueError> {
         let link = &self.link;
         let Some(shard) = Shard::of(position) else { return Ok(Presence::Missing) };
@@ -57,7 +58,7 @@ impl Shared {
         }
     }
 
-    /// Whether what is stored there is this event, whole: its id may be on a damaged body.
+    /// Whether the message stored there is this event, complete: its id may be on a damaged body.
     pub(crate) async fn can_read(&self, receipt: &Receipt, id: EventId) -> Result<bool, QueueError> {
         let found = event_at(&self.link, receipt.position).await;
         let found = found.map_err(|error| error.of(READING_BACK))?;

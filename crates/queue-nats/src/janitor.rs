@@ -1,5 +1,5 @@
-//! Makes room: removes events that every route has settled, the oldest first,
-//! by age, and by bytes where the stream fills. Nothing else removes events.
+//! Retention: removes events that every route has settled, the oldest first, by age, and by bytes
+//! if the stream fills. Nothing else removes events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,29 +17,30 @@ use crate::streams::{DEAD, Shard, StreamName};
 
 const CLEANING: &str = "removing what is settled";
 
-/// Above this share of the stream's bytes, settled events go before their age.
+/// Percentage of the stream's bytes above which settled events are removed before their age.
 const CROWDED: u64 = 80;
 
-/// Above this share of the dead letters' bytes, unrouted events go before their time.
+/// Percentage of the dead letters' bytes above which unrouted events are removed before their
+/// time.
 const LETTERS_CROWDED: u64 = 50;
 
-/// Most unrouted events kept: they go with their events' age, or when there are
-/// more than a person would look at.
+/// Most unrouted events that are kept: they are removed at the events' age, or if there are more
+/// than a person would look at.
 const MAX_UNROUTED: u64 = 100_000;
 
-/// What is kept for how long.
+/// Ages at which settled events are removed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
-    /// What is older goes once it is settled.
+    /// Age from which a settled event is removed.
     pub(crate) age: Duration,
-    /// The same where the stream is crowded.
+    /// Age from which it is removed if the stream is crowded.
     pub(crate) crowded_age: Duration,
-    /// How often it is looked at.
+    /// Interval of the checks.
     pub(crate) every: Duration,
 }
 
-/// Cleans again and again until the queue closes. One dispatcher of all does so at a time;
-/// if two did, what one removed the next would not find.
+/// Removes events again and again until the queue closes. One dispatcher does so at a time; if
+/// two did, the second would just find nothing to remove.
 pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
     let closing = shared.closing.clone();
     let clean = async {
@@ -67,7 +68,7 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
         return Ok(());
     }
     let old = first_younger(shared, Shard::ONLY.events(), EVENTS_SUBJECT, retention.age).await?;
-    // A gateway may not yet have read the youngest back, however crowded it is.
+    // A gateway may still have to read back the youngest, however crowded the stream is.
     let spooled = first_younger(shared, Shard::ONLY.events(), EVENTS_SUBJECT, retention.crowded_age).await?;
     let mut end = old.max(crowded_out(&info).min(spooled));
     for route in &routes {
@@ -85,7 +86,7 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
     let unrouted = dead(UNROUTED);
     let crowded = crowded_letters(shared, &unrouted).await?;
     let old = first_younger(shared, DEAD, &unrouted, retention.age).await?;
-    // A purge up to nothing in particular is a purge of everything.
+    // The server takes a purge without a sequence for a purge of everything.
     if old > 1 {
         let aged = json!({ "filter": unrouted, "seq": old });
         api::purge(link, DEAD, aged).await.map_err(|error| error.of(CLEANING))?;
@@ -95,9 +96,9 @@ async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError>
     Ok(())
 }
 
-/// How many unrouted events may stay where they take the room of dead letters: half of
-/// those there are, each time, until no more than half of the stream is taken. One that is
-/// full takes no dead letter, and then a delivery can't be settled.
+/// Returns how many unrouted events may stay if they take the room of dead letters: half of those
+/// there are, each time, until no more than half of the stream is taken. A full stream takes no
+/// dead letters, and then deliveries can't be settled.
 async fn crowded_letters(shared: &Shared, unrouted: &str) -> Result<Option<u64>, QueueError> {
     let info = api::stream_info(&shared.link, DEAD).await.map_err(|error| error.of(CLEANING))?;
     let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
@@ -112,12 +113,12 @@ async fn crowded_letters(shared: &Shared, unrouted: &str) -> Result<Option<u64>,
             "unrouted events take the room of dead letters: the oldest go"
         );
     }
-    // A purge that keeps none keeps all: one stays.
+    // The server takes a purge that keeps 0 for one that keeps all: one stays.
     Ok((count > 0).then_some((count / 2).max(1)))
 }
 
-/// The sequence of the first message that is not yet `age` old: found by halves,
-/// since sequences rise with time.
+/// Finds the sequence of the first message that is not yet `age` old, by bisection, since
+/// sequences rise with time.
 async fn first_younger(
     shared: &Shared,
     stream: StreamName,
@@ -140,8 +141,8 @@ async fn first_younger(
     Ok(low)
 }
 
-/// Where to cut so that the stream is no longer crowded, as if every event were
-/// of the same size.
+/// Returns the sequence up to which to remove so that the stream is no longer crowded, as if
+/// every event had the same size.
 fn crowded_out(info: &Info) -> u64 {
     let state = &info.state;
     let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / 100 * CROWDED;

@@ -1,3 +1,5 @@
+//! [`JetStream`]: the queue's roles on a cluster of NATS servers.
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -27,12 +29,13 @@ use crate::standing::Standing;
 use crate::verification::Verification;
 use crate::{cluster, janitor, working};
 
-/// How long to wait for the servers where nothing can be done without them.
+/// Longest wait for the servers, for work that can't begin without them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
 const CHECKING: &str = "checking the cluster";
 
-/// How long closing may take: what was not given back by then comes by its lease.
+/// Longest time for closing: deliveries that were not given back by then come again when their
+/// leases end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The queue on a cluster of NATS servers.
@@ -46,8 +49,8 @@ pub struct JetStream {
 }
 
 impl JetStream {
-    /// Begins to connect, and returns at once: the servers may be away, and a
-    /// gateway with a spool works without them.
+    /// Begins to connect, and returns at once: the servers may be away, and a gateway with a
+    /// spool works without them.
     pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         let link = connect(&options).await?;
         let publisher = Publisher::new(link.clone());
@@ -76,7 +79,7 @@ impl JetStream {
         Ok(Self { beside, stores, shared, options, is_checked: OnceCell::new() })
     }
 
-    /// What is kept beside the events.
+    /// Returns the stores.
     pub fn stores(&self) -> &Arc<dyn Stores> {
         &self.stores
     }
@@ -85,8 +88,8 @@ impl JetStream {
         if self.shared.closing.is_cancelled() { Err(QueueError::Closed) } else { Ok(()) }
     }
 
-    /// Once: that the cluster is what it is to be. Whoever takes events refuses
-    /// to work with another.
+    /// Checks, until it succeeded once, that the cluster is as it should be. A queue that is read
+    /// or written through refuses to work with any other.
     async fn check(&self) -> Result<(), QueueError> {
         let check = async {
             connected(&self.shared.link, CONNECT_WITHIN, &self.options.servers).await?;
@@ -103,7 +106,7 @@ impl JetStream {
 
     async fn join(&self, route: Route) -> Result<Box<dyn Consumer>, QueueError> {
         patiently(|| self.check()).await?;
-        // Marks of attempts name it.
+        // Markers of attempts name it.
         self.shared.standing.epoch().await?;
         let is_announced = self.shared.has_announced(&route);
         patiently(|| join(&self.shared.link, &route, None, is_announced)).await?;
@@ -130,8 +133,8 @@ impl JetStream {
     }
 }
 
-/// Tries for a while: servers that choose a leader, or have much to do, answer
-/// late. What is wrong with the cluster is said at once.
+/// Tries for a while: servers that choose a leader, or have much to do, answer late. If something
+/// is wrong with the cluster, it fails at once.
 async fn patiently<F>(mut attempt: impl FnMut() -> F) -> Result<(), QueueError>
 where
     F: Future<Output = Result<(), QueueError>>,
@@ -288,7 +291,7 @@ impl Source for JetStream {
 }
 
 impl Lifecycle for JetStream {
-    /// A cluster that is away may come back.
+    /// Never resolves: a cluster that is away may come back.
     fn failed(&self) -> BoxFuture<'_, String> {
         futures::future::pending().boxed()
     }
@@ -328,7 +331,7 @@ impl Drop for JetStream {
     }
 }
 
-/// The stores alone, beside whoever serves the queue.
+/// Opens only the stores, for use beside the processes that serve the queue.
 pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Arc<dyn Stores>, QueueError> {
     // Waits for the servers, so that a command says at once that they are away.
     let queue = JetStream::open(options.clone(), clock).await?;

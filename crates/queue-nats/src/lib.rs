@@ -12,7 +12,7 @@
 //!
 //! A delivery that waits is a message of its own, with a schedule; the one it
 //! came from is acknowledged, so that waiting holds nothing up. What the server
-//! counts as a redelivery is therefore always a process that died or hung.
+//! counts as a redelivery is therefore always a process that crashed or hung.
 //!
 //! Start reading at [`JetStream::open`], then `consuming/feed.rs`.
 

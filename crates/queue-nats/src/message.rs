@@ -1,5 +1,5 @@
-//! An event as a message: a CloudEvent in NATS binary mode, with what it was
-//! signed with beside it.
+//! An event as a message: a CloudEvent in NATS binary mode, with its signature in further
+//! headers.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protocol-binding.md>
 
 use std::str::FromStr;
@@ -18,15 +18,15 @@ use crate::names::{
     HEADER_TRACE_STATE,
 };
 
-/// What keeps a stored message from being an event.
+/// The reason for which a stored message is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stored message is not the event it was: {0}")]
 pub(crate) struct NotAnEvent(pub(crate) &'static str);
 
-/// The headers of an event, without a message id.
+/// Returns the headers of an event, without a message id.
 pub(crate) fn headers(event: &Event) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // By name, not by text: a text would be checked and copied each time.
+    // Taken by name, since a text would be checked and copied each time.
     let mut set = |name, value| headers.insert(HeaderName::from_static(name), value);
     for (name, value) in event.cloud_event_headers() {
         set(name, value.into_owned());
@@ -58,10 +58,10 @@ pub(crate) fn headers(event: &Event) -> HeaderMap {
     headers
 }
 
-/// The headers of an event that is stored once under `id`.
+/// Returns the headers of an event that is stored once under `id`.
 pub(crate) fn headers_with_id(event: &Event, id: String) -> HeaderMap {
     let mut headers = headers(event);
-    // Whoever compares Fluent's log with what came reads this of every event.
+    // The comparison of Fluent's log with what was received reads this of every event.
     headers.insert(HeaderName::from_static(HEADER_LOG_KEY), event.fluent_key().to_string());
     headers.insert(NATS_MESSAGE_ID, id);
     headers
@@ -74,7 +74,7 @@ fn root(event: &Event) -> Option<String> {
     Some(encode_header_value(&format!("{kind}/{reference}")).into_owned())
 }
 
-/// The event of a stored message, if it still has the digest it was stored under.
+/// Decodes the event of a stored message, if it still has the digest under which it was stored.
 pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEvent> {
     let id: EventId = parsed(headers, HEADER_ID)?;
     let trace = text(headers, HEADER_TRACE).and_then(|trace| trace.parse().ok());
@@ -92,7 +92,7 @@ pub(crate) fn event(headers: &HeaderMap, body: Bytes) -> Result<Event, NotAnEven
     Event::restore(id, stored).map_err(|_| NotAnEvent("its body does not have its digest"))
 }
 
-/// The key that is named. A digest that is none names no key of ours.
+/// Returns the key that the headers name. An invalid digest names no key of ours.
 pub(crate) fn key(headers: &HeaderMap) -> Result<KeyId, NotAnEvent> {
     let name = parsed(headers, HEADER_KEY)?;
     Ok(match text(headers, HEADER_KEY_DIGEST) {
@@ -105,12 +105,12 @@ pub(crate) fn proof(headers: &HeaderMap) -> Option<Proof> {
     Proof::from_name(text(headers, HEADER_ALGORITHM)?)
 }
 
-/// A header's only value.
+/// Returns a header's only value.
 pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Option<&'h str> {
     headers.get(HeaderName::from_static(name)).map(async_nats::HeaderValue::as_str)
 }
 
-/// A header's value, read as what it must be.
+/// Parses a header's only value.
 pub(crate) fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Result<T, NotAnEvent> {
     text(headers, name).and_then(|value| value.parse().ok()).ok_or(NotAnEvent(name))
 }

@@ -1,5 +1,5 @@
-//! What things are called on the server. Other programs read these streams:
-//! a change here is a change of a public format.
+//! Names of subjects and headers on the server. Other programs read these streams: a change here
+//! is a change of a public format.
 
 use queue::same_id::SAME_ID;
 
@@ -16,16 +16,16 @@ pub(crate) const MARKS_SUBJECT: &str = "fluent.marks.>";
 pub(crate) const RECONCILED_SUBJECT: &str = "fluent.reconciled.>";
 pub(crate) const SAME_IDS_SUBJECT: &str = "fluent.same-id.>";
 
-/// Where groups of attempts are written.
+/// Subject of the groups of attempts.
 pub(crate) const ATTEMPTS_LOG: &str = "fluent.attempts.log";
 
-/// Where bodies in quarantine are.
+/// Subject of the bodies in quarantine.
 pub(crate) const QUARANTINE_BODIES: &str = "fluent.quarantine.bodies";
 
-/// Where refused webhooks are held.
+/// Subject of rejected webhooks.
 pub(crate) const REFUSED_WEBHOOKS: &str = "fluent.refused.webhooks";
 
-/// Where a mark is: which stream, and which subject.
+/// Returns the stream and the subject of a fact.
 pub(crate) fn mark(name: &str) -> (StreamName, String) {
     match name.split_once('.') {
         // `reconciled.<key>` and `delivered.<route>.<key>`.
@@ -37,7 +37,7 @@ pub(crate) fn mark(name: &str) -> (StreamName, String) {
     }
 }
 
-/// The inverse of [`mark`].
+/// Returns the name of the fact with this subject, as the inverse of [`mark`].
 pub(crate) fn marked(subject: &str) -> String {
     if let Some(key) = subject.strip_prefix("fluent.reconciled.events.") {
         return format!("reconciled.{key}");
@@ -49,49 +49,49 @@ pub(crate) fn marked(subject: &str) -> String {
     name.unwrap_or(subject).to_owned()
 }
 
-/// Where dispatchers are asked how their routes stand. No stream has it.
+/// Subject on which dispatchers are asked for the state of their routes. No stream has it.
 pub(crate) const WORKING: &str = "fluent.working";
 
-/// Begins a wish on [`WORKING`] that a route's destination be asked at once.
+/// Prefix of a request on [`WORKING`] that a route's destination be tried at once.
 pub(crate) const ASK_AGAIN: &str = "ask-again ";
 
-/// Where they answer the question with this number. A subject of its own, and not
-/// whatever a question asks for: a right to answer anywhere is a right to publish.
+/// Returns the subject on which they answer the question with this number. It is fixed here and
+/// not taken from the question: the right to answer on any subject is a right to publish.
 pub(crate) fn said(question: u64) -> String {
     format!("fluent.working.said.{question:016x}")
 }
 
-/// Where a delivery waits.
+/// Returns the subject of a delivery that waits.
 pub(crate) fn waiting(route: &str, delivery: &str) -> String {
     format!("fluent.retries.waiting.{route}.{delivery}")
 }
 
-/// Where it comes when its time has come.
+/// Returns the subject on which a delivery comes when it is due.
 pub(crate) fn due(route: &str, delivery: &str) -> String {
     format!("fluent.retries.due.{route}.{delivery}")
 }
 
-/// Where a route's dead letters are.
+/// Returns the subject of a route's dead letters.
 pub(crate) fn dead(route: &str) -> String {
     format!("fluent.dead.{route}")
 }
 
-/// Where all of them are, and nothing else.
+/// Wildcard for all dead letters, and nothing else.
 pub(crate) const DEAD_LETTERS: &str = "fluent.dead.*";
 
-/// Where a replay takes its number, which is a place among the dead letters. It is no letter,
-/// and does not stay.
+/// Returns the subject on which a replay takes its number, which is a position among the dead
+/// letters. The message is no letter, and is removed.
 pub(crate) fn replay(route: &str) -> String {
     format!("fluent.dead.replays.{route}")
 }
 
-/// Where it is written that a delivery, message `sequence` of `stream`, is
-/// attempted alone.
+/// Returns the subject that marks the delivery of message `sequence` of `stream` as attempted
+/// exclusively.
 pub(crate) fn alone(route: &str, stream: StreamName, sequence: u64) -> String {
     format!("fluent.attempts.alone.{route}.{stream}.{sequence}")
 }
 
-/// Where it is marked that attempts of a block of messages of `stream` began.
+/// Returns the subject that marks that attempts of a block of messages of `stream` began.
 pub(crate) fn inflight(route: &str, stream: StreamName, block: u64) -> String {
     format!("fluent.inflight.{route}.{stream}.{block}")
 }
@@ -101,40 +101,40 @@ pub(crate) const HEADER_TIME: &str = "ce-time";
 pub(crate) const HEADER_TRACE: &str = "traceparent";
 pub(crate) const HEADER_TRACE_STATE: &str = "tracestate";
 pub(crate) const HEADER_KEY: &str = "fluent-key";
-/// Says of a body in quarantine that it was taken out of the streams as not genuine.
+/// Marks a body in quarantine as taken out of the streams because it was not genuine.
 pub(crate) const HEADER_FORGED: &str = "fluent-forged";
-/// Which of the keys of that name: its digest.
+/// Digest of the key, which tells it from others of the same name.
 pub(crate) const HEADER_KEY_DIGEST: &str = "fluent-key-digest";
 pub(crate) const HEADER_ALGORITHM: &str = "fluent-algorithm";
 pub(crate) const HEADER_SIGNATURE: &str = "fluent-signature";
 pub(crate) const HEADER_ORIGIN: &str = "fluent-origin";
-/// `entityType/entityRef` of the root entity, where there is one.
+/// `entityType/entityRef` of the root entity, if there is one.
 pub(crate) const HEADER_ROOT: &str = "fluent-root";
 /// Fluent's own id of the event.
 pub(crate) const HEADER_FLUENT_ID: &str = "fluent-event-id";
-/// What Fluent knows the event by, in its log too: a digest of account, id and name.
+/// Key by which Fluent knows the event, in its log too: a digest of account, id and name.
 pub(crate) const HEADER_LOG_KEY: &str = "fluent-log-key";
-/// Says that the queue had lost it before.
+/// Marks an event that the queue had lost before.
 pub(crate) const HEADER_REFED: &str = "fluent-refed";
 
 pub(crate) const HEADER_ROUTE: &str = "fluent-route";
 pub(crate) const HEADER_POSITION: &str = "fluent-position";
 pub(crate) const HEADER_ATTEMPTS: &str = "fluent-attempts";
 pub(crate) const HEADER_DEATHS: &str = "fluent-deaths";
-/// How many attempts asked the destination.
+/// Number of attempts that called the destination.
 pub(crate) const HEADER_ASKED: &str = "fluent-asked";
 pub(crate) const HEADER_ASKS_MATCH: &str = "fluent-asks-match";
 pub(crate) const HEADER_FIRST: &str = "fluent-first-attempt";
 pub(crate) const HEADER_REDRIVE: &str = "fluent-redrive";
-/// When it became a dead letter.
+/// Time at which it became a dead letter.
 pub(crate) const HEADER_BURIED: &str = "fluent-buried";
 pub(crate) const HEADER_REASON: &str = "fluent-reason";
 pub(crate) const HEADER_DETAIL: &str = "fluent-detail";
 
-/// The headers of a refused webhook that may carry a signature: JSON, a list of names
-/// and values, these in base64.
+/// Headers of a rejected webhook that may carry a signature: JSON, a list of names and values,
+/// the values in base64.
 pub(crate) const HEADER_HEADERS: &str = "fluent-headers";
-/// The listed account that its body names.
+/// Listed account that its body names.
 pub(crate) const HEADER_ACCOUNT: &str = "fluent-account";
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Options of the queue: servers, identity, and the layout of the streams.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,59 +7,59 @@ use std::time::Duration;
 use event_model::StoredVerifier;
 use queue::{HistoryIndex, REMOVED_AFTER};
 
-/// Which servers, who we are there, and what the streams are to be.
+/// Servers, our identity there, and the expected streams.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `nats://host:port` or `tls://host:port`; more than one of a cluster.
+    /// Addresses, as `nats://host:port` or `tls://host:port`; more than one of a cluster.
     pub servers: Vec<String>,
-    /// What this connection is called on the server.
+    /// Name of this connection on the server.
     pub name: String,
-    /// Who we are.
+    /// Our identity on the server.
     pub identity: Identity,
-    /// How the connection is protected.
+    /// Protection of the connection.
     pub tls: Tls,
-    /// Begins the subjects on which answers come; the server's permissions name it.
+    /// Prefix of the subjects on which answers come; the server's permissions name it.
     pub inbox: String,
-    /// Learn of the cluster's other servers from those that are named.
+    /// Whether to learn of the cluster's other servers from those that are named.
     pub discover: bool,
-    /// What the streams are to be.
+    /// The expected streams and their limits.
     pub layout: Layout,
-    /// Settled events older than this go. Not less than the dedup window: the
-    /// server knows the ids of stored messages only.
+    /// Age from which settled events are removed. Not less than the dedup window: the server
+    /// knows only the ids of stored messages.
     pub retention_age: Duration,
-    /// The least age at which a settled event goes where its stream is crowded: younger
-    /// ones a spool may have to read back.
+    /// Least age at which a settled event is removed if its stream is crowded: younger ones a
+    /// spool may have to read back.
     pub crowded_age: Duration,
-    /// How often the janitor looks.
+    /// Interval at which retention runs.
     pub janitor_every: Duration,
-    /// Where events and attempts are looked up. Without one, streams are read through.
+    /// Index in which events and attempts are looked up. Without one, streams are read through.
     pub index: Option<Arc<dyn HistoryIndex>>,
-    /// Verifies again what is taken out of the streams. Without one, whoever can write there
-    /// is believed.
+    /// Verifier for what is taken out of the streams. Without one, whatever is written there is
+    /// believed.
     pub verifier: Option<Arc<dyn StoredVerifier>>,
-    /// How soon a delivery is looked at again whose key is not known here; longer for one that
-    /// has waited long.
+    /// Shortest wait before a delivery with an unknown key is looked at again; it grows with the
+    /// age of the delivery.
     pub key_retry: Duration,
 }
 
-/// What the streams are to be: what `cluster init` makes and `check` compares.
+/// The expected streams and their limits, which `cluster init` makes and `check` compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// On how many servers each stream is kept: 1, 3 or 5.
+    /// Number of servers on which each stream is kept: 1, 3 or 5.
     pub replicas: usize,
-    /// Most bytes of events; full, new ones are refused.
+    /// Most bytes of events; beyond, new ones are refused.
     pub bytes: u64,
-    /// How long an id is known.
+    /// Time for which an id is known.
     pub dedup_window: Duration,
-    /// How long attempts are known, at most: they go sooner where they take a tenth of
+    /// Longest time for which attempts are kept: they are removed earlier if they take a tenth of
     /// the bytes that events may.
     pub history: Duration,
 }
 
-/// Who we are to the server.
+/// Our identity on the server.
 #[derive(Clone, Debug, Default)]
 pub enum Identity {
-    /// Nobody in particular.
+    /// Without credentials.
     #[default]
     Anonymous,
     /// A file with a JWT and its key.
@@ -68,19 +70,19 @@ pub enum Identity {
     Password(String, PathBuf),
 }
 
-/// How the connection is protected.
+/// Protection of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Refuse a server without TLS.
+    /// Whether to refuse a server without TLS.
     pub required: bool,
-    /// Who may vouch for the servers, instead of the system's authorities.
+    /// Authorities that may vouch for the servers, instead of the system's.
     pub ca: Option<PathBuf>,
-    /// Our own certificate and its key.
+    /// Files with our own certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Options {
-    /// These servers, without TLS, one replica.
+    /// Options for these servers, without TLS, with one replica.
     pub fn new(servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             servers: servers.into_iter().map(Into::into).collect(),

@@ -1,3 +1,5 @@
+//! [`Shared`]: the state that every consumer, delivery and store of one queue shares.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +21,8 @@ use crate::standing::Standing;
 use crate::streams::StreamName;
 use crate::verification::Verification;
 
-/// The message that a delivery comes from: sequences alone are those of two streams.
+/// Stream and sequence of the message that a delivery comes from: two streams have the same
+/// sequences.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     pub(crate) stream: StreamName,
@@ -32,10 +35,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What every consumer, delivery and store of one queue has in common.
+/// State that every consumer, delivery and store of one queue shares.
 pub(crate) struct Shared {
     pub(crate) link: Link,
-    /// The addresses of the settings.
+    /// Addresses from the settings.
     pub(crate) servers: Vec<String>,
     pub(crate) publisher: Publisher,
     pub(crate) attempts: Attempts,
@@ -43,19 +46,19 @@ pub(crate) struct Shared {
     pub(crate) inflight: InFlight,
     pub(crate) probing: Probing,
     pub(crate) clock: Arc<dyn Clock>,
-    /// What closing waits for.
+    /// Tasks whose end closing waits for.
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
-    /// Tells this process's marks from another's.
+    /// Tells this process's markers from another's.
     pub(crate) instance: u64,
-    /// Where events and attempts are looked up.
+    /// Index in which events and attempts are looked up.
     pub(crate) index: Option<Arc<dyn HistoryIndex>>,
-    /// Whether what is taken is what was admitted.
+    /// Check that a message taken from a stream is one that was admitted.
     pub(crate) verification: Verification,
-    /// The routes that this process has joined.
+    /// Routes that this process has joined.
     pub(crate) joined: Mutex<BTreeSet<String>>,
-    /// The routes that this process is about to join, and with which match: whoever serves
-    /// them with another has heard of it.
+    /// Routes that this process is about to join, and with which match: dispatchers that serve
+    /// them with another have heard of it.
     pub(crate) announced: Mutex<BTreeMap<String, String>>,
 }
 
@@ -66,7 +69,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Remembers that this process joined `route`; says whether it is the first.
+    /// Remembers that this process joined `route`; returns whether it is the first of its routes.
     pub(crate) fn join(&self, route: &str) -> bool {
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = joined.is_empty();
@@ -74,13 +77,14 @@ impl Shared {
         is_first
     }
 
-    /// Remembers that whoever serves `route` with another match has heard of this one.
+    /// Remembers that dispatchers that serve `route` with another match have heard of this one.
     pub(crate) fn note_announced(&self, route: &Route) {
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
         announced.insert(route.name.clone(), route.filter.digest());
     }
 
-    /// Whether that is so. Once: joined again later, it is to be said again.
+    /// Whether this match was announced. True once for each announcement: a later join has to
+    /// announce it again.
     pub(crate) fn has_announced(&self, route: &Route) -> bool {
         let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
         announced.remove(&route.name).is_some_and(|digest| digest == route.filter.digest())
@@ -91,24 +95,24 @@ impl Shared {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner).contains(route)
     }
 
-    /// The routes that this process has joined.
+    /// Returns the routes that this process has joined.
     pub(crate) fn routes(&self) -> Vec<String> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Tells the server that a message is settled, and waits until it knows.
+    /// Acknowledges a message, and waits until the server confirms that.
     pub(crate) async fn acknowledge(&self, reply: &Subject) -> Result<(), QueueError> {
         let answer = self.link.request(reply.to_string(), "+ACK".into()).await;
         answer.map(drop).map_err(|error| QueueError::unavailable("acknowledging a delivery", error))
     }
 
-    /// The same, without waiting: if it is lost, the message comes again.
+    /// Acknowledges a message without waiting: if that is lost, the message comes again.
     pub(crate) async fn dismiss(&self, reply: &Subject) {
         let _ = self.link.say(reply.clone(), "+ACK").await;
     }
 
-    /// Puts a delivery where it waits until `at`. Written twice from the same
-    /// message, it waits once.
+    /// Schedules a delivery to come again at `at`. Written twice from the same message, it is
+    /// stored once.
     pub(crate) async fn schedule(
         &self,
         event: &Event,
@@ -128,8 +132,8 @@ impl Shared {
         self.publisher.put(waiting(route, &delivery), headers, event.body().clone()).await.map(drop)
     }
 
-    /// Puts a delivery where it is taken up at once. `why` is part of its id: it
-    /// must tell this time from any other, or the server would drop it.
+    /// Writes a delivery to the retries, due at once. `why` is part of its id: it must tell this
+    /// time from any other, or the server would drop the message as a duplicate.
     pub(crate) async fn requeue(
         &self,
         event: &Event,
@@ -146,7 +150,7 @@ impl Shared {
         self.publisher.put(due(route, &delivery), headers, event.body().clone()).await.map(drop)
     }
 
-    /// Writes a dead letter, and says its number.
+    /// Writes a dead letter, and returns its number.
     pub(crate) async fn bury(
         &self,
         event: &Event,
@@ -166,7 +170,7 @@ impl Shared {
         Ok(placed.sequence)
     }
 
-    /// So much later than now, by the servers' clock.
+    /// Returns the time after this wait, by the servers' clock.
     pub(crate) fn after(&self, wait: Duration) -> Timestamp {
         self.standing.servers_now().saturating_add(wait).unwrap_or(Timestamp::MAX)
     }

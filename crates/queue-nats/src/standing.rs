@@ -1,5 +1,4 @@
-//! Where the stream of events stands, looked at again and again: which life it
-//! is in, how full it is, and whether it is there at all.
+//! A monitor of the stream of events: its epoch, how full it is, and whether it exists at all.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,28 +16,29 @@ use crate::connect::Link;
 use crate::options::Layout;
 use crate::streams::{RETRIES, Shard};
 
-/// How soon a stream that is full, gone or made anew is noticed.
+/// Interval at which a stream that is full, gone or recreated is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// An answer within this time says what the servers' clock is, to half of it.
+/// Longest time of an answer that is used to read the servers' clock, which it gives to half of
+/// that time.
 const PROMPT: Duration = Duration::from_millis(500);
 
-/// Clocks that are further apart than this are an alarm: FluentClockSkew.
+/// Difference of the clocks that is an alarm: FluentClockSkew.
 const SKEWED: Duration = Duration::from_secs(2);
 
-/// From here on it is said that the stream fills.
+/// Part of its bytes from which on a stream is reported to fill.
 const FILLING: f64 = 0.7;
 
-/// What a server said about the time.
+/// The servers' clock, as an answer gave it.
 #[derive(Clone, Copy, Debug)]
 struct ServersClock {
     said: Timestamp,
     heard: Instant,
-    /// By so many nanoseconds it is ahead of our clock.
+    /// Nanoseconds by which it is ahead of our clock.
     ahead: i64,
 }
 
-/// What is known of the stream of events.
+/// State of the stream of events, as it was last read.
 #[derive(Debug)]
 pub(crate) struct Standing {
     link: Link,
@@ -46,16 +46,17 @@ pub(crate) struct Standing {
     is_full: AtomicBool,
     is_there: AtomicBool,
     is_filling: AtomicBool,
-    /// How often the stream was seen to be another one.
+    /// Number of times that the stream was seen to be another one.
     life: AtomicU64,
-    /// Bytes of deliveries that wait, which the server does not bound.
+    /// Whether waiting deliveries take all the bytes that we allow them: the server has no limit
+    /// for them.
     are_retries_full: AtomicBool,
     layout: Layout,
     clock: Arc<dyn Clock>,
-    /// Nothing before it was read.
+    /// `None` until it was read.
     servers_clock: Mutex<Option<ServersClock>>,
-    /// Nothing before the stream was seen; then when the oldest event came that is still
-    /// there, if older ones were removed.
+    /// `None` until the stream was seen; then the time of the oldest event that is still there,
+    /// if older ones were removed.
     known_since: Mutex<Option<Option<Timestamp>>>,
 }
 
@@ -76,26 +77,26 @@ impl Standing {
         }
     }
 
-    /// What the streams are to be.
+    /// Returns the expected layout of the streams.
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// What the servers' clock says now: what is kept, waits or ends there goes by it. Ours
-    /// may be set meanwhile.
+    /// Returns the present time by the servers' clock, which decides how long messages are kept
+    /// and wait. Our clock may be set meanwhile.
     pub(crate) fn servers_now(&self) -> Timestamp {
         let read = self.servers_clock();
         let now = read.and_then(|clock| clock.said.checked_add(clock.heard.elapsed()).ok());
         now.unwrap_or_else(|| self.clock.now())
     }
 
-    /// What the servers' clock says when ours says `at`.
+    /// Converts a time of our clock to the servers' clock.
     pub(crate) fn servers_time(&self, at: Timestamp) -> Timestamp {
         let ahead = self.servers_clock().map_or(0, |clock| clock.ahead);
         Timestamp::from_nanosecond(at.as_nanosecond() + i128::from(ahead)).unwrap_or(at)
     }
 
-    /// By how much our clock is ahead of the servers'.
+    /// Returns by how many milliseconds our clock is ahead of the servers'.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
         self.servers_clock().map(|clock| -clock.ahead / 1_000_000)
     }
@@ -104,7 +105,7 @@ impl Standing {
         *self.servers_clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For how many seconds ids are known, as far as the stream of events shows.
+    /// Returns for how many seconds ids are known, as far as the stream of events shows.
     pub(crate) fn ids_known_for(&self) -> Option<u64> {
         let known = *self.known_since.lock().unwrap_or_else(PoisonError::into_inner);
         let window = self.layout.dedup_window;
@@ -112,12 +113,12 @@ impl Standing {
         Some(known?.and_then(age).map_or(window, |age| age.min(window)).as_secs())
     }
 
-    /// The stream of events, and with it what the servers' clock says.
+    /// Reads the state of the stream of events, and with it the servers' clock.
     async fn stream(&self) -> Result<Info, ApiError> {
         let (asked, began) = (self.clock.now(), Instant::now());
         let (info, at) = api::stream_info_at(&self.link, Shard::ONLY.events()).await?;
         let took = began.elapsed();
-        // An answer that took long says little about when it was written.
+        // An answer that took long says little about the time at which it was written.
         if took <= PROMPT
             && let Some(at) = at
         {
@@ -131,12 +132,12 @@ impl Standing {
         Ok(info)
     }
 
-    /// Changes when the stream is made anew.
+    /// Returns a number that changes when the stream is recreated.
     pub(crate) fn life(&self) -> u64 {
         self.life.load(Ordering::Acquire)
     }
 
-    /// The life of the stream, asked for once.
+    /// Returns the epoch of the stream, which is read from the server once.
     pub(crate) async fn epoch(&self) -> Result<String, QueueError> {
         if let Some(epoch) = self.known_epoch() {
             return Ok(epoch);
@@ -144,7 +145,7 @@ impl Standing {
         Ok(self.look().await?.epoch)
     }
 
-    /// The life of the stream, as far as it was looked at.
+    /// Returns the epoch of the stream, if it was read already.
     pub(crate) fn known_epoch(&self) -> Option<String> {
         self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -154,17 +155,17 @@ impl Standing {
         self.is_there.load(Ordering::Relaxed) && !self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Whether a delivery may be put where it waits.
+    /// Whether there is room for a delivery to wait.
     pub(crate) fn has_room_to_wait(&self) -> bool {
         !self.are_retries_full.load(Ordering::Relaxed)
     }
 
-    /// Bytes of deliveries that may wait.
+    /// Returns how many bytes waiting deliveries may take.
     pub(crate) fn waiting_limit(&self) -> u64 {
         self.layout.bytes
     }
 
-    /// Looks at what waits. Gateways may not, and need not.
+    /// Reads the state of the waiting deliveries. Gateways have no right to, and need not.
     pub(crate) async fn look_at_retries(&self) {
         let Ok(info) = api::stream_info(&self.link, RETRIES).await else { return };
         let is_full = info.state.bytes > self.layout.bytes;
@@ -177,7 +178,7 @@ impl Standing {
         self.are_retries_full.store(is_full, Ordering::Relaxed);
     }
 
-    /// Looks now.
+    /// Reads the state of the stream now.
     pub(crate) async fn look(&self) -> Result<Horizon, QueueError> {
         match self.stream().await {
             Ok(info) => self.seen(&info),
@@ -225,7 +226,7 @@ impl Standing {
         }
     }
 
-    /// Looks again and again, and says what changed.
+    /// Reads the state again and again until the queue closes, and logs changes.
     pub(crate) async fn watch(self: Arc<Self>, closing: CancellationToken) {
         let (mut was_missing, mut said) = (false, None);
         loop {
@@ -255,7 +256,7 @@ impl Standing {
     }
 }
 
-/// Says once that the clocks are apart, and once that they are not any more.
+/// Logs once that the clocks differ, and once that they no longer do.
 fn say_skew(known: Option<i64>, ahead: i64) {
     let is_skewed = |ahead: i64| Duration::from_nanos(ahead.unsigned_abs()) > SKEWED;
     let ahead_ms = ahead / 1_000_000;
@@ -271,8 +272,8 @@ fn say_skew(known: Option<i64>, ahead: i64) {
     }
 }
 
-/// Who only publishes goes on with a cluster that is not what it is to be, since
-/// refusing would lose events: so it must be heard.
+/// A process that only publishes goes on with a cluster that is not as it should be, since
+/// refusing would lose events: so the log must tell of it.
 fn say_what_is_wrong(wrong: Option<&str>, said: Option<&str>) {
     match wrong {
         Some(wrong) if said != Some(wrong) => {

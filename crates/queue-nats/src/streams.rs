@@ -1,7 +1,7 @@
-//! The streams on the server, as values: who reads or writes one is handed it.
+//! The streams on the server as values, which code that reads or writes one is given.
 //!
-//! Events can lie in several streams, their shards. Today there is one: what names
-//! [`Shard::ONLY`] is what a second shard changes.
+//! Events can lie in several streams, their shards. Today there is one: each use of
+//! [`Shard::ONLY`] is a place to change for a second shard.
 
 use std::fmt;
 
@@ -23,30 +23,31 @@ pub(crate) const RETRIES: StreamName = StreamName("FLUENT_RETRIES");
 pub(crate) const DEAD: StreamName = StreamName("FLUENT_DEAD");
 /// Genuine bodies that are not events.
 pub(crate) const QUARANTINE: StreamName = StreamName("FLUENT_QUARANTINE");
-/// What happened in every attempt.
+/// Attempts that have ended.
 pub(crate) const ATTEMPTS: StreamName = StreamName("FLUENT_ATTEMPTS");
 /// Attempts that began, in memory.
 pub(crate) const INFLIGHT: StreamName = StreamName("FLUENT_INFLIGHT");
-/// Webhooks that were refused, and may have been refused wrongly.
+/// Webhooks that were rejected, perhaps wrongly.
 pub(crate) const REFUSED: StreamName = StreamName("FLUENT_REFUSED");
 /// Small facts that are found by their names.
 pub(crate) const MARKS: StreamName = StreamName("FLUENT_MARKS");
-/// The same of reconciled events, each its own: they are many, and must not fill the room of
-/// the others.
+/// Facts about reconciled events, in a stream of their own: they are many, and must not take the
+/// room of the others.
 pub(crate) const RECONCILED: StreamName = StreamName("FLUENT_RECONCILED");
-/// Which of the events of one id a route delivers, where it wants one: as many as events.
+/// The event that a route delivers of those with the same id, for routes that want only one: as
+/// many facts as events.
 pub(crate) const SAME_IDS: StreamName = StreamName("FLUENT_SAME_IDS");
 
 /// Events by shard, until every route has settled them.
 const EVENTS: [StreamName; 1] = [StreamName("FLUENT_EVENTS")];
 
 impl StreamName {
-    /// As the server has it.
+    /// The name on the server.
     pub const fn as_str(self) -> &'static str {
         self.0
     }
 
-    /// Of which shard it has the events; `None` where it has something else.
+    /// Returns the shard whose events it has; `None` if it has something else.
     pub(crate) fn shard(self) -> Option<Shard> {
         let shard = EVENTS.iter().position(|events| *events == self)?;
         u8::try_from(shard).ok().map(Shard)
@@ -64,27 +65,27 @@ impl fmt::Display for StreamName {
 pub(crate) struct Shard(u8);
 
 impl Shard {
-    /// The one there is.
+    /// The only shard there is.
     pub(crate) const ONLY: Self = Self(0);
 
-    /// That of a position; `None` where it has no stream here.
+    /// Returns the shard of a position; `None` if it has no stream here.
     pub(crate) fn of(position: Position) -> Option<Self> {
         let shard = position.shard();
         (usize::from(shard) < EVENTS.len()).then_some(Self(shard))
     }
 
-    /// Its stream of events.
+    /// Returns its stream of events.
     pub(crate) const fn events(self) -> StreamName {
         EVENTS[self.0 as usize]
     }
 
-    /// The position that a sequence of one of its streams is.
+    /// Returns the position of a sequence in its stream.
     pub(crate) const fn position(self, sequence: u64) -> Result<Position, PositionError> {
         Position::new(self.0, sequence)
     }
 }
 
-/// Reads the event at `position`; `None` where there is none.
+/// Reads the event at `position`; `None` if there is none.
 pub(crate) async fn event_at(link: &Link, position: Position) -> Result<Option<StreamMessage>, ApiError> {
     let Some(shard) = Shard::of(position) else { return Ok(None) };
     api::get_message(link, shard.events(), &json!({ "seq": position.sequence() })).await

@@ -1,5 +1,5 @@
-//! Whether what is in the streams is what was admitted: whoever writes there past the gateways
-//! must not be believed.
+//! Verification of stored messages: a process that writes to the streams past the gateways must
+//! not be believed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +12,14 @@ use crate::consuming::Past;
 use crate::names::due;
 use crate::streams::StreamName;
 
-/// A delivery that waits for its key is looked at again after this part of its age: what waits
-/// for a day need not be asked for each quarter of a minute.
+/// Part of its age after which a delivery that waits for its key is looked at again: after a day
+/// of waiting there is no need to look every quarter of a minute.
 const PART_OF_AGE: u32 = 10;
 
-/// At most after so many times the shortest wait.
+/// Longest wait, as a multiple of the shortest.
 const LONGEST: u32 = 20;
 
-/// Verifies what is taken, and counts what is not genuine.
+/// Verifies messages that are taken, and counts those that are not genuine.
 #[derive(Debug)]
 pub(crate) struct Verification {
     verifier: Option<Arc<dyn StoredVerifier>>,
@@ -42,8 +42,8 @@ impl Verification {
         Self { verifier, retry, forged: AtomicU64::new(0), key_unknown: AtomicU64::new(0) }
     }
 
-    /// Whether it lies where its own bytes belong. Asked before anything is read out of its
-    /// fields: under another subject it would reach other routes than it has.
+    /// Checks that it lies on the subject where its own bytes belong, before anything is read out
+    /// of its fields: on another subject it would reach other routes than it should.
     pub(crate) fn check_place(&self, found: &Found<'_>) -> Result<(), Forgery> {
         if self.verifier.is_none() {
             return Ok(());
@@ -65,29 +65,30 @@ impl Verification {
         verdict
     }
 
-    /// One more that is not genuine.
+    /// Counts a message that is not genuine.
     pub(crate) fn count_forged(&self) {
         self.forged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many messages were not genuine, and how often one waited for its key.
+    /// Returns how many messages were not genuine, and how often one waited for its key.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.forged.load(Ordering::Relaxed), self.key_unknown.load(Ordering::Relaxed))
     }
 
-    /// The shortest wait for a key.
+    /// Returns the shortest wait for a key.
     pub(crate) fn retry(&self) -> Duration {
         self.retry
     }
 
-    /// How long an event that came in at this time waits for its key before it is looked at again.
+    /// Returns how long an event that was received at this time waits for its key before it is
+    /// looked at again.
     pub(crate) fn wait(&self, received_at: Timestamp, now: Timestamp) -> Duration {
         let age = Duration::try_from(now.duration_since(received_at)).unwrap_or_default();
         (age / PART_OF_AGE).clamp(self.retry, self.retry * LONGEST)
     }
 
-    /// Whether this mark may keep a delivery back. One that says what was reconciled does, and
-    /// so is believed for its seal alone.
+    /// Whether this fact is believed. One about a reconciled event may keep a delivery back, and so
+    /// is believed only for its seal.
     pub(crate) fn believes_mark(&self, name: &str, value: &[u8]) -> bool {
         match (&self.verifier, reconciled_of(name, value)) {
             (Some(verifier), Some((key, id, seal))) => verifier.has_reconciled(key, id, seal),
@@ -106,7 +107,7 @@ mod tests {
         let at = |secs| Timestamp::from_second(secs).unwrap();
         let after = |secs| verification.wait(at(0), at(secs)).as_secs();
         assert_eq!([after(0), after(100), after(600), after(86_400)], [15, 15, 60, 300]);
-        // A clock that was wrong when it came in makes nothing wait for ever.
+        // A clock that was wrong when the event came in makes nothing wait for ever.
         assert_eq!(after(-60), 15);
     }
 }

@@ -1,4 +1,4 @@
-//! What dispatchers say of the routes that they run: asked, never stored.
+//! State of the routes that dispatchers run: it is asked for, and never stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::failure::failed;
 use crate::names::{ASK_AGAIN, WORKING, said};
 use crate::shared::Shared;
 
-/// How long to listen: who does not say anything by then is not there.
+/// Time for which answers are awaited: a process that has not answered by then is taken for gone.
 const LISTEN: Duration = Duration::from_millis(400);
 
-/// Most answers listened to: as many processes as anybody would run.
+/// Most answers that are read: as many processes as anybody would run.
 const MOST: usize = 1000;
 
-/// Answers whoever asks, until the queue closes.
+/// Answers questions until the queue closes.
 pub(crate) async fn answer(shared: Arc<Shared>, look: Look) {
     let (link, closing) = (shared.link.clone(), shared.closing.clone());
     let answer = async {

@@ -13,7 +13,7 @@ use crate::streams::ATTEMPTS;
 const MESSAGES: u64 = 8;
 const MOST_MESSAGES: u64 = 256;
 
-/// Most messages looked through for one question.
+/// Most messages that are read for one query.
 const LOOK: u64 = 4096;
 
 impl Beside {
@@ -40,7 +40,7 @@ impl Beside {
         Ok(page)
     }
 
-    /// Takes messages, the newest first, until there is enough; says where to go on.
+    /// Takes messages, the newest first, until there is enough; returns where to go on.
     fn take(
         &self,
         query: &AttemptQuery,
@@ -56,7 +56,7 @@ impl Beside {
         None
     }
 
-    /// The messages of a part of the log, the newest first, and so what is in them.
+    /// Returns the messages of a part of the log, the newest first, and so the attempts in each.
     async fn between(&self, from: u64, before: u64) -> Result<Vec<(u64, Vec<EndedAttempt>)>, QueueError> {
         let subject = ATTEMPTS_LOG.to_owned();
         let scan = Scan { stream: ATTEMPTS, subject, from, since: None, headers_only: false };
@@ -73,8 +73,8 @@ impl Beside {
     }
 }
 
-/// Whether everything before is older than asked for. A message is written within
-/// seconds of the ends in it.
+/// Whether everything before is older than the query wants. A message is written within seconds
+/// of the ends of its attempts.
 fn is_over(query: &AttemptQuery, attempts: &[EndedAttempt]) -> bool {
     const SLACK: std::time::Duration = std::time::Duration::from_mins(2);
     let newest = attempts.iter().map(EndedAttempt::ended_at).max();

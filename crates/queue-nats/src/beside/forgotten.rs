@@ -1,4 +1,4 @@
-//! What the history of attempts no longer tells: the oldest go when its time or its room is up.
+//! The limit of the history: the oldest attempts are removed when their time or their room is up.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ const LOOKING: &str = "looking where the history begins";
 /// The part of the history that is gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forgotten {
-    /// Every attempt since then is kept.
+    /// Every attempt since this time is kept.
     pub(crate) until: Timestamp,
-    /// Of events from this position on, every attempt is kept: they came later.
+    /// Every attempt of events from this position on is kept: they came later.
     before: Position,
 }
 
 impl Forgotten {
-    /// Looks where the history begins; `None` where that is before the oldest event.
+    /// Finds where the history begins; `None` if that is before the oldest event.
     pub(crate) async fn look(link: &Link) -> Result<Option<Self>, QueueError> {
         let attempts = api::stream_info(link, ATTEMPTS).await.map_err(|error| error.of(LOOKING))?;
         let state = &attempts.state;
@@ -46,8 +46,8 @@ impl Forgotten {
     }
 }
 
-/// The position of the first event that was stored at this time or later, found by halves;
-/// `None` where all of them were.
+/// Finds, by bisection, the position of the first event that was stored at this time or later;
+/// `None` if all of them were.
 async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, QueueError> {
     let state = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?.state;
     let since = since.as_nanosecond();
@@ -67,7 +67,7 @@ async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, 
     Ok(Some(Shard::ONLY.position(low)?))
 }
 
-/// Where an event is on its way, by route, whatever the history says: it waits, or is due.
+/// Finds the routes on which an event waits or is due, whatever the history says.
 pub(crate) async fn on_its_way(link: &Link, id: EventId) -> Result<BTreeMap<String, StoryState>, QueueError> {
     let filters = [due("*", &format!("{id}.*")), waiting("*", &format!("{id}.*"))];
     let mut found = BTreeMap::new();

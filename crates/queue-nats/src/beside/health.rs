@@ -1,5 +1,5 @@
-//! How the servers do: those that the settings name are asked for a sign of life, and the
-//! streams say how their copies are.
+//! The health of the servers and streams: the servers that the settings name are asked for their
+//! greeting, and the streams for the state of their copies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,16 +17,17 @@ use crate::cluster::STREAMS;
 use crate::connect::Link;
 use crate::streams::RETRIES;
 
-/// How long a server may take to greet.
+/// Longest time that a server may take to greet.
 const GREETS_WITHIN: Duration = Duration::from_secs(2);
 
-/// NATS's own port, where an address names none.
+/// NATS's own port, for an address that names none.
 const PORT: u16 = 4222;
 
-/// What every server says first.
+/// First bytes that every server sends.
 const GREETING: &[u8] = b"INFO";
 
-/// Servers and streams as they are now. Deliveries that wait have this limit of ours, since the server has none for them.
+/// Returns the state of servers and streams now. Waiting deliveries are shown with our own limit,
+/// since the server has none for them.
 pub(crate) async fn health(
     link: &Link,
     addresses: &[String],
@@ -42,7 +43,7 @@ pub(crate) async fn health(
     Ok(StoresHealth { servers: addresses.chain(copies).collect(), usage })
 }
 
-/// The copies of the streams, by the server that keeps them, and how full each stream is.
+/// Returns the copies of the streams, by the server that keeps them, and how full each stream is.
 async fn streams(
     link: &Link,
     waiting_limit: u64,
@@ -56,7 +57,7 @@ async fn streams(
         };
         let limit = u64::try_from(info.config.max_bytes).ok().filter(|limit| *limit > 0);
         let limit = if stream == RETRIES { Some(waiting_limit) } else { limit };
-        // Where the oldest make room, being full is how it is to be.
+        // A stream in which the oldest make room is normally full.
         let makes_room = info.config.discard == DiscardPolicy::Old && stream != RETRIES;
         let has_settled = stream.shard().is_some();
         if !makes_room {
@@ -78,13 +79,13 @@ async fn streams(
             }
         }
     }
-    // One server alone has no name but its address.
+    // A single server has no name but its address.
     let is_cluster = copies.len() > 1;
     let copies = copies.into_iter().filter(|_| is_cluster);
     Ok((copies.map(|(name, state)| ServerHealth { name, state }).collect(), usage))
 }
 
-/// Whether a NATS server is there. Nothing is said to it.
+/// Whether a NATS server answers at this address. Nothing is sent to it.
 async fn greets(address: &str) -> bool {
     let Ok(parsed) = address.parse::<ServerAddr>() else { return false };
     let port = if parsed.port() == 0 { PORT } else { parsed.port() };

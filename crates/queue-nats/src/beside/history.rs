@@ -1,5 +1,5 @@
-//! What happened to events: looked up in an index, or without one read from the
-//! streams themselves, which is as slow as they are long.
+//! The stories of events: found in an index, or without one by reading the streams through, which
+//! takes longer the more they hold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::message::{self, text};
 use crate::names::{ATTEMPTS_LOG, EVENTS_SUBJECT, HEADER_FLUENT_ID, HEADER_ID, HEADER_ROOT};
 use crate::streams::{ATTEMPTS, Shard, event_at};
 
-/// Shortest beginning of an id that is taken for one.
+/// Shortest prefix that is taken for the beginning of an id.
 const MIN_ID: usize = 8;
 
 impl History for Beside {
@@ -87,7 +87,8 @@ impl History for Beside {
             let info = api::stream_info(&self.0.link, Shard::ONLY.events()).await;
             let info = info.map_err(|error| error.of("asking since when all is kept"))?;
             let state = &info.state;
-            // What was removed was stored before whatever is left, and came before that.
+            // What was removed was stored before anything that is left, and was received before
+            // that.
             let removed_until = match (state.first_sequence, state.messages) {
                 (0 | 1, _) => None,
                 (_, 0) => Some(state.last_timestamp),
@@ -107,11 +108,11 @@ impl History for Beside {
     }
 }
 
-/// Events by their place, oldest first, and every attempt of each.
+/// Events by their position, oldest first, and every attempt of each.
 type Found = (Vec<(Position, String)>, BTreeMap<String, Vec<Line>>);
 
 impl Beside {
-    /// Looks for what the history does not know where else it would be.
+    /// Adds the routes on which the event waits or is due, where the history says nothing of it.
     async fn find_on_its_way(&self, story: &mut EventStory) -> Result<(), QueueError> {
         let is_unknown = |state: &StoryState| matches!(state, StoryState::Unknown { .. });
         if !story.states.iter().any(is_unknown) {
@@ -151,7 +152,7 @@ impl Beside {
         Ok((found, lines))
     }
 
-    /// The newest `limit` events that `reference` names, oldest first.
+    /// Returns the newest `limit` events that `reference` names, oldest first.
     async fn positions(&self, reference: &str, limit: usize) -> Result<Vec<(Position, String)>, QueueError> {
         let scan = Scan {
             stream: Shard::ONLY.events(),
@@ -202,7 +203,7 @@ impl Beside {
         Ok(lines)
     }
 
-    /// The event at `position`, if `reference` names it.
+    /// Returns the event at `position`, if `reference` names it.
     async fn event_at(&self, position: Position, reference: &str) -> Result<Option<Event>, QueueError> {
         let found = event_at(&self.0.link, position).await;
         let found = found.map_err(|error| error.of("reading an event"))?;
@@ -226,7 +227,7 @@ fn is_named(headers: &HeaderMap, reference: &str) -> bool {
     is_id || is_fluents || is_entity("ce-subject") || is_entity(HEADER_ROOT)
 }
 
-/// How the routes stand, and what is no longer known of what they did.
+/// Progress of the routes, and the part of their history that is gone.
 struct Standing {
     routes: Vec<Info>,
     forgotten: Option<Forgotten>,
@@ -260,7 +261,7 @@ fn story(event: &Event, position: Position, mut lines: Vec<Line>, standing: &Sta
     }
 }
 
-/// The last word about an event on a route.
+/// Returns the latest state of an event on a route.
 fn state(info: &Info, sequence: u64, lines: &[Line], is_forgotten: bool) -> StoryState {
     let route = info.name.clone();
     let last = last_word(lines.iter().filter(|line| line.route == route));

@@ -1,4 +1,4 @@
-//! Brings an index of events and attempts up to what the streams hold.
+//! Catching up: brings an index of events and attempts up to what the streams hold.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::streams::{ATTEMPTS, Shard};
 /// Rows written to the index at once.
 const TOGETHER: usize = 8192;
 
-/// Reads what the index has not read yet of both streams.
+/// Adds to the index what it does not have yet of both streams.
 pub(crate) async fn catch_up(link: &Link, index: &Arc<dyn HistoryIndex>) -> Result<(), QueueError> {
     read(link, index, Log::Events).await?;
     read(link, index, Log::Attempts).await
@@ -34,7 +34,8 @@ async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<()
     let first = Shard::ONLY.position(info.state.first_sequence)?;
     let last = Shard::ONLY.position(info.state.last_sequence)?;
     let mut known = index.known(log)?;
-    // Another stream, or one that ends before what was read: its places are others'.
+    // Another stream, or one that ends before what was read: the positions in the index are not
+    // those of this stream.
     if known.life != life || known.last > last {
         index.begin(log, &life)?;
         known.last = Position::START;
@@ -53,12 +54,12 @@ async fn read(link: &Link, index: &Arc<dyn HistoryIndex>, log: Log) -> Result<()
     };
     let mut rows = Rows { index, log, events: Vec::new(), attempts: Vec::new(), failed: None };
     scan.each(link, |stored| rows.take(&stored)).await?;
-    // What is between the last of this subject and the end is of no other use.
+    // What lies between the last message of this subject and the end is of no use to the index.
     rows.write(last);
     rows.failed.map_or(Ok(()), Err)
 }
 
-/// What was read and is not yet in the index.
+/// Rows that were read and are not yet in the index.
 struct Rows<'i> {
     index: &'i Arc<dyn HistoryIndex>,
     log: Log,
@@ -68,7 +69,7 @@ struct Rows<'i> {
 }
 
 impl Rows<'_> {
-    /// Says whether to go on.
+    /// Takes one message; returns whether to go on.
     fn take(&mut self, stored: &Stored) -> bool {
         let position = match Shard::ONLY.position(stored.sequence) {
             Ok(position) => position,

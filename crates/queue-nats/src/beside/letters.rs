@@ -1,3 +1,5 @@
+//! Dead letters: listing, redriving and discarding them.
+
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -81,10 +83,10 @@ impl DeadLetters for Beside {
     }
 }
 
-/// Letters that are dealt with at once.
+/// Letters that are redriven or discarded at once.
 const TOGETHER: usize = 64;
 
-/// Routes that were found to be there.
+/// Routes that were found to exist.
 #[derive(Debug, Default)]
 struct Known(Mutex<HashSet<String>>);
 
@@ -95,17 +97,18 @@ impl Known {
 }
 
 impl Beside {
-    /// Handed over first, then removed: should this process die in between, the
-    /// letter is still here, and handing it over again is a duplicate.
+    /// Publishes the delivery first and then removes the letter: if this process crashes between,
+    /// the letter is still here, and publishing it again is a duplicate.
     async fn redrive_one(&self, id: u64, to: Option<&str>, known: &Known) -> Result<(), QueueError> {
         let (letter, past) = self.letter(id).await?;
         let route = to.unwrap_or(&letter.route);
         self.must_know(route, known).await?;
         let fresh = Past {
-            // The letter's own place: handed over twice, it has the same number. A letter of
-            // an earlier life of the stream may have come from a higher one.
+            // Numbered by the letter's own position, so that publishing it twice gives the same
+            // number. A letter of an earlier epoch of the stream may have come from a higher
+            // position.
             redrive: redrive_number(id).max(letter.redrive.saturating_add(1)),
-            // A person who names another route means it, whatever that matches.
+            // If a person names another route, that is where it goes, whatever the route matches.
             asks_match: letter.reason == DeadReason::Undecided && route == letter.route,
             ..Past::none(past.position)
         };

@@ -1,4 +1,4 @@
-//! Small facts by name: the last message of a subject each.
+//! Facts by name: each is the last message of a subject.
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -38,7 +38,7 @@ impl Marks for Beside {
 
     fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
-            // No id of its own: set twice, it is the same.
+            // No message id: written twice, it is the same fact.
             self.0.publisher.put_aside(mark(name).1, HeaderMap::new(), value).await
         })
     }

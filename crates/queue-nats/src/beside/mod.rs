@@ -1,4 +1,4 @@
-//! What is kept beside the events, for people: each in a stream of its own.
+//! The stores of a cluster, each in a stream of its own.
 
 mod attempts;
 mod forgotten;
@@ -81,7 +81,7 @@ impl Stores for Beside {
     ) -> BoxFuture<'a, Result<(), QueueError>> {
         Box::pin(async move {
             routes::set_paused(&self.0, route, pause).await?;
-            // What the servers have no place for.
+            // The part of a pause that the servers can't store.
             let value = pause.and_then(|pause| serde_json::to_vec(pause).ok()).unwrap_or_default();
             self.set(&routes::pause_mark(route), value.into()).await
         })

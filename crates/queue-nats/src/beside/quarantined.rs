@@ -1,3 +1,6 @@
+//! The quarantine: genuine bodies that are no events, and stored messages that are damaged or not
+//! genuine.
+
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
@@ -22,7 +25,7 @@ use crate::streams::QUARANTINE;
 impl Quarantine for Beside {
     fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
-            // The same bytes under the same key: within the server's window once.
+            // The same bytes under the same key are stored once within the server's dedup window.
             let id = format!("{}/{}", body.key.name(), EventId::of(body.key.environment(), &body.body));
             keep(&self.0, headers(&body), id, body.body).await
         })
@@ -60,13 +63,15 @@ impl Quarantine for Beside {
         })
     }
 
-    /// Published first, then removed.
+    /// Publishes the event first and then removes the body, so that a crash in between loses
+    /// nothing.
     fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             let was_passed_over = self.was_forged(id).await?;
             let receipt = self.0.publish_unless_held(&event).await?;
-            // Known, and yet in quarantine: what was stored could not be read, routes have passed
-            // it over as not genuine, or a release was cut off before the body was removed.
+            // The id is known, and yet the body is in quarantine: the stored event could not be
+            // read, routes have passed it over as not genuine, or a release was cut off before
+            // the body was removed.
             if receipt.duplicate && (was_passed_over || !self.0.can_read(&receipt, event.id()).await?) {
                 self.0.publisher.republish(&event, &receipt.epoch).await?;
             }
@@ -98,7 +103,8 @@ impl Beside {
     }
 }
 
-/// A body that the server knows and has lost is kept again, under an id that names the loss.
+/// Stores a body. One that the server knows and has lost is stored again, under an id that names
+/// the loss.
 async fn keep(shared: &Shared, mut headers: HeaderMap, id: String, body: Bytes) -> Result<(), QueueError> {
     headers.insert(NATS_MESSAGE_ID, id.as_str());
     loop {
@@ -111,8 +117,8 @@ async fn keep(shared: &Shared, mut headers: HeaderMap, id: String, body: Bytes) 
     }
 }
 
-/// Whether a body that the server knows is not there any more: discarded, released, or lost.
-/// Who is not let ask believes the server.
+/// Whether a body that the server knows is not stored any more: discarded, released, or lost. A
+/// process without the right to ask believes the server.
 async fn is_lost(shared: &Shared, sequence: u64) -> bool {
     let found = api::get_message(&shared.link, QUARANTINE, &json!({ "seq": sequence })).await;
     matches!(found, Ok(None))
@@ -151,7 +157,7 @@ fn quarantined(id: u64, headers: &HeaderMap, body: Bytes) -> Option<Quarantined>
     found
 }
 
-/// A stored message that nobody admitted: kept apart, then settled.
+/// Quarantines a stored message that nobody admitted, and then settles it.
 pub(crate) async fn keep_forged(shared: &Shared, event: &Event, why: Forgery, reply: &Subject) {
     let stored = event.stored();
     let forged = Quarantined {
@@ -163,13 +169,13 @@ pub(crate) async fn keep_forged(shared: &Shared, event: &Event, why: Forgery, re
         reason: format!("not genuine: {why}"),
         body: stored.body.clone(),
     };
-    // For each route that took it once.
+    // Once for each route that took it.
     let mut headers = headers(&forged);
     headers.insert(HEADER_FORGED, "true");
     keep_apart(shared, format!("forged/{}", event.id()), headers, forged.body, reply).await;
 }
 
-/// A stored message that is not the event it was: kept apart, then settled.
+/// Quarantines a stored message that is not the event it was, and then settles it.
 pub(crate) async fn keep_damaged(
     shared: &Shared,
     found: &HeaderMap,
@@ -191,7 +197,8 @@ pub(crate) async fn keep_damaged(
     keep_apart(shared, id, headers(&damaged), damaged.body, reply).await;
 }
 
-/// Kept once under `id`, and settled then. Where it can't be kept, it comes again by its lease.
+/// Stores it once under `id`, and then settles it. If it can't be stored, it comes again when its
+/// lease ends.
 async fn keep_apart(shared: &Shared, id: String, headers: HeaderMap, body: Bytes, reply: &Subject) {
     fail_point!("damaged.before");
     if keep(shared, headers, id, body).await.is_ok() {

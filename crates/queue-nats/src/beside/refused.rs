@@ -1,4 +1,4 @@
-//! Webhooks that were refused. The stream itself lets the oldest go.
+//! Rejected webhooks. The stream itself removes the oldest.
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -68,7 +68,8 @@ impl RefusedHold for Beside {
         })
     }
 
-    /// Published first, then removed: what the server knows may be lost, and this the last copy.
+    /// Publishes first and then removes: the server may have lost the event whose id it knows,
+    /// and this may be the last copy.
     fn admit(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
             self.get(id).await?;

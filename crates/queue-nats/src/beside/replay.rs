@@ -1,4 +1,4 @@
-//! Events that were received before, to one route once more.
+//! Replay: events that were received before are delivered to one route once more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +31,13 @@ const REPLAYING: &str = "replaying";
 const NUMBERING: &str = "numbering the replay: may this user publish to fluent.dead.replays.>?";
 const LOOKING: &str = "looking through what was received";
 
-/// How far clocks may be apart.
+/// Largest difference of clocks that is reckoned with.
 const CLOCKS_APART: Duration = Duration::from_mins(5);
 
-/// Events that are handed over at once.
+/// Events that are published at once.
 const TOGETHER: usize = 64;
 
-/// Positions, and what Fluent knows the event by; and where to go on.
+/// Positions, each with the key by which Fluent knows the event; and the position to go on from.
 type Places = (Vec<(Position, Option<FluentKey>)>, Option<Position>);
 
 impl Beside {
@@ -56,7 +56,8 @@ impl Beside {
         Ok(page)
     }
 
-    /// Out of headers; bodies are read of those alone that an earlier version has stored.
+    /// Reads the keys from headers; bodies are read only of events that an earlier version has
+    /// stored.
     pub(crate) async fn received_keys_in(&self, query: &ReceivedQuery) -> Result<ReceivedKeys, QueueError> {
         let (found, next) = self.places_of_received(query).await?;
         let mut keys = Vec::with_capacity(found.len());
@@ -70,12 +71,12 @@ impl Beside {
         Ok(ReceivedKeys { keys, next })
     }
 
-    /// Where what was received in a time is, with what Fluent knows it by, as far as headers
-    /// say that; and where to go on. It was stored then or later; when it was received, only
-    /// its headers say.
+    /// Finds the events that were received in a time, with the keys by which Fluent knows them if
+    /// the headers have them; and the position to go on from. An event was stored at or after the
+    /// time it was received, which only its headers say.
     async fn places_of_received(&self, query: &ReceivedQuery) -> Result<Places, QueueError> {
         let Some(shard) = Shard::of(query.after) else { return Ok((Vec::new(), None)) };
-        // The gateways' clocks may be ahead of the servers'.
+        // The gateways' clocks may be ahead of the servers' clock.
         let since = query.from.checked_sub(CLOCKS_APART).unwrap_or(query.from);
         let since = (query.after == Position::START).then_some(since);
         let subject = EVENTS_SUBJECT.to_owned();
@@ -98,7 +99,7 @@ impl Beside {
             !is_stopped
         };
         let last = scan.each(&self.0.link, look).await?;
-        // A server that catches up yet ends too soon: what it lacks is not missing.
+        // A server that is still catching up ends too soon: what it lacks is not missing.
         let newest = Timestamp::from_nanosecond(before.last_timestamp.unix_timestamp_nanos()).ok();
         let is_past = since.is_some_and(|since| newest.is_none_or(|newest| newest < since));
         let has_more = before.messages > 0 && before.last_sequence > query.after.sequence().max(last);
@@ -177,7 +178,7 @@ impl Beside {
         Ok(Replayed::HandedOver)
     }
 
-    /// Why an event is not handed over; nothing where it is.
+    /// Returns the reason for which an event is not published again; `None` if it is.
     async fn left_out(
         &self,
         plan: &Plan<'_>,
@@ -212,12 +213,13 @@ struct Plan<'r> {
 }
 
 impl Plan<'_> {
-    /// Its number, taken when it hands the first event over.
+    /// The replay's number, taken when it publishes its first event.
     async fn number(&self, shared: &Shared) -> Result<u32, QueueError> {
         self.number.get_or_try_init(|| self.take_number(shared)).await.copied()
     }
 
-    /// History forgets how often an event was sent again; a place in a stream is given once.
+    /// Takes a number that is never given twice: a position in a stream. The history would not
+    /// do, since it forgets how often an event was sent again.
     async fn take_number(&self, shared: &Shared) -> Result<u32, QueueError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
@@ -226,13 +228,13 @@ impl Plan<'_> {
             QueueError::Unavailable { .. } => QueueError::unavailable(NUMBERING, error),
             other => other,
         })?;
-        // If it stays, nobody takes it for a letter.
+        // If it stays, it is still no letter to any reader.
         let _ = api::delete_message(&shared.link, DEAD, placed.sequence).await;
         Ok(redrive_number(placed.sequence))
     }
 }
 
-/// What happened to an event on a route.
+/// Returns the recorded attempts of an event on a route.
 fn lines(index: &Arc<dyn HistoryIndex>, id: EventId, route: &str) -> Result<Vec<Line>, QueueError> {
     let name = id.to_string();
     let lines = index.attempts(id)?;

@@ -1,3 +1,5 @@
+//! Routes: their progress, pausing, retrying at once and forgetting.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +24,13 @@ use crate::working;
 
 const LOOKING: &str = "looking at the routes";
 
-/// The routes among a stream's consumers.
+/// Returns the routes among a stream's consumers.
 pub(crate) async fn routes(link: &Link, stream: StreamName) -> Result<Vec<Info>, QueueError> {
     let consumers = api::consumers(link, stream).await.map_err(|error| error.of(LOOKING))?;
     Ok(consumers.into_iter().filter(|info| info.config.durable_name.is_some()).collect())
 }
 
-/// Where every route stands.
+/// Returns the state of every route.
 pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
     let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?;
@@ -69,8 +71,8 @@ pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, Queu
     Ok(states)
 }
 
-/// How every route stood a moment ago, as one process of all saw it: who looks for its
-/// metrics again and again need not be right to the second.
+/// Returns the state of every route as one of the processes saw it a moment ago: metrics are
+/// scraped again and again, and need not be right to the second.
 pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let marks = Beside(Arc::clone(shared));
     let found = Marks::get(&marks, SNAPSHOT).await.ok().flatten();
@@ -90,33 +92,33 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
     let snapshot = Snapshot { at: shared.standing.servers_now(), states };
     let body = serde_json::to_vec(&snapshot).unwrap_or_default();
     if is_ours && body.len() <= MOST_SHARED {
-        // Not shared, it is looked at again.
+        // If it can't be shared, the next caller looks again.
         let _ = Marks::set(&marks, SNAPSHOT, body.into()).await;
     }
     Ok(snapshot.states)
 }
 
-/// What one process saw, for the others.
+/// The states that one process saw, for the others.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
-    /// By the servers' clock.
+    /// Time of the states, by the servers' clock.
     at: Timestamp,
     states: Vec<RouteState>,
 }
 
-/// The mark with it.
+/// Name of the fact that holds the snapshot.
 const SNAPSHOT: &str = "routes";
 
-/// How old it may be before somebody looks again, and before everybody does.
+/// Ages of a snapshot from which one process looks again, and from which every process does.
 const FRESH: Duration = Duration::from_secs(14);
 const USABLE: Duration = Duration::from_secs(45);
 
-/// Most bytes of it: those of a hundred routes in twenty processes. Where there are more,
-/// everybody looks.
+/// Most bytes of a snapshot: those of a hundred routes in twenty processes. A larger one is not
+/// shared, and every process looks for itself.
 const MOST_SHARED: usize = 512 << 10;
 
-/// When the oldest event came in that a route has still to deliver: of what it has not
-/// settled, of what waits and of what is due, the first of each.
+/// Returns when the oldest event came in that a route has still to deliver: the first of those
+/// that it has not settled, those that wait and those that are due.
 async fn oldest(
     link: &Link,
     info: &Info,
@@ -128,7 +130,7 @@ async fn oldest(
     let from = progress.settled + 1;
     let unsettled = json!({ "seq": from, "next_by_subj": ">" });
     let waiting = json!({ "seq": 1, "next_by_subj": waiting(&info.name, ">") });
-    // Due, and not settled: nobody fetches it while the destination is left alone.
+    // Due and not settled: nobody fetches it while the breaker is open.
     let due_from = retries.map_or(1, |retries| retries.ack_floor.stream_sequence + 1);
     let due = json!({ "seq": due_from, "next_by_subj": due(&info.name, ">") });
     let is_due = retries.is_some_and(|retries| retries.num_pending > 0 || retries.num_ack_pending > 0);
@@ -146,16 +148,16 @@ async fn oldest(
     Ok(oldest)
 }
 
-/// How far a route is.
+/// A route's progress in a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// It was sent everything up to here that it matches.
+    /// Everything up to here that the route matches was sent to it.
     pub(crate) sent: u64,
-    /// It has settled everything up to here that it matches.
+    /// Everything up to here that the route matches is settled by it.
     pub(crate) settled: u64,
 }
 
-/// How far a route is in a stream that ended at `last` before `info` was read.
+/// Returns a route's progress in a stream that ended at `last` before `info` was read.
 pub(crate) async fn progress(link: &Link, info: &Info, last: u64) -> Result<Progress, QueueError> {
     let delivered = info.delivered.stream_sequence;
     // What comes after the last delivery and does not match is behind the route too.
@@ -164,7 +166,8 @@ pub(crate) async fn progress(link: &Link, info: &Info, last: u64) -> Result<Prog
     Ok(Progress { sent, settled })
 }
 
-/// Up to where a route has settled everything, as the server counts it: for what is shown.
+/// Returns up to where a route has settled everything, as the server counts it. Only for display;
+/// see `sent_all`.
 pub(crate) fn settled_as_counted(info: &Info) -> u64 {
     match (info.num_ack_pending, info.num_pending) {
         (0, 0) => u64::MAX,
@@ -173,10 +176,10 @@ pub(crate) fn settled_as_counted(info: &Info) -> u64 {
     }
 }
 
-/// Up to where a route was sent everything, if the server counts nothing that it has
-/// still to get. That is asked for, and not believed: servers up to 2.15.1 count nothing
-/// where a consumer's subjects were taken away (`docs/nats-server-fault.md`), and what
-/// they count decides what is removed for good.
+/// Returns up to where a route was sent everything, if the server counts nothing that it has
+/// still to get. That count is checked and not believed: servers up to 2.15.1 count nothing for a
+/// consumer whose subjects were taken away (`docs/nats-server-fault.md`), and the result decides
+/// what is removed for good.
 async fn sent_all(link: &Link, info: &Info, last: u64) -> Result<u64, QueueError> {
     let delivered = info.delivered.stream_sequence;
     let mut first = None;
@@ -193,7 +196,7 @@ async fn sent_all(link: &Link, info: &Info, last: u64) -> Result<u64, QueueError
     Ok(first.map_or(last, |first| last.min(first - 1)).max(delivered))
 }
 
-/// The subjects that a consumer gets.
+/// Returns the subjects that a consumer gets.
 fn filter_subjects(info: &Info) -> Vec<&str> {
     let config = &info.config;
     let several = config.filter_subjects.iter().map(String::as_str);
@@ -202,10 +205,10 @@ fn filter_subjects(info: &Info) -> Vec<&str> {
     if subjects.is_empty() { vec![EVENTS_SUBJECT] } else { subjects }
 }
 
-/// What "until somebody resumes it" is to the server, which wants a time.
+/// Length of a pause "until somebody resumes it" for the server, which wants a time.
 const UNTIL_RESUMED: Duration = Duration::from_hours(24 * 365 * 10);
 
-/// Holds a route's deliveries back on the server, or lets them go.
+/// Pauses a route's deliveries on the server, or resumes them.
 pub(crate) async fn set_paused(
     shared: &Shared,
     route: &str,
@@ -217,7 +220,8 @@ pub(crate) async fn set_paused(
         None => shared.after(UNTIL_RESUMED).to_string(),
     });
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
-    // Half-way, nothing new is begun, and it is still shown as paused.
+    // In this order, a change that is cut off half-way begins nothing new, and the route is still
+    // shown as paused.
     let order = if paused { [Shard::ONLY.events(), RETRIES] } else { [RETRIES, Shard::ONLY.events()] };
     for stream in order {
         match api::pause_consumer(&shared.link, stream, route, &request).await {
@@ -229,7 +233,7 @@ pub(crate) async fn set_paused(
     Ok(())
 }
 
-/// The mark with what the servers don't keep of a pause.
+/// Names the fact that holds the part of a pause that the servers don't store.
 pub(crate) fn pause_mark(route: &str) -> String {
     format!("pause.{route}")
 }
@@ -239,8 +243,8 @@ async fn pause_of(shared: &Arc<Shared>, route: &str) -> Result<Pause, QueueError
     Ok(said.and_then(|said| serde_json::from_slice(&said).ok()).unwrap_or_default())
 }
 
-/// Makes what waits of an event due now. What became due meanwhile is left alone: it is
-/// being attempted, or will be.
+/// Makes the waiting deliveries of an event due now. One that became due meanwhile is left as it
+/// is: it is being attempted, or will be.
 pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> Result<u64, QueueError> {
     const MAKING: &str = "making a delivery due";
     let filter = waiting(route, &format!("{event}.*"));
@@ -258,7 +262,7 @@ pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> R
     Ok(made_due)
 }
 
-/// Gives up a route's position, and what it had still to deliver.
+/// Removes a route's position and what it had still to deliver.
 pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueError> {
     const FORGETTING: &str = "forgetting the route";
     let link = &shared.link;
@@ -267,7 +271,7 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
         Err(error) if error.is_missing() => return Err(QueueError::NotFound(format!("route {route}"))),
         Err(error) => return Err(error.of(FORGETTING)),
     };
-    // What nobody has settled may be what a process that is gone held.
+    // Unsettled deliveries may be leased by a process that is gone.
     let is_held = async || {
         let working = working::ask(link).await?;
         Ok::<_, QueueError>(working.iter().any(|working| working.route == route))
@@ -295,7 +299,7 @@ pub(crate) async fn forget(shared: &Shared, route: &str) -> Result<(), QueueErro
 mod tests {
     use super::*;
 
-    /// What a process of an earlier version has shared is good until it is old.
+    /// A snapshot that a process of an earlier version has shared is used until it is old.
     #[test]
     fn a_snapshot_of_an_earlier_version_has_positions_as_numbers() {
         let snapshot = r#"{"at":"2026-01-01T00:00:00Z","states":[{"name":"r","position":7,"behind":1,"kept":8,

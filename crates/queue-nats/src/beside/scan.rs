@@ -1,4 +1,4 @@
-//! Reading a stream through, by a consumer that is made for it and forgotten.
+//! Scans: reading a stream through, by a consumer that is made for it and then removed.
 
 use std::time::Duration;
 
@@ -18,33 +18,34 @@ use crate::streams::StreamName;
 
 const READING: &str = "reading a stream";
 
-/// Messages asked for at once: many of those that are small.
+/// Messages of one request, when they are small.
 const BATCH: u64 = 512;
 const BATCH_OF_HEADERS: u64 = 8192;
 
-/// The server forgets the consumer when nobody has asked for so long.
+/// Time without requests after which the server removes the consumer.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 
-/// How often in a row a request may bring nothing although there is more, and how soon it
-/// is asked again: in a cluster a consumer may be made before every server knows where it is.
+/// Most requests in a row that bring nothing although there is more, and the pause between them:
+/// in a cluster a consumer may be made before every server knows where it is.
 const IN_VAIN: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Longest time that reading a stream may take. 10 GiB of events are read in less where
-/// a server sends 40 MB/s; whoever asks has long given up by then.
+/// Longest time for reading a stream. 10 GiB of events are read in less by a server that sends 40
+/// MB/s; whoever asks has given up long before.
 const WHOLE: Duration = Duration::from_mins(5);
 
-/// How the server ends a request that it can't fill, and says that nobody hears it.
+/// Statuses by which the server ends a request that it can't fill, or says that nobody listens to
+/// it.
 const ENDS: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::TIMEOUT, StatusCode::NO_RESPONDERS];
 
-/// Which messages.
+/// Messages to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
     pub(crate) stream: StreamName,
     pub(crate) subject: String,
     /// The first sequence.
     pub(crate) from: u64,
-    /// Or, instead, stored then or later.
+    /// Begins instead with what was stored at this time or later.
     pub(crate) since: Option<Timestamp>,
     pub(crate) headers_only: bool,
 }
@@ -53,7 +54,7 @@ pub(crate) struct Scan {
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) sequence: u64,
-    /// How many come after it.
+    /// Number of messages that come after it.
     pub(crate) pending: u64,
     pub(crate) subject: String,
     pub(crate) headers: HeaderMap,
@@ -61,8 +62,8 @@ pub(crate) struct Stored {
 }
 
 impl Scan {
-    /// Every message there is now and still is when its turn comes, in order, to `each`,
-    /// until it says stop. The last one that it got.
+    /// Hands every message that is stored now, and still is when its turn comes, in order, to
+    /// `each`, until that says stop. Returns the last sequence that was handed over.
     pub(crate) async fn each(
         &self,
         link: &Link,
@@ -70,12 +71,13 @@ impl Scan {
     ) -> Result<u64, QueueError> {
         let name = format!("scan-{:016x}", fastrand::u64(..));
         let read = self.read_in_time(link, &name, each).await;
-        // Otherwise the server forgets it by itself.
+        // If this fails, the server removes it by itself.
         let _ = api::delete_consumer(link, self.stream, &name).await;
         read
     }
 
-    /// The same for who may not remove consumers: the server forgets this one by itself.
+    /// Scans like `each`, for callers without the right to remove consumers: the server removes
+    /// this one by itself.
     pub(crate) async fn each_without_removing(
         &self,
         link: &Link,
@@ -108,7 +110,8 @@ impl Scan {
             let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
             requests.ask(batch).await?;
             let mut came = 0;
-            // What others remove meanwhile is not waited for; what others add is not read.
+            // Messages that others remove meanwhile are not waited for; messages that others add
+            // are not read.
             while came < batch && left > 0 {
                 let Some(stored) = requests.next().await? else { break };
                 came += 1;
@@ -132,7 +135,8 @@ impl Scan {
         Ok(last)
     }
 
-    /// What the server has still to send. One that does not know the consumer yet says nothing.
+    /// Returns how much the server has still to send. A server that does not know the consumer
+    /// yet gives no number.
     async fn pending(&self, link: &Link, name: &str) -> Result<u64, QueueError> {
         match api::consumer_info(link, self.stream, name).await {
             Ok(info) => Ok(info.num_pending),
@@ -156,7 +160,7 @@ impl Scan {
     }
 }
 
-/// Asks a consumer for messages, some at a time.
+/// Fetches from a consumer, some messages at a time.
 struct Requests<'l> {
     link: &'l Link,
     subject: String,
@@ -172,7 +176,7 @@ impl<'l> Requests<'l> {
         Ok(Self { link, subject, inbox, answers })
     }
 
-    /// Asks for as many as `batch`: what is not there now is not waited for.
+    /// Requests up to `batch` messages, without waiting for later ones.
     async fn ask(&self, batch: u64) -> Result<(), QueueError> {
         let request = json!({ "batch": batch, "no_wait": true }).to_string();
         let (subject, inbox) = (self.subject.clone(), self.inbox.clone());
@@ -180,7 +184,7 @@ impl<'l> Requests<'l> {
         asked.map_err(failed(READING))
     }
 
-    /// The next message, or `None` where the request ended before it was filled.
+    /// Returns the next message, or `None` if the request ended before it was filled.
     async fn next(&mut self) -> Result<Option<Stored>, QueueError> {
         let answer = timeout(REQUEST, self.answers.next()).await.ok().flatten();
         let answer = answer.ok_or_else(|| QueueError::unavailable(READING, "no answer in time"))?;
@@ -195,7 +199,8 @@ impl<'l> Requests<'l> {
 fn stored(message: Message) -> Stored {
     let reply = message.reply.as_ref().map(async_nats::Subject::as_str).unwrap_or_default();
     let tokens: Vec<&str> = reply.split('.').collect();
-    // As in ADR-15: the sequence in the stream, in the consumer, the time, what is left.
+    // As in ADR-15: the sequence in the stream, that in the consumer, the time, and the number of
+    // messages left.
     let at = if tokens.len() >= 11 { 7 } else { 5 };
     let number = |at: usize| tokens.get(at).and_then(|token| token.parse().ok());
     Stored {

@@ -1,15 +1,17 @@
+//! Differences between a stream's configuration and the expected one.
+
 use std::fmt;
 
 use async_nats::jetstream::stream::Config;
 
-/// A field of a stream that is not what it is to be.
+/// A field of a stream whose value is not the expected one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// The field, as the server's own tools call it.
+    /// The field's name in the server's own tools.
     pub field: &'static str,
-    /// What it is to be.
+    /// The expected value.
     pub expected: String,
-    /// What it is.
+    /// The value on the server.
     pub found: String,
 }
 
@@ -19,7 +21,7 @@ impl fmt::Display for Drift {
     }
 }
 
-/// The fields by which a stream keeps our promises. Others are the operator's.
+/// Compares the fields on which our promises depend. All others are the operator's choice.
 pub(crate) fn between(expected: &Config, found: &Config) -> Vec<Drift> {
     fields(expected)
         .into_iter()

@@ -1,3 +1,5 @@
+//! The layout: every stream of a cluster, with its limits.
+
 use std::time::Duration;
 
 use queue::same_id::SAME_IDS_KEPT;
@@ -15,7 +17,7 @@ use crate::streams::{
     ATTEMPTS, DEAD, INFLIGHT, MARKS, QUARANTINE, RECONCILED, REFUSED, RETRIES, SAME_IDS, Shard, StreamName,
 };
 
-/// Every stream and what it is for.
+/// Every stream and its purpose.
 pub(crate) const STREAMS: [(StreamName, &str); 10] = [
     (Shard::ONLY.events(), "events, until every route has settled them"),
     (RETRIES, "deliveries that wait for their next attempt"),
@@ -32,23 +34,23 @@ pub(crate) const STREAMS: [(StreamName, &str); 10] = [
 /// Largest message: a body of 2 MiB, its headers, and room for a group of attempts.
 pub(crate) const MAX_MESSAGE: i32 = 3 << 20;
 
-/// Room for a few hundred thousand reconciled events, at most; the other marks are far fewer.
+/// Room for a few hundred thousand reconciled events, at most; other facts are far fewer.
 const MARKS_BYTES: u64 = 256 << 20;
 
-/// Room for [`SAME_IDS_KEPT`] marks, of which each is a subject in the servers' memory.
+/// Room for [`SAME_IDS_KEPT`] facts, each of which is a subject in the servers' memory.
 const SAME_IDS_BYTES: u64 = 512 << 20;
 
-/// Marks of attempts that began, at most: those of a hundred thousand deliveries, 20
-/// seconds of the fastest dispatchers that were measured. One that takes longer renews
-/// its mark. A server has them in memory, of which `config/nats` gives it 64 MB.
+/// Most markers of attempts that began: those of a hundred thousand deliveries, 20 seconds of the
+/// fastest dispatchers that were measured. An attempt that takes longer renews its marker. A
+/// server keeps them in memory, of which `config/nats` gives it 64 MB.
 const INFLIGHT_MARKS: i64 = 100_000;
 const INFLIGHT_BYTES: u64 = 32 << 20;
 
-/// How long the same retry, dead letter or group of attempts is known: longer
-/// than anybody tries to write it.
+/// Dedup window of retries, dead letters and groups of attempts: longer than anybody tries to
+/// write one.
 const WINDOW: Duration = Duration::from_mins(10);
 
-/// What a stream is to be.
+/// Returns the configuration that a stream should have.
 pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
     let base = Config {
         name: name.to_string(),
@@ -71,7 +73,7 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
         },
         RETRIES => Config {
             subjects: vec![RETRIES_SUBJECT.to_owned()],
-            // Settled means gone. Schedules imply rollup and can't be taken back.
+            // A settled message is removed. Schedules imply rollup and can't be taken back.
             retention: RetentionPolicy::WorkQueue,
             // The server has schedules only with discard old, which would drop
             // what waits: so there is no limit to reach, and we stop before it.
@@ -90,7 +92,7 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
         },
         REFUSED => Config {
             subjects: vec![REFUSED_SUBJECT.to_owned()],
-            // The oldest make room: anybody can have something refused.
+            // The oldest make room: anybody can have a webhook rejected.
             discard: DiscardPolicy::Old,
             max_bytes: signed(REFUSED_BYTES),
             max_age: REFUSED_FOR,
@@ -110,7 +112,8 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
         MARKS | RECONCILED => Config {
             subjects: vec![if name == MARKS { MARKS_SUBJECT } else { RECONCILED_SUBJECT }.to_owned()],
             max_messages_per_subject: 1,
-            // None makes room for others: without its mark, a late webhook is delivered too.
+            // None makes room for others: without its fact, a late webhook would be delivered as
+            // well.
             max_bytes: signed((layout.bytes / 20).min(MARKS_BYTES)),
             max_age: MARKED_FOR,
             ..base
@@ -118,7 +121,7 @@ pub(crate) fn config(name: StreamName, layout: &Layout) -> Config {
         SAME_IDS => Config {
             subjects: vec![SAME_IDS_SUBJECT.to_owned()],
             max_messages_per_subject: 1,
-            // The oldest make room: a route that has no mark of an event delivers it.
+            // The oldest make room: a route without a fact about an event delivers it.
             discard: DiscardPolicy::Old,
             max_bytes: signed((layout.bytes / 20).min(SAME_IDS_BYTES)),
             max_messages: i64::try_from(SAME_IDS_KEPT).unwrap_or(i64::MAX),

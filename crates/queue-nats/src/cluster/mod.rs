@@ -1,6 +1,6 @@
-//! The streams: what they are to be, what they are, and how the two differ.
+//! The streams of a cluster: the expected ones, the existing ones, and how the two differ.
 //!
-//! Services only look; `cluster init` makes them, with a credential of its own.
+//! Services only compare; `cluster init` makes the streams, with a credential of its own.
 
 mod drift;
 mod layout;
@@ -26,17 +26,17 @@ use crate::streams::{INFLIGHT, Shard};
 /// what they do not know.
 const OLDEST: (i64, i64, i64) = (2, 12, 0);
 
-/// How a cluster compares with what it is to be.
+/// Comparison of a cluster with what it should be.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The version of the server that answered.
     pub server: String,
-    /// Whether it is new enough.
+    /// Whether that version is new enough.
     pub is_supported: bool,
-    /// The largest message that the server takes, in bytes; less than a stream's
-    /// largest is too little.
+    /// Largest message that the server takes, in bytes; less than a stream's largest is too
+    /// little.
     pub max_payload: usize,
-    /// Stream by stream.
+    /// The streams, one by one.
     pub streams: Vec<StreamReport>,
 }
 
@@ -45,9 +45,9 @@ pub struct Report {
 pub struct StreamReport {
     /// Its name.
     pub name: StreamName,
-    /// What it is for.
+    /// Purpose of the stream.
     pub purpose: &'static str,
-    /// What is to be done about it, or was.
+    /// State of the stream, and what was done about it.
     pub state: StreamState,
     /// Messages in it.
     pub messages: u64,
@@ -55,31 +55,31 @@ pub struct StreamReport {
     pub bytes: u64,
 }
 
-/// How a stream compares.
+/// Result of the comparison of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamState {
-    /// As it is to be.
+    /// As it should be.
     Good,
-    /// Not there.
+    /// Does not exist.
     Missing,
-    /// It was not there, and was made.
+    /// Did not exist, and was made.
     Made,
-    /// It was changed to be as it is to be.
+    /// Was changed to what it should be.
     Changed(Vec<Drift>),
-    /// It is something else.
+    /// Differs from what it should be.
     Drifted(Vec<Drift>),
 }
 
 impl Report {
-    /// Whether the largest bodies would be refused.
+    /// Whether the server would refuse the largest bodies.
     pub fn is_payload_small(&self) -> bool {
         i32::try_from(self.max_payload).is_ok_and(|bytes| bytes < layout::MAX_MESSAGE)
     }
 
-    /// Whether services can work with it.
+    /// Whether services can work with this cluster.
     pub fn is_good(&self) -> bool {
         let good = |stream: &StreamReport| match stream.state {
-            // A server that stands alone forgets it with its restart: whoever delivers makes it.
+            // A single server loses this stream with each restart, and dispatchers make it again.
             StreamState::Missing => stream.name == INFLIGHT,
             StreamState::Drifted(_) => false,
             StreamState::Good | StreamState::Made | StreamState::Changed(_) => true,
@@ -88,7 +88,7 @@ impl Report {
     }
 }
 
-/// What is wrong, in one line.
+/// Shows in one line what is wrong.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_supported {
@@ -114,7 +114,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The streams of one cluster, for whoever may make them.
+/// A connection to a cluster, for commands that may make its streams.
 #[derive(Debug)]
 pub struct Cluster {
     link: Link,
@@ -124,32 +124,33 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects. Waits for the servers: without them there is nothing to say.
+    /// Connects, and waits for the servers: without them there is nothing to compare.
     pub async fn connect(options: &Options) -> Result<Self, QueueError> {
         let link = connect(options).await?;
         connected(&link, REQUEST * 3, &options.servers).await?;
         Ok(Self { link, layout: options.layout, servers: options.servers.clone() })
     }
 
-    /// How the servers do that the settings name, and those that keep the streams.
+    /// Returns the state of the servers that the settings name, and of those that keep the
+    /// streams.
     pub async fn health(&self) -> Result<StoresHealth, QueueError> {
         health(&self.link, &self.servers, self.layout.bytes).await
     }
 
-    /// What this port asks of who joins as a server: of each server that the settings name, and
-    /// of those that the servers tell clients about.
+    /// Returns what this port demands of anybody who joins as a server: on each server that the
+    /// settings name, and on those that the servers tell clients about.
     pub async fn route_ports(&self, port: u16) -> Vec<RoutePort> {
         let told = self.link.client.try_server_info().map(|info| info.connect_urls).unwrap_or_default();
         route_ports::probe(self.servers.iter().cloned().chain(told), port).await
     }
 
-    /// Compares.
+    /// Compares every stream with what it should be.
     pub async fn check(&self) -> Result<Report, QueueError> {
         check(&self.link, &self.layout).await
     }
 
-    /// Makes what is missing and changes what may be changed. What can't be
-    /// changed is left as it is, and named.
+    /// Makes streams that are missing and changes what may be changed. What can't be changed is
+    /// left as it is, and reported.
     pub async fn init(&self) -> Result<Report, QueueError> {
         let mut report = self.check().await?;
         if !report.is_supported {
@@ -184,8 +185,8 @@ impl Cluster {
     }
 }
 
-/// Makes the stream of attempts that began, which servers keep in memory: the one stream that
-/// services make, since a server that stands alone forgets it with each restart.
+/// Makes the stream of markers of attempts that began, which servers keep in memory: the one
+/// stream that services make, since a single server loses it with each restart.
 pub(crate) async fn make_inflight(link: &Link, layout: &Layout) -> Result<(), QueueError> {
     match api::stream_info(link, INFLIGHT).await {
         Err(error) if error.is_missing() => make(link, &layout::config(INFLIGHT, layout)).await,
@@ -200,7 +201,8 @@ async fn make(link: &Link, wanted: &Config) -> Result<(), QueueError> {
     made.map(drop).map_err(|error| error.of("making a stream"))
 }
 
-/// What of the server and the stream of events is not as it is to be.
+/// Returns what is wrong with the server or the stream of events; `None` if both are as they
+/// should be.
 pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<String> {
     let wanted = layout::config(Shard::ONLY.events(), layout);
     let drifts = drift::between(&wanted, &events.config);
@@ -210,7 +212,7 @@ pub(crate) fn wrong_with(link: &Link, layout: &Layout, events: &Info) -> Option<
     (!report.is_good()).then(|| report.to_string())
 }
 
-/// Compares every stream with what it is to be.
+/// Compares every stream with what it should be.
 pub(crate) async fn check(link: &Link, layout: &Layout) -> Result<Report, QueueError> {
     let mut streams = Vec::new();
     for (name, purpose) in STREAMS {

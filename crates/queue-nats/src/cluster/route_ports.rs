@@ -1,6 +1,5 @@
-//! What the servers ask of who wants to join them: each one's port for servers is opened as a
-//! stranger would, in clear and then by TLS without a certificate, and its greeting read.
-//! Nothing is said to it.
+//! A check of the ports by which servers join each other: each is opened as a stranger would, in
+//! clear and then by TLS without a certificate, and the greeting is read. Nothing is sent to it.
 //!
 //! A server with `cluster.tls` greets within TLS alone, and always wants a certificate.
 
@@ -26,9 +25,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// NATS's own port for servers.
 pub const ROUTE_PORT: u16 = 6222;
 
-/// How long a server may take for each step: to be found, to be reached, to greet. A firewall
-/// that drops what comes never answers. A server that waits for TLS gives up after two seconds,
-/// and is asked before that.
+/// Longest time for each step: resolving, connecting, the greeting. A firewall that drops packets
+/// never answers. A server that waits for TLS gives up after two seconds, and is asked before
+/// that.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Longest greeting: it lists the cluster's addresses.
@@ -37,39 +36,40 @@ const GREETING_BYTES: u64 = 64 << 10;
 /// A server's port for other servers, as a stranger finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePort {
-    /// The server: its name where it says it, otherwise its host.
+    /// The server: its name if it gives one, otherwise its host.
     pub server: String,
     /// Host and port.
     pub address: String,
-    /// What it asks of who joins.
+    /// Demand of the port on anybody who joins.
     pub access: RouteAccess,
-    /// When the certificate that it shows ends, if it shows one.
+    /// End of the certificate that it shows, if it shows one.
     pub certificate_ends_at: Option<Timestamp>,
 }
 
-/// What a port for servers asks of who joins.
+/// Demand of a port for servers on anybody who joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteAccess {
-    /// Nobody answers there, to us.
+    /// Nobody answers there, at least not to us.
     Closed,
-    /// A certificate. Whether also a password, is told only to who has one.
+    /// A certificate. Whether it wants a password as well, it says only to peers with a
+    /// certificate.
     Certificate,
-    /// A password alone: what the servers tell each other is in clear.
+    /// Only a password: what the servers tell each other is in clear.
     Password,
-    /// Nothing: whoever reaches it reads and writes all that the servers have.
+    /// Nothing: anybody who reaches it reads and writes all that the servers have.
     Open,
-    /// It is no port for servers, or none that we understand.
+    /// Not a port for servers, or not one that we understand.
     Other,
 }
 
-/// What a server says first, as far as it matters here.
+/// A server's greeting, as far as it matters here.
 #[derive(Debug, Deserialize)]
 struct Greeting {
     server_id: String,
     server_name: Option<String>,
     #[serde(default)]
     auth_required: bool,
-    /// Told to clients alone.
+    /// Sent to clients only.
     client_id: Option<u64>,
 }
 
@@ -82,8 +82,8 @@ impl Greeting {
     }
 }
 
-/// Opens this port of every server among `addresses`, which are those of clients. A server that
-/// has several addresses is in it once.
+/// Opens this port of every server among `addresses`, which are those for clients. A server that
+/// has several addresses is reported once.
 pub(crate) async fn probe(addresses: impl Iterator<Item = String>, port: u16) -> Vec<RoutePort> {
     let hosts = addresses.filter_map(|address| Some(address.parse::<ServerAddr>().ok()?.host().to_owned()));
     let mut seen = HashSet::new();
@@ -100,7 +100,7 @@ pub(crate) async fn probe(addresses: impl Iterator<Item = String>, port: u16) ->
     ports
 }
 
-/// Where the host is, what is said there, and what that means.
+/// Resolves a host, opens its port and interprets the greeting.
 async fn probe_host(host: String, port: u16) -> (Option<SocketAddr>, Option<Greeting>, RoutePort) {
     let found = timeout(ANSWERS_WITHIN, lookup_host((host.as_str(), port))).await;
     let places: Vec<_> = found.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
@@ -112,7 +112,7 @@ async fn probe_host(host: String, port: u16) -> (Option<SocketAddr>, Option<Gree
     (places.first().copied(), greeting, route_port)
 }
 
-/// What a stranger meets at a port.
+/// Findings of a stranger at a port.
 struct Met {
     access: RouteAccess,
     certificate_ends_at: Option<Timestamp>,
@@ -124,11 +124,11 @@ impl From<RouteAccess> for Met {
     }
 }
 
-/// What a stranger meets at the first of these places that takes a connection.
+/// Opens the first of these addresses that takes a connection, in clear and then by TLS.
 async fn knock(places: &[SocketAddr]) -> (Met, Option<Greeting>) {
     let Some(stream) = connect(places).await else { return (RouteAccess::Closed.into(), None) };
     let Ok(said) = timeout(ANSWERS_WITHIN, read_line(stream)).await else {
-        // It waits for us to begin.
+        // The server waits for us to begin, as TLS wants it.
         return (knock_by_tls(places).await, None);
     };
     match read_greeting(&said) {
@@ -137,8 +137,8 @@ async fn knock(places: &[SocketAddr]) -> (Met, Option<Greeting>) {
     }
 }
 
-/// The same by TLS, without a certificate of ours. That the server asked for one, it says after
-/// our side of the handshake: by closing instead of greeting.
+/// Opens it by TLS, without a certificate of ours. A server that asked for one says so only after
+/// our side of the handshake: it closes instead of greeting.
 async fn knock_by_tls(places: &[SocketAddr]) -> Met {
     let (Some(stream), Some(place)) = (connect(places).await, places.first()) else {
         return RouteAccess::Closed.into();
@@ -166,10 +166,10 @@ async fn connect(places: &[SocketAddr]) -> Option<TcpStream> {
     timeout(ANSWERS_WITHIN, TcpStream::connect(places)).await.ok()?.ok()
 }
 
-/// The first line, or what there is of it when the connection ends.
+/// Reads the first line, or what there is of it when the connection ends.
 async fn read_line(stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut line = Vec::new();
-    // An end by a TLS alert is an end like another.
+    // An end by a TLS alert counts like any other end.
     let _ = BufReader::new(stream.take(GREETING_BYTES)).read_until(b'\n', &mut line).await;
     line
 }
@@ -178,7 +178,8 @@ fn read_greeting(line: &[u8]) -> Option<Greeting> {
     serde_json::from_slice(line.strip_prefix(b"INFO ")?).ok()
 }
 
-/// TLS that believes anybody: nothing is said on it, and a stranger would not mind either.
+/// Makes a TLS client that trusts any server: nothing is sent on the connection, and a stranger
+/// would not check either.
 fn connector() -> Result<TlsConnector, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -234,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// What is found where somebody says this first.
+    /// Returns the access that is found if the server says this first.
     async fn found(said: &'static [u8]) -> RouteAccess {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,5 +1,5 @@
-//! The mark of an attempt that runs with nothing beside it: if the process dies
-//! now, this delivery did it.
+//! The marker of an attempt that runs exclusively: if the process crashes while it stands, this
+//! delivery caused the crash.
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -13,15 +13,15 @@ use crate::names::alone;
 use crate::shared::{Origin, Shared};
 use crate::streams::ATTEMPTS;
 
-/// What stands in place of a mark that was taken back.
+/// Content that replaces a marker which was taken back.
 const NOT_ALONE: &str = "accompanied";
 
-/// Names one message of one consumer.
+/// Identifies one message of one consumer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'r> {
     pub(crate) route: &'r str,
     pub(crate) origin: Origin,
-    /// In another life of the stream, the same sequence is another event.
+    /// In another epoch of the stream, the same sequence is another event.
     pub(crate) event: EventId,
 }
 
@@ -30,8 +30,8 @@ impl Place<'_> {
         alone(self.route, self.origin.stream, self.origin.sequence)
     }
 
-    /// Writes that `attempt` runs alone in this process, or does not any more: the
-    /// last word counts.
+    /// Writes that `attempt` runs exclusively in this process, or that it does not any more: the
+    /// last message counts.
     pub(crate) async fn mark(&self, shared: &Shared, attempt: u32, is_alone: bool) -> Result<(), QueueError> {
         let mut headers = HeaderMap::new();
         let (subject, instance) = (self.subject(), shared.instance);
@@ -40,9 +40,9 @@ impl Place<'_> {
         shared.publisher.put(subject, headers, mark.into()).await.map(drop)
     }
 
-    /// Whether another process has marked an attempt of it: this one lives, so it
-    /// can't have died of it. Which attempt says nothing: a process may die
-    /// before it begins the one that the server has counted.
+    /// Whether another process has marked an attempt of this message: the current process is
+    /// alive, so the message can't have crashed it. The number of the attempt does not matter: a
+    /// process may crash before it begins the attempt that the server has counted.
     pub(crate) async fn is_marked(&self, shared: &Shared) -> Result<bool, QueueError> {
         let request = json!({ "last_by_subj": self.subject() });
         let found = api::get_message(&shared.link, ATTEMPTS, &request).await;

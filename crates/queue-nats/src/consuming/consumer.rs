@@ -1,3 +1,5 @@
+//! The consumer that a dispatcher reads: it requests deliveries from the task that fetches them.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -10,25 +12,25 @@ use tokio::time::Instant;
 use crate::consuming::feed::BATCH;
 use crate::consuming::take::Taken;
 
-/// How long what asks whether a destination is back waits for a first attempt, before it
-/// takes what failed before.
+/// Time for which a probe of a destination waits for a first attempt, before it takes a delivery
+/// that failed before.
 const FIRST_WITHIN: Duration = Duration::from_millis(250);
 
-/// Somebody waits for deliveries.
+/// A caller that waits for deliveries.
 pub(crate) struct Want {
     pub(crate) permits: usize,
-    /// Until then, for first attempts alone.
+    /// Until this time, only first attempts will do.
     pub(crate) new_until: Option<Instant>,
     pub(crate) answer: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
 }
 
 impl Want {
-    /// Until when nothing is wanted but first attempts.
+    /// Returns the time until which only first attempts are wanted, if it is not over.
     pub(crate) fn only_new_until(&self) -> Option<Instant> {
         self.new_until.filter(|until| *until > Instant::now())
     }
 
-    /// Takes what is for whoever waits, if that is there.
+    /// Takes what suits the caller, if it is there.
     pub(crate) fn choose(&self, waiting: &mut VecDeque<Taken>) -> Option<Vec<Taken>> {
         if self.new_until.is_some() {
             let new = waiting.iter().position(Taken::is_new);
@@ -40,7 +42,7 @@ impl Want {
     }
 }
 
-/// One reader of a route: asks the task that feeds it.
+/// A reader of a route: sends its requests to the task that feeds it.
 #[derive(Debug)]
 pub(crate) struct NatsConsumer(pub(crate) mpsc::Sender<Want>);
 

@@ -1,5 +1,5 @@
-//! When a lease ends, by a clock that goes on while the machine is suspended: the server's
-//! does, and it gives the delivery to somebody else meanwhile.
+//! The end of a lease, by a clock that goes on while the machine is suspended: so does the
+//! server's, which gives the delivery to another process meanwhile.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) struct Deadline(Duration);
 
 impl Deadline {
-    /// The end of a lease that begins now: a little before the server thinks so.
+    /// Returns the end of a lease that begins now: a little before the server's own.
     pub(crate) fn of(lease: Duration) -> Self {
         Self(now() + lease.mul_f32(0.9))
     }
 
-    /// Whether it is over.
+    /// Whether it has passed.
     pub(crate) fn is_over(self) -> bool {
         now() >= self.0
     }
@@ -24,7 +24,7 @@ impl Deadline {
 fn now() -> Duration {
     #[cfg(target_os = "linux")]
     let clock = ClockId::Boottime;
-    // Elsewhere this one does not stop, or nothing better is known.
+    // On other systems this clock does not stop, or no better one is known.
     #[cfg(not(target_os = "linux"))]
     let clock = ClockId::Monotonic;
     let time = clock_gettime(clock);

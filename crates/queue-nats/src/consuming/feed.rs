@@ -1,5 +1,5 @@
-//! The task behind a consumer: asks the server for no more than is wanted,
-//! keeps alive what waits to be taken, and gives back the rest.
+//! The task behind a consumer: requests no more than is wanted, extends the leases of deliveries
+//! that wait to be taken, and gives back the rest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,32 +24,32 @@ use crate::consuming::takeover::present;
 use crate::failure::failed;
 use crate::streams::{RETRIES, Shard, StreamName};
 
-/// Deliveries handed out together, at most.
+/// Most deliveries that are handed out together.
 pub(super) const BATCH: usize = 512;
 
-/// Redeliveries that are looked up at once; more wait for that.
+/// Redeliveries that are looked up at once; further ones wait.
 const LOOKUPS: usize = 64;
 
-/// What was fetched and nobody has asked for since so long goes back to the server, with
-/// what was asked there: another process may want it. A breaker may have opened here, a
-/// subscriber may have left, or every place may be taken.
+/// Time without a caller after which fetched deliveries go back to the server, together with what
+/// was requested there: another process may want them. A breaker may have opened here, a
+/// subscriber may have left, or every permit may be taken.
 const UNWANTED_FOR: Duration = Duration::from_secs(2);
 
-/// How old the news may be that a route is not paused, for what is handed out.
+/// Longest age of the news that a route is not paused, for handing out deliveries.
 const UNPAUSED_FOR: Duration = Duration::from_secs(1);
 
-/// The server is asked where a consumer stands in each of so many ticks without a message.
+/// Number of ticks without a message after which the server is asked for a consumer's state.
 const QUIET_TICKS: u32 = 3;
 
-/// After so many deliveries in a row whose keys are not known here, nothing but a few is asked
-/// for, and seldom.
+/// Number of deliveries in a row with unknown keys after which only a few are requested, and
+/// seldom.
 pub(super) const MANY_UNKNOWN: usize = BATCH / 2;
 const PROBE: usize = 16;
 
-/// Longest wait for anything: ticks come sooner.
+/// Longest wait for any step: ticks come sooner.
 const UNTIL_TICK: Duration = Duration::from_mins(1);
 
-/// Feeds one consumer.
+/// Fetches deliveries for one consumer.
 pub(crate) struct Feed {
     pub(super) taking: Arc<Taking>,
     pub(super) route: Route,
@@ -58,39 +58,39 @@ pub(crate) struct Feed {
     pub(super) events: Source,
     pub(super) retries: Source,
     pub(super) waiting: VecDeque<Taken>,
-    /// Redeliveries that are being looked up, and those that wait for that.
+    /// Redeliveries that are being looked up; `redelivered` has those that wait for it.
     pub(super) lookups: JoinSet<LookedUp>,
     pub(super) redelivered: VecDeque<Taken>,
-    /// Ends the lookups.
+    /// Cancels the lookups.
     pub(super) looking: CancellationToken,
-    /// Since when nobody asks.
+    /// Time since which no caller waits.
     pub(super) unwanted: Option<Instant>,
-    /// When the server last said that the route is not paused.
+    /// Time at which the server last said that the route is not paused.
     pub(super) unpaused: Instant,
-    /// Those of the last that named a key which is not known here, one after the other.
+    /// Number of the latest deliveries in a row that named an unknown key.
     pub(super) unknown_keys: usize,
     pub(super) key_said: Option<Instant>,
     /// Messages that the route does not match.
     pub(super) not_for_us: Vec<Subject>,
-    /// Another dispatcher has joined the route with another match since.
+    /// Whether another dispatcher has since joined the route with another match.
     pub(super) is_superseded: bool,
-    /// When it was asked who joined last.
+    /// Time at which the server was last asked who joined.
     pub(super) joined_known: Option<Instant>,
-    /// Until then nobody settles what the route does not match: matches are about to change.
+    /// Until this time nobody settles what the route does not match: matches are about to change.
     pub(super) held_until: Option<Timestamp>,
-    /// For how many ticks nobody has taken anything with that match.
+    /// Number of ticks for which nobody has taken anything with that match.
     pub(super) abandoned: u32,
-    /// Whether anything came since the last tick, and for how many nothing did.
+    /// Whether anything came since the last tick, and the number of ticks without anything.
     pub(super) has_come: bool,
     pub(super) quiet_ticks: u32,
-    /// Shows others that somebody with our match is here, also while nothing is
-    /// asked for: its destination may be left alone for a while. Whoever joins with
-    /// another match says so here.
+    /// Shows other processes that somebody with our match is here, also while nothing is
+    /// requested: the breaker may be open for a while. A process that joins with another match
+    /// announces it here.
     pub(super) presence: Subscriber,
     /// Everything up to here is settled, as far as the server has said.
     pub(super) settled: Option<Position>,
     pub(super) floor: Floor,
-    /// In which life of the stream that was.
+    /// Epoch number of the stream in which that holds.
     pub(super) life: u64,
 }
 
@@ -100,7 +100,7 @@ enum Step {
     Retry(Came),
     LookedUp(LookedUp),
     Tick,
-    /// Something is overdue: nobody asks for long, or a request is silent.
+    /// Something is overdue: no caller for long, or a request without a sign of life.
     Due,
     Changed,
     Connected,
@@ -156,7 +156,8 @@ impl Feed {
 
     /// Runs until the consumer is dropped or the queue closes.
     pub(crate) async fn run(mut self) {
-        // A quarter: whoever gets a delivery then has a twelfth for its own first sign of life.
+        // A quarter of the lease: a delivery that is handed out then still has a twelfth of it
+        // before its own first heartbeat.
         let mut ticks = interval(self.route.lease / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connected = self.link().connected;
@@ -216,7 +217,7 @@ impl Feed {
         }
     }
 
-    /// When something is to be done though nothing comes.
+    /// Returns when something is to be done even if nothing comes.
     fn due(&self) -> Instant {
         let holds = !self.waiting.is_empty() || self.events.has_asked() || self.retries.has_asked();
         let unwanted = self.unwanted.filter(|_| holds).map(|since| since + self.unwanted_for());
@@ -243,12 +244,12 @@ impl Feed {
         }
     }
 
-    /// Whether somebody waits for deliveries, and could settle them.
+    /// Whether a caller waits for deliveries, and could settle them.
     fn is_wanted(&self) -> bool {
         self.want.as_ref().is_some_and(|want| !want.answer.is_closed()) && !self.taking.blocked.is_blocked()
     }
 
-    /// Answers whoever waits, if there is something to answer with.
+    /// Answers the waiting callers, if there is something for them.
     async fn hand_out(&mut self) {
         self.waiting.retain(|taken| !taken.is_lost());
         if !self.is_wanted() {
@@ -265,8 +266,8 @@ impl Feed {
         self.taking.shared.tasks.spawn(handing_out);
     }
 
-    /// Whether what waits here may be handed out. The server sends nothing of a paused
-    /// route: what came just now shows that it is not.
+    /// Whether the waiting deliveries may be handed out. The server sends nothing of a paused
+    /// route: a message that came just now shows that it is not paused.
     async fn is_surely_unpaused(&mut self) -> bool {
         let is_news = |at: Instant| at.elapsed() < UNPAUSED_FOR;
         if is_news(self.unpaused) || self.waiting.iter().all(|taken| is_news(taken.since)) {
@@ -282,7 +283,7 @@ impl Feed {
                 self.unpaused = asked;
                 true
             }
-            // Asked again with the next step; what waits is kept meanwhile.
+            // Asked again with the next step; the leases are extended meanwhile.
             Err(_) => false,
         }
     }
@@ -305,7 +306,7 @@ impl Feed {
         }
     }
 
-    /// Begins to look up what was sent before, as much as may be looked up at once.
+    /// Begins to look up redeliveries, as many as may be looked up at once.
     fn look_up(&mut self) {
         while self.lookups.len() < LOOKUPS {
             let Some(taken) = self.redelivered.pop_front() else { return };
@@ -316,7 +317,7 @@ impl Feed {
         }
     }
 
-    /// Takes what came, and what else is there without waiting.
+    /// Takes a message that came, and all others that are there without waiting.
     async fn came(&mut self, stream: StreamName, first: Came) {
         let mut next = Some(first);
         for _ in 0..BATCH {
@@ -335,7 +336,7 @@ impl Feed {
     pub(super) async fn take(&mut self, stream: StreamName, message: Message) {
         self.has_come = true;
         if let Some(reply) = message.reply.clone().filter(|_| self.is_left_to_others(stream)) {
-            // It was asked for before.
+            // It was requested before the route was left to others.
             return self.taking.give_back(reply).await;
         }
         match self.taking.take(stream, message).await {
@@ -362,7 +363,7 @@ impl Feed {
                 taken.kept(until);
             }
         }
-        // A route for which nothing comes is looked at now and then.
+        // A route for which nothing comes is checked now and then.
         self.quiet_ticks = if self.has_come { 0 } else { self.quiet_ticks + 1 };
         self.has_come = false;
         if !self.is_superseded && !self.quiet_ticks.is_multiple_of(QUIET_TICKS) {

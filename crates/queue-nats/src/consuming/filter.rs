@@ -10,10 +10,10 @@ use crate::names::EVENTS_SUBJECT;
 /// Most subjects of one consumer: many are slow on the server.
 const MAX_SUBJECTS: usize = 16;
 
-/// The subjects that hold everything the filter wants, and perhaps more: what
-/// is not in a subject is matched here. Never none, also where the filter wants
-/// everything: a server up to 2.15.1 that takes a consumer's subjects away neither
-/// wakes it nor counts what it has still to get (`docs/nats-server-fault.md`).
+/// Returns subjects that cover everything the filter wants, and perhaps more: fields that are not
+/// in a subject are matched here. Never empty, also for a filter that wants everything: a server
+/// up to 2.15.1 that takes a consumer's subjects away neither wakes it nor counts what it has
+/// still to get (`docs/nats-server-fault.md`).
 pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
     let Terms { event, environment, account, retailer, entity_type, .. } = &filter.matching;
     if [event, environment, account, retailer, entity_type].iter().all(|wanted| wanted.is_empty()) {
@@ -21,8 +21,8 @@ pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
     }
     let mut subjects = vec!["fluent.events".to_owned()];
     for wanted in [environment, account, retailer, entity_type, event] {
-        // Sorted, each once: the server refuses two filters that overlap. No other two do: a
-        // place in all of them has either tokens, each its own value's, or one `*`.
+        // Sorted and without duplicates: the server refuses two filters that overlap. No other
+        // two do: a token of all of them is either a value of each one's own, or one `*`.
         let tokens: BTreeSet<String> = wanted.iter().map(|value| token(Some(value))).collect();
         let tokens: Vec<String> = tokens.into_iter().collect();
         subjects = combined(&subjects, &tokens);
@@ -30,7 +30,7 @@ pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
     subjects.into_iter().map(|subject| format!("{subject}.*")).collect()
 }
 
-/// Each subject with each token, or with any token where those would be too many.
+/// Combines each subject with each token, or with a wildcard if those would be too many.
 fn combined(subjects: &[String], tokens: &[String]) -> Vec<String> {
     let any = ["*".to_owned()];
     let fits = !tokens.is_empty() && subjects.len() * tokens.len() <= MAX_SUBJECTS;
@@ -64,9 +64,9 @@ mod tests {
     fn what_is_listed_twice_is_one_subject() {
         let twice = filter(&["b", "a.b", "b", "a.b"], &["1", "1"]);
         assert_eq!(subjects(&twice), subjects(&filter(&["a.b", "b"], &["1"])));
-        // Not too many: all are one.
+        // Seventeen are too many: one subject covers all.
         assert_eq!(subjects(&filter(&["a"; 17], &[])), ["fluent.events.*.*.*.*.a.*"]);
-        // A star in a value is no wildcard: it does not cover the other.
+        // A star in a value is no wildcard: it does not cover the other value.
         assert_eq!(subjects(&filter(&["*", "a", "*"], &[])).len(), 2);
     }
 

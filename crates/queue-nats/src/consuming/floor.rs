@@ -1,5 +1,5 @@
-//! Up to where a route has settled everything, noted beside its consumer: one that is made
-//! again after somebody deleted it goes on there.
+//! The position up to which a route has settled everything, stored as a fact as well: a consumer
+//! that is made again after somebody deleted it goes on there.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::Info;
@@ -14,23 +14,23 @@ use crate::names::mark;
 use crate::shared::Shared;
 use crate::streams::{Shard, StreamName};
 
-/// How often a floor is noted that moves. What is settled after that comes again.
+/// Interval at which a moving floor is stored. What was settled after that is delivered again.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
 
-/// The note. Other programs may read it: names are a public format.
+/// The stored floor. Other programs may read it: names are a public format.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
-    /// The life of the stream in which it counts.
+    /// Epoch of the stream in which it counts.
     epoch: String,
     settled: Position,
 }
 
-/// What was last noted, and when.
+/// The last floor that was stored, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Floor(Option<(Position, Instant)>);
 
 impl Floor {
-    /// Notes `settled`, if that is due or it is the last chance.
+    /// Stores `settled`, if that is due or it is the last chance.
     pub(crate) async fn note(&mut self, shared: &Shared, route: &str, settled: Position, is_last: bool) {
         let is_noted =
             self.0.is_some_and(|(noted, at)| noted == settled || (!is_last && at.elapsed() < NOTED_EVERY));
@@ -44,13 +44,13 @@ impl Floor {
     }
 }
 
-/// Up to where a consumer of events has settled everything.
+/// Returns up to where a consumer of events has settled everything.
 pub(super) fn settled(info: &Info) -> Option<Position> {
     Shard::ONLY.position(info.ack_floor.stream_sequence).ok()
 }
 
-/// Up to where `route` had settled everything, as far as it was noted in this life of the
-/// stream of events.
+/// Reads up to where `route` had settled everything, as far as that was stored in this epoch of
+/// the stream of events.
 pub(crate) async fn read(link: &Link, route: &str) -> Result<Option<Position>, QueueError> {
     const READING: &str = "reading how far a route was";
     let (stream, subject) = name(route);

@@ -1,4 +1,5 @@
-//! What a feed does not hand out: given back to the server, or put away until its key is known.
+//! Deliveries that are not handed out: given back to the server, or put away until their key is
+//! known.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use tokio::time::Instant;
 use crate::consuming::feed::{Feed, MANY_UNKNOWN};
 use crate::consuming::take::{LookedUp, Taken};
 
-/// How often it is said which key is not known.
+/// Interval at which an unknown key is logged.
 const SAID_EVERY: Duration = Duration::from_mins(1);
 
 impl Feed {
-    /// Puts it away until its key may be known. Where nothing but such comes, the keys here are
-    /// likely the wrong ones: the rest is better left where it is.
+    /// Puts a delivery away until its key may be known. If nothing but such deliveries come,
+    /// probably the keys here are wrong, and the rest is better left in the stream.
     pub(super) fn key_unknown(&mut self, taken: Taken) {
         if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
             let (route, key) = (&self.route.name, taken.key());
@@ -57,7 +58,7 @@ impl Feed {
             }
         }
         self.dismiss().await;
-        // Of what was sent before it is not known what became of it.
+        // Nobody knows yet what became of redeliveries.
         for taken in self.redelivered.drain(..) {
             self.taking.give_back(taken.into_reply()).await;
         }
@@ -71,7 +72,7 @@ impl Feed {
         }
     }
 
-    /// Takes what was looked up, unless it is for others by now.
+    /// Takes a redelivery that was looked up, unless it is for others by now.
     pub(super) async fn looked_up(&mut self, taken: Taken) {
         match self.is_left_to_others(taken.stream()) {
             true => self.taking.give_back(taken.into_reply()).await,
@@ -79,7 +80,7 @@ impl Feed {
         }
     }
 
-    /// Gives back the events that nobody has taken, and gives up what was asked for long.
+    /// Gives back events that nobody has taken, and cancels a long request for more.
     pub(super) async fn leave_to_others(&mut self) {
         let stream = self.events.stream;
         let mut replies: Vec<Subject> = Vec::new();
@@ -100,7 +101,7 @@ impl Feed {
         }
     }
 
-    /// Gives back what nobody has taken, and gives up what was asked for long.
+    /// Gives back all deliveries that nobody has taken, and cancels long requests.
     pub(super) async fn give_back(&mut self) {
         let held = self.waiting.drain(..).chain(self.redelivered.drain(..)).map(Taken::into_reply);
         let mut replies: Vec<Subject> = held.chain(self.not_for_us.drain(..)).collect();

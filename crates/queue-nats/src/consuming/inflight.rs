@@ -1,10 +1,10 @@
-//! The mark of an attempt that began. The server counts how often it sent a message, and
-//! much of that is nobody's attempt: what was on its way when a connection broke, what was
-//! refused or given back. With the mark, a process's death is counted for what it was
-//! really attempting.
+//! The marker of an attempt that began. The server counts how often it sent a message, and often
+//! no attempt came of that: messages that were on their way when a connection broke, or that were
+//! refused or given back. With the marker, a crash is counted only for deliveries that were being
+//! attempted.
 //!
-//! Marks lie in a stream in memory: lost with all servers at once, they cost the count of a
-//! death, and no delivery. What ran alone is marked durably (`alone.rs`).
+//! Markers are in a stream in memory: if all servers lose it at once, the count of a crash is
+//! lost, and no delivery. Exclusive attempts are marked durably instead.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -25,32 +25,32 @@ use crate::names::inflight;
 use crate::shared::{Origin, Shared};
 use crate::streams::{INFLIGHT, StreamName};
 
-/// How long handing out waits for its marks. A stream that can't be written must not stop
-/// deliveries: they go on unmarked, and a death of theirs is not counted.
+/// Longest time that handing out waits for its markers. A stream that can't be written must not
+/// stop deliveries: they go on without a marker, and a crash of theirs is not counted.
 const MARKED_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long, after marks could not be written, nobody waits for them.
+/// Time for which nobody waits for markers after they could not be written.
 const NOT_WAITED_FOR: Duration = Duration::from_secs(10);
 
-/// Marks of messages that lie next to each other are written together: so many places of a
+/// Markers of messages that lie next to each other are written together: so many sequences of a
 /// stream share a subject, since every message costs the server the same.
 const BLOCK: u64 = 64;
 
-/// Most marks that are looked through for one message: the stream keeps no more of a subject.
+/// Most markers that are read for one message: the stream keeps no more of a subject.
 pub(crate) const OF_BLOCK: i64 = 256;
 
-/// What is known of an attempt.
+/// Last known state of an attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark {
-    /// The process.
+    /// Identifies the process.
     instance: u64,
     entry: Entry,
 }
 
-/// Marks that one process wrote together. Their stream is read by this crate alone.
+/// Markers that one process wrote together. Only this crate reads their stream.
 #[derive(Debug, Serialize, Deserialize)]
 struct Group {
-    /// The life of the stream of events: in another, the same sequence is another event.
+    /// Epoch of the stream of events: in another, the same sequence is another event.
     epoch: String,
     instance: u64,
     entries: Vec<Entry>,
@@ -60,28 +60,28 @@ struct Group {
 struct Entry {
     sequence: u64,
     event: String,
-    /// This attempt included.
+    /// Includes this attempt.
     attempts: u32,
-    /// Before this attempt.
+    /// Crashes before this attempt.
     deaths: u32,
     first_attempt_at: Timestamp,
     state: AttemptState,
 }
 
-/// What became of an attempt.
+/// State of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum AttemptState {
-    /// It began. Whoever reads this of another process's attempt reads of a death.
+    /// It began. Read of another process's attempt, this means a crash.
     Began,
-    /// It was cut off, and is none.
+    /// It was cut off, and does not count as an attempt.
     Returned,
     /// It ended, and could not be settled.
     Ended,
 }
 
 impl Mark {
-    /// The mark of `past`'s last attempt, by this process.
+    /// Makes the marker of `past`'s last attempt, by this process.
     pub(crate) fn new(
         shared: &Shared,
         origin: Origin,
@@ -100,7 +100,7 @@ impl Mark {
         Self { instance: shared.instance, entry }
     }
 
-    /// What was last marked of message `origin` on `route`.
+    /// Returns the last marker of message `origin` on `route`.
     pub(crate) async fn read(
         shared: &Shared,
         route: &str,
@@ -126,13 +126,13 @@ impl Mark {
         Ok(last)
     }
 
-    /// Whether the attempt's process died of it, or hung: it was never heard of again.
-    /// That of this process has not, whatever became of its lease.
+    /// Whether the attempt's process crashed or hung: nothing more was heard of the attempt.
+    /// Never true of this process, whatever became of its lease.
     pub(crate) fn is_death(&self, shared: &Shared) -> bool {
         self.entry.state == AttemptState::Began && self.instance != shared.instance
     }
 
-    /// What is known before the next attempt.
+    /// Returns the state of the delivery before the next attempt.
     pub(crate) fn goes_on(&self, past: Past, shared: &Shared) -> Past {
         let attempts = match self.entry.state {
             AttemptState::Returned => self.entry.attempts.saturating_sub(1),
@@ -144,7 +144,7 @@ impl Mark {
     }
 }
 
-/// The messages with these marks, one for each block of a stream.
+/// Returns the messages with these markers, one for each block of a stream.
 fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) -> Vec<(String, Bytes)> {
     let mut blocks: BTreeMap<(StreamName, u64), Vec<Entry>> = BTreeMap::new();
     for (origin, mark) in marks {
@@ -153,28 +153,28 @@ fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) -> Vec<(St
     let epoch = shared.standing.known_epoch().unwrap_or_default();
     let message = |((stream, block), entries)| {
         let group = Group { epoch: epoch.clone(), instance: shared.instance, entries };
-        // Of strings and numbers there is always a form in JSON.
+        // Strings and numbers always have a form in JSON.
         let body = serde_json::to_vec(&group).unwrap_or_default();
         (inflight(route, stream, block), Bytes::from(body))
     };
     blocks.into_iter().map(message).collect()
 }
 
-/// Writes marks.
+/// Writes markers.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     failed_at: Mutex<Option<Instant>>,
 }
 
 impl InFlight {
-    /// Writes marks of one route, and waits for that as long as it may.
+    /// Writes markers of one route, and waits for that as long as it may.
     pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) {
         let messages = messages(shared, route, marks);
         let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
         let writing = async {
             match shared.publisher.put_together(messages.clone()).await {
                 Ok(()) => Ok(()),
-                // Perhaps its server has started anew, and forgotten it.
+                // Its server may have restarted, and lost the stream.
                 Err(_) => {
                     make_inflight(&shared.link, shared.standing.layout()).await?;
                     shared.publisher.put_together(messages).await
@@ -185,7 +185,7 @@ impl InFlight {
         let error = match written {
             Ok(Ok(())) => return self.note(None),
             Ok(Err(error)) => error.to_string(),
-            // Sent, or not: nobody knows, and nobody waits for it now.
+            // Nobody knows whether it was sent, and nobody waits for it now.
             Err(_) if within.is_zero() => return,
             Err(_) => "no answer in time".to_owned(),
         };

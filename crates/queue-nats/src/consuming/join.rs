@@ -1,4 +1,5 @@
-//! Joining a route: its two consumers, made where they are missing.
+//! Joining a route: makes its two consumers if they are missing, and announces matches that
+//! change.
 
 use std::time::Duration;
 
@@ -22,19 +23,20 @@ use crate::streams::{RETRIES, Shard, StreamName};
 /// Most deliveries of one route in flight, over all dispatchers.
 const MAX_IN_FLIGHT: i64 = 20_000;
 
-/// How long after a stream was made it is looked for what spools gave again: they do so as
-/// soon as it is there, and dispatchers start soon after.
+/// Time after a stream was made in which it may hold what spools gave again: they do so as soon
+/// as it is there, and dispatchers start soon after.
 const GIVEN_AGAIN_FOR: Duration = Duration::from_hours(24);
 
-/// Among how many of its first events.
+/// Number of its first events that are searched for them.
 const MOST_LOOKED_AT: u32 = 100_000;
 
 const JOINING: &str = "joining a route";
 
-/// Joins `route`. `resume` says where to go on if its position was lost.
+/// Makes or updates the consumers of `route`. `resume` says where to go on if its position was
+/// lost.
 ///
-/// A route that has its place among the retries was seen before: if it has none
-/// among the events, these are of a new stream, and all of them are for it.
+/// A route that has a consumer of the retries was seen before: if it has none of the events,
+/// these are of a new stream, and all of them are for it.
 pub(crate) async fn join(
     link: &Link,
     route: &Route,
@@ -46,7 +48,7 @@ pub(crate) async fn join(
     wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
     let was_seen = match api::consumer_info(link, RETRIES, &route.name).await {
         Ok(retries) => {
-            // A pause outlives the loss of one of the two.
+            // A pause outlasts the loss of one of the two consumers.
             wanted.pause_until = retries.config.pause_until;
             true
         }
@@ -71,9 +73,9 @@ fn behind(position: Position) -> DeliverPolicy {
     DeliverPolicy::ByStartSequence { start_sequence: position.sequence() + 1 }
 }
 
-/// Whether the stream of events was made anew a short while ago, after it was lost, and
-/// gets again what spools still have. A route that is not known there was known before:
-/// "from now on" would leave out what was answered for.
+/// Whether the stream of events was recreated a short while ago, after it was lost, and gets
+/// again what spools still have. A route that is unknown there was known before: "from now on"
+/// would leave out events that were accepted.
 async fn is_given_again(link: &Link) -> Result<bool, QueueError> {
     let (info, now) =
         api::stream_info_at(link, Shard::ONLY.events()).await.map_err(|error| error.of(JOINING))?;
@@ -93,54 +95,59 @@ async fn is_given_again(link: &Link) -> Result<bool, QueueError> {
     Ok(is_given_again)
 }
 
-/// Where a consumer says with which match it was joined.
+/// Name of the metadata in which a consumer says with which match it was joined.
 pub(crate) const FILTER: &str = "fluent-filter";
 
-/// Where it says with which match somebody is about to join: those who serve it with
-/// another are to hear of that before they settle anything by theirs.
+/// Name of the metadata that says with which match somebody is about to join: dispatchers that
+/// serve the route with another match must hear of that before they settle anything by theirs.
 const JOINING_AS: &str = "fluent-filter-next";
 
-/// For how long who serves a route may believe that nobody has joined it since it asked.
+/// Time for which a dispatcher that serves a route may believe that nobody has joined it since it
+/// asked.
 pub(crate) const JOINED_FOR: Duration = Duration::from_secs(1);
 
-/// How long who joins with another match waits for that.
+/// Time for which a dispatcher that joins with another match waits, so that [`JOINED_FOR`] is
+/// over everywhere.
 const HEARD_WITHIN: Duration = Duration::from_millis(1500);
 
-/// The match with which the last has joined, or is about to.
+/// Returns the match with which the last dispatcher has joined, or is about to.
 pub(crate) fn joined_as(info: &Info) -> Option<&String> {
     info.config.metadata.get(JOINING_AS).or_else(|| info.config.metadata.get(FILTER))
 }
 
-/// Whether the last to join did so with this match.
+/// Whether the last dispatcher to join did so with this match.
 pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
     joined_as(info) == Some(&route.filter.digest())
 }
 
-/// Where it says until when nobody may settle what the route does not match, by the servers'
-/// clock in milliseconds: other matches change together with its own.
+/// Name of the metadata that says until when nobody may settle what the route does not match, by
+/// the servers' clock in milliseconds: other matches change together with its own.
 const HELD_UNTIL: &str = "fluent-held-until";
 
-/// How long that is: longer than joining takes, and short where whoever announced it died.
+/// Length of that time: longer than joining takes, and short in case that the dispatcher which
+/// announced it crashed.
 const HELD_FOR: Duration = Duration::from_secs(15);
 
 /// Routes that are announced at once.
 const ANNOUNCED_TOGETHER: usize = 16;
 
-/// Until when nobody may settle what a route does not match.
+/// Returns until when nobody may settle what a route does not match.
 pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
     let until = info.config.metadata.get(HELD_UNTIL)?.parse().ok()?;
     Timestamp::from_millisecond(until).ok()
 }
 
-/// Says that the matches of several routes are about to change, in two steps, each of which
-/// whoever serves them hears before the next. Were one left alone while another still passes
-/// over what it does not match, an event that moves between them would be nobody's.
+/// Announces that the matches of several routes are about to change, in two steps; the
+/// dispatchers that serve the routes hear of each step before the next. If one route were left to
+/// others while another still passes over what it does not match, an event that moves between
+/// them would be delivered by neither.
 ///
-/// A route that is not there yet is made first, before anybody leaves it an event.
+/// A route that does not exist yet is made first, before anybody leaves it an event.
 ///
-/// 1. Nothing is passed over any more: who serves a route gives back what it does not match,
-///    and the server sends it everything, since it skips for good what it need not send.
-/// 2. New events are left to those who join. What moves between the steps both may deliver.
+/// 1. Nothing is passed over any more: dispatchers give back what a route does not match, and the
+///    server sends it everything, since it skips for good what it need not send.
+/// 2. New events are left to the dispatchers that join. What moves between the steps both may
+///    deliver.
 pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
     let (mut changing, mut missing) = (Vec::new(), Vec::new());
     for some in routes.chunks(ANNOUNCED_TOGETHER) {
@@ -171,12 +178,12 @@ pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Resu
     Ok(())
 }
 
-/// What the server has of a route.
+/// State of a route on the server before it is joined.
 enum Found {
     Missing,
-    /// It has this match already.
+    /// It exists with this match.
     Same,
-    /// It has another.
+    /// It exists with another match.
     Other(Box<Info>),
 }
 
@@ -189,7 +196,8 @@ async fn find(link: &Link, route: &Route) -> Result<Found, ApiError> {
     }
 }
 
-/// Looks anew: somebody may have joined the route since the step before, and is to hear of it.
+/// Reads the route again before each step: somebody may have joined it since, and must hear of
+/// the change.
 async fn announce_step(link: &Link, route: &Route, held_until: &str, is_left: bool) -> Result<(), ApiError> {
     let Found::Other(info) = find(link, route).await? else { return Ok(()) };
     let found = info.config.clone();
@@ -208,8 +216,8 @@ async fn announce_step(link: &Link, route: &Route, held_until: &str, is_left: bo
     Ok(())
 }
 
-/// Tells whoever serves a route with another match than `next` that it changes. Who does not
-/// hear of it asks soon enough, or has no connection.
+/// Tells the dispatchers that serve a route with another match than `next` that it changes. One
+/// that does not hear of it will ask soon enough, or has no connection.
 async fn tell(link: &Link, info: &Info, next: &str) {
     let served = [info.config.metadata.get(FILTER), joined_as(info)];
     for digest in served.into_iter().flatten().filter(|digest| *digest != next) {
@@ -217,9 +225,9 @@ async fn tell(link: &Link, info: &Info, next: &str) {
     }
 }
 
-/// Says that the match of a route is about to change, and waits until whoever serves it has
-/// heard. Also where nobody seems to: who asks for nothing now may ask again at once, and
-/// settle by what it heard a moment ago.
+/// Announces that the match of a route is about to change, and waits until the dispatchers that
+/// serve it have heard. It also waits if there seem to be none: one that requests nothing now may
+/// do so at any moment, and settle by what it read a moment ago.
 async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(), ApiError> {
     let next = wanted.metadata.get(FILTER);
     // Nobody serves it with another match, or is about to.
@@ -243,15 +251,17 @@ fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Co
         filter_subjects,
         ack_policy: AckPolicy::Explicit,
         ack_wait: lease,
-        // Retries are not redeliveries: only a process that died makes one, and
-        // what dies alone is buried. Given up silently, an event would be lost.
+        // Retries are not redeliveries: only a process that crashed causes one, and a delivery
+        // that crashes a process exclusively becomes a dead letter. If the server gave up
+        // silently, an event would be lost.
         max_deliver: -1,
         max_ack_pending: MAX_IN_FLIGHT,
         ..pull::Config::default()
     }
 }
 
-/// Where a route starts is fixed when it is first seen; the rest follows the settings.
+/// Makes a consumer, or updates an existing one. Where a route starts is decided when it is first
+/// seen; everything else follows the settings.
 async fn put(
     link: &Link,
     stream: StreamName,
@@ -263,12 +273,12 @@ async fn put(
     let info = match api::consumer_info(link, stream, &name).await {
         Ok(info) => {
             wanted.deliver_policy = info.config.deliver_policy;
-            // A person's word, not the settings'.
+            // Pausing is a person's decision, and not part of the settings.
             wanted.pause_until = info.config.pause_until;
             if differs(&wanted, &info).is_none() {
                 Ok(info)
             } else {
-                // Somebody else may have joined, or announced, since it was.
+                // Somebody else may have joined or announced since this route was announced.
                 let stands = is_announced && joined_as(&info) == wanted.metadata.get(FILTER);
                 if !stands {
                     announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
@@ -293,7 +303,7 @@ async fn put(
     }
 }
 
-/// The field of a consumer that is not what was asked for.
+/// Returns the field of a consumer whose value is not the one that was requested.
 fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
     let found = &info.config;
     let mut filters: Vec<&str> = found.filter_subjects.iter().map(String::as_str).collect();

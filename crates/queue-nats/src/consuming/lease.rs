@@ -1,3 +1,5 @@
+//! The lease of a delivery: settling it once, extending it, and giving it back.
+
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,25 +22,26 @@ use crate::consuming::inflight::{AttemptState, Mark};
 use crate::consuming::past::Past;
 use crate::shared::{Origin, Shared};
 
-/// How soon to try again to settle while the servers choose a leader, or a stream is full.
-/// It is tried for as long as the lease can be kept: the attempt was made, and given up it
-/// would be made again.
+/// First wait before settling is tried again, while the servers choose a leader or a stream is
+/// full. It is tried for as long as the lease can be extended: the attempt was made, and without
+/// a settlement it would be made again.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Longest wait between tries, where a lease allows so much.
+/// Longest wait between tries, if the lease is long enough for it.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
 
-/// How long to try to give a delivery back; after that its lease does.
+/// Longest time for which giving back is tried; after that the end of the lease does it.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// What gives a message back to the server, for whoever asks next.
+/// Acknowledgement that gives a message back to the server, for the next request.
 pub(crate) const GIVE_BACK: &str = "-NAK";
 
-/// How often the mark of an attempt is renewed: marks make room for newer ones.
+/// Interval at which the marker of an attempt is renewed, since old markers make room for newer
+/// ones.
 const MARK_AGAIN: Duration = Duration::from_secs(15);
 
-/// Counts the settlements of a route that wait for room in a store. While there are any,
-/// the route asks for nothing: what it got it could not settle.
+/// Counts the settlements of a route that wait for room in a store. While there are any, the
+/// route fetches nothing: it could not settle that either.
 #[derive(Debug, Default)]
 pub(crate) struct Blocked {
     count: AtomicUsize,
@@ -50,7 +53,7 @@ impl Blocked {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// Waits until this may have changed.
+    /// Waits until the count may have changed.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -66,7 +69,7 @@ impl Blocked {
     }
 }
 
-/// One settlement that waits, until it is dropped.
+/// A settlement that waits for room, until it is dropped.
 struct Blocking(Arc<Blocked>);
 
 impl Drop for Blocking {
@@ -76,27 +79,27 @@ impl Drop for Blocking {
     }
 }
 
-/// One message that was handed out.
+/// The lease of a message that was handed out.
 pub(crate) struct NatsLease {
     pub(crate) shared: Arc<Shared>,
     pub(crate) route: Arc<str>,
     pub(crate) origin: Origin,
     pub(crate) reply: Subject,
     pub(crate) event: Arc<Event>,
-    /// This attempt included.
+    /// State of the delivery, with this attempt included.
     pub(crate) past: Past,
     pub(crate) lease: Duration,
     pub(crate) until: Deadline,
-    /// Of the stream: in another one, the same sequence is another message.
+    /// Epoch number of the stream: in another epoch, the same sequence is another message.
     pub(crate) life: u64,
     pub(crate) is_over: bool,
-    /// Whether it ran with nothing beside it, at any time.
+    /// Whether it ran exclusively at any time.
     pub(crate) was_alone: bool,
     /// Whether the attempt has ended, settled or not.
     pub(crate) has_ended: bool,
-    /// When it was marked that the attempt began, or lives.
+    /// Time at which a marker last said that the attempt began, or goes on.
     pub(crate) marked: Instant,
-    /// Held by settlements of the route for which there is no room.
+    /// Settlements of the route that wait for room.
     pub(crate) blocked: Arc<Blocked>,
 }
 
@@ -110,7 +113,8 @@ impl fmt::Debug for NatsLease {
 }
 
 impl NatsLease {
-    /// The server takes late settlements, so it is we who must not make them.
+    /// Fails if the lease is over: the server accepts late settlements, so they must be prevented
+    /// here.
     fn check(&mut self) -> Result<(), QueueError> {
         let is_past = self.life != self.shared.standing.life();
         if self.is_over || is_past || self.until.is_over() {
@@ -133,7 +137,7 @@ impl NatsLease {
         Ok(())
     }
 
-    /// Settles once, and keeps the lease meanwhile: a stream that does not answer takes longer
+    /// Settles once, and extends the lease meanwhile: a stream that does not answer takes longer
     /// than many a lease.
     async fn settle_and_keep(&mut self, settlement: &Settlement) -> Result<(), QueueError> {
         let (link, reply, lease) = (self.shared.link.clone(), self.reply.clone(), self.lease);
@@ -179,7 +183,8 @@ impl NatsLease {
         self.record(&settlement.attempt, then).await;
         fail_point!("record.after");
         if settlement.verdict == Verdict::Done {
-            // Lost, it means once more: no reason to wait for every answer.
+            // If it is lost, the event is delivered once more: no reason to wait for every
+            // answer.
             let said = self.shared.link.say(self.reply.clone(), "+ACK").await;
             return said.map_err(|error| QueueError::unavailable("acknowledging a delivery", error));
         }
@@ -193,14 +198,15 @@ impl NatsLease {
         place.mark(&self.shared, self.past.attempts, is_alone).await
     }
 
-    /// What is known before the next attempt. What survived alone is a suspect no longer.
+    /// Returns the state before the next attempt. A delivery that survived an exclusive attempt
+    /// is no longer a suspect.
     fn goes_on(&self, settlement: &Settlement) -> Past {
         let deaths = if self.was_alone { 0 } else { self.past.deaths };
         let asked = self.past.asked + u32::from(settlement.asked);
         Past { deaths, asked, ..self.past }
     }
 
-    /// History that can't be written does not stop a delivery for long.
+    /// Records the attempt. A history that can't be written does not stop a delivery for long.
     async fn record(&self, attempt: &Attempt, then: Then) {
         self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then)).await;
     }
@@ -243,7 +249,7 @@ impl Lease for NatsLease {
                         }
                         sleep(again).await;
                         again = (again * 2).min(AGAIN_AT_MOST).min(self.lease / 3);
-                        // In vain while there is no connection; then the lease ends.
+                        // Without a connection this fails until the lease ends.
                         if let Err(QueueError::LeaseLost) = self.renew().await {
                             return Err(QueueError::LeaseLost);
                         }
@@ -272,7 +278,7 @@ impl Lease for NatsLease {
     }
 }
 
-/// Gives the delivery back at once: by its lease alone it would come later.
+/// Gives the delivery back at once; the end of the lease would do so later.
 impl Drop for NatsLease {
     fn drop(&mut self) {
         if self.check().is_err() || tokio::runtime::Handle::try_current().is_err() {
@@ -292,7 +298,7 @@ impl Drop for NatsLease {
     }
 }
 
-/// A delivery on its way back, from a process or a route that stops.
+/// A delivery that is given back by a process or a route that stops.
 pub(crate) struct GivenBack {
     pub(crate) shared: Arc<Shared>,
     pub(crate) route: Arc<str>,
@@ -300,7 +306,7 @@ pub(crate) struct GivenBack {
     pub(crate) reply: Subject,
     pub(crate) event: Arc<Event>,
     pub(crate) past: Past,
-    /// What became of the attempt that `past` counts; nothing if nobody had it in hand.
+    /// State of the attempt that `past` counts; `None` if no caller had it.
     pub(crate) attempt: Option<AttemptState>,
     pub(crate) was_alone: bool,
 }
@@ -325,7 +331,7 @@ impl GivenBack {
         Ok(())
     }
 
-    /// Puts it where it is taken up at once: nothing of it is in flight then.
+    /// Puts it into the stream of retries, due at once: nothing of it is in flight then.
     async fn requeue(&self) -> Result<(), QueueError> {
         let why = format!("back/{}", self.origin);
         let returned = self.attempt == Some(AttemptState::Returned);
@@ -338,8 +344,8 @@ impl GivenBack {
         Ok(())
     }
 
-    /// Where there is no room for it: lets the server send it to somebody else. First what
-    /// became of the attempt, so that nobody takes it for a death.
+    /// Lets the server send it to another process, if there is no room for it in the retries.
+    /// First writes what became of the attempt, so that nobody takes it for a crash.
     async fn reject(&self) -> Result<(), BoxError> {
         if self.was_alone {
             let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
@@ -353,12 +359,12 @@ impl GivenBack {
     }
 }
 
-/// What is known of an attempt that nobody finished.
+/// Returns the record of an attempt that nobody finished.
 pub(crate) fn ended(shared: &Shared, outcome: Outcome) -> Attempt {
     Attempt { started_at: shared.clock.now(), took: Duration::ZERO, outcome, status: None, detail: None }
 }
 
-/// A delivery that was alone when its process died.
+/// Dead-letters a delivery that ran exclusively when its process crashed.
 pub(crate) async fn bury_crashed(
     shared: &Shared,
     event: &Event,

@@ -1,5 +1,5 @@
-//! Taking deliveries: two sources, the stream of events and the stream of
-//! retries that are due, and one task that keeps what it holds alive.
+//! Taking deliveries: two consumers, of the stream of events and of the retries that are due, and
+//! one task that extends the leases of what it has fetched.
 
 mod alone;
 mod consumer;

@@ -1,6 +1,5 @@
-//! What is known of a delivery before this attempt. The server counts how often
-//! it sent a message; what happened to earlier messages of the same delivery
-//! travels in headers.
+//! The state of a delivery before this attempt. The server counts how often it sent a message;
+//! what happened to earlier messages of the same delivery is handed on in headers.
 
 use async_nats::HeaderMap;
 use event_model::{Event, Timestamp};
@@ -12,27 +11,27 @@ use crate::names::{
     HEADER_REDRIVE, HEADER_ROUTE,
 };
 
-/// The history of a delivery.
+/// State of a delivery over all of its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Past {
-    /// Where the event is, or was, in the stream of events.
+    /// Position of the event in the stream of events, where it is or was.
     pub(crate) position: Position,
-    /// Number of the redrive; 0 for none.
+    /// Number of the redrive; 0 if there was none.
     pub(crate) redrive: u32,
     /// Attempts begun so far.
     pub(crate) attempts: u32,
-    /// Of these, how many ended with the process.
+    /// Number of these that ended with a crash of the process.
     pub(crate) deaths: u32,
-    /// Of these, how many asked the destination.
+    /// Number of these that called the destination.
     pub(crate) asked: u32,
-    /// When the first began.
+    /// Time at which the first one began.
     pub(crate) first_attempt_at: Option<Timestamp>,
-    /// Whether the route's match is asked again.
+    /// Whether the route's match is evaluated again.
     pub(crate) asks_match: bool,
 }
 
 impl Past {
-    /// That of an event that nobody has attempted.
+    /// Returns the state of an event that nobody has attempted.
     pub(crate) fn none(position: Position) -> Self {
         Self {
             position,
@@ -45,7 +44,7 @@ impl Past {
         }
     }
 
-    /// That of a message in the stream of retries.
+    /// Reads the state from a message in the stream of retries.
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, NotAnEvent> {
         Ok(Self {
             position: parsed(headers, HEADER_POSITION)?,
@@ -58,7 +57,7 @@ impl Past {
         })
     }
 
-    /// The headers of a message that goes on with it.
+    /// Returns the headers for the next message of the delivery.
     pub(crate) fn headers(&self, event: &Event, route: &str) -> HeaderMap {
         let mut headers = message::headers(event);
         headers.insert(HEADER_ROUTE, route);
@@ -76,8 +75,8 @@ impl Past {
         headers
     }
 
-    /// The same where the last attempt is not to be counted: it was cut off, and whoever
-    /// made it has let it go.
+    /// Returns the state without the last attempt, which does not count: it was cut off, and the
+    /// process that made it has given the delivery back.
     pub(crate) fn without_last_attempt(self) -> Self {
         let attempts = self.attempts.saturating_sub(1);
         let first_attempt_at = self.first_attempt_at.filter(|_| attempts > 0);

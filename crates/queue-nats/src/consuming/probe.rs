@@ -1,4 +1,4 @@
-//! Whether deliveries can be fetched and settled now, tried out.
+//! A probe of the servers: whether deliveries can be fetched and settled now.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,29 +14,29 @@ use crate::streams::{RETRIES, Shard, StreamName};
 /// Routes that are asked for at once: a process may run a hundred.
 const AT_ONCE: usize = 16;
 
-/// A request for messages that no server accepts, since a batch is a number: its refusal
-/// comes from the one that would hand them out, and takes none.
+/// A request for messages that no server accepts, since a batch is a number: the server that
+/// would send the messages refuses it, and none is taken.
 const NO_REQUEST: &str = r#"{"batch":"none"}"#;
 
-/// How it is refused: "Bad Request" in ADR-37.
+/// Status of that refusal: "Bad Request" in ADR-37.
 const REFUSED: u16 = 400;
 
-/// An acknowledgement of a message that no stream will ever have: number 2^62. "Still
-/// working on it" is answered by the one that would take note, and changes nothing. Number
-/// 0 is not answered.
+/// An acknowledgement of a message that no stream will ever have: number 2^62. "Still working on
+/// it" is answered by the server that would take note of it, and changes nothing. Number 0 is not
+/// answered.
 const NO_MESSAGE: &str = "1.4611686018427387904.0.0.0";
 
-/// Which routes are asked about.
+/// Chooses the routes that are probed.
 #[derive(Debug, Default)]
 pub(crate) struct Probing(Mutex<Turns>);
 
 #[derive(Debug, Default)]
 struct Turns {
-    /// Every route was asked about once.
+    /// Whether every route was probed once.
     has_begun: bool,
-    /// Whose turn it was last.
+    /// The route that was probed last in turn.
     last: String,
-    /// Those that could not work when they were last asked about.
+    /// Routes that could not work when they were last probed.
     failing: BTreeSet<String>,
 }
 
@@ -45,8 +45,8 @@ impl Probing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All at first, then one in turn, and those that could not work: every question of
-    /// every process costs the servers something.
+    /// Returns all routes at first, then one in turn and those that could not work: every probe
+    /// of every process costs the servers something.
     fn next(&self, all: &[String]) -> BTreeSet<String> {
         let mut turns = self.turns();
         if !turns.has_begun {
@@ -72,8 +72,8 @@ impl Probing {
     }
 }
 
-/// An error unless consumers of the routes that are joined here hear requests and
-/// acknowledgements: one route in turn is asked about, and those that did not.
+/// Fails unless the consumers of the routes that are joined here hear requests and
+/// acknowledgements. One route in turn is probed, and those that failed before.
 pub(crate) async fn probe(shared: &Shared) -> Result<(), QueueError> {
     if !shared.link.is_connected() {
         return Err(QueueError::unavailable("asking NATS", "not connected"));

@@ -1,5 +1,5 @@
-//! One durable pull consumer on the server, and what was asked of it.
-//! Requests and their answers as in ADR-37.
+//! A durable pull consumer on the server, with the requests that were made to it. Requests and
+//! their answers are as in ADR-37.
 
 use std::time::Duration;
 
@@ -13,54 +13,53 @@ use crate::connect::Link;
 use crate::failure::failed;
 use crate::streams::StreamName;
 
-/// How long the server keeps a request of a route that has something to do. There is no
-/// way to take one back: stopping waits for its end.
+/// Time for which the server keeps a request of a busy route. A request can't be taken back:
+/// stopping waits for its end.
 const BRIEF: Duration = Duration::from_secs(1);
 
-/// How long it keeps one of a route for which nothing comes: asking again costs the
-/// servers something in every process and route. Each that ends empty doubles it up to
-/// here. Such a request is given up by listening no more; what is sent in that moment
-/// comes by its lease.
+/// Longest time for which it keeps a request of a route for which nothing comes: each request
+/// costs the servers something in every process and route. Every request that ends empty doubles
+/// the time up to this. Such a request is cancelled by no longer listening; messages that are
+/// sent in that moment come again when their leases end.
 const LONG: Duration = Duration::from_secs(30);
 
-/// How often the server says that a long request is still there.
+/// Interval at which the server says that a long request is still open.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// After so much silence beyond what was promised a request is not believed to be there
-/// any more: it was lost with a leader.
+/// Silence beyond the promised interval after which a request is taken for lost with its leader.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long what is on its way may take, after nothing is asked for any more.
+/// Time that messages on their way may take after nothing is requested any more.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Tells how many messages of a request will not come.
+/// Header with the number of messages of a request that will not come.
 const PENDING: &str = "Nats-Pending-Messages";
 
-/// What came out of a source.
+/// Something that a request has brought.
 #[derive(Debug)]
 pub(crate) enum Came {
     /// A message to deliver.
     Message(Message),
-    /// Something for the source alone.
+    /// An answer that concerns only the requests themselves.
     Nothing,
-    /// There is no such consumer any more.
+    /// The consumer does not exist any more.
     Deleted,
 }
 
-/// One consumer.
+/// A consumer, with its open requests.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) stream: StreamName,
     consumer: String,
     answers: Subscriber,
     inbox: Subject,
-    /// Messages asked for that have not come.
+    /// Messages that were requested and have not come.
     outstanding: usize,
-    /// How long the server keeps the next request, and kept the last.
+    /// Time for which the server keeps the next request, and kept the last.
     expires: Duration,
     asked_for: Duration,
     heard: Instant,
-    /// Not asked again before this: whatever refused would refuse again.
+    /// Earliest time of the next request: a server that refused one would refuse another.
     not_before: Instant,
 }
 
@@ -81,8 +80,8 @@ impl Source {
         })
     }
 
-    /// Sees to it that about `wanted` messages are on their way. Small top-ups
-    /// wait: a request costs as much as a message.
+    /// Requests messages so that about `wanted` are on their way. Small numbers wait: a request
+    /// costs as much as a message.
     pub(crate) async fn ask(&mut self, link: &Link, wanted: usize) -> Result<(), QueueError> {
         if !link.is_connected() || self.outstanding * 2 >= wanted || Instant::now() < self.not_before {
             return Ok(());
@@ -103,7 +102,7 @@ impl Source {
         Ok(())
     }
 
-    /// The next answer. Cancel-safe.
+    /// Returns the next answer. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Came {
         match self.answers.next().await {
             Some(message) => self.sort(message),
@@ -125,7 +124,7 @@ impl Source {
         }
     }
 
-    /// A request came to its end.
+    /// Handles the end of a request.
     fn ended(&mut self, status: StatusCode, message: &Message) -> Came {
         let pending = message.headers.as_ref().and_then(|headers| headers.get(PENDING));
         let pending: Option<usize> = pending.and_then(|pending| pending.as_str().parse().ok());
@@ -141,34 +140,34 @@ impl Source {
         if is_deleted { Came::Deleted } else { Came::Nothing }
     }
 
-    /// When it should have been heard of, if anything was asked.
+    /// Returns when a sign of life of the open request is overdue; `None` without a request.
     pub(crate) fn silent_at(&self) -> Option<Instant> {
         let promised = if self.asked_for >= HEARTBEAT * 2 { HEARTBEAT * 2 } else { self.asked_for };
         (self.outstanding > 0).then(|| self.heard + promised + SILENCE)
     }
 
-    /// Whether what was asked ends by itself soon.
+    /// Whether the open request ends by itself soon.
     pub(crate) fn is_brief(&self) -> bool {
         self.asked_for <= BRIEF
     }
 
-    /// Whether anything was asked that may still come.
+    /// Whether messages of a request may still come.
     pub(crate) fn has_asked(&self) -> bool {
         self.outstanding > 0
     }
 
-    /// Is not asked again before `until`.
+    /// Requests nothing before `until`.
     pub(crate) fn rest(&mut self, until: Instant) {
         self.not_before = self.not_before.max(until);
     }
 
-    /// When it may be asked again.
+    /// Returns the earliest time of the next request.
     pub(crate) fn not_before(&self) -> Instant {
         self.not_before
     }
 
-    /// Begins anew, on another inbox: what was asked before finds nobody.
-    /// Returns what had already come.
+    /// Begins again with another inbox: answers to earlier requests reach nobody. Returns the
+    /// messages that had already come.
     pub(crate) async fn reset(&mut self, link: &Link) -> Result<Vec<Message>, QueueError> {
         let (inbox, answers) = listen(link).await?;
         let mut before = std::mem::replace(&mut self.answers, answers);
@@ -184,9 +183,9 @@ impl Source {
         Ok(rest)
     }
 
-    /// Waits for the end of what was asked, or gives it up by listening no more: the server
-    /// sends to nobody who does not listen. Returns what came of it. After that, nothing
-    /// comes until [`Source::reset`].
+    /// Waits for the end of the open request, or cancels it by no longer listening: the server
+    /// sends nothing to an inbox without a listener. Returns the messages that came meanwhile.
+    /// After that, nothing comes until [`Source::reset`].
     pub(crate) async fn wind_down(&mut self) -> Vec<Message> {
         let mut rest = Vec::new();
         while self.outstanding > 0 && self.is_brief() {

@@ -1,4 +1,4 @@
-//! From a message to a delivery.
+//! From a message to a delivery: decoding, looking redeliveries up, handing out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::shared::{Origin, Shared};
 use crate::streams::StreamName;
 use crate::verification::Found;
 
-/// How soon what became of an attempt is looked up again, where it can't be read.
+/// Pause before the marker of an attempt is read again, if it can't be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Where deliveries go.
+/// Channel by which a caller gets its deliveries.
 pub(crate) type Answer = oneshot::Sender<Result<Vec<Delivery>, QueueError>>;
 
 /// A route, as its consumer needs it.
@@ -39,39 +39,39 @@ pub(crate) struct Taking {
     pub(crate) blocked: Arc<Blocked>,
 }
 
-/// A message that makes sense, and is held for this route.
+/// A decoded message that is leased for this route.
 pub(crate) struct Taken {
     origin: Origin,
     reply: Subject,
     event: Arc<Event>,
-    /// This attempt not included.
+    /// State of the delivery, without the coming attempt.
     past: Past,
     until: Deadline,
-    /// When the server last had the route unpaused, as far as this message shows.
+    /// Latest time at which the server had the route unpaused, as far as this message shows.
     pub(crate) since: Instant,
-    /// Of the stream when it was taken.
+    /// Epoch number of the stream when the message was taken.
     life: u64,
-    /// What the route's match said, where it was asked.
+    /// Result of the route's match, if that was evaluated.
     matched: Option<Result<(), Undecided>>,
 }
 
-/// What came of a message.
+/// Result of decoding a message.
 pub(crate) enum Took {
     /// It is to be delivered.
     Delivery(Box<Taken>),
-    /// The server has sent it before: what became of that is to be looked up.
+    /// The server has sent it before: what became of that has to be looked up.
     Redelivery(Box<Taken>),
-    /// Its key is not known here: it waits for that.
+    /// Its key is not known here: it waits until it is.
     KeyUnknown(Box<Taken>),
-    /// The route does not match it; to be settled by this word.
+    /// The route does not match it; it is settled on this subject.
     NotForUs(Subject),
     /// It was dealt with.
     Nothing,
 }
 
 impl Taking {
-    /// Reads `message`. What is not for this route, or not an event any more,
-    /// is dealt with here.
+    /// Decodes `message`. One that is not for this route, or is no event any more, is dealt with
+    /// here.
     pub(crate) async fn take(&self, stream: StreamName, message: Message) -> Took {
         let (until, life) = (Deadline::of(self.lease), self.shared.standing.life());
         let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
@@ -88,7 +88,7 @@ impl Taking {
         let subject = &*message.subject;
         let found = Found { stream, subject, route: &self.route, event: &event, past: &past };
         let placed = self.shared.verification.check_place(&found);
-        // What waited for its next attempt was asked about before.
+        // Messages that waited for their next attempt were matched before.
         let is_asked = placed.is_ok() && stream.shard().is_some();
         let decided = is_asked.then(|| self.filter.decide(&event));
         if decided == Some(Ok(false)) {
@@ -115,8 +115,8 @@ impl Taking {
         }
     }
 
-    /// Puts a delivery away until its key may be known. That is no attempt: nothing is asked,
-    /// nothing counted, and it holds no place among those that are handed out.
+    /// Puts a delivery away until its key may be known. This is no attempt: nothing is called or
+    /// counted, and it takes no permit of those that are handed out.
     pub(crate) async fn wait_for_key(self: Arc<Self>, taken: Taken) {
         let shared = &self.shared;
         let wait = shared.verification.wait(taken.event.received_at(), shared.standing.servers_now());
@@ -126,7 +126,7 @@ impl Taking {
         fail_point!("key-unknown.after");
         match put_away {
             Ok(()) => shared.dismiss(&taken.reply).await,
-            // It stays where it is, and comes again as late.
+            // It stays where it is, and comes again when its lease ends.
             Err(_) => {
                 let later = format!("-NAK {{\"delay\":{}}}", wait.as_nanos());
                 let _ = shared.link.say(taken.reply, later).await;
@@ -134,9 +134,9 @@ impl Taking {
         }
     }
 
-    /// Finds out what became of a message that was sent before, and keeps it meanwhile:
-    /// what can't be read may be what a process died of, and is not handed out on a guess.
-    /// `None` where it was dealt with, or lost.
+    /// Finds out what became of a message that was sent before, and extends its lease meanwhile:
+    /// one whose marker can't be read may have crashed a process, and is not handed out on a
+    /// guess.
     pub(crate) async fn look_up(self: Arc<Self>, mut taken: Taken, until: CancellationToken) -> LookedUp {
         let mut ticks = interval(self.lease / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,7 +158,7 @@ impl Taking {
             match died {
                 Ok(Fate::Goes(past)) => {
                     taken.past = past;
-                    // It waits to be handed out next, and is spoken for only then.
+                    // It is handed out next, and counts as handed out only then.
                     taken.until = self.keep(&taken).await.unwrap_or(taken.until);
                     return LookedUp::Delivery(taken);
                 }
@@ -176,9 +176,9 @@ impl Taking {
         }
     }
 
-    /// The server sent it before, and nobody settled it. If an attempt of it began in a
-    /// process that was not heard of again, that process died, or hung for longer than
-    /// its lease.
+    /// Counts the crashes of a message that the server sent before and nobody settled. If an
+    /// attempt of it began in a process and nothing more was heard of it, that process crashed,
+    /// or hung for longer than its lease.
     async fn died(&self, taken: &Taken) -> Result<Fate, QueueError> {
         let (shared, event) = (&self.shared, &taken.event);
         let mark = Mark::read(shared, &self.route, taken.origin, event).await?;
@@ -196,8 +196,8 @@ impl Taking {
         Ok(Fate::Goes(past))
     }
 
-    /// Hands out what was taken, once it is marked that its attempts begin: a process that
-    /// dies of one is to be known for it.
+    /// Hands out deliveries, after markers say that their attempts begin: if one crashes the
+    /// process, it can be told which.
     pub(crate) async fn hand_out(self: Arc<Self>, taken: Vec<Taken>, answer: Answer) {
         let deliveries: Vec<Delivery> = taken.iter().map(|taken| self.deliver(taken)).collect();
         let began = |(taken, delivery): (&Taken, &Delivery)| {
@@ -250,13 +250,14 @@ impl Taking {
         }
     }
 
-    /// Says that what waits here is alive; until when, if it could be said.
+    /// Extends the lease of a delivery that waits here; returns its new end, or `None` if that
+    /// failed.
     pub(crate) async fn keep(&self, taken: &Taken) -> Option<Deadline> {
         self.shared.link.say(taken.reply.clone(), "+WPI").await.ok()?;
         Some(Deadline::of(self.lease))
     }
 
-    /// Gives back what was handed to nobody, for good.
+    /// Gives back for good a delivery that was handed to nobody.
     pub(crate) fn give_up(&self, taken: Taken) -> GivenBack {
         GivenBack {
             shared: Arc::clone(&self.shared),
@@ -270,7 +271,7 @@ impl Taking {
         }
     }
 
-    /// Lets the server send what was handed to nobody to whoever asks next.
+    /// Lets the server send a message that was handed to nobody to whoever requests next.
     pub(crate) async fn give_back(&self, reply: Subject) {
         if self.shared.link.say(reply, GIVE_BACK).await.is_err() {
             tracing::debug!(route = &*self.route, "a message was not given back: it comes by its lease");
@@ -278,15 +279,15 @@ impl Taking {
     }
 }
 
-/// What became of a delivery that was sent before.
+/// Decision about a redelivery.
 enum Fate {
-    /// It goes on, with this behind it.
+    /// It goes on, with this state.
     Goes(Past),
-    /// It was alone when its process died.
+    /// It ran exclusively when its process crashed.
     Buried,
 }
 
-/// What came of looking a redelivery up.
+/// Result of looking a redelivery up.
 pub(crate) enum LookedUp {
     /// It is to be delivered.
     Delivery(Taken),
@@ -297,12 +298,12 @@ pub(crate) enum LookedUp {
 }
 
 impl Taken {
-    /// Whether nothing is known of an attempt before this.
+    /// Whether no attempt before this is known.
     pub(crate) fn is_new(&self) -> bool {
         self.past.attempts == 0
     }
 
-    /// Whether somebody else may have it by now.
+    /// Whether another process may have it by now.
     pub(crate) fn is_lost(&self) -> bool {
         self.until.is_over()
     }
@@ -311,12 +312,12 @@ impl Taken {
         self.until = until;
     }
 
-    /// The stream that it came from.
+    /// Returns the stream that it came from.
     pub(crate) fn stream(&self) -> StreamName {
         self.origin.stream
     }
 
-    /// Which key it names, for people.
+    /// Returns the key that it names, for messages to people.
     pub(crate) fn key(&self) -> String {
         self.event.stored().key.to_text()
     }
@@ -342,9 +343,9 @@ fn read(
     Ok((event, past))
 }
 
-/// How often it was sent, and where it is stored: of an ack subject, by ADR-15
-/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>....`, with domain and
-/// account before the stream where there are eleven tokens or more.
+/// Reads how often a message was sent and its sequence from an ack subject, by ADR-15
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>....`, with domain and account before the
+/// stream if there are eleven tokens or more.
 fn counts(reply: &Subject) -> Option<(u32, u64)> {
     let tokens: Vec<&str> = reply.as_str().split('.').collect();
     let first = if tokens.len() >= 11 { 6 } else { 4 };

@@ -1,5 +1,5 @@
-//! Whose match decides: a dispatcher that joined with another, the one before that takes the
-//! route back, and a consumer that is made again.
+//! Take-over: whose match decides after a dispatcher has joined with another one, how the version
+//! before takes the route back, and how a lost consumer is made again.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use crate::consuming::feed::Feed;
 use crate::consuming::join::{JOINED_FOR, held_until, is_joined_as, join, joined_as};
 use crate::streams::StreamName;
 
-/// Ticks without anybody who takes events after which a match is given up.
+/// Number of ticks without anybody who takes events after which a match is taken back.
 const ABANDONED: u32 = 3;
 
-/// How often the server must say that a consumer is gone, and how long between.
+/// Number of times that the server must say that a consumer is gone, and the pause between.
 const LOOKS: u32 = 4;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Feed {
-    /// Settles what this route does not match, unless another dispatcher has
-    /// joined it with another match since, or is about to: then that one decides.
+    /// Settles messages that this route does not match, unless another dispatcher has joined it
+    /// with another match since, or is about to: then that one decides.
     pub(super) async fn dismiss(&mut self) {
         if self.not_for_us.is_empty() {
             return;
         }
         if self.joined_known.is_none_or(|at| at.elapsed() >= JOINED_FOR) {
             let asked = Instant::now();
-            // Unanswered, it is asked again with the next messages; their leases last.
+            // Without an answer it is tried again with the next messages; their leases last.
             let Ok(info) =
                 crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
             else {
@@ -47,10 +47,10 @@ impl Feed {
         }
     }
 
-    /// Asks who has joined.
+    /// Asks the server who joined last.
     pub(super) async fn see_who_joined(&mut self) {
         let asked = Instant::now();
-        // Unanswered, the next tick asks.
+        // Without an answer, the next tick asks again.
         if let Ok(info) = crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
             self.joined_known = Some(asked);
@@ -58,9 +58,9 @@ impl Feed {
         }
     }
 
-    /// The last to join says what the route matches. We take nothing for another
-    /// match than ours, and so idle while a new version takes over: an event that it
-    /// moves to another route would be delivered by both.
+    /// Applies what the server says of the last dispatcher to join: its match is the route's.
+    /// This one takes no events for another match than its own, and so idles while a new version
+    /// takes over: an event that moves to another route would be delivered by both.
     pub(super) async fn look_who_joined(&mut self, info: &Info) {
         self.held_until = held_until(info);
         let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
@@ -77,13 +77,13 @@ impl Feed {
         }
     }
 
-    /// Whether what comes of this stream is for those who joined with another match.
+    /// Whether messages of this stream are for dispatchers that joined with another match.
     pub(super) fn is_left_to_others(&self, stream: StreamName) -> bool {
         self.is_superseded && stream == self.events.stream
     }
 
-    /// Takes the route back when the version that was to take over is gone, also before it
-    /// had changed anything.
+    /// Takes the route back when the version that was to take over is gone, even if it had not
+    /// changed anything yet.
     pub(super) async fn take_back(&mut self, info: &Info) {
         let now = self.taking.shared.standing.servers_now();
         let is_left_over = held_until(info).is_some_and(|until| until <= now);
@@ -93,8 +93,8 @@ impl Feed {
         {
             tracing::warn!(route = self.route.name, %error, "the server still sends what the route does not match");
         }
-        // What a version holds that was killed stays unsettled as long as nobody asks: it
-        // says nothing of who is there.
+        // Deliveries of a version that was killed stay unsettled as long as nobody fetches: they
+        // do not show that anybody is there.
         let is_asked = info.num_waiting > 0;
         self.abandoned = if self.is_superseded && !is_asked { self.abandoned + 1 } else { 0 };
         if self.abandoned >= ABANDONED && self.is_nobody_there(info).await {
@@ -112,14 +112,14 @@ impl Feed {
     async fn is_nobody_there(&self, info: &Info) -> bool {
         let Some(digest) = joined_as(info) else { return true };
         let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
-        // Whoever is there says nothing; only the server says that nobody is.
+        // A process that is there does not answer; only the server answers, if there is none.
         let asked = link.client.request(there, Bytes::new()).await;
         asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
     }
 
-    /// Whether the server says again and again that it has no such consumer: while
-    /// it starts it may say so of one that it has, and one that is made again delivers
-    /// again what was settled since it was last looked at.
+    /// Whether the server says repeatedly that it has no such consumer: while it starts it may
+    /// say so of one that exists, and one that is made again delivers again what was settled
+    /// since its state was last read.
     async fn is_surely_gone(&self, stream: StreamName) -> bool {
         for looked in 0..LOOKS {
             if looked > 0 {
@@ -127,20 +127,21 @@ impl Feed {
             }
             match crate::api::consumer_info(&self.link(), stream, &self.route.name).await {
                 Err(error) if error.is_missing() => {}
-                // There, or nobody can say: the next tick looks again.
+                // It exists, or nobody can say: the next tick looks again.
                 _ => return false,
             }
         }
         true
     }
 
-    /// The route's position on the server is gone: goes on at what was settled.
+    /// Makes a consumer again whose position on the server is gone: it goes on at what was
+    /// settled.
     pub(super) async fn rejoin(&mut self, stream: StreamName) {
         if !self.is_surely_gone(stream).await {
             return;
         }
-        // Positions of another life of the stream say nothing about this one: all
-        // of it is for a route that was here before, wherever that once started.
+        // Positions of another epoch of the stream say nothing about this one: all of it is for a
+        // route that was here before, wherever that once started.
         let _ = self.taking.shared.standing.look().await;
         let is_same = self.life == self.taking.shared.standing.life();
         let resume = if is_same { self.settled } else { Some(Position::START) };
@@ -158,8 +159,8 @@ impl Feed {
     }
 }
 
-/// Where whoever serves `route` with this match listens: below our own inbox,
-/// where every dispatcher may.
+/// Returns the subject on which dispatchers that serve `route` with this match listen: below our
+/// own inbox, where every dispatcher may.
 pub(super) fn present(link: &Link, route: &str, digest: &str) -> String {
     let inbox = link.client.new_inbox();
     let own = inbox.rsplit_once('.').map_or(inbox.as_str(), |(own, _)| own);

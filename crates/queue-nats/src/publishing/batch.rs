@@ -11,16 +11,16 @@ use crate::connect::{Link, REQUEST};
 use crate::message;
 use crate::publishing::Placed;
 
-/// From so many events on, a batch costs less than its messages one by one:
-/// decision 0009 has the figures.
+/// Least events of a batch: from here on it costs less than its messages one by one; decision
+/// 0009 has the figures.
 const LEAST: usize = 64;
 
-/// Most events of a batch, and most bytes: far below the server's 1,000, so that
-/// one is never too large for its buffers.
+/// Most events and bytes of a batch: far below the server's 1,000, so that a batch is never too
+/// large for its buffers.
 const MOST: usize = 256;
 const MOST_BYTES: usize = 4 << 20;
 
-/// How many of `events` make one batch; 0 where they are too few.
+/// Returns how many of `events` make one batch; 0 if they are too few.
 pub(crate) fn fitting(events: &[Event]) -> usize {
     let mut bytes = 0;
     let fits = |event: &&Event| {
@@ -31,13 +31,13 @@ pub(crate) fn fitting(events: &[Event]) -> usize {
     if count < LEAST { 0 } else { count }
 }
 
-/// Stores all of `events`, in order, or none. `None` where the server refused or
-/// did not answer: one that is known already refuses the whole batch, and what is
-/// then published one by one is stored once.
+/// Stores all of `events`, in order, or none. Returns `None` if the server refused or did not
+/// answer: one known event makes it refuse the whole batch, and what is then published one by one
+/// is stored once.
 pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<Placed>> {
     let answer = timeout(REQUEST * 2, send(link, events)).await.ok().flatten()?;
     let (count, last) = (events.len() as u64, answer.sequence);
-    // Another number would mean that the positions are not those of our events.
+    // With another number, the positions would not be those of our events.
     let first = (last + 1).checked_sub(count).filter(|_| answer.batch_size == Some(count))?;
     Some((first..=last).map(|sequence| Placed { sequence, is_duplicate: false }).collect())
 }

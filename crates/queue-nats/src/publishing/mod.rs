@@ -1,4 +1,4 @@
-//! Writing to streams: every message has an id, every write a deadline.
+//! Writing to streams: every message has an id, and every write a deadline.
 
 mod batch;
 mod pulse;
@@ -26,14 +26,14 @@ use crate::streams::Shard;
 
 const PUBLISHING: &str = "publishing to NATS";
 
-/// How long to try again where the server knows nobody who stores a subject, and how
-/// soon. A stream has nobody while its leader changes, and for moments after it was made:
-/// not every server of a cluster has heard of it then. Nothing was stored, so trying
-/// again can't store twice.
+/// Time for which a message is sent again if no server stores its subject, and the pause between.
+/// A stream has no server while its leader changes, and for moments after it was made, until
+/// every server of the cluster has heard of it. Nothing was stored, so trying again can't store
+/// twice.
 const NO_RESPONDERS_FOR: Duration = REQUEST;
 const NO_RESPONDERS_RETRY: Duration = Duration::from_millis(50);
 
-/// Where a message was stored.
+/// Sequence under which a message was stored, and whether it was stored before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) sequence: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
-    /// The proof that the event is durable which was placed there.
+    /// Returns the receipt of an event that was stored there.
     fn receipt(self, epoch: &str) -> Result<Receipt, QueueError> {
         let position = Shard::ONLY.position(self.sequence)?;
         Ok(Receipt { duplicate: self.is_duplicate, epoch: epoch.to_owned(), position })
@@ -60,7 +60,7 @@ impl Publisher {
         Self { pulse: Pulse::new(link.clone()), link }
     }
 
-    /// Stores one message. Its headers have its id.
+    /// Stores one message, whose id is among its headers.
     pub(crate) async fn put(
         &self,
         subject: String,
@@ -70,7 +70,7 @@ impl Publisher {
         self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let begun = self.pulse.begin();
         let publish = self.send(subject, headers, body);
-        // Waiting for a place among those in flight has no deadline of its own.
+        // The wait for a permit has no deadline of its own.
         let Ok(answer) = tokio::time::timeout(REQUEST * 2, publish).await else {
             self.pulse.missed(begun).await;
             return Err(QueueError::unavailable(PUBLISHING, "no answer in time"));
@@ -90,7 +90,7 @@ impl Publisher {
         }
     }
 
-    /// Sends one message, and again while nobody is there to store it.
+    /// Sends one message, and again while no server stores it.
     async fn send(
         &self,
         subject: String,
@@ -113,8 +113,8 @@ impl Publisher {
         }
     }
 
-    /// Stores a message that says nothing of how the connection does: whoever may not write
-    /// there would never get an answer.
+    /// Stores a message without a conclusion about the connection: a process without the right to
+    /// write there never gets an answer.
     pub(crate) async fn put_aside(
         &self,
         subject: String,
@@ -124,8 +124,8 @@ impl Publisher {
         self.answered_aside(subject, headers, body).await?.map_err(failed(PUBLISHING))
     }
 
-    /// The same where its headers expect what the subject holds: `false` if it holds
-    /// something else.
+    /// Stores a message like `put_aside` if the subject holds what its headers expect; `false` if
+    /// it holds something else.
     pub(crate) async fn put_if(
         &self,
         subject: String,
@@ -151,8 +151,8 @@ impl Publisher {
         Ok(answer.map(drop))
     }
 
-    /// Stores small messages of one stream, without ids. The answer to the last one is that
-    /// to all: a server takes a connection's messages in order.
+    /// Stores small messages of one stream, without ids. The answer to the last one confirms all:
+    /// a server takes a connection's messages in order.
     pub(crate) async fn put_together(&self, mut messages: Vec<(String, Bytes)>) -> Result<(), QueueError> {
         let Some((subject, body)) = messages.pop() else { return Ok(()) };
         self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
@@ -164,8 +164,8 @@ impl Publisher {
         answer.await.map(drop).map_err(failed(PUBLISHING))
     }
 
-    /// Stores events, an entity's in this order: many in batches, few as plain
-    /// messages. Decision 0009 says why.
+    /// Stores events, those of an entity in this order: many in batches, few as plain messages.
+    /// Decision 0009 has the reasons.
     pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> Published {
         let mut published = Published::default();
         while published.error.is_none() && !events.is_empty() {
@@ -191,13 +191,13 @@ impl Publisher {
         self.publish_in_waves(events, epoch).await
     }
 
-    /// Plain messages, as many in flight as their entities allow.
+    /// Stores plain messages, as many in flight as their entities allow.
     async fn publish_in_waves(&self, events: &[Event], epoch: &str) -> Published {
         let mut answers: Vec<Option<Result<Placed, QueueError>>> = events.iter().map(|_| None).collect();
         let mut stopped = None;
         for wave in waves(events) {
             let sent = join_all(wave.iter().map(|index| self.put_event(&events[*index]))).await;
-            // One that does not fit is no reason to stop: it is never stored.
+            // An event that does not fit is no reason to stop: it will never be stored.
             let failures = sent.iter().filter_map(|answer| answer.as_ref().err());
             stopped =
                 failures.filter(|error| !matches!(error, QueueError::TooLarge)).map(QueueError::again).next();
@@ -219,8 +219,8 @@ impl Publisher {
         self.put(event.subject(), headers, event.body().clone()).await
     }
 
-    /// Stores one event under another message id than its own: the server knows
-    /// its own id, but has lost the message.
+    /// Stores one event under another message id than its own: the server knows its own id, but
+    /// has lost the message.
     pub(crate) async fn republish(&self, event: &Event, epoch: &str) -> Result<Receipt, QueueError> {
         let id = format!("{}/refed/{:08x}", event.id(), fastrand::u32(..));
         let headers = message::headers_with_id(event, id);
@@ -229,8 +229,8 @@ impl Publisher {
     }
 }
 
-/// The receipts up to the first event that was not stored, and why that one was
-/// not. What was stored beyond it is known when it comes again.
+/// Returns the receipts up to the first event that was not stored, and the reason for that one.
+/// Later events that were stored are known when they come again.
 fn in_order(
     answers: Vec<Option<Result<Placed, QueueError>>>,
     stopped: Option<QueueError>,
@@ -248,7 +248,7 @@ fn in_order(
 }
 
 fn is_wrong_sequence(error: &PublishError) -> bool {
-    // Under load the server has another code for the same.
+    // Under load the server gives this error for the same reason.
     error.kind() == PublishErrorKind::WrongLastSequence
         || code(error) == Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }

@@ -1,16 +1,18 @@
+//! A watch over the connection, by the answers to publishes.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::connect::Link;
 
-/// Timeouts in a row after which the connection is not believed any more: cut
-/// off together with the leader, it would take the client 20 s to notice.
+/// Timeouts in a row after which the connection is given up: if it was cut off together with the
+/// leader, the client would take 20 s to notice.
 const TOLERATED: u32 = 2;
 
-/// Whether the connection is alive, by what comes back.
+/// Counts missing answers to tell whether the connection is alive.
 #[derive(Clone, Debug)]
 pub(crate) struct Pulse {
     link: Link,
-    /// How often nothing came, and on which connection.
+    /// Connection and number of its timeouts in a row.
     missed: Arc<Mutex<(u64, u32)>>,
 }
 
@@ -19,7 +21,7 @@ impl Pulse {
         Self { link, missed: Arc::default() }
     }
 
-    /// Which connection something is asked on.
+    /// Returns the connection on which a request is about to be sent.
     pub(crate) fn begin(&self) -> u64 {
         self.link.generation()
     }
@@ -28,8 +30,8 @@ impl Pulse {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).1 = 0;
     }
 
-    /// Nothing came to what was asked on connection `of`. Goes to another server
-    /// when that happens again; what an earlier connection lost does not count.
+    /// Counts a timeout on connection `of`. After enough of them it changes to another server;
+    /// timeouts of an earlier connection do not count.
     pub(crate) async fn missed(&self, of: u64) {
         if of == self.link.generation() && self.link.is_connected() && self.is_too_often(of) {
             tracing::warn!("NATS does not answer: connecting anew");
@@ -40,7 +42,7 @@ impl Pulse {
     fn is_too_often(&self, of: u64) -> bool {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         let count = if missed.0 == of { missed.1 + 1 } else { 1 };
-        // Once for each connection: it is as good as gone then.
+        // Once for each connection, which is as good as gone then.
         *missed = (of, if count == TOLERATED { u32::MAX / 2 } else { count });
         count == TOLERATED
     }

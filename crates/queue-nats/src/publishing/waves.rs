@@ -1,10 +1,11 @@
-//! Many messages in flight, and none that could overtake another of its entity.
+//! Rounds of publishes: many messages in flight, of which none can overtake another of its
+//! entity.
 
 use event_model::{BUCKETS, Event};
 
-/// Cuts events, named by their index, into waves: what is in one may be on its
-/// way at once. Events of one bucket are in different waves, in order, so that a
-/// leader that is lost in between can't swap them.
+/// Splits events, named by their index, into rounds; all of a round may be in flight at once.
+/// Events of one bucket are in different rounds, in order, so that a leader that is lost in
+/// between can't swap them.
 pub(crate) fn waves(events: &[Event]) -> Vec<Vec<usize>> {
     let mut waves: Vec<Vec<usize>> = Vec::new();
     let mut next = [0; BUCKETS as usize];

@@ -1,4 +1,4 @@
-//! What the server knows and has lost is published again, whoever asks for it.
+//! An event whose id the server knows, but which it has lost, is published again, whoever asks.
 
 use queue_nats::JetStream;
 use std::sync::Arc;
@@ -27,8 +27,9 @@ impl World {
         Self { _servers: servers, jetstream, queue }
     }
 
-    /// Publishes `lost`, which is then in no stream, though the server knows its id. Behind
-    /// another event: what is missing before all others was removed, and not lost.
+    /// Publishes `lost`, which is then in no stream, though the server knows its id. Another
+    /// event comes before it: what is missing before all others counts as removed, and not as
+    /// lost.
     async fn lose(&self, lost: &Event) {
         self.queue.publish(event("FIRST", "first")).await.unwrap();
         let position = self.queue.publish(lost.clone()).await.unwrap().position;
@@ -47,7 +48,7 @@ impl World {
     }
 }
 
-/// Settles the next delivery, and says which event it was of.
+/// Settles the next delivery, and returns the name of its event.
 async fn next(consumer: &mut dyn Consumer) -> String {
     let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);

@@ -32,7 +32,7 @@ async fn publish(queue: &JetStream, events: &[Event]) -> Vec<bool> {
     published.receipts.iter().map(|receipt| receipt.duplicate).collect()
 }
 
-/// How many messages the stream says came in batches.
+/// Counts the messages that, by their headers, came in batches.
 async fn batched(servers: &Servers) -> usize {
     let client = async_nats::connect(servers.urls()).await.unwrap();
     let stream = async_nats::jetstream::new(client).get_stream("FLUENT_EVENTS").await.unwrap();

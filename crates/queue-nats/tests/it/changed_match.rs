@@ -1,4 +1,4 @@
-//! A route whose match changes keeps, and gets, what it never had.
+//! A route whose match changes keeps its events, and gets those that it never had.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn stream(servers: &Servers) -> async_nats::jetstream::stream::State {
     jetstream.get_stream("FLUENT_EVENTS").await.unwrap().cached_info().state.clone()
 }
 
-/// The first position of the stream of events, and how many it has.
+/// Returns the first position of the stream of events, and its number of events.
 async fn stored(servers: &Servers) -> (u64, u64) {
     let state = stream(servers).await;
     (state.first_sequence, state.messages)
@@ -38,8 +38,8 @@ async fn state(queue: &JetStream) -> RouteState {
     routes.into_iter().find(|route| route.name == "r").unwrap()
 }
 
-/// Waits until the janitor has removed an event that every route has settled: it has
-/// looked at the streams since.
+/// Waits until retention has removed an event that every route has settled, and so has looked at
+/// the streams since.
 async fn removes(servers: &Servers, first: u64) {
     let began = Instant::now();
     while stored(servers).await.0 < first {
@@ -48,8 +48,8 @@ async fn removes(servers: &Servers, first: u64) {
     }
 }
 
-/// The match was `before` yesterday and is everything today. Nobody asks, as behind an
-/// open breaker, while events come that are old enough to go.
+/// The match was `before` yesterday and is everything today. Nobody fetches, as behind an open
+/// breaker, while events come that are old enough to be removed.
 async fn becomes_everything(before: &[&str], change: impl FnOnce(&mut Options)) {
     let (servers, mut options) = world().await;
     options.janitor_every = Duration::from_millis(100);
@@ -67,7 +67,7 @@ async fn becomes_everything(before: &[&str], change: impl FnOnce(&mut Options)) 
     for number in 0..5 {
         queue.publish(event(&format!("W{number}"), "w")).await.unwrap();
     }
-    // Ten looks of the janitor.
+    // Ten rounds of retention.
     sleep(Duration::from_secs(1)).await;
     assert_eq!(stored(&servers).await, (2, 5), "they are kept until the route has them");
     assert_eq!(state(&queue).await.behind, 5);
@@ -87,8 +87,8 @@ async fn what_a_match_that_became_everything_never_had_is_kept_and_delivered() {
     );
 }
 
-/// The server's own view of a consumer that was made, or changed to be, without subjects
-/// is wrong for as long as it runs: it does not decide what is removed.
+/// The server's own view of a consumer that was made, or changed to be, without subjects is wrong
+/// for as long as it runs: it must not decide what is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mended_by_joining() {
     let (servers, mut options) = world().await;
@@ -126,7 +126,7 @@ async fn a_consumer_that_was_left_without_subjects_keeps_its_events_and_is_mende
     queue.close().await;
 }
 
-/// Publishes until more than 85 % of the stream's `bytes` are taken, and says how many.
+/// Publishes until more than 85 % of the stream's `bytes` are taken, and returns how many events.
 async fn crowd(servers: &Servers, queue: &JetStream, bytes: u64) -> u64 {
     let mut count = 0;
     while stored_bytes(servers).await < bytes * 85 / 100 {
@@ -180,8 +180,8 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
     queue.close().await;
 }
 
-/// The version before has just learnt that nobody else has joined, asks for nothing at the
-/// moment, and asks again right after somebody has: it must not settle by what it believes.
+/// The version before has just read that nobody else has joined, fetches nothing at the moment,
+/// and fetches again right after somebody has joined: it must not settle by what it read.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again() {
     let (_servers, options) = world().await;
@@ -191,7 +191,7 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
         Route { filter: Filter::from(Terms { when, ..Terms::default() }), ..route(&[]) }
     };
     let mut these = before.subscribe(decided_here("event.entityRef == 'old'")).await.unwrap();
-    // It asks no more when the one that it asked for comes.
+    // It fetches no more when the one that it requested comes.
     assert!(timeout(Duration::from_millis(100), these.next(1)).await.is_err());
     before.publish(event("FIRST", "1")).await.unwrap();
     timeout(Duration::from_secs(60), async {
@@ -213,7 +213,7 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     before.close().await;
 }
 
-/// What a person says while a version joins is not undone by it.
+/// A pause that a person sets or ends while a version joins is not undone by it.
 async fn a_persons_word_holds(pause: Option<queue::Pause>, before_it: Option<queue::Pause>) {
     let (servers, options) = world().await;
     let (before, after) = (open(&options).await, open(&options).await);

@@ -1,4 +1,4 @@
-//! What waits and what is kept on servers goes by the servers' clock, not by ours.
+//! The servers' clock, and not ours, decides how long messages wait and are kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ async fn a_clock_that_is_ahead_removes_nothing_before_its_time() {
     let receipt = queue.publish(event("E", "x")).await.unwrap();
     let delivery = timeout(IN_TIME, consumer.next(1)).await.unwrap().unwrap().remove(0);
     delivery.ticket.settle(settlement(Verdict::Done)).await.unwrap();
-    // Ten looks of the janitor.
+    // Ten rounds of retention.
     sleep(Duration::from_secs(1)).await;
     let held = queue.presence(receipt.position, event("E", "x").id()).await.unwrap();
     assert_eq!(held, queue::Presence::Present, "it is kept for seven days of the servers'");

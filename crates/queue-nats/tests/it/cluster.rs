@@ -29,7 +29,7 @@ async fn drift_names_the_field_and_init_mends_what_can_be_mended() {
     assert!(cluster.init().await.unwrap().is_good());
     assert!(cluster.init().await.unwrap().is_good(), "it may be run again");
 
-    // Somebody with the server's own tools.
+    // As an operator does with the server's own tools.
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     let mut config = jetstream.get_stream("FLUENT_EVENTS").await.unwrap().cached_info().config.clone();
     config.max_age = std::time::Duration::from_hours(1);
@@ -86,7 +86,7 @@ async fn a_server_that_takes_no_large_bodies_is_named() {
     assert!(!report.is_good() && report.to_string().contains("max_payload is 1048576"), "{report}");
 }
 
-/// Who vouches, and a server's and a client's certificates with their keys.
+/// An authority, and certificates with keys for a server and a client.
 struct Papers(tempfile::TempDir);
 
 impl Papers {

@@ -57,7 +57,7 @@ impl Harness for Streams {
         .boxed()
     }
 
-    /// What kill -9 leaves: connections cut for good, nothing said.
+    /// Leaves what kill -9 leaves: connections that are cut for good, without a farewell.
     fn crash<'a>(&'a self, queue: Queue) -> BoxFuture<'a, Queue> {
         async move {
             let proxies = std::mem::take(&mut *self.proxies.lock().unwrap());

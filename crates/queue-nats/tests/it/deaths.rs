@@ -1,4 +1,4 @@
-//! Only an attempt that began can be what a process died of.
+//! Only an attempt that began can have crashed a process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ async fn what_is_looked_up_delays_nothing_that_is_new() {
     queue.close().await;
 }
 
-/// A server that stands alone forgets what is in memory with its restart.
+/// A single server loses what is in memory with its restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restarted() {
     let (mut servers, options) = world().await;
@@ -137,7 +137,7 @@ async fn marks_are_written_and_a_dispatcher_starts_after_the_only_server_restart
     after.close().await;
 }
 
-/// Deliveries go on, and the mark of their attempts is written again when it can be.
+/// Deliveries go on, and the marker of their attempts is written again when it can be.
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_that_cannot_be_written_delay_deliveries_once_and_stop_none() {
     let (servers, options) = world().await;

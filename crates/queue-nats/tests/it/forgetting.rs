@@ -1,4 +1,4 @@
-//! A history that has forgotten says so, and claims nothing.
+//! Stories of events whose attempts the history no longer has: they say so, and claim nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,12 +42,12 @@ impl World {
         self.queue.subscribe(route).await.unwrap()
     }
 
-    /// What time and room do to the oldest attempts.
+    /// Removes the oldest attempts, as their age or their bytes would.
     async fn forget(&self) {
         self.jetstream.get_stream("FLUENT_ATTEMPTS").await.unwrap().purge().await.unwrap();
     }
 
-    /// The same story from the index and without.
+    /// Returns the story, after checking that it is the same with and without an index.
     async fn story(&self, reference: &str) -> EventStory {
         let find =
             async |queue: &JetStream| queue.stores().history().find(reference, 1).await.unwrap().remove(0);
@@ -72,7 +72,7 @@ impl World {
     }
 }
 
-/// Settles the next delivery, and says which event it was of.
+/// Settles the next delivery, and returns the name of its event.
 async fn settle(consumer: &mut dyn Consumer, verdict: Verdict) -> String {
     let next = tokio::time::timeout(Duration::from_secs(60), consumer.next(1)).await;
     let delivery = next.expect("nothing came").unwrap().remove(0);
@@ -116,7 +116,7 @@ async fn what_the_history_has_forgotten_is_unknown_and_not_done_or_not_reached()
         world.queue.publish(event(name, reference)).await.unwrap();
         settle(&mut *consumer, Verdict::Done).await;
     }
-    // Nobody takes what comes now.
+    // With the route paused, nobody takes the following events.
     world.queue.stores().set_paused("r", Some(&Pause::default())).await.unwrap();
     tokio::time::sleep(PAUSES_WITHIN).await;
     world.queue.publish(event("AHEAD", "ahead")).await.unwrap();

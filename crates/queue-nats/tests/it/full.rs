@@ -1,4 +1,4 @@
-//! The stream is full: said, refused, and over when there is room.
+//! A full stream: reported, refused, and over when there is room.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

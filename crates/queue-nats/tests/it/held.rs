@@ -1,4 +1,4 @@
-//! What a process has fetched and not yet handed out is kept alive.
+//! Leases of deliveries that were fetched and not yet handed out are extended.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ const IN_TIME: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(2);
 const EVENTS: u64 = 40;
 
-/// Takes one event after the other out of many that were sent together, for two leases. How
-/// often the server sent one, unless this process stood still for too long meanwhile.
+/// Takes one event after the other out of many that were sent together, for two leases. Returns
+/// how often the server sent one; `None` if this process stood still for too long meanwhile.
 async fn sent() -> Option<u64> {
     let (servers, options) = world().await;
     let queue = open(&options).await;
     let brief = Route { lease: LEASE, start: Start::Beginning, ..route(&[]) };
     let mut consumer = queue.subscribe(brief).await.unwrap();
-    // What was asked for is sent for a while after nobody waits for it.
+    // What was requested is sent for a while after nobody waits for it.
     assert!(timeout(LEASE / 20, consumer.next(EVENTS as usize)).await.is_err());
     let events: Vec<_> = (0..EVENTS).map(|number| event("E", &number.to_string())).collect();
     assert!(queue.publish_many(&events).await.error.is_none());
@@ -45,7 +45,7 @@ async fn sent() -> Option<u64> {
     (longest < LEASE / 2).then_some(sent)
 }
 
-/// On a machine that stands still for a second every few it shows nothing.
+/// On a machine that often stands still for a second the test shows nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_to_be_taken_for_longer_than_its_lease_is_sent_once() {
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! Looking events up in an index tells what reading the streams through tells.
+//! Stories of events that are looked up in an index are the same as by reading the streams.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ async fn open(options: &Options, index: Option<&Path>) -> Arc<JetStream> {
     Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap())
 }
 
-/// Publishes orders and attempts each once: every third dies.
+/// Publishes orders and records an attempt of each: every third becomes a dead letter.
 async fn history(queue: &JetStream, count: usize) {
     for number in 0..count {
         queue.publish(event("E", &format!("HD_{number}"))).await.unwrap();
@@ -69,11 +69,11 @@ async fn an_index_tells_what_the_streams_tell() {
         assert_eq!(told(&indexed, reference).await, told(&plain, reference).await, "{reference}");
     }
     assert!(told(&indexed, "HD_3").await.contains("\"dead\""));
-    // What came since is read when it is asked for.
+    // Later events are read when a story is asked for.
     plain.publish(event("LATER", "HD_3")).await.unwrap();
     assert!(told(&indexed, "HD_3").await.contains("LATER"));
     assert_eq!(told(&indexed, "HD_3").await, told(&plain, "HD_3").await);
-    // Gone, it is made again; and so it is for streams that were made anew.
+    // A lost index is made again, and so is one of streams that were recreated.
     drop(indexed);
     std::fs::remove_file(&path).unwrap();
     let indexed = open(&options, Some(&path)).await;

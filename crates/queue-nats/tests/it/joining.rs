@@ -1,4 +1,4 @@
-//! A route's place on the server, when others change it.
+//! A route's consumers on the server, when others change or remove them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) async fn open(options: &Options) -> Arc<JetStream> {
     Arc::new(JetStream::open(options.clone(), Arc::new(SystemClock)).await.unwrap())
 }
 
-/// The route `r`, for events of these names, or for all.
+/// Returns the route `r`, for events of these names, or for all.
 pub(crate) fn route(names: &[&str]) -> Route {
     let event = names.iter().map(|name| (*name).to_owned()).collect();
     let filter = Filter::from(Terms { event, ..Terms::default() });
@@ -50,7 +50,7 @@ async fn done(delivery: Delivery) -> String {
     name
 }
 
-/// The names of the next `count` different events.
+/// Returns the names of the next `count` different events.
 pub(crate) async fn names(consumer: &mut dyn Consumer, count: usize) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     while seen.len() < count {
@@ -103,7 +103,7 @@ async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() 
     let (_servers, options) = world().await;
     let (before, after) = (open(&options).await, open(&options).await);
     let mut narrow = before.subscribe(route(&["OLD"])).await.unwrap();
-    // It asks all the time, and gets what it matches only after the other is gone.
+    // It fetches all the time, and gets what it matches only after the other is gone.
     #[expect(clippy::disallowed_methods, reason = "it is awaited")]
     let asking = tokio::spawn(async move { names(&mut *narrow, 1).await });
     let mut wide = after.subscribe(route(&[])).await.unwrap();
@@ -128,7 +128,7 @@ async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     let mut delivery = consumer.next(1).await.unwrap().remove(0);
     delivery.ticket.alone().await.unwrap();
     std::mem::forget(delivery);
-    // A process that was sent it, and died before it read it.
+    // Sent to a process that crashed before reading it.
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());
     let raw: async_nats::jetstream::consumer::PullConsumer =
         jetstream.get_consumer_from_stream("r", "FLUENT_EVENTS").await.unwrap();

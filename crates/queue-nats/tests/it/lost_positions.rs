@@ -1,5 +1,5 @@
-//! A route whose place on the server was lost while nobody ran goes on where it was, and
-//! misses nothing that is given again.
+//! A route whose position on the server was lost while no dispatcher ran goes on where it was,
+//! and misses nothing that is given again.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn a_consumer_deleted_while_nobody_runs_goes_on_where_its_route_was() {
     queue.close().await;
 }
 
-/// Another life of the stream: what was noted in the one before says nothing about it.
+/// Another epoch of the stream: a floor that was stored in the one before says nothing about it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_made_anew_while_nobody_runs_is_delivered_from_its_beginning() {
     let (servers, options) = world().await;
@@ -94,14 +94,14 @@ async fn what_spools_give_again_after_a_total_loss_is_not_before_now() {
     for name in ["B", "C"] {
         spool.republish(event(name, "b").refed()).await.unwrap();
     }
-    // A dispatcher that starts only now, and whose route is known nowhere.
+    // A dispatcher that starts only now, with a route that is known nowhere.
     let queue = open(&options).await;
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     assert_eq!(names(&mut *consumer, 2).await, set(&["B", "C"]));
     queue.close().await;
 }
 
-/// Where nothing was lost, "from now on" is from now on.
+/// If nothing was lost, "from now on" is from now on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_route_begins_now_in_a_new_stream_too() {
     let (_servers, options) = world().await;

@@ -1,4 +1,4 @@
-//! The queue against real servers.
+//! Tests of the queue with real servers.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admitting;

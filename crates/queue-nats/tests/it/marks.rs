@@ -1,4 +1,5 @@
-//! What is marked by the hundred thousand leaves room for what keeps the cluster together.
+//! Facts about reconciled events, however many, leave room for those that keep the cluster
+//! together.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Readiness of who delivers: fetching and settling are tried, and change nothing.
+//! Readiness of dispatchers: fetching and settling are probed, which changes nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A connection that can be cut: what the server sees when a client dies.
+//! A connection that can be cut, as the server sees it when a client crashes.
 
 use std::net::SocketAddr;
 

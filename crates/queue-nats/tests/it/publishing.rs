@@ -1,4 +1,4 @@
-//! Publishing while the stream is not there for a moment.
+//! Publishing while the stream is away for a moment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use queue::{Intake, Lifecycle, QueueError};
 use queue_nats::cluster::Cluster;
 use queue_nats::{JetStream, Options};
 
-/// In a cluster a server may not know yet who stores what a moment ago was made, and
-/// nobody does while a leader is chosen: the same answer as that of a stream that is
-/// made a little later.
+/// A server may not know yet who stores a stream that was made a moment ago, and no server does
+/// while a leader is chosen: the answer is the same as for a stream that is made a little later,
+/// which is what this test uses.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_stores_for_a_moment_is_published_when_somebody_does() {
     let servers = nats_server::Cluster::start(1, &nats_server::Options::default()).unwrap();
@@ -41,7 +41,7 @@ async fn what_nobody_stores_for_a_moment_is_published_when_somebody_does() {
     };
     assert_eq!((receipt.duplicate, receipt.position.sequence(), before.position.sequence()), (false, 1, 1));
 
-    // For good: said, and in time.
+    // Once the stream is gone for good, publishing fails in time.
     jetstream.delete_stream("FLUENT_EVENTS").await.unwrap();
     let refused = queue.publish(event("E", "b")).await.unwrap_err();
     assert!(matches!(refused, QueueError::Unavailable { .. }), "{refused:?}");

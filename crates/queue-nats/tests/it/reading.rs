@@ -87,7 +87,7 @@ async fn history_is_read_while_events_and_attempts_are_removed() {
     assert!(found.expect("an answer in time").unwrap().is_empty());
 }
 
-/// A stream that is gone in the middle is said, and not waited for.
+/// A stream that is removed in the middle is an error, and is not waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_deleted_while_it_is_read_is_an_error_in_time() {
     let (servers, queue, _) = filled().await;

@@ -1,4 +1,5 @@
-//! What came is told by headers: comparing it with Fluent's log reads no bodies.
+//! The keys of received events come from headers: comparing them with Fluent's log reads no
+//! bodies.
 
 use queue_nats::JetStream;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ async fn opened() -> (Servers, async_nats::jetstream::Context, Arc<JetStream>) {
     (servers, jetstream, queue)
 }
 
-/// Stores the second message once more, at the end and changed.
+/// Stores the second message once more, at the end of the stream and changed.
 async fn stored_anew(
     jetstream: &async_nats::jetstream::Context,
     without: &str,

@@ -1,4 +1,5 @@
-//! No room, or nobody to write to: the settlement waits, and not the effect again.
+//! Without room, or without a server that stores, the settlement waits, and the effect does not
+//! come twice.
 
 use std::time::Duration;
 
@@ -39,8 +40,8 @@ async fn fill(jetstream: &Context, stream: &str, subject: &str, most: u64) {
     }
 }
 
-/// A delivery that is settled while there is no room is attempted once, holds its route
-/// back, and is settled when there is.
+/// A delivery that is settled while there is no room is attempted once, blocks its route, and is
+/// settled when there is room.
 async fn waits_for_room(stream: &'static str, filling: &'static str, verdict: Verdict) {
     let (servers, mut options) = world().await;
     options.layout.bytes = 4 << 20;
@@ -93,7 +94,7 @@ async fn without_room_for_it_a_settlement_waits_and_its_route_asks_for_no_more()
 }
 
 /// Without room among the retries a delivery goes back to the server itself, which sends it to
-/// somebody else at once: what became of the attempt must be known by then.
+/// another process at once: what became of the attempt must be known by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
     let (servers, mut options) = world().await;
@@ -140,8 +141,8 @@ async fn what_a_person_sends_again_is_refused_where_too_much_waits() {
     queue.close().await;
 }
 
-/// Of what no route matched the oldest go where it takes the room of dead letters; of these
-/// none does.
+/// Unrouted events make room, the oldest first, when they take that of dead letters; no dead
+/// letter does.
 #[tokio::test(flavor = "multi_thread")]
 async fn unrouted_events_make_room_for_dead_letters() {
     const BYTES: u64 = 4 << 20;
@@ -172,7 +173,7 @@ async fn unrouted_events_make_room_for_dead_letters() {
     queue.close().await;
 }
 
-/// The first settlement waits for its history for a while, and those after it do not.
+/// The first settlement waits for the history for a while, and those after it do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_cannot_be_written_delays_deliveries_once() {
     const EVENTS: usize = 12;
@@ -191,7 +192,7 @@ async fn a_history_that_cannot_be_written_delays_deliveries_once() {
     let delayed = took.iter().filter(|took| **took >= Duration::from_secs(1)).count();
     assert!(delayed <= EVENTS / 2, "not the first alone, whatever this machine does: {took:?}");
 
-    // What was to be written is, as soon as it can be.
+    // The missing line is written as soon as it can be.
     assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
     let began = Instant::now();
     loop {
@@ -206,7 +207,8 @@ async fn a_history_that_cannot_be_written_delays_deliveries_once() {
     queue.close().await;
 }
 
-/// Settling may take longer than a lease: it is kept meanwhile, or the effect came twice.
+/// Settling may take longer than a lease, which is extended meanwhile: otherwise the effect would
+/// come twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settlement_that_waits_for_the_history_keeps_its_lease() {
     let (servers, options) = world().await;
@@ -225,7 +227,7 @@ async fn a_settlement_that_waits_for_the_history_keeps_its_lease() {
     queue.close().await;
 }
 
-/// In another life of the stream, the same sequence is another message.
+/// In another epoch of the stream, the same sequence is another message.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_settled_into_another_life_of_the_stream() {
     let (servers, options) = world().await;

@@ -1,4 +1,4 @@
-//! Two versions with different matches run side by side: each event is decided by one of them.
+//! Two versions with different matches run side by side: one of them decides about each event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -16,14 +16,14 @@ use crate::joining::{open, settlement, world};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
-/// How often a version delivered an event of a route.
+/// Number of times that a version delivered an event of a route.
 type Deliveries = BTreeMap<(&'static str, &'static str, String), usize>;
 
 #[derive(Clone, Debug, Default)]
 struct Delivered(Arc<Mutex<Deliveries>>, Arc<Mutex<BTreeSet<String>>>);
 
 impl Delivered {
-    /// Delivers whatever the route gets, for ever.
+    /// Delivers whatever the route gets, without end.
     async fn by(self, version: &'static str, route: &'static str, mut consumer: Box<dyn Consumer>) {
         while let Ok(deliveries) = consumer.next(16).await {
             for delivery in deliveries {
@@ -44,7 +44,8 @@ impl Delivered {
     }
 }
 
-/// An expression is not in the subjects: a server sends a version what another says no to.
+/// Makes a route with an expression, which is not in the subjects: the server sends a version
+/// also what its match refuses.
 fn route(name: &str, when: &str) -> Route {
     let when = Some(Condition::parse(when).unwrap());
     let filter = Filter::from(Terms { when, ..Terms::default() });
@@ -66,8 +67,8 @@ async fn version(
     queue
 }
 
-/// Events that the settings move from one route to another, while the version before asks for
-/// more all the time: would it go on delivering what it matches, both routes had them.
+/// Events that the settings move from one route to another, while the version before fetches all
+/// the time: if it went on delivering what it matches, both routes would have them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run() {
     const ALL: &str = "true";
@@ -115,14 +116,15 @@ async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run()
     drop(servers);
 }
 
-/// Of a type, in its subject: the server skips for a consumer what it need not send.
+/// Makes a route for one type, which is in the subject: the server skips for a consumer what it
+/// need not send.
 fn of_type(name: &str, event: &str) -> Route {
     let terms = Terms { event: vec![event.to_owned()], ..Terms::default() };
     Route { filter: Filter::from(terms), ..route(name, "true") }
 }
 
-/// Events that come all the time while their match moves from one route to another: whoever
-/// serves with the matches before must not pass over what it leaves to others.
+/// Events that come all the time while their match moves from one route to another: a dispatcher
+/// with the matches before must not pass over what it leaves to others.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_a_match_moves_is_somebodys() {
     let (servers, options): (Servers, Options) = world().await;
@@ -133,7 +135,7 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
             "subjects" => (of_type("here2", "MOVED"), of_type("there2", "OTHER"), of_type("here2", "OTHER")),
             _ => (route("here3", "true"), route("there3", "false"), route("here3", "false")),
         };
-        // The version before has no such route, and it begins with what comes then.
+        // The version before has no such route, whose events begin with those that come then.
         let is_made = kind == "made";
         let start = if is_made { Start::Now } else { there.start };
         let moved = Route { filter: here.filter.clone(), start, ..there.clone() };
@@ -192,8 +194,8 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
     drop(servers);
 }
 
-/// Whoever announces a match and dies before anybody left it anything leaves nothing behind: the
-/// server would go on to send every event to a route that wants a few.
+/// A version that announces a match and crashes before anybody left it an event leaves nothing
+/// behind: otherwise the server would go on to send every event to a route that wants a few.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_announced_by_one_that_died_is_taken_back() {
     let (servers, options): (Servers, Options) = world().await;
@@ -238,7 +240,7 @@ async fn what_was_announced_by_one_that_died_is_taken_back() {
     before.close().await;
 }
 
-/// What a person says while matches change is not undone by it.
+/// A pause that a person sets while matches change is not undone by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_while_a_match_changes_stays() {
     let (_servers, options): (Servers, Options) = world().await;

@@ -1,4 +1,4 @@
-//! What can't be written where it goes on stays where it is: nothing is acknowledged before.
+//! A delivery whose next step can't be written stays where it is: nothing is acknowledged before.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::joining::{open, route, settlement};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
-/// A delivery of a process that may write neither retries nor dead letters: it is settled by
-/// this, or given back at once, in vain. It comes again by its lease alone.
+/// Lets a process without the right to write retries or dead letters settle a delivery by this
+/// verdict, or give it back at once: both fail, and it comes again only when its lease ends.
 async fn comes_again_after(verdict: Option<Verdict>) {
     let (_servers, _, less, _folder) = denied(r#"fluent.retries.>", "fluent.dead.>"#).await;
     let queue = open(&less).await;

@@ -1,4 +1,4 @@
-//! What somebody writes into the streams, past the gateways.
+//! Messages that somebody writes into the streams, past the gateways.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Key {
         (self.0.clone(), PublicKey::parse(&self.1.public_base64().unwrap()).unwrap())
     }
 
-    /// A webhook as a gateway with this key admits it.
+    /// Returns a webhook as a gateway with this key admits it.
     fn event(&self, name: &str) -> Event {
         let body = format!(r#"{{"id":"{name}","name":"{name}","accountId":"ACME","retailerId":"1"}}"#);
         let signed = self.1.sign(body).unwrap();
@@ -53,7 +53,7 @@ fn believing(keys: &[&Key], retired: &[&Key], seals: SealKeys) -> Arc<dyn Stored
     Arc::new(Reverifier::new(ring, Accounts::default(), seals))
 }
 
-/// A dispatcher's queue that verifies again by these keys.
+/// Opens a dispatcher's queue that verifies again by these keys.
 async fn dispatcher(options: &Options, keys: &[&Key], retired: &[&Key]) -> Arc<JetStream> {
     let verifier = Some(believing(keys, retired, SealKeys::default()));
     open(&Options { verifier, key_retry: WAIT, ..options.clone() }).await
@@ -63,7 +63,7 @@ async fn stranger(servers: &Servers) -> async_nats::jetstream::Context {
     async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap())
 }
 
-/// Writes a message as a gateway writes an event, but for what `alter` does with it.
+/// Writes a message as a gateway writes an event, after `alter` has changed it.
 async fn write(servers: &Servers, event: &Event, alter: impl FnOnce(&mut HeaderMap, &mut String)) {
     let stored = event.stored();
     let mut headers = HeaderMap::new();
@@ -97,7 +97,7 @@ async fn what_is_written_past_the_gateways_is_kept_apart_and_never_delivered() {
         (Key::new("sydney_sandbox"), Key::new("sydney_production"), Key::new("sydney_sandbox"));
     let queue = dispatcher(&options, &[&key, &production], &[]).await;
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
-    // With a gateway's marks and no signature, one that is no one's, and a reconciler's marks.
+    // With a gateway's headers and no signature or another event's, and with a reconciler's.
     write(&servers, &key.event("unsigned"), |headers, _| headers.insert("fluent-signature", "")).await;
     let other = key.event("other").stored().signature.clone();
     write(&servers, &key.event("signed"), |headers, _| headers.insert("fluent-signature", other)).await;
@@ -154,7 +154,8 @@ async fn a_retry_that_nobody_scheduled_is_not_delivered() {
             headers.insert("fluent-route", "r");
         }
     };
-    // One with a signature comes: it was admitted once, and a retry is nothing new.
+    // A retry of an event with a signature comes: it was admitted once, and a retry is nothing
+    // new.
     write(&servers, &key.event("good"), retry("r")).await;
     write(&servers, &key.event("bad"), |headers, subject| {
         retry("r")(headers, subject);
@@ -180,7 +181,7 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     gateway.publish(new.event("new")).await.unwrap();
     gateway.publish(old.event("old")).await.unwrap();
     assert_eq!(names(&mut *consumer, 1).await, set(&["old"]), "what is known goes on beside it");
-    // It has waited more than once, and is no attempt.
+    // It has waited more than once, and none of that counts as an attempt.
     while before.health().await.key_unknown < 2 {
         let more = tokio::time::timeout(WAIT, consumer.next(8)).await;
         assert!(more.is_err(), "{more:?}");
@@ -232,7 +233,7 @@ async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
     for some in events.chunks(500) {
         assert!(gateway.publish_many(some).await.error.is_none());
     }
-    // It asks, and finds nothing that it could hand out; also when it has asked for long.
+    // It fetches, and finds nothing that it could hand out; also after a long time.
     let mut asked = 0;
     while before.health().await.key_unknown < 300 || asked < 20 {
         let more = tokio::time::timeout(WAIT, consumer.next(64)).await;

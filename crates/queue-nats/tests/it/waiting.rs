@@ -1,4 +1,4 @@
-//! What waits holds nothing up, however much of it there is.
+//! Deliveries that wait hold nothing up, however many there are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ async fn what_is_due_and_not_settled_is_still_the_oldest() {
     queue.publish(event).await.unwrap();
     settle(next(&mut *consumer).await, Verdict::Again(Duration::from_millis(100))).await;
     let began = std::time::Instant::now();
-    // It is due long since, and nobody has taken it.
+    // It has been due for long, and nobody has taken it.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let state = queue.stores().routes().await.unwrap().remove(0);
     assert_eq!((state.behind, state.waiting + state.in_flight, state.oldest), (0, 1, Some(came_in)));
