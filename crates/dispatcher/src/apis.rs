@@ -1,4 +1,4 @@
-//! The accounts whose API may be asked, from the settings.
+//! Clients for the API of Fluent's accounts, as the settings list them.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use settings::{ApiAccount, Tree};
 
 use crate::login_ledger::{QueueLedger, RestingLogins};
 
-/// How long a request waits for its place among those of its account.
+/// Longest time that a request waits for a permit of its account.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The accounts whose API may be asked, with the logins of the settings, whose tries are
-/// counted in these marks. Reads secrets, and asks nobody yet.
+/// Reads the accounts whose API may be called, with the logins of the settings; failed tries of a
+/// login are counted in these facts. Reads secrets, and calls nobody yet.
 pub fn accounts(tree: &Tree, marks: Arc<dyn HasMarks>) -> anyhow::Result<Accounts> {
     accounts_with(tree, marks, RestingLogins::default())
 }
 
-/// The same, which also says which logins rest.
+/// Like [`accounts`], and notes in `resting` which logins may not be tried now.
 pub(crate) fn accounts_with(
     tree: &Tree,
     marks: Arc<dyn HasMarks>,
@@ -32,7 +32,7 @@ pub(crate) fn accounts_with(
     accounts_by(tree, &(Arc::new(QueueLedger { marks, resting }) as Arc<dyn LoginLedger>))
 }
 
-/// The same for a process that has no queue: a restart forgets how often a login failed.
+/// Like [`accounts`], for a process without a queue: a restart forgets how often a login failed.
 pub(crate) fn accounts_without_queue(tree: &Tree) -> anyhow::Result<Accounts> {
     accounts_by(tree, &(Arc::new(MemoryLedger::new(|| SystemClock.now())) as Arc<dyn LoginLedger>))
 }

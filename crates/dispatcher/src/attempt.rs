@@ -27,7 +27,7 @@ use crate::then::Then;
 use crate::twins::Twins;
 use crate::watch::{self, About, Watch};
 
-/// What every attempt of a route needs.
+/// Runs the attempts of a route.
 #[derive(Debug)]
 pub(crate) struct Attempting {
     pub(crate) settings: RouteSettings,
@@ -39,7 +39,7 @@ pub(crate) struct Attempting {
     pub(crate) isolation: Isolation,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// How long a delivery may be held without a sign of life.
+    /// Time that a delivery may be held without a heartbeat.
     pub(crate) lease: Duration,
     pub(crate) hard_stop: CancellationToken,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Attempting {
 impl Attempting {
     pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
         let watch = Watch::begin(&delivery, self.clock.now());
-        // An expression costs as much as the rest of an attempt: it is asked once.
+        // An expression costs as much as the rest of an attempt, so it is evaluated once.
         let matches = match delivery.matched {
             Some(decided) => decided.map(|()| true),
             None => self.settings.terms.decide(&delivery.event),
@@ -74,13 +74,13 @@ impl Attempting {
                 let crash = Ended::Undeliverable(DeadReason::Crash, why);
                 self.end_unattempted(delivery, watch, crash).await;
             }
-            // Lost, or the process stops: dropping the delivery gives it back.
+            // The lease is lost, or the process stops: dropping the delivery gives it back.
             None => {}
         }
     }
 
-    /// Waits for the right to run it. `None` if its lease was lost, or that it runs alone
-    /// could not be recorded.
+    /// Waits for the permit to run the delivery. `None` if its lease was lost, or its exclusive
+    /// run could not be recorded.
     async fn permit(
         &self,
         delivery: &mut Delivery,
@@ -108,11 +108,11 @@ impl Attempting {
         let span = watch.attempt();
         let cx = self.context(&delivery, &span, self.clock.now());
         let report = self.report(&mut delivery, cx, begun, &mut heartbeat, &mut permit).await;
-        // Lost or interrupted: dropping the delivery gives it back.
+        // The lease is lost, or the attempt was interrupted: dropping the delivery gives it back.
         let Some(report) = report else { return };
         if permit.exclusive_until().is_some() {
-            // Settling may take longer than others are kept out. The attempt is over: whatever
-            // kills the process from now on, it was not this.
+            // Settling may take longer than others are kept out. The attempt is over: it can't be
+            // the cause of a later crash.
             let released = release(&mut delivery.ticket, &mut heartbeat);
             self.hard_stop.run_until_cancelled(released).await;
         }
@@ -122,8 +122,8 @@ impl Attempting {
         drop(permit);
     }
 
-    /// What came of the attempt. `None` if its lease was lost, or if the process had to stop:
-    /// then nobody knows whether the stop made it fail.
+    /// Runs the attempt and reports how it ended. `None` if the lease was lost, or if the process
+    /// had to stop: then nobody knows whether the stop made the attempt fail.
     async fn report(
         &self,
         delivery: &mut Delivery,
@@ -137,7 +137,7 @@ impl Attempting {
         let others = Others {
             twins: self.twins.as_ref().filter(|_| !is_sent_again),
             same_id: self.same_id.as_ref(),
-            // Whoever sends it again wants it delivered.
+            // A person who redrives it wants it delivered.
             may_skip_same_id: *redrive == 0,
         };
         let now = || self.circumstances(*first_attempt_at, *attempt, *asked);
@@ -158,7 +158,7 @@ impl Attempting {
         cx.attempt = delivery.attempt;
         cx.started_at = started_at;
         cx.trace = Some(span.context());
-        // What begins a trace of its own is nothing that others know.
+        // A trace that begins here is known to nobody else.
         let is_same = delivery.event.trace().is_some_and(|trace| trace.trace() == span.context().trace());
         cx.trace_state = delivery.event.trace_state().filter(|_| is_same).cloned();
         cx.calls = Some(telemetry::calls());
@@ -172,7 +172,7 @@ impl Attempting {
         Circumstances { attempt, asked, elapsed, is_breaker_open, chance: fastrand::f64() }
     }
 
-    /// Without an attempt: it need not be delivered, or it can't be.
+    /// Settles a delivery without an attempt, since it need not or can't be delivered.
     async fn end_unattempted(&self, delivery: Delivery, watch: Watch, why: Ended) {
         let at = self.circumstances(delivery.first_attempt_at, delivery.attempt, delivery.asked);
         let now = self.clock.now();
@@ -189,8 +189,8 @@ impl Attempting {
     }
 }
 
-/// Runs an attempt. One that runs alone does so for a while only: what kills the process
-/// mostly does so soon, and what hangs must not hold up every route.
+/// Runs an attempt. An exclusive one ends being exclusive after a time: what crashes the process
+/// mostly does so soon, and an attempt that hangs must not hold up every route.
 async fn run<T>(
     mut attempt: Pin<&mut impl Future<Output = T>>,
     ticket: &mut Ticket,
@@ -201,14 +201,15 @@ async fn run<T>(
         if let Ok(ended) = heartbeat.during(ticket, timeout_at(until, attempt.as_mut())).await? {
             return Some(ended);
         }
-        // Recorded first: if another one kills the process now, this one must not be blamed.
+        // Recorded first: if another attempt crashes the process now, this one must not be
+        // blamed.
         release(ticket, heartbeat).await;
         permit.let_others_in();
     }
     heartbeat.during(ticket, attempt).await
 }
 
-/// Records that what ran alone does so no longer.
+/// Records that an attempt is no longer exclusive.
 async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
     if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.accompanied().await).await {
         tracing::warn!(error = %Chain(&error), "others may run beside a suspect, and that could not be recorded");

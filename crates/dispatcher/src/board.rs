@@ -1,4 +1,5 @@
-//! How every route of this process stands, for whoever asks.
+//! The registry of this process's routes: state of breaker and rate limit, for `routes list` and
+//! metrics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,16 +9,16 @@ use queue::{Look, Working};
 
 use crate::breaker::Breaker;
 
-/// One route's entry.
+/// A route that runs here.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) route: String,
     pub(crate) breaker: Arc<Breaker>,
-    /// Its rate holds attempts back.
+    /// Whether its rate limit delays attempts.
     pub(crate) throttled: Arc<AtomicBool>,
 }
 
-/// The entries of all routes that run here.
+/// All routes that run here.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Board(Arc<Mutex<Vec<Entry>>>);
 
@@ -26,7 +27,7 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    /// What to show to others.
+    /// Returns a source for the state of these routes, which also closes breakers.
     pub(crate) fn look(&self, clock: Arc<dyn Clock>) -> Look {
         let (board, process) = (self.clone(), process());
         let closing = self.clone();
@@ -44,7 +45,7 @@ impl Board {
         Look::new(now, close)
     }
 
-    /// Asks a route's destination at once: a person says that it is mended.
+    /// Closes a route's breaker at once, when a person says that its destination is repaired.
     fn close_breaker(&self, route: &str) {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().filter(|entry| entry.route == route).for_each(|entry| entry.breaker.close());

@@ -1,8 +1,8 @@
-//! Leaves a destination alone that fails, and asks now and then whether it is
-//! back. What is not asked for stays in the queue and burns no attempt.
+//! The breaker: begins no attempts while a destination fails, and probes now and then whether it
+//! is back. Deliveries that are not fetched stay in the queue and use up no attempt.
 //!
-//! It is the destination that fails when different events do. One event that fails
-//! however often it is tried says nothing of the others, and must not hold them up.
+//! A destination is taken to fail when different events do. One event that fails however often it
+//! is tried says nothing of the others, and must not hold them up.
 //!
 //! ```text
 //! closed ──events fail──▶ open ──rested──▶ probing ──one attempt ends well──▶ closed
@@ -21,7 +21,7 @@ use settings::BreakerSettings;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// One route's breaker, in this process.
+/// The breaker of one route in this process.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     route: String,
@@ -32,7 +32,7 @@ pub(crate) struct Breaker {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// With the attempts that ended lately.
+    /// Holds the attempts that ended lately.
     Closed(VecDeque<EndedAttempt>),
     Open {
         until: Instant,
@@ -40,7 +40,7 @@ enum State {
     },
     Probing {
         rest: Duration,
-        /// The one attempt has begun.
+        /// Whether the one attempt has begun.
         is_out: bool,
     },
 }
@@ -54,12 +54,12 @@ struct EndedAttempt {
 
 const CLOSED: State = State::Closed(VecDeque::new());
 
-/// How much may be asked for.
+/// Number of deliveries that may be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MayAsk {
-    /// As much as there are places.
+    /// As many as there are permits.
     AsEver,
-    /// One delivery, to see whether the destination is back.
+    /// One delivery, to probe whether the destination is back.
     ForAProbe,
 }
 
@@ -80,21 +80,22 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it stands, for people.
+    /// Returns the state, for people.
     pub(crate) fn standing(&self, clock: &dyn Clock) -> BreakerState {
         match *self.state() {
             State::Closed(_) => BreakerState::Closed,
             State::Open { until, .. } => {
                 let left = until.saturating_duration_since(Instant::now());
                 let until = clock.now().saturating_add(left).unwrap_or(Timestamp::MAX);
-                // To the second: what is looked at again and again must not look new.
+                // To the second: a state that has not changed must not look new each time it is
+                // read.
                 BreakerState::Open { until: Timestamp::from_second(until.as_second()).unwrap_or(until) }
             }
             State::Probing { .. } => BreakerState::HalfOpen,
         }
     }
 
-    /// Asks again at once, as if nothing had failed: a person says so.
+    /// Closes at once, as if nothing had failed, because a person says so.
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *self.state(), CLOSED);
         if !matches!(before, State::Closed(_)) {
@@ -103,13 +104,12 @@ impl Breaker {
         self.changed.notify_waiters();
     }
 
-    /// Whether the destination is left alone, or asked one event at a time.
+    /// Whether the destination gets no attempts, or one at a time.
     pub(crate) fn is_open(&self) -> bool {
         !matches!(*self.state(), State::Closed(_))
     }
 
-    /// Waits until something may be asked for, and says how much.
-    /// Cancel-safe.
+    /// Waits until something may be fetched, and returns how much. Cancel-safe.
     pub(crate) async fn ready(&self) -> MayAsk {
         loop {
             let changed = self.changed.notified();
@@ -141,7 +141,7 @@ impl Breaker {
         }
     }
 
-    /// An attempt begins: says whether it is the one that asks.
+    /// Notes that an attempt begins; returns whether it is the probe.
     fn begin(&self) -> bool {
         match &mut *self.state() {
             State::Probing { is_out, .. } if !*is_out => {
@@ -152,7 +152,7 @@ impl Breaker {
         }
     }
 
-    /// The attempt that asked is over, and nobody knows how it ended.
+    /// Notes that the probe is over without a known result.
     fn give_up(&self) {
         if let State::Probing { is_out, .. } = &mut *self.state() {
             *is_out = false;
@@ -160,7 +160,7 @@ impl Breaker {
         }
     }
 
-    /// An attempt ended, well or not.
+    /// Notes that an attempt ended, well or not.
     fn ended(&self, event: EventId, failed: bool, is_probe: bool) {
         let Some(settings) = &self.settings else { return };
         let ended = EndedAttempt { event, at: Instant::now(), failed };
@@ -185,8 +185,7 @@ impl Breaker {
     }
 }
 
-/// One attempt, as the breaker knows it. It is over when this is dropped, also by
-/// a panic.
+/// An attempt, as the breaker knows it. It is over when this is dropped, also by a panic.
 #[derive(Debug)]
 pub(crate) struct Begun {
     breaker: Arc<Breaker>,
@@ -201,7 +200,7 @@ impl Begun {
         Self { breaker: Arc::clone(breaker), event, is_probe, is_ended: Cell::new(false) }
     }
 
-    /// It ended, well or not.
+    /// Notes that it ended, well or not.
     pub(crate) fn ended(self, failed: bool) {
         self.is_ended.set(true);
         self.breaker.ended(self.event, failed, self.is_probe);
@@ -216,7 +215,7 @@ impl Drop for Begun {
     }
 }
 
-/// The state after an attempt.
+/// Returns the state after an attempt.
 fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSettings) -> State {
     match state {
         State::Closed(mut last) => {
@@ -228,7 +227,7 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
             let rest = settings.rest.0;
             State::Open { until: ended.at + rest, rest }
         }
-        // Attempts that began before it opened say nothing new when they fail.
+        // Failures of attempts that began before it opened say nothing new.
         State::Open { .. } if ended.failed => state,
         State::Probing { .. } if ended.failed && !is_probe => state,
         State::Probing { rest, .. } if ended.failed => {
@@ -239,7 +238,7 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
     }
 }
 
-/// Forgets what is too long ago to count.
+/// Removes attempts that ended too long ago to count.
 fn forget(last: &mut VecDeque<EndedAttempt>, now: Instant, settings: &BreakerSettings) {
     let is_old = |ended: &EndedAttempt| now.duration_since(ended.at) > settings.window.0;
     while last.len() > settings.of.get() as usize || last.front().is_some_and(is_old) {
@@ -247,8 +246,8 @@ fn forget(last: &mut VecDeque<EndedAttempt>, now: Instant, settings: &BreakerSet
     }
 }
 
-/// Whether enough different events failed, and enough of all that were attempted. An event
-/// counts once, as its last attempt ended.
+/// Whether enough different events failed, and enough of all that were attempted. An event counts
+/// once, as its last attempt ended.
 fn is_destination_failing(last: &VecDeque<EndedAttempt>, settings: &BreakerSettings) -> bool {
     let by_event: HashMap<EventId, bool> = last.iter().map(|ended| (ended.event, ended.failed)).collect();
     let failed = by_event.values().filter(|failed| **failed).count();
@@ -287,7 +286,7 @@ mod tests {
         Begun::on(breaker, event(number))
     }
 
-    /// One attempt of each of these events.
+    /// Fails one attempt of each of these events.
     fn fail(breaker: &Arc<Breaker>, events: std::ops::Range<u32>) {
         events.for_each(|number| begin(breaker, number).ended(true));
     }

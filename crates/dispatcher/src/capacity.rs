@@ -1,15 +1,15 @@
-//! No more in hand than a dispatcher can take now.
+//! The capacity of a dispatcher: no more deliveries at once than it can take now.
 
 use std::sync::Arc;
 
 use dispatch::watch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How much a dispatcher can have in hand, where that changes.
+/// Number of deliveries that a dispatcher can take at once, if that changes.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     now: Option<watch::Receiver<usize>>,
-    /// The route's places, taken or not.
+    /// All permits of the route, taken or not.
     concurrency: usize,
 }
 
@@ -18,8 +18,8 @@ impl Capacity {
         Self { now, concurrency }
     }
 
-    /// Waits until there is room for one, and leaves at most as many places as there
-    /// is room for. Meanwhile takes what becomes free. Cancel-safe.
+    /// Waits until there is capacity for one delivery, and keeps at most as many permits as there
+    /// is capacity for. Meanwhile takes permits that become free. Cancel-safe.
     pub(crate) async fn bound(&mut self, free: &Arc<Semaphore>, places: &mut Vec<OwnedSemaphorePermit>) {
         let Some(now) = &mut self.now else { return };
         loop {
@@ -29,14 +29,14 @@ impl Capacity {
                 return places.truncate(room);
             }
             tokio::select! {
-                // A dispatcher that will never change says no more.
+                // The sender is gone: the capacity will not change any more.
                 changed = now.changed() => if changed.is_err() { std::future::pending::<()>().await },
                 place = Arc::clone(free).acquire_owned() => places.extend(place.ok()),
             }
         }
     }
 
-    /// Waits until there is less room than the places that are taken stand for.
+    /// Waits until the capacity is smaller than the number of permits that are taken.
     pub(crate) async fn is_exceeded(&self, free: &Semaphore) {
         let Some(mut now) = self.now.clone() else { return std::future::pending().await };
         let is_exceeded = |capacity: &usize| *capacity < self.concurrency - free.available_permits();

@@ -1,4 +1,4 @@
-//! How an attempt ended, in words: for the history, and for the log.
+//! Explanations of how an attempt ended, for the history and for the log.
 
 use std::error::Error;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> At
     Attempt { started_at, took, outcome, status, detail: explain(ended, Reader::History) }
 }
 
-/// Who reads an explanation.
+/// Readers of an explanation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
     Log,
@@ -36,7 +36,7 @@ pub(crate) enum Reader {
 
 pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
     match ended {
-        // A handler elsewhere may have written it, and its words may be anybody's data.
+        // A handler outside may have written it, and it may contain anybody's data.
         Ended::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
         Ended::Skipped(why) => Some(why.to_string()),
         Ended::Waiting(other, _) => Some(format!("waits: event {other} of the same Fluent id is attempted")),
@@ -56,7 +56,8 @@ fn said(error: &DispatchError, reader: Reader) -> String {
     }
 }
 
-/// What a destination said may be anybody's data.
+/// Explains an error without the excerpt of the destination's answer, which may contain anybody's
+/// data.
 pub(crate) fn without_excerpt(error: &DispatchError) -> String {
     let whole = Chain(error).to_string();
     let mut cause = error.source();

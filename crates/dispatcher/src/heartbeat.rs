@@ -1,16 +1,16 @@
-//! Tells the queue that a delivery is alive, for as long as somebody works on it.
+//! The heartbeat: extends a delivery's lease while its attempt waits or runs.
 
 use std::time::Duration;
 
 use queue::{QueueError, Ticket};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-/// The signs of life of one delivery, three to a lease.
+/// Heartbeat of one delivery, three times in a lease.
 ///
-/// One delivery has one heartbeat from its handing out to its end: where every wait began
-/// to count anew, several short ones would add up to more than a lease. The first sign is
-/// due soon: a delivery may have lain in the queue's hands for a quarter of its lease, and
-/// most attempts are over before a sign is worth its message.
+/// A delivery has one heartbeat from being handed out to its end: if every wait began its own
+/// count, several short ones would add up to more than a lease. The first beat comes early: a
+/// delivery may have been in the queue's hands for a quarter of its lease. Most attempts are over
+/// before that, and cost no message.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     ticks: Interval,
@@ -25,10 +25,10 @@ impl Heartbeat {
         Self { ticks, longest_silence }
     }
 
-    /// Runs `work` while telling the queue that the delivery is alive.
+    /// Runs `work` while extending the lease.
     ///
-    /// `None` if the queue gave the delivery to somebody else: then the result
-    /// would not count, and `work` is dropped.
+    /// `None` if the queue gave the delivery to another process: then the result would not count,
+    /// and `work` is dropped.
     pub(crate) async fn during<T>(
         &mut self,
         ticket: &mut Ticket,
@@ -37,7 +37,7 @@ impl Heartbeat {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
-                // Work that is done at once needs no sign.
+                // Work that is done at once needs no beat.
                 biased;
                 done = &mut work => return Some(done),
                 _ = self.ticks.tick() => {
@@ -49,8 +49,8 @@ impl Heartbeat {
         }
     }
 
-    /// Has the queue record something of the delivery, which can't be told meanwhile that it
-    /// is alive: so it is told before, and recording has until the next sign is due.
+    /// Has the queue record something about the delivery. The lease can't be extended meanwhile:
+    /// so it is extended before, and recording has until the next beat is due.
     pub(crate) async fn record(
         &mut self,
         ticket: &mut Ticket,

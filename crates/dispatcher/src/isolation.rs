@@ -1,11 +1,11 @@
-//! Lets deliveries run side by side, and one that may have killed the process alone.
+//! Isolation: runs deliveries concurrently, and a suspect exclusively.
 //!
-//! What was in flight when the process died twice may have killed it. Run with nothing
-//! beside it, it either kills the process again, and it is known who did it, or it does
-//! not, and is cleared. Everybody else waits meanwhile, so both the waiting for the others'
-//! end and the run itself are paid from a budget: a tenth of any ten minutes. A suspect
-//! that can't run alone in time runs beside others, and nobody is blamed. After five
-//! crashes it is not run like that any more: it would go on killing.
+//! A delivery that was in flight at two crashes may have caused them. Run exclusively, it either
+//! crashes the process again, and is known to be the cause, or it does not, and is cleared. All
+//! others wait meanwhile, so that both the wait for the end of the others and the run itself are
+//! paid from a budget: a tenth of any ten minutes. A suspect that can't run exclusively in time
+//! runs beside others, and nobody is blamed. After five crashes it is not run like that any more:
+//! it would go on crashing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,34 +14,34 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Crashes after which a delivery is a suspect.
+/// Number of crashes from which a delivery is a suspect.
 const SUSPECT_AFTER: u32 = 2;
 
-/// Crashes after which a delivery runs alone or not at all.
+/// Number of crashes from which a delivery runs exclusively or not at all.
 const ALONE_OR_NOT_AT_ALL_AFTER: u32 = 5;
 
-/// How long others may be kept out in any [`WINDOW`], by all suspects together.
+/// Longest time in any [`WINDOW`] for which others are kept out, by all suspects together.
 const BUDGET: Duration = Duration::from_mins(1);
 const WINDOW: Duration = Duration::from_mins(10);
 
-/// How long a suspect waits for an exclusive run, turn and budget included. It takes up one
-/// of its route's places meanwhile.
+/// Longest time that a suspect waits for an exclusive run, turn and budget included. It takes a
+/// permit of its route meanwhile.
 const EXCLUSIVE_WITHIN: Duration = Duration::from_mins(2);
 
-/// How long others are kept out until what runs has ended. Then they get as long to work
-/// undisturbed, twice as long the next time.
+/// Longest time for which others are kept out until running attempts have ended. If they have
+/// not, others get as long to work undisturbed, and twice as long the next time.
 const DRAIN_FOR: Duration = Duration::from_secs(4);
 
-/// How long a suspect runs alone: what kills the process mostly does so soon.
+/// Length of an exclusive run: a delivery that crashes the process mostly does so soon.
 const ALONE_FOR: Duration = Duration::from_secs(5);
 
-/// The same for what would become a dead letter if it were not proven.
+/// Length of the run of a delivery that becomes a dead letter if it can't be cleared.
 const LAST_CHANCE_ALONE_FOR: Duration = Duration::from_secs(30);
 
-/// How long it may take to record that others run beside it again.
+/// Longest time for recording that others run beside it again.
 const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Who runs in this process. Clones are of the same.
+/// Permits to run attempts in this process. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Isolation(Arc<Inner>);
 
@@ -49,43 +49,44 @@ pub(crate) struct Isolation(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     changed: Notify,
-    /// Whose turn it is to be alone: suspects queue for it.
+    /// Turn to run exclusively, for which suspects queue.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many run, without the one that runs alone.
+    /// Number of running attempts, without the exclusive one.
     running: usize,
     exclusion: Option<Exclusion>,
     /// Begin and end of the exclusions of the last [`WINDOW`].
     spent: VecDeque<(Instant, Instant)>,
-    /// How many exclusions there were.
+    /// Number of exclusions so far.
     count: u64,
 }
 
-/// Others are kept out: until what runs has ended, and then while the suspect runs alone.
+/// A time in which others are kept out: until running attempts have ended, and then while the
+/// suspect runs exclusively.
 #[derive(Clone, Copy, Debug)]
 struct Exclusion {
     number: u64,
     since: Instant,
-    /// Others come in then, whatever the suspect does.
+    /// Others are let in at this time, whatever the suspect does.
     until: Instant,
     is_run: bool,
 }
 
-/// A delivery that crashed the process too often to be run beside others, and could not be
-/// run alone.
+/// A delivery that crashed the process too often to be run beside others, and could not be run
+/// exclusively.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotProvenAlone;
 
-/// The right to run; dropping it lets the next in.
+/// Permit to run an attempt, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) enum RunPermit {
     #[expect(dead_code, reason = "it is there to be dropped")]
     Shared(SharedRun),
     Exclusive(ExclusiveRun, #[expect(dead_code, reason = "it is there to be dropped")] OwnedMutexGuard<()>),
-    /// Between the two, for no time at all.
+    /// Placeholder within a change of the permit; never seen outside.
     Changing,
 }
 
@@ -96,12 +97,13 @@ pub(crate) struct SharedRun(Isolation);
 pub(crate) struct ExclusiveRun {
     isolation: Isolation,
     number: u64,
-    /// Whether it has come to its run: before that it only keeps others out.
+    /// Whether its run has begun: before that it only keeps others out.
     is_run: bool,
 }
 
 impl Isolation {
-    /// Waits for the right to run what was in flight at so many crashes. Cancel-safe.
+    /// Waits for the permit to run a delivery that was in flight at this number of crashes.
+    /// Cancel-safe.
     pub(crate) async fn enter(&self, crash_count: u32) -> Result<RunPermit, NotProvenAlone> {
         if crash_count < SUSPECT_AFTER {
             return Ok(RunPermit::Shared(self.shared().await));
@@ -123,7 +125,8 @@ impl Isolation {
         }
     }
 
-    /// Until when others are kept out, if they are.
+    /// Counts a run beside others; returns until when they are kept out if they are, and counts
+    /// nothing then.
     fn try_shared(&self) -> Option<Instant> {
         let mut state = self.lock();
         let exclusion = state.exclusion;
@@ -131,7 +134,7 @@ impl Isolation {
         exclusion.map(|exclusion| exclusion.until)
     }
 
-    /// Waits for its turn, then until nothing else runs. In between others work undisturbed.
+    /// Waits for its turn, then until nothing else runs. Between tries others work undisturbed.
     async fn exclusive(&self, alone_for: Duration) -> (ExclusiveRun, OwnedMutexGuard<()>) {
         let turn = Arc::clone(&self.0.turn).lock_owned().await;
         let mut pause = DRAIN_FOR;
@@ -140,13 +143,14 @@ impl Isolation {
             if let Some(run) = self.drain(alone_for).await {
                 return (run, turn);
             }
-            // What runs may end by itself, and nobody new has come: that costs nobody anything.
+            // Running attempts may end by themselves while nothing new begins: then waiting costs
+            // nobody anything.
             let _ = timeout(pause, self.idle()).await;
             pause *= 2;
         }
     }
 
-    /// Waits until the budget is enough for a try and a run.
+    /// Waits until the budget is enough for a drain and a run.
     async fn budget(&self) {
         let enough = DRAIN_FOR + ALONE_FOR + RELEASE_WITHIN;
         loop {
@@ -154,12 +158,13 @@ impl Isolation {
             if left >= enough {
                 return;
             }
-            // It grows no faster than time passes.
+            // The budget grows no faster than time passes.
             sleep(enough - left).await;
         }
     }
 
-    /// Keeps others out for a while, until nothing runs. `None` if something still does.
+    /// Keeps others out until nothing runs, for as long as one try may take. `None` if something
+    /// still does.
     async fn drain(&self, alone_for: Duration) -> Option<ExclusiveRun> {
         let mut exclusive = self.exclude()?;
         loop {
@@ -211,7 +216,7 @@ impl Isolation {
         }
     }
 
-    /// The state as it is now: exclusions whose time is over have ended.
+    /// Locks the state, after ending an exclusion whose time is over.
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(over) = state.exclusion.filter(|exclusion| exclusion.until <= Instant::now()) {
@@ -234,7 +239,7 @@ impl State {
         }
     }
 
-    /// What is left of the budget for an exclusion that begins now.
+    /// Returns how much of the budget is left for an exclusion that begins now.
     fn budget(&mut self, now: Instant) -> Duration {
         while self.spent.front().is_some_and(|(_, to)| now.saturating_duration_since(*to) >= WINDOW) {
             self.spent.pop_front();
@@ -248,7 +253,7 @@ impl State {
 }
 
 impl RunPermit {
-    /// Others may run beside it from now on.
+    /// Lets others run beside it from now on.
     pub(crate) fn let_others_in(&mut self) {
         *self = match std::mem::replace(self, Self::Changing) {
             Self::Exclusive(run, _) => Self::Shared(run.into_shared()),
@@ -256,8 +261,8 @@ impl RunPermit {
         };
     }
 
-    /// Until when others are kept out, if they are: after that it can be recorded yet that
-    /// they run beside it.
+    /// Returns until when others are kept out, if they are: then there is still time to record
+    /// that they run beside it.
     pub(crate) fn exclusive_until(&self) -> Option<Instant> {
         let Self::Exclusive(run, _) = self else { return None };
         let exclusion = run.isolation.lock().of(run.number)?;
@@ -269,7 +274,7 @@ impl ExclusiveRun {
     fn into_shared(self) -> SharedRun {
         let isolation = self.isolation.clone();
         isolation.lock().running += 1;
-        // It ends as it would without a successor, who is counted by now.
+        // Dropping ends it as if there were no shared run, which is counted by now.
         drop(self);
         SharedRun(isolation)
     }

@@ -7,8 +7,8 @@
 //!                     policy::verdict ┴─▶ settle: done │ again, later │ dead letter
 //! ```
 //!
-//! Each route has a consumer and places of its own, so a slow one delays no
-//! other. No delivery is taken without a place to work on it.
+//! Each route has a consumer and permits of its own, so a slow one delays no
+//! other. No delivery is taken without a permit to work on it.
 //!
 //! Start reading at [`open`] and `route.rs`; what becomes of a failure is
 //! decided in [`policy`].
@@ -68,8 +68,7 @@ use crate::same_id::SameId;
 use crate::then::Then;
 use crate::twins::Twins;
 
-/// How long a delivery may be held without a sign of progress. Attempts say
-/// that they are alive three times as often.
+/// Time that a delivery may be held without a heartbeat, of which there are three in this time.
 const LEASE: Duration = Duration::from_secs(30);
 
 /// Routes that are joined at the same time.
@@ -91,22 +90,22 @@ pub(crate) struct OpenRoute {
     pub(crate) twins: Option<Twins>,
     pub(crate) same_id: Option<SameId>,
     pub(crate) consumer: Box<dyn Consumer>,
-    /// How long its deliveries may be held without a sign of life.
+    /// Time that its deliveries may be held without a heartbeat.
     pub(crate) lease: Duration,
 }
 
-/// What a route delivers with.
+/// Dispatcher and enrichment of a route, opened.
 #[derive(Debug)]
 pub struct Opened {
-    /// Takes the events.
+    /// Delivers the events.
     pub dispatcher: AnyDispatcher,
-    /// Asks Fluent about them first, if the route wants it.
+    /// Asks Fluent about the events first, if the route wants it.
     pub enrichment: Option<Enrichment>,
     then: Then,
 }
 
-/// Opens what every selected route delivers with, and says what its settings name
-/// that is not there or not good.
+/// Opens the dispatchers and enrichment of every selected route; an error names the route whose
+/// settings are wrong or name something that does not exist.
 pub async fn open_dispatchers(
     routes: &Routes,
     selection: &Selection,
@@ -126,7 +125,7 @@ pub async fn open_dispatchers(
             [(&mut then.on_success, &route.on_success), (&mut then.on_dead_letter, &route.on_dead_letter)]
         {
             let Some(listed) = listed else { continue };
-            // A handler would take an outcome for an event: only templates see it.
+            // A handler would take an outcome for an event: only templates can tell them apart.
             if [SubscriptionDispatcher::KIND, Remote::KIND].contains(&&*listed.dispatcher) {
                 let why =
                     format!("`{}` can't be told of outcomes: expected one with templates", listed.dispatcher);
@@ -140,17 +139,17 @@ pub async fn open_dispatchers(
     Ok(opened)
 }
 
-/// Why a route can't be run.
+/// A route that can't be run, with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("opening route {route}")]
 pub struct NotOpened {
     /// Its name.
     pub route: String,
-    /// What its dispatcher says, or what asks Fluent for it.
+    /// Error of its dispatcher, or of its enrichment.
     pub source: BoxError,
 }
 
-/// Says where in the settings a route stands that can't be opened.
+/// Adds to the error of a route that can't be opened its location in the settings.
 pub fn located(tree: &Tree, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<NotOpened>() {
         Some(found) => tree.wrong_route(&found.route, &Chain(&*found.source).to_string()).into(),
@@ -158,8 +157,8 @@ pub fn located(tree: &Tree, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Opens every selected route's dispatcher, then joins every selected route:
-/// what can't be delivered is noticed before anything is taken.
+/// Opens every selected route's dispatcher, then joins every selected route, so that a route that
+/// can't deliver is noticed before any event is taken.
 pub async fn open(
     routes: &Routes,
     selection: &Selection,
@@ -173,8 +172,8 @@ pub async fn open(
     join_routes(routes, selection, opened, source, clock, LEASE).await
 }
 
-/// Joins every selected route, to deliver with what is open already. The lease is a
-/// parameter so that a test need not wait for half a minute.
+/// Joins every selected route, to deliver with what is open already. The lease is a parameter so
+/// that a test need not wait for half a minute.
 #[doc(hidden)]
 pub async fn join_routes(
     routes: &Routes,
@@ -185,8 +184,8 @@ pub async fn join_routes(
     lease: Duration,
 ) -> anyhow::Result<Dispatching> {
     let selected: Vec<_> = routes.0.iter().filter(|route| selection.has(&route.name)).collect();
-    // Joined by everybody, so that what no route matches is kept from the start;
-    // taken only where it is selected.
+    // Joined by every process, so that unrouted events are kept from the start; taken only if the
+    // route is selected.
     let unrouted = unrouted::route(routes, lease);
     let changing: Vec<_> =
         selected.iter().map(|settings| route_of(settings, lease)).chain([unrouted.clone()]).collect();
@@ -220,7 +219,7 @@ fn route_of(settings: &RouteSettings, lease: Duration) -> Route {
 }
 
 impl Dispatching {
-    /// The routes that are run here.
+    /// Returns the names of the routes that run here.
     pub fn names(&self) -> HashSet<String> {
         let unrouted = self.unrouted.as_ref().map(|_| queue::UNROUTED.to_owned());
         self.routes.iter().map(|route| route.settings.name.clone()).chain(unrouted).collect()
@@ -235,7 +234,7 @@ impl Dispatching {
             shutdown.spawn_critical(name, route::run(route, isolation, board, clock, shutdown.clone()));
         }
         if let Some(unrouted) = self.unrouted {
-            // The first one is to wake somebody: `increase` needs one before.
+            // `increase` in an alert needs a sample before the first dead letter.
             metrics::DEAD_LETTERS.add(0, [queue::UNROUTED.into(), DeadReason::Unrouted.as_str().into()]);
             let name = format!("the task of route {}", queue::UNROUTED);
             shutdown.spawn_critical(name, unrouted::run(unrouted, self.clock, shutdown.clone()));
@@ -243,7 +242,7 @@ impl Dispatching {
     }
 }
 
-/// The filter of what no route matches.
+/// Returns the filter of events that no route matches.
 pub(crate) fn everything_else(routes: &Routes) -> Filter {
     Filter { none_of: routes.0.iter().map(|route| route.terms.clone()).collect(), ..Filter::default() }
 }

@@ -1,5 +1,5 @@
-//! The tries of logins at Fluent, kept in the queue's stores: every process and every
-//! restart reads the same.
+//! The ledger of logins at Fluent in the queue's stores: every process reads the same, and after
+//! every restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use queue::processes::{ProcessReport, RestingLogin};
 use queue::{HasMarks, marks};
 use telemetry::metrics;
 
-/// Logins that may not be tried now, as this process knows it. Clones are of the same.
+/// Logins that may not be tried now, as far as this process knows. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct RestingLogins(Arc<Mutex<BTreeMap<(String, String), Timestamp>>>);
 
@@ -26,7 +26,7 @@ impl RestingLogins {
         }
     }
 
-    /// Adds them to what the process says of itself.
+    /// Adds the logins to the process report.
     pub fn add_to(&self, report: &mut ProcessReport) {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let resting = known.iter().map(|((account, environment), rests_until)| RestingLogin {
@@ -38,7 +38,7 @@ impl RestingLogins {
     }
 }
 
-/// A ledger in these marks, and what this process learns of it.
+/// A ledger in these facts, which also notes which logins may not be tried.
 pub(crate) struct QueueLedger {
     pub(crate) marks: Arc<dyn HasMarks>,
     pub(crate) resting: RestingLogins,

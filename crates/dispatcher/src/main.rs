@@ -1,10 +1,9 @@
-//! The dispatcher as a service of its own, with the dispatchers that come with
-//! the product.
+//! The dispatcher as a service of its own, with the dispatchers that come with the product.
 
 use std::process::ExitCode;
 
-/// An event is many small pieces of memory: with the system's allocator, a sixth
-/// of its cost was theirs.
+/// An event is many small pieces of memory: the system's allocator took a sixth of the time of an
+/// event.
 #[global_allocator]
 static ALLOCATOR: service::Allocator = service::Allocator;
 

@@ -1,4 +1,4 @@
-//! How many attempts may begin now: a route's rate, in this process.
+//! The rate limit of a route in this process: how many attempts may begin now.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use settings::RateSettings;
 use tokio::time::{Instant, sleep_until};
 
-/// Says that attempts are held back, until it is dropped.
+/// Marks attempts as delayed until it is dropped.
 struct Held<'h>(&'h AtomicBool);
 
 impl<'h> Held<'h> {
@@ -23,22 +23,22 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Says how many attempts may begin.
+/// Limits how many attempts may begin in a time.
 #[derive(Debug)]
 pub(crate) struct Pace {
     bucket: Option<Bucket>,
-    /// Whether an attempt waits for its right.
+    /// Whether an attempt waits for the rate limit.
     throttled: Arc<AtomicBool>,
 }
 
-/// A token bucket. Tokens go when attempts begin, not when deliveries are asked for: those
-/// taken in advance, for deliveries that do not come, would pile up beside the burst.
+/// A token bucket. Tokens are taken when attempts begin, not when deliveries are fetched: those
+/// taken in advance, for deliveries that do not come, would add up beyond the burst.
 #[derive(Debug)]
 struct Bucket {
-    /// How long it takes for one more token to come.
+    /// Time for one more token.
     each: Duration,
     burst: u32,
-    /// When it has all its tokens again, if none is taken.
+    /// Time at which it has all its tokens again, if none is taken.
     full_at: Instant,
 }
 
@@ -48,7 +48,7 @@ impl Bucket {
         Self { each, burst: rate.burst.get(), full_at: Instant::now() }
     }
 
-    /// When there is at least one token.
+    /// Returns when there is at least one token.
     fn next_at(&self) -> Instant {
         let to_fill_from_one = self.each * (self.burst - 1);
         self.full_at.checked_sub(to_fill_from_one).unwrap_or(self.full_at)
@@ -71,13 +71,13 @@ impl Pace {
         Self { bucket: rate.map(Bucket::new), throttled: Arc::default() }
     }
 
-    /// Says whether attempts are held back, to whoever looks.
+    /// Returns the flag that says whether attempts are delayed.
     pub(crate) fn throttled(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.throttled)
     }
 
-    /// Waits until an attempt may begin, and says how many of `wanted` may. Cancel-safe:
-    /// nothing is taken before [`Pace::used`].
+    /// Waits until an attempt may begin; returns how many of `wanted` may. Cancel-safe: nothing
+    /// is taken before [`Pace::used`].
     pub(crate) async fn ready(&self, wanted: usize) -> usize {
         let Some(bucket) = &self.bucket else { return wanted };
         let next_at = bucket.next_at();
@@ -88,7 +88,7 @@ impl Pace {
         bucket.tokens(Instant::now()).min(wanted)
     }
 
-    /// So many attempts began: no more than were ready.
+    /// Takes tokens for attempts that began: no more than were ready.
     pub(crate) fn used(&mut self, count: usize) {
         if let Some(bucket) = &mut self.bucket {
             bucket.take(count, Instant::now());

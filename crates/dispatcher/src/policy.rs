@@ -1,5 +1,5 @@
-//! What becomes of a delivery after an attempt: a pure function of what
-//! happened, how often, since when, and the route's settings.
+//! The retry policy: decides what becomes of a delivery after an attempt, as a pure function of
+//! what happened, how often, since when, and the route's settings.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,49 +12,53 @@ use settings::RetrySettings;
 /// Longest wait that a destination may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// How much longer at most than it asks for, as a share.
+/// Largest addition to the wait that a destination asks for, as a share of it.
 const MAX_RETRY_AFTER_JITTER: f64 = 0.1;
 
-/// How long at most, and at least, one event waits until it asks again for another of its id.
+/// Longest and shortest time that an event waits for another of its id before it checks again.
 const LONGEST_WAIT_FOR_OTHER: Duration = Duration::from_secs(10);
 const SHORTEST_WAIT_FOR_OTHER: Duration = Duration::from_millis(100);
 
-/// What happened in an attempt.
+/// Result of an attempt.
 #[derive(Debug)]
 pub enum Ended {
     /// The dispatcher answered.
     Answered(Result<Done, DispatchError>),
-    /// It was not asked: what the route wants to know of Fluent first is not there.
+    /// The dispatcher was not called: the enrichment that the route wants failed.
     NotAsked(DispatchError),
-    /// It has the event, but who is to be told of that was not.
+    /// The dispatcher delivered the event, but notifying the outcome hook failed.
     NotTold(DispatchError),
-    /// It was not asked, and need not be.
+    /// The dispatcher was not called, and need not be.
     Skipped(Skip),
-    /// It was not asked yet: another of the event's id is attempted, for so long at most.
+    /// The dispatcher was not called yet: another event of the same id is being attempted, for at
+    /// most this time.
     Waiting(EventId, Duration),
-    /// It was not asked, and will not be: a person has to look. Why, in words.
+    /// The dispatcher was not called, and will not be: a person has to look, for this reason,
+    /// explained in words.
     Undeliverable(DeadReason, String),
-    /// It did not answer before its deadline.
+    /// The dispatcher did not answer before its deadline.
     TimedOut,
-    /// It panicked.
+    /// The dispatcher panicked.
     Panicked,
 }
 
-/// Why a destination need not have an event.
+/// Reasons for which a destination need not have an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skip {
     /// The event's entity has moved on, and the route wants no such event.
     MovedOn,
-    /// It has another that says the same: one was reconciled, and the other came late.
+    /// The destination has another event that says the same: one was reconciled, and the other
+    /// came late.
     Twin,
-    /// The route's expression gave no answer once, and says no since it was mended.
+    /// The route's expression failed when the event came, and refuses it now that it is repaired.
     NotMatched,
-    /// It has this one of the same Fluent id and name, and the route wants one of them.
+    /// The destination has this event of the same Fluent id and name, and the route wants one of
+    /// them.
     SameId(EventId),
 }
 
 impl Skip {
-    /// A short code for metrics.
+    /// Returns a short code for metrics.
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::MovedOn => "moved-on",
@@ -65,7 +69,7 @@ impl Skip {
     }
 }
 
-/// In words.
+/// Describes the reason in words.
 impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,9 +84,9 @@ impl fmt::Display for Skip {
 }
 
 impl Ended {
-    /// Whether the destination failed; `None` where that is not known. One that will
-    /// never take an event is well, and so is one that has no such thing (404) or has it in
-    /// another state (409): that is about this event.
+    /// Whether the destination failed; `None` if that is not known. A destination that will never
+    /// take an event is well, and so is one that has no such thing (404) or has it in another
+    /// state (409): that is about this event.
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotTold(_) => Some(false),
@@ -96,7 +100,7 @@ impl Ended {
         }
     }
 
-    /// Whether the destination was asked: only such attempts use up `attempts`.
+    /// Whether the destination was called: only such attempts use up `attempts`.
     pub(crate) fn has_asked(&self) -> bool {
         !matches!(
             self,
@@ -108,8 +112,8 @@ impl Ended {
         )
     }
 
-    /// Whether it holds though the process stops: anything else may come of being cut off
-    /// by the stop, and is no attempt.
+    /// Whether it holds though the process stops: any other result may come of being cut off by
+    /// the stop, and does not count as an attempt.
     pub(crate) fn is_final(&self) -> bool {
         matches!(
             self,
@@ -121,30 +125,30 @@ impl Ended {
     }
 }
 
-/// What the decision rests on, beside what happened.
+/// Input of the decision, beside the result of the attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
     /// Number of this attempt, from 1.
     pub attempt: u32,
-    /// Attempts before this one in which the destination was asked.
+    /// Attempts before this one in which the destination was called.
     pub asked: u32,
     /// Time since the first attempt began.
     pub elapsed: Duration,
-    /// The route's breaker leaves the destination alone, or this attempt asked whether it
-    /// is back.
+    /// Whether the route's breaker is open, or this attempt is its probe.
     pub is_breaker_open: bool,
-    /// Chance, in 0.0..1.0.
+    /// Random number in 0.0..1.0.
     pub chance: f64,
 }
 
 impl Circumstances {
-    /// The same, numbered by the attempts in which the destination was asked.
+    /// Returns the same input with the attempts numbered by those that called the destination.
     fn of_asked(self) -> Self {
         Self { attempt: self.asked.saturating_add(1), ..self }
     }
 }
 
-/// Decides. Panics and timeouts are tried again like any passing failure.
+/// Decides what becomes of the delivery. Panics and timeouts are retried like any passing
+/// failure.
 #[must_use]
 pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
     match ended {
@@ -153,24 +157,25 @@ pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdi
         Ended::Answered(Err(DispatchError::Permanent { .. }))
         | Ended::NotAsked(DispatchError::Permanent { .. })
         | Ended::NotTold(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
-        // Nobody's failure: whoever it waits for is delivered, or gives way.
+        // No failure: the event that it waits for is delivered, or gives way.
         Ended::Waiting(_, left) => Verdict::Again(wait_for_other(*left, at, retry)),
-        // Not the destination's failure: only the time runs out.
+        // Not the destination's failure, so that it is given up only for time.
         Ended::Answered(Err(DispatchError::Interrupted { .. })) if at.elapsed < retry.budget.0 => {
             again(at, retry, Duration::ZERO)
         }
-        // Nor is this: Fluent may be slow to show what it tells.
+        // Not the destination's failure either: Fluent may be slow to show an entity that it has
+        // told of.
         Ended::NotAsked(error) if at.elapsed < retry.budget.0 => again(at, retry, wait(error, at, retry)),
-        // While nothing is asked of a destination, nothing is given up for its failures.
+        // While the breaker is open, no delivery is given up for its destination's failures.
         _ if is_exhausted(at, retry) && !at.is_breaker_open => Verdict::Dead(DeadReason::Exhausted),
-        // What did not come to the destination says nothing of how long to leave it alone.
+        // An attempt that did not reach the destination says nothing of how long to wait for it.
         Ended::Answered(Err(error)) => again(at, retry, wait(error, at.of_asked(), retry)),
         _ => again(at, retry, backoff(at.of_asked(), retry)),
     }
 }
 
-/// An eighth of what it has waited for, so that it neither asks all the time nor long after the
-/// other failed; and not past the end of the other's claim.
+/// Returns an eighth of the time that the event has waited, so that it neither checks all the
+/// time nor long after the other failed; and not past the end of the other's claim.
 fn wait_for_other(left: Duration, at: Circumstances, retry: &RetrySettings) -> Duration {
     let shortest = retry.first.0.min(LONGEST_WAIT_FOR_OTHER);
     (at.elapsed / 8).clamp(shortest, LONGEST_WAIT_FOR_OTHER).min(left.max(SHORTEST_WAIT_FOR_OTHER))
@@ -180,7 +185,7 @@ fn is_exhausted(at: Circumstances, retry: &RetrySettings) -> bool {
     at.elapsed >= retry.budget.0 || retry.attempts.is_some_and(|attempts| at.asked + 1 >= attempts)
 }
 
-/// How long to wait for what failed like this.
+/// Returns how long to wait after this failure.
 fn wait(error: &DispatchError, at: Circumstances, retry: &RetrySettings) -> Duration {
     match error {
         DispatchError::Transient { retry_after: Some(asked), .. } => no_sooner_than(*asked, at, retry),
@@ -188,17 +193,18 @@ fn wait(error: &DispatchError, at: Circumstances, retry: &RetrySettings) -> Dura
     }
 }
 
-/// As long as the destination asks for, or as long as without its advice if that is longer:
-/// one that always says `1` must not be asked every second for days. A little longer, so
-/// that what was told the same does not return together.
+/// Returns the wait that the destination asks for, or the usual one if that is longer: a
+/// destination that always says `1` must not be called every second for days. Slightly longer, so
+/// that deliveries with the same answer do not return together.
 fn no_sooner_than(asked: Duration, at: Circumstances, retry: &RetrySettings) -> Duration {
     let backoff = backoff(at, retry);
     let wait = asked.min(MAX_RETRY_AFTER).max(backoff);
     wait.mul_f64(1.0 + MAX_RETRY_AFTER_JITTER * at.chance).min(MAX_RETRY_AFTER.max(backoff))
 }
 
-/// Waits, but not past the end of the budget: there is one last attempt at it. What is past
-/// it waits in any case, so that it is not the first to be asked for each time.
+/// Retries after a wait that does not pass the end of the budget, at which there is one last
+/// attempt. Past the end it waits in any case, so that the delivery is not fetched first each
+/// time.
 fn again(at: Circumstances, retry: &RetrySettings, wait: Duration) -> Verdict {
     if at.elapsed >= retry.budget.0 {
         return Verdict::Again(wait.max(retry.first.0));
@@ -207,8 +213,8 @@ fn again(at: Circumstances, retry: &RetrySettings, wait: Duration) -> Verdict {
     Verdict::Again(wait.max(retry.first.0).min(left.max(retry.first.0)))
 }
 
-/// Between `first` and a bound that doubles with every attempt up to
-/// `ceiling`: spread out, so that what failed together does not return together.
+/// Returns a random wait between `first` and a bound that doubles with every attempt up to
+/// `ceiling`, so that deliveries that failed together do not return together.
 fn backoff(at: Circumstances, retry: &RetrySettings) -> Duration {
     let doubled = 2_u32.checked_pow(at.attempt.min(31)).unwrap_or(u32::MAX);
     let bound = retry.first.0.saturating_mul(doubled).min(retry.ceiling.0);

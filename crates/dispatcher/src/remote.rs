@@ -1,4 +1,4 @@
-//! A dispatcher on its own, for routes of other processes.
+//! A dispatcher in a process of its own, for routes of other processes.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,15 +65,15 @@ impl Plan {
         door.serve(Routes::new(server.service()), readiness.clone(), shutdown)?;
         readiness.set(true);
         shutdown.draining().cancelled().await;
-        // Callers see it in the health, and go elsewhere.
+        // Callers see this in the health service, and call another replica.
         readiness.set(false);
         shutdown.finish().await;
         dispatcher.close().await;
         Ok(())
     }
 
-    /// With the tries of Fluent's logins, where it asks Fluent: in the stores of the queue
-    /// that the settings name, or nowhere.
+    /// Opens what the dispatcher shares; the tries of Fluent's logins, if it uses any, are in the
+    /// stores of the queue that the settings name, or nowhere.
     async fn sharing(&self) -> anyhow::Result<Sharing> {
         if self.tree.apis()?.is_empty() {
             return Sharing::by(&self.tree);

@@ -1,4 +1,4 @@
-//! What came of an attempt: decided once, then traced, logged, counted and settled as it is.
+//! The report of an attempt: decided once, and then traced, logged, counted and settled as it is.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use settings::RetrySettings;
 use crate::explain::{Reader, explain, record};
 use crate::policy::{Circumstances, Ended, Skip, verdict};
 
-/// What came of an attempt, and what becomes of its delivery.
+/// Result of an attempt, and what becomes of its delivery.
 #[derive(Debug)]
 pub(crate) struct AttemptReport {
     result: Ended,
@@ -17,7 +17,7 @@ pub(crate) struct AttemptReport {
 }
 
 impl AttemptReport {
-    /// Decides. Nothing but its arguments has a part in it.
+    /// Decides by nothing but its arguments.
     pub(crate) fn decide(
         result: Ended,
         at: Circumstances,
@@ -34,7 +34,7 @@ impl AttemptReport {
         self.settlement.verdict
     }
 
-    /// What the history remembers of it.
+    /// Returns the record for the history.
     pub(crate) fn attempt(&self) -> &Attempt {
         &self.settlement.attempt
     }
@@ -44,12 +44,12 @@ impl AttemptReport {
         self.result.is_final()
     }
 
-    /// What the queue is told.
+    /// Returns the settlement for the queue.
     pub(crate) fn into_settlement(self) -> Settlement {
         self.settlement
     }
 
-    /// Why nothing was attempted, where nothing need be.
+    /// Returns the reason for which no attempt was needed, if none was.
     pub(crate) fn skipped(&self) -> Option<Skip> {
         match self.result {
             Ended::Skipped(why) => Some(why),
@@ -62,7 +62,7 @@ impl AttemptReport {
         matches!(self.result, Ended::Waiting(..))
     }
 
-    /// Writes it to the log: what a destination or a handler said stays out of it.
+    /// Writes it to the log, without anything that a destination or a handler said.
     pub(crate) fn log(&self, id: EventId, route: &str, attempt: u32, trace_id: impl Fn() -> String) {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
         let took_ms = self.attempt().took.as_millis();

@@ -1,4 +1,4 @@
-//! One route: take a place, then a delivery to put in it.
+//! The loop of one route: takes a permit, then a delivery for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::isolation::Isolation;
 use crate::pace::Pace;
 use crate::{OpenRoute, Opened};
 
-/// How long to rest after the queue failed to hand out deliveries.
+/// Pause after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
 
-/// Delivers until draining begins or the queue closes, then waits for what is
-/// in flight and closes the dispatcher.
+/// Delivers until draining begins or the queue closes, then waits for running attempts and closes
+/// the dispatcher.
 pub(crate) async fn run(
     route: OpenRoute,
     isolation: Isolation,
@@ -67,7 +67,8 @@ pub(crate) async fn run(
             };
             let deliveries = tokio::select! {
                 deliveries = next => deliveries,
-                // Asked for too much: what is taken goes back, and the loop asks anew.
+                // More was requested than there is capacity for: permits are given back, and the
+                // loop asks again.
                 () = capacity.is_exceeded(&free) => Ok(Vec::new()),
             };
             (deliveries, places)
@@ -85,16 +86,17 @@ pub(crate) async fn run(
             }
         }
     }
-    // What was fetched and not begun is for others, however long what is in flight takes.
+    // Deliveries that were fetched and not begun go to other processes, however long running
+    // attempts take.
     drop(consumer);
-    // Every place free again: nothing is in flight.
+    // With every permit back, nothing is in flight.
     let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
     let _ = free.acquire_many(all).await;
     dispatcher.close().await;
     then.close().await;
 }
 
-/// Waits for one place and takes what else is free.
+/// Waits for one permit, and takes all others that are free.
 async fn take(places: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
     let mut taken = Vec::new();
     // The semaphore is never closed.

@@ -1,6 +1,6 @@
-//! One event of Fluent's that came with two bodies, on a route that wants one of them: what its
-//! destination has stands for the other. While one is attempted the other waits, and takes its
-//! place if it fails.
+//! One event of Fluent's that came with two bodies, on a route that wants one of them: if the
+//! destination has one, the other is skipped. While one is attempted the other waits, and is
+//! attempted if that one fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use telemetry::Chain;
 use crate::policy::{Ended, Skip};
 use crate::twins::patiently;
 
-/// How much longer than its attempt a claim lasts: until the delivery is noted, on a machine
-/// whose clock is somewhat behind.
+/// Time by which a claim outlasts its attempt: until the delivery is noted, on a machine whose
+/// clock is somewhat behind.
 const CLAIM_MARGIN: Duration = Duration::from_mins(1);
 
 const ASKING: &str = "asking whether another event of its Fluent id is delivered";
 
-/// What a route knows of events that share an id.
+/// Checks events of one route that share an id.
 #[derive(Debug)]
 pub(crate) struct SameId {
     source: Arc<dyn Source>,
@@ -29,14 +29,14 @@ pub(crate) struct SameId {
 }
 
 impl SameId {
-    /// Of a route that wants one of them; another asks nothing.
+    /// Makes the check for a route that wants one event of an id; `None` for any other.
     pub(crate) fn of(settings: &RouteSettings, source: &Arc<dyn Source>) -> Option<Self> {
         let skips = settings.same_id == OnSameId::Skip;
         skips.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
     }
 
-    /// Tries out, on an event that there can't be, that this route may ask and claim: without
-    /// that it would deliver nothing, and each of its events would only seem to wait.
+    /// Tries, with an event that can't exist, whether this route may read and claim: without
+    /// these rights it would deliver nothing, and each of its events would only seem to wait.
     pub(crate) async fn try_out(&self, now: Timestamp) -> Result<(), QueueError> {
         let (key, id) =
             (FluentKey::of(Environment::Sandbox, "", "", ""), EventId::of(Environment::Sandbox, b""));
@@ -48,7 +48,7 @@ impl SameId {
         }
     }
 
-    /// Ends an attempt where the route has delivered another of the event's id.
+    /// Ends an attempt if the route has delivered another event of the same id.
     pub(crate) async fn look(&self, event: &Event) -> Result<(), Ended> {
         match self.source.same_id_delivered(event.fluent_key(), &self.route).await {
             Ok(Some(other)) if other != event.id() => Err(skipped(other)),
@@ -57,8 +57,8 @@ impl SameId {
         }
     }
 
-    /// Has others of the event's id wait for an attempt that begins now. Ends it where the
-    /// route has delivered one of them, or attempts one.
+    /// Claims the id for an attempt that begins now, so that others wait. Ends the attempt if the
+    /// route has delivered one of them, or is attempting one.
     pub(crate) async fn claim(
         &self,
         event: &Event,
@@ -78,8 +78,8 @@ impl SameId {
         }
     }
 
-    /// The attempt failed: whoever waits for it need not wait longer. Where that can't be said,
-    /// the claim ends by itself.
+    /// Releases the claim of an attempt that failed, so that the other need not wait longer. If
+    /// that fails, the claim ends by itself.
     pub(crate) async fn failed(&self, event: &Event, granted: Granted) {
         let released = self.source.release_same_id(event.fluent_key(), &self.route, event.id(), granted);
         if let Err(error) = released.await {
@@ -87,8 +87,8 @@ impl SameId {
         }
     }
 
-    /// The destination has the event. Its settlement waits until that is noted, since without
-    /// it another of its id would be delivered too.
+    /// Notes that the destination has the event. The settlement waits for that, since without it
+    /// another event of the same id would be delivered too.
     pub(crate) async fn delivered(&self, event: &Event) {
         let note = || self.source.note_same_id_delivered(event.fluent_key(), &self.route, event.id());
         if let Err(error) = patiently(note).await {

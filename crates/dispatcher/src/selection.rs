@@ -1,29 +1,31 @@
-/// Which routes of the settings this process runs.
+//! The selection of routes that a process runs.
+
+/// Routes of the settings that this process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection(Vec<String>);
 
 impl Selection {
-    /// All of them, and what no route matches.
+    /// Selects all routes, and the unrouted events.
     pub fn everything() -> Self {
         Self::default()
     }
 
-    /// These; none named means everything.
+    /// Selects these routes; none means everything.
     pub fn of(names: Vec<String>) -> Self {
         Self(names)
     }
 
-    /// Whether nothing was left out.
+    /// Whether everything is selected.
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The routes that were named.
+    /// Returns the routes that were named.
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether `route` is run here.
+    /// Whether `route` runs here.
     pub fn has(&self, route: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|name| name == route)
     }

@@ -1,4 +1,4 @@
-//! What a process that delivers shares among its dispatchers.
+//! Resources that a process shares among its dispatchers.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use subscriptions::{Subscriptions, Switchboard};
 use crate::apis;
 use crate::login_ledger::RestingLogins;
 
-/// What a process that delivers shares with its dispatchers, and says over gRPC.
+/// Resources that a process shares among its dispatchers, and its gRPC server.
 #[derive(Debug)]
 pub struct Sharing {
-    /// For whoever opens dispatchers.
+    /// Extensions for opening dispatchers.
     pub shared: Shared,
-    /// The accounts of Fluent that may be asked: one login and one bound each, for everybody here.
+    /// Clients of Fluent's accounts: one login and one limit for each, for the whole process.
     pub apis: Accounts,
     /// Logins at Fluent that may not be tried now.
     pub resting: RestingLogins,
-    /// Where to listen, if the settings say so.
+    /// Server for gRPC, if the settings say where to listen.
     pub door: Option<Door>,
     switchboard: Switchboard,
 }
 
 impl Sharing {
-    /// Binds, where the settings say that somebody may call. How logins went is kept in the
-    /// queue's marks.
+    /// Binds the gRPC server if the settings have one. Results of logins are kept in the queue's
+    /// facts.
     pub async fn open(tree: &Tree, shutdown: &Shutdown, marks: Arc<dyn HasMarks>) -> anyhow::Result<Self> {
         let sharing = Self::with_marks(tree, marks)?;
         let door = match tree.operator()? {
@@ -39,13 +39,13 @@ impl Sharing {
         Ok(Self { door, ..sharing })
     }
 
-    /// The same without listening and without a queue: to see whether dispatchers would
+    /// Like `open`, without listening and without a queue: to check whether dispatchers would
     /// open, and for processes that have none.
     pub fn by(tree: &Tree) -> anyhow::Result<Self> {
         Self::with(tree, apis::accounts_without_queue(tree)?, RestingLogins::default())
     }
 
-    /// The same without listening, with what these marks say of logins.
+    /// Like `open`, without listening, with the results of logins in these facts.
     pub fn with_marks(tree: &Tree, marks: Arc<dyn HasMarks>) -> anyhow::Result<Self> {
         let resting = RestingLogins::default();
         Self::with(tree, apis::accounts_with(tree, marks, resting.clone())?, resting)
@@ -61,7 +61,7 @@ impl Sharing {
         Ok(Self { shared, apis, resting, door: None, switchboard })
     }
 
-    /// The services of a process that runs routes.
+    /// Returns the gRPC services of a process that runs routes.
     pub fn routes(&self, shutdown: &Shutdown) -> Routes {
         Routes::new(Subscriptions::new(self.switchboard.clone(), shutdown.clone()).service())
     }

@@ -43,8 +43,7 @@ pub fn registry() -> Registry {
         .with::<subscriptions::SubscriptionDispatcher>()
 }
 
-/// Runs the routes of the settings as a process of its own, with these
-/// dispatchers.
+/// Runs the routes of the settings as a process of its own, with these dispatchers.
 #[expect(clippy::print_stdout, reason = "the answer to a question")]
 pub fn main(registry: &Registry) -> ExitCode {
     let args = Args::parse();
@@ -77,7 +76,7 @@ pub fn main(registry: &Registry) -> ExitCode {
     service::run_service(StopTimes::DELIVERING, |shutdown| plan.run(registry, shutdown))
 }
 
-/// Everything the settings say, read before anything is opened.
+/// Settings of the stage, all read before anything is opened.
 struct Plan {
     tree: Tree,
     queue: QueueSettings,
@@ -90,7 +89,7 @@ struct Plan {
 impl Plan {
     fn read(tree: Tree, registry: &Registry, names: Vec<String>) -> anyhow::Result<Self> {
         let (queue, selection) = (tree.queue_to_deliver()?, Selection::of(names));
-        // The tables of routes that others run are theirs to understand.
+        // The tables of routes that other processes run are checked there.
         let all = tree.routes(None)?;
         for name in selection.names() {
             let is_known = name == UNROUTED || all.0.iter().any(|route| route.name == *name);

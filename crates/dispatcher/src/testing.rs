@@ -1,5 +1,5 @@
-//! What this crate's tests stand on: a dispatcher that does as it is told, a lease that
-//! notes what happens to it, and a queue that hands out what a test puts into it.
+//! Doubles for this crate's tests: a scripted dispatcher, a lease that records what happens to
+//! it, and a queue that hands out what a test puts into it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,29 +22,29 @@ use crate::breaker::Breaker;
 use crate::isolation::Isolation;
 use crate::then::Then;
 
-/// The lease that these tests hold deliveries by.
+/// Lease of the deliveries in these tests.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-/// What became of one delivery.
+/// Record of what happened to one delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
-    /// When it was handed out, every sign that it is alive since, and when it was settled.
+    /// Times at which it was handed out, its lease extended, and it was settled.
     pub(crate) signs: Vec<Instant>,
     pub(crate) settled: Vec<Settlement>,
-    /// Whether it is said to run alone, as often as that was said.
+    /// Each value that was recorded for whether it runs exclusively.
     pub(crate) alone: Vec<bool>,
     pub(crate) is_given_back: bool,
 }
 
-/// A lease that is lost when nothing is heard for as long as it lasts.
+/// A lease that is lost when it is not extended for its length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeLease {
     pub(crate) fate: Arc<Mutex<Fate>>,
-    /// How long the queue takes to settle.
+    /// Time that the queue takes to settle.
     pub(crate) settles_in: Duration,
-    /// How long it takes to record that an attempt runs alone.
+    /// Time that it takes to record whether an attempt runs exclusively.
     pub(crate) records_in: Duration,
-    /// Whether it can't settle at all.
+    /// Whether settling fails.
     pub(crate) is_away: bool,
 }
 
@@ -53,7 +53,7 @@ impl FakeLease {
         look(&mut lock(&self.fate))
     }
 
-    /// A delivery that is held by it from now on.
+    /// Makes a delivery with this lease.
     pub(crate) fn delivery(&self, reference: &str, deaths: u32) -> Delivery {
         self.fate(|fate| fate.signs.push(Instant::now()));
         Delivery {
@@ -70,7 +70,7 @@ impl FakeLease {
         }
     }
 
-    /// The longest time in which nothing was heard of it, up to its settlement.
+    /// Returns the longest time without a heartbeat, up to the settlement.
     pub(crate) fn longest_silence(&self) -> Duration {
         self.fate(|fate| fate.signs.windows(2).map(|signs| signs[1] - signs[0]).max().unwrap_or_default())
     }
@@ -81,14 +81,14 @@ impl FakeLease {
     }
 }
 
-/// Deliveries of one route in memory: what is settled `Again` comes again in its time.
+/// Deliveries of one route in memory: one that is settled `Again` comes again when it is due.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeQueue(Arc<InMemory>);
 
 #[derive(Debug, Default)]
 struct InMemory {
     waiting: Mutex<Vec<Waiting>>,
-    /// What was done or became a dead letter, by its ref, and when.
+    /// Ref of each event that was done or became a dead letter, and when.
     ended: Mutex<Vec<(String, Verdict, Instant)>>,
     changed: Notify,
 }
@@ -107,7 +107,7 @@ impl FakeQueue {
         self.publish_for(reference, 1);
     }
 
-    /// Publishes an event whose next attempt is this one.
+    /// Publishes an event whose next attempt has this number.
     pub(crate) fn publish_for(&self, reference: &str, attempt: u32) {
         let first_attempt_at = TestClock.now();
         let event = Arc::new(event("E", reference));
@@ -183,7 +183,7 @@ impl FakeQueue {
     }
 }
 
-/// What a consumer does when it is asked for deliveries.
+/// Behaviour of a consumer that is asked for deliveries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BrokenConsumer {
     Panics,
@@ -288,7 +288,7 @@ impl Drop for Held {
     }
 }
 
-/// How a [`Scripted`] dispatcher answers an event.
+/// Answer of a [`Scripted`] dispatcher to an event.
 type Answer = dyn Fn(&Event) -> BoxFuture<'static, Result<Done, DispatchError>> + Send + Sync;
 
 /// Answers as a test says.
@@ -302,7 +302,7 @@ impl Scripted {
         Self(Box::new(move |event| answer(event).boxed()))
     }
 
-    /// Takes every event, after this time.
+    /// Delivers every event, after this time.
     pub(crate) fn done_after(time: Duration) -> Self {
         Self::new(move |_| async move {
             sleep(time).await;
@@ -334,7 +334,7 @@ impl Dispatcher for Scripted {
     }
 }
 
-/// The clock of the runtime, which a test may stop and turn.
+/// The clock of the runtime, which a test may stop and advance.
 #[derive(Debug)]
 pub(crate) struct TestClock;
 
@@ -351,7 +351,7 @@ fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
     it.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A route for everything.
+/// Returns a route that matches everything.
 pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
         repeated: Vec::new(),
@@ -372,7 +372,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
     }
 }
 
-/// Attempts with this dispatcher, side by side with those of `isolation`.
+/// Makes attempts with this dispatcher, under the permits of `isolation`.
 pub(crate) fn attempting(
     dispatcher: Scripted,
     isolation: &Isolation,

@@ -1,4 +1,5 @@
-//! Who is told what became of an event: `on-success`, `on-dead-letter`.
+//! The outcome hooks `on-success` and `on-dead-letter`: dispatchers that are notified of what
+//! became of an event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,15 @@ use dispatch::{AnyDispatcher, Context, DispatchError, Told};
 use event_model::Event;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long telling is tried within the attempt. After that the whole delivery comes
+/// Time for which notifying is tried within the attempt. After that the whole delivery comes
 /// again, with the same idempotency key.
 const WITHIN: Duration = Duration::from_mins(2);
 
-/// Between two tries: it doubles, and whoever is told may ask for another.
+/// First pause between two tries: it doubles, and the hook may ask for another.
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// Who is told.
+/// The hooks of a route.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Then {
     pub(crate) on_success: Option<AnyDispatcher>,
@@ -23,7 +24,7 @@ pub(crate) struct Then {
 }
 
 impl Then {
-    /// Ends both, when nothing is in flight.
+    /// Closes both, when nothing is in flight.
     pub(crate) async fn close(&self) {
         for told in [&self.on_success, &self.on_dead_letter].into_iter().flatten() {
             told.close().await;
@@ -31,7 +32,7 @@ impl Then {
     }
 }
 
-/// Tells, and tries again for a while what may work soon.
+/// Notifies a hook, and tries again for a while if that may help.
 pub(crate) async fn tell(
     whom: &AnyDispatcher,
     event: &Event,
@@ -39,7 +40,8 @@ pub(crate) async fn tell(
     told: Told,
 ) -> Result<(), DispatchError> {
     let mut cx = cx.clone();
-    // Another effect than the delivery's own, also at a destination that gets both.
+    // A key of its own, since this is another effect than the delivery, also at a destination
+    // that gets both.
     let of = if told.reason.is_some() { "on-dead-letter" } else { "on-success" };
     cx.idempotency_key = format!("{}/{of}", cx.idempotency_key);
     (cx.told, cx.keep, cx.timeout) = (Some(Arc::new(told)), None, whom.timeout());

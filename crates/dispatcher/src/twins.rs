@@ -1,6 +1,6 @@
-//! One event, told twice: out of Fluent's log, since it had not come, and by the webhook
-//! that came late after all. They have different bytes, and so different ids; a route
-//! that takes both has the effect once. A webhook that a person sends again is meant.
+//! Duplicates of reconciled events: an event that was missing was admitted from Fluent's log, and
+//! its webhook came late after all. The two have different bytes, and so different ids; a route
+//! that takes both has the effect once. A webhook that a person sends again counts as wanted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::policy::{Ended, Skip};
 
-/// How soon it is tried again to note what was delivered, at first and at most, and how long
-/// altogether: the delivery holds a place meanwhile.
+/// First and longest pause before it is tried again to note what was delivered, and the longest
+/// time altogether: the delivery takes a permit meanwhile.
 const NOTE_AGAIN: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const NOTE_WITHIN: Duration = Duration::from_mins(10);
 
-/// What a route knows of events that were told twice.
+/// Checks the events of one route for such duplicates.
 #[derive(Debug)]
 pub(crate) struct Twins {
     source: Arc<dyn Source>,
@@ -28,15 +28,16 @@ pub(crate) struct Twins {
 }
 
 impl Twins {
-    /// Of a route that takes both; another never has two of one event.
+    /// Makes the check for a route that takes both origins; `None` for any other, which never
+    /// gets two of one event.
     pub(crate) fn of(settings: &RouteSettings, source: &Arc<dyn Source>) -> Option<Self> {
         let takes_webhooks = settings.terms.origin.iter().any(|origin| origin == Origin::Webhook.as_str());
         let takes_both = takes_webhooks && settings.takes_reconciled();
         takes_both.then(|| Self { source: Arc::clone(source), route: settings.name.clone() })
     }
 
-    /// Whether the event has another like it. Ends the attempt where the route has delivered
-    /// that one.
+    /// Whether the event has another like it. Ends the attempt if the route has delivered that
+    /// one.
     pub(crate) async fn look(&self, event: &Event) -> Result<bool, Ended> {
         match self.source.reconciled_duplicate(event.fluent_key(), &self.route).await {
             Ok(None) => Ok(false),
@@ -49,8 +50,8 @@ impl Twins {
         }
     }
 
-    /// The destination has the event: it needs no other like it. The settlement waits until that
-    /// is noted, since without it the other would be an effect too.
+    /// Notes that the destination has the event. The settlement waits for that, since without it
+    /// the other event would have its effect too.
     pub(crate) async fn delivered(&self, event: &Event) {
         let note = || self.source.note_delivered(event.fluent_key(), &self.route, event.id());
         if let Err(error) = patiently(note).await {
@@ -59,7 +60,7 @@ impl Twins {
     }
 }
 
-/// Tries again and again, while whoever calls keeps the delivery.
+/// Tries again and again, while the caller holds the delivery.
 pub(crate) async fn patiently<F>(note: impl Fn() -> F) -> Result<(), QueueError>
 where
     F: Future<Output = Result<(), QueueError>>,

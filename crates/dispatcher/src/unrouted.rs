@@ -1,5 +1,5 @@
-//! What no route matches is kept and counted, so that a forgotten route is
-//! seen before its customers are.
+//! Unrouted events become dead letters and are counted, so that a forgotten route is noticed
+//! before customers notice it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use tokio::time::sleep;
 use crate::attempt::settle;
 use crate::everything_else;
 
-/// Events settled together.
+/// Events that are settled together.
 const BATCH: usize = 64;
 
-/// How long to rest after the queue failed to hand out deliveries.
+/// Pause after the queue failed to hand out deliveries.
 const REST: Duration = Duration::from_secs(1);
 
-/// The reserved route: what none of these matches.
+/// Returns the reserved route: events that none of these routes matches.
 pub(crate) fn route(routes: &Routes, lease: Duration) -> Route {
     Route { name: UNROUTED.to_owned(), filter: everything_else(routes), start: Start::Now, lease }
 }

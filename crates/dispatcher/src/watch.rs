@@ -1,4 +1,4 @@
-//! One delivery being attempted, as traces and metrics see it.
+//! Telemetry of a delivery while it is attempted: spans and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use telemetry::{Attribute, Cause, Ended, Kind, Span, metrics};
 
 use crate::report::AttemptReport;
 
-/// From so long after an event came in, an attempt is a trace of its own that points to
-/// the event's: nobody keeps a trace open for longer.
+/// Age of an event from which an attempt begins a trace of its own that links to the event's: no
+/// tracing system keeps a trace open for longer.
 const LATE: Duration = Duration::from_hours(24);
 
-/// A delivery, from being handed out to being settled.
+/// Span of a delivery, from being handed out to being settled.
 #[derive(Debug)]
 pub(crate) struct Watch {
     consume: Span,
@@ -30,23 +30,23 @@ impl Watch {
         Self { consume: Span::begin(Kind::Consumer, "consume", cause) }
     }
 
-    /// The trace that logs name.
+    /// Returns the trace id for logs.
     pub(crate) fn trace_id(&self) -> String {
         self.consume.context().trace_id()
     }
 
-    /// The dispatcher's part.
+    /// Begins the span of the dispatcher's part.
     pub(crate) fn attempt(&self) -> Span {
         self.consume.child(Kind::Internal, "attempt")
     }
 
-    /// It is settled.
+    /// Ends the span with the settlement.
     pub(crate) fn settled(self, route: &str, about: &About, ended: Ended<'static>) {
         self.consume.end(ended, || about.consume(route));
     }
 }
 
-/// What is said of a delivery when its ticket is gone.
+/// Description of a delivery for telemetry, for when its ticket is gone.
 #[derive(Debug)]
 pub(crate) struct About {
     event: Arc<Event>,
@@ -77,7 +77,7 @@ impl About {
         attributes
     }
 
-    /// An attempt ended, and this is what becomes of the delivery.
+    /// Counts an attempt that ended, and what becomes of the delivery.
     pub(crate) fn count(&self, route: &str, report: &AttemptReport, now: Timestamp) {
         let attempt = report.attempt();
         let route = || telemetry::Label::from(route.to_owned());
@@ -115,7 +115,7 @@ pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &Atte
     });
 }
 
-/// How an attempt ended, for its spans.
+/// Returns the status of an attempt for its spans.
 pub(crate) fn ended(report: &AttemptReport) -> Ended<'static> {
     match report.verdict() {
         Verdict::Done => Ended::Well,

@@ -1,4 +1,4 @@
-//! Telling the queue what became of a delivery.
+//! Settling a delivery after its attempt.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use queue::{QueueError, Settlement, Ticket, Unsettled};
 use telemetry::{Chain, metrics};
 use tokio::time::sleep;
 
-/// How often, and how soon, to try again to settle. After that the delivery
-/// goes back to the queue: the event may be delivered twice, and is never lost.
+/// Number of tries to settle, and the pause between. After that the delivery goes back to the
+/// queue: the event may be delivered twice, and is never lost.
 const SETTLE_TRIES: u32 = 5;
 const SETTLE_AGAIN: Duration = Duration::from_millis(300);
 
-/// How long settling may take once the process has to stop. A queue that is well settles in
-/// less; giving back what it did not settle takes time, too.
+/// Longest time for settling once the process has to stop. A healthy queue settles in less, and
+/// giving back what is not settled takes time as well.
 const SETTLE_AT_HARD_STOP: Duration = Duration::from_millis(200);
 
-/// Settles, and tries again for a while. Where the process has to stop the delivery is given
-/// back instead: a queue that does not answer must not make it look as if it had died.
+/// Settles, and tries again for a while. If the process has to stop, the delivery is given back
+/// instead: a queue that does not answer must not make it look like a crash.
 pub(crate) async fn settle(
     ticket: Ticket,
     settlement: Settlement,

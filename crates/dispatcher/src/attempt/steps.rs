@@ -1,4 +1,4 @@
-//! The steps of an attempt, from what is asked before it to who is told after it.
+//! The steps of an attempt, from the checks before it to the notification after it.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::same_id::SameId;
 use crate::then::tell;
 use crate::twins::Twins;
 
-/// Who knows of other events like one, and whether they may keep it back.
+/// Checks for other events of the same meaning, and whether they may hold back this one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Others<'o> {
     pub(crate) twins: Option<&'o Twins>,
@@ -29,13 +29,14 @@ pub(crate) struct Others<'o> {
 }
 
 impl<'o> Others<'o> {
-    /// Where a route wants one event of an id, and another may stand for this one.
+    /// Returns the check for the same id, if the route wants one event of an id and another may
+    /// stand for this one.
     fn skipping(&self) -> Option<&'o SameId> {
         self.same_id.filter(|_| self.may_skip_same_id)
     }
 
-    /// The destination has the event: it needs no other like it. Its settlement waits until
-    /// that is noted.
+    /// Notes that the destination has the event, and so needs no other like it. The settlement
+    /// waits for that.
     async fn delivered(&self, event: &Event) {
         if let Some(twins) = self.twins {
             twins.delivered(event).await;
@@ -47,11 +48,11 @@ impl<'o> Others<'o> {
 }
 
 impl Attempting {
-    /// Asks whether it is needed, and Fluent, where the route wants to know more; dispatches;
-    /// and notifies, where somebody is to be told of the outcome. All have bounds of their own.
+    /// Runs the steps: checks whether the event is needed, enriches it if the route wants that,
+    /// dispatches it, and notifies the outcome hooks. Each step has bounds of its own.
     ///
-    /// The outcome is decided once, on `now`, before anybody is told that it is a dead letter:
-    /// whoever is told is told what is settled, however long telling takes.
+    /// The outcome is decided once, at the time that `now` gives, before a hook is notified of a
+    /// dead letter: so the notification says what is then settled, however long notifying takes.
     pub(super) async fn run_steps(
         &self,
         event: &Event,
@@ -78,12 +79,12 @@ impl Attempting {
             (Ended::Answered(Ok(done)), Some(whom)) => self.notify_success(whom, event, &cx, done).await,
             (ended, _) => ended,
         };
-        // Told first: whether it leaves the destination alone now is part of the decision.
+        // Counted first: whether the breaker is open now is part of the decision.
         match ended.is_failure() {
             Some(failed) => begun.ended(failed),
             None => drop(begun),
         }
-        // After the breaker: whoever waits for this may be attempted at once.
+        // After the breaker: an event that waits for this one may be attempted at once.
         if let Some((same_id, granted)) = failed {
             same_id.failed(event, granted).await;
         }
@@ -93,9 +94,9 @@ impl Attempting {
         report
     }
 
-    /// What is to be known first, or what ends the attempt before it began. Says who is to
-    /// be told that the destination has the event: nobody, where there is no other like it. And
-    /// what is to be given back if it fails.
+    /// Runs the checks and the enrichment, of which each may end the attempt before it begins.
+    /// Returns the checks that have to be told if the destination gets the event, which are none
+    /// if there is no other like it, and the claim that has to be released if it fails.
     async fn prepare<'o>(
         &self,
         event: &Event,
@@ -107,7 +108,7 @@ impl Attempting {
             Some(twins) => twins.look(event).await?,
             None => false,
         };
-        // Fluent need not be asked about what is skipped.
+        // Before Fluent is asked, which is needless for an event that is skipped.
         if let Some(same_id) = others.skipping() {
             same_id.look(event).await?;
         }
@@ -122,7 +123,7 @@ impl Attempting {
         Ok((Others { twins: others.twins.filter(|_| has_twin), ..others }, granted))
     }
 
-    /// What Fluent said, or did not say, where that ends the attempt.
+    /// Enriches the event; returns a result if that ends the attempt.
     async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<Ended> {
         let enrichment = self.enrichment.as_ref()?;
         let call = cx.call(Role::Client, "ask Fluent");
@@ -150,8 +151,8 @@ impl Attempting {
         let telling = tell(whom, event, cx, told);
         match AssertUnwindSafe(telling).catch_unwind().await {
             Ok(Ok(())) => Ended::Answered(Ok(done)),
-            // What is to be told can't be made of this answer. The destination has the event
-            // all the same, and would get it again from a dead letter.
+            // This answer can't be used for the notification. The destination has the event all
+            // the same, and would get it again from a dead letter.
             Ok(Err(error @ DispatchError::Permanent { status: None, .. })) if !has_readable_answer => {
                 let (id, route, why) = (event.id(), &self.settings.name, without_excerpt(&error));
                 tracing::error!(event.id = %id, route, error = why, "delivered, and nobody was told: the answer can't be read");
@@ -162,8 +163,8 @@ impl Attempting {
         }
     }
 
-    /// Tells of what will be a dead letter, for as long as that is tried. The letter is
-    /// written in any case: it is what a person works off.
+    /// Notifies of an event that will be a dead letter, for as long as that is tried. The letter
+    /// is written in any case: people work through the letters.
     async fn notify_dead_letter(&self, event: &Event, cx: &Context, report: &AttemptReport) {
         let Some(whom) = &self.then.on_dead_letter else { return };
         let Verdict::Dead(reason) = report.verdict() else { return };
@@ -180,7 +181,7 @@ impl Attempting {
         }
     }
 
-    /// Runs the dispatcher; its panics and its silence end with the attempt.
+    /// Runs the dispatcher; a panic ends only the attempt, and so does the deadline.
     async fn dispatch_with_deadline(&self, event: &Event, cx: &Context) -> Ended {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {

@@ -1,4 +1,4 @@
-//! Attempts with a lease that notes what becomes of it.
+//! Attempts with a lease that records what becomes of it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -85,8 +85,8 @@ async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
 }
 
-/// Its time alone ends while the queue takes long to settle it: who comes in then may kill the
-/// process, and it must not be blamed for that.
+/// Its exclusive time ends while the queue takes long to settle it: an attempt that begins then
+/// may crash the process, and this one must not be blamed for that.
 #[tokio::test(start_paused = true)]
 async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
     let isolation = Isolation::default();
@@ -102,7 +102,8 @@ async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
 }
 
-/// How long it takes to end once the process has to stop, a second after the beginning.
+/// Returns how long the attempt takes to end once the process has to stop, a second after the
+/// beginning.
 async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> Duration {
     let (isolation, hard_stop) = (beside.unwrap_or_default(), CancellationToken::new());
     let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &hard_stop);
@@ -147,7 +148,7 @@ async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
     assert!(!lease.fate(|fate| fate.is_given_back));
 }
 
-/// Delivers to a destination that answers nothing, and tells one that answers `told`.
+/// Delivers to a destination that answers nothing, and notifies one that answers `told`.
 async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Settlement {
     let (isolation, lease) = (Isolation::default(), FakeLease::default());
     let destination =
@@ -175,8 +176,8 @@ async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
     assert_eq!(told_by(refuses).await.verdict, Verdict::Dead(DeadReason::Permanent));
 }
 
-/// Whoever is told of a dead letter is told before it is settled. What that takes must not
-/// change what is settled: a letter that nobody was told of, or one that was told and is none.
+/// A hook is notified of a dead letter before that is settled. The time that this takes must not
+/// change what is settled: a letter without a notification, or a notification without a letter.
 #[tokio::test(start_paused = true)]
 async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
     for (attempts, is_dead) in [(1, true), (2, false)] {
@@ -187,7 +188,7 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
         let (breaker, told) = (Arc::clone(&attempting.breaker), Arc::new(AtomicU32::new(0)));
         let count = Arc::clone(&told);
         attempting.then.on_dead_letter = Some(AnyDispatcher::of(Scripted::new(move |_| {
-            // An open breaker gives nothing up: what was decided before stays so.
+            // With an open breaker nothing becomes a dead letter, but this was decided before.
             for other in 0..20 {
                 let other = queue::conformance::event("a", &format!("other-{other}"));
                 Begun::on(&breaker, other.id()).ended(true);

@@ -1,4 +1,4 @@
-//! Suspects and others, with the clock turned by hand.
+//! Suspects and others, with a clock that the test controls.
 
 use std::sync::Mutex as StdMutex;
 
@@ -9,12 +9,12 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// When whoever is no suspect was kept out.
+/// Times at which a delivery that is no suspect was kept out.
 #[derive(Clone, Debug, Default)]
 struct KeptOut(Arc<StdMutex<Vec<(Instant, Instant)>>>);
 
 impl KeptOut {
-    /// Asks for the right to run again and again, and gives it back at once.
+    /// Asks for a permit again and again, and gives it back at once.
     async fn watch(self, isolation: Isolation) {
         loop {
             let asked = Instant::now();
@@ -26,7 +26,7 @@ impl KeptOut {
         }
     }
 
-    /// The longest time in any ten minutes.
+    /// Returns the longest time that others were kept out in any ten minutes.
     fn most(&self) -> Duration {
         let spans = self.0.lock().unwrap();
         let from = |begin: Instant| {
@@ -38,8 +38,8 @@ impl KeptOut {
     }
 }
 
-/// Runs something that takes so long, and lets others in when its time alone is over.
-/// Says whether it ran alone; `None` if it was not run.
+/// Runs something that takes this long, and lets others in when its exclusive time is over.
+/// Returns whether it ran exclusively; `None` if it was not run.
 async fn run(isolation: &Isolation, crash_count: u32, takes: Duration) -> Option<bool> {
     let mut permit = isolation.enter(crash_count).await.ok()?;
     let ends = Instant::now() + takes;

@@ -1,4 +1,4 @@
-//! However deliveries are asked for and come, no more attempts begin than the rate allows.
+//! No more attempts begin than the rate allows, however deliveries are fetched and come.
 
 use std::num::NonZeroU32;
 
@@ -14,11 +14,11 @@ fn settings(events: u32, per: Duration, burst: u32) -> RateSettings {
     RateSettings { events: number(events), per: Time(per), burst: number(burst) }
 }
 
-/// What began when: the attempts of a route whose queue hands out what it likes.
+/// Returns when attempts began on a route whose queue hands out any number of deliveries.
 async fn attempts(rate: RateSettings, random: &mut fastrand::Rng) -> Vec<Instant> {
     let (mut pace, mut began) = (Pace::new(Some(rate)), Vec::new());
     for _ in 0..500 {
-        // Cancelled, sometimes: the route drains, or asked for too much.
+        // Cancelled sometimes, as when a route drains or its capacity shrinks.
         let patience = MILLI * random.u32(0..40);
         let Ok(permitted) = timeout(patience, pace.ready(random.usize(1..20))).await else { continue };
         sleep(MILLI * random.u32(0..100)).await;
@@ -32,7 +32,7 @@ async fn attempts(rate: RateSettings, random: &mut fastrand::Rng) -> Vec<Instant
     began
 }
 
-/// The most that the rate allows in this time: what it gives out, and a burst.
+/// Returns the most attempts that the rate allows in this time: its tokens and one burst.
 fn most(rate: RateSettings, time: Duration) -> u128 {
     let each = rate.per.0.as_nanos() / u128::from(rate.events.get());
     time.as_nanos() / each + u128::from(rate.burst.get())

@@ -1,3 +1,5 @@
+//! Tables of results and what is decided about them.
+
 use super::*;
 use settings::Time;
 
@@ -18,7 +20,7 @@ fn transient(retry_after: Option<u64>) -> Ended {
     }))
 }
 
-/// The destination was asked at every attempt.
+/// Input of an attempt after others that all called the destination.
 fn at(attempt: u32, elapsed: u64) -> Circumstances {
     let elapsed = Duration::from_secs(elapsed);
     Circumstances { attempt, asked: attempt - 1, elapsed, is_breaker_open: false, chance: 1.0 }
@@ -132,7 +134,7 @@ fn time_and_attempts_run_out() {
 #[test]
 fn only_attempts_that_asked_the_destination_are_counted() {
     let once = RetrySettings { attempts: Some(1), ..RETRY };
-    // Deploys, crashes, a subscriber that went: nobody was asked.
+    // Deploys, crashes, a subscriber that left: the destination was not called.
     let first = Circumstances { asked: 0, ..at(40, 5) };
     for ended in [
         Ended::Answered(Err(DispatchError::interrupted("testing", "x"))),

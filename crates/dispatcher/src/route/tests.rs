@@ -1,4 +1,4 @@
-//! A whole route over a queue in memory, with the clock turned by hand.
+//! A whole route with a queue in memory, and a clock that the test controls.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn unavailable() -> DispatchError {
     DispatchError::Transient { action: "testing", retry_after: None, status: Some(503), source: "x".into() }
 }
 
-/// When the event of this ref was done.
+/// Returns when the event of this ref was done.
 fn done_at(queue: &FakeQueue, reference: &str) -> Option<Instant> {
     let is_it =
         |(ended, verdict, _): &&(String, Verdict, Instant)| ended == reference && *verdict == Verdict::Done;
@@ -100,7 +100,7 @@ async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
     shutdown.finish().await;
 }
 
-/// A consumer that can't be asked every other time.
+/// A consumer that fails every other time.
 #[derive(Debug)]
 struct Interrupted {
     queue: FakeQueue,
@@ -217,7 +217,7 @@ async fn a_route_that_ends_with_its_process_is_no_error() {
     assert!(timeout(SECOND, shutdown.critical_task_ended()).await.is_err());
 }
 
-/// The embedded queue in this folder, whose clock is the machine's.
+/// Opens the embedded queue in this folder, with the machine's clock.
 async fn embedded(folder: &Path) -> adapters::Opened {
     let path = folder.join("queue.db");
     let yaml = format!("fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}", path.display());

@@ -1,4 +1,4 @@
-//! A route that wants one event of each Fluent id, over a real queue.
+//! A route that wants one event of each Fluent id, with a real queue.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An event with Fluent's id of the order `o`, in this state.
+/// Returns an event with the Fluent id of the order `o`, in this state.
 fn event(status: &str) -> Event {
     let first = queue::conformance::event("E", "o");
     let text = String::from_utf8(first.body().to_vec()).unwrap();
@@ -23,13 +23,13 @@ fn event(status: &str) -> Event {
     event
 }
 
-/// The answers that a test gives, by the event's state, and the states that were asked for.
+/// Answers that a test gives by the event's state, and the states that were dispatched.
 struct Destination {
     answers: BTreeMap<&'static str, UnboundedSender<Result<Done, DispatchError>>>,
     asked: UnboundedReceiver<String>,
 }
 
-/// A destination that answers an event when the test says so.
+/// Returns a destination that answers an event when the test says so.
 fn destination() -> (Destination, Scripted) {
     let (asking, asked) = unbounded_channel();
     let (mut answers, mut waiting) = (BTreeMap::new(), BTreeMap::new());
@@ -52,7 +52,7 @@ impl Destination {
         self.answers[status].send(answer).unwrap();
     }
 
-    /// The state of the event that is attempted next.
+    /// Returns the state of the event that is attempted next.
     async fn next(&mut self) -> String {
         timeout(PATIENCE, self.asked.recv()).await.expect("an attempt").expect("an attempt")
     }
@@ -96,7 +96,7 @@ impl World {
         found.into_iter().next().expect("it is kept")
     }
 
-    /// The last of its attempts, once one says this.
+    /// Returns the story of the event once one of its attempts says this.
     async fn until_said(&self, id: EventId, words: &str) -> EventStory {
         let saying = async {
             loop {
@@ -129,7 +129,7 @@ async fn of_two_events_of_one_id_the_second_waits_and_is_skipped_until_somebody_
     assert_eq!(world.destination.next().await, "BOOKED");
     let second = world.publish("SHIPPED").await;
     world.until_said(second, "of the same Fluent id is attempted").await;
-    // A failure that passes keeps nobody back, and whoever is delivered first is the one.
+    // A temporary failure blocks no other event, and the first to be delivered is the one.
     world.destination.answer("BOOKED", Err(unavailable()));
     let next = world.destination.next().await;
     world.destination.answer(&next, Ok(Done::default()));
@@ -149,7 +149,7 @@ async fn of_two_events_of_one_id_the_second_waits_and_is_skipped_until_somebody_
     world.end().await;
 }
 
-/// Asks Fluent about every event, and is never answered: it knows another account alone.
+/// Returns an enrichment that always fails: it knows only another account.
 fn asking_in_vain() -> Enrichment {
     let secret = || -> fluent_api::ReadSecret { Arc::new(|| Ok("x".to_owned())) };
     let credentials = fluent_api::Credentials {
@@ -204,7 +204,7 @@ async fn a_dead_letter_keeps_no_other_event_of_its_id_back() {
     world.destination.answer("BOOKED", Err(permanent()));
     assert_eq!(world.destination.next().await, "SHIPPED");
     world.destination.answer("SHIPPED", Ok(Done::default()));
-    // What a person sends again is delivered, whatever was.
+    // An event that a person redrives is delivered, whatever came before.
     let letters = world.queue.stores.dead_letters();
     // The other's turn came before the letter was written.
     let written = async {
