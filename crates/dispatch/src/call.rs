@@ -1,18 +1,19 @@
+//! Requests to a destination, as spans in the event's trace.
+
 use std::fmt;
 
 use event_model::TraceParent;
 
-/// What a request is to the one who makes it.
+/// Kind of a request, from the view of the process that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It waits for an answer.
+    /// Waits for an answer.
     Client,
-    /// It hands a message over.
+    /// Hands a message over.
     Producer,
 }
 
-/// An attribute's value: what a dispatcher says of a request. Never what is in the
-/// event.
+/// Value of an attribute, by which a dispatcher describes a request. Never data of the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// One of a few words, or an address.
@@ -33,26 +34,26 @@ impl From<u16> for Said {
     }
 }
 
-/// What is said of a request when it ended: names by OpenTelemetry's conventions.
+/// Attributes of a request that has ended, with names by OpenTelemetry's conventions.
 pub type Attributes = Vec<(&'static str, Said)>;
 
-/// Records requests in traces: what runs dispatchers brings it.
+/// Records requests in traces. The process that runs dispatchers provides it.
 pub trait Calls: fmt::Debug + Send + Sync {
-    /// Begins one, as a part of `parent`.
+    /// Begins to record a request, as a part of `parent`.
     fn begin(&self, parent: TraceParent, role: Role, name: &'static str) -> Box<dyn Recorded>;
 }
 
-/// A request that is being recorded. Dropped, it was cut off.
+/// A request that is being recorded. If it is dropped, the request was cut off.
 pub trait Recorded: fmt::Debug + Send + Sync {
-    /// What the destination is to continue.
+    /// Returns the trace that the destination should continue.
     fn trace(&self) -> TraceParent;
 
-    /// Ends it; `why` is one of a few words where it failed. The attributes are asked
-    /// for only if they are kept.
+    /// Ends the request; `why` is one of a few words if it failed. The attributes are asked for
+    /// only if they are kept.
     fn end(self: Box<Self>, why: Option<&str>, attributes: &mut dyn FnMut() -> Attributes);
 }
 
-/// A request to the destination, as the event's trace shows it:
+/// A request to the destination, as the event's trace shows it, begun by
 /// [`Context::call`](crate::Context::call).
 #[derive(Debug)]
 pub struct Call {
@@ -72,18 +73,18 @@ impl Call {
         Self { recorded, trace }
     }
 
-    /// What the destination is to continue, as its `traceparent`.
+    /// Returns the trace that the destination should continue, for its `traceparent`.
     pub fn trace(&self) -> Option<TraceParent> {
         self.trace
     }
 
-    /// It was answered; whether well, the attributes say. They are asked for only if
+    /// Ends the request as answered; whether well, the attributes say. They are asked for only if
     /// they are kept.
     pub fn answered(self, attributes: impl FnMut() -> Attributes) {
         self.end(None, attributes);
     }
 
-    /// It failed: why, in one of a few words.
+    /// Ends the request as failed, for a reason of a few words.
     pub fn failed(self, why: &str, attributes: impl FnMut() -> Attributes) {
         self.end(Some(why), attributes);
     }

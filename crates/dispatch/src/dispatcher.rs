@@ -1,3 +1,5 @@
+//! The trait [`Dispatcher`].
+
 use std::fmt;
 use std::time::Duration;
 
@@ -8,31 +10,31 @@ use tokio::sync::watch;
 
 use crate::{BoxError, Context, DispatchError, OpenContext};
 
-/// How long an attempt may take where a dispatcher's settings say nothing.
+/// Longest time of an attempt, if a dispatcher's settings say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Takes events to one kind of destination.
+/// Delivers events to one kind of destination.
 pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
-    /// The word after `dispatcher:` that selects it, and the name of its table.
+    /// Word after `dispatcher:` that selects it, and name of its table.
     const KIND: &'static str;
 
-    /// Its table in a route. Derive `serde::Deserialize` with
-    /// `#[serde(deny_unknown_fields, rename_all = "kebab-case")]`, so that a
-    /// typo is an error that names its line.
+    /// Type of its table in a route. Derive `serde::Deserialize` with
+    /// `#[serde(deny_unknown_fields, rename_all = "kebab-case")]`, so that a typo is an error
+    /// that names its line.
     type Settings: DeserializeOwned + JsonSchema + Send;
 
-    /// Checks the settings and makes ready. Called once for each route, before
-    /// anything is dispatched; an error ends the service at its start.
+    /// Checks the settings and prepares. Called once for each route, before anything is
+    /// dispatched; an error ends the service at its start.
     fn open(
         settings: Self::Settings,
         cx: &OpenContext,
     ) -> impl Future<Output = Result<Self, BoxError>> + Send;
 
-    /// How many events it can have in hand at once, as that changes. Nothing more is
-    /// taken from the queue than that; `None` leaves it to the route's `concurrency`.
+    /// Returns how many events it can have at once, if that changes. Nothing beyond that is taken
+    /// from the queue; `None` leaves it to the route's `concurrency`.
     ///
-    /// For destinations that come and go: who fails is left alone by the route's
-    /// breaker.
+    /// Meant for destinations that connect and disconnect. It need not go down when a destination
+    /// fails: the route's breaker stops attempts then.
     fn capacity(&self) -> Option<watch::Receiver<usize>> {
         None
     }
@@ -48,7 +50,7 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
         cx: &Context,
     ) -> impl Future<Output = Result<Done, DispatchError>> + Send;
 
-    /// How long one attempt may take before it is dropped and tried again.
+    /// Returns the longest time of an attempt, after which it is dropped and tried again.
     fn timeout(&self) -> Duration {
         TIMEOUT
     }
@@ -59,7 +61,7 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
     }
 }
 
-/// The destination has the event.
+/// Result of an attempt after which the destination has the event.
 ///
 /// ```
 /// let done = dispatch::Done::with_status(200).remarking("its answer broke off");
@@ -67,20 +69,20 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + Sized + 'static {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Its status, where it has one: for the history.
+    /// The destination's status, if it has one: for the history.
     pub status: Option<u16>,
-    /// What was wrong with the rest of its answer: for the history. Put no data of the
+    /// Remark on what was wrong with the rest of its answer: for the history. Put no data of the
     /// event, no URL and no secret into it.
     pub remark: Option<String>,
 }
 
 impl Done {
-    /// It answered with this status.
+    /// Makes the result of a destination that answered with this status.
     pub fn with_status(status: u16) -> Self {
         Self { status: Some(status), remark: None }
     }
 
-    /// The same, though the rest of its answer was not as it should be.
+    /// Adds a remark: the rest of its answer was not as it should be.
     #[must_use]
     pub fn remarking(self, remark: impl Into<String>) -> Self {
         Self { remark: Some(remark.into()), ..self }

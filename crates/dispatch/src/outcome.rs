@@ -1,24 +1,26 @@
+//! The outcome of a delivery, for dispatchers that are notified of it.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_model::ExactValue;
 
-/// Longest answer that is kept for whoever is told of it, in bytes.
+/// Longest answer that is handed on in a notification, in bytes.
 pub const LONGEST_ANSWER: usize = 64 << 10;
 
-/// What became of a delivery, for a dispatcher that is told of it.
+/// Outcome of a delivery, for a dispatcher that is notified of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Told {
-    /// What the destination answered, where that has a number.
+    /// Status of the destination's answer, if it has one.
     pub status: Option<u16>,
-    /// Its answer: as JSON if it is, with every key once, or as a text.
+    /// The destination's answer: as JSON if it is that, with every key once, or as a text.
     pub answer: ExactValue,
-    /// Why it was given up: a dead letter's reason.
+    /// Reason of the dead letter, if it became one.
     pub reason: Option<String>,
 }
 
 impl Told {
-    /// It went well.
+    /// Makes the outcome of a delivery that succeeded.
     pub fn done(status: Option<u16>, answer: &[u8]) -> Self {
         // Some servers write a byte order mark, which is no part of the text.
         let answer = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer);
@@ -30,18 +32,18 @@ impl Told {
         Self { status, answer, reason: None }
     }
 
-    /// Whether there is an answer that more can be read from than its text.
+    /// Whether the answer is JSON, and more than `null` or a string.
     pub fn has_readable_answer(&self) -> bool {
         !matches!(self.answer, ExactValue::Null | ExactValue::Text(_))
     }
 
-    /// It was given up.
+    /// Makes the outcome of a delivery that became a dead letter for this reason.
     pub fn given_up(reason: &str) -> Self {
         Self { reason: Some(reason.to_owned()), ..Self::default() }
     }
 }
 
-/// Where a dispatcher puts an answer that somebody is told of.
+/// Holder for an answer of which a hook is notified.
 #[derive(Clone, Debug, Default)]
 pub struct Keep(Arc<Mutex<Vec<u8>>>);
 
@@ -53,7 +55,7 @@ impl Keep {
         fits
     }
 
-    /// What was put there.
+    /// Takes the answer out.
     pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

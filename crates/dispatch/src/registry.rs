@@ -1,3 +1,5 @@
+//! The registry of the dispatchers that a binary was built with.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -25,33 +27,33 @@ struct Kind {
     schema: fn() -> Schema,
 }
 
-/// Why a route's dispatcher can't be opened.
+/// Reason for which a route's dispatcher can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// Not built into this binary.
+    /// The kind was not built into this binary.
     #[error("no dispatcher is called `{kind}`; this binary has: {known}")]
     Unknown {
-        /// What was asked for.
+        /// Kind that the settings name.
         kind: String,
-        /// What there is.
+        /// Kinds that this binary has.
         known: String,
     },
-    /// Its table does not fit.
+    /// The table can't be read.
     #[error("{message}")]
     Settings {
-        /// Where in the table: keys and indices.
+        /// Location in the table: keys and indices.
         path: Vec<String>,
-        /// What was expected.
+        /// Message of the parser, with what it expected.
         message: String,
     },
-    /// It would not open.
+    /// Opening the dispatcher failed.
     #[error("opening the dispatcher `{0}`")]
     Open(&'static str, #[source] BoxError),
 }
 
 impl Registry {
-    /// No dispatchers.
+    /// Makes a registry without dispatchers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -64,7 +66,7 @@ impl Registry {
         self
     }
 
-    /// Whether `kind`'s settings can be read from `table`. Opens nothing.
+    /// Checks that `kind`'s settings can be read from `table`. Opens nothing.
     pub fn check(&self, kind: &str, table: &Value) -> Result<(), RegistryError> {
         (self.kind(kind)?.check)(table)
     }
@@ -79,12 +81,12 @@ impl Registry {
         (self.kind(kind)?.open)(table, cx).await
     }
 
-    /// The kinds, each with the JSON Schema of its table.
+    /// Returns the kinds, each with the JSON Schema of its table.
     pub fn schemas(&self) -> impl Iterator<Item = (&'static str, Schema)> {
         self.0.iter().map(|(name, kind)| (*name, (kind.schema)()))
     }
 
-    /// The kinds, in order.
+    /// Returns the kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
         self.0.keys().copied()
     }
@@ -110,7 +112,7 @@ fn read<D: Dispatcher>(table: &Value) -> Result<D::Settings, RegistryError> {
         .map_err(|error| RegistryError::Settings { path: path_of(&track.path()), message: error.to_string() })
 }
 
-/// The keys and indices that lead to where reading settings stopped.
+/// Returns the keys and indices that lead to where reading settings stopped.
 pub fn path_of(path: &serde_path_to_error::Path) -> Vec<String> {
     let key = |segment: &Segment| match segment {
         Segment::Seq { index } => Some(index.to_string()),
@@ -136,12 +138,12 @@ fn open<D: Dispatcher>(
     .boxed()
 }
 
-/// A dispatcher of any kind.
+/// An open dispatcher of any kind.
 #[derive(Clone, Debug)]
 pub struct AnyDispatcher(Arc<dyn Erased>);
 
 impl AnyDispatcher {
-    /// One that is open already.
+    /// Wraps a dispatcher that is open already.
     pub fn of(dispatcher: impl Dispatcher) -> Self {
         Self(Arc::new(dispatcher))
     }
