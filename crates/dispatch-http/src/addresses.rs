@@ -1,4 +1,4 @@
-//! Which addresses may be connected to.
+//! The check of the addresses that may be connected to.
 //!
 //! URLs come from settings, not from events. An address written out in one is
 //! the operator's choice, also a private or loopback one. A name is resolved,
@@ -22,19 +22,19 @@ const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
-/// Why an address is not connected to.
+/// Reason for which an address is not connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
     /// Link-local, metadata, unspecified, multicast, broadcast, reserved or Teredo.
     #[error("link-local, metadata, multicast and reserved addresses are never connected to")]
     Never,
-    /// A name that leads into a private network.
+    /// A name that resolves into a private network.
     #[error("the name resolves to a private or loopback address; set `allow-private: true` if that is meant")]
     Private,
 }
 
-/// Whether a URL's host, if it is an address, may be connected to.
+/// Checks the host of a URL, if it is an address.
 pub fn check_literal(url: &Url) -> Result<(), Refused> {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -44,7 +44,7 @@ pub fn check_literal(url: &Url) -> Result<(), Refused> {
     check(address, true)
 }
 
-/// Whether an address that a name resolved to may be connected to.
+/// Checks an address to which a name resolved.
 pub fn check(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
     let address = unwrapped(address);
     if is_never(address) {
@@ -56,8 +56,8 @@ pub fn check(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
     Ok(())
 }
 
-/// An IPv4 address in whatever IPv6 clothing: mapped, compatible, translated
-/// (RFC 7915), NAT64, ISATAP, or 6to4.
+/// Returns the IPv4 address inside an IPv6 address: mapped, compatible, translated (RFC 7915),
+/// NAT64, ISATAP, or 6to4.
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if let [0x2002, high, low, ..] = v6.segments() {
@@ -81,15 +81,16 @@ fn is_never(address: IpAddr) -> bool {
             v4.is_link_local()
                 || v4.octets()[0] == 0
                 || v4.is_multicast()
-                // Reserved (RFC 1112), and broadcast: some networks route it, to what nobody knows.
+                // Reserved (RFC 1112), and broadcast, which some networks route to an unknown
+                // place.
                 || v4.octets()[0] >= 240
                 || METADATA_V4.contains(&v4)
         }
         IpAddr::V6(v6) => {
             let is_amazons = matches!(v6.segments(), [0xfd00, 0xec2, ..]);
-            // Teredo (RFC 4380) ends at an IPv4 address behind some NAT.
+            // Teredo (RFC 4380) leads to an IPv4 address behind a NAT.
             let is_teredo = matches!(v6.segments(), [0x2001, 0, ..]);
-            // Which IPv4 addresses local NAT64 stands for, only its network knows.
+            // Only the network itself knows which IPv4 addresses its local NAT64 stands for.
             let is_local_nat64 = matches!(v6.segments(), [0x64, 0xff9b, 1, ..]);
             v6.is_unicast_link_local()
                 || v6.is_unspecified()
@@ -118,8 +119,8 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// Refuses the whole answer of a resolver for one bad address in it. Asked anew
-/// for every connection: what it answered before counts for nothing.
+/// Refuses the whole answer of a resolver for one bad address in it. It resolves for every
+/// connection: earlier answers count for nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked<R> {
     pub(crate) allow_private: bool,
@@ -144,13 +145,13 @@ impl<R: Resolve> Service<Name> for Checked<R> {
 
 type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, BoxError>> + Send>>;
 
-/// Looks up names.
+/// Resolves names.
 pub(crate) trait Resolve {
-    /// The addresses of `name`; their ports say nothing.
+    /// Returns the addresses of `name`; their ports mean nothing.
     fn resolve(&self, name: String) -> Resolving;
 }
 
-/// Asks the system.
+/// Resolves by the system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct System;
 
@@ -216,7 +217,7 @@ mod tests {
         ] {
             literal(&format!("http://{host}/"), Err(Refused::Never));
         }
-        // Teredo, whatever is in it: here through a public server to a public address.
+        // Teredo, whatever is in it; this one leads through a public server to a public address.
         literal("http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", Err(Refused::Never));
         literal("http://[2001::1]/", Err(Refused::Never));
         for host in ["239.255.255.255", "223.255.255.254", "[2001:4860:4860::8888]", "[2001:1::1]"] {
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(checked(mixed, true).unwrap().len(), 2);
     }
 
-    /// Answers something good first, and the metadata service after that.
+    /// Answers with a good address first, and with the metadata service after that.
     struct Rebinding(std::sync::atomic::AtomicBool);
 
     impl Resolve for Rebinding {

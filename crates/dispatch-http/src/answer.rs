@@ -1,4 +1,4 @@
-//! What is read of an answer, once its status has decided.
+//! Reading of an answer, once its status has decided.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,12 +12,12 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::{Answer, SendError};
 use crate::outcome::Statuses;
 
-/// What of a response's body is read so that its connection can be used again;
-/// of a longer one, or a slower, the connection is closed.
+/// Bytes of a response's body that are read so that its connection can be used again; if the body
+/// is longer or slower, the connection is closed.
 const DRAIN_BYTES: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
-/// How reading a body ended.
+/// Ways in which reading a body ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     Whole,
@@ -27,7 +27,7 @@ enum Read {
 }
 
 impl Read {
-    /// What was wrong.
+    /// Returns a remark on what was wrong, if anything was.
     fn remark(self) -> Option<&'static str> {
         match self {
             Self::Whole => None,
@@ -38,8 +38,8 @@ impl Read {
     }
 }
 
-/// What an answer means. Its status decides; an endpoint that said that it has the event
-/// has it, whatever else its answer is.
+/// Returns the result that an answer means. Its status decides: an endpoint that said that it has
+/// the event has it, whatever the rest of its answer is.
 pub(crate) async fn outcome(
     answer: Answer,
     cx: &Context,
@@ -61,7 +61,7 @@ pub(crate) async fn outcome(
         let done = statuses.outcome(head.status, &head.headers, &[], now)?;
         return Ok(Done { remark, ..done });
     }
-    // The status has decided; the rest is for the connection's sake.
+    // The status has decided; the rest is read so that the connection can be used again.
     let mut kept = Vec::new();
     let until = deadline.min(Instant::now() + DRAIN_TIME);
     let read = drain(&mut body, statuses.excerpt(), &mut kept, until).await;
@@ -80,7 +80,8 @@ fn unreadable(why: &SendError) -> String {
     format!("the rest of its answer could not be read{causes}")
 }
 
-/// Hands the answer to whoever is told of it, if it can be read. Says why not.
+/// Hands the answer to the hook that is notified of it, if it can be read. Returns the reason if
+/// it can't.
 async fn pass_on(
     headers: &HeaderMap,
     body: &mut Incoming,
@@ -99,7 +100,7 @@ async fn pass_on(
     None
 }
 
-/// Whether an answer has a content coding: none was asked for.
+/// Whether an answer has a content coding, for which the request did not ask.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let is_plain = |coding: &str| {
         let coding = coding.trim();

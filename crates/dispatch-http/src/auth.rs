@@ -1,4 +1,4 @@
-//! Who we are to an endpoint.
+//! Authentication at an endpoint.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use crate::settings::AuthSettings;
 
 const ACTION: &str = "getting a token for the endpoint";
 
-/// A token is renewed so long before it ends.
+/// Time before the end of a token at which it is renewed.
 const EARLY: Duration = Duration::from_secs(60);
 
-/// How long a token lasts whose answer does not say.
+/// Lifetime of a token whose answer does not give one.
 const USUAL: Duration = Duration::from_mins(5);
 
-/// Longest that a token is used, however long it lasts.
+/// Longest time for which a token is used, whatever its lifetime.
 const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// Most bytes of an answer with a token.
@@ -48,7 +48,8 @@ pub(crate) struct Oauth2 {
     client_id: String,
     client_secret: Secret,
     scope: Option<String>,
-    /// One login for all attempts; whoever finds none makes one, others wait.
+    /// Token of one login for all attempts; the first attempt without one logs in, and others
+    /// wait.
     token: Mutex<Option<Token>>,
     /// The last token that the endpoint refused.
     refused: std::sync::Mutex<Option<String>>,
@@ -63,7 +64,7 @@ struct Token {
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,
-    /// As it is written: a number that none can hold must not hide the token.
+    /// As it is written: a number too large for any type must not make the token unreadable.
     expires_in: Option<Box<RawValue>>,
 }
 
@@ -103,7 +104,7 @@ impl Auth {
         })
     }
 
-    /// Adds the header, and says what it shows.
+    /// Adds the header, and returns its value.
     pub(crate) async fn add(
         &self,
         client: &HttpClient,
@@ -122,8 +123,8 @@ impl Auth {
         Ok(text)
     }
 
-    /// The endpoint did not let us in with what was shown: the next attempt asks for
-    /// a new token, unless somebody else has done so since.
+    /// Notes that the endpoint refused this value: the next attempt gets a new token, unless
+    /// another attempt has done so since.
     pub(crate) fn refused(&self, shown: &str) {
         if let (Self::Oauth2(oauth2), Some(token)) = (self, shown.strip_prefix("Bearer ")) {
             *oauth2.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
@@ -135,7 +136,8 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// RFC 6749, section 2.3.1: so that neither can hold the colon between them.
+/// Encodes as RFC 6749, section 2.3.1, wants it: so neither part can contain the colon between
+/// them.
 fn form_encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
@@ -191,8 +193,8 @@ fn understood(body: &[u8]) -> Option<TokenAnswer> {
     serde_json::from_slice(without_bom(body)).ok()
 }
 
-/// How long a token is used: not to its end, but for a while in any case. Servers write
-/// its seconds as whole numbers, as others, and as texts; and some write nonsense.
+/// Returns how long a token is used: not to its end, but for a while in any case. Servers write
+/// its seconds as whole numbers, as other numbers, and as texts; some write nonsense.
 fn lasts(expires_in: Option<&RawValue>) -> Duration {
     let written = expires_in.map_or("", RawValue::get).trim_matches('"').trim();
     let seconds: Option<f64> = written.parse().ok();
@@ -200,7 +202,7 @@ fn lasts(expires_in: Option<&RawValue>) -> Duration {
         Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE).min(LONGEST_LIFE),
         None => USUAL,
     };
-    // One that lasts for less than we renew early is used for half of it.
+    // A token that lasts for less than the time of renewal is used for half of its lifetime.
     whole.saturating_sub(EARLY).max(whole / 2)
 }
 

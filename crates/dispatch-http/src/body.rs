@@ -1,5 +1,5 @@
-//! What is sent: the signed bytes, a CloudEvent around them, or a text of the
-//! settings' own.
+//! The body of a request: the signed bytes, a CloudEvent around them, or a text of the settings'
+//! own.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::settings::{Format, TemplateSettings};
 
-/// How bodies are made.
+/// Makes the bodies of a route's requests.
 #[derive(Debug)]
 pub(crate) enum Bodies {
     Signed,
@@ -18,7 +18,7 @@ pub(crate) enum Bodies {
     Template { template: Template, content_type: String },
 }
 
-/// A body, and what it is.
+/// A body with its content type.
 pub(crate) struct Made<'m> {
     pub(crate) bytes: Cow<'m, [u8]>,
     pub(crate) content_type: &'m str,
@@ -71,7 +71,7 @@ impl Bodies {
 }
 
 impl Made<'_> {
-    /// As it is sent; the signed bytes are not copied.
+    /// Returns the bytes to send; the signed bytes are not copied.
     pub(crate) fn into_bytes(self, event: &Event) -> Bytes {
         match self.bytes {
             Cow::Borrowed(_) => event.body().clone(),
@@ -80,9 +80,9 @@ impl Made<'_> {
     }
 }
 
-/// JSON event format, section 3: attributes beside `data`, which is the body as
-/// it is, not read and written again. On a route that asks Fluent, `data` has it as
-/// `event`, and the answer beside it as `enriched`.
+/// Encodes an event in the JSON event format, section 3: attributes beside `data`, which is the
+/// body as it is, not read and written again. On a route with enrichment, `data` has the body as
+/// `event`, and Fluent's answer beside it as `enriched`.
 fn structured(event: &Event, cx: &Context) -> Result<Vec<u8>, DispatchError> {
     let failed = |error| DispatchError::permanent("making a CloudEvent", error);
     let data: &RawValue = serde_json::from_slice(event.body()).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Requests, and how much of their answers can be relied on.
+//! The HTTP client, and how much of an answer can be relied on.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -27,29 +27,29 @@ use url::Url;
 use crate::addresses::{Checked, System};
 use crate::status_tap::{StatusTap, Tapped};
 
-/// How long to wait for a connection, within the attempt's time.
+/// Longest wait for a connection, within the attempt's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection that nobody uses is kept.
+/// Time after which an idle connection is closed.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// How soon a connection of which nothing is heard is asked whether it is alive.
+/// Silence on a connection after which it is checked for life.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Most headers of an answer that are read, and bytes of its head. Of an answer that has
-/// more, the status counts, and nothing else of it.
+/// Most headers of an answer, and bytes of its head, that are read. Of a larger answer only the
+/// status counts.
 const MAX_HEADERS: usize = 512;
 const MAX_HEAD: usize = 128 << 10;
 
-/// Sends requests over connections that are kept for the next ones.
+/// Sends requests over connections that are used again.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     pooled: Client<Connector, RequestBody>,
-    /// Makes a connection for each request.
+    /// Client that makes a connection for each request.
     unpooled: Client<Connector, RequestBody>,
 }
 
-/// What is asked.
+/// A request to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
@@ -63,11 +63,11 @@ pub(crate) struct Asked {
 pub(crate) enum Answer {
     /// Its head was read.
     Readable(Response<Incoming>),
-    /// Nothing but its status was.
+    /// Only its status was read.
     StatusOnly(StatusCode, SendError),
 }
 
-/// Why a request has no answer, or none that can be read.
+/// Reason for which a request has no answer, or none that can be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error("no connection")]
@@ -91,7 +91,7 @@ impl SendError {
         }
     }
 
-    /// In one word, for traces.
+    /// Names the kind of error in one word, for traces.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Connect(_) => "no-connection",
@@ -133,11 +133,11 @@ impl HttpClient {
         Self { pooled, unpooled }
     }
 
-    /// Asks. What went out on a connection that its other side was just closing, and was
-    /// never answered, is asked once more on a new one.
+    /// Sends a request. One that went out on a connection which the endpoint was just closing,
+    /// and was never answered, is sent once more on a new one.
     ///
-    /// At `deadline` a status that came is an answer; without one this waits for ever, and
-    /// whoever set the deadline ends it.
+    /// A status that came before `deadline` is an answer; without one this never returns, and the
+    /// caller has to end it.
     pub(crate) async fn send(&self, asked: Asked, deadline: Instant) -> Result<Answer, SendError> {
         let (answer, exchange) = exchange(&self.pooled, asked.clone(), deadline).await;
         if matches!(answer, Err(SendError::Broken(_))) && exchange.is_unanswered_reuse() {
@@ -182,7 +182,7 @@ async fn exchange(
 #[derive(Clone, Debug)]
 struct Exchange {
     connection: CaptureConnection,
-    /// Its number on the connection; 0 before it begins.
+    /// Number of the request on the connection; 0 before it begins.
     number: Arc<AtomicU32>,
 }
 
@@ -193,7 +193,7 @@ impl Exchange {
         extras.remove()
     }
 
-    /// The connection takes the request up.
+    /// Notes that the connection begins to write the request.
     fn begin(&self) {
         if self.number.load(Ordering::Relaxed) == 0
             && let Some(tap) = self.tap()
@@ -216,9 +216,9 @@ impl Exchange {
     }
 }
 
-/// A request's body. The connection asks for it as it begins to write the request, in its
-/// own task and before the first byte goes out: no other moment is sure to lie between the
-/// answer before and the one to come.
+/// A request's body. The connection asks for it when it begins to write the request, in its own
+/// task and before the first byte goes out: no other moment is sure to lie between the previous
+/// answer and the next.
 #[derive(Debug)]
 struct RequestBody {
     bytes: Option<Bytes>,
@@ -247,19 +247,19 @@ impl Body for RequestBody {
     }
 }
 
-/// What every request has, unless the settings say otherwise.
+/// Returns the headers that every request has unless the settings say otherwise.
 pub(crate) fn usual_headers() -> HeaderMap {
     let agent = HeaderValue::from_static(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
     HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("*/*")), (USER_AGENT, agent)])
 }
 
-/// A URL as a request has it.
+/// Converts a URL for a request.
 pub(crate) fn uri_of(url: &Url) -> Result<Uri, BoxError> {
-    // What is wrong with it is not said: it may hold a secret.
+    // The reason is left out: the URL may hold a secret.
     url.as_str().parse().map_err(|_| "a URL that no request can have: expected it percent-encoded".into())
 }
 
-/// Connects, in a bounded time, and notes what comes on each connection.
+/// Connects in a bounded time, and notes what comes on each connection.
 #[derive(Clone, Debug)]
 struct Connector(HttpsConnector<HttpConnector<Checked<System>>>);
 

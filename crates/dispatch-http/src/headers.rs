@@ -11,12 +11,12 @@ use crate::settings::{Format, HeaderSettings};
 
 const ACTION: &str = "filling in a header";
 
-/// Most headers of one's own, and the longest value: servers bound both.
+/// Most headers from the settings, and the longest value: servers bound both.
 const MOST: usize = 32;
 const LONGEST: usize = 4096;
 
-/// What is ours to say, or a danger in others' words: who else says where a message ends,
-/// which answers we can read, or who we are.
+/// Headers that only this dispatcher may set: they say where a message ends, which answers we can
+/// read, or who we are.
 const RESERVED: [&str; 25] = [
     "accept-encoding",
     "authorization",
@@ -96,7 +96,7 @@ impl Extra {
         self.0.iter().any(|(_, source)| matches!(source, Source::Template(_)))
     }
 
-    /// Adds them. No value can end its line: what could is refused.
+    /// Adds the headers. A value with a line break is refused.
     pub(crate) fn add(&self, view: &View, headers: &mut HeaderMap) -> Result<(), DispatchError> {
         for (name, source) in &self.0 {
             let (text, is_secret) = match source {
@@ -105,7 +105,7 @@ impl Extra {
             };
             let unfit = format!("{name}: a value that no header can have");
             let mut value = fit(&text).ok_or_else(|| match is_secret {
-                // A file that was replaced by a wrong one must not bury events.
+                // A file that was replaced by a wrong one must not turn events into dead letters.
                 true => DispatchError::transient(ACTION, unfit),
                 false => DispatchError::permanent(ACTION, unfit),
             })?;
@@ -116,13 +116,13 @@ impl Extra {
     }
 }
 
-/// A name as others may read it: in any capitals, and servers that hand headers on as
-/// variables (RFC 3875, section 4.1.18) take `_` for `-`.
+/// Returns a name as other software may read it: in any letter case, and servers that hand
+/// headers on as variables (RFC 3875, section 4.1.18) take `_` for `-`.
 fn as_read(name: &HeaderName) -> String {
     name.as_str().replace('_', "-")
 }
 
-/// A header's template, if of sample events it makes values that a header can have.
+/// Reads a header's template, and checks that it makes valid values of sample events.
 fn template(name: &str, text: String) -> Result<Template, BoxError> {
     let template = Template::parse(text, "text/plain").map_err(|error| format!("headers.{name}: {error}"))?;
     if template.sample_texts().any(|text| fit(&text).is_none()) {
@@ -139,7 +139,7 @@ fn fit(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|value| value.len() <= LONGEST)
 }
 
-/// What every request says of itself.
+/// Returns the headers that describe the event and the attempt.
 pub(crate) fn ours(event: &Event, cx: &Context, trace: Option<TraceParent>, format: Format) -> HeaderMap {
     let ours = [
         ("idempotency-key", Some(cx.idempotency_key.clone())),

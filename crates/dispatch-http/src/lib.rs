@@ -46,8 +46,8 @@ use crate::sign::Signer;
 
 pub use crate::settings::HttpSettings;
 
-/// How long before the end of an attempt it is given up to read an answer whose status
-/// came: said in time, the event is done.
+/// Time before the end of an attempt at which reading an answer stops if its status came:
+/// reported in time, the event is done.
 const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
 /// Posts events to one endpoint.

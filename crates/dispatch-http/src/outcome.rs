@@ -1,4 +1,4 @@
-//! What an endpoint's answer means.
+//! The meaning of an endpoint's answer.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,12 +11,11 @@ use crate::settings::StatusSettings;
 
 const ACTION: &str = "posting to the endpoint";
 
-/// Statuses that say that this very request will never be taken. Anything
-/// else is tried again: an expired token or a bad deploy must not bury a
-/// thousand events.
+/// Statuses that say that this very request will never be accepted. Any other is tried again: an
+/// expired token or a bad deploy must not turn a thousand events into dead letters.
 const PERMANENT: [u16; 5] = [400, 410, 413, 415, 422];
 
-/// What an endpoint said.
+/// Answer of an endpoint that is a failure.
 #[derive(Debug, thiserror::Error)]
 enum Answered {
     #[error("the endpoint answered {0}")]
@@ -25,14 +24,14 @@ enum Answered {
     Excerpt(u16, #[source] Excerpt),
 }
 
-/// Longest excerpt, in bytes: the history has room for no more.
+/// Longest excerpt, in bytes: the history has no room for more.
 const LONGEST: usize = 400;
 
-/// Longest wait that is passed on: who asks for more asks for ever. The route has a bound
-/// of its own.
+/// Longest wait that is passed on: a longer one would be as good as for ever. The route has a
+/// bound of its own.
 const LONGEST_WAIT: Duration = Duration::from_hours(24 * 365);
 
-/// What a route takes statuses to mean.
+/// Meaning of statuses on a route.
 #[derive(Debug)]
 pub(crate) struct Statuses {
     settings: StatusSettings,
@@ -55,19 +54,20 @@ impl Statuses {
         Ok(Self { settings: settings.clone(), excerpt })
     }
 
-    /// Bytes of an answer to keep.
+    /// Returns how many bytes of an answer to keep.
     pub(crate) fn excerpt(&self) -> usize {
         self.excerpt
     }
 
-    /// Whether this status says that it is done.
+    /// Whether this status says that the endpoint has the event.
     pub(crate) fn is_done(&self, status: StatusCode) -> bool {
         let StatusSettings { done, again, permanent } = &self.settings;
         let code = status.as_u16();
         done.contains(&code) || (status.is_success() && !permanent.contains(&code) && !again.contains(&code))
     }
 
-    /// What an answer means, and what is kept of it if it is a failure.
+    /// Returns the result that a status means, with an excerpt of the answer if that is a
+    /// failure.
     pub(crate) fn outcome(
         &self,
         status: StatusCode,
@@ -96,21 +96,21 @@ impl Statuses {
     }
 }
 
-/// One line, whatever it was.
+/// Makes one printable line of an answer.
 fn printable(excerpt: &[u8]) -> String {
     let text = String::from_utf8_lossy(excerpt);
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     text[..text.floor_char_boundary(LONGEST)].to_owned()
 }
 
-/// No answer at all.
+/// Returns the error of a request without an answer.
 pub(crate) fn from_error(error: SendError) -> DispatchError {
     DispatchError::transient(ACTION, error)
 }
 
-/// RFC 9110, section 10.2.3: seconds, or a date. A date is measured against the answer's
-/// own, since its clock and ours may differ; against ours where the answer has none. Of
-/// several, the longest.
+/// Reads RFC 9110, section 10.2.3: seconds, or a date. A date is measured against the answer's
+/// own, since its clock and ours may differ, or against ours if the answer has none. Of several,
+/// the longest wait counts.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let date = |text: &str| httpdate::parse_http_date(text.trim()).ok();
     let theirs = headers.get(DATE).and_then(|value| date(value.to_str().ok()?));
@@ -122,8 +122,8 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     headers.get_all(RETRY_AFTER).iter().filter_map(wait).max().map(|wait| wait.min(LONGEST_WAIT))
 }
 
-/// Whole seconds, as the field is defined; some servers write others, and more than any
-/// number can hold.
+/// Reads whole seconds, as the field is defined, and also the fractions and the huge numbers that
+/// some servers write.
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = text.starts_with(|c: char| c.is_ascii_digit());
     let seconds = text.parse::<f64>().ok().filter(|_| is_number)?;
@@ -150,7 +150,7 @@ mod tests {
         check(&[date, later], Some(60));
         check(&[later], Some(60));
         check(&[("date", "soon"), later], Some(60));
-        // Their clock is two minutes ahead of ours; and what is past is now.
+        // The endpoint's clock is two minutes ahead of ours; a time in the past means at once.
         check(
             &[("date", "Sun, 06 Nov 1994 08:51:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:52:00 GMT")],
             Some(23),

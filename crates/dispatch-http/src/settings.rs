@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::addresses::check_literal;
 
-/// Longest wait for an endpoint: an attempt holds one of the route's places.
+/// Longest wait for an endpoint: an attempt takes one of the route's permits.
 const MAX_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The route's `http:` table.
@@ -64,7 +64,7 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
-    /// Whether anything is asked over TLS.
+    /// Whether any request goes over TLS.
     pub(crate) fn needs_tls(&self) -> bool {
         let token_url = match &self.auth {
             Some(AuthSettings::Oauth2 { token_url, .. }) => Some(token_url),
@@ -73,7 +73,7 @@ impl HttpSettings {
         [Some(&self.url), token_url].into_iter().flatten().any(|target| target.0.scheme() == "https")
     }
 
-    /// Refuses a secret that would go to another host in clear, unless that is meant.
+    /// Fails if a secret would go to another host in clear, unless the settings allow it.
     pub(crate) fn ensure_protected_credentials(&self) -> Result<(), PlaintextCredential> {
         let is_oauth2 = |auth: &AuthSettings| match auth {
             AuthSettings::Oauth2 { token_url, .. } => token_url.is_exposed(),
@@ -201,7 +201,7 @@ pub(crate) struct StatusSettings {
 pub(crate) struct Target(#[schemars(with = "String")] Url);
 
 impl Target {
-    /// Whether somebody on the way could read what is sent there.
+    /// Whether anybody on the way could read what is sent there.
     fn is_exposed(&self) -> bool {
         self.0.scheme() == "http" && !self.0.host_str().is_some_and(is_this_machine)
     }
@@ -213,7 +213,7 @@ impl Target {
 
 impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // A URL may hold a secret: what was written is not repeated.
+        // A URL may hold a secret: an error must not repeat it.
         let text = String::deserialize(from)?;
         let url = Url::parse(&text)
             .map_err(|error| Error::custom(format!("not a URL ({error}): expected https://host/path")))?;

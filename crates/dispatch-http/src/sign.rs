@@ -11,7 +11,7 @@ const ACTION: &str = "signing";
 /// Most secrets: the new one, the old one, and one to spare.
 const MOST: usize = 3;
 
-/// Signs with every secret there is.
+/// Signs with every secret of the settings.
 #[derive(Debug)]
 pub(crate) struct Signer(Vec<Secret>);
 
@@ -35,7 +35,7 @@ impl Signer {
         Ok(signatures.join(" "))
     }
 
-    /// Signs `body` as it is sent now. The id is the same for every attempt.
+    /// Signs `body` with the present time. The id is the same for every attempt.
     pub(crate) fn add(
         &self,
         cx: &Context,

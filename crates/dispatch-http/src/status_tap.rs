@@ -1,8 +1,8 @@
-//! What an answer's first bytes say, read beside the HTTP library.
+//! The status of an answer, read from its first bytes beside the HTTP library.
 //!
-//! An endpoint that answered 2xx has the event, also where the library can't read the
-//! rest of its answer. So each connection notes the status of the answer that comes on
-//! it, and whether anything came at all.
+//! An endpoint that answered 2xx has the event, even if the library can't read the rest of its
+//! answer. So each connection notes the status of the answer that comes on it, and whether
+//! anything came at all.
 
 use std::io;
 use std::pin::Pin;
@@ -13,22 +13,22 @@ use http::StatusCode;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// As much of a line as says the status: `HTTP/1.1 200` and what ends it.
+/// Bytes of a line from which its status can be read: `HTTP/1.1 200` and the next one.
 const STATUS_LINE: usize = 13;
 
-/// What came on one connection of the answer to its latest request.
+/// The beginning of the answer to the latest request on a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatusTap(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Requests that were begun on this connection: the number of the latest.
+    /// Number of requests that were begun on this connection.
     requests: u32,
     has_bytes: bool,
     head: Head,
 }
 
-/// Where in an answer's head we are.
+/// Place in an answer's head at which reading is.
 #[derive(Debug)]
 enum Head {
     StatusLine(Vec<u8>),
@@ -98,7 +98,7 @@ impl StatusTap {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another request begins, before its first byte is written. Its number.
+    /// Notes that another request begins, before its first byte is written. Returns its number.
     pub(crate) fn begin(&self) -> u32 {
         let mut seen = self.seen();
         let requests = seen.requests.saturating_add(1);
@@ -106,7 +106,7 @@ impl StatusTap {
         requests
     }
 
-    /// The status that a request was answered with, while it is the latest.
+    /// Returns the status of the answer to a request, while that is the latest.
     pub(crate) fn status(&self, request: u32) -> Option<StatusCode> {
         let seen = self.seen();
         match seen.head {
@@ -115,7 +115,7 @@ impl StatusTap {
         }
     }
 
-    /// Whether a request, the latest, came on a connection that had served others, and
+    /// Whether a request, the latest, was sent on a connection that had served others, and
     /// nothing was answered: the endpoint closed the connection as the request went out.
     pub(crate) fn is_unanswered_reuse(&self, request: u32) -> bool {
         let seen = self.seen();
@@ -198,7 +198,7 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &str, expected: Option<u16>) {
-        // However the bytes are cut.
+        // In pieces of any size.
         for size in [1, 2, 7, 1000] {
             let tap = StatusTap::default();
             let request = tap.begin();

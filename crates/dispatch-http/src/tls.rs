@@ -1,4 +1,4 @@
-//! Whom we trust, and by which certificate we are known.
+//! TLS: the authorities that we trust, and the certificate by which we are known.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::settings::TlsSettings;
 
-/// Where nothing is asked over TLS, nobody is trusted, and the machine need not have
-/// certificates of authorities.
+/// Makes the settings of TLS. If nothing is sent over TLS, no authority is trusted, and the
+/// machine need not have certificates of any.
 pub(crate) fn client_config(
     tls: &TlsSettings,
     is_needed: bool,

@@ -1,5 +1,5 @@
-//! A destination that answered 2xx has the event, whatever else its answer is; and what
-//! was never answered on a connection that had been used before is asked once more.
+//! A destination that answered 2xx has the event, whatever the rest of its answer is; and a
+//! request that was never answered on a used connection is sent once more.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -61,7 +61,7 @@ async fn dispatch(dispatcher: &HttpDispatcher) -> Result<Done, DispatchError> {
     dispatch_as(dispatcher, None).await
 }
 
-/// An endpoint that answers with these bytes, and closes.
+/// Returns an endpoint that answers with these bytes, and closes.
 async fn answering(answer: impl Into<Vec<u8>>) -> HttpDispatcher {
     let answer = Arc::new(answer.into());
     endpoint(move |mut stream, _| {
@@ -116,7 +116,7 @@ async fn other_statuses_mean_what_they_do_whatever_the_rest_of_the_head_is() {
     assert!(matches!(error, DispatchError::Permanent { status: Some(422), .. }), "{error:?}");
     let error = dispatch(&answering(broken(503)).await).await.unwrap_err();
     assert!(matches!(error, DispatchError::Transient { status: Some(503), .. }), "{error:?}");
-    // Not an answer at all, or none yet.
+    // No answer at all, or none yet.
     for answer in
         ["SSH-2.0-OpenSSH\r\n", "HTTP/1.1 20", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 103 Hints\r\n\r\n"]
     {
@@ -173,8 +173,8 @@ async fn an_answer_that_somebody_is_told_of_is_whole_and_readable_or_none() {
     }
 }
 
-/// Answers the first request of each connection, and closes as the second comes. Counts
-/// what came.
+/// Answers the first request of each connection, and closes as the second comes. Counts the
+/// requests.
 async fn closing_when_used_again(came: Arc<AtomicUsize>, answers: usize) -> HttpDispatcher {
     endpoint(move |mut stream, _| {
         let came = Arc::clone(&came);

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// The request by which an event is delivered in this format: its head in lower case, and its
-/// body.
+/// Returns the request by which an event is delivered in this format: its head in lower case, and
+/// its body.
 async fn delivered(event: &Event, format: &str) -> (String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = json!({"url": format!("http://{}/", listener.local_addr().unwrap()), "format": format});

@@ -1,4 +1,4 @@
-//! What is shared by attempts: connections, and logins.
+//! Connections and logins, which attempts share.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -110,7 +110,7 @@ async fn many_refusals_of_one_token_are_one_new_login() {
     let dispatcher = server.dispatcher(json!({ "auth": { "oauth2": oauth2 } })).await;
     let together = || futures::future::join_all((0..16).map(|_| dispatch(&dispatcher)));
     assert!(together().await.iter().all(Result::is_err), "the first token is refused");
-    // What is refused late, when there is a new one, is not the new one's fault.
+    // A late refusal of the old token says nothing of the new one.
     assert!(together().await.iter().all(Result::is_ok));
     assert_eq!(logins.load(Ordering::Relaxed), 2);
 }

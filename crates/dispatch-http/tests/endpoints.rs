@@ -1,4 +1,4 @@
-//! Endpoints as they are: slow, endless, elsewhere, and not allowed.
+//! Endpoints as they are in practice: slow, endless, elsewhere, and not allowed.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -141,7 +141,7 @@ async fn a_secret_goes_to_another_host_in_clear_only_where_that_is_said() {
             open(with(url, secret)).await.unwrap();
         }
     }
-    // The login's own way counts too, whatever the endpoint's is.
+    // The login's own address counts too, whatever the endpoint's is.
     let elsewhere = with("https://hooks.example.com/", &oauth2("http://id.example.com/token"));
     assert!(open(elsewhere).await.is_err());
     open(with("http://hooks.example.com/", &json!({"headers": {"x": "{{ event.name }}"}}))).await.unwrap();

@@ -1,4 +1,4 @@
-//! Certificates: whose we trust, and which of ours we show.
+//! Certificates: the authorities that are trusted, and our own.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// An authority in `folder`, and a certificate of it for each side.
+/// Makes an authority in `folder`, and a certificate of it for each side.
 fn make(folder: &Path) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ fn make(folder: &Path) {
     }
 }
 
-/// An endpoint that asks for a certificate of its authority; its port.
+/// Starts an endpoint that asks for a certificate of its authority; returns its port.
 async fn endpoint(folder: &Path) -> u16 {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let read = |name: &str| CertificateDer::from_pem_file(folder.join(name)).unwrap();
@@ -97,10 +97,11 @@ async fn both_sides_show_who_they_are() {
     }
 }
 
-/// Where this process runs again, without certificates of the machine's: what it is to open.
+/// Environment variable with the settings to open, for when the test runs itself again without
+/// the machine's certificates.
 const AGAIN: &str = "OPEN_WITHOUT_AUTHORITIES";
 
-/// What opening says on a machine without certificates of authorities.
+/// Returns the output of opening on a machine without certificates of authorities.
 fn open_without_authorities(test: &str, settings: &Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("none.pem"), "").unwrap();
