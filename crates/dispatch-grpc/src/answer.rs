@@ -1,12 +1,12 @@
-//! Answers that are kept within bounds, and that can be read.
+//! Answers of handlers, kept within bounds and made readable for gRPC's library.
 //!
-//! A handler that answered OK has the event, whatever its message is. gRPC's library
-//! reads the message first and the status after it: one that is too long, compressed
-//! without being asked or no such message would be a failure that the handler never
-//! answered. So such a message is left out on its way, and the status decides.
+//! A handler that answered OK has the event, whatever its message is. The library reads the
+//! message first and the status after it: it would report a message that is too long, invalid, or
+//! compressed without being asked as a failure that the handler never answered. So such a message
+//! is left out on its way, and the status decides.
 //!
-//! The status is what comes last. One that is among the headers of an answer which goes on
-//! is only kept: it counts where none comes after the message.
+//! The status comes last. A status among the headers of an answer that goes on is only kept: it
+//! counts if none comes after the message.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,14 +27,13 @@ use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::transport::Channel;
 use wire::v1::DispatchResponse;
 
-/// Longest message that is read: an answer of the longest that is told, and what is
-/// beside it.
+/// Longest message that is read: the longest answer that is handed on, and the fields beside it.
 const LONGEST_MESSAGE: usize = LONGEST_ANSWER + (4 << 10);
 
-/// What comes before each message: whether it is compressed, and its length.
+/// Bytes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// As gRPC's library reads details: padding may be left out.
+/// Decoder of details as gRPC's library has it: padding may be left out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -47,7 +46,7 @@ const STATUS: &str = "grpc-status";
 const WORDS: &str = "grpc-message";
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// What was wrong with a handler's message, if anything was.
+/// Remark on what was wrong with a handler's message, if anything was.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remark(Arc<Mutex<Option<&'static str>>>);
 
@@ -61,12 +60,12 @@ impl Remark {
     }
 }
 
-/// A channel whose answers hold a message that can be read, or an empty one.
+/// A channel whose answers have a message that can be read, or an empty one.
 #[derive(Clone, Debug)]
 pub(crate) struct Lenient {
     pub(crate) channel: Channel,
     pub(crate) remark: Remark,
-    /// Until when a status is waited for where one came among the headers.
+    /// Time until which a status is awaited if one came among the headers.
     pub(crate) deadline: Instant,
 }
 
@@ -84,8 +83,8 @@ impl Service<Request<Body>> for Lenient {
         let (remark, deadline) = (self.remark.clone(), self.deadline);
         Box::pin(async move {
             let (mut head, body) = answering.await?.into_parts();
-            // Messages that are compressed are left out below; the library would refuse
-            // the whole answer for this.
+            // Compressed messages are left out below; the library would refuse the whole answer
+            // for this header.
             head.headers.remove(ENCODING);
             make_readable(&mut head.headers, &remark);
             let early = EarlyStatus::take(&mut head.headers, deadline);
@@ -95,8 +94,8 @@ impl Service<Request<Body>> for Lenient {
     }
 }
 
-/// Leaves what is beside a status out where the library would take the status for another,
-/// or panic: words that are no text, details that are no base64. OK needs neither.
+/// Removes fields beside a status for which the library would change the status, or panic:
+/// messages that are no text, details that are no base64. OK needs neither.
 fn make_readable(headers: &mut HeaderMap, remark: &Remark) {
     let is_ok = is_ok(headers);
     let is_text = |words: &HeaderValue| percent_decode(words.as_bytes()).decode_utf8().is_ok();
@@ -117,14 +116,14 @@ fn is_ok(headers: &HeaderMap) -> bool {
     headers.get(STATUS).is_some_and(|status| status == "0")
 }
 
-/// A status that was among the headers. The library would look at none after it.
+/// A status that was among the headers. The library would not read another one after it.
 struct EarlyStatus {
     status: HeaderMap,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl EarlyStatus {
-    /// Takes it out of the headers, if it is there.
+    /// Takes the status out of the headers, if it is there.
     fn take(headers: &mut HeaderMap, deadline: Instant) -> Option<Self> {
         let mut status = HeaderMap::new();
         for name in [STATUS, WORDS, DETAILS] {
@@ -143,7 +142,7 @@ struct Readable {
     remark: Remark,
     state: State,
     early: Option<EarlyStatus>,
-    /// What is passed on after the message.
+    /// Trailers to pass on after the message.
     trailers: Option<HeaderMap>,
     is_over: bool,
 }
@@ -152,7 +151,7 @@ enum State {
     Prefix(BytesMut),
     Message(BytesMut, usize),
     Skipping(usize),
-    /// The message is passed on, or was left out; whatever else comes is not looked at.
+    /// The message is passed on or was left out; anything else is ignored.
     After,
 }
 
@@ -162,7 +161,7 @@ impl Readable {
         Self { body, remark, state, early, trailers: None, is_over: false }
     }
 
-    /// Takes what came; a message, once there is a whole one.
+    /// Takes bytes that came; returns a message once it is complete.
     fn take(&mut self, mut came: Bytes) -> Option<Bytes> {
         loop {
             match &mut self.state {
@@ -211,7 +210,7 @@ impl Readable {
         State::Message(BytesMut::with_capacity(length), length)
     }
 
-    /// The message as it is sent on.
+    /// Returns the message as it is passed on.
     fn checked(&self, message: &Bytes) -> Bytes {
         if DispatchResponse::decode(message.clone()).is_err() {
             self.remark.note("its answer is no DispatchResponse: it is not passed on");
@@ -234,16 +233,16 @@ impl Readable {
         Frame::data(Bytes::from_static(&NO_MESSAGE))
     }
 
-    /// Ends an answer after which no status comes, by the one among its headers.
+    /// Ends an answer after which no status comes, with the one among its headers.
     fn end_early(&mut self, why: &'static str) -> Option<Frame<Bytes>> {
         let EarlyStatus { status, .. } = self.early.take()?;
         self.remark.note(why);
         Some(self.end_with(status))
     }
 
-    /// The answer's end, or why it has none.
+    /// Returns the answer's end, or notes why it has none.
     fn end(&mut self) -> Option<Frame<Bytes>> {
-        // A status and nothing else is all in the headers, as it should be.
+        // With a status and nothing else, everything is in the headers, as it should be.
         let why = match self.state {
             State::After => "no status came after its answer, but before it",
             _ => "its answer has no message",

@@ -1,4 +1,4 @@
-//! Errors of a dispatcher as gRPC has them, there and back.
+//! Errors of a dispatcher as statuses of gRPC, in both directions.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -9,7 +9,7 @@ use grpc::MAX_DETAIL;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// Whose reasons these are: `google.rpc.ErrorInfo.domain`.
+/// Domain of the reasons: `google.rpc.ErrorInfo.domain`.
 const DOMAIN: &str = "fluent-webhooks";
 const TRANSIENT: &str = "TRANSIENT";
 const PERMANENT: &str = "PERMANENT";
@@ -18,8 +18,8 @@ const STATUS: &str = "status";
 
 const ACTION: &str = "asking the remote dispatcher";
 
-/// What a handler answered. Its words may be anybody's data: they are the cause,
-/// which is kept with the attempt and never logged.
+/// Answer of a handler. Its words may be anybody's data: they are the cause, which is kept with
+/// the attempt and never logged.
 #[derive(Debug, thiserror::Error)]
 #[error("it answered {code:?}")]
 struct Answered {
@@ -28,7 +28,7 @@ struct Answered {
     said: Option<Excerpt>,
 }
 
-/// The status that says what `error` says.
+/// Converts an error into a status.
 pub fn status(error: &DispatchError) -> Status {
     let (code, reason, retry_after) = match error {
         DispatchError::Permanent { .. } => (Code::FailedPrecondition, PERMANENT, None),
@@ -44,19 +44,20 @@ pub fn status(error: &DispatchError) -> Status {
     Status::with_error_details(code, shortened(&chain(error)), details)
 }
 
-/// That of a process that stops, and has begun nothing: another may be asked at once.
+/// Returns the status of a process that stops and has begun nothing: another may be called at
+/// once.
 pub(crate) fn stopping() -> Status {
     let details = ErrorDetails::with_error_info(STOPPING, DOMAIN, HashMap::new());
     Status::with_error_details(Code::Unavailable, "this process stops", details)
 }
 
-/// Whether nothing was begun, because the process stops.
+/// Whether nothing was begun because the process stops.
 pub(crate) fn is_stopping(status: &Status) -> bool {
     let details = status.get_error_details();
     details.error_info().is_some_and(|info| info.domain == DOMAIN && info.reason == STOPPING)
 }
 
-/// What `status` says, of whoever made it.
+/// Converts a status of any server into an error.
 pub fn failure(status: &Status) -> DispatchError {
     let details = status.get_error_details();
     let info = details.error_info().filter(|info| info.domain == DOMAIN);
@@ -77,7 +78,7 @@ pub fn failure(status: &Status) -> DispatchError {
     }
 }
 
-/// The error and its causes, once.
+/// Joins the error and its causes, each once.
 fn chain(error: &dyn Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
@@ -91,7 +92,7 @@ fn chain(error: &dyn Error) -> String {
     said
 }
 
-/// As much of an explanation as is kept.
+/// Shortens an explanation to the length that is kept.
 pub(crate) fn shortened(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_DETAIL)].to_owned()
 }

@@ -1,3 +1,5 @@
+//! The dispatcher `grpc`, which calls a handler in another process.
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -18,14 +20,14 @@ use crate::failure::{failure, is_stopping, shortened};
 use crate::replicas::{Call, Replicas};
 use crate::settings::GrpcSettings;
 
-/// What is asked: the name of the call in traces.
+/// Name of the call in traces.
 pub(crate) const METHOD: &str = "fluent.webhooks.v1.Dispatcher/Dispatch";
 
-/// How long an attempt may take where the settings say nothing.
+/// Longest time of an attempt, if the settings say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long before the end of an attempt a status is no longer waited for where one came
-/// among the headers: said in time, the event is done.
+/// Time before the end of an attempt at which a status among the headers is accepted without
+/// another: reported in time, the event is done.
 const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
 /// How often what was never begun is asked again at once. Once is not enough: a connection that
@@ -70,7 +72,7 @@ impl Dispatcher for Remote {
                 call.was_answered();
             }
             match asked {
-                // Nothing was begun yet: another may be asked at once.
+                // Nothing was begun yet: another replica may be called at once.
                 Err(status) if is_not_connected(&status) || is_stopping(&status) => {
                     unreachable = Some(status)
                 }
@@ -95,13 +97,13 @@ impl Dispatcher for Remote {
     }
 }
 
-/// What a handler that has the event answered.
+/// Answer of a handler that has the event.
 struct Answered {
     status: Option<u16>,
     answer: Vec<u8>,
-    /// What was wrong with it.
+    /// Remark on what was wrong with the answer.
     ours: Option<String>,
-    /// What was wrong with what the handler was answered.
+    /// Remark of the handler on the answer that it got itself.
     theirs: Option<String>,
 }
 
@@ -117,7 +119,7 @@ impl Remote {
         grpc::bearer(&token.get()?).map(Some).transient("reading a secret")
     }
 
-    /// Asks one replica, as a span of its own.
+    /// Calls one replica, in a span of its own.
     async fn ask(
         &self,
         call: &Call,
@@ -187,12 +189,12 @@ async fn ask(
     Ok(Answered { status, answer: answer.answer, ours: remark.take(), theirs })
 }
 
-/// What goes beside the `traceparent`.
+/// Returns the `tracestate` to send beside the `traceparent`.
 fn state(cx: &Context, trace: Option<TraceParent>) -> Option<&str> {
     trace.and(cx.trace_state.as_ref()).map(TraceState::as_str)
 }
 
-/// Whether the other side did not answer, but the connection.
+/// Whether the connection failed and the handler did not answer.
 fn is_broken(status: &Status) -> bool {
     status.source().is_some()
 }
@@ -201,9 +203,9 @@ fn is_not_connected(status: &Status) -> bool {
     causes(status).any(|cause| cause.is::<tonic::ConnectError>())
 }
 
-/// Whether a kept connection was just closing: the other side says that it did not look at
-/// the call (RFC 9113, sections 6.8 and 8.7), or it never went out. Asking again at once is
-/// no second effect.
+/// Whether a kept connection was just closing: the handler says that it did not look at the call
+/// (RFC 9113, sections 6.8 and 8.7), or the call never went out. Calling again at once can't be a
+/// second effect.
 fn is_never_begun(status: &Status) -> bool {
     causes(status).any(|cause| {
         let is_refused = |error: &h2::Error| {

@@ -1,7 +1,7 @@
-//! Who can be asked: every address of every endpoint, the least busy first.
+//! Replicas of handlers: every address of every endpoint, the least busy first.
 //!
-//! tonic's own balancer keeps choosing one that refuses connections, since that is
-//! never busy; here one that failed rests.
+//! tonic's own balancer keeps choosing one that refuses connections, since that is never busy;
+//! here a replica that failed is called last for a while.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,14 +14,15 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
-/// How long names are believed. Looked up beside the calls, but for the first time.
+/// Time for which resolved names are used. They are resolved while calls go on, except for the
+/// first time.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How long looking them up may take.
+/// Longest time for resolving.
 const LOOKUP: Duration = Duration::from_secs(5);
 
-/// How long one that failed, or did not answer, is asked last: as long as it takes to
-/// know that a machine is gone.
+/// Time for which a replica that failed, or did not answer, is called last: as long as it takes
+/// to know that a machine is gone.
 const REST: Duration = Duration::from_secs(5);
 
 /// Most addresses of one name.
@@ -43,7 +44,7 @@ struct Known {
     replicas: HashMap<(usize, SocketAddr), Arc<Replica>>,
 }
 
-/// One process that can be asked.
+/// A process that can be called.
 #[derive(Debug)]
 pub(crate) struct Replica {
     channel: Channel,
@@ -51,8 +52,8 @@ pub(crate) struct Replica {
     failed: Mutex<Option<Instant>>,
 }
 
-/// One call to a replica, counted while it lasts. One that ends without an answer, by
-/// its deadline for one, says that the replica had better rest.
+/// A call to a replica, counted while it lasts. One that ends without an answer, such as by its
+/// deadline, makes the replica the last choice for a while.
 #[derive(Debug)]
 pub(crate) struct Call {
     replica: Arc<Replica>,
@@ -60,13 +61,13 @@ pub(crate) struct Call {
 }
 
 impl Replicas {
-    /// Certificates that can't be read are an error now.
+    /// Fails if certificates can't be read.
     pub(crate) fn new(targets: Vec<Target>) -> Result<Self, TargetError> {
         targets.iter().try_for_each(|target| target.channel().map(drop))?;
         Ok(Self(Arc::new(Inner { targets, known: Mutex::default(), looking: tokio::sync::Mutex::default() })))
     }
 
-    /// The one to ask now, and after it those to ask if it can't be reached.
+    /// Returns the replica to call now, followed by those to call if it can't be reached.
     pub(crate) async fn in_turn(&self) -> Result<Vec<Arc<Replica>>, TargetError> {
         let at = self.0.known().at;
         match at {
@@ -79,7 +80,7 @@ impl Replicas {
         Ok(replicas)
     }
 
-    /// Nobody waits for it where somebody is known.
+    /// Resolves in the background, since some replicas are known.
     #[expect(clippy::disallowed_methods, reason = "it ends within the time of a lookup")]
     fn look_up_beside(&self) {
         let inner = Arc::clone(&self.0);
@@ -88,7 +89,7 @@ impl Replicas {
 }
 
 impl Inner {
-    /// One looks, the others wait for what it finds.
+    /// Resolves the names; one caller does, and others wait for the result.
     async fn look_up(&self) -> Result<(), TargetError> {
         let before = self.known().at;
         let _looking = self.looking.lock().await;
@@ -105,7 +106,8 @@ impl Inner {
         self.take(&found)
     }
 
-    /// A name without addresses may be a moment of the DNS: what was known stays.
+    /// Takes over what was found. A name without addresses may be a short failure of DNS: its
+    /// known ones stay.
     fn take(&self, found: &[(usize, SocketAddr)]) -> Result<(), TargetError> {
         let mut known = self.known();
         let has = |target: usize| found.iter().any(|(index, _)| *index == target);
@@ -151,7 +153,7 @@ impl Call {
         self.replica.channel.clone()
     }
 
-    /// Whatever it answered, it is there.
+    /// Notes that the replica is there, whatever it answered.
     pub(crate) fn was_answered(&mut self) {
         self.is_answered = true;
     }

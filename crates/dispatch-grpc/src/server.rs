@@ -1,3 +1,5 @@
+//! A gRPC server for any dispatcher.
+
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use wire::v1::dispatcher_server::DispatcherServer;
 use crate::failure;
 use crate::remote::METHOD;
 
-/// Longest that a caller may ask for.
+/// Longest time that a caller may ask for.
 const LONGEST: Duration = Duration::from_hours(1);
 
 /// Any dispatcher, served to other processes: the other side of
@@ -26,18 +28,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Stopping refuses what is new, and waits for what is being handled.
+    /// Makes the server. Once the process stops it refuses new calls, and waits for running ones.
     pub fn new(dispatcher: AnyDispatcher, shutdown: Shutdown) -> Self {
         Self { dispatcher, shutdown }
     }
 
-    /// As tonic serves it.
+    /// Returns the service for tonic.
     pub fn service(self) -> DispatcherServer<Self> {
         DispatcherServer::new(self).max_decoding_message_size(MAX_MESSAGE)
     }
 
-    /// Runs the dispatcher within the caller's time. A caller that goes away drops
-    /// this future, and with it the attempt.
+    /// Runs the dispatcher within the caller's time. A caller that disconnects drops this future,
+    /// and with it the attempt.
     async fn handle(&self, event: &Event, cx: &Context) -> Result<v1::DispatchResponse, Status> {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {
@@ -75,7 +77,7 @@ fn trace(delivery: &v1::Delivery) -> Option<TraceParent> {
     delivery.traceparent.parse().ok()
 }
 
-/// A handler that refuses an event is no failure of ours; one that breaks is.
+/// Ends a span. A handler that refuses an event is no failure of ours; one that breaks is.
 fn ended(span: Span, code: Code) {
     let is_failure = matches!(code, Code::Unknown | Code::Internal | Code::DeadlineExceeded | Code::DataLoss);
     let ended = if is_failure { Ended::Failed(grpc::code_name(code)) } else { Ended::Well };

@@ -1,3 +1,5 @@
+//! The route's `grpc:` table.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-/// Longest wait for a handler: an attempt holds one of the route's places.
+/// Longest wait for a handler: an attempt takes one of the route's permits.
 const MAX_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Most endpoints of a route.

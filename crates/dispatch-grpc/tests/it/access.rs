@@ -12,7 +12,7 @@ use settings::{CertificateSettings, OperatorSettings, OperatorTls, Role, TokenSe
 
 use crate::handler::{Handler, Process, anybody, cx, event, serve};
 
-/// An authority, and a certificate of it for each side, with this name.
+/// Makes an authority, and certificates of it with these names.
 fn make(folder: &Path, authority: &str, names: &[(&str, &str)]) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,7 +31,7 @@ struct World {
     process: Process,
 }
 
-/// A handler that asks for certificates of `ca`, and knows one name and one token.
+/// Starts a handler that asks for certificates of `ca`, and knows one name and one token.
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -81,7 +81,7 @@ impl World {
         remote.dispatch(&event("Done"), &cx(Duration::from_secs(5))).await
     }
 
-    /// The connection failed before anybody was asked: no handler said anything.
+    /// Checks that the connection failed before the call: no handler said anything.
     #[track_caller]
     fn not_reached(answer: &Result<Done, DispatchError>) {
         let Err(DispatchError::Transient { source, .. }) = answer else { panic!("{answer:?}") };

@@ -22,7 +22,7 @@ use tonic::server::NamedService;
 
 use crate::handler::{PATIENCE, Process, anybody, cx, event, remote_to};
 
-/// Answers everybody with these bytes, and this status after them.
+/// Answers every call with these bytes, and this status after them.
 #[derive(Clone)]
 struct Raw {
     bytes: Bytes,
@@ -62,7 +62,7 @@ fn message(flag: u8, message: &[u8]) -> Vec<u8> {
     [&[flag][..], &length.to_be_bytes(), message].concat()
 }
 
-/// A `DispatchResponse` of `status: 202` with an answer of this length.
+/// Encodes a `DispatchResponse` of `status: 202` with an answer of this length.
 fn response(length: usize) -> Vec<u8> {
     prost::Message::encode_to_vec(&wire::v1::DispatchResponse {
         status: Some(202),
@@ -120,15 +120,15 @@ async fn what_is_not_ok_is_not_done_whatever_came_before() {
     }
 }
 
-/// How a handler behind HTTP/2 ends an answer that it has begun.
+/// Ends of an answer that a handler behind HTTP/2 has begun.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// No status comes any more.
     Resets,
     Closes,
-    /// Nothing comes any more.
+    /// Nothing comes any more, and the stream stays open.
     IsSilent,
-    /// A status with these words beside it.
+    /// A status with these fields beside it.
     Says(&'static str, [(&'static str, &'static str); 2]),
 }
 
@@ -150,7 +150,7 @@ async fn ending(headers: &'static [(&'static str, &'static str)], end: End) -> P
                     }
                     let mut body = respond.send_response(response, false).unwrap();
                     body.send_data(message(0, &answered(202)).into(), false).unwrap();
-                    // What was sent so far goes out first.
+                    // Bytes sent so far go out first.
                     let _ = futures::poll!(pin!(connection.accept()));
                     match end {
                         End::Resets => body.send_reset(h2::Reason::INTERNAL_ERROR),
@@ -177,7 +177,7 @@ async fn ended(headers: &'static [(&'static str, &'static str)], end: End) -> Re
     remote_to(&process).await.dispatch(&event("E"), &cx(PATIENCE)).await
 }
 
-/// By gRPC the status says whether a call went well, and a message says nothing of that: a
+/// In gRPC the status says whether a call succeeded, and a message says nothing of that: a
 /// handler may have sent one before it failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_without_a_status_is_not_done_and_ok_is_whatever_comes_of_the_rest() {
@@ -189,7 +189,7 @@ async fn a_message_without_a_status_is_not_done_and_ok_is_whatever_comes_of_the_
     }
 }
 
-/// A status among the headers is one only where nothing comes after it.
+/// A status among the headers counts only if none comes after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_after_a_message_decides_before_one_among_the_headers() {
     const NONE: [(&str, &str); 2] = [("a", "b"), ("c", "d")];
@@ -233,7 +233,7 @@ async fn words_beside_a_status_that_make_no_sense_change_nothing_about_it() {
     assert_eq!(ended(&[], End::Says("0", PLAIN)).await.unwrap(), Done::with_status(202));
 }
 
-/// A handler behind HTTP/2 that refuses every `n`th call before it looks at it.
+/// Starts a handler behind HTTP/2 that refuses every `n`th call before it looks at it.
 async fn refusing(every: usize) -> (Process, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let process =

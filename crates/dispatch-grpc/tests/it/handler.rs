@@ -29,7 +29,7 @@ pub(crate) fn cx(timeout: Duration) -> Context {
     Context::new("route", "key", timeout)
 }
 
-/// Counts what it was asked, what it was told to end, and keeps the last event.
+/// Counts calls and cancelled ones, and keeps the last event.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handler {
     pub(crate) asked: Arc<AtomicUsize>,

@@ -1,3 +1,5 @@
+//! The choice among replicas of a handler.
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

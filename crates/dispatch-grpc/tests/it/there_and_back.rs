@@ -1,3 +1,5 @@
+//! Events, contexts and results come through a call as they are.
+
 use std::error::Error;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,7 +8,7 @@ use dispatch::{DispatchError, Dispatcher, Done, ExactJson, Excerpt, Keep, TraceS
 
 use crate::handler::{HANGS_FOR, Handler, PATIENCE, anybody, cx, event, remote_to, serve};
 
-/// Everything that a policy looks at.
+/// The parts of a result that a policy looks at.
 #[derive(Debug, PartialEq)]
 enum Facts {
     Done(Option<u16>),
@@ -25,7 +27,7 @@ fn facts(answer: &Result<Done, DispatchError>) -> Facts {
     }
 }
 
-/// The words that are kept and never logged.
+/// Returns the words that are kept and never logged.
 fn excerpt(error: &DispatchError) -> Option<String> {
     let mut cause = error.source();
     while let Some(found) = cause {
@@ -78,13 +80,13 @@ async fn the_event_arrives_whole_and_without_its_signature() {
         (&sent_cx.route, &sent_cx.delivery_id, &sent_cx.idempotency_key, 3)
     );
     assert_eq!(got_cx.trace_state, sent_cx.trace_state);
-    // The same trace, and a span of the handler's own in it.
+    // The same trace, with a span of the handler's own in it.
     let (sent, got) = (sent_cx.trace.unwrap(), got_cx.trace.unwrap());
     assert!(got.trace_id() == sent.trace_id() && got.span_id() != sent.span_id(), "{got}");
     assert_eq!((got_cx.timeout, got_cx.started_at), (sent_cx.timeout, sent_cx.started_at));
 }
 
-/// Without a caller the attempt must end, and long before its own end.
+/// Checks that the attempt ends when its caller is gone, long before its own deadline.
 async fn is_cut_off(handler: &Handler) {
     let cut_off = async {
         while handler.cut_off.load(Ordering::SeqCst) == 0 {
