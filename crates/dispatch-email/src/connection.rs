@@ -1,4 +1,4 @@
-//! One conversation with a mail server, as its client (RFC 5321).
+//! A connection to a mail server, from the client's side (RFC 5321).
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::reply::{Incoming, ReplyError};
 
-/// How long a server may take for each answer but the last: to its `DATA` it may think for
-/// as long as the attempt lasts.
+/// Longest wait for each answer but the last, for which the server may take as long as the
+/// attempt lasts.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How long the rest of an answer is waited for once its code is known.
+/// Longest wait for the rest of an answer once its code is known.
 const REST: Duration = Duration::from_millis(500);
 
-/// How long a server may take for the answer on a connection that was kept: it answers at
-/// once, or is gone.
+/// Longest wait for an answer on a connection that was kept: the server answers at once, or is
+/// gone.
 const STILL_THERE: Duration = Duration::from_secs(2);
 
-/// What ends a mail.
+/// End of a mail.
 const END: &[u8] = b".\r\n";
 
-/// Why a mail was not taken.
+/// Reason for which a mail was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SmtpError {
     /// The server's answer to a command.
     #[error("it answered {0}")]
     Refused(u16),
-    /// The same before any mail was spoken of.
+    /// The server's answer to a command before any mail was mentioned.
     #[error("it answered {0} before any mail")]
     Unwilling(u16),
     #[error("no answer in time")]
@@ -51,7 +51,7 @@ impl From<std::io::Error> for SmtpError {
 }
 
 impl SmtpError {
-    /// What it is where no mail was spoken of yet.
+    /// Converts it into the error of a conversation in which no mail was mentioned yet.
     pub(crate) fn before_any_mail(self) -> Self {
         match self {
             Self::Refused(code) => Self::Unwilling(code),
@@ -60,12 +60,12 @@ impl SmtpError {
     }
 }
 
-/// The server has the mail.
+/// Result of sending: the server has the mail.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) code: u16,
-    /// What was wrong with the rest of its answer, if anything was: then the connection is
-    /// out of step.
+    /// Remark on what was wrong with the rest of its answer, if anything was: then the connection
+    /// is out of step.
     pub(crate) remark: Option<&'static str>,
 }
 
@@ -76,12 +76,12 @@ pub(crate) struct Login {
     pub(crate) password: String,
 }
 
-/// What a connection is of: TCP, or TLS over it.
+/// Stream of a connection: TCP, or TLS over it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection whose server has said what it can.
+/// A connection whose server has named its extensions.
 pub(crate) struct Connection<S> {
     stream: S,
     incoming: Incoming,
@@ -89,7 +89,7 @@ pub(crate) struct Connection<S> {
 }
 
 impl<S: Stream> Connection<S> {
-    /// Waits for the server's first word, and asks what it can.
+    /// Reads the server's greeting, and asks for its extensions.
     pub(crate) async fn greet(stream: S) -> Result<Self, SmtpError> {
         let mut connection = Self::over(stream);
         connection.expect(2).await?;
@@ -97,7 +97,8 @@ impl<S: Stream> Connection<S> {
         Ok(connection)
     }
 
-    /// The same over TLS that has just begun: the server says nothing by itself.
+    /// Asks for the extensions again, over TLS that has just begun: the server sends no second
+    /// greeting.
     pub(crate) async fn greet_again(stream: S) -> Result<Self, SmtpError> {
         let mut connection = Self::over(stream);
         connection.hello().await?;
@@ -108,7 +109,7 @@ impl<S: Stream> Connection<S> {
         Self { stream, incoming: Incoming::default(), extensions: Vec::new() }
     }
 
-    /// Who says hello is named by an address (RFC 5321, section 4.1.3): a machine's own name
+    /// Says EHLO with an address (RFC 5321, section 4.1.3) in place of the machine's name, which
     /// is nobody's business.
     async fn hello(&mut self) -> Result<(), SmtpError> {
         let lines = self.command("EHLO [127.0.0.1]", 2).await?;
@@ -116,8 +117,8 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// The stream, once the server is ready for TLS. What came before TLS and nobody asked
-    /// for is not taken over: it may be anybody's.
+    /// Returns the stream once the server is ready for TLS. Bytes that came before TLS without
+    /// being asked for are dropped: anybody may have sent them.
     pub(crate) async fn ready_for_tls(mut self) -> Result<S, SmtpError> {
         if !self.has_extension("STARTTLS") {
             return Err(SmtpError::Lacks("begin TLS"));
@@ -127,7 +128,7 @@ impl<S: Stream> Connection<S> {
         Ok(self.stream)
     }
 
-    /// RFC 4954, by PLAIN or by LOGIN.
+    /// Logs in by PLAIN or by LOGIN (RFC 4954).
     pub(crate) async fn log_in(&mut self, login: &Login) -> Result<(), SmtpError> {
         let Login { user, password } = login;
         if self.has_mechanism("PLAIN") {
@@ -143,8 +144,8 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// Hands over a mail; returns once the server has it, by the deadline where it has said
-    /// so by then.
+    /// Sends a mail; returns once the server has it. At the deadline, an answer whose code has
+    /// come is enough.
     pub(crate) async fn send(
         &mut self,
         envelope: &Envelope,
@@ -161,7 +162,7 @@ impl<S: Stream> Connection<S> {
         self.ensure_in_step()?;
         self.stream.write_all(&dotted(mail)).await?;
         self.stream.flush().await?;
-        // An answer that came before the end is none to the mail.
+        // An answer that came before the end of the mail is not an answer to it.
         if self.incoming.has_more(&mut self.stream).await {
             return Err(ReplyError::Malformed.into());
         }
@@ -170,7 +171,7 @@ impl<S: Stream> Connection<S> {
         self.last_answer(deadline).await
     }
 
-    /// The answer to a mail. A server that has said 2xx has it, whatever comes after that.
+    /// Reads the answer to a mail. A server that has said 2xx has it, whatever comes after that.
     async fn last_answer(&mut self, deadline: Instant) -> Result<Taken, SmtpError> {
         let code = self.incoming.code(&mut self.stream).await?;
         if code / 100 != 2 {
@@ -187,7 +188,7 @@ impl<S: Stream> Connection<S> {
         Ok(Taken { code, remark })
     }
 
-    /// Asks whether the server is still there, and in step.
+    /// Checks that the server is still there, and that its answers are in step.
     pub(crate) async fn ensure_well(&mut self) -> Result<(), SmtpError> {
         let asking = timeout(STILL_THERE, self.command("NOOP", 2));
         asking.await.map_err(|_| SmtpError::TimedOut)??;
@@ -197,7 +198,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Ends it politely, and does not wait for long.
+    /// Says QUIT, and does not wait for long.
     pub(crate) async fn quit(mut self) {
         let _ = timeout(REST, self.command("QUIT", 2)).await;
     }
@@ -230,7 +231,7 @@ impl<S: Stream> Connection<S> {
         mechanisms.flat_map(|line| line.split([' ', '='])).any(|mechanism| mechanism == name)
     }
 
-    /// What comes without being asked for would be taken for the next answer.
+    /// Fails if bytes came without being asked for: they would be taken for the next answer.
     fn ensure_in_step(&self) -> Result<(), SmtpError> {
         if self.incoming.is_empty() { Ok(()) } else { Err(ReplyError::Malformed.into()) }
     }
@@ -242,7 +243,7 @@ impl<S: Stream> Connection<S> {
         self.expect(expected).await
     }
 
-    /// An answer of this class: the code's first digit.
+    /// Reads an answer, and fails unless it is of this class: the code's first digit.
     async fn expect(&mut self, class: u16) -> Result<Vec<String>, SmtpError> {
         let answering = async {
             let code = self.incoming.code(&mut self.stream).await?;
@@ -255,7 +256,7 @@ impl<S: Stream> Connection<S> {
     }
 }
 
-/// The mail as it goes out before its end: lines that begin with a dot have one more
+/// Returns the mail as it is sent, without its end: lines that begin with a dot get another one
 /// (RFC 5321, section 4.5.2).
 fn dotted(mail: &[u8]) -> Vec<u8> {
     let mut dotted = Vec::with_capacity(mail.len() + 64);
@@ -290,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Sends a mail that does not fit between two sides at once.
+    /// Sends a mail that does not fit into the buffer between both sides.
     async fn send(client: DuplexStream, whole: Duration) -> Result<Taken, SmtpError> {
         let to = "jo@example.com".parse().unwrap();
         let envelope = Envelope::new(Some("shop@example.com".parse().unwrap()), vec![to]).unwrap();
@@ -298,7 +299,7 @@ mod tests {
         Connection::over(client).send(&envelope, &[b'x'; 4096], deadline).await
     }
 
-    /// A server up to its answer to DATA.
+    /// Plays a server up to its answer to DATA.
     async fn take_commands(server: DuplexStream) -> BufReader<DuplexStream> {
         let mut server = BufReader::new(server);
         for answer in ["250 OK\r\n", "250 OK\r\n", "354 go on\r\n"] {

@@ -25,11 +25,11 @@ use crate::server::MailServer;
 
 pub use crate::settings::EmailSettings;
 
-/// How long one attempt may take: mail servers think before they answer.
+/// Longest time of an attempt: mail servers may be slow to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long before the end of an attempt the rest of an answer is no longer waited for where
-/// its code came: said in time, the mail is sent once.
+/// Time before the end of an attempt at which the rest of an answer is no longer awaited if its
+/// code came: reported in time, the mail is sent once.
 const BEFORE_THE_END: Duration = Duration::from_millis(250);
 
 /// Sends mails through one server.
@@ -43,7 +43,7 @@ pub struct EmailDispatcher {
     html: Option<Template>,
 }
 
-/// Why a mail can't be made. Says nothing of the event's values.
+/// Reason for which a mail can't be made. Says nothing of the event's values.
 #[derive(Debug, thiserror::Error)]
 enum Unmade {
     #[error("a template of `to` made something that is not one address")]
@@ -77,7 +77,7 @@ impl Dispatcher for EmailDispatcher {
         let whole = cx.timeout.min(TIMEOUT);
         let deadline = Instant::now() + whole.saturating_sub(BEFORE_THE_END.min(whole / 10));
         let mail = self.mail(event, cx)?;
-        // Mail carries no trace: the span ends where the server has it.
+        // Mail carries no trace: the span ends when the server has it.
         let call = cx.call(Role::Client, "send mail");
         match self.server.send(mail.envelope(), &mail.formatted(), deadline).await {
             Ok(Taken { code, remark }) => {
@@ -125,7 +125,7 @@ fn is_one_line(subject: &str) -> bool {
     !subject.trim().contains(|c: char| c.is_control())
 }
 
-/// A subject, if it is one line of a sample event.
+/// Checks that a subject is one line for a sample event.
 fn one_line(subject: Template) -> Result<Template, BoxError> {
     match subject.sample_texts().all(|text| is_one_line(&text)) {
         true => Ok(subject),
@@ -133,9 +133,9 @@ fn one_line(subject: Template) -> Result<Template, BoxError> {
     }
 }
 
-/// RFC 5321, section 4.2.1: 5yz will not change by itself, all else may. So may what a server
-/// says before it knows of a mail: its greeting, or about TLS and the login. What the server
-/// said may name the customer, and is not repeated.
+/// Converts an error of the server. By RFC 5321, section 4.2.1, 5yz will not change by itself,
+/// and everything else may. So may an answer before a mail was mentioned: to the greeting, about
+/// TLS or the login. The server's words may name the customer, and are not repeated.
 fn refused(error: SmtpError) -> DispatchError {
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
@@ -159,8 +159,8 @@ fn refused(error: SmtpError) -> DispatchError {
     }
 }
 
-/// A login that is refused (RFC 4954: 530 to 538) is a matter of settings: it must
-/// not bury a thousand mails.
+/// Whether a status is about the mail. A login that is refused (RFC 4954: 530 to 538) is a matter
+/// of settings, and must not turn a thousand mails into dead letters.
 fn is_about_the_mail(status: u16) -> bool {
     !(530..=538).contains(&status)
 }

@@ -1,4 +1,4 @@
-//! Whom a mail goes to: the settings say how many, and an event fills each in.
+//! Recipients of a mail: the settings say how many, and an event fills each in.
 
 use dispatch::{BoxError, DispatchError};
 use dispatch_kit::{Template, View};
@@ -7,11 +7,11 @@ use lettre::message::{Mailbox, Mailboxes};
 use crate::Unmade;
 use crate::settings::ToSettings;
 
-/// Most people one mail goes to.
+/// Most recipients of a mail.
 pub(crate) const MOST: usize = 10;
 
-/// One template for each recipient. What a template makes is one address: a comma in an
-/// event's field must not let whoever wrote the field choose more of them.
+/// One template for each recipient. A template makes one address: with a comma in an event's
+/// field, its author must not be able to add recipients.
 #[derive(Debug)]
 pub(crate) struct Recipients(Vec<Template>);
 
@@ -44,8 +44,8 @@ fn one_address(text: &str) -> Result<Mailbox, DispatchError> {
     }
 }
 
-/// The templates that commas between them part. A comma in an expression, or in a quoted
-/// name, parts nothing; nor does one in a text with blocks, which may span it.
+/// Splits a text into templates at its commas. Commas in an expression or in a quoted name do not
+/// count, and a text with blocks, which may span commas, is not split.
 fn listed(text: &str) -> Vec<String> {
     if text.contains("{%") {
         return vec![text.to_owned()];

@@ -1,8 +1,8 @@
 //! A server's replies (RFC 5321, section 4.2), read within bounds.
 //!
-//! The first three digits decide. What else a reply says is looked at where it matters:
-//! for the extensions of EHLO, for the challenges of a login, and to know whether the
-//! connection is still in step.
+//! The first three digits decide. The rest of a reply is read only where it matters: for the
+//! extensions of EHLO, for the challenges of a login, and to know whether the connection is still
+//! in step.
 
 use std::io;
 use std::pin::pin;
@@ -10,15 +10,15 @@ use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::yield_now;
 
-/// Longest line and longest reply that are read: twice the line of RFC 5321, and more lines
-/// than any server writes.
+/// Longest line and longest reply that are read: twice the line of RFC 5321, and more lines than
+/// any server writes.
 const LONGEST_LINE: usize = 1024;
 const LONGEST_REPLY: usize = 64 << 10;
 
 /// Digits of a code.
 const CODE: usize = 3;
 
-/// Why a reply is none.
+/// Reason for which a reply can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplyError {
     #[error("the connection failed")]
@@ -29,18 +29,18 @@ pub(crate) enum ReplyError {
     Malformed,
 }
 
-/// What came on a connection and was not read yet.
+/// Bytes that came on a connection and were not read yet.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming(Vec<u8>);
 
 impl Incoming {
-    /// Whether nothing came beyond the replies that were read.
+    /// Whether no bytes came beyond the replies that were read.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The code of the reply that comes next, as soon as that is known; the reply itself is
-    /// read by [`Self::reply`].
+    /// Returns the code of the next reply as soon as it is known; the reply itself is read by
+    /// [`Self::reply`].
     pub(crate) async fn code(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, ReplyError> {
         while self.0.len() <= CODE {
             match self.more(stream).await {
@@ -57,7 +57,7 @@ impl Incoming {
         }
     }
 
-    /// What the lines of a reply say after the code, which is the same in all.
+    /// Returns the lines of a reply, each without the code, which is the same in all.
     pub(crate) async fn reply(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -85,7 +85,7 @@ impl Incoming {
         }
     }
 
-    /// A line without its end, which a line feed alone may be.
+    /// Reads a line, and removes its end, which may be just a line feed.
     async fn line(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<String, ReplyError> {
         let end = loop {
             match self.0.iter().position(|byte| *byte == b'\n') {
@@ -100,8 +100,8 @@ impl Incoming {
         String::from_utf8(line).map_err(|_| ReplyError::Malformed)
     }
 
-    /// Whether something came beyond the replies that were read, or the end. Lets the runtime
-    /// look at the socket, and waits for nothing.
+    /// Whether bytes came beyond the replies that were read, or the end. Lets the runtime look at
+    /// the socket, and waits for nothing.
     pub(crate) async fn has_more(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
         yield_now().await;
         !self.is_empty() || futures::poll!(pin!(self.more(stream))).is_ready()
@@ -119,7 +119,7 @@ impl Incoming {
     }
 }
 
-/// RFC 5321 knows codes from 200 to 559.
+/// Reads a code. RFC 5321 knows those from 200 to 559.
 fn code_of(digits: &[u8]) -> Option<u16> {
     match digits {
         [b'2'..=b'5', second, third] if second.is_ascii_digit() && third.is_ascii_digit() => {

@@ -1,4 +1,4 @@
-//! The mail server of a route: how it is reached, and the connections that are kept to it.
+//! The mail server of a route: connecting to it, and the connections that are kept.
 
 use std::fmt;
 use std::fs;
@@ -20,16 +20,17 @@ use tokio_rustls::TlsConnector;
 use crate::connection::{Connection, Login, SmtpError, Stream, Taken};
 use crate::settings::{Security, ServerSettings};
 
-/// How long connecting may take, and TLS after it.
+/// Longest time for connecting, and again for TLS after it.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How many connections are kept, and for how long: servers close idle ones after minutes.
+/// Most connections that are kept, and their longest idle time: servers close idle ones after
+/// minutes.
 const KEPT: usize = 16;
 const IDLE: Duration = Duration::from_secs(60);
 
 type Open = Connection<Box<dyn Stream>>;
 
-/// A mail server.
+/// A mail server, with the connections that are kept to it.
 pub(crate) struct MailServer {
     host: String,
     port: u16,
@@ -79,7 +80,7 @@ impl MailServer {
         Ok(Self { host, port, protection, login, kept: Mutex::default() })
     }
 
-    /// Hands over a mail, on a connection that is kept if one is well.
+    /// Sends a mail, on a kept connection if one still works.
     pub(crate) async fn send(
         &self,
         envelope: &Envelope,
@@ -97,7 +98,7 @@ impl MailServer {
         Ok(taken)
     }
 
-    /// Ends every connection that is kept.
+    /// Closes every connection that is kept.
     pub(crate) async fn close(&self) {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
         futures::future::join_all(kept.into_iter().map(|(connection, _)| connection.quit())).await;
@@ -111,7 +112,7 @@ impl MailServer {
             }
             match connection.ensure_well().await {
                 Ok(()) => return Some(connection),
-                // What lies between is silent for all of them.
+                // The network between is silent for all of them.
                 Err(SmtpError::TimedOut) => {
                     self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 }
@@ -148,8 +149,8 @@ impl MailServer {
     }
 }
 
-/// Connects to the first address that answers: each has its share of the time that is left,
-/// so that a silent one leaves some to the others.
+/// Connects to the first address that answers. Each has its share of the time that is left, so
+/// that a silent one leaves some to the others.
 async fn connect_to(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, SmtpError> {
     let mut failed = SmtpError::TimedOut;
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
@@ -157,7 +158,8 @@ async fn connect_to(addresses: &[SocketAddr], until: Instant) -> Result<TcpStrea
         let share = until.saturating_duration_since(Instant::now()) / left;
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // A mail's end is written by itself, and must not wait for its beginning.
+                // A mail's end is written separately, and must not wait for an acknowledgement of
+                // its beginning.
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
@@ -217,7 +219,7 @@ mod tests {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let full = socket.listen(0).unwrap();
         let silent = full.local_addr().unwrap();
-        // There is room for one that nobody accepts.
+        // The queue of a listener that never accepts has room for one.
         let _first = TcpStream::connect(silent).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();

@@ -82,7 +82,7 @@ pub(crate) struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Refuses a password that would go to another host in clear, unless that is meant.
+    /// Fails if a password would go to another host in clear, unless the settings allow it.
     pub(crate) fn ensure_protected_credentials(&self) -> Result<(), PlaintextCredential> {
         let is_exposed = matches!(self.security, Security::None) && !is_this_machine(&self.host);
         let is_sent = self.user.is_some() || self.password.is_some();

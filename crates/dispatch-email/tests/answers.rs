@@ -1,4 +1,5 @@
-//! What a server's last word means, whatever is wrong with it: real sockets, scripted answers.
+//! The meaning of a server's last answer, whatever is wrong with it: real sockets, scripted
+//! answers.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the server does after its last word.
+/// Behaviour of the server after its last answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     GoesOn,
@@ -25,7 +26,7 @@ enum Then {
 struct Script {
     greeting: &'static str,
     to_auth: &'static str,
-    /// Nothing where this is empty.
+    /// Answer to NOOP; none if this is empty.
     to_noop: &'static str,
     to_data: &'static str,
     to_mail: Vec<u8>,
@@ -49,7 +50,7 @@ struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
     mails: Arc<AtomicUsize>,
-    /// How often it was asked whether it is there.
+    /// Number of times that the server was asked whether it is there.
     noops: Arc<AtomicUsize>,
 }
 
@@ -192,7 +193,7 @@ async fn what_is_not_2xx_is_not_taken_whatever_comes_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_word_that_is_left_over_is_taken_for_no_later_answer() {
-    // A server out of step by one: what it says of the mail is what it said of DATA.
+    // A server out of step by one: its answer about the mail is its answer to DATA.
     let script = Script { to_data: "250 OK\r\n354 go on\r\n", to_mail: Vec::new(), ..Script::default() };
     let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
     let error = dispatch(&open(&server, &folder).await).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Against a real mail server: aiosmtpd, which is fetched once.
+//! Tests with a real mail server: aiosmtpd, which is fetched once.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -14,10 +14,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use serde_json::{Value, json};
 use settings::Tree;
 
-/// The version that is fetched.
+/// Version that is fetched.
 const PACKAGE: &str = "aiosmtpd==1.4.6";
 
-/// Where Python finds it; one test fetches, the others wait.
+/// Returns the folder where Python finds it; one test fetches, the others wait.
 fn packages() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).unwrap();
@@ -41,7 +41,7 @@ struct Server {
 }
 
 impl Server {
-    /// With `is_secure` it insists on TLS and on a login.
+    /// Starts a server; if `is_secure`, it insists on TLS and on a login.
     fn start(is_secure: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server.py");
@@ -57,7 +57,7 @@ impl Server {
         Self { child, port: line.trim().parse().unwrap(), folder }
     }
 
-    /// Settings for it, with a template for the address.
+    /// Opens a dispatcher for it, with a template for the address.
     async fn dispatcher(&self, to: &str, server: Value) -> Result<EmailDispatcher, BoxError> {
         let mut at = json!({ "host": "localhost", "port": self.port });
         at.as_object_mut().unwrap().extend(server.as_object().unwrap().clone());

@@ -1,4 +1,4 @@
-//! What is said of settings that do not fit.
+//! Messages about settings that do not fit.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -8,7 +8,7 @@ use dispatch::Registry;
 use dispatch_email::EmailDispatcher;
 use settings::Tree;
 
-/// What is said of a route whose table has this `to:`.
+/// Returns the message about a route whose table has this `to:`; `None` if it is accepted.
 fn told(to: &str) -> Option<String> {
     let table = format!("server: {{ host: localhost }}, from: a@b.c, to: {to}, subject: s, text: t.txt");
     let text = format!(
