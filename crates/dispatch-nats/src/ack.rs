@@ -1,8 +1,8 @@
-//! What a stream answers to what is published.
+//! The acknowledgement of a stream.
 //!
-//! A stream that names itself and the place where it has stored an event has it, whatever
-//! else is in its answer or is wrong with it. It would be stored twice otherwise: streams
-//! know what they have by its id for a while only.
+//! A stream that names itself and the sequence under which it has stored an event has it,
+//! whatever else is in its answer or is wrong with it. Otherwise it would be stored twice:
+//! streams know the ids of what they have only for a while.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use async_nats::jetstream;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// A stream has it.
+/// Result of an acknowledgement: a stream has the event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// What was wrong with the rest of its answer.
+    /// Remark on what was wrong with the rest of its answer.
     pub(crate) remark: Option<&'static str>,
 }
 
-/// It was answered that it is not stored, or nothing of the kind.
+/// Reason for which an answer is no acknowledgement.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotStored {
     #[error("the stream refused it: {0}")]
@@ -28,7 +28,7 @@ pub(crate) enum NotStored {
     NoStream,
 }
 
-/// What an answer means.
+/// Returns what an answer means.
 pub(crate) fn read(answer: &[u8]) -> Result<Stored, NotStored> {
     let text = String::from_utf8_lossy(answer);
     let mut read = Answer::default();
@@ -47,11 +47,11 @@ pub(crate) fn read(answer: &[u8]) -> Result<Stored, NotStored> {
     Ok(Stored { remark: is_odd.then_some("the stream's answer can't be read in all its parts") })
 }
 
-/// What was read before the answer ended, or made no sense any more.
+/// Fields that were read before the answer ended or became invalid.
 #[derive(Default)]
 struct Answer {
     has_stream: bool,
-    /// Places are counted from 1; an answer that refuses has 0.
+    /// Whether there is a sequence: they begin at 1, and an answer that refuses has 0.
     has_place: bool,
     error: Option<Value>,
     is_odd: bool,
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
                     let place: Value = fields.next_value()?;
                     read.has_place |= place.as_u64().is_some_and(|place| place > 0);
                 }
-                // Whatever it is: it is no acknowledgement.
+                // Anything in this field: the answer is no acknowledgement.
                 "error" => {
                     read.error =
                         Some(fields.next_value().unwrap_or(Value::Bool(true))).filter(|it| !it.is_null())

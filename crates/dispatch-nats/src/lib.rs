@@ -27,7 +27,7 @@ use crate::subject::Subject;
 
 const ACTION: &str = "publishing to NATS";
 
-/// How long to wait for a connection, and for a stream's word.
+/// Longest wait for a connection, and for an acknowledgement.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -69,15 +69,15 @@ impl Dispatcher for NatsDispatcher {
         if let Some(ca) = ca {
             options = options.add_root_certificates(cx.resolve(&ca)).require_tls(true);
         }
-        // Servers that are away at the start delay this route and no other.
+        // Servers that are away at the start delay only this route.
         let options = options.retry_on_initial_connect().connection_timeout(CONNECT);
         let client = options.name(format!("fluent-webhooks/{}", cx.route)).connect(servers).await?;
         Ok(Self { client, subject })
     }
 
     async fn dispatch(&self, event: &Event, cx: &Context) -> Result<Done, DispatchError> {
-        // What is handed to a client without a connection would wait in it, beside
-        // the queue, and be sent long after it was given up here.
+        // A client without a connection would keep a message, beside the queue, and send it long
+        // after the attempt has failed here.
         if self.client.connection_state() != State::Connected {
             return Err(DispatchError::transient(ACTION, "no connection"));
         }
@@ -119,8 +119,8 @@ fn headers(event: &Event, cx: &Context, trace: Option<TraceParent>) -> HeaderMap
     headers
 }
 
-/// A stream may be made, or given room, at any time; the server's limit on a message's
-/// size is for good.
+/// Converts an error. A stream may be made, or given room, at any time; a message beyond the
+/// server's limit is permanent.
 fn failed(error: RequestError) -> DispatchError {
     match error.kind() {
         RequestErrorKind::MaxPayloadExceeded => DispatchError::permanent(ACTION, error),

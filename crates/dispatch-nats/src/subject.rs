@@ -1,4 +1,4 @@
-//! Where an event goes: a subject with places in it.
+//! The subject of an event: a text with placeholders.
 
 use dispatch::Event;
 use event_model::token;
@@ -38,7 +38,7 @@ const PLACES: [(&str, Place); 5] = [
 pub(crate) struct Subject(#[schemars(with = "String")] Vec<Part>);
 
 impl Subject {
-    /// That of `event`. No field can add a token, or leave its own.
+    /// Returns the subject of `event`. No field can add a token, or extend beyond its own.
     pub(crate) fn of(&self, event: &Event) -> String {
         let fields = event.fields();
         let part = |part: &Part| match part {

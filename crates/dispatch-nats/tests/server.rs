@@ -1,4 +1,4 @@
-//! Against a real server.
+//! Tests with a real server.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -20,7 +20,7 @@ async fn open(servers: &Cluster) -> NatsDispatcher {
     NatsDispatcher::open(settings, &OpenContext::new("r", ".")).await.unwrap()
 }
 
-/// Until there is a connection.
+/// Dispatches again until there is a connection.
 async fn patiently(dispatcher: &NatsDispatcher, event: &Event) -> Result<Done, DispatchError> {
     for _ in 0..1200 {
         match dispatch(dispatcher, event).await {
