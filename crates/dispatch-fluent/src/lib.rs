@@ -97,7 +97,8 @@ impl Dispatcher for FluentDispatcher {
         })
     }
 
-    /// Fluent's own limits hold: cut off before them, an event would be posted again.
+    /// Long enough that Fluent's own limits apply: cut off before, an event would be posted
+    /// again.
     fn timeout(&self) -> Duration {
         self.accounts.longest() + Duration::from_secs(1)
     }
@@ -154,8 +155,8 @@ impl FluentDispatcher {
     }
 }
 
-/// The template of the attributes; refused if of sample events it makes other things than
-/// an object.
+/// Reads the template of the attributes, and refuses one that makes anything but an object of
+/// sample events.
 fn attributes(path: &Path) -> Result<Template, BoxError> {
     let template = read_template(path, "application/json")?;
     let is_object = |text: &String| serde_json::from_str::<BTreeMap<String, &RawValue>>(text).is_ok();
