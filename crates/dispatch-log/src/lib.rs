@@ -7,7 +7,7 @@ use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenCo
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Logs events at `info`: who and what, never the body.
+/// Logs events at `info`: id, name and entity, never the body.
 #[derive(Debug)]
 pub struct LogDispatcher;
 
