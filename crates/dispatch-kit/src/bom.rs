@@ -2,7 +2,7 @@
 
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
-/// `bytes` without the byte order mark of UTF-8 before them, which is no part of the text
+/// Returns `bytes` without the byte order mark of UTF-8 before them, which is no part of the text
 /// (RFC 8259, section 8.1).
 ///
 /// ```

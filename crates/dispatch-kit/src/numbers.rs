@@ -1,8 +1,8 @@
-//! Numbers in templates: counted with as numbers, and written as they came.
+//! Numbers in templates: calculated with as numbers, and written as they came.
 //!
-//! The template engine has whole numbers of 128 bits and fractions of 64. A fraction that
-//! is written otherwise than the engine would (`1.10`, 20 digits), or a longer whole
-//! number, is the nearest fraction to it; what it was is found again when it is written.
+//! The template engine has whole numbers of 128 bits and fractions of 64. A longer whole number,
+//! or a fraction that the engine would write differently (`1.10`, 20 digits), becomes the nearest
+//! fraction; its text is found again when it is written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use serde_json::value::RawValue;
 
 use crate::sample::Sample;
 
-/// What templates can't call a variable: where the digits are while one is filled in.
+/// Name that no variable of a template can have, for the digits while a template is filled in.
 pub(crate) const DIGITS: &str = "the digits of its numbers";
 
-/// The texts of the numbers that the engine would write otherwise, by what it holds.
+/// Texts of the numbers that the engine would write differently, by the value that it has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Digits {
     written: HashMap<u64, Written>,
-    /// How many sources went before: the event is the first.
+    /// Number of sources before this one: the event is the first.
     source: usize,
-    /// There are samples among the values, which the engine can't write.
+    /// Whether there are samples among the values, which the engine can't write.
     has_samples: bool,
     /// Bytes that `tojson` made so far.
     made: Arc<AtomicUsize>,
 }
 
-/// Most bytes that `tojson` makes for one attempt: the engine's own count of work does not
-/// see them.
+/// Most bytes that `tojson` makes for one attempt: they are not part of the engine's own count of
+/// work.
 const MOST_JSON: usize = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,14 +43,14 @@ enum Written {
         text: Box<str>,
         source: usize,
     },
-    /// Two numbers that differ are the same to the engine.
+    /// Two different numbers that are the same to the engine.
     Either,
 }
 
 impl Object for Digits {}
 
 impl Digits {
-    /// Of numbers beside samples.
+    /// Makes the digits of numbers beside samples.
     pub(crate) fn of_samples() -> Self {
         Self { has_samples: true, ..Self::default() }
     }
@@ -68,14 +68,14 @@ impl Digits {
         }
     }
 
-    /// Goes on with values of another source. They may be written as a number of an earlier
-    /// one was, where they are the same, and never the other way round.
+    /// Goes on with the values of another source. They may be written like an equal number of an
+    /// earlier source, and never the other way round.
     pub(crate) fn next_source(&mut self) -> &mut Self {
         self.source += 1;
         self
     }
 
-    /// A value for the engine.
+    /// Converts a value for the engine.
     pub(crate) fn value(&mut self, json: ExactValue) -> Value {
         match json {
             ExactValue::Null => Value::from(()),
@@ -89,7 +89,7 @@ impl Digits {
         }
     }
 
-    /// A table for the engine.
+    /// Converts a table for the engine.
     pub(crate) fn table(&mut self, fields: impl IntoIterator<Item = (String, ExactValue)>) -> Value {
         let fields = fields.into_iter().map(|(name, value)| (name, self.value(value)));
         Value::from(fields.collect::<BTreeMap<_, _>>())
@@ -108,7 +108,7 @@ impl Digits {
         let written = written.or_insert_with(|| Written::Text { text: number.as_str().into(), source: now });
         if let Written::Text { text, source } = written {
             match is_same(text, number.as_str()) {
-                // The shorter says all that the longer does.
+                // The shorter text says all that the longer does.
                 true if *source == now && number.as_str().len() < text.len() => {
                     *text = number.as_str().into()
                 }
@@ -119,7 +119,7 @@ impl Digits {
         fraction.into()
     }
 
-    /// How a value was written, if it is one of these numbers.
+    /// Returns how a value was written, if it is one of these numbers.
     fn written(&self, value: &Value) -> Option<&Written> {
         if value.kind() != ValueKind::Number || value.is_integer() {
             return None;
@@ -128,12 +128,13 @@ impl Digits {
     }
 }
 
-/// Whether two texts are one number: compared by their digits and where the point is.
+/// Whether two texts are the same number, by their digits and the position of the point.
 fn is_same(one: &str, other: &str) -> bool {
     one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
 }
 
-/// Sign, digits without zeros around them, and the power of ten of the last.
+/// Returns the sign, the digits without zeros around them, and the power of ten of the last
+/// digit.
 fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
@@ -146,7 +147,7 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
     Some((sign, digits, power))
 }
 
-/// Writes a value into a text, as the text's kind wants it.
+/// Writes a value into a text, as the text's content type wants it.
 pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let digits = state.lookup(DIGITS).and_then(|digits| digits.downcast_object::<Digits>());
     let Some(digits) = digits.filter(|digits| !digits.is_empty() && !value.is_safe()) else {
@@ -167,7 +168,7 @@ pub(crate) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
     }
 }
 
-/// The filter `tojson`: the engine's, and the digits of numbers.
+/// The filter `tojson`: like the engine's, with the digits of numbers.
 pub(crate) fn to_json(
     state: &State<'_, '_>,
     value: &Value,
@@ -193,7 +194,7 @@ pub(crate) fn to_json(
     Ok(made)
 }
 
-/// As the engine's own does it: what could end an element or an attribute is escaped.
+/// Escapes what could end an element or an attribute, as the engine's own filter does.
 fn safe_in_html(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -208,7 +209,7 @@ fn safe_in_html(json: &str) -> String {
     safe
 }
 
-/// A value as JSON, with the digits of its numbers.
+/// A value to be written as JSON, with the digits of its numbers.
 struct Exact<'v> {
     value: &'v Value,
     digits: &'v Digits,

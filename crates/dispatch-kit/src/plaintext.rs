@@ -1,8 +1,8 @@
-//! Credentials on a way that others can read.
+//! Credentials that would travel in clear.
 
 use std::net::IpAddr;
 
-/// Why a credential is not sent there.
+/// Error of a credential that would be sent to another host in clear.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{credential} would go to another host without TLS, and anybody on the way could read it: \
@@ -14,7 +14,8 @@ pub struct PlaintextCredential {
 }
 
 impl PlaintextCredential {
-    /// `credential` is the setting that names it, `expected` what would protect it.
+    /// Makes the error; `credential` is the setting that names the credential, `expected` what
+    /// would protect it.
     pub fn new(credential: &'static str, expected: &'static str) -> Self {
         Self { credential, expected }
     }

@@ -1,9 +1,10 @@
-//! Whether a template makes what its content type says, before an event comes.
+//! Checks of templates with sample events: whether a template makes what its content type says,
+//! before an event comes.
 //!
-//! Which fields events will have is not known here. So a template is filled in with a
-//! value that has every field, at every depth, and is a text where it is written. A
-//! template that can't be filled in with that says nothing; one that can, and makes no
-//! JSON, will make none of events either.
+//! The fields of future events are not known here. So a template is filled in with a value that
+//! has every field, at every depth, and is a text where it is written. A template that can't be
+//! filled in with that is not judged; one that can, and makes no JSON, will make none of events
+//! either.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,14 +22,14 @@ const EVENT: &str = r#"{"id":"8f4b2a10-6f5e-4f0c-9a52-1b7f6c1d2e3f","name":"Orde
 "entityStatus":"BOOKED","rootEntityType":"ORDER","rootEntityId":"123","rootEntityRef":"HD_1","attributes":{},
 "environment":"sandbox","origin":"webhook"}"#;
 
-/// What a sample is where it is written: a number also without its quotes, as templates
-/// write texts that they know to hold one.
+/// Text of a sample where it is written: valid JSON without quotes too, as some templates write
+/// texts that they know to be numbers.
 const TEXT: &str = "1";
 
-/// How deep a sample has fields: what asks for more gets a text.
+/// Depth to which a sample has fields: below, it is a text.
 const DEPTH: usize = 12;
 
-/// Has every field, and each of them too; as a list, one element.
+/// A value that has every field, and each of them too; as a list, it has one element.
 #[derive(Debug)]
 pub(crate) struct Sample(usize);
 
@@ -37,7 +38,7 @@ impl Sample {
         if self.0 == 0 { TEXT.into() } else { Value::from_object(Self(self.0 - 1)) }
     }
 
-    /// The text that a value stands for, if it is a sample.
+    /// Returns the text of a value, if it is a sample.
     pub(crate) fn text(value: &Value) -> Option<&'static str> {
         value.downcast_object_ref::<Self>().map(|_| TEXT)
     }
@@ -61,7 +62,7 @@ impl Object for Sample {
     }
 }
 
-/// Values to try a template with.
+/// Returns values to try a template with.
 fn samples() -> [View; 2] {
     let sample = || Value::from_object(Sample(DEPTH));
     let mut digits = Digits::of_samples();
@@ -71,12 +72,12 @@ fn samples() -> [View; 2] {
     [view(event), view(sample())]
 }
 
-/// What `template` makes of samples, where it can be filled in with them.
+/// Returns the texts that `template` makes of samples, if it can be filled in with them.
 pub(crate) fn texts(template: &Template) -> Vec<String> {
     samples().iter().filter_map(|view| template.fill(view).ok()).collect()
 }
 
-/// Refuses a template that makes no JSON where it is to make some.
+/// Fails if a template for JSON makes none.
 pub(crate) fn check(template: &Template, content_type: &str) -> Result<(), BoxError> {
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let parted_by = match &*kind {

@@ -11,7 +11,7 @@ use dispatch::{BoxError, DispatchError, OpenContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How long what was read is believed.
+/// Time for which a secret that was read is used.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// Longest secret, in bytes: a file that is longer is not one.
@@ -32,7 +32,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// A file that can't be read is an error at the start.
+    /// Reads the file; an error at the start if it can't be read.
     pub fn open(file: &SecretFile, cx: &OpenContext) -> Result<Self, BoxError> {
         let secret = Self { path: cx.resolve(&file.file), read: Mutex::default() };
         secret.read()?;
@@ -43,7 +43,7 @@ impl Secret {
         let place = self.path.display();
         let text =
             std::fs::read_to_string(&self.path).map_err(|error| format!("reading {place}: {error}"))?;
-        // Editors of Windows put one before a text.
+        // Some editors on Windows write a byte order mark before a text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
         match text.is_empty() || text.len() > LONGEST {
             true => Err(format!("{place}: expected a secret of at most {LONGEST} bytes").into()),
@@ -51,7 +51,7 @@ impl Secret {
         }
     }
 
-    /// The secret as it is now, or a moment ago.
+    /// Returns the secret, as it is now or was a moment ago.
     pub fn get(&self) -> Result<String, DispatchError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, text)) = &*read

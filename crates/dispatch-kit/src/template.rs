@@ -17,13 +17,13 @@ const ACTION: &str = "filling in a template";
 /// Most steps of one text: some milliseconds.
 const FUEL: u64 = 200_000;
 
-/// Longest text; as much as a webhook may be.
+/// Longest text: as long as a webhook may be.
 const LONGEST: usize = 2 << 20;
 
-/// How deep templates may call themselves.
+/// Most levels to which templates may call themselves.
 const DEPTH: usize = 50;
 
-/// Why a template gave no text. Says nothing of the event's values.
+/// Reason for which a template gave no text. Says nothing of the event's values.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {why}")]
 struct Unfilled {
@@ -31,15 +31,15 @@ struct Unfilled {
     why: String,
 }
 
-/// One template, read and checked.
+/// A template, parsed and checked.
 #[derive(Clone, Debug)]
 pub struct Template(Arc<Environment<'static>>);
 
-/// What every template has one of.
+/// Name of the only template in each environment.
 const NAME: &str = "template";
 
 impl Template {
-    /// Reads `source`. `content_type` says how values are written in it.
+    /// Parses `source`. `content_type` says how values are written in it.
     pub fn parse(source: String, content_type: &str) -> Result<Self, BoxError> {
         let mut environment = Environment::new();
         let escape = escape(content_type);
@@ -53,8 +53,8 @@ impl Template {
         Ok(Self(Arc::new(environment)))
     }
 
-    /// What it makes of sample events, where it can be filled in with them: what is wrong
-    /// with these is wrong with every event's.
+    /// Returns the texts for sample events, if it can be filled in with them: what is wrong with
+    /// these is wrong with the text of every event.
     ///
     /// ```
     /// let template = dispatch_kit::Template::parse("{{ event.entityRef }}-1".to_owned(), "text/plain")?;
@@ -65,7 +65,8 @@ impl Template {
         sample::texts(self).into_iter()
     }
 
-    /// The text for an event: one that can't be made now can never be.
+    /// Makes the text for an event. The error is permanent: a text that can't be made now can
+    /// never be.
     pub fn fill(&self, event: &View) -> Result<String, DispatchError> {
         let permanent = |error: &minijinja::Error| DispatchError::permanent(ACTION, unfilled(error));
         let template = self.0.get_template(NAME).map_err(|error| permanent(&error))?;
@@ -81,9 +82,9 @@ impl Template {
     }
 }
 
-/// What templates see: `event`, with all fields of its body, see [`Event::view`]; and
-/// `enriched`, what Fluent's API said of it, where the route asks; and `outcome` of a
-/// delivery (`status`, `answer`, `reason`), for who is told of one.
+/// Values for templates: `event`, with all fields of its body, see [`Event::view`]; `enriched`,
+/// the answer of Fluent's API, if the route asks for one; and `outcome` of a delivery (`status`,
+/// `answer`, `reason`), for a hook that is notified of one.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) event: Value,
@@ -93,12 +94,12 @@ pub struct View {
 }
 
 impl View {
-    /// Refuses an event whose JSON is nested too deep to look into.
+    /// Makes the view; refuses an event whose JSON is nested too deep to read.
     pub fn of(event: &Event) -> Result<Self, DispatchError> {
         Self::with(event, None, None)
     }
 
-    /// The same with what was asked about it.
+    /// Makes the view with what was asked about the event, and the outcome if there is one.
     pub fn of_attempt(event: &Event, cx: &Context) -> Result<Self, DispatchError> {
         Self::with(event, cx.enriched.as_ref(), cx.told.as_deref())
     }
@@ -115,7 +116,7 @@ impl View {
         })
     }
 
-    /// Of nothing, for where no template asks.
+    /// Makes an empty view, for an attempt without templates.
     pub fn none() -> Self {
         let nothing = Value::UNDEFINED;
         Self { event: nothing.clone(), enriched: nothing.clone(), outcome: nothing.clone(), digits: nothing }
@@ -133,8 +134,8 @@ fn outcome(told: &Told, digits: &mut Digits) -> Value {
 /// Longest template in a file, in bytes.
 const LONGEST_FILE: u64 = 256 << 10;
 
-/// Reads and checks a template in a file: one that is to make JSON must make some of a
-/// sample event, where it can be filled in with that. Errors name the file.
+/// Reads and checks a template in a file: one for JSON must make JSON of a sample event, if it
+/// can be filled in with that. Errors name the file.
 pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxError> {
     let wrong = |error: &dyn fmt::Display| format!("template {}: {error}", path.display());
     let size = fs::metadata(path).map_err(|error| wrong(&error))?.len();
@@ -142,7 +143,7 @@ pub fn read_template(path: &Path, content_type: &str) -> Result<Template, BoxErr
         return Err(wrong(&format!("expected at most {LONGEST_FILE} bytes")).into());
     }
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    // A byte order mark is no part of the text; it would be sent with each.
+    // A byte order mark is no part of the text; it would be sent each time.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     let template = Template::parse(text, content_type).map_err(|error| wrong(&error))?;
     sample::check(&template, content_type).map_err(|error| wrong(&error))?;
@@ -158,12 +159,12 @@ fn escape(content_type: &str) -> AutoEscape {
     }
 }
 
-/// The library's own words may hold values.
+/// Converts an error of the engine, whose own words may contain values.
 fn unfilled(error: &minijinja::Error) -> Unfilled {
     Unfilled { line: error.line().unwrap_or(0), why: error.kind().to_string() }
 }
 
-/// A text that ends where it is too long.
+/// A buffer that refuses text beyond its bound.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {

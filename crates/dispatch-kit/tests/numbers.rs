@@ -1,4 +1,4 @@
-//! Numbers in texts are those of the event, digit by digit, and can be counted with.
+//! Numbers in texts have the digits of the event's, and can be calculated with.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -22,7 +22,7 @@ fn event(attributes: &str) -> Event {
         Inbound { body: Bytes::from(body), headers: Headers::default(), received_at: Timestamp::UNIX_EPOCH };
     let key = Arc::new(KeyId::any_named(key));
     let evidence = Evidence { proof: Proof::Signed(Algorithm::Sha512), key, signature: String::new() };
-    // A test states what it wants to be believed.
+    // A test may assert that its event is verified.
     Event::admit(Verified::assert(inbound, evidence), &accounts, None).unwrap()
 }
 
