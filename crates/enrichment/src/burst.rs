@@ -1,4 +1,4 @@
-//! Answers that are shared: many events of one entity in a burst ask once.
+//! A cache of answers: many events of one entity that come together cost one request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use event_model::{Clock, ExactJson, SystemClock, Timestamp};
 use fluent_api::ApiError;
 use moka::future::Cache;
 
-/// How long an answer is kept at most.
+/// Longest time for which an answer is kept.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Most bytes of answers that are kept for a route, as JSON: one has 1 MiB at most, and
-/// some KiB as a rule.
+/// Most bytes of answers that are kept for a route, as JSON: an answer has at most 1 MiB, and
+/// usually some KiB.
 const MOST: u64 = 8 << 20;
 
 /// Answers by what was asked.
@@ -20,7 +20,7 @@ pub(crate) struct Burst(Cache<String, Kept>);
 
 #[derive(Clone, Debug)]
 struct Kept {
-    /// When it was asked for.
+    /// Time at which the request began.
     asked_at: Timestamp,
     answer: ExactJson,
 }
@@ -31,8 +31,9 @@ impl Burst {
         Self(Cache::builder().weigher(size).max_capacity(MOST).time_to_live(KEPT).build())
     }
 
-    /// The answer for `key`, if one was asked for after the event came in: an older one may
-    /// not have what the event is about. Who asks for the same meanwhile shares it.
+    /// Returns the answer for `key`, if it was requested after the event came in: an older one
+    /// may be from before the change that the event is about. Callers that ask for the same
+    /// meanwhile share one request.
     pub(crate) async fn share<A>(
         &self,
         key: String,
@@ -49,7 +50,7 @@ impl Burst {
         if kept.asked_at >= since {
             return Ok(kept.answer);
         }
-        // Somebody asked before this event came in, and was answered after.
+        // The shared request began before this event came in.
         self.0.invalidate(&key).await;
         Ok(self.once(&key, ask()).await?.answer)
     }
@@ -66,7 +67,7 @@ impl Burst {
         self.0.try_get_with(key.to_owned(), asking).await
     }
 
-    /// What was answered does not do: the next ask is a new one.
+    /// Removes an answer that is not good enough: the next call makes a new request.
     pub(crate) async fn forget(&self, key: &str) {
         self.0.invalidate(key).await;
     }
@@ -90,7 +91,7 @@ mod tests {
         let early = async { burst.share("k".to_owned(), before, ask).await.unwrap() };
         let also_early = async { burst.share("k".to_owned(), before, ask).await.unwrap() };
         let late = async {
-            // It comes in while the others' question is on its way.
+            // It comes in while the others' request is under way.
             tokio::time::sleep(Duration::from_millis(50)).await;
             burst.share("k".to_owned(), SystemClock.now(), ask).await.unwrap()
         };

@@ -1,4 +1,4 @@
-//! Whether Fluent knows the entity that an event is about, by the same ref: a tenant of
+//! The check whether Fluent knows the entity that an event is about, by the same ref: a tenant of
 //! the same environment could sign an event of any content.
 
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 use crate::burst::Burst;
 use crate::failure::{ACTION, NotDelivered, client, failed};
 
-/// How long an entity may not be there yet.
+/// Time for which an entity may still be missing.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Older entities are asked for by their id, newer ones by their ref.
+/// Queries by type: older entities are looked up by their id, newer ones by their ref.
 const QUERIES: [(&str, &str); 9] = [
     ("ORDER", "query ($id: ID!) { entity: orderById(id: $id) { ref } }"),
     ("FULFILMENT", "query ($id: ID!) { entity: fulfilmentById(id: $id) { ref } }"),
@@ -64,7 +64,7 @@ impl Confirmer {
             format!("{}/{}/{kind}/{}", event.environment(), event.account(), Value::from(variables.clone()));
         let asking = self.burst.share(key, event.received_at(), || client.graphql(query, &variables));
         let found = asking.await.map_err(|error| failed(&error, waited, PATIENCE))?;
-        // Without a ref anybody could name an entity that exists.
+        // An event without a ref could name the id of any entity that exists.
         let said = fields.entity_ref.as_deref().ok_or_else(|| never(NotDelivered::NoEntity))?;
         let found = found.value();
         let entity = found.get("entity").and_then(|entity| entity.get("ref"));
@@ -75,9 +75,9 @@ impl Confirmer {
     }
 }
 
-/// Texts are the same letter by letter: `1.10` and `1.1` may be two orders, and a number in the event
-/// is its own text. Where Fluent answers with a number, its value counts, since nothing says how
-/// many zeros it has.
+/// Whether the refs are the same. Texts are compared letter by letter: `1.10` and `1.1` may be
+/// two orders, and a number in the event counts by its own text. A number in Fluent's answer
+/// counts by its value, since nothing says how many zeros it has.
 fn is_same_ref(event: &Event, said: &str, found: &ExactValue) -> bool {
     match found {
         ExactValue::Text(text) => match written_ref(event) {
@@ -89,7 +89,7 @@ fn is_same_ref(event: &Event, said: &str, found: &ExactValue) -> bool {
     }
 }
 
-/// The event's ref as its body has it.
+/// Returns the event's ref as its body has it.
 fn written_ref(event: &Event) -> Option<ExactValue> {
     ExactValue::parse(event.body()).ok()?.get("entityRef").cloned()
 }
@@ -148,7 +148,7 @@ mod tests {
         Confirmer::new(&Accounts::default().with("ACME", "sandbox", client.unwrap())).unwrap()
     }
 
-    /// Whether an event whose ref is written like this is confirmed by an answer like that.
+    /// Checks whether an answer with one ref confirms an event with the other.
     #[track_caller]
     fn check_ref(in_event: &str, in_answer: &str, expected: bool) {
         let body = format!(
@@ -190,7 +190,7 @@ mod tests {
         for entity in entities {
             let confirmed = confirmer.confirm(&event(&entity), Duration::ZERO).await;
             assert!(confirmed.is_ok(), "{}: {confirmed:?}", entity.kind);
-            // The entity is there, and the event says that it is another.
+            // The entity exists, and the event gives another ref.
             let other = Entity { id: "999".to_owned(), reference: "X_999".to_owned(), ..entity };
             let refused = confirmer.confirm(&event(&other), Duration::ZERO).await;
             assert!(refused.is_err(), "{}", other.kind);

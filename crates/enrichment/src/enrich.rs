@@ -1,4 +1,4 @@
-//! A query about the event's entity.
+//! Enrichment by a query about the event's entity.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,7 +54,7 @@ impl Enricher {
 
     pub(crate) async fn ask(&self, event: &Event, waited: Duration) -> Result<Asked, DispatchError> {
         let (client, variables) = (client(&self.accounts, event)?, self.variables(event)?);
-        // One tenant must not see what another was answered.
+        // With account and environment: a tenant must not see what another was answered.
         let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
         let asking =
             self.burst.share(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
@@ -66,7 +66,7 @@ impl Enricher {
                 self.burst.forget(&key).await;
                 Err(DispatchError::transient(ACTION, NotDelivered::Older))
             }
-            // Only what is known to have moved on is left out.
+            // Only an event whose entity is known to have moved on is skipped.
             Standing::MovedOn if guard.skips() => Ok(Asked::Skip),
             _ => Ok(Asked::Deliver(Some(entity))),
         }

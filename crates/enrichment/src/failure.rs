@@ -1,4 +1,4 @@
-//! What an answer that is none means for a delivery.
+//! Failures of enrichment, and what they mean for a delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,40 +8,40 @@ use fluent_api::{Accounts, ApiError, Client};
 
 pub(crate) const ACTION: &str = "asking Fluent about the entity";
 
-/// Why an event is not delivered though Fluent answered.
+/// Reason for which an event is not delivered although Fluent answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotDelivered {
-    /// After patience.
+    /// The entity was not found within this time.
     #[error("Fluent does not find it (C0120E), also after {} s", .0.as_secs())]
     NeverFound(Duration),
-    /// What Fluent shows is from before the event.
+    /// Fluent shows a state from before the event.
     #[error("what Fluent shows of it is older than the event")]
     Older,
-    /// A guard that looks in the wrong place.
+    /// The guard's paths lead to nothing in the answer.
     #[error("the answer has no status and time of change at the places that `guard` names")]
     Unguarded,
-    /// Another ref than the event says.
+    /// The entity's ref is not the event's.
     #[error("Fluent does not confirm it: the entity of this id has another ref")]
     AnotherRef,
-    /// No query for it.
+    /// There is no query for this type of entity.
     #[error("Fluent can't be asked to confirm an entity of this type")]
     NoQuery,
-    /// Nothing to ask by.
+    /// The event names no entity to ask for.
     #[error("the event does not say which entity it is about")]
     NoEntity,
-    /// An account without an API.
+    /// The settings have no API for the account.
     #[error("the settings have no `api` for the event's account and environment")]
     NoApi,
 }
 
-/// Who asks the event's account.
+/// Returns the client of the event's account.
 pub(crate) fn client<'a>(accounts: &'a Accounts, event: &Event) -> Result<&'a Client, DispatchError> {
     let client = accounts.of(event.account(), event.environment().as_str());
     client.ok_or_else(|| DispatchError::permanent(ACTION, NotDelivered::NoApi))
 }
 
-/// What becomes of an event whose entity can't be had. What is not found may be there
-/// soon; after `patience` it never will.
+/// Returns what becomes of an event whose entity can't be read. An entity that is not found may
+/// exist soon; after `patience` it counts as missing for good.
 pub(crate) fn failed(error: &Arc<ApiError>, waited: Duration, patience: Duration) -> DispatchError {
     match &**error {
         ApiError::NotFound if waited >= patience => {

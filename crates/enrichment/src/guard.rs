@@ -1,23 +1,23 @@
-//! Whether what Fluent shows is what the event speaks of.
+//! The freshness check: whether Fluent shows the state that the event is about.
 
 use event_model::{ExactValue, Timestamp};
 use fluent_api::time;
 use settings::{GuardSettings, MovedOn};
 
-/// How an entity stands to the event about it.
+/// State of an entity compared with the event about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// As the event says, or the event says nothing.
+    /// It is as the event says, or the event names no status.
     Same,
     /// It was changed after the event came in.
     MovedOn,
     /// It may be from before the event: it is not known to be newer.
     PerhapsOlder,
-    /// The answer does not say.
+    /// The answer has no status or no time of its change.
     Unknown,
 }
 
-/// Looks.
+/// Compares an answer with its event, by the paths of the settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard(GuardSettings);
 
@@ -34,7 +34,7 @@ impl Guard {
     ) -> Standing {
         let is = at(entity, &self.0.status).and_then(ExactValue::as_text);
         let updated = at(entity, &self.0.updated).and_then(ExactValue::as_text).and_then(time);
-        // Looked at in any case, so that a misspelt place is noticed with the first event.
+        // Read in any case, so that a misspelt path is noticed with the first event.
         match (is, updated) {
             (None, _) | (_, None) => Standing::Unknown,
             _ if status.is_none() || is == status => Standing::Same,

@@ -24,25 +24,25 @@ use settings::{Confirm, EnrichSettings};
 use crate::confirm::Confirmer;
 use crate::enrich::Enricher;
 
-/// What is asked about the events of one route.
+/// The requests about the events of one route.
 #[derive(Debug)]
 pub struct Enrichment {
     confirmer: Option<Confirmer>,
     enricher: Option<Enricher>,
 }
 
-/// What came of asking.
+/// Result of enriching an event.
 #[derive(Clone, Debug)]
 pub enum Asked {
-    /// Deliver it, with this beside it if the route has a query.
+    /// To be delivered, with this answer if the route has a query.
     Deliver(Option<ExactJson>),
-    /// Its entity has moved on, and the route wants no such event.
+    /// To be skipped: its entity has moved on, and the route wants no such event.
     Skip,
 }
 
 impl Enrichment {
-    /// Reads and checks a route's query. Nothing if the route asks nothing; an error if no
-    /// account has an API in the settings.
+    /// Reads and checks a route's query. `None` if the route wants nothing of Fluent; an error if
+    /// no account has an API in the settings.
     pub fn open(
         enrich: Option<&EnrichSettings>,
         confirm: Option<Confirm>,
@@ -59,8 +59,8 @@ impl Enrichment {
         }))
     }
 
-    /// Asks about one event, which was first attempted so long ago. What passes is
-    /// transient, and asked again by the route's policy; a rate limit says how long to wait.
+    /// Enriches one event; `waited` is the time since its first attempt. A passing failure is
+    /// transient, and tried again by the route's policy; a rate limit says how long to wait.
     pub async fn ask(&self, event: &Event, waited: Duration) -> Result<Asked, DispatchError> {
         if let Some(confirmer) = &self.confirmer {
             confirmer.confirm(event, waited).await?;
