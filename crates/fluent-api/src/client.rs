@@ -1,4 +1,4 @@
-//! One account of Fluent: bounds, login, request, answer.
+//! The client of one account of Fluent: limits, login, request, answer.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,42 +19,42 @@ use crate::ledger::LoginLedger;
 use crate::login::{Credentials, Login};
 use crate::login_guard::{LoginGuard, LoginName};
 
-/// The error code of its rate limit, which comes with 200 too.
+/// Error code of Fluent's rate limit, which comes with status 200 too.
 const RATE_LIMIT: &str = "C0011E";
 
 /// Most bytes of an answer. Fluent's own limit of a request is 2 MB.
 const LONGEST: usize = 4 << 20;
 
-/// Shortest pause: one of nothing would be none.
+/// Shortest pause, also if a `Retry-After` asks for 0.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest pause that a `Retry-After` can ask for.
+/// Longest pause, whatever a `Retry-After` asks for.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
-/// How long writing down the end of a login may take.
+/// Longest time for recording the end of a login.
 const WRITING: Duration = Duration::from_secs(5);
 
-/// How much an account is asked, by this process.
+/// Limits of this process's requests to an account.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests under way.
+    /// Most requests at once.
     pub at_once: usize,
-    /// Requests a second, after a burst of as many.
+    /// Most requests a second, after a burst of as many.
     pub per_second: NonZeroU32,
-    /// How long a request waits for its place; after that it is [`ApiError::Busy`].
+    /// Longest time that a request waits for its permit; after that it is [`ApiError::Busy`].
     pub wait: Duration,
-    /// How long one request may take.
+    /// Longest time of one request.
     pub timeout: Duration,
 }
 
 impl Limits {
-    /// How long asking may take once it has its place: a login, the request, and both
-    /// once more. Waiting for another process's login comes out of that.
+    /// Returns the longest time of a call once it has its permit: a login, the request, and both
+    /// once more. The wait for another process's login is part of that.
     fn whole(&self) -> Duration {
         self.timeout * 4
     }
 
-    /// How long asking may take from its beginning.
+    /// Returns the longest time of a call from its beginning.
     pub fn longest(&self) -> Duration {
         self.wait + self.whole()
     }
@@ -71,36 +71,36 @@ impl Default for Limits {
     }
 }
 
-/// One account.
+/// Options of the client of an account.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `https://ACME.api.fluentretail.com`, for one.
+    /// Base URL, such as `https://ACME.api.fluentretail.com`.
     pub base: Url,
     /// Fluent's accountId.
     pub account: String,
     /// `sandbox` or `production`.
     pub environment: String,
-    /// Who we are.
+    /// Credentials of the login.
     pub credentials: Credentials,
-    /// How much is asked.
+    /// Limits of the requests.
     pub limits: Limits,
-    /// What is known of the login's tries, here and in other processes.
+    /// Ledger of the login's tries, here and in other processes.
     pub ledger: Arc<dyn LoginLedger>,
 }
 
-/// What of an answer counts.
+/// The part of an answer that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needed {
     /// All of it.
     Body,
-    /// That it was done: whatever is wrong with the rest.
+    /// Only that it was done, whatever is wrong with the rest.
     Status,
 }
 
-/// Most headers of an answer.
+/// Most headers of an answer that are read.
 const MAX_HEADERS: usize = 512;
 
-/// Asks one account; clones share its login and its limits.
+/// The client of one account; clones share its login and its limits.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
@@ -112,15 +112,16 @@ struct Inner {
     limits: Limits,
     places: Semaphore,
     pace: DefaultDirectRateLimiter,
-    /// Not asked before, since Fluent wants to be left alone.
+    /// Earliest time of the next request, after Fluent's rate limit.
     resumes: Mutex<Option<Instant>>,
 }
 
 impl Client {
-    /// Connects when it is first asked. An error if `base` can't be one.
+    /// Makes a client, which connects with the first request. Fails if `base` is not a URL that
+    /// can be used.
     pub fn new(options: Options) -> Result<Self, ApiError> {
         let Options { base, account, environment, credentials, limits, ledger } = options;
-        // A redirect would carry the token elsewhere.
+        // A redirect would send the token elsewhere.
         let http = reqwest::Client::builder()
             .redirect(Policy::none())
             .no_proxy()
@@ -131,7 +132,7 @@ impl Client {
             .http1_allow_spaces_after_header_name_in_responses(true)
             .build()?;
         let name = LoginName::new(&account, &environment, base.as_str(), &credentials.username);
-        // A little longer than the request may take: its end has to be written down.
+        // A little longer than the request may take, since its end has to be recorded.
         let guard = LoginGuard::new(ledger, name, limits.timeout + WRITING);
         let login = Login::new(http.clone(), under(&base, "oauth/token"), &account, credentials, guard);
         Ok(Self(Arc::new(Inner {
@@ -145,29 +146,29 @@ impl Client {
         })))
     }
 
-    /// Logs in once, whatever is known, and says how long the token is used. For people who
-    /// ask whether a login is good.
+    /// Logs in once, even if there is a token; returns how long the new token is used. For
+    /// commands that check a login.
     pub async fn log_in(&self) -> Result<Duration, ApiError> {
         self.0.login.log_in().await
     }
 
-    /// Most requests a second.
+    /// Returns the most requests a second.
     pub fn per_second(&self) -> NonZeroU32 {
         self.0.limits.per_second
     }
 
-    /// How long asking may take, with all that may come between.
+    /// Returns the longest time of a call, with all that may happen on the way.
     pub fn longest(&self) -> Duration {
         self.0.limits.longest()
     }
 
-    /// How long the account is left alone yet.
+    /// Returns how long no request will be sent yet, after Fluent's rate limit.
     pub fn pause(&self) -> Option<Duration> {
         let resumes = *self.0.resumes.lock().unwrap_or_else(PoisonError::into_inner);
         resumes.and_then(|at| at.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// Asks within the limits. `request` is made again if the token was refused.
+    /// Sends a request within the limits. `request` is made again if the token was refused.
     pub(crate) async fn ask(
         &self,
         needed: Needed,
@@ -183,7 +184,7 @@ impl Client {
             place
         };
         let _place = timeout(inner.limits.wait, place).await.map_err(|_| ApiError::Busy)?;
-        // Somebody may have been told to wait meanwhile.
+        // Another request may have met the rate limit meanwhile.
         if let Some(wait) = self.pause() {
             return Err(ApiError::RateLimited { wait });
         }
@@ -238,7 +239,7 @@ async fn understood(answer: Response, needed: Needed) -> Result<Bytes, ApiError>
         return Err(ApiError::RateLimited { wait: wait.unwrap_or(AFTER_LIMIT) });
     }
     let body = match (read(answer, LONGEST).await, needed) {
-        // It has done what was asked: asked again, it would do it twice.
+        // Fluent has done it: another request would do it twice.
         (Err(_), Needed::Status) if status.is_success() => return Ok(Bytes::new()),
         (body, _) => body?,
     };
@@ -253,7 +254,8 @@ pub(crate) fn asked_to_wait(answer: &Response) -> Option<Duration> {
     asked_in_seconds(answer.headers().get(RETRY_AFTER)?.to_str().ok()?)
 }
 
-/// Some servers write parts of seconds, or more than any number can hold.
+/// Reads a number of seconds, also with the fractions and the huge values that some servers
+/// write.
 fn asked_in_seconds(text: &str) -> Option<Duration> {
     let is_number = text.trim().starts_with(|c: char| c.is_ascii_digit());
     let seconds = text.trim().parse::<f64>().ok().filter(|_| is_number)?;
@@ -261,7 +263,7 @@ fn asked_in_seconds(text: &str) -> Option<Duration> {
     Some(wait.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
-/// The first error's code in an answer, as GraphQL has it.
+/// Returns the code of the first error in an answer, as GraphQL has it.
 pub(crate) fn code_in(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Errors {
@@ -280,7 +282,7 @@ pub(crate) fn code_in(body: &[u8]) -> Option<String> {
     errors.errors.into_iter().find_map(|error| error.extensions.and_then(|more| more.code).or(error.code))
 }
 
-/// Reads an answer to its end, if it has one soon enough.
+/// Reads an answer to its end, within `most` bytes.
 pub(crate) async fn read(mut answer: Response, most: usize) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -296,7 +298,7 @@ pub(crate) async fn read(mut answer: Response, most: usize) -> Result<Bytes, Api
     Ok(body.freeze())
 }
 
-/// A path of the API: the base may have one of its own.
+/// Returns the URL of a path of the API: the base may have a path of its own.
 pub(crate) fn under(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));

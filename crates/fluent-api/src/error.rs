@@ -1,38 +1,42 @@
+//! Errors of Fluent's API, by whether and when trying again may help.
+
 use std::time::Duration;
 
-/// A cause, of whatever type.
+/// A cause of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Statuses that say that this very request will never be taken; GraphQL's errors come
-/// with 200.
+/// Statuses that say that this very request will never be accepted; GraphQL's errors come with
+/// 200.
 const NEVER: [u16; 6] = [200, 400, 410, 413, 415, 422];
 
-/// How long Fluent wants to be left alone after its rate limit, where it does not say.
+/// Pause after Fluent's rate limit, if the answer asks for none.
 pub(crate) const AFTER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why Fluent gave no answer. Says nothing of what was asked or answered.
+/// Reason for which Fluent gave no answer. Repeats nothing that was asked or answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// Its rate limit is reached; nothing of the account should be asked before.
+    /// Its rate limit is reached; no request of this account will be sent before the pause is
+    /// over.
     #[error("Fluent limits the rate of requests: wait {} s", wait.as_secs())]
     RateLimited {
-        /// How long to wait.
+        /// Length of the pause.
         wait: Duration,
     },
-    /// As many requests as are allowed here wait for a place.
+    /// As many requests as are allowed here are under way, and this one waited too long for its
+    /// permit.
     #[error("as many requests to Fluent as are allowed are under way")]
     Busy,
     /// There is no such thing, or it can't be read yet.
     #[error("Fluent does not find it (C0120E)")]
     NotFound,
-    /// The login may not see or do it.
+    /// The user has no right to see or do it.
     #[error("the login may not do that at Fluent (C0020E)")]
     NotPermitted,
     /// The query is too large, or asks for too much.
     #[error("the query is too large or too complex for Fluent (C0001E)")]
     TooComplex,
-    /// Anything else that Fluent will never do.
+    /// Another request that Fluent will never accept.
     #[error("Fluent refused the request: status {status}{}", code_of(code.as_deref()))]
     Refused {
         /// The HTTP status.
@@ -48,8 +52,7 @@ pub enum ApiError {
         /// Its error code, if it gave one.
         code: Option<String>,
     },
-    /// Name, password or client are not accepted, or the user is locked: Fluent does not
-    /// say which.
+    /// The name, password or client is wrong, or the user is locked: Fluent does not say which.
     #[error(
         "Fluent refused the login: status {status}: name, password or client are wrong, or the user is locked"
     )]
@@ -60,13 +63,13 @@ pub enum ApiError {
     /// Fluent refused this login twice: it is not tried, or Fluent would lock the user.
     #[error("Fluent refused this login twice: it is tried again in {} s, or when its secret changes", wait.as_secs())]
     LoginRests {
-        /// How long it is not tried.
+        /// Time for which it is not tried.
         wait: Duration,
     },
-    /// Others try this login, and what comes of it is not known yet.
+    /// Other processes try this login, and the result is not known yet.
     #[error("other processes try this login: it is not known yet whether it is good")]
     LoginBusy,
-    /// What is known of this login's tries can't be read or written: it is not tried.
+    /// The ledger of this login's tries can't be read or written: it is not tried.
     #[error("whether this login may be tried is not known")]
     LoginLedger(#[source] BoxError),
     /// A secret of the login can't be read.
@@ -78,13 +81,13 @@ pub enum ApiError {
     /// No connection.
     #[error("Fluent can't be reached")]
     NotConnected(#[source] BoxError),
-    /// A connection that broke.
+    /// The connection broke.
     #[error("the connection to Fluent broke")]
     Unreachable(#[source] BoxError),
-    /// An answer that is none.
+    /// The answer is not one that can be read.
     #[error("Fluent's answer can't be understood: {0}")]
     Unreadable(&'static str),
-    /// An answer that is larger than can be handed on.
+    /// The answer is larger than can be handed on.
     #[error("Fluent's answer is longer than {0} bytes: ask for less")]
     TooLong(usize),
 }
@@ -94,23 +97,23 @@ fn code_of(code: Option<&str>) -> String {
 }
 
 impl ApiError {
-    /// Whether the same request may succeed later. What is not found may be there soon.
+    /// Whether the same request may succeed later. A thing that was not found may exist soon.
     pub fn is_transient(&self) -> bool {
         !matches!(self, Self::NotPermitted | Self::TooComplex | Self::TooLong(_) | Self::Refused { .. })
     }
 
-    /// How long to wait at least before the account is asked again.
+    /// Returns the least wait before another request to the account.
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait } => Some(*wait),
             Self::Login { .. } => Some(AFTER_LIMIT),
-            // A changed secret is noticed soon.
+            // A changed secret is to be noticed soon.
             Self::LoginRests { wait } => Some((*wait).min(AFTER_LIMIT)),
             _ => None,
         }
     }
 
-    /// A few words for metrics: `error.type`.
+    /// Returns a few words for metrics: `error.type`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RateLimited { .. } => "rate-limited",
@@ -132,9 +135,9 @@ impl ApiError {
         }
     }
 
-    /// What a code of Fluent's means; the answer had this status.
+    /// Returns the error of one of Fluent's codes, in an answer with this status.
     pub(crate) fn of_code(code: Option<&str>, status: u16) -> Self {
-        // What is no code may be anything.
+        // Anything that is not a code may be data.
         let code = code.filter(|code| is_code(code));
         match code {
             Some("C0011E") => Self::RateLimited { wait: AFTER_LIMIT },
@@ -142,14 +145,14 @@ impl ApiError {
             Some("C0020E") => Self::NotPermitted,
             Some("C0120E") => Self::NotFound,
             Some(code) if !code.starts_with('S') => Self::Refused { status, code: Some(code.to_owned()) },
-            // Without a code of Fluent's it may be anybody's: a proxy's, a deploy's.
+            // Without a code of Fluent's, the answer may come from a proxy, or from a deploy.
             None if NEVER.contains(&status) => Self::Refused { status, code: None },
             code => Self::Server { status, code: code.map(str::to_owned) },
         }
     }
 }
 
-/// A letter, four digits, `E`.
+/// Whether a text is a code: a letter, four digits, `E`.
 fn is_code(code: &str) -> bool {
     let bytes = code.as_bytes();
     bytes.len() == 6
@@ -164,7 +167,7 @@ impl From<reqwest::Error> for ApiError {
             return Self::TimedOut;
         }
         let is_connect = error.is_connect();
-        // Its address may hold what was asked for.
+        // Its address may contain what was asked for.
         let error = Box::new(error.without_url());
         if is_connect { Self::NotConnected(error) } else { Self::Unreachable(error) }
     }

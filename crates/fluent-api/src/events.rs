@@ -1,4 +1,4 @@
-//! Events: posted back, and looked for in Fluent's log of them.
+//! Events: posting them to Fluent, and reading Fluent's log of them.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::error::ApiError;
 
 const EVENT: &str = "api/v4.1/event";
 
-/// Most records that are asked for at once.
+/// Most records of one page.
 const MOST: u32 = 1000;
 
-/// How an event is posted.
+/// Ways of posting an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -30,52 +30,52 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewEvent {
-    /// What the workflow's ruleset is called.
+    /// Name of the event, which is that of the workflow's ruleset.
     pub name: String,
-    /// Whose it is.
+    /// Retailer of the event.
     pub retailer_id: String,
-    /// `ORDER`, for one.
+    /// Type of the entity, such as `ORDER`.
     pub entity_type: String,
-    /// The entity, by id or by ref.
+    /// Id of the entity; `entity_ref` may name it instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entity_id: Option<String>,
-    /// See `entity_id`.
+    /// Ref of the entity; see `entity_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entity_ref: Option<String>,
-    /// What the entity belongs to: an order, for one.
+    /// Type of the root entity, such as the order of a fulfilment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_entity_type: Option<String>,
-    /// See `root_entity_type`.
+    /// Id of the root entity; `root_entity_ref` may name it instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_entity_id: Option<String>,
-    /// See `root_entity_type`.
+    /// Ref of the root entity; see `root_entity_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_entity_ref: Option<String>,
-    /// Whatever the workflow needs to know, as it is written: its numbers have their digits.
+    /// Attributes for the workflow, as they are written: numbers keep their digits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Box<RawValue>>,
 }
 
-/// What to look for in the log.
+/// Query of the log.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
-    /// Records of this name.
+    /// Only records of this name.
     pub name: Option<String>,
-    /// Of this category: `ACTION`, for one.
+    /// Only records of this category, such as `ACTION`.
     pub category: Option<String>,
-    /// About this entity.
+    /// Only records about this entity.
     pub entity_ref: Option<String>,
-    /// About whatever belongs to this entity.
+    /// Only records about anything that belongs to this entity.
     pub root_entity_ref: Option<String>,
-    /// Of this retailer.
+    /// Only records of this retailer.
     pub retailer_id: Option<String>,
-    /// Not before.
+    /// Only records of this time or later.
     pub from: Option<Timestamp>,
-    /// Not after.
+    /// Only records of this time or earlier.
     pub to: Option<Timestamp>,
-    /// How many records to leave out.
+    /// Number of records to skip.
     pub start: u32,
-    /// How many to give, to 1,000.
+    /// Number of records to return, at most 1,000.
     pub count: u32,
 }
 
@@ -83,13 +83,13 @@ pub struct EventQuery {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventPage {
-    /// Whether there are more behind these.
+    /// Whether there are more records after these.
     pub has_more: bool,
-    /// They.
+    /// The records of this page.
     pub results: Vec<EventRecord>,
 }
 
-/// One record of the log. It has no entity's status.
+/// A record of the log. It does not have the entity's status.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventRecord {
@@ -98,58 +98,59 @@ pub struct EventRecord {
     /// Its name.
     #[serde(default)]
     pub name: String,
-    /// Whose tenant.
+    /// Account of the event.
     #[serde(default)]
     pub account_id: String,
-    /// Whose retailer.
+    /// Retailer of the event.
     #[serde(default)]
     pub retailer_id: Option<Value>,
-    /// `ORCHESTRATION`, for one.
+    /// Type of the record, such as `ORCHESTRATION`.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
-    /// `ACTION`, for one.
+    /// Category of the record, such as `ACTION`.
     #[serde(default)]
     pub category: Option<String>,
-    /// What it is about.
+    /// Entities that the record is about.
     #[serde(default)]
     pub context: EventContext,
-    /// `SUCCESS`, for one.
+    /// Status of the event, such as `SUCCESS`.
     #[serde(default)]
     pub event_status: Option<String>,
-    /// As a list of name, type and value.
+    /// Attributes, as a list of name, type and value.
     #[serde(default)]
     pub attributes: Option<Value>,
-    /// When it was written, as Fluent writes times.
+    /// Time at which it was written, in Fluent's format.
     #[serde(default)]
     pub generated_on: Option<String>,
 }
 
-/// What a record is about.
+/// Entities that a record is about.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventContext {
-    /// Events that led to it.
+    /// Ids of the events that led to it.
     pub source_events: Vec<String>,
-    /// The entity.
+    /// Type of the entity.
     pub entity_type: Option<String>,
-    /// See `entity_type`.
+    /// Id of the entity.
     pub entity_id: Option<Value>,
-    /// See `entity_type`.
+    /// Ref of the entity.
     pub entity_ref: Option<String>,
-    /// What it belongs to.
+    /// Type of the root entity.
     pub root_entity_type: Option<String>,
-    /// See `root_entity_type`.
+    /// Id of the root entity.
     pub root_entity_id: Option<Value>,
-    /// See `root_entity_type`.
+    /// Ref of the root entity.
     pub root_entity_ref: Option<String>,
 }
 
-/// A time as Fluent's log has them: to the millisecond, which it is cut to.
+/// Formats a time as Fluent's log has it: to the millisecond, the rest cut off.
 fn written(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// A time as Fluent writes it, whose offset may lack its colon. Nothing where it is none.
+/// Parses a time as Fluent writes it, whose offset may lack its colon. `None` if it is not a
+/// time.
 pub fn time(text: &str) -> Option<Timestamp> {
     let plain = text.parse().ok();
     plain.or_else(|| Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok())
@@ -182,7 +183,7 @@ impl Client {
         self.ask(Needed::Status, |http, base| http.post(under(base, &path)).json(event)).await.map(drop)
     }
 
-    /// A page of Fluent's log of events.
+    /// Reads a page of Fluent's log of events.
     pub async fn events(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
         let parameters = query.parameters();
         let answer =

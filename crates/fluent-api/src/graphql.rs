@@ -1,4 +1,4 @@
-//! Queries: read and checked once, asked often.
+//! GraphQL queries: parsed and checked once, and sent often.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 use crate::client::{Client, Needed, code_in, under};
 use crate::error::ApiError;
 
-/// Longest query, in bytes: Fluent takes 2 MB, with the variables.
+/// Longest query, in bytes: Fluent accepts 2 MB, with the variables.
 const LONGEST: usize = 1 << 20;
 
-/// Longest answer, in bytes: it rides with the event, also over gRPC.
+/// Longest answer, in bytes: it is handed on with the event, also over gRPC.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// One query, checked for syntax.
+/// A query, checked for syntax.
 #[derive(Clone, Debug)]
 pub struct Query {
     text: Arc<str>,
@@ -30,39 +30,39 @@ pub struct Query {
 #[derive(Clone, Debug)]
 struct Variable {
     name: String,
-    /// Its type's own name, such as `ID` or `Int`.
+    /// Name of its type, such as `ID` or `Int`.
     type_name: Option<String>,
     is_required: bool,
 }
 
-/// Why a text is no query that can be asked.
+/// Reason for which a text is no query that can be sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// Where it ends to be GraphQL.
+    /// It is not valid GraphQL from here on.
     #[error("line {line}, column {column}: expected GraphQL")]
     Syntax {
-        /// From 1.
+        /// Line, from 1.
         line: usize,
-        /// From 1.
+        /// Column, from 1.
         column: usize,
     },
-    /// Not one query.
+    /// It is not exactly one query.
     #[error("expected one query, and no mutation or subscription")]
     NotOneQuery,
     /// Too long.
     #[error("expected at most {LONGEST} bytes")]
     TooLong,
-    /// A variable that nobody gives.
+    /// It declares a variable that the settings do not give.
     #[error("the query needs the variable `${0}`, which is not given")]
     Missing(String),
-    /// A variable that nobody asks for.
+    /// The settings give a variable that it does not declare.
     #[error("the query has no variable `${0}`")]
     Unknown(String),
 }
 
 impl Query {
-    /// Reads a query: one operation that only reads, and whatever fragments.
+    /// Parses a query: one operation that only reads, and any fragments.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
         if text.len() > LONGEST {
             return Err(QueryError::TooLong);
@@ -97,7 +97,7 @@ impl Query {
         Ok(Self { variables: variables.collect(), text: text.into() })
     }
 
-    /// Whether these variables are what it needs.
+    /// Checks that these variables are the ones that it needs.
     pub fn check(&self, given: &BTreeSet<&str>) -> Result<(), QueryError> {
         let is_missing =
             |variable: &&Variable| variable.is_required && !given.contains(variable.name.as_str());
@@ -110,12 +110,12 @@ impl Query {
         }
     }
 
-    /// Whether it has a variable of this name.
+    /// Whether it declares a variable of this name.
     pub fn asks_for(&self, name: &str) -> bool {
         self.variables.iter().any(|variable| variable.name == name)
     }
 
-    /// A variable's value from its text, in the type that the query declares.
+    /// Converts a text to a variable's value, of the type that the query declares.
     pub fn value(&self, name: &str, text: String) -> Value {
         let declared = self.variables.iter().find(|variable| variable.name == name);
         let parsed = match declared.and_then(|variable| variable.type_name.as_deref()) {
@@ -133,8 +133,8 @@ struct Answer {
 }
 
 impl Client {
-    /// Asks, and gives the answer's `data`. A query of which everything is null found
-    /// nothing.
+    /// Sends a query, and returns the answer's `data`. If everything in it is null, nothing was
+    /// found.
     pub async fn graphql(
         &self,
         query: &Query,

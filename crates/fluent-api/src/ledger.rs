@@ -1,4 +1,5 @@
-//! Where every process that shares a login writes down how trying it went.
+//! The ledger of logins, in which every process that shares a login records the results of its
+//! tries.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::error::BoxError;
 
-/// An answer of a ledger.
+/// Future result of a ledger.
 pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// A small record by login, shared by all processes that use the login, and kept over
@@ -29,22 +30,23 @@ pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> 
 /// # });
 /// ```
 pub trait LoginLedger: fmt::Debug + Send + Sync {
-    /// The record of `login` and its version, which changes with every replacement.
+    /// Returns the record of `login` and its version, which changes with every replacement.
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>>;
 
-    /// Replaces the record durably, if its version is still this one; 0 if there is none.
-    /// `false` if somebody else was faster: read it again.
+    /// Replaces the record durably, if its version is still this one; 0 if there is none. Returns
+    /// `false` if another process was faster: read it again.
     fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool>;
 
-    /// The time by which records of this ledger are compared.
+    /// Returns the time by which records of this ledger are compared.
     fn now(&self) -> Timestamp;
 
-    /// Hears that Fluent refused a login.
+    /// Called when Fluent has refused a login.
     fn on_refused(&self, account: &str, environment: &str) {
         let _ = (account, environment);
     }
 
-    /// Hears for how long nobody tries this account's login; nothing where it may be tried.
+    /// Called with the time for which nobody tries this account's login; `None` if it may be
+    /// tried.
     fn on_rest(&self, account: &str, environment: &str, rest: Option<Duration>) {
         let _ = (account, environment, rest);
     }
@@ -53,8 +55,8 @@ pub trait LoginLedger: fmt::Debug + Send + Sync {
 /// A record and its version.
 type Versioned = (Vec<u8>, u64);
 
-/// A ledger of one process, for as long as it lives: for tests, and for processes that
-/// have no queue to keep one in.
+/// A ledger of one process, for as long as it lives: for tests, and for processes that have no
+/// queue to keep one in.
 #[derive(Clone)]
 pub struct MemoryLedger {
     records: Arc<Mutex<HashMap<String, Versioned>>>,
@@ -68,12 +70,12 @@ impl fmt::Debug for MemoryLedger {
 }
 
 impl MemoryLedger {
-    /// An empty one, by this clock.
+    /// Makes an empty ledger, with this clock.
     pub fn new(now: fn() -> Timestamp) -> Self {
         Self { records: Arc::default(), now }
     }
 
-    /// Everything that was written into it, by login.
+    /// Returns every record, by login.
     pub fn records(&self) -> Vec<(String, String)> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = |(login, (record, _)): (&String, &(Vec<u8>, u64))| {

@@ -2,7 +2,7 @@
 //! event log.
 //!
 //! ```text
-//! Client ─▶ pause? ─▶ place, pace ─▶ login (one for all) ─▶ request ─▶ answer │ ApiError
+//! Client ─▶ pause? ─▶ limit, rate ─▶ login (one for all) ─▶ request ─▶ answer │ ApiError
 //!              ▲                         ▲                                        │
 //!              └── "too many requests" ──┼────────────────────────────────────────┤
 //!                                        └── 401: the token is dropped, once more ┘

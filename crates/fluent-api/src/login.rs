@@ -1,4 +1,4 @@
-//! One login, shared by everybody who asks for an account.
+//! The login of an account, shared by all of its requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::error::{AFTER_LIMIT, ApiError, BoxError};
 use crate::login_guard::{LoginGuard, Secrets};
 use crate::login_record::TryResult;
 
-/// A token is renewed so long before it ends.
+/// Time before the end of a token at which it is renewed.
 const EARLY: Duration = Duration::from_secs(60);
 
-/// How long a token lasts whose answer does not say.
+/// Lifetime of a token whose answer does not give one.
 const USUAL: Duration = Duration::from_mins(30);
 
-/// Longest that a token is believed to last, whatever its answer says.
+/// Longest lifetime of a token, whatever its answer says.
 const LONGEST_LIFE: Duration = Duration::from_hours(24 * 30);
 
-/// After a failure nobody here asks again for so long.
+/// Time after a failed login in which this process does not try another.
 const REST: Duration = Duration::from_secs(10);
 
-/// Names the account to Fluent's login, as its authentication page has it.
+/// Field that names the account in the login at Fluent, as its authentication page has it.
 const ACCOUNT: &str = "fluent.account";
 
 /// Most bytes of an answer with a token.
@@ -38,16 +38,16 @@ const LONGEST: usize = 64 << 10;
 /// Reads a secret whenever it is needed, so that its file can be replaced.
 pub type ReadSecret = Arc<dyn Fn() -> Result<String, BoxError> + Send + Sync>;
 
-/// Who we are to an account.
+/// Credentials of a login.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The user.
+    /// Name of the user.
     pub username: String,
-    /// Its password.
+    /// Password of the user.
     pub password: ReadSecret,
-    /// The client, as the account's administrator gave it.
+    /// Id of the client, as the account's administrator gave it.
     pub client_id: String,
-    /// Its secret.
+    /// Secret of the client.
     pub client_secret: ReadSecret,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The token that is used now.
+/// The login of an account, with the present token.
 #[derive(Clone, Debug)]
 pub(crate) struct Login(Arc<Inner>);
 
@@ -74,9 +74,9 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
-    /// Good for one renewal.
+    /// Refresh token, good for one renewal.
     refresh: Option<String>,
-    /// When a login last failed, and how.
+    /// Time and kind of the last failure.
     failed: Option<(Instant, Failed)>,
 }
 
@@ -92,7 +92,7 @@ impl Failed {
         match error {
             ApiError::Login { status } => Self::Refused(*status),
             ApiError::LoginRests { wait } => Self::Rests(*wait),
-            // Whoever waited for this login must not each wait for one of their own.
+            // Requests that waited for this login must not each wait for one of their own.
             _ => Self::Otherwise,
         }
     }
@@ -119,7 +119,7 @@ struct Answer {
     refresh_token: Option<String>,
 }
 
-/// What a login gives.
+/// Result of a successful login.
 struct Renewed {
     token: Token,
     refresh: Option<String>,
@@ -144,7 +144,7 @@ impl Login {
         Self(Arc::new(Inner { http, url, account, credentials, guard, state }))
     }
 
-    /// The token of now. Whoever finds none makes one; others wait for it.
+    /// Returns the present token. The first request without one logs in; others wait for that.
     pub(crate) async fn token(&self) -> Result<Arc<str>, ApiError> {
         let current = self.0.state.lock().await.current(Instant::now());
         match current {
@@ -153,14 +153,14 @@ impl Login {
         }
     }
 
-    /// Makes a token though there is one; says how long it is used.
+    /// Logs in even if there is a token; returns how long the new one is used.
     pub(crate) async fn log_in(&self) -> Result<Duration, ApiError> {
         *self.0.state.lock().await = State::default();
         let token = self.renew().await?;
         Ok(token.until.saturating_duration_since(Instant::now()))
     }
 
-    /// In a task of its own: where a caller gives up, the try still has its end.
+    /// Renews the token in a task of its own: if the caller gives up, the try still has its end.
     #[expect(clippy::disallowed_methods, reason = "it ends in time, and whoever needs it waits for it")]
     async fn renew(&self) -> Result<Token, ApiError> {
         let inner = Arc::clone(&self.0);
@@ -168,8 +168,8 @@ impl Login {
         renewed.unwrap_or_else(|error| Err(ApiError::Unreachable(error.into())))
     }
 
-    /// A token that was refused is not used again, unless somebody has a newer one since.
-    /// One that was refused though it was `new` says that no other will do for now.
+    /// Drops a token that was refused, unless another request has got a newer one since. If a
+    /// `new` one was refused, no other will do for now, and the login counts as failed.
     pub(crate) async fn forget(&self, refused: &str, new: bool) {
         let mut state = self.0.state.lock().await;
         if state.token.as_ref().is_some_and(|token| &*token.value == refused) {
@@ -186,7 +186,7 @@ impl State {
         self.token.clone().filter(|token| now < token.until)
     }
 
-    /// How the last login failed, where that is so short ago that none is tried.
+    /// Returns how the last login failed, if that is so short ago that none is tried.
     fn rests(&self, now: Instant) -> Option<Failed> {
         self.failed.filter(|(at, _)| now.saturating_duration_since(*at) < REST).map(|(_, failed)| failed)
     }
@@ -203,8 +203,8 @@ impl Inner {
             return Err(failed.error());
         }
         let answer = match state.refresh.take() {
-            // Used up, or forgotten by the other side: the password is not, and no try of it
-            // has failed.
+            // The refresh token is used up, or Fluent has forgotten it: that says nothing of the
+            // password, of which no try has failed.
             Some(refresh) => match self.refresh(&refresh).await {
                 Err(ApiError::Login { .. }) => self.by_password().await,
                 answer => answer,
@@ -228,7 +228,7 @@ impl Inner {
         self.ask(&form, &self.secrets()?.client_secret).await
     }
 
-    /// The only place where a password is sent: as seldom as Fluent's lock wants it.
+    /// Logs in by password. Only here a password is sent, as seldom as Fluent's lock wants it.
     async fn by_password(&self) -> Result<Renewed, ApiError> {
         let secrets = self.secrets()?;
         let permit = self.guard.permit(&secrets).await?;
@@ -246,7 +246,7 @@ impl Inner {
     async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<Renewed, ApiError> {
         let client = [("client_id", &*self.credentials.client_id), ("client_secret", client_secret)];
         let request = self.http.post(self.url.clone()).header(ACCOUNT, &self.account);
-        // A token's life begins where it is made, and its way here may be long.
+        // A token's lifetime begins where it is made, and its way here may be long.
         let asked_at = Instant::now();
         let answer = request.form(&[form, &client].concat()).send().await?;
         match answer.status() {
@@ -267,7 +267,8 @@ impl Inner {
             StatusCode::FORBIDDEN if is_json(&answer) => {
                 Err(ApiError::Login { status: StatusCode::FORBIDDEN.as_u16() })
             }
-            // A page of somebody's in between, a wrong address: nobody looked at the password.
+            // A page of something in between, or a wrong address: nobody has checked the
+            // password.
             status => Err(ApiError::Server { status: status.as_u16(), code: None }),
         }
     }
@@ -278,10 +279,10 @@ fn is_json(answer: &Response) -> bool {
     kind.is_some_and(|kind| kind.contains("json"))
 }
 
-/// What an answer says of the password.
+/// Returns what an answer says of the password.
 fn result_of(answer: &Result<Renewed, ApiError>) -> TryResult {
     match answer {
-        // Whatever it holds, it was answered 200.
+        // Whatever it contains, its status was 200.
         Ok(_) | Err(ApiError::Unreadable(_) | ApiError::TooLong(_)) => TryResult::Accepted,
         Err(ApiError::Login { .. }) => TryResult::Refused,
         Err(ApiError::NotConnected(_) | ApiError::RateLimited { .. } | ApiError::Server { .. }) => {
@@ -296,14 +297,14 @@ fn understood(body: &[u8]) -> Result<Answer, ApiError> {
     serde_json::from_slice(body).map_err(|_| ApiError::Unreadable("expected a token"))
 }
 
-/// For a user with single sign-on Fluent answers a wrong password, or a locked user, with
-/// 500 and these words.
+/// Whether Fluent refused a user with single sign-on: a wrong password or a locked user is
+/// answered with 500 and these words.
 fn is_single_sign_on_refusal(body: &[u8]) -> bool {
     let words = String::from_utf8_lossy(body).to_lowercase();
     words.contains("username or password") && words.contains("incorrect")
 }
 
-/// How long a token is used: not to its end, but for a while in any case.
+/// Returns how long a token is used: not to its end, but for a while in any case.
 fn lasts(expires_in: Option<&Value>) -> Duration {
     let seconds = expires_in.and_then(|given| match given {
         Value::Number(number) => number.as_f64(),
@@ -356,7 +357,7 @@ mod tests {
             assert_eq!(state.current(at).is_some(), is_current, "{:?}", at - now);
             assert_eq!(state.rests(at).is_some(), is_resting, "{:?}", at - now);
         }
-        // Who fails after somebody looked at the clock rests, too.
+        // A failure after the caller has read the clock counts as well.
         assert!(state.rests(now.checked_sub(REST).unwrap_or(now)).is_some());
         assert!(State::default().current(now).is_none() && State::default().rests(now).is_none());
     }

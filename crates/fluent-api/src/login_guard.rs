@@ -1,4 +1,4 @@
-//! Asks the ledger before a login is tried, and tells it how that ended.
+//! The guard of a login: asks the ledger before each try, and records its result there.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,25 +12,26 @@ use crate::error::{ApiError, BoxError};
 use crate::ledger::LoginLedger;
 use crate::login_record::{Decision, LoginRecord, REST, TryResult};
 
-/// How long to wait for somebody else's try.
+/// Longest wait for the try of another process.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How often to look what came of it, and up to as much later: not all at once.
+/// Interval of checks for its result, and the most that is added at random, so that not all check
+/// at once.
 const LOOK_EVERY: Duration = Duration::from_millis(80);
 
-/// How long to try to write down how a try ended.
+/// Longest time for recording the result of a try.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
-/// Rounds of the fingerprint. What is tried is not only the password, which may be short,
-/// but the client's secret with it, which is long and random.
+/// Rounds of the fingerprint. It covers not only the password, which may be short, but also the
+/// client's secret, which is long and random.
 const ROUNDS: u32 = 50_000;
 
-/// Whose login it is.
+/// Names a login, in messages and in the ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct LoginName {
     pub(crate) account: String,
     pub(crate) environment: String,
-    /// In the ledger: who it is can't be read from it.
+    /// Key in the ledger, from which account and user can't be read.
     key: String,
 }
 
@@ -60,7 +61,8 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Tells these secrets from others without saying anything of them: salted and slow.
+    /// Returns a digest that tells these secrets from others and reveals nothing of them: salted
+    /// and slow.
     async fn fingerprint(&self, salt: &str) -> Result<String, BoxError> {
         let (secrets, salt) = (format!("{}\0{}", self.password, self.client_secret), salt.to_owned());
         let made = tokio::task::spawn_blocking(move || {
@@ -72,18 +74,18 @@ impl Secrets {
     }
 }
 
-/// Lets a login be tried so seldom that Fluent never locks it.
+/// Lets a login be tried so seldom that Fluent never locks the user.
 #[derive(Debug)]
 pub(crate) struct LoginGuard {
     ledger: Arc<dyn LoginLedger>,
     name: LoginName,
-    /// How long a try may take.
+    /// Longest time of a try.
     takes: Duration,
-    /// The last fingerprint that was made, since it is slow.
+    /// The last fingerprint that was made, since making one is slow.
     known: Mutex<Option<(Secrets, String, String)>>,
 }
 
-/// The right to try once.
+/// Permit for one try.
 #[derive(Debug)]
 pub(crate) struct TryPermit {
     id: String,
@@ -95,7 +97,7 @@ impl LoginGuard {
         Self { ledger, name, takes, known: Mutex::default() }
     }
 
-    /// Waits until these secrets may be tried, for a while.
+    /// Waits for a while until these secrets may be tried.
     pub(crate) async fn permit(&self, secrets: &Secrets) -> Result<TryPermit, ApiError> {
         let id = format!("{:016x}", fastrand::u64(..));
         let began = Instant::now();
@@ -111,11 +113,11 @@ impl LoginGuard {
         }
     }
 
-    /// Nothing while somebody else tries, or was faster.
+    /// Returns a permit; `None` while another process tries, or was faster.
     async fn permit_once(&self, secrets: &Secrets, id: &str) -> Result<Option<TryPermit>, ApiError> {
         let (mut record, version) = self.read().await?;
         if version == 0 {
-            // All need the same salt before they make fingerprints, which are slow.
+            // All processes need the same salt before they make fingerprints, which is slow.
             self.replace(&record, version).await?;
             return Ok(None);
         }
@@ -138,8 +140,8 @@ impl LoginGuard {
         }
     }
 
-    /// Writes down how a try ended. What can't be written counts as failed when its time is
-    /// over, unless the login is known to be good.
+    /// Records the result of a try. A result that can't be recorded counts as failed when the
+    /// try's time is over, unless the login is known to be good.
     pub(crate) async fn end(&self, permit: TryPermit, result: TryResult) {
         let (account, environment) = (&*self.name.account, &*self.name.environment);
         let began = Instant::now();
@@ -174,7 +176,8 @@ impl LoginGuard {
         }
     }
 
-    /// Tries left if it was written, nothing if somebody else was faster.
+    /// Records the result once; returns the tries that are left, or `None` if another process was
+    /// faster.
     async fn end_once(&self, permit: &TryPermit, result: TryResult) -> Result<Option<usize>, BoxError> {
         let (mut record, version) = self.read().await?;
         let now = self.ledger.now();
@@ -188,7 +191,8 @@ impl LoginGuard {
         let Some((record, version)) = found else {
             return Ok((LoginRecord::new(salt()), 0));
         };
-        // What can't be read is of another version: begun anew, rather than never tried again.
+        // A record that can't be read is of another version: it is begun again, since otherwise
+        // the login would never be tried again.
         let record = serde_json::from_slice(&record);
         Ok((record.unwrap_or_else(|_| LoginRecord::new(salt())), version))
     }

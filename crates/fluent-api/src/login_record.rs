@@ -1,43 +1,43 @@
-//! When a login may be tried: a pure function of what is known of earlier tries.
+//! The record of a login, which decides when it may be tried: a pure function of earlier tries.
 //!
-//! Fluent locks a user for 15 minutes at the fifth failed login within 15 minutes, counted
-//! from the last one, right password or not. So of one secret at most two tries fail, and
-//! then it rests for longer than that. Another secret has tries of its own, within what
-//! Fluent allows for all.
+//! Fluent locks a user for 15 minutes at the fifth failed login within 15 minutes, counted from
+//! the last one, right password or not. So of one secret at most two tries fail, and then it
+//! rests for longer than that. Another secret has tries of its own, within what Fluent allows for
+//! all.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Failed tries of a secret, after which it rests.
+/// Number of failed tries after which a secret rests.
 pub(crate) const MOST_FAILED: usize = 2;
 
-/// How long: longer than Fluent's lock and than the time in which it counts.
+/// Length of the rest: longer than Fluent's lock and than the time in which Fluent counts.
 pub(crate) const REST: Duration = Duration::from_mins(16);
 
-/// Failed tries of all secrets together within that time: one below Fluent's five.
+/// Most failed tries of all secrets together within that time: one below Fluent's five.
 const MOST_FAILED_OF_ALL: usize = 4;
 
-/// Tries at once of a login that is known to be good. Each could fail, if the password was
+/// Most tries at once of a login that is known to be good. Each could fail, if the password was
 /// changed this moment.
 const AT_ONCE: usize = 2;
 
-/// Secrets that are remembered, and failed tries of each.
+/// Most secrets that are remembered, and failed tries of each.
 const SECRETS: usize = 8;
 const REMEMBERED: usize = 8;
 
-/// What is known of one login, as all processes share it. Version 1.
+/// Record of one login, which all processes share. Version 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LoginRecord {
     version: u8,
-    /// Of the fingerprints.
+    /// Salt of the fingerprints.
     pub(crate) salt: String,
     secrets: Vec<SecretRecord>,
 }
 
-/// What is known of one secret of the login.
+/// Record of one secret of the login.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SecretRecord {
@@ -47,33 +47,33 @@ struct SecretRecord {
     trying: Vec<Try>,
 }
 
-/// A try whose end nobody has written down yet.
+/// A try without a recorded result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Try {
     id: String,
     since: Timestamp,
-    /// After that its process is dead, and nobody knows how it ended.
+    /// After this time its process has crashed, and its result is unknown.
     until: Timestamp,
 }
 
-/// Whether a login may be tried now.
+/// Decision whether a login may be tried now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Try,
-    /// Somebody tries: what comes of it is known soon.
+    /// Wait: another process tries, and its result is known soon.
     Wait,
-    /// Not for so long.
+    /// Not for this long.
     Rest(Duration),
 }
 
-/// How a try ended.
+/// Result of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TryResult {
     Accepted,
     Refused,
-    /// Fluent did not look at the password: not reached, overloaded, broken.
+    /// Fluent did not check the password: not reached, overloaded, broken.
     NotLookedAt,
-    /// It may have been refused: the answer is lost.
+    /// The answer is lost: the login may have been refused.
     Unknown,
 }
 
@@ -98,7 +98,7 @@ impl LoginRecord {
         if under_way < at_once.min(left).min(left_of_all) { Decision::Try } else { Decision::Wait }
     }
 
-    /// The tries of all secrets are used up.
+    /// Returns how long every secret rests, if the tries of all together are used up.
     fn rest_of_all(&self, now: Timestamp) -> Option<Duration> {
         let mut failed: Vec<_> = self.secrets.iter().flat_map(|secret| secret.recent_failures(now)).collect();
         failed.sort_unstable();
@@ -106,23 +106,23 @@ impl LoginRecord {
         Some(until_rested(failed[oldest_that_counts], now))
     }
 
-    /// Writes down that a try begins, which takes at most so long.
+    /// Records that a try begins, which takes at most this long.
     pub(crate) fn begin(&mut self, fingerprint: &str, id: &str, now: Timestamp, takes: Duration) {
         let until = now.saturating_add(takes).unwrap_or(Timestamp::MAX);
-        // What nobody ended so long ago counts no more.
+        // A try without a result that began so long ago does not count any more.
         let is_young = |other: &Try| now.duration_since(other.since) < signed(REST);
         self.secrets.iter_mut().for_each(|secret| secret.trying.retain(is_young));
         self.secret(fingerprint, now).trying.push(Try { id: id.to_owned(), since: now, until });
     }
 
-    /// Writes down how it ended.
+    /// Records the result of a try.
     pub(crate) fn end(&mut self, fingerprint: &str, id: &str, result: TryResult, now: Timestamp) {
         let secret = self.secret(fingerprint, now);
         secret.trying.retain(|other| other.id != id);
         match result {
             TryResult::Accepted => {
                 secret.succeeded_at = Some(now);
-                // The dead ones were right, too.
+                // Tries of this secret that ended with a crash had the right one, too.
                 secret.trying.retain(|other| other.until > now);
             }
             TryResult::Refused => secret.failed_at.push(now),
@@ -133,13 +133,13 @@ impl LoginRecord {
         secret.failed_at.drain(..forgotten);
     }
 
-    /// Whether this try was written down.
+    /// Whether this try was recorded.
     pub(crate) fn is_trying(&self, fingerprint: &str, id: &str) -> bool {
         let of = self.secrets.iter().filter(|secret| secret.fingerprint == fingerprint);
         of.flat_map(|secret| &secret.trying).any(|other| other.id == id)
     }
 
-    /// How many tries this secret has left before it rests.
+    /// Returns how many tries this secret has left before it rests.
     pub(crate) fn tries_left(&self, fingerprint: &str, now: Timestamp) -> usize {
         let found = self.secrets.iter().find(|secret| secret.fingerprint == fingerprint);
         MOST_FAILED.saturating_sub(found.map_or(0, |secret| secret.recent_failures(now).len()))
@@ -149,7 +149,7 @@ impl LoginRecord {
         let known = self.secrets.iter().position(|secret| secret.fingerprint == fingerprint);
         let index = known.unwrap_or_else(|| {
             if self.secrets.len() >= SECRETS {
-                // What has nothing to say is forgotten first, then what is oldest.
+                // A record that has nothing to say is removed first, then the oldest.
                 let idle = self.secrets.iter().position(|secret| secret.is_idle(now)).unwrap_or(0);
                 self.secrets.remove(idle);
             }
@@ -162,7 +162,7 @@ impl LoginRecord {
 }
 
 impl SecretRecord {
-    /// It worked, and has not failed since.
+    /// Whether it worked, and has not failed since.
     fn is_known_good(&self) -> bool {
         self.succeeded_at.is_some_and(|worked| self.failed_at.iter().all(|failed| *failed < worked))
     }
@@ -175,14 +175,14 @@ impl SecretRecord {
         self.trying.iter().filter(|other| other.until > now).count()
     }
 
-    /// Of a time that counts, in order. A process that died while it tried had perhaps
+    /// Returns the failures that count, in order. A process that crashed while it tried may have
     /// failed, unless the secret is known to be good.
     fn failures(&self, now: Timestamp) -> Vec<Timestamp> {
         let is_good = self.is_known_good();
         let dead = self.trying.iter().filter(|other| !is_good && other.until <= now);
         let mut failed: Vec<_> =
             self.failed_at.iter().copied().chain(dead.map(|other| other.since)).collect();
-        // A clock that was set back by more than that was wrong before.
+        // If the clock was set back by more than that, it had been wrong before.
         failed.retain(|at| *at <= now || at.duration_since(now) <= signed(REST));
         failed.sort_unstable();
         failed
@@ -194,7 +194,7 @@ impl SecretRecord {
         failed
     }
 
-    /// How long it rests yet, after as many failures as it may have.
+    /// Returns how long the secret still rests, after as many failures as it may have.
     fn rest(&self, now: Timestamp) -> Option<Duration> {
         let failed = self.failures(now);
         let latest = *failed.last()?;
@@ -227,7 +227,7 @@ mod tests {
         Decision::Rest(Duration::from_secs(seconds))
     }
 
-    /// A try of this secret at that second, with this end.
+    /// Records a try of this secret at that second, with this result.
     fn tried(record: &mut LoginRecord, secret: &str, second: i64, result: TryResult) {
         assert_eq!(record.decide(secret, at(second)), Decision::Try, "{secret} at {second}");
         record.begin(secret, "p", at(second), TAKES);
@@ -253,7 +253,7 @@ mod tests {
             tried(&mut record, secret, second, TryResult::Refused);
         }
         assert_eq!(record.decide("c", at(4)), rest(956), "until the first of four is forgotten");
-        // Two versions of a secret in turn get no more than each of them alone.
+        // Two versions of a secret in turn get no more tries than each of them alone.
         assert_eq!(record.decide("a", at(5)), rest(956));
         tried(&mut record, "c", 960, TryResult::Accepted);
     }
@@ -336,7 +336,7 @@ mod tests {
         for number in 0..100 {
             tried(&mut record, &number.to_string(), number * 2000, TryResult::Refused);
         }
-        // And what dies while it tries, again and again.
+        // And tries that end with a crash, again and again.
         for number in 200..300 {
             assert_eq!(record.decide("dies", at(number * 2000)), Decision::Try);
             record.begin("dies", &number.to_string(), at(number * 2000), TAKES);

@@ -1,4 +1,4 @@
-//! What Fluent has done is not asked for again, whatever is wrong with its answer.
+//! A request that Fluent has done is not repeated, whatever is wrong with its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{client_at, ledger, limits};
 
-/// A Fluent that answers a login as it should, and everything else with `answer`, after
+/// Starts a Fluent that answers a login as it should, and everything else with `answer`, after
 /// which it trickles if that is not all.
 async fn answering(login: &'static str, answer: String) -> (Client, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! How much an account is asked, and what happens when it is too much.
+//! Limits of the requests to an account, and what happens beyond them.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Events: posted back, and found in the log.
+//! Events: posted, and found in the log.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Fluent locks a user at the fifth failed login within 15 minutes: nobody here may come near.
+//! Fluent locks a user at the fifth failed login within 15 minutes: all processes together must
+//! stay below that.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,23 +31,24 @@ impl Password {
     }
 }
 
-/// What another process is, or the next one after a restart: nothing in common but the ledger.
+/// Makes a client like another process, or the next one after a restart: only the ledger is
+/// shared.
 fn process(fluent: &Fluent, password: &Password, ledger: &Arc<MemoryLedger>) -> Client {
     client_by(fluent, password.read(), limits(), Arc::clone(ledger))
 }
 
-/// Longest wait for fifty that share two processors with whatever else runs there.
+/// Longest wait for fifty processes that share two processors with other work.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Fifty processes that no other work delays: here they make their fingerprints, which are slow,
-/// on one machine, so each may find others busy for longer than it waits, and asks again as
-/// a delivery does.
+/// Lets fifty processes log in without other delays. Here they make their fingerprints, which is
+/// slow, on one machine, so each may find others busy for longer than it waits, and tries again
+/// as a delivery does.
 async fn ask_fifty(
     fluent: &Fluent,
     password: &Password,
     ledger: &Arc<MemoryLedger>,
 ) -> Vec<Result<(), ApiError>> {
-    // A try that is cut off counts as failed: how long this machine takes must not decide.
+    // A try that is cut off counts as failed: the speed of this machine must not decide.
     let patient = Limits { timeout: PATIENCE, wait: PATIENCE, ..limits() };
     let processes = (0..50).map(|_| client_by(fluent, password.read(), patient, Arc::clone(ledger)));
     let processes: Vec<_> = processes.collect();
@@ -58,7 +60,7 @@ async fn until_decided(processes: &[Client]) -> Vec<Result<(), ApiError>> {
     let deciding = processes.iter().map(async |process| {
         loop {
             match ask(process).await {
-                // For a while after it, a client says that its last try to log in took too long.
+                // For a while, a client reports that its last try to log in took too long.
                 Err(ApiError::LoginBusy | ApiError::TimedOut) => sleep(Duration::from_millis(50)).await,
                 decided => return decided,
             }
@@ -120,7 +122,7 @@ async fn a_password_that_was_good_and_is_changed_at_fluent_fails_twice() {
     for asked in until_decided(&processes).await {
         asked.unwrap();
     }
-    // What each of them sends from now on is wrong to Fluent.
+    // From now on each of them sends a wrong password.
     fluent.behave(|behaviour| behaviour.password = "another");
     fluent.revoke_tokens();
     let asked = until_decided(&processes).await;
@@ -136,7 +138,7 @@ async fn a_failure_of_fluent_is_no_failed_login_and_single_sign_on_is_understood
         let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
         assert!(matches!(failed, ApiError::Server { status: 503, .. }), "{failed}");
     }
-    // Maintenance, a wall in between, an address that is none.
+    // Maintenance, a proxy in between, a wrong address.
     for status in [302, 403, 404, 405, 500] {
         fluent.behave(|behaviour| behaviour.fail_logins_with = Some(status));
         let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();

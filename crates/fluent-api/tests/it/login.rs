@@ -1,4 +1,4 @@
-//! One login for all, renewed in time, and made again where it is refused.
+//! One login for all requests, renewed in time, and made again if it is refused.
 
 use std::time::Duration;
 

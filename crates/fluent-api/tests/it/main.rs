@@ -1,4 +1,4 @@
-//! Against a Fluent of our own, over real sockets.
+//! Tests with a simulated Fluent, over real sockets.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod answers;
@@ -31,7 +31,7 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// Of a time that tests set.
+/// Makes a ledger whose time the tests set.
 pub(crate) fn ledger() -> Arc<MemoryLedger> {
     Arc::new(MemoryLedger::new(|| {
         let minutes = MINUTES.with(std::cell::Cell::get);
@@ -49,7 +49,7 @@ pub(crate) fn client_with(fluent: &Fluent, password: &'static str, limits: Limit
     client_by(fluent, password, limits, ledger())
 }
 
-/// With this password, as it is now, and what this ledger knows.
+/// Makes a client with this password, as it is now, and this ledger.
 pub(crate) fn client_by(
     fluent: &Fluent,
     password: ReadSecret,
@@ -59,7 +59,7 @@ pub(crate) fn client_by(
     client_at(&fluent.url(), password, limits, ledger)
 }
 
-/// Of a Fluent at this address.
+/// Makes a client of a Fluent at this address.
 pub(crate) fn client_at(
     base: &str,
     password: ReadSecret,

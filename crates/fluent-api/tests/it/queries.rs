@@ -1,4 +1,4 @@
-//! GraphQL: what is found, what is not, and why.
+//! GraphQL: what is found, what is not, and the reasons.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -83,7 +83,7 @@ async fn what_is_too_complex_or_too_large_for_fluent_is_not_asked_again() {
     assert!(matches!(error, ApiError::TooComplex) && !error.is_transient(), "{error}");
     assert_eq!(error.to_string(), "the query is too large or too complex for Fluent (C0001E)");
 
-    // A query is bounded when it is read; with its variables it may be larger than 2 MB still.
+    // A query is limited when it is parsed; with its variables it may still be larger than 2 MB.
     let large = format!("{{ a }} #{}", "x".repeat(1 << 20));
     assert!(matches!(Query::parse(&large), Err(QueryError::TooLong)));
     let query = Query::parse(ORDER).unwrap();

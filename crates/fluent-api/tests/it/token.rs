@@ -1,4 +1,4 @@
-//! What Fluent's login is sent, byte for byte, and how long its token is used.
+//! The request of a login, byte for byte, and how long its token is used.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use url::form_urlencoded;
 
 use crate::{client_at, ledger, limits};
 
-/// How long the answer is on its way, at least.
+/// Least time that the answer is on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
-/// Answers one request with a token that lasts an hour, and gives the request.
+/// Answers one request with a token that lasts an hour, and returns the request.
 async fn answer_one(listener: TcpListener) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = Vec::new();
