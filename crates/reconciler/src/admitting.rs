@@ -1,4 +1,4 @@
-//! What becomes of what is missing.
+//! Admission of events that are missing.
 
 use event_model::Event;
 use fluent_api::EventRecord;
@@ -12,17 +12,18 @@ use crate::record::{has_failed, is_pending};
 use crate::report::{Admission, Missing};
 use crate::run::{Comparing, Mode, Reconciler};
 
-/// How many are marked and admitted together: a look at what came meanwhile lies between.
+/// Number of events that are marked and admitted together: between the two it is read what came
+/// meanwhile.
 const TOGETHER: usize = 200;
 
-/// Decides, and admits.
+/// Decides about missing events, and admits them.
 pub(crate) struct Admitting<'r> {
     pub(crate) reconciler: &'r Reconciler<'r>,
     pub(crate) sendings: Sendings,
     pub(crate) mode: Mode,
 }
 
-/// A record, and the event that it would be.
+/// A record, and the event that it would become.
 struct Candidate {
     record: EventRecord,
     sending: Sending,
@@ -70,8 +71,8 @@ impl Admitting<'_> {
         Err(otherwise)
     }
 
-    /// Marks them first, then looks once more at what came, and only then admits: a webhook
-    /// that is not seen by the look comes after the mark, and finds it.
+    /// Marks the events as reconciled first, then reads once more what came, and only then
+    /// admits: a webhook that comes after this reading comes after the mark, and finds it.
     async fn some(&self, some: Vec<Candidate>, comparing: &mut Comparing<'_>) -> Result<(), ReconcileError> {
         let marks = self.reconciler.stores.marks();
         if self.mode.admits {
@@ -105,7 +106,7 @@ impl Admitting<'_> {
             Ok(_) => Admission::Admissible,
             Err(admission) => admission,
         };
-        // Where nothing is admitted, there is nothing to trace.
+        // If nothing is admitted, there is nothing to trace.
         span.into_iter().for_each(Span::forget);
         let (account, environment) = (account.name.clone(), account.environment.as_str());
         if matches!(admission, Admission::Admitted { .. }) {
@@ -133,8 +134,8 @@ impl Admitting<'_> {
     }
 }
 
-/// Whether a workflow came as far as sending it. That some rule wrote of some Setting is shown, and
-/// is no proof.
+/// Whether a workflow got as far as sending the event. What a rule wrote about a Setting in
+/// general is only shown, and proves nothing.
 pub(crate) fn was_to_be_sent(sending: &Sending) -> bool {
     matches!(sending, Sending::Logged(_) | Sending::NoSetting { of_webhook: true })
 }

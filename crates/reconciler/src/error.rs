@@ -1,3 +1,5 @@
+//! Errors of a comparison.
+
 use std::time::Duration;
 
 use event_model::Timestamp;
@@ -6,35 +8,35 @@ use queue::QueueError;
 
 use crate::window::Undrained;
 
-/// Why a time was not compared, or not to its end.
+/// Reason for which a time was not compared, or not to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReconcileError {
-    /// What came in that time is not kept, or came before there was a queue: everything
-    /// would look as if it were missing.
+    /// It is not known what was received in that time, which is not kept or was before there was
+    /// a queue: every event would look missing.
     #[error(
         "what came before {since} is not known here, and everything would look missing: begin at {since}, or later"
     )]
     Unknown {
-        /// Since when everything is kept.
+        /// Time since which everything is kept.
         since: Timestamp,
     },
-    /// What came may still be in a gateway's spool.
+    /// Events of that time may still be in a gateway's spool.
     #[error("the spool {} of {} is drained up to {} only: wait, or if that gateway is gone for good, empty its spool (`fluent-webhooks spool drain`) or give it up (`fluent-webhooks spool forget {}`)", .0.id, .0.host, .0.drained_to, .0.id)]
     NotDrained(Undrained),
-    /// Fluent did not tell.
+    /// Fluent did not give its log.
     #[error("asking Fluent for its log of account {account}")]
     Api {
-        /// The account.
+        /// Name of the account.
         account: String,
-        /// Why not.
+        /// Error of Fluent's API.
         #[source]
         source: ApiError,
     },
-    /// More in a second than is read.
+    /// A second of the log has more records of this name than this limit.
     #[error("Fluent has logged more than {0} records called `{1}` within a second")]
     TooMany(usize, String),
-    /// More in an hour than can be held.
+    /// An hour of the log has more events than this limit, which memory sets.
     #[error("Fluent has logged more than {0} events within an hour: give `reconcile.events` fewer names")]
     TooLong(usize),
     /// The queue failed.
@@ -43,7 +45,7 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
-    /// How long to wait before it is tried again, where Fluent says so.
+    /// Returns how long to wait before it is tried again, if Fluent says so.
     pub(crate) fn wait(&self) -> Option<Duration> {
         match self {
             Self::Api { source, .. } => source.wait(),

@@ -12,11 +12,11 @@
 //!                                                                   (admitting.rs)
 //! ```
 //!
-//! Fluent keeps no dead letters: what it failed to send is in its log alone. An event is
+//! Fluent keeps no dead letters: an event that it failed to send is only in its log. An event is
 //! the same there and here by [`FluentKey`](event_model::FluentKey): account, id, name.
 //!
 //! Nothing is admitted twice: the bytes are written from the record in one way, so they
-//! have one id; and what was reconciled before came, as far as the next comparison goes.
+//! have one id; and the next comparison counts a reconciled event as received.
 //!
 //! Start reading at [`Reconciler::compare`].
 

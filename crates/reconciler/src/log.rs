@@ -1,4 +1,4 @@
-//! Fluent's own log of events, a slice of time after the other.
+//! Fluent's log of events, read in slices of time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,62 +12,63 @@ use tokio::time::sleep;
 use crate::error::ReconcileError;
 use crate::window::{Window, later};
 
-/// Records asked for at once: with a few KiB each, half of the longest answer that is read.
-/// Where they are larger, fewer are asked for.
+/// Records of one page: with a few KiB each, half of the longest answer that is read. If they are
+/// larger, fewer are requested.
 const PAGE: u32 = 500;
 
-/// Most records of one name that are read at once: more, and the time is halved. They are
-/// held in memory, with their attributes.
+/// Most records of one name that are read at once: if there are more, the time is halved. They
+/// are held in memory, with their attributes.
 const MOST: usize = 10_000;
 
-/// How often a page is asked for, and the first wait, which grows: half a minute in all.
-/// Where Fluent says how long to wait, that counts.
+/// Most tries for a page, and the first wait between them, which grows: half a minute in all. If
+/// Fluent says how long to wait, that counts.
 const TRIES: u32 = 6;
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Of this type is what workflows did about an event, and not the event itself.
+/// Type of the records of what workflows did about an event, which are not the event itself.
 const AUDIT: &str = "ORCHESTRATION_AUDIT";
 
-/// How Fluent logs that it sent a webhook.
+/// Category of the records of webhooks that Fluent has sent.
 const ACTION: &str = "ACTION";
 const SEND_WEBHOOK: &str = "Send Webhook";
 
-/// A sending that went well, and one that was given up.
+/// Status of a webhook that was sent, and of one that was given up.
 const SUCCESS: &str = "SUCCESS";
 const FAILED: &str = "FAILED";
 
-/// Of this category is what rules write into the log themselves: among it, that a rule's Setting
-/// could not be loaded, so that nothing was sent. In which words is not documented; they
-/// name the Setting.
+/// Category of the records that rules write into the log themselves. Among them is that a rule's
+/// Setting could not be loaded, so that nothing was sent; its words are not documented, but name
+/// the Setting.
 const CUSTOM: &str = "CUSTOM";
 const OF_A_SETTING: &str = "setting";
 const OF_A_WEBHOOK: &str = "webhook";
 
-/// How long after an event its sending may be logged, when it was tried to the end.
+/// Time after an event in which its sending is logged, with all tries.
 const SENT_WITHIN: Duration = Duration::from_mins(1);
 
-/// What Fluent says of sending an event.
+/// Record in Fluent's log of sending an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// It logged that it tried, with this status: `SUCCESS`, for one.
+    /// Fluent logged that it tried, with this status, such as `SUCCESS`.
     Logged(String),
     /// A rule wrote of a Setting that it could not load, as it seems: then nothing was sent, and
     /// nothing got lost on the way.
     NoSetting {
-        /// Whether it wrote of a webhook, too: another rule's Setting says nothing of this one.
+        /// Whether it wrote of a webhook, too: the Setting of another rule says nothing of this
+        /// event.
         of_webhook: bool,
     },
-    /// Its log has nothing of it within a minute.
+    /// The log has nothing of it within a minute.
     Unlogged,
-    /// Its log could not be read that far.
+    /// The log could not be read that far.
     Unknown,
 }
 
 impl Sending {
-    /// Every label.
+    /// All labels.
     pub const LABELS: [&str; 6] = ["success", "failed", "other", "no-setting", "none", "unknown"];
 
-    /// In a metric: of Fluent's own words, two.
+    /// Returns the label in a metric, which has only two of Fluent's own words.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Logged(status) if status == SUCCESS => "success",
@@ -80,7 +81,7 @@ impl Sending {
     }
 }
 
-/// The status, or `no-setting`, `none` or `unknown`.
+/// Shows the status, or `no-setting`, `none` or `unknown`.
 impl fmt::Display for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -98,12 +99,12 @@ impl Serialize for Sending {
     }
 }
 
-/// What Fluent says of sending the events of a time, by their ids; nothing where that could
+/// Records of sending the events of a time, by the events' ids; `logged` is `None` if they could
 /// not be read.
 #[derive(Debug, Default)]
 pub(crate) struct Sendings {
     logged: Option<HashMap<String, String>>,
-    /// Events of which a rule wrote of a Setting, and whether one wrote of a webhook with it.
+    /// Events for which a rule wrote of a Setting, and whether one wrote of a webhook with it.
     without_setting: HashMap<String, bool>,
 }
 
@@ -120,7 +121,7 @@ impl Sendings {
     }
 }
 
-/// One account's log.
+/// Log of one account.
 #[derive(Debug)]
 pub(crate) struct Log<'a> {
     pub(crate) account: &'a str,
@@ -128,7 +129,7 @@ pub(crate) struct Log<'a> {
 }
 
 impl Log<'_> {
-    /// The events of this name in a time, the oldest first.
+    /// Returns the events of this name in a time, the oldest first.
     pub(crate) async fn events(
         &self,
         name: &str,
@@ -146,7 +147,7 @@ impl Log<'_> {
         Ok(found)
     }
 
-    /// What it says of sending these events of a time.
+    /// Returns what the log says of sending these events of a time.
     pub(crate) async fn sendings(&self, window: Window, events: &[EventRecord]) -> Sendings {
         let window = Window { until: later(window.until, SENT_WITHIN), ..window };
         let logged = self.logged_sendings(window).await;
@@ -159,7 +160,7 @@ impl Log<'_> {
         Sendings { logged, without_setting }
     }
 
-    /// Events of which a rule wrote of a Setting. Where that can't be read, it is none.
+    /// Returns the events for which a rule wrote of a Setting; none if that can't be read.
     async fn without_setting(&self, window: Window) -> HashMap<String, bool> {
         let query = EventQuery { category: Some(CUSTOM.to_owned()), ..EventQuery::default() };
         let records = self.all(&query, window).await.unwrap_or_default();
@@ -173,7 +174,8 @@ impl Log<'_> {
         found
     }
 
-    /// Nobody waits for it, and nothing rests on it alone: what can't be read is not known.
+    /// Returns the logged sendings; `None` if they can't be read. Nobody waits for them, and
+    /// nothing depends on them alone.
     async fn logged_sendings(&self, window: Window) -> Option<HashMap<String, String>> {
         let query = EventQuery {
             name: Some(SEND_WEBHOOK.to_owned()),
@@ -185,7 +187,7 @@ impl Log<'_> {
         for record in records {
             let status = record.event_status.unwrap_or_default();
             for id in record.context.source_events {
-                // The newest counts, but for one that went well.
+                // The newest counts, except that a success is never replaced.
                 let known = sendings.entry(id).or_default();
                 if known != SUCCESS {
                     known.clone_from(&status);
@@ -195,7 +197,7 @@ impl Log<'_> {
         Some(sendings)
     }
 
-    /// Every record in a time, the oldest first, each once.
+    /// Returns every record in a time, the oldest first, each once.
     async fn all(&self, query: &EventQuery, window: Window) -> Result<Vec<EventRecord>, ReconcileError> {
         let (mut found, mut ahead) = (Vec::new(), vec![window]);
         while let Some(window) = ahead.pop() {
@@ -207,13 +209,13 @@ impl Log<'_> {
                 }
             }
         }
-        // What lies between two halves is in both.
+        // A record at the border of two halves is in both.
         found.sort_by(|a, b| (generated(a), &a.id).cmp(&(generated(b), &b.id)));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(found)
     }
 
-    /// Every record in a time, or nothing if there are too many.
+    /// Returns every record in a time; `None` if there are too many.
     async fn records(
         &self,
         query: &EventQuery,
@@ -229,7 +231,7 @@ impl Log<'_> {
                 ..query.clone()
             };
             let page = match self.page(&query).await {
-                // Large records: fewer of them.
+                // The records are large: request fewer of them.
                 Err(ApiError::TooLong(_)) if count > 1 => {
                     count /= 2;
                     continue;
@@ -254,7 +256,7 @@ impl Log<'_> {
     async fn page(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
         let mut tried = 1;
         loop {
-            // A quarter of what is allowed: deliveries ask the same account.
+            // A quarter of the allowed rate: deliveries use the same account.
             sleep(Duration::from_secs(4) / self.client.per_second().get()).await;
             match self.client.events(query).await {
                 Err(error) if tried < TRIES && may_pass(&error) => {
@@ -267,19 +269,20 @@ impl Log<'_> {
     }
 }
 
-/// A login that is refused is not tried over and over: it would be locked.
+/// Whether trying again may help. A refused login is not tried again and again: it would be
+/// locked.
 fn may_pass(error: &ApiError) -> bool {
     error.is_transient()
         && !matches!(error, ApiError::Login { .. } | ApiError::Secret(_) | ApiError::NotFound)
 }
 
-/// Whether what a rule wrote has this word: in its name, or in what it says beside it.
+/// Whether the record of a rule has this word, in its name or in its text.
 fn names(record: &EventRecord, word: &str) -> bool {
     let has_it = |text: &str| text.to_ascii_lowercase().contains(word);
     has_it(&record.name) || record.attributes.as_ref().is_some_and(|said| has_it(&said.to_string()))
 }
 
-/// When Fluent wrote it.
+/// Returns when Fluent wrote the record.
 pub(crate) fn generated(record: &EventRecord) -> Option<Timestamp> {
     record.generated_on.as_deref().and_then(time)
 }

@@ -1,4 +1,4 @@
-//! What came, held against what should have.
+//! The events that were received, compared with those that should have been.
 
 use std::collections::HashMap;
 
@@ -7,18 +7,19 @@ use queue::{Position, ReceivedQuery, Stores};
 
 use crate::error::ReconcileError;
 
-/// Most events that are held, should an hour have so many: a few dozen bytes each.
+/// Most events that are held in memory, with a few dozen bytes each, if an hour has so many.
 const MOST: usize = 2_000_000;
 
-/// How many keys are read at once.
+/// Number of keys that are read at once.
 const PAGE: usize = 50_000;
 
-/// What should have come and has not been seen, by the slice of time that it is from.
+/// Events that should have been received and were not seen yet, by the slice of time in which
+/// they were logged.
 #[derive(Debug, Default)]
 pub(crate) struct Unseen(HashMap<FluentKey, usize>);
 
 impl Unseen {
-    /// Says whether it was not there before.
+    /// Adds an event; returns whether it was not there before.
     pub(crate) fn add(&mut self, key: FluentKey, slice: usize) -> Result<bool, ReconcileError> {
         if self.0.len() >= MOST {
             return Err(ReconcileError::TooLong(MOST));
@@ -38,13 +39,14 @@ impl Unseen {
         self.0.len()
     }
 
-    /// Whether anything of a slice is among them.
+    /// Whether an event of this slice is among them.
     pub(crate) fn is_of(&self, slice: usize) -> bool {
         self.0.values().any(|of| *of == slice)
     }
 }
 
-/// Everything that came since a time, read once, and then what came meanwhile.
+/// Reader of everything that was received since a time: all of it at first, and then what came
+/// meanwhile.
 #[derive(Debug)]
 pub(crate) struct Received<'a> {
     stores: &'a dyn Stores,
@@ -58,7 +60,8 @@ impl<'a> Received<'a> {
         Self { stores, since, position: Position::START }
     }
 
-    /// Strikes out what came. Most comes soon after it should, so mostly not much is read.
+    /// Removes the events that were received. Most come soon after they are logged, so mostly not
+    /// much is read.
     pub(crate) async fn strike(&mut self, unseen: &mut Unseen) -> Result<(), ReconcileError> {
         while unseen.len() > 0 {
             let query =

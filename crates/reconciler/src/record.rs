@@ -1,4 +1,4 @@
-//! An event out of a record of Fluent's log.
+//! The event of a record in Fluent's log.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use serde::Serialize;
 use serde_json::Value;
 use settings::SealingKey;
 
-/// How Fluent stands to an event, in its log.
+/// Statuses of an event in Fluent's log.
 const PENDING: &str = "PENDING";
 const SCHEDULED: &str = "SCHEDULED";
 const NO_MATCH: &str = "NO_MATCH";
 const FAILED: &str = "FAILED";
 
-/// What a webhook would say, as far as the log knows. The order and the form are fixed:
-/// the same record gives the same bytes, and so the same id.
+/// Body of the webhook, as far as the log has it. Order and form are fixed: the same record gives
+/// the same bytes, and so the same id.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'r> {
@@ -42,7 +42,7 @@ struct Body<'r> {
     root_entity_ref: Option<&'r str>,
 }
 
-/// Why a record can't become an event.
+/// Reason for which a record can't become an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
     #[error(transparent)]
@@ -51,7 +51,7 @@ pub(crate) enum Unfit {
     AnotherAccount,
 }
 
-/// The account that was asked, and who may send.
+/// The account that is compared, and the accounts that may send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     account: &'a Account,
@@ -60,7 +60,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// Nothing where the account may not send.
+    /// Returns `None` if the account may not send.
     pub(crate) fn new(
         name: &str,
         environment: Environment,
@@ -71,13 +71,13 @@ impl<'a> Asked<'a> {
         Some(Self { account, allowed, seal })
     }
 
-    /// What Fluent knows the record's event by.
+    /// Returns the key by which Fluent knows the record's event.
     pub(crate) fn key(&self, record: &EventRecord) -> FluentKey {
         FluentKey::of(self.account.key.environment(), &self.account.name, &record.id, &record.name)
     }
 
-    /// Whether a webhook of it would have come here, as far as that can be told: not of
-    /// retailers that we do not serve, nor of what no workflow ran for, or has yet to.
+    /// Whether a webhook of it should have been received, as far as that can be told: not for a
+    /// retailer that is not listed, nor if no workflow ran for it, or has yet to.
     pub(crate) fn should_have_come(&self, record: &EventRecord) -> bool {
         let retailer = record.retailer_id.as_ref().and_then(text);
         let serves = |retailers: &Vec<String>| retailer.is_none_or(|retailer| retailers.contains(&retailer));
@@ -85,7 +85,7 @@ impl<'a> Asked<'a> {
         has_run && self.account.retailers.as_ref().is_none_or(serves)
     }
 
-    /// The event that a record is of. It passes the same door as a webhook.
+    /// Makes the event of a record, by the same admission as a webhook.
     pub(crate) fn event(
         &self,
         record: &EventRecord,
@@ -104,13 +104,13 @@ impl<'a> Asked<'a> {
                 Evidence { proof: Proof::Api, key, signature: String::new() }
             }
         };
-        // The account's own API told it, over TLS and to its own login.
+        // It comes from the account's own API, over TLS and by its own login.
         let verified = Verified::assert(inbound, evidence);
         Event::admit(verified, self.allowed, trace).map_err(|(refusal, _)| refusal.into())
     }
 }
 
-/// Whether Fluent is still at work on it.
+/// Whether Fluent still works on it.
 pub(crate) fn is_pending(record: &EventRecord) -> bool {
     record.event_status.as_deref() == Some(PENDING)
 }
@@ -137,7 +137,7 @@ fn body(record: &EventRecord) -> Vec<u8> {
         root_entity_type: context.root_entity_type.as_deref(),
         root_entity_ref: context.root_entity_ref.as_deref(),
     };
-    // Texts, and JSON that was read, always have a form in JSON.
+    // Texts, and JSON that was parsed, can always be written as JSON.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 

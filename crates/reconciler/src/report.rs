@@ -1,34 +1,34 @@
-//! What a comparison says.
+//! The report of a comparison.
 
 use event_model::{EventId, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::log::Sending;
 
-/// An event that Fluent logged and that never came.
+/// An event that Fluent logged and that was not received.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Missing {
-    /// Whose it is.
+    /// Name of its account.
     pub account: String,
-    /// And in which world.
+    /// Environment of the account.
     pub environment: &'static str,
-    /// Fluent's id of it.
+    /// Fluent's id of the event.
     pub fluent_event_id: String,
-    /// Its name.
+    /// Name of the event.
     pub name: String,
-    /// `<entityType>/<entityRef>`, where the log says so.
+    /// Entity, as `<entityType>/<entityRef>`, if the log has it.
     pub entity: Option<String>,
-    /// When Fluent logged it.
+    /// Time at which Fluent logged it.
     pub logged_at: Option<Timestamp>,
-    /// What Fluent says of sending it: a status, `no-setting`, `none` or `unknown`.
+    /// Record of sending it: a status, `no-setting`, `none` or `unknown`.
     pub sending: Sending,
-    /// What becomes of it.
+    /// Decision about the event.
     #[serde(flatten)]
     pub admission: Admission,
 }
 
-/// What becomes of what is missing.
+/// Decision about a missing event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", tag = "state")]
 pub enum Admission {
@@ -40,19 +40,19 @@ pub enum Admission {
         #[serde(serialize_with = "as_text")]
         event_id: EventId,
     },
-    /// Somebody else admitted it meanwhile.
+    /// Another process admitted it meanwhile.
     AdmittedBefore,
     /// Fluent still works on it: it stays out for now.
     Pending,
-    /// Its workflow failed and did not get to sending: it stays out.
+    /// Its workflow failed before sending: it stays out.
     WorkflowFailed,
-    /// It stays out: no route that takes what is reconciled matches it.
+    /// It stays out: no route for reconciled events matches it.
     NoRoute,
-    /// It stays out: the `when` of a route gives no answer for what the log has of it.
+    /// It stays out: the `when` of a route gives no answer with what the log has of it.
     Undecided,
-    /// It stays out: it may not come in.
+    /// It stays out: admission refused it.
     Refused {
-        /// Why not.
+        /// Reason of the refusal.
         reason: String,
     },
 }
@@ -63,7 +63,7 @@ impl Admission {
         matches!(self, Self::NoRoute | Self::Undecided | Self::Refused { .. })
     }
 
-    /// Its `state`.
+    /// Returns the value of its field `state`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Admissible => "admissible",
@@ -82,23 +82,23 @@ fn as_text<S: Serializer>(id: &EventId, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(id)
 }
 
-/// How many of what, up to where a comparison has come.
+/// Counts of a comparison, up to the point that it has reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
-    /// Events that Fluent logged, and that should have come.
+    /// Events that Fluent logged and that should have been received.
     pub logged: u64,
-    /// Of these, those that came.
+    /// Of these, those that were received.
     pub received: u64,
-    /// Those that did not.
+    /// Of these, those that were not.
     pub missing: u64,
-    /// Of these, those that would be admitted, or were.
+    /// Of the missing, those that would be admitted, or were.
     pub admissible: u64,
-    /// Of these, those that were.
+    /// Of the missing, those that were admitted.
     pub admitted: u64,
     /// Of the missing, those that the settings keep out.
     pub kept_out: u64,
-    /// Since when Fluent works on one of the missing.
+    /// Earliest log time of a missing event on which Fluent still works.
     #[serde(skip)]
     pub pending_since: Option<Timestamp>,
 }
@@ -121,11 +121,11 @@ impl Tally {
     }
 }
 
-/// Hears what is found, as it is found.
+/// Receives each finding while a comparison runs.
 pub trait Observer: Send {
-    /// One that is missing, and what became of it.
+    /// Called with an event that is missing, and the decision about it.
     fn missing(&mut self, missing: Missing);
 
-    /// Fluent's log was read up to there.
+    /// Called when Fluent's log was read up to this time.
     fn read(&mut self, until: Timestamp);
 }

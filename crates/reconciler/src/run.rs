@@ -1,5 +1,5 @@
-//! One comparison: hour by hour Fluent's log is read, and what should have come is held against
-//! what did, as many hours at once as fit in memory.
+//! A comparison: Fluent's log is read hour by hour, and the events that should have been received
+//! are compared with those that were, as many hours at once as fit in memory.
 
 use std::sync::Arc;
 
@@ -16,34 +16,34 @@ use crate::record::Asked;
 use crate::report::{Observer, Tally};
 use crate::window::{SKEW, Window, earlier, is_drained};
 
-/// So many events of Fluent's log are enough to hold against what came: a few dozen bytes each,
-/// in memory. An hour is always read to its end.
+/// Number of logged events that are enough for comparing once, with a few dozen bytes each in
+/// memory. An hour is always read to its end.
 const ENOUGH: usize = 200_000;
 
-/// Compares what Fluent logged with what came.
+/// Compares Fluent's log with what was received.
 #[derive(Debug)]
 pub struct Reconciler<'a> {
     pub(crate) stores: &'a dyn Stores,
     pub(crate) settings: &'a ReconcileSettings,
     apis: &'a fluent_api::Accounts,
     allowed: &'a Accounts,
-    /// What routes match that take what is reconciled.
+    /// Matches of the routes that take reconciled events.
     pub(crate) takers: Vec<Terms>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) steady: Arc<dyn Clock>,
 }
 
-/// How to compare.
+/// Kind of a comparison.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mode {
-    /// What is missing is admitted, and not only shown.
+    /// Whether missing events are admitted, and not only shown.
     pub admits: bool,
-    /// Also a time of which it is not known what came: whatever is not here counts as
-    /// missing.
+    /// Whether to compare even a time of which it is not known what was received: any event that
+    /// is not here then counts as missing.
     pub is_unknown: bool,
 }
 
-/// One account, while it is compared.
+/// State of the comparison of one account.
 pub(crate) struct Comparing<'a> {
     pub(crate) account: &'a ApiAccount,
     pub(crate) asked: Asked<'a>,
@@ -55,7 +55,7 @@ pub(crate) struct Comparing<'a> {
 }
 
 impl<'a> Reconciler<'a> {
-    /// Works on these stores, with these logins, for these routes.
+    /// Makes a reconciler for these stores, logins and routes.
     pub fn new(
         stores: &'a dyn Stores,
         settings: &'a ReconcileSettings,
@@ -70,26 +70,27 @@ impl<'a> Reconciler<'a> {
         Self { stores, settings, apis, allowed, takers, clock, steady }
     }
 
-    /// The same by another clock for how much time has passed, which nobody sets.
+    /// Sets another clock for elapsed time, one that nobody sets back or forward.
     #[must_use]
     pub fn with_steady_clock(self, steady: Arc<dyn Clock>) -> Self {
         Self { steady, ..self }
     }
 
-    /// Up to when something that did not come is missing, and not only late.
+    /// Returns the time up to which an event that was not received counts as missing, and not
+    /// only as late.
     pub fn latest(&self) -> Timestamp {
         earlier(self.clock.now(), self.settings.delay)
     }
 
-    /// Since when it is known what came.
+    /// Returns the time since which it is known what was received.
     pub async fn earliest(&self) -> Result<Timestamp, ReconcileError> {
         Ok(self.stores.history().complete_since().await?)
     }
 
-    /// Compares one account in a time that ends at [`Reconciler::latest`] or before. What
-    /// is found is told and counted as it is found, so that it is not lost with an error.
+    /// Compares one account in a time that ends at [`Reconciler::latest`] or before. Findings are
+    /// reported and counted at once, so that an error does not lose them.
     ///
-    /// Refuses a time of which it is not known what came, and one of which something may
+    /// Fails for a time of which it is not known what was received, and for one whose events may
     /// still be in a spool.
     pub async fn compare(
         &self,
@@ -121,8 +122,9 @@ impl<'a> Reconciler<'a> {
         Ok(())
     }
 
-    /// Compares as many hours as what came is read for at once: what is missing of one has all
-    /// of it read, up to now. Where Fluent stops telling, what it has told is compared still.
+    /// Compares as many hours at once as fit in memory: one missing event makes everything be
+    /// read that was received since, up to now. If Fluent stops answering, the part that was read
+    /// is still compared.
     async fn together(
         &self,
         comparing: &mut Comparing<'_>,
@@ -172,7 +174,7 @@ impl<'a> Reconciler<'a> {
         let Some(first) = slices.first() else { return Ok(()) };
         let logged = comparing.unseen.len();
         comparing.received.strike(&mut comparing.unseen).await?;
-        // Some may have been removed while it was read: it would look missing.
+        // Retention may have removed events while they were read, which would then look missing.
         self.is_known(*first, mode).await?;
         comparing.tally.received += (logged - comparing.unseen.len()) as u64;
         for (number, slice) in slices.into_iter().enumerate() {
@@ -183,7 +185,7 @@ impl<'a> Reconciler<'a> {
         Ok(())
     }
 
-    /// Notes what should have come.
+    /// Adds the events of a slice that should have been received.
     async fn read(
         &self,
         comparing: &mut Comparing<'_>,
@@ -202,7 +204,8 @@ impl<'a> Reconciler<'a> {
         Ok(())
     }
 
-    /// Reads once more what is missing: only keys were kept, since mostly nothing is.
+    /// Reads the records of missing events again: before, only keys were kept, since mostly
+    /// nothing is missing.
     async fn find(
         &self,
         comparing: &mut Comparing<'_>,

@@ -1,4 +1,4 @@
-//! Compares again and again, from where it was.
+//! The reconciler as a service: compares again and again, from where it stopped.
 
 use std::time::Duration;
 
@@ -15,22 +15,23 @@ use crate::report::{Admission, Missing, Observer, Tally};
 use crate::run::{Mode, Reconciler};
 use crate::window::{SKEW, Window, earlier, later};
 
-/// Most that is compared before it is noted how far it is.
+/// Longest time that is compared before its end is stored.
 const STRETCH: Duration = Duration::from_hours(1);
 
-/// Longest rest after something failed, and before the first comparison: whoever watches
-/// must have seen the counters begin.
+/// Longest pause after a failure, and the pause before the first comparison: monitoring must have
+/// seen the counters at their beginning.
 const REST: Duration = Duration::from_mins(1);
 
-/// How long an event that Fluent still works on is looked at again.
+/// Time for which an event on which Fluent still works is looked at again.
 const PENDING_FOR: Duration = Duration::from_hours(24);
 
-/// By how much a clock that is only made to go right may stay behind between two passes.
+/// Most by which a clock that is only being corrected may lag between two runs; more means that
+/// it was set back.
 const STEP: Duration = Duration::from_mins(1);
 
-/// Compares every account of a reconciler, again and again, until it is dropped. What was
-/// compared is remembered in the stores: another process goes on from there. An account
-/// whose Fluent does not answer keeps no other waiting.
+/// Compares every account of a reconciler, again and again, until it is dropped. The end of what
+/// was compared is kept in the stores, from which another process goes on. An account whose
+/// Fluent does not answer delays no other.
 pub async fn serve(reconciler: &Reconciler<'_>) {
     join_all(reconciler.settings.accounts.iter().map(|account| serve_one(reconciler, account))).await;
 }
@@ -53,16 +54,16 @@ async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
     }
 }
 
-/// How far an account is compared.
+/// Progress of an account.
 struct Place {
     name: String,
     from: Option<Timestamp>,
-    /// Since when the clock may have been ahead, by the steady one.
+    /// Time since which the clock may have been ahead, by the steady clock.
     since: Timestamp,
     last: Option<Pass>,
 }
 
-/// When a pass began.
+/// Time at which a run began.
 #[derive(Clone, Copy, Debug)]
 struct Pass {
     /// By the steady clock.
@@ -75,8 +76,8 @@ impl Place {
         Self { name, from: None, since: reconciler.steady.now(), last: None }
     }
 
-    /// Up to when everything was there to be compared, if the clock was set back since the
-    /// last pass: until then it was ahead, for as long as this process runs perhaps.
+    /// Returns the time up to which the comparison is valid, if the clock was set back since the
+    /// last run: it may have been ahead for as long as this process runs.
     fn compared_truly(&self, pass: Pass) -> Option<Timestamp> {
         let last = self.last?;
         let expected = later(last.latest, passed(last.at, pass.at));
@@ -84,7 +85,8 @@ impl Place {
         is_set_back.then(|| earlier(pass.latest, passed(self.since, pass.at)))
     }
 
-    /// What is missing since then was told by nobody. One that lies ahead was a wrong clock's.
+    /// Returns the time since which missing events have not been logged yet. A start that lies
+    /// ahead comes from a wrong clock.
     fn told_to(&self, latest: Timestamp, place: Timestamp) -> Timestamp {
         self.from.filter(|from| *from <= later(latest, SKEW)).map_or(place, |told_to| told_to.max(place))
     }
@@ -95,7 +97,7 @@ impl Place {
         account: &ApiAccount,
     ) -> Result<(), ReconcileError> {
         let (latest, marks) = (reconciler.latest(), reconciler.stores.marks());
-        // Before anything can fail: who watches must see it grow.
+        // Before anything can fail: monitoring must see the lag grow.
         self.from.into_iter().for_each(|from| show(account, latest, from));
         let mut known = compared(marks, &self.name).await?;
         let earliest = reconciler.earliest().await?;
@@ -104,7 +106,7 @@ impl Place {
             let truly = truly.max(earlier(latest, reconciler.settings.back));
             if let Some(ahead) = known.filter(|known| *known > truly) {
                 tracing::warn!(account = account.name, until = %ahead, from = %truly, "the clock was set back: compared anew");
-                // Whoever goes on after this process must know it, too.
+                // Another process that goes on from here must know it, too.
                 set_compared(marks, &self.name, truly).await?;
                 known = Some(truly);
             }
@@ -119,7 +121,7 @@ impl Place {
         // Fluent's log may show an event late, and its clock may be behind.
         let mut from = earlier(place, SKEW).max(earliest);
         let mut pending = None;
-        // Asked each time: a clock that was ahead has years before it.
+        // The limit is read each time: a clock that was ahead would have years to compare.
         while from < latest.min(reconciler.latest()) {
             let until = later(from, STRETCH).min(latest).min(reconciler.latest());
             let window = Window { from, until };
@@ -131,7 +133,8 @@ impl Place {
             compared?;
             pending = [pending, tally.pending_since].into_iter().flatten().min();
             let held = pending.map_or(window.until, |since| since.max(earlier(latest, PENDING_FOR)));
-            // The clock may have been set back meanwhile: what has not come was not compared.
+            // The clock may have been set back meanwhile: a time that has not come was not
+            // compared.
             let held = held.min(window.until).min(reconciler.latest());
             set_compared(marks, &self.name, held).await?;
             from = window.until;
@@ -149,7 +152,7 @@ impl Place {
         earliest: Timestamp,
     ) -> Timestamp {
         let latest = reconciler.latest();
-        // Of a time that has not come nothing can be known: a clock was ahead.
+        // Nothing can be known of a time that has not come: a clock was ahead.
         let (known, ahead) = match known {
             Some(known) if known > later(latest, SKEW) => (None, Some(known)),
             known => (known, None),
@@ -191,7 +194,7 @@ fn tell(account: &ApiAccount, window: Window, found: &Found<'_>, tally: &Tally) 
 
 struct Found<'a> {
     account: &'a ApiAccount,
-    /// What stays out and is from before this was told before.
+    /// Events from before this time that stay out were logged before.
     told_to: Timestamp,
     count: u64,
 }
@@ -242,7 +245,7 @@ mod tests {
             (None, (50, 100), None),
             (Some((40, 90)), (50, 100), None),
             (Some((40, 90)), (50, 99), None),
-            // It was set ahead, or the machine slept.
+            // The clock was set ahead, or the machine slept.
             (Some((40, 90)), (50, 500), None),
             (Some((40, 110)), (50, 100), Some(50)),
             (Some((40, 102)), (50, 100), Some(50)),

@@ -1,4 +1,4 @@
-//! Which time may be compared.
+//! The time that may be compared.
 
 use std::time::Duration;
 
@@ -9,45 +9,47 @@ use serde::Serialize;
 
 use crate::error::ReconcileError;
 
-/// How far Fluent's clock and ours may be apart, and how late its log may show an event.
+/// Largest difference between Fluent's clock and ours, and the longest delay of its log.
 pub(crate) const SKEW: Duration = Duration::from_mins(10);
 
-/// Fluent tries to send for 14 s; then the event is in a spool, if it ever will be.
+/// Time after which an event has arrived, if it ever will: Fluent tries for 14 s, and then it is
+/// in a spool.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is read of Fluent's log before it is asked whether that is enough: of an hour, keys of a
-/// few bytes each.
+/// Part of Fluent's log after which it is checked whether enough was read: of an hour, only keys
+/// of a few bytes each are kept.
 const STRETCH: Duration = Duration::from_hours(1);
 
-/// What Fluent is asked for at once: a few pages of its log.
+/// Part of Fluent's log that is requested at once: a few pages.
 const SLICE: Duration = Duration::from_mins(10);
 
-/// From one time to another, by Fluent's clock.
+/// A span of time, by Fluent's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
-    /// Not before this.
+    /// Begin, included.
     pub from: Timestamp,
-    /// Before this.
+    /// End, excluded.
     pub until: Timestamp,
 }
 
 impl Window {
-    /// Whether it is no time at all.
+    /// Whether it has no length.
     pub fn is_empty(&self) -> bool {
         self.from >= self.until
     }
 
-    /// Whether a record of this time belongs here. One without a time was found here.
+    /// Whether a record of this time belongs here. A record without a time does, since it was
+    /// found here.
     pub(crate) fn has(&self, at: Option<Timestamp>) -> bool {
         at.is_none_or(|at| self.from <= at && at < self.until)
     }
 
-    /// The same in hours, in order.
+    /// Splits it into hours, in order.
     pub(crate) fn stretches(self) -> impl Iterator<Item = Self> {
         self.pieces(STRETCH)
     }
 
-    /// The same in what Fluent is asked for at once, in order.
+    /// Splits it into the slices in which the log is requested, in order.
     pub(crate) fn slices(self) -> impl Iterator<Item = Self> {
         self.pieces(SLICE)
     }
@@ -62,7 +64,7 @@ impl Window {
         })
     }
 
-    /// Two halves, unless it is as short as Fluent's times tell apart.
+    /// Splits it into halves, unless it is as short as Fluent's times can tell apart.
     pub(crate) fn halves(self) -> Option<[Self; 2]> {
         let length = Duration::try_from(self.until.duration_since(self.from)).unwrap_or_default();
         let middle = later(self.from, length / 2);
@@ -79,23 +81,25 @@ pub(crate) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
     at.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-/// A spool that may hold what looks missing.
+/// A spool that may hold events which look missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undrained {
     /// Its id.
     pub id: String,
-    /// Where it is.
+    /// Host on which it is.
     pub host: String,
-    /// Up to when everything that came there is in the queue.
+    /// Everything that came there up to this time is in the queue.
     pub drained_to: Timestamp,
 }
 
-/// Refuses a time in which something may have come that can't be seen.
+/// Fails for a time of which a spool may hold events that can't be seen here. Keeps the facts of
+/// such spools.
 pub(crate) async fn is_drained(marks: &dyn Marks, window: Window) -> Result<(), ReconcileError> {
     let needed = later(window.until, ARRIVES_WITHIN);
     let all = spools(marks).await?;
     let behind: Vec<_> = all.into_iter().filter(|(_, mark)| !mark.is_drained_to(needed)).collect();
-    // Marks are forgotten in time. That one will not come back, only a person can say.
+    // Facts are forgotten after a time. Whether a spool will never come back only a person can
+    // say.
     for (id, _) in &behind {
         keep_spool(marks, id).await?;
     }
@@ -119,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A spool that is closed, or given up, just after somebody has read how it stands.
+    /// A spool that is closed, or given up, just after its state was read.
     #[derive(Debug, Default)]
     struct Moving {
         marks: Mutex<BTreeMap<String, (Bytes, u64)>>,
@@ -207,7 +211,7 @@ mod tests {
         let closed = SpoolMark { is_closed: true, ..behind.clone() };
         for then in [Some(closed), None] {
             let marks = Moving::read_as(&behind, then.clone());
-            // It was behind when it was read.
+            // It was behind when its state was read.
             let refused = is_drained(&marks, window("08:00:00", "09:00:00")).await;
             assert!(matches!(refused, Err(ReconcileError::NotDrained(_))), "{refused:?}");
             assert_eq!(marks.stands(), then);

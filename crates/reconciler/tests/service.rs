@@ -1,4 +1,4 @@
-//! The service: where it goes on, what it looks at again, and who waits for whom.
+//! The service: where it goes on, what it looks at again, and that no account waits for another.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -30,7 +30,7 @@ use tempfile::TempDir;
 
 const PLACE: &str = "sandbox.ACME";
 
-/// What has happened, since two hours ago.
+/// A queue, a Fluent and their settings, since two hours ago.
 struct Here {
     queue: Embedded,
     settings: ReconcileSettings,
@@ -82,7 +82,7 @@ async fn fluent(account: &str) -> Fluent {
     Fluent::open(([127, 0, 0, 1], 0).into(), World::new(account, 34)).await.unwrap()
 }
 
-/// An event of so many minutes ago that did not come: Fluent's id of it.
+/// Makes an event of so many minutes ago that was not received; returns Fluent's id of it.
 fn lose(fluent: &Fluent, minutes: u64) -> String {
     let order = fluent.world().place_order();
     fluent.world().webhook_of("E", &order, Duration::from_mins(minutes), Sending::Failed);
@@ -96,7 +96,7 @@ impl Here {
     fn new(fluents: &[(&str, &Fluent)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = queue_embedded::Options::new(folder.path().join("queue.db"));
-        // What came in the last two hours is known: nothing.
+        // The last two hours are known: nothing was received.
         let queue = Embedded::open(options, Arc::new(FixedClock(ago(120)))).unwrap();
         let key = || "sydney_sandbox".parse().unwrap();
         let listed =
@@ -116,7 +116,7 @@ impl Here {
         Self { queue, settings, apis, listed: Listed::new(listed), _folder: folder }
     }
 
-    /// Fluent's ids of what was admitted.
+    /// Returns Fluent's ids of the events that were admitted.
     async fn admitted(&self) -> Vec<String> {
         let all =
             ReceivedQuery { from: ago(10_000), until: Timestamp::MAX, after: Position::START, limit: 100 };
@@ -124,11 +124,11 @@ impl Here {
         page.events.iter().filter_map(|(_, event)| event.fields().fluent_event_id.clone()).collect()
     }
 
-    /// Serves until so much is admitted.
+    /// Serves until these are admitted.
     async fn serve_until(&self, admitted: &[&String]) {
         let until = async {
             self.wait_for(admitted).await;
-            // Once more, whatever it is that should not be.
+            // Once more, for events that should not be admitted.
             tokio::time::sleep(self.settings.every * 3).await;
         };
         self.serve_by(Arc::new(SystemClock), until).await;
@@ -146,7 +146,7 @@ impl Here {
         }
     }
 
-    /// Serves by this clock until that is over.
+    /// Serves by this clock until `until` resolves.
     async fn serve_by(&self, clock: Arc<dyn Clock>, until: impl Future<Output = ()>) {
         self.serve_with(clock, |reconciler| reconciler, until).await;
     }
@@ -198,7 +198,7 @@ async fn it_goes_on_where_it_was() {
     assert!(now > ago(3) && now <= ago(2), "{now}");
 }
 
-/// Says how often what came was read from a time on, and not only what came meanwhile.
+/// Counts how often everything since a time was read, and not only what came meanwhile.
 #[derive(Debug)]
 struct Counting<'q> {
     queue: &'q Embedded,
@@ -345,7 +345,7 @@ async fn what_was_compared_by_a_clock_a_little_ahead_is_compared_again() {
     here.serve_with(clock, |reconciler| reconciler.with_steady_clock(steady), until).await;
 }
 
-/// The machine's clock, or ten years ahead.
+/// The machine's clock, or one ten years ahead.
 #[derive(Debug, Default)]
 struct AheadClock(AtomicBool);
 
@@ -374,7 +374,7 @@ async fn a_clock_that_was_ahead_for_a_while_leaves_no_time_out() {
     };
     let serving: Arc<dyn Clock> = Arc::<AheadClock>::clone(&clock);
     here.serve_by(serving, until).await;
-    // Another process finds what the clock made of the place.
+    // Another process finds the position that the wrong clock has made.
     set_compared(here.queue.marks(), PLACE, SystemClock.now().checked_add(TEN_YEARS).unwrap()).await.unwrap();
     let later = lose(&fluent, 10);
     here.serve_until(&[&later]).await;
@@ -385,7 +385,7 @@ async fn what_came_is_read_once_for_all_hours() {
     let fluent = fluent("ACME").await;
     let here = Here::new(&[("ACME", &fluent)]);
     let lost = [110, 70, 40, 10].map(|minutes| lose(&fluent, minutes));
-    // What came: without it, there is nothing to go on from.
+    // Without an event that was received, there is nothing to go on from.
     here.queue.publish(event("F", "came")).await.unwrap();
     let stores = Counting { queue: &here.queue, passes: AtomicU32::new(0) };
     let (clock, routes) = (Arc::new(SystemClock), Routes(Vec::new()));
@@ -405,7 +405,7 @@ async fn what_its_log_shows_late_is_found() {
     let here = Here::new(&[("ACME", &fluent)]);
     let first = lose(&fluent, 30);
     here.serve_until(&[&first]).await;
-    // Written eight minutes ago, and seen only now.
+    // Written eight minutes ago, and visible only now.
     let late = lose(&fluent, 8);
     here.serve_until(&[&late]).await;
 }

@@ -1,3 +1,5 @@
+//! Reading of a simulated log: slices, halves, pages, and what it says of sending.
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -35,7 +37,7 @@ async fn fluent() -> Fluent {
     Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap()
 }
 
-/// The last hour.
+/// Returns the last hour.
 fn hour() -> Window {
     let until = SystemClock.now();
     Window { from: crate::window::earlier(until, Duration::from_hours(1)), until }
@@ -87,7 +89,8 @@ async fn a_rule_without_its_setting_is_told_from_what_got_lost() {
     let sendings = [Sent::Failed, Sent::NoSetting, Sent::Never];
     let ago = Duration::from_mins(2);
     let ids = sendings.map(|sending| id_of(&fluent.world().webhook_of("E", &order, ago, sending)));
-    // What other rules write says nothing of it, and of another Setting not whether it was sent.
+    // Records of other rules say nothing of it, and one about another Setting not whether it was
+    // sent.
     fluent.world().log_custom(&ids[2], "Stock was checked", ago);
     let other = id_of(&fluent.world().webhook_of("E", &order, ago, Sent::Never));
     fluent.world().log_custom(&other, "The carrier setting was read", ago);
@@ -105,7 +108,7 @@ async fn a_rule_without_its_setting_is_told_from_what_got_lost() {
     let labels = expected.map(|sending| sending.label());
     assert_eq!(labels, ["failed", "no-setting", "none"]);
     assert!(labels.iter().all(|label| Sending::LABELS.contains(label)));
-    // Of what was sent nobody asks what rules wrote.
+    // For events that were sent, the records of rules are not searched.
     let searches = fluent.calls().searches;
     let sent: Vec<_> = events.into_iter().filter(|event| event.id == ids[0]).collect();
     log.sendings(hour(), &sent).await;
