@@ -1,4 +1,4 @@
-//! What the sender is told: little, and nothing that helps an attacker.
+//! The answers to senders: short, and without anything that helps an attacker.
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -9,10 +9,10 @@ use serde_json::json;
 use service::Denied;
 use verifier::Rejection;
 
-/// When to come back after a 503: Fluent's own waits are 2, 4 and 8 s.
+/// Seconds until a sender may come back after a 503. Fluent's own waits are 2, 4 and 8 s.
 const COME_BACK_SECS: u32 = 2;
 
-/// Everything that can stop a webhook, in the order in which it is checked.
+/// Every reason to refuse a webhook, in the order in which the reasons are checked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("no such path")]
@@ -71,7 +71,7 @@ impl Refused {
         }
     }
 
-    /// Whether Fluent has signed it.
+    /// True if the webhook has a valid signature of Fluent's.
     pub(crate) fn is_genuine(&self) -> bool {
         matches!(
             self,
@@ -79,17 +79,17 @@ impl Refused {
         )
     }
 
-    /// Whether it has no signature that verifies.
+    /// True if the webhook has no signature that verifies.
     pub(crate) fn is_of_signature(&self) -> bool {
         matches!(self, Self::Rejected(_) | Self::Unsigned(_))
     }
 
-    /// Whether it had no room, and others had.
+    /// True if there was no room for the body, or its sender had more than its share.
     pub(crate) fn is_of_room(&self) -> bool {
         matches!(self, Self::Busy | Self::OverShare)
     }
 
-    /// What the sender reads.
+    /// The error code in the answer's body.
     fn code(&self) -> &'static str {
         match self {
             Self::Path => "not_found",
@@ -105,7 +105,7 @@ impl Refused {
         }
     }
 
-    /// What we count and log.
+    /// The reason in metrics and the log, which is more exact than the code in the answer.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Rejected(rejection) | Self::Unsigned(rejection) => rejection.code(),
@@ -119,7 +119,8 @@ impl Refused {
         }
     }
 
-    /// What is answered to a request that has a body, or none.
+    /// The answer to a request; `has_body` says whether the request has a body. If that body
+    /// stays unread, the answer closes the connection.
     pub(crate) fn response(&self, has_body: bool) -> Response<Body> {
         let mut response = json_response(self.status(), &json!({"error": self.code()}));
         let headers = response.headers_mut();
@@ -134,7 +135,8 @@ impl Refused {
         response
     }
 
-    /// Then the connection can't carry another request.
+    /// True if the body is not read to its end, so that the connection can't carry another
+    /// request.
     fn leaves_body_unread(&self) -> bool {
         matches!(
             self,
@@ -151,14 +153,14 @@ impl Refused {
     }
 }
 
-/// The event is durable.
+/// The answer 200 for an event that is durable.
 pub(crate) fn accepted(id: EventId, duplicate: bool, trace: TraceParent) -> Response<Body> {
     // Written by hand: nothing in it needs escaping, and every event pays for it.
     let body = format!(r#"{{"eventId":"{id}","duplicate":{duplicate},"traceId":"{}"}}"#, trace.trace_id());
     with_json(StatusCode::OK, body)
 }
 
-/// Genuine, kept, and not an event.
+/// The answer 200 for a genuine body that is no event and is kept in quarantine.
 pub(crate) fn quarantined() -> Response<Body> {
     json_response(StatusCode::OK, &json!({"quarantined": true}))
 }

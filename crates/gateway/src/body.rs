@@ -10,11 +10,11 @@ use crate::Bounds;
 use crate::answer::Refused;
 use crate::byte_budget::HeldBytes;
 
-/// Room that a body in pieces begins with, in bytes.
+/// Bytes reserved at first for a body that comes in pieces.
 const FIRST_ROOM: usize = 1024;
 
-/// Reads it. What it holds of the budget counts by the memory that it takes, as its bytes
-/// arrive and not as they are announced: an announcement costs nothing.
+/// Reads the body. Its bytes count against the budget as they arrive, by the memory that they
+/// take. The announced length does not count, so an announcement costs nothing.
 pub(crate) async fn read_body(
     body: Body,
     held: &HeldBytes,
@@ -32,7 +32,7 @@ pub(crate) async fn read_body(
         }
     };
     let read = tokio::select! {
-        // What is all here needs no room of anybody.
+        // A body that is all here needs no room from others.
         biased;
         read = reading => read.unwrap_or(Err(Refused::TooSlow)),
         () = gives_way => Err(Refused::OverShare),

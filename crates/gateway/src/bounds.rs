@@ -7,15 +7,15 @@ use service::ProcessLimits;
 
 const MIB: u64 = 1 << 20;
 
-/// What a process needs beside this port: itself, its queue, what routes have in hand, and
-/// refused webhooks that wait to be held (32 MiB).
+/// Bytes that a process needs beside this port: itself, its queue, deliveries in progress, and
+/// rejected webhooks that wait to be stored (32 MiB).
 const BESIDES: u64 = 96 * MIB;
 
 /// A connection without its headers: buffers, TLS, tasks. Measured at 25 kB after a request,
 /// 31 kB with TLS.
 const CONNECTION: u64 = 32 << 10;
 
-/// Fewest connections and bodies with which a gateway is one.
+/// Fewest connections that a gateway can work with. With less room it does not start.
 const FEWEST_CONNECTIONS: u64 = 64;
 const FEWEST_BODIES: u64 = 2;
 
@@ -52,7 +52,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The limits for bodies of this size.
+    /// The usual limits for bodies of at most `body` bytes.
     pub fn new(body: usize) -> Self {
         Self {
             body,
@@ -69,10 +69,10 @@ impl Bounds {
         }
     }
 
-    /// The same, as far as they fit into what the process can have.
+    /// The usual limits, reduced to what the process can have.
     ///
     /// # Errors
-    /// If next to nothing fits.
+    /// If there is not even room for the fewest bodies and connections.
     pub fn fitting(body: usize, limits: ProcessLimits) -> anyhow::Result<Self> {
         let usual = Self::new(body);
         let (bodies, connections) = match limits.memory {
@@ -91,14 +91,14 @@ impl Bounds {
         })
     }
 
-    /// Whether this is less than there is where nothing is short.
+    /// True if these limits are below the usual ones.
     pub(crate) fn is_shrunk(&self) -> bool {
         let usual = Self::new(self.body);
         self.bodies < usual.bodies || self.connections < usual.connections
     }
 
-    /// Bytes for bodies, and connections with full headers, that fit: of three quarters of
-    /// what is left, a third is for bodies.
+    /// Bytes for bodies, and the number of connections with full headers, that fit into `memory`.
+    /// Three quarters of what is left are used, a third of that for bodies.
     fn within_memory(&self, memory: u64) -> anyhow::Result<(u64, u64)> {
         let each = CONNECTION + self.header_bytes as u64;
         let room = memory.saturating_sub(BESIDES) / 4 * 3;

@@ -1,8 +1,8 @@
-//! The bytes of bodies that all requests hold at once.
+//! The budget for the bytes of bodies that all requests have in memory at once.
 //!
-//! They count as they arrive, by the memory that they take and not by what is announced.
-//! A part is kept for small bodies, as nearly all are. When a body needs room, those of a
-//! source that has more than its share give way, as long as they are still being received.
+//! Bytes count as they arrive, by the memory that they take and not by what is announced. A part
+//! of the budget is reserved for small bodies, as nearly all are. When a body needs room, bodies
+//! of a source with more than its share give way, as long as they are still being received.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 /// A body up to this size is small: Fluent's events have a few KiB.
 const SMALL: usize = 64 << 10;
 
-/// Of the budget, one part in so many is for small bodies only.
+/// The reserve for small bodies is the budget divided by this.
 const KEPT_FOR_SMALL: usize = 4;
 
-/// Bytes for bodies. Clones are of the same budget.
+/// A budget of bytes for bodies. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct ByteBudget(Arc<Mutex<Table>>);
 
@@ -36,7 +36,7 @@ struct Counted {
     gave_way: CancellationToken,
 }
 
-/// What one body has of the budget, until it is dropped.
+/// The bytes of the budget that one body uses, given back on drop.
 #[derive(Debug)]
 pub(crate) struct HeldBytes {
     budget: ByteBudget,
@@ -50,7 +50,7 @@ impl ByteBudget {
         Self(Arc::new(Mutex::new(Table { shares, total, next: 0, bodies: HashMap::new() })))
     }
 
-    /// A body of this source begins: it has nothing yet.
+    /// Begins to count a body of this source, with no bytes yet.
     pub(crate) fn begin(&self, source: Source) -> HeldBytes {
         let gave_way = CancellationToken::new();
         let mut table = self.lock();
@@ -67,19 +67,20 @@ impl ByteBudget {
 }
 
 impl HeldBytes {
-    /// It takes so many bytes in all from now on.
+    /// Raises the body's use to `bytes` in all, or fails if the budget or the source's share
+    /// allows no more.
     pub(crate) fn grow_to(&self, bytes: usize) -> Result<(), Denied> {
         self.budget.lock().grow(self.id, bytes)
     }
 
-    /// All of it has come: it gives way no more.
+    /// Marks the body as received in full, after which it does not give way to others.
     pub(crate) fn complete(&self) {
         if let Some(body) = self.budget.lock().bodies.get_mut(&self.id) {
             body.is_complete = true;
         }
     }
 
-    /// Fires when it has to give way to another.
+    /// A token that fires when this body has to give way to another.
     pub(crate) fn gave_way(&self) -> &CancellationToken {
         &self.gave_way
     }
@@ -110,7 +111,8 @@ impl Table {
         Ok(())
     }
 
-    /// The largest that is still being received, of those that have to.
+    /// The body that gives way to source `to`: the largest that is still being received, among
+    /// those that have to yield.
     fn gives_way(&self, to: Source) -> Option<u64> {
         let yields =
             |body: &Counted| !body.is_complete && body.bytes > 0 && self.shares.yields(body.source, to);

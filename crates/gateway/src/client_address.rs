@@ -1,4 +1,4 @@
-//! Whose request it is, where proxies are before us.
+//! The client's address of a request that came through proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,12 +19,13 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &Truste
             values(headers, X_FORWARDED_FOR).flat_map(|text| text.split(',')).collect()
         }
         AddressFrom::Forwarded => values(headers, FORWARDED.as_str()).flat_map(forwarded_for).collect(),
-        // The connection itself has it.
+        // The connection's address is already the client's.
         AddressFrom::ProxyProtocol => Vec::new(),
     };
     let mut client = peer;
     for hop in hops.iter().rev() {
-        // What can't be read could hide anybody: then the proxy answers for it.
+        // An entry that can't be read could hide anybody, so the request counts for the proxy
+        // that passed it on.
         let Some(address) = address(hop.trim()) else { return client };
         client = address;
         if !proxies.contains(address) {
@@ -39,14 +40,14 @@ fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h
     headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default())
 }
 
-/// Of `for=192.0.2.60;proto=http, for="[2001:db8::1]:4711"`, the addresses. A hop that
-/// names none is an empty text.
+/// The addresses in `for=192.0.2.60;proto=http, for="[2001:db8::1]:4711"`. A hop that names none
+/// is an empty text.
 fn forwarded_for(text: &str) -> Vec<&str> {
     let Some(hops) = split_outside_quotes(text, ',') else { return vec![""] };
     hops.into_iter().map(|hop| address_of_hop(hop).unwrap_or_default()).collect()
 }
 
-/// What a hop names once, and can be read in one way.
+/// The address that a hop names, if it names exactly one and can be read in one way only.
 fn address_of_hop(hop: &str) -> Option<&str> {
     let pairs = split_outside_quotes(hop, ';')?.into_iter().filter_map(|pair| pair.trim().split_once('='));
     let mut named = pairs.filter(|(name, _)| name.trim_end().eq_ignore_ascii_case("for"));
@@ -55,8 +56,8 @@ fn address_of_hop(hop: &str) -> Option<&str> {
     Some(quoted.unwrap_or(value))
 }
 
-/// The parts of a list, of which some may be in quotes (RFC 7239, 4): `host` is what the sender
-/// wrote, and may hold anything. Nothing where a quote does not end.
+/// The parts of a list, some of which may be in quotes (RFC 7239, 4): `host` is written by the
+/// sender and may contain anything. `None` if a quote does not end.
 fn split_outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut parts, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, letter) in text.char_indices() {

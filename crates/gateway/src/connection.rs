@@ -5,9 +5,9 @@
 //!   proxy's pooled connection that we close just then loses its request. So
 //!   the clock here starts with a request's first byte, and on a fresh
 //!   connection at once.
-//! * An answer must be read: a peer that does not read holds its place no
+//! * An answer must be read: a peer that does not read holds its permit no
 //!   longer than a write may take.
-//! * What could be read in two ways is not read at all: [`Framing`].
+//! * Bytes that could be read in two ways are not passed on: [`Framing`].
 //! * Closing waits a moment for what the peer is still sending: closing on
 //!   unread bytes would reset the connection before the answer is read.
 
@@ -28,14 +28,14 @@ use crate::framing::{Framing, POISON};
 /// Sent when the headers took too long.
 const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: 19\r\nconnection: close\r\n\r\n{\"error\":\"timeout\"}";
 
-/// Why a request is refused of which the headers took too long.
+/// The reason in metrics and the log for a request whose headers took too long.
 pub(crate) const LATE: &str = "headers-timeout";
 
 /// How long, and for how many bytes, closing waits for the peer to finish.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 
-/// Counts where a connection is: odd while a request is being answered.
+/// Counts the phases of a connection: odd while a request is being answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turn(Arc<Shared>);
 
@@ -47,27 +47,27 @@ struct Shared {
 }
 
 impl Turn {
-    /// A request's headers have arrived, or its answer was made.
+    /// Enters the next phase: a request's headers have arrived, or its answer was made.
     pub(crate) fn next(&self) {
         self.0.turn.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether a request is being answered.
+    /// True while a request is being answered.
     pub(crate) fn is_answering(&self) -> bool {
         !self.get().is_multiple_of(2)
     }
 
-    /// Why its bytes could be read in two ways, if they could.
+    /// The reason why the bytes could be read in two ways, if they could.
     pub(crate) fn why_ambiguous(&self) -> Option<&'static str> {
         self.0.why_ambiguous.get().copied()
     }
 
-    /// Whether it ended since the headers of a request took too long.
+    /// True if the connection ended because the headers of a request took too long.
     pub(crate) fn is_late(&self) -> bool {
         self.0.is_late.load(Ordering::Acquire)
     }
 
-    /// Whether a request has arrived so far.
+    /// True if a request has arrived so far.
     pub(crate) fn has_begun(&self) -> bool {
         self.get() > 0
     }
@@ -84,7 +84,8 @@ pub(crate) struct Guarded<S> {
     framing: Framing,
     headers_within: Duration,
     write_within: Duration,
-    /// For the headers awaited in a turn; of another turn, it does not count.
+    /// The deadline for headers, with the turn in which they are awaited. In another turn it does
+    /// not count.
     reading: Option<(u64, Pin<Box<Sleep>>)>,
     has_begun: bool,
     writing: Option<Pin<Box<Sleep>>>,
@@ -108,7 +109,7 @@ impl<S> Guarded<S> {
         (guarded, turn)
     }
 
-    /// Lets through what can be read in one way only.
+    /// Passes on only bytes that can be read in one way.
     fn follow(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         if self.framing.has_refused() {
             return buf.set_filled(before);
@@ -120,7 +121,7 @@ impl<S> Guarded<S> {
         buf.set_filled(at + 1);
     }
 
-    /// A byte of a request has come: its headers must end in time.
+    /// Notes that a byte of a request has come, so that its headers must end in time.
     fn begin(&mut self, turn: u64) {
         let awaited = matches!(&self.reading, Some((of, _)) if *of == turn);
         if !awaited || !self.has_begun {
@@ -131,7 +132,7 @@ impl<S> Guarded<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
-    /// Ready when the headers awaited in this turn took too long.
+    /// Ready when the headers that are awaited in this turn took too long.
     fn poll_too_late(&mut self, turn: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some((of, clock)) = &mut self.reading else { return Poll::Pending };
         if *of != turn {
@@ -140,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         }
         ready!(clock.as_mut().poll(cx));
         if self.has_begun {
-            // One attempt to say so; a client this slow may not be listening.
+            // One attempt to answer 408. A client this slow may not be listening.
             let _ = Pin::new(&mut self.stream).poll_write(cx, TIMEOUT);
             metrics::REFUSED.add(1, [LATE.into()]);
             self.turn.0.is_late.store(true, Ordering::Release);
@@ -164,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         Poll::Ready(())
     }
 
-    /// A write that waits, waits only so long.
+    /// Fails a write that has waited longer than `write_within` for the peer.
     fn poll_written(
         &mut self,
         written: Poll<io::Result<usize>>,

@@ -5,10 +5,10 @@
 //! it the other way, and then one request's end is another's beginning. Here such bytes
 //! are replaced by one that no parser takes: hyper answers 400, and closes.
 
-/// Longest part of a line that is looked at: no `Host`, length or encoding is longer.
+/// Longest part of a line that is read: no `Host`, length or encoding is longer.
 const LOOKED_AT: usize = 512;
 
-/// What takes the place of bytes that are refused: it is good nowhere in a request.
+/// Replaces the first refused byte. No parser of requests accepts it anywhere.
 pub(crate) const POISON: u8 = 0;
 
 /// Follows the bytes of one connection.
@@ -24,21 +24,21 @@ enum State {
     /// The lines before a body.
     #[default]
     Head,
-    /// So many bytes of a body.
+    /// A body with this many bytes left.
     Body(u64),
     /// The line before a chunk.
     ChunkSize,
-    /// So many bytes of a chunk.
+    /// A chunk with this many bytes left.
     Chunk(u64),
     /// The end of line behind a chunk.
     ChunkEnd,
     /// The lines behind the last chunk.
     Trailers,
-    /// Something was refused: what follows is nothing.
+    /// After a refusal: nothing that follows is passed on.
     Refused,
 }
 
-/// A line, as far as it has come.
+/// A line as far as it has been read.
 #[derive(Debug, Default)]
 struct Line {
     start: Vec<u8>,
@@ -46,7 +46,7 @@ struct Line {
     is_long: bool,
 }
 
-/// What is known of a head so far.
+/// The facts about a head that has been read so far.
 #[derive(Debug, Default)]
 struct Head {
     has_begun: bool,
@@ -56,7 +56,7 @@ struct Head {
     encodings: usize,
 }
 
-/// Bytes that can be read in two ways: where, and why.
+/// The position of bytes that can be read in two ways, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ambiguous {
     pub(crate) at: usize,
@@ -64,7 +64,7 @@ pub(crate) struct Ambiguous {
 }
 
 impl Framing {
-    /// Looks at the next bytes.
+    /// Follows the next bytes. Fails at the first byte that can be read in two ways.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
         let mut at = 0;
         while at < bytes.len() {
@@ -79,7 +79,7 @@ impl Framing {
         Ok(())
     }
 
-    /// Whether something was refused before.
+    /// True if a byte was refused before.
     pub(crate) fn has_refused(&self) -> bool {
         self.state == State::Refused
     }
@@ -107,7 +107,7 @@ impl Framing {
             self.state = State::Refused;
             (end, why)
         })?;
-        // Its memory serves the next line.
+        // Its memory is used again for the next line.
         self.line.start = line.start;
         self.line.start.clear();
         Ok(end + 1)
@@ -137,7 +137,7 @@ impl Line {
         self.last = bytes.last().copied().or(self.last);
     }
 
-    /// Without its carriage return, which it must have.
+    /// The line without its carriage return, or `None` if it has none.
     fn text(&self) -> Option<&[u8]> {
         if self.last != Some(b'\r') {
             return None;
@@ -190,7 +190,8 @@ impl Head {
         if is_chunked { Ok(()) } else { Err("its Transfer-Encoding is not just chunked") }
     }
 
-    /// Where the request goes on behind its head.
+    /// The state behind this head: a body, chunks or the next head. Fails if the head is not
+    /// valid.
     fn ended(self) -> Result<State, &'static str> {
         match (self.encodings > 0, self.length) {
             _ if self.hosts > 1 => Err("it has two Hosts"),

@@ -1,8 +1,8 @@
-//! Refused webhooks on their way into the hold.
+//! Rejected webhooks on their way into the store for them.
 //!
-//! A webhook that is signed with a key that nobody has added yet looks like a
-//! forgery; it is answered 401, and held for a person. Beside the answer, which
-//! must not tell by its time whether an account is listed.
+//! A webhook that is signed with a key that nobody has added yet looks like a forgery. It is
+//! answered 401, and kept for a person. Storing it runs beside the answer, whose timing must not
+//! reveal whether an account is listed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use telemetry::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 
-/// Most webhooks that wait to be held, and their bytes: a flood of forgeries costs no more
-/// memory than that. Beyond it they are refused like all others, and counted only.
+/// Most webhooks that wait to be stored. A flood of forgeries costs no more memory than these and
+/// their bytes. Those beyond it are answered like all others, counted, and not stored.
 const WAITING: usize = 64;
 const WAITING_BYTES: usize = 4 << 20;
 
-/// The largest that is held: far above what Fluent sends.
+/// Largest body that is stored, far above what Fluent sends.
 const LARGEST: usize = 256 << 10;
 
-/// Most bytes a second that are written into the hold: events go through the same writer,
-/// and wait for what is before them.
+/// Most bytes a second that are stored: events go through the same writer, and wait for what is
+/// before them.
 const BYTES_A_SECOND: u32 = 1 << 20;
 
-/// How long to rest at least after holding some: at most 640 a second.
+/// Shortest rest after storing some, which makes at most 640 a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The way into the hold.
+/// The way of rejected webhooks into the store for them, or nothing where none are stored.
 #[derive(Clone, Debug)]
 pub struct Holding(Option<Lanes>);
 
-/// What Fluent signed waits by itself: forgeries must not take its room.
+/// Two lanes, so that forgeries do not take the room of what Fluent signed.
 #[derive(Clone, Debug)]
 struct Lanes {
     genuine: Lane,
@@ -46,23 +46,24 @@ struct Lane {
     bytes: Arc<Semaphore>,
 }
 
-/// What waits to be held.
+/// A rejected webhook that waits to be stored.
 #[derive(Debug)]
 struct Waiting {
     inbound: Inbound,
     reason: &'static str,
-    /// Its signature is Fluent's: then a name that is like a listed one counts, too.
+    /// True if the signature is Fluent's: then also a name that only resembles a listed one
+    /// counts.
     is_genuine: bool,
     _bytes: OwnedSemaphorePermit,
 }
 
 impl Holding {
-    /// Holds nothing.
+    /// Stores nothing, for tests and measurements.
     pub fn nothing() -> Self {
         Self(None)
     }
 
-    /// Holds what names a listed account.
+    /// Starts to store the webhooks that name a listed account.
     pub(crate) fn start(intake: &Arc<dyn Intake>, accounts: &Arc<Accounts>, shutdown: &Shutdown) -> Self {
         let lane = || {
             let (sender, inbox) = mpsc::channel(WAITING);
@@ -73,7 +74,8 @@ impl Holding {
         Self(Some(Lanes { genuine: lane(), unproven: lane() }))
     }
 
-    /// Holds it, if there is room.
+    /// Queues a webhook to be stored. If there is no room, or its body is too large, it is
+    /// dropped.
     pub(crate) fn hold(&self, inbound: Inbound, reason: &'static str, is_genuine: bool) {
         let Some(lanes) = self.0.as_ref().filter(|_| inbound.body.len() <= LARGEST) else { return };
         let lane = if is_genuine { &lanes.genuine } else { &lanes.unproven };
@@ -102,14 +104,14 @@ async fn run(mut inbox: mpsc::Receiver<Waiting>, intake: Arc<dyn Intake>, accoun
     }
 }
 
-/// How long to rest after so many bytes.
+/// The rest after storing this many bytes.
 fn rest_after(length: usize) -> Duration {
     Duration::from_secs_f64(length as f64 / f64::from(BYTES_A_SECOND)).max(PAUSE)
 }
 
 async fn hold(intake: &dyn Intake, accounts: &Accounts, waiting: Waiting) {
     let Waiting { inbound, reason, is_genuine, _bytes } = waiting;
-    // A stranger's body is kept nowhere.
+    // A body that names no listed account is not stored.
     let account = match is_genuine {
         false => accounts.claimed_by(&inbound.body),
         true => match accounts.claim(&inbound.body) {

@@ -50,30 +50,30 @@ pub use crate::seen::SeenHere;
 pub use crate::senders::Senders;
 pub use crate::stage::{main, ports, start};
 
-/// What receiving a webhook needs.
+/// Everything that receiving a webhook needs.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    /// Says whose bytes these are.
+    /// Verifies signatures.
     pub verifier: Arc<dyn Verifier>,
-    /// Who may send.
+    /// The accounts that may send.
     pub accounts: Arc<Accounts>,
-    /// Where admitted events go.
+    /// The queue that admitted events go to.
     pub intake: Arc<dyn Intake>,
-    /// Stamps arrivals.
+    /// The clock that stamps arrivals.
     pub clock: Arc<dyn Clock>,
     /// The names of headers that may carry a signature, in lowercase.
     pub signature_headers: Arc<[String]>,
     /// The endpoint's path.
     pub path: Arc<str>,
-    /// What to do with genuine bodies that are not events.
+    /// The treatment of genuine bodies that are not events.
     pub malformed: OnMalformed,
-    /// Who sends.
+    /// Facts about those who send.
     pub senders: Senders,
-    /// What to do with what is refused.
+    /// The capture of rejected webhooks.
     pub holding: Holding,
-    /// Whose genuine webhooks were refused.
+    /// The accounts of genuine webhooks that were refused.
     pub refused: RefusedAccounts,
-    /// Which kinds of events came when.
+    /// The hours in which each kind of event came.
     pub seen: SeenHere,
 }
 

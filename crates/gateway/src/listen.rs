@@ -1,4 +1,4 @@
-//! The accept loop.
+//! The accept loop of the webhook port.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,18 +24,18 @@ use crate::serve_one::{Serving, serve_one};
 /// Sent to a connection beyond the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 23\r\nretry-after: 2\r\nconnection: close\r\n\r\n{\"error\":\"unavailable\"}";
 
-/// Connections beyond the limit that are told so; more are closed without a word: whoever
-/// is to be accepted must not wait for them.
+/// Most connections beyond the limit that are answered 503. More are closed without an answer, so
+/// that those who can be accepted do not wait for them.
 const TURNED_AWAY: usize = 128;
 
-/// How long one that is turned away may take to read that.
+/// Longest time for a connection that is turned away to read its 503.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long to rest when the system has no more descriptors.
 const REST: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the port is to be shut, which is the last thing that a
-/// process does; then lets each finish the request it is in, or has yet to send.
+/// Accepts connections until the port is to be shut, which is the last step of a stop. Then lets
+/// each connection finish the request that it is in, or that is still being sent.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -63,8 +63,8 @@ pub async fn serve(
     }
 }
 
-/// Shutting the port refuses who has connected and was not accepted yet: they are taken
-/// first. A socket that outlives us keeps them for the next process.
+/// The next connection that was made and not accepted yet. Shutting the port would reset these,
+/// so they are taken first. A socket that outlives the process keeps them for the next one.
 fn last_accepted(listener: &TcpListener, shutdown: &Shutdown) -> Option<(TcpStream, SocketAddr)> {
     if shutdown.does_socket_outlive_us() {
         return None;
@@ -72,7 +72,7 @@ fn last_accepted(listener: &TcpListener, shutdown: &Shutdown) -> Option<(TcpStre
     listener.accept().now_or_never()?.ok()
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Clone)]
 struct Port {
     tls: Option<TlsAcceptor>,
@@ -86,7 +86,7 @@ struct Port {
 
 impl Port {
     async fn rest(&self, error: &io::Error) {
-        // A peer that went away before it was accepted is nobody's problem.
+        // A peer that went away before it was accepted is no error.
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
             return;
         }
@@ -114,7 +114,8 @@ impl Port {
         if peer.is_trusted && self.senders.proxies.address_from() == AddressFrom::ProxyProtocol {
             match read_header(&mut stream, self.bounds.first_byte_within).await {
                 Ok(None) => {}
-                // From here on it is this client's connection, and no proxy's.
+                // From here on the connection counts for this client, and no longer for the
+                // proxy.
                 Ok(Some(client)) => match self.places.take(Source::from(client), false) {
                     Ok(place) => peer = Peer { address: client.to_canonical(), is_trusted: false, place },
                     Err(denied) => return self.turn_away(stream, client, denied),
@@ -149,7 +150,7 @@ impl Port {
         }
     }
 
-    /// A connection that does not begin as it has to.
+    /// Counts and logs a connection that does not begin as it has to.
     fn refuse(&self, reason: &'static str, address: IpAddr, error: &io::Error) {
         metrics::REFUSED.add(1, [reason.into()]);
         if self.senders.refusals.is_first(reason, Source::from(address)) {

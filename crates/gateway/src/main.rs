@@ -1,9 +1,9 @@
-//! The gateway as a service of its own.
+//! The program `fluent-gateway`: the gateway in a process of its own.
 
 use std::process::ExitCode;
 
-/// An event is many small pieces of memory: with the system's allocator, a sixth
-/// of its cost was theirs.
+/// An event is many small pieces of memory: the system's allocator took a sixth of the cost of an
+/// event.
 #[global_allocator]
 static ALLOCATOR: service::Allocator = service::Allocator;
 

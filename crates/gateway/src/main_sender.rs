@@ -1,5 +1,5 @@
-//! Whether nearly all genuine webhooks come from one private address: that is a proxy which
-//! nobody said is one, and all who are behind it share what one sender may have.
+//! Detection of a proxy that is not in the settings: nearly all genuine webhooks come from one
+//! private address. All senders behind such a proxy share what one sender may have.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,25 +9,25 @@ use queue::processes::ProcessReport;
 /// Genuine webhooks of which the senders are compared.
 const COMPARED: u32 = 100;
 
-/// Nearly all of them.
+/// Genuine webhooks from one address, out of `COMPARED`, that make it the main sender.
 const NEARLY_ALL: u32 = 95;
 
-/// Who sends nearly everything. Clones are of the same.
+/// The address that sends nearly all genuine webhooks. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct MainSender(Arc<Mutex<Counted>>);
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// The sender of the first of those that are compared now.
+    /// The sender of the first webhook in the group that is being counted.
     first: Option<IpAddr>,
     from_first: u32,
     all: u32,
-    /// Who sent nearly all of those before.
+    /// The sender of nearly all webhooks of the group before.
     before: Option<IpAddr>,
 }
 
 impl MainSender {
-    /// A genuine webhook came from this address.
+    /// Counts a genuine webhook from this address.
     pub(crate) fn note(&self, address: IpAddr) {
         let mut counted = self.lock();
         let first = *counted.first.get_or_insert(address);
@@ -39,7 +39,7 @@ impl MainSender {
         }
     }
 
-    /// Says it, if it is a private address that is no trusted proxy's.
+    /// Puts the main sender into the report, if it is a private address and no trusted proxy.
     pub(crate) fn add_to(&self, report: &mut ProcessReport, is_trusted: impl Fn(IpAddr) -> bool) {
         let sender = self.lock().before.filter(|address| is_private(*address) && !is_trusted(*address));
         report.untrusted_proxy = sender.map(|address| address.to_string());
@@ -50,7 +50,8 @@ impl MainSender {
     }
 }
 
-/// Of a network that is not the internet's. This machine's own senders are tests and people.
+/// True for an address of a private network. This machine's own senders are tests and people, so
+/// loopback does not count.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {

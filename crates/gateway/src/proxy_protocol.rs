@@ -1,4 +1,4 @@
-//! The PROXY protocol: who a connection is from, said before everything else on it.
+//! The PROXY protocol: a header at the beginning of a connection that names the client.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ const LONGEST: usize = 4096;
 /// How soon to look again for the rest of a header: it nearly always comes in one piece.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Reads the header away from the beginning of a connection; the client's address, or
-/// nothing where the proxy speaks for itself, as its health checks do.
+/// Reads the header off the beginning of a connection. Returns the client's address, or `None` if
+/// the proxy speaks for itself, as its health checks do.
 pub(crate) async fn read_header(stream: &mut TcpStream, within: Duration) -> io::Result<Option<IpAddr>> {
     timeout(within, read(stream)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
@@ -25,7 +25,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let mut seen = [0; LONGEST];
     let mut before = 0;
     loop {
-        // What follows the header is TLS, or HTTP: it must stay where it is.
+        // Only the header may be read: what follows is TLS or HTTP.
         let length = stream.peek(&mut seen).await?;
         if let Some((header, client)) = parse(&seen[..length])? {
             stream.read_exact(&mut seen[..header]).await?;
@@ -71,7 +71,8 @@ fn parse(seen: &[u8]) -> io::Result<Option<(usize, Option<IpAddr>)>> {
     }
 }
 
-/// Whether more has to come before it can be judged: half an address is not a wrong one.
+/// True if more bytes have to come before the header can be judged. Half a header is not a wrong
+/// one.
 fn is_begun(seen: &[u8]) -> bool {
     let first = &seen[..seen.len().min(v1::PROTOCOL_PREFIX.len())];
     let is_text = v1::PROTOCOL_PREFIX.as_bytes().starts_with(first);

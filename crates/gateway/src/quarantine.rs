@@ -1,5 +1,5 @@
-//! Where a genuine body goes that is not an event: into the quarantine, and where that is
-//! full, into the hold for what was refused.
+//! The way of genuine bodies that are not events: into the quarantine, and if that is full, into
+//! the store of rejected webhooks.
 
 use event_model::{Headers, Inbound};
 use queue::{Quarantined, QueueError, RefusedWebhook};
@@ -7,11 +7,11 @@ use telemetry::metrics;
 
 use crate::Ports;
 
-/// Why it is in the hold: a person reads it there.
+/// The reason that a person sees for such a body in the store of rejected webhooks.
 const REASON: &str = "quarantine-full";
 
-/// Keeps the body, and returns when a crash does not lose it. A full quarantine is no reason
-/// to answer 503: the sender would come again with the same body, and then give it up.
+/// Stores the body, and returns once a crash does not lose it. A full quarantine is no reason to
+/// answer 503: the sender would try again with the same body, and then give up.
 pub(crate) async fn keep(ports: &Ports, body: &Quarantined, headers: &Headers) -> Result<(), QueueError> {
     match ports.intake.quarantine(body.clone()).await {
         Err(QueueError::Full) => {}
@@ -19,7 +19,7 @@ pub(crate) async fn keep(ports: &Ports, body: &Quarantined, headers: &Headers) -
     }
     let inbound =
         Inbound { body: body.body.clone(), headers: headers.clone(), received_at: body.received_at };
-    // One that names nobody is Fluent's all the same: its signature says so.
+    // A body that names no account is still Fluent's: its signature proves it.
     let account = ports.accounts.claimed_by(&body.body).unwrap_or_default();
     let webhook = RefusedWebhook { id: 0, inbound, reason: REASON.to_owned(), account };
     ports.intake.capture_rejected(webhook).await?;

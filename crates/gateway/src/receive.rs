@@ -28,24 +28,24 @@ use crate::senders::{Client, Peer, Senders};
 use crate::watch::{self, Watch};
 use crate::{Bounds, Ports, quarantine};
 
-/// Longest value that can be a signature, in whatever way it was written: four letters for
-/// each byte of the longest key's.
+/// Longest header value that can be a signature, in any encoding: four letters for each byte of a
+/// signature by the longest key.
 const MAX_SIGNATURE: usize = MAX_BITS / 8 * 4;
 
-/// Bodies above this are verified beside the threads that answer: hashing 2 MB twice takes
-/// milliseconds, and Fluent's have some kB.
+/// Largest body that is verified on the threads that answer. Larger ones go to other threads:
+/// hashing 2 MB twice takes milliseconds, and Fluent's bodies have some kB.
 const LARGE: usize = 128 << 10;
 
-/// How soon to try again what the queue would not take.
+/// Wait before the next try after the queue could not store.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Receiving {
     ports: Ports,
     bounds: Bounds,
     budget: ByteBudget,
-    /// Large bodies that are verified at once: half of the processors.
+    /// Permits to verify large bodies at once: half of the processors.
     large: Semaphore,
     same_ids: SameIds,
 }
@@ -94,7 +94,7 @@ impl Receiving {
         if !is_written {
             return;
         }
-        // Who is refused again and again can be blocked by it.
+        // With the address in the log, a client that is refused again and again can be blocked.
         let client = client.address;
         match refused {
             Refused::NotDurable(_) | Refused::NotDurableInTime => {
@@ -153,7 +153,7 @@ impl Receiving {
                 let (inbound, evidence) = verified.into_parts();
                 let environment = evidence.key.environment();
                 self.ports.refused.note(&inbound.body, environment, refused.reason(), inbound.received_at);
-                // What is a stranger's is kept nowhere: that is decided there.
+                // Whether the account is known, and the body may be kept, is decided there.
                 self.ports.holding.hold(inbound, refused.reason(), true);
                 Err(refused)
             }
@@ -180,9 +180,10 @@ impl Receiving {
         }
     }
 
-    /// Beside what is small and quick, and not on all processors at once.
+    /// Verifies a large body away from the threads that answer, and not on all processors at
+    /// once.
     async fn verify_large(&self, inbound: Inbound) -> Result<Verified<Inbound>, Rejection> {
-        // It is never closed.
+        // This semaphore is never closed.
         let _turn = self.large.acquire().await;
         let verifier = Arc::clone(&self.ports.verifier);
         match spawn_blocking(move || verifier.verify(inbound)).await {
@@ -195,13 +196,13 @@ impl Receiving {
         }
     }
 
-    /// Refused, perhaps wrongly: a person can look at it.
+    /// Captures a rejected webhook, since its key may only be missing, and returns the refusal.
     fn held(&self, inbound: Inbound, refused: Refused) -> Refused {
         self.ports.holding.hold(inbound, refused.reason(), false);
         refused
     }
 
-    /// What can be refused before the body is read.
+    /// Checks everything that can be checked before the body is read.
     fn check_head(&self, request: &Request<Body>) -> Result<(), Refused> {
         if !is_same_path(request.uri().path(), &self.ports.path) {
             return Err(Refused::Path);
@@ -261,7 +262,7 @@ impl Receiving {
         Ok(quarantined())
     }
 
-    /// Tries to make something durable until it is, or it is too late.
+    /// Tries to make something durable until that is decided or the time is over.
     async fn within_time<T, F>(&self, mut try_once: impl FnMut() -> F) -> Result<T, Refused>
     where
         F: Future<Output = Result<T, QueueError>>,
@@ -281,19 +282,20 @@ impl Receiving {
     }
 }
 
-/// Whether both name the same: `ö`, `%C3%B6` and `%c3%b6` do (RFC 3986, 6.2.2).
+/// True if both are the same path: `ö`, `%C3%B6` and `%c3%b6` are (RFC 3986, 6.2.2).
 fn is_same_path(asked: &str, own: &str) -> bool {
     asked == own || percent_decode_str(asked).eq(percent_decode_str(own))
 }
 
-/// RFC 9110, 8.4: a list, in which an empty place means nothing.
+/// True for `identity`, and for an empty element of the list, which means nothing (RFC 9110,
+/// 8.4).
 fn is_identity(encoding: &[u8]) -> bool {
     let encoding = encoding.trim_ascii();
     encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")
 }
 
-/// Refuses, before the body is read, what nobody could ever find to be genuine: what may be
-/// a signature written wrongly is read, refused, and held for a person.
+/// Refuses, before the body is read, a request that can't be genuine. If a header may be a
+/// signature that was written wrongly, the body is read, rejected and kept for a person.
 fn check_signatures(headers: &Headers) -> Result<(), Refused> {
     let mut lengths = headers.iter().map(|(_, value)| value.len()).peekable();
     if lengths.peek().is_none() {

@@ -1,5 +1,6 @@
-//! Whose genuine webhooks were refused: the likeliest mistake of a first day is a name in the
-//! settings that is not quite Fluent's, and it loses everything in silence.
+//! The accounts whose genuine webhooks were refused. The likeliest mistake of a first day is a
+//! name in the settings that is not quite Fluent's, and without this report it loses every event
+//! in silence.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,17 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use event_model::{AccountClaim, Accounts, Environment, Timestamp};
 use queue::processes::{ProcessReport, RefusedAccount};
 
-/// Most names that are remembered, of strangers and of those like a listed one: another
-/// tenant of Fluent's chooses them, and must not take the room of ours.
+/// Most names that are remembered, of listed or similar accounts and of strangers each. Another
+/// tenant of Fluent's chooses the latter, and must not take the room of ours.
 const MOST_NAMES: usize = 100;
 
 /// Most characters of a name that are shown.
 const MOST_CHARACTERS: usize = 64;
 
-/// How alike a listed name must be to be told, of 1.
+/// Least similarity, up to 1, at which a listed name is suggested.
 const ALIKE: f64 = 0.85;
 
-/// The accounts, since this process began. Clones are of the same.
+/// The accounts that were refused since this process began. Clones share them.
 #[derive(Clone, Debug)]
 pub struct RefusedAccounts {
     accounts: Arc<Accounts>,
@@ -27,21 +28,23 @@ pub struct RefusedAccounts {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Of accounts that are not listed.
+    /// Webhooks of accounts that are not listed.
     unlisted: AtomicU64,
     known: Mutex<BTreeMap<Whose, RefusedAccount>>,
 }
 
-/// Whether it is listed, or nearly; its name, where it is, and why it was refused.
+/// A key of the counts: true if the account is listed or nearly so, its name, its environment,
+/// and the reason of the refusal.
 type Whose = (bool, String, Environment, &'static str);
 
 impl RefusedAccounts {
-    /// Nobody yet.
+    /// Starts with no refusals.
     pub fn new(accounts: Accounts) -> Self {
         Self { accounts: Arc::new(accounts), seen: Arc::default() }
     }
 
-    /// Remembers whose this genuine body is; the log has that there is one, the first time.
+    /// Counts a refused webhook under the account that its body names. The first one of an
+    /// account is logged.
     pub(crate) fn note(&self, body: &[u8], environment: Environment, reason: &'static str, at: Timestamp) {
         let (is_ours, name, nearest) = match self.accounts.claim(body) {
             AccountClaim::Listed(name) => (true, name, None),
@@ -67,7 +70,8 @@ impl RefusedAccounts {
         if known.keys().filter(|(ours, ..)| *ours == is_ours).count() >= MOST_NAMES {
             return;
         }
-        // Its name is out of a stranger's body: `status` shows it, to whom it may.
+        // The log does not have the name, which is from a stranger's body: `status` shows it to
+        // those who may see it.
         tracing::error!(
             environment = environment.as_str(),
             reason,
@@ -99,7 +103,7 @@ impl RefusedAccounts {
     }
 }
 
-/// A name for people: what a terminal would obey or hide is escaped, and what is too long
+/// A name for people: characters that a terminal would obey or hide are escaped, and a long name
 /// is cut.
 fn shown(name: &str) -> String {
     let is_plain = |letter: char| {

@@ -1,5 +1,5 @@
-//! Remembers which of Fluent's ids came lately, to count those that come again with another
-//! body. Each process knows its own; what a route does about them rests on the queue.
+//! Recent Fluent ids, to count ids that come again with another body. Each process knows only its
+//! own; the treatment of such events by a route is based on the queue.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -8,18 +8,18 @@ use std::sync::{Mutex, PoisonError};
 
 use event_model::{Event, EventId};
 
-/// Ids of one generation, of which two are remembered: with a secret of the process, nobody can
-/// choose ids that are taken for one. Full, both have some 4 MB.
+/// Ids in one generation; two generations are remembered. The hash has a secret of the process,
+/// so that nobody can choose ids that collide. Two full ones take some 4 MB.
 const GENERATION: usize = 1 << 16;
 
-/// The last ids, and the first event of each.
+/// The last ids, with the first event of each.
 #[derive(Debug, Default)]
 pub(crate) struct SameIds {
     hashing: RandomState,
     generations: Mutex<Generations>,
 }
 
-/// Digests of ids, and the beginning of the event's own.
+/// Digests of ids, each with the first bytes of its event's own id.
 #[derive(Debug, Default)]
 struct Generations {
     newer: HashMap<u64, u64>,
@@ -27,8 +27,8 @@ struct Generations {
 }
 
 impl SameIds {
-    /// Whether another event of this account, Fluent id and name came before. One lookup for
-    /// each event that is accepted.
+    /// True if another event with this account, Fluent id and name came before. Costs one lookup
+    /// for each accepted event.
     pub(crate) fn is_another(&self, event: &Event) -> bool {
         let id = event.fields().fluent_event_id.as_deref();
         let key = self.hashing.hash_one((event.environment().as_str(), event.account(), id, event.name()));
@@ -38,7 +38,7 @@ impl SameIds {
 }
 
 impl Generations {
-    /// The first event of an id, which is this one if none is remembered.
+    /// The first event of an id: `event` itself if none is remembered.
     fn first(&mut self, key: u64, event: u64) -> u64 {
         if let Some(first) = self.newer.get(&key).or_else(|| self.older.get(&key)) {
             return *first;

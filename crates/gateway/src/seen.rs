@@ -1,4 +1,4 @@
-//! Remembers in which hours which kinds of events came, for whoever misses one.
+//! The hours in which each kind of event came, for an operator who misses one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,31 +10,31 @@ use service::Shutdown;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
 
-/// How often it is written down: a crash forgets no more than that, and a crash loop
-/// leaves nothing behind.
+/// Time between two writes. A crash loses no more than this, and a process that crashes in its
+/// first minute writes nothing.
 const WRITTEN_EVERY: Duration = Duration::from_mins(1);
 
-/// How long the last word may take: the port is shut meanwhile.
+/// Longest time for the final write, during which the port is shut.
 const LAST_WITHIN: Duration = Duration::from_millis(200);
 
-/// What this process has seen. Clones are of the same.
+/// The events that this process has seen. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct SeenHere(Arc<Mutex<SeenEvents>>);
 
 impl SeenHere {
-    /// An event was accepted.
+    /// Notes that an event was accepted.
     pub(crate) fn note(&self, event: &Event) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.note(event.environment().as_str(), event.account(), event.name(), event.received_at());
     }
 
-    /// Writes it down again and again, as what this process has seen since now.
+    /// Writes the hours down again and again, under an id of this process and the present time.
     pub(crate) fn keep(&self, process: &str, marks: Arc<dyn HasMarks>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
         let (seen, closing) = (self.clone(), shutdown.closing());
         shutdown.spawn_intake(async move {
             closing.run_until_cancelled(seen.write(&id, marks.marks())).await;
-            // What came in the last minute, too: it may be all of a night's.
+            // The last minute is written too: its events may be all that came in a night.
             let last = seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if last != SeenEvents::default() {
                 let _ = timeout(LAST_WITHIN, set_seen(marks.marks(), &id, &last)).await;

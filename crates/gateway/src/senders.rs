@@ -1,4 +1,4 @@
-//! Who sends: what is known of a connection's other side, and of all of them.
+//! Facts about the other side of a connection, and about all senders.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,30 +9,30 @@ use settings::TrustedProxies;
 use crate::client_address::client_address;
 use crate::main_sender::MainSender;
 
-/// What is known of those who send. Clones are of the same.
+/// Facts about all senders. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Senders {
-    /// Who is believed about another's address.
+    /// The proxies that are believed about the client's address.
     pub proxies: TrustedProxies,
-    /// Who sent a genuine webhook lately.
+    /// The sources that sent a genuine webhook lately.
     pub proven: ProvenSources,
-    /// Who sends nearly everything.
+    /// The address that sends nearly all genuine webhooks.
     pub main: MainSender,
-    /// Which refusals have a line in the log.
+    /// The choice of refusals that have a line in the log.
     pub refusals: RefusalLog,
 }
 
-/// The other side of a connection. Every request that came by one carries it.
+/// The other side of a connection. Every request on the connection carries it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    /// It is a proxy, and says for whom it sends.
+    /// True for a trusted proxy, which says for whom it sends.
     pub(crate) is_trusted: bool,
     pub(crate) place: Place,
 }
 
 impl Peer {
-    /// Whose request this is.
+    /// The client that made this request.
     pub(crate) fn client(&self, headers: &HeaderMap, senders: &Senders) -> Client {
         let address = match self.is_trusted {
             true => client_address(self.address, headers, &senders.proxies),
@@ -42,14 +42,14 @@ impl Peer {
     }
 }
 
-/// Whose request it is.
+/// The client that made a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     pub(crate) source: Source,
 }
 
-/// Of a request that came by no connection of ours, as in a measurement.
+/// For a request that did not come through a connection of ours, as in a measurement.
 impl Default for Client {
     fn default() -> Self {
         let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

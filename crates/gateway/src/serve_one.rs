@@ -1,4 +1,4 @@
-//! One connection, request by request.
+//! Serves one connection, request by request.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::Bounds;
 use crate::connection::{Guarded, LATE, Turn};
 use crate::senders::Peer;
 
-/// What one connection is served with.
+/// Everything that serving one connection needs.
 #[derive(Clone)]
 pub(crate) struct Serving {
     pub(crate) router: Router,
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: Shutdown,
     pub(crate) refusals: RefusalLog,
-    /// For those that are still told something after their place went to another.
+    /// Permits to answer a last request after the connection's permit went to another.
     pub(crate) goodbyes: Arc<Semaphore>,
     pub(crate) peer: Peer,
 }
 
-/// Answers what comes by this connection, until it ends or its place goes to another.
+/// Answers requests on this connection until it ends, or until its permit goes to another.
 pub(crate) async fn serve_one<S>(stream: S, serving: Serving)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -50,7 +50,8 @@ where
         .header_read_timeout(serving.bounds.idle)
         .max_headers(serving.bounds.header_count)
         .max_buf_size(serving.bounds.header_bytes)
-        // Some close their half once they have sent the request: it is to be answered.
+        // Some clients close their half once they have sent the request, and still expect an
+        // answer.
         .half_close(true);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let closing = serving.shutdown.closing();
@@ -58,14 +59,14 @@ where
     tokio::select! {
         ended = connection.as_mut() => return serving.log(ended, &turn),
         () = serving.peer.place.gave_way().cancelled() => {
-            // With a request in hand it is answered, and closed by that.
+            // A request in progress is answered, and that closes the connection.
             let goodbye = turn.is_answering().then(|| Arc::clone(&serving.goodbyes).try_acquire_owned());
             let Some(Ok(goodbye)) = goodbye else { return };
             _goodbye = Some(goodbye);
         }
         () = closing.cancelled() => {}
     }
-    // One whose first request is on its way is answered; its answer closes it.
+    // A first request that is still arriving is answered, and its answer closes the connection.
     if turn.has_begun() {
         connection.as_mut().graceful_shutdown();
     }
@@ -73,13 +74,13 @@ where
 }
 
 impl Serving {
-    /// Whether this refusal of this peer has a line in the log.
+    /// True if this refusal of this peer has a line in the log.
     fn has_line(&self, reason: &'static str) -> bool {
         self.refusals.is_first(reason, Source::from(self.peer.address))
     }
 
-    /// Errors of a connection are the peer's. What is not HTTP, or more of it than
-    /// is allowed, hyper has answered with 400 or 431.
+    /// Logs the end of a connection. Its errors are the peer's: hyper has answered 400 or 431 to
+    /// bytes that are not HTTP, or to more of them than is allowed.
     fn log(&self, ended: hyper::Result<()>, turn: &Turn) {
         const REASON: &str = "not-http";
         let client = self.peer.address;
@@ -102,14 +103,15 @@ impl Serving {
     async fn answer(self, mut request: Request<Incoming>, turn: Turn) -> Result<Response<Body>, Infallible> {
         turn.next();
         self.peer.place.enter(Stage::Receiving);
-        // A stop waits for what had come before it, however slowly it is sent.
+        // A stop waits for requests that came before it, however slowly they are sent.
         let draining = self.shutdown.draining();
         let begun = (!draining.is_cancelled()).then(|| self.shutdown.working());
         request.extensions_mut().insert(self.peer.clone());
         let mut response = self.router.oneshot(request.map(Body::new)).await?;
-        // Who was refused has no claim to a place; a proxy's connection has others' requests.
+        // A refused client has no claim to a permit. A proxy's connection has others' requests.
         let is_refused = response.status() != StatusCode::OK && !self.peer.is_trusted;
-        // While draining, whoever keeps connections finds another process for the next request.
+        // While draining, a client that pools connections finds another process for its next
+        // request.
         if is_refused || draining.is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

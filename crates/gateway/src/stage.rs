@@ -93,7 +93,8 @@ impl Plan {
     }
 }
 
-/// Listens for webhooks; says what is to be added to this process's reports.
+/// Listens for webhooks. Returns the function that adds the gateway's facts to this process's
+/// reports.
 pub async fn start(
     settings: &Gateway,
     config: &Path,
@@ -124,7 +125,7 @@ pub async fn start(
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));
-    // Not the path: it may have a secret in it.
+    // The path is not logged: it may have a secret in it.
     tracing::info!(%address, tls = settings.tls.is_some(), "listening for webhooks");
     Ok(Arc::new(move |report| {
         refused.add_to(report);
@@ -132,7 +133,7 @@ pub async fn start(
     }))
 }
 
-/// What fits into this process, and a word about it where that is less than usual.
+/// The bounds that fit into this process. Logs a line if they are below the usual ones.
 fn bounds(body: usize) -> anyhow::Result<Bounds> {
     let limits = ProcessLimits::read();
     let bounds = Bounds::fitting(body, limits)?;
@@ -148,7 +149,7 @@ fn bounds(body: usize) -> anyhow::Result<Bounds> {
     Ok(bounds)
 }
 
-/// The socket that was passed to this process, or one of its own.
+/// The socket that was passed to this process, or a new one.
 async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpListener> {
     let Some(inherited) = service::inherited_listener("webhook")? else {
         let bound = service::listen(address);
@@ -163,7 +164,7 @@ async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpL
     Ok(inherited)
 }
 
-/// What receiving a webhook needs, by these settings.
+/// Everything that receiving a webhook needs, from these settings.
 pub fn ports(settings: &Gateway, intake: Arc<dyn Intake>) -> Ports {
     let signatures = &settings.signatures;
     let headers = signatures.sha512.iter().chain(&signatures.md5);

@@ -1,4 +1,4 @@
-//! One request, as traces and metrics see it.
+//! Traces and metrics of one request.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use crate::answer::Refused;
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// Counters of which the first event is to wake somebody: `increase` needs one before.
+/// Starts at zero the counters whose first event has to raise an alert: `increase` needs a value
+/// before it.
 pub(crate) fn begin_counters() {
     let not_accepting = ["unavailable", "busy", "over-share", "connections"];
     for reason in not_accepting.into_iter().chain(["wrong-key", "unknown-account", "unknown-retailer"]) {
@@ -38,29 +39,29 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn begin(method: &Method, headers: &HeaderMap) -> Self {
-        // The path may have a secret in it: the name has none.
+        // The span's name does not have the path, which may have a secret in it.
         let span = Span::begin(Kind::Server, "POST webhook", Cause::said_by_caller(caller(headers)));
         Self { span, began: Instant::now(), is_post: method == Method::POST }
     }
 
-    /// The trace that answers and logs name.
+    /// The trace that answers and log lines name.
     pub(crate) fn trace(&self) -> TraceParent {
         self.span.context()
     }
 
-    /// A part of the work.
+    /// Begins a child span for a part of the work.
     pub(crate) fn part(&self, kind: Kind, name: &'static str) -> Span {
         self.span.child(kind, name)
     }
 
-    /// It is answered; with a reason where it was refused.
+    /// Ends the span with the answer's status, and with the reason if the webhook was refused.
     pub(crate) fn answered(self, status: StatusCode, refused: Option<&'static str>) {
         if let Some(reason) = refused {
             metrics::REFUSED.add(1, [reason.into()]);
         }
         let method = if self.is_post { "POST" } else { "_OTHER" };
         metrics::ANSWER_TIME.record(self.began.elapsed().as_secs_f64(), [method.into(), word(status).into()]);
-        // A caller that is refused is no failure of ours.
+        // A refusal by the caller's fault is no failure of ours.
         let ended = match refused {
             Some(reason) if status.is_server_error() => Ended::Failed(reason),
             _ => Ended::Well,
@@ -76,14 +77,14 @@ impl Watch {
     }
 }
 
-/// What a caller wants to be carried with its trace, where `ours` is that trace: one of our
-/// own is nothing that others know.
+/// The trace state that a caller sent, if `ours` continues the caller's trace. With a trace of
+/// our own, others' state has no meaning.
 pub(crate) fn carried(headers: &HeaderMap, ours: TraceParent) -> Option<TraceState> {
     caller(headers).filter(|said| said.trace() == ours.trace())?;
     TraceState::read(headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes))
 }
 
-/// What a caller says that it is a part of; said twice, it says nothing.
+/// The trace that the caller says it is a part of. A header that is there twice is ignored.
 fn caller(headers: &HeaderMap) -> Option<TraceParent> {
     let mut said = headers.get_all(TRACEPARENT).iter();
     let (only, None) = (said.next()?, said.next()) else { return None };
@@ -94,7 +95,7 @@ fn word(status: StatusCode) -> String {
     status.as_str().to_owned()
 }
 
-/// A webhook is genuine: which key says so.
+/// Ends the span of a verification that succeeded, and counts it by key.
 pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
     let labels = || [Label::from(evidence.key.name().to_string()), evidence.proof.as_str().into()];
     metrics::VERIFIED.add(1, labels());
@@ -107,7 +108,7 @@ pub(crate) fn verified(span: Span, evidence: &Evidence, now: Timestamp) {
     });
 }
 
-/// An event is durable, or could not be made so.
+/// Ends the span of publishing, whether the event is durable or not.
 pub(crate) fn published(span: Span, event: &Event, published: Result<&Receipt, &Refused>, took: Duration) {
     match published {
         Ok(receipt) if receipt.duplicate => metrics::DUPLICATES.add(1, whose(event)),
@@ -126,13 +127,13 @@ pub(crate) fn published(span: Span, event: &Event, published: Result<&Receipt, &
     });
 }
 
-/// The labels that say whose an event is.
+/// The labels of an event's account.
 pub(crate) fn whose(event: &Event) -> [Label; 2] {
     [event.environment().as_str().into(), event.account().to_owned().into()]
 }
 
-/// An event that was answered for has reached the queue at last: what it waited for in
-/// the spool is in its trace.
+/// Records that an event which was accepted into the spool has reached the queue. The time that
+/// it waited in the spool is in its trace.
 pub(crate) fn forwarded(event: &Event) {
     metrics::FORWARDED.add(1, []);
     let Some(trace) = event.trace() else { return };
@@ -142,7 +143,7 @@ pub(crate) fn forwarded(event: &Event) {
     span.end(Ended::Well, || about(event));
 }
 
-/// What a span says of an event: who, never what is in it.
+/// The attributes of an event in a span: who it is, never what it contains.
 fn about(event: &Event) -> Vec<Attribute> {
     vec![
         Attribute::new("messaging.operation.name", "publish"),

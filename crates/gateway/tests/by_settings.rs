@@ -1,5 +1,5 @@
-//! A gateway as its settings make it: which headers have signatures, how large a body may be,
-//! and what is answered where nothing can be made durable.
+//! A gateway with different settings: the headers that have signatures, the largest body, and the
+//! answers where nothing can be made durable.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -18,7 +18,7 @@ use service::Shutdown;
 use settings::Tree;
 use simulator::{KeyPair, Signed};
 
-/// An intake that stores nothing, for this reason.
+/// An intake that stores nothing, and fails with this error.
 #[derive(Debug)]
 struct Refusing(fn() -> QueueError);
 
@@ -47,7 +47,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// One with `webhook` in its settings, before a queue that refuses for a reason if it has one.
+    /// Starts a gateway with these `webhook` settings. With `refuses`, its queue fails with that
+    /// error.
     async fn start(webhook: &str, refuses: Option<fn() -> QueueError>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::generate(1024).unwrap();
@@ -84,7 +85,7 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
         self.key.sign(body).unwrap()
     }
 
-    /// What is answered to it with these headers.
+    /// Posts a body with these headers, and returns the answer.
     fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> String {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(

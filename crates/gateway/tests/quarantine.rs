@@ -15,7 +15,7 @@ use settings::OnMalformed;
 use simulator::KeyPair;
 use verifier::{KeyRing, PublicKey, Signatures, WebhookVerifier};
 
-/// As much as a webhook may be; the quarantine takes 64 MiB.
+/// The largest body that is accepted; the quarantine takes 64 MiB.
 const BODY: usize = 2 << 20;
 
 fn post(address: SocketAddr, key: &KeyPair, body: String) -> String {

@@ -154,8 +154,8 @@ async fn the_proxy_protocol_is_read_from_trusted_peers_only() {
     }
 }
 
-/// A body that is not read can't be followed by another request: who pools connections must
-/// be told, or loses the next one.
+/// A connection whose body is not read can't carry another request. A client that pools
+/// connections must be told, or it loses its next request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_is_told_that_a_connection_ends_with_a_body_that_nobody_reads() {
     let door = Door::with(Bounds::new(1 << 20), trusting(AddressFrom::XForwardedFor)).await;

@@ -70,7 +70,7 @@ impl Door {
         (format!("POST {PATH} HTTP/1.1\r\nfluent-signature: {signed}\r\n"), body)
     }
 
-    /// Sends one, with these headers; what is answered.
+    /// Sends a request with these headers, and returns the answer.
     pub(crate) fn send(&self, number: usize, headers: &str) -> String {
         let (head, body) = self.signed(number, "");
         let length = body.len();
@@ -82,7 +82,7 @@ impl Door {
     }
 }
 
-/// All that is said until the other side closes.
+/// Everything that the other side sends until it closes.
 pub(crate) fn answer(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
