@@ -20,29 +20,29 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::admission::{Peer, UNKNOWN_WITHIN, UnknownCall};
 use crate::caller::Caller;
 
-/// Shortest token, in bytes: 128 bits, were they all chance.
+/// Shortest token, in bytes: 128 bits if all of them are random.
 const SHORTEST_TOKEN: usize = 16;
 
-/// What may be called without being known: nothing of it goes on, and nothing is in it.
+/// The one method that an unknown caller may call: it ends at once and reveals nothing.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// Most characters of a method that are written to the log: ours are shorter.
+/// Most characters of a method's name in the log. The contract's names are shorter.
 const MOST_OF_METHOD: usize = 100;
 
 const PACKAGE: &str = "/fluent.webhooks.v1.";
 
-/// What a method takes.
+/// The role that a method requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
     Read,
     Operate,
     Admin,
     Dispatch,
-    /// The first message says which route: the service asks for the role.
+    /// The role for one route, which is in the first message: the service checks it.
     SomeRoute,
 }
 
-/// Every method of the contract.
+/// Every method of the contract, with the role that it requires.
 const METHODS: [(&str, Needs); 26] = [
     ("Dispatcher/Dispatch", Needs::Dispatch),
     ("Subscriptions/Subscribe", Needs::SomeRoute),
@@ -72,16 +72,17 @@ const METHODS: [(&str, Needs); 26] = [
     ("Operator/ListAudit", Needs::Admin),
 ];
 
-/// The rules of one listener.
+/// The access rules of one listener.
 #[derive(Clone, Debug)]
 pub struct Access(Arc<Rules>);
 
 #[derive(Debug)]
 enum Rules {
-    /// Whoever reaches us is of this machine.
+    /// Neither tokens nor certificates: every caller is on this machine.
     ThisMachine,
     Known {
-        /// By the token's SHA-256: comparing takes as long whatever is sent.
+        /// Callers by the SHA-256 of their token, so that a comparison reveals nothing by its
+        /// time.
         tokens: HashMap<[u8; 32], Caller>,
         certificates: HashMap<String, Caller>,
     },
@@ -89,6 +90,9 @@ enum Rules {
 
 impl Access {
     /// Reads the tokens that the settings name.
+    ///
+    /// # Errors
+    /// If a file can't be read, or a token is too short or is there twice.
     pub fn open(settings: &OperatorSettings) -> anyhow::Result<Self> {
         if settings.tokens.is_empty() && settings.certificates.is_empty() {
             return Ok(Self(Arc::new(Rules::ThisMachine)));
@@ -153,7 +157,7 @@ fn by_token(tokens: &HashMap<[u8; 32], Caller>, request: &Request<Body>) -> Opti
     tokens.get(&<[u8; 32]>::from(Sha256::digest(token.trim()))).cloned()
 }
 
-/// By the names that the certificate is for; TLS has checked who vouches for it.
+/// The caller whose name is in the certificate. TLS has checked its authority.
 fn by_certificate(known: &HashMap<String, Caller>, shown: &CertificateDer<'static>) -> Option<Caller> {
     let (_, certificate) = X509Certificate::from_der(shown).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
@@ -163,7 +167,8 @@ fn by_certificate(known: &HashMap<String, Caller>, shown: &CertificateDer<'stati
     })
 }
 
-/// What this path takes: `None` inside for what everybody admitted may ask.
+/// The role that this path requires: `None` for an unknown method, `Some(None)` for one that
+/// every admitted caller may call.
 fn needs(path: &str) -> Option<Option<Needs>> {
     let is_about_us =
         |path: &str| path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.");
@@ -182,7 +187,7 @@ impl<S> Layer<S> for Access {
     }
 }
 
-/// A service that only the admitted reach.
+/// A service that only admitted calls reach.
 #[derive(Clone, Debug)]
 pub struct Guarded<S> {
     inner: S,
@@ -213,7 +218,7 @@ where
                 request.extensions_mut().insert(caller);
                 Box::pin(self.inner.call(request))
             }
-            // Load balancers ask for health without being anybody.
+            // Load balancers ask for health without credentials.
             Err(_) if request.uri().path() == HEALTH_CHECK => match peer.as_ref().map(begin_unknown) {
                 Some(None) => refused(Status::resource_exhausted("one call at a time without a token")),
                 call => answer_unknown(self.inner.call(request), call.flatten()),
@@ -221,7 +226,7 @@ where
             Err(status) => {
                 if peer.as_ref().is_none_or(|peer| peer.admission.has_line("call refused")) {
                     let peer = peer.map(|peer| peer.address.to_string());
-                    // The path is the caller's, and as long as it likes.
+                    // The path is chosen by the caller, and may have any length.
                     let method: String = request.uri().path().chars().take(MOST_OF_METHOD).collect();
                     tracing::warn!(peer, method, code = ?status.code(), "call refused");
                 }
@@ -241,7 +246,7 @@ fn begin_unknown(peer: &Peer) -> Option<UnknownCall> {
     peer.admission.begin_unknown()
 }
 
-/// A body with whose trailers a call ends: who has read them may ask again at once.
+/// A body whose trailers end the call, so that a caller that has read them may ask again at once.
 fn ending_with(body: Body, mut call: Option<UnknownCall>) -> Body {
     Body::new(body.map_frame(move |frame| {
         if frame.is_trailers() {
@@ -251,7 +256,7 @@ fn ending_with(body: Body, mut call: Option<UnknownCall>) -> Body {
     }))
 }
 
-/// Answers within a short time; the call ends with the last of its answer.
+/// Answers an unknown caller within a short time. The call ends with the end of its answer.
 fn answer_unknown<E: Send + 'static>(
     answering: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
     call: Option<UnknownCall>,

@@ -1,4 +1,4 @@
-//! What a connection has shown so far, and what it may do until it has shown more.
+//! The state of a connection that has not yet proved who it is, and what it may do until then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use service::{Place, ProvenSources, RefusalLog, Source, Stage};
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-/// How long a call of somebody unknown may take.
+/// Longest time for a call of an unknown caller.
 pub(crate) const UNKNOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// For how long a connection keeps a place of which no call is admitted.
@@ -38,21 +38,21 @@ impl Default for UnknownTimes {
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    /// Its own, vouched for; where one was asked for.
+    /// The peer's own certificate, if one was asked for; TLS has checked its authority.
     pub(crate) certificate: Option<CertificateDer<'static>>,
     pub(crate) admission: Admission,
 }
 
-/// What is known of all who call at a port. Clones are of the same.
+/// Facts about all callers of a port. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Callers {
-    /// Of whom a call was admitted lately.
+    /// The sources of which a call was admitted lately.
     pub(crate) proven: ProvenSources,
-    /// Which refusals have a line in the log.
+    /// The choice of refusals that have a line in the log.
     pub(crate) refusals: RefusalLog,
 }
 
-/// Whether a call of this connection was admitted. Clones are of the same connection.
+/// The admission of one connection. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission(Arc<Inner>);
 
@@ -70,8 +70,8 @@ struct Inner {
     has_had_its_last: AtomicBool,
 }
 
-/// The one call that somebody who is not known may have at a time on a connection: until
-/// all of its answer is sent.
+/// The one call at a time that an unknown caller may have on a connection, until all of its
+/// answer is sent.
 #[derive(Debug)]
 pub(crate) struct UnknownCall(Admission);
 
@@ -90,7 +90,7 @@ impl Admission {
         }))
     }
 
-    /// A call was: the connection keeps its place from now on.
+    /// Notes that a call was admitted. The connection keeps its permit from now on.
     pub(crate) fn admit(&self) {
         if !self.0.is_admitted.swap(true, Ordering::AcqRel) {
             self.0.place.enter(Stage::Working);
@@ -102,7 +102,7 @@ impl Admission {
         self.0.is_admitted.load(Ordering::Acquire)
     }
 
-    /// Whether a refusal of its caller has a line in the log.
+    /// True if a refusal of this connection has a line in the log.
     pub(crate) fn has_line(&self, reason: &'static str) -> bool {
         self.0.callers.refusals.is_first(reason, self.0.source)
     }
@@ -111,7 +111,8 @@ impl Admission {
         &self.0.place
     }
 
-    /// A call of somebody unknown begins, if no other of this connection is under way.
+    /// Begins a call of an unknown caller, or returns `None` while another one runs on this
+    /// connection.
     pub(crate) fn begin_unknown(&self) -> Option<UnknownCall> {
         let is_first = !self.0.has_unknown_call.swap(true, Ordering::AcqRel);
         self.0.has_asked_for_health.store(true, Ordering::Release);
@@ -125,7 +126,7 @@ impl Admission {
         let now = Instant::now();
         let has_asked = self.0.has_asked_for_health.swap(false, Ordering::AcqRel);
         if !has_asked || self.0.place.is_port_over_half() || now >= self.0.ends_by {
-            // What is under way is answered first, once: it does not take long.
+            // A call in progress is still answered, once; it does not take long.
             let is_asking = self.0.has_unknown_call.load(Ordering::Acquire);
             let is_last = is_asking && !self.0.has_had_its_last.swap(true, Ordering::AcqRel);
             return is_last.then_some(now + UNKNOWN_WITHIN);

@@ -1,7 +1,9 @@
+//! The caller of an admitted request, and its roles.
+
 use settings::Role;
 use tonic::{Extensions, Status};
 
-/// Who calls, and what they may do. Every admitted request carries one.
+/// The caller of a request, with its roles. Every admitted request carries one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The token's or the certificate's name.
@@ -10,17 +12,20 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Somebody of this machine, where there is nobody to tell apart.
+    /// A caller on this machine with all roles, for listeners without tokens and certificates.
     pub fn local(name: impl Into<String>) -> Self {
         Self { name: name.into(), roles: vec![Role::Admin] }
     }
 
-    /// The one that a request carries. Without one it came past [`Access`](crate::Access).
+    /// The caller that a request carries.
+    ///
+    /// # Errors
+    /// If there is none: the request came past [`Access`](crate::Access).
     pub fn of(extensions: &Extensions) -> Result<Self, Status> {
         extensions.get().cloned().ok_or_else(|| Status::unauthenticated("nobody is known to have asked"))
     }
 
-    /// Whether this may be done: `admin` includes everything, `operate` includes
+    /// True if the caller has the role. `admin` includes every role, and `operate` includes
     /// `read`.
     pub fn may(&self, role: &Role) -> bool {
         let includes = |has: &Role| match has {
@@ -31,7 +36,7 @@ impl Caller {
         self.roles.iter().any(includes)
     }
 
-    /// An error for who may not.
+    /// Fails with `PERMISSION_DENIED` if the caller does not have the role.
     pub fn must(&self, role: &Role) -> Result<(), Status> {
         if self.may(role) {
             return Ok(());

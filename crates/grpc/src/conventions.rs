@@ -1,4 +1,4 @@
-//! Calls in OpenTelemetry's words.
+//! The names that OpenTelemetry's conventions give to calls.
 
 use tonic::Code;
 

@@ -1,4 +1,4 @@
-//! Listening: bounds, TLS, access, health and reflection around some services.
+//! The listener: bounds, TLS, access, health and reflection around some services.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,21 +22,20 @@ use crate::socket::Socket;
 
 pub use tonic::service::Routes;
 
-/// Largest message, in bytes: the largest body there can be (16 MiB), and what is
-/// beside it.
+/// Largest message in bytes: the largest possible body (16 MiB), and its fields.
 pub const MAX_MESSAGE: usize = 17 << 20;
 
-/// Connections at once. Of more, one gives way of which no call was admitted yet.
+/// Most connections at once. Beyond it, one without an admitted call gives way.
 const CONNECTIONS: usize = 512;
 
-/// Of these, for addresses of which a call was admitted lately.
+/// Connections among these that are reserved for addresses of which a call was admitted lately.
 const FOR_KNOWN: usize = CONNECTIONS / 8;
 
-/// Connections at once of which no call was admitted yet: what strangers can hold is this,
-/// times the calls below.
+/// Most connections at once without an admitted call. It bounds what strangers can occupy,
+/// together with the bound on calls below.
 const UNKNOWN_CONNECTIONS: usize = 128;
 
-/// Calls at once on one connection. A caller's library waits with more.
+/// Most calls at once on one connection. A client's library makes further calls wait.
 const CALLS: u32 = 128;
 
 /// Largest question about health, in bytes: the name of a service. Who is not known may ask,
@@ -50,13 +49,13 @@ const HEADERS: u32 = 16 << 10;
 const ASK_EVERY: Duration = Duration::from_secs(20);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long to rest when no connection can be accepted: descriptors are out.
+/// Pause when no connection can be accepted, as all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
 
-/// How often health follows readiness.
+/// Interval at which the reported health is updated from the readiness.
 const HEALTH_EVERY: Duration = Duration::from_millis(500);
 
-/// A listener that is bound and has not yet answered anybody.
+/// A listener that is bound and does not accept connections yet.
 pub struct Door {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -72,6 +71,9 @@ impl fmt::Debug for Door {
 
 impl Door {
     /// Reads certificates and tokens, and binds.
+    ///
+    /// # Errors
+    /// If a file is not good, or the address can't be bound.
     pub async fn open(settings: &OperatorSettings, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let access = Access::open(settings)?;
         let tls = match &settings.tls {
@@ -92,7 +94,7 @@ impl Door {
         Self { unknown, ..self }
     }
 
-    /// Reads what the settings name, and does not bind.
+    /// Reads the files that the settings name, without binding.
     pub fn check(settings: &OperatorSettings) -> anyhow::Result<()> {
         Access::open(settings)?;
         let files = settings
@@ -102,13 +104,13 @@ impl Door {
         files.map(Certificate::load).transpose().map(drop)
     }
 
-    /// Where it listens.
+    /// The address that the listener is bound to.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until everything that is spawned on `shutdown` has ended: who settles
-    /// what is in flight must be heard.
+    /// Serves until the process ends: while it drains, handlers still settle their deliveries in
+    /// progress through this port.
     pub fn serve(self, routes: Routes, readiness: Readiness, shutdown: &Shutdown) -> anyhow::Result<()> {
         let (reporter, health) = tonic_health::server::health_reporter();
         shutdown.spawn_detached(follow(readiness, reporter));
@@ -180,7 +182,7 @@ async fn accept(
     }
 }
 
-/// Handshakes take their time beside each other.
+/// Serves one connection in a task of its own, so that no TLS handshake delays another.
 #[expect(clippy::disallowed_methods, reason = "it ends in time, and nothing depends on it")]
 fn hand_over(
     stream: TcpStream,
@@ -213,7 +215,7 @@ fn hand_over(
     });
 }
 
-/// The health of the whole, under the empty name, as load balancers ask for it.
+/// Reports the health of the whole process under the empty name, which load balancers ask for.
 async fn follow(readiness: Readiness, reporter: tonic_health::server::HealthReporter) {
     loop {
         let status = if readiness.get() { ServingStatus::Serving } else { ServingStatus::NotServing };

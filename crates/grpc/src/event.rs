@@ -1,5 +1,5 @@
-//! An event on the wire: its fields for whoever reads them, and its exact bytes,
-//! from which we read them again.
+//! Events in messages: their fields for readers, and the exact body, from which we read the event
+//! again.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use event_model::{Bytes, Damaged, Event, EventId, ExactJson, Fields, Proof, Stor
 use crate::time::{timestamp, timestamp_of};
 use wire::v1;
 
-/// Why a message is not an event. Names fields, never values.
+/// The reason why a message is not an event. Names fields, never values.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misfit {
-    /// Without it there is nothing to handle.
+    /// A required field is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// It is there and makes no sense.
+    /// A field has a value that is not valid.
     #[error("`{0}` is not what the contract says")]
     Invalid(&'static str),
-    /// Its body is not that of its id.
+    /// The body does not match the id.
     #[error("the body does not have the id that it came with")]
     Damaged(#[from] Damaged),
 }
 
-/// An event for the wire. Fluent's signature stays here.
+/// The message for an event. Fluent's signature is not in it.
 pub fn event(event: &Event) -> v1::Event {
     v1::Event { body: event.body().clone(), ..without_body(event) }
 }
 
-/// Who it is, without what it holds.
+/// The message for an event without its body.
 pub fn without_body(event: &Event) -> v1::Event {
     let (fields, stored) = (event.fields(), event.stored());
     v1::Event {
@@ -72,7 +72,7 @@ fn root_entity(fields: &Fields) -> Option<v1::Entity> {
     (found != v1::Entity::default()).then_some(found)
 }
 
-/// One attempt, for the wire.
+/// The message for one attempt.
 pub fn delivery(
     id: &str,
     route: &str,
@@ -96,12 +96,12 @@ pub fn delivery(
     }
 }
 
-/// What was asked about an event, for the wire.
+/// The bytes of an enrichment's answer in a message, empty without one.
 pub fn enriched(json: Option<&ExactJson>) -> Vec<u8> {
     json.map(|json| json.as_str().as_bytes().to_vec()).unwrap_or_default()
 }
 
-/// The inverse of [`enriched`].
+/// The enrichment's answer in a message, if there is one. The inverse of [`enriched`].
 pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, Misfit> {
     if delivery.enriched.is_empty() {
         return Ok(None);
@@ -111,10 +111,10 @@ pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, Misfit>
     json.map(Some).ok_or(Misfit::Invalid("delivery.enriched"))
 }
 
-/// The event that `message` carries. Its fields are read from the body; those
-/// beside it are for who has no parser at hand.
+/// The event that `message` carries. Its fields are read from the body; those in the message are
+/// for readers without a JSON parser.
 ///
-/// A peer that may call us is believed as a queue is: its event was verified.
+/// The event is taken as verified: a peer that may call us is trusted as a queue is.
 pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, Misfit> {
     let id: EventId = message.id.parse().map_err(|_| Misfit::Invalid("event.id"))?;
     let received_at = message.received_at.as_ref().ok_or(Misfit::Missing("event.received_at"))?;

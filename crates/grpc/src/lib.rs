@@ -1,4 +1,4 @@
-//! gRPC as every part of the product speaks it.
+//! The gRPC listener and client that all parts of the product share.
 //!
 //! ```text
 //! socket ─▶ Door: TLS, bounds ─▶ Access: token or certificate ─▶ role of the method ─▶ service
@@ -22,8 +22,7 @@ mod conventions;
 mod event;
 mod time;
 
-/// Longest explanation that is taken from a peer, in bytes: so much of it is kept
-/// with an attempt.
+/// Longest explanation from a peer, in bytes, that is stored with an attempt.
 pub const MAX_DETAIL: usize = 512;
 
 pub use crate::access::Access;

@@ -1,4 +1,4 @@
-//! One connection, and what is known of who made it.
+//! One connection, and its probation until a call of it is admitted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use crate::admission::{Admission, Peer};
 pub(crate) struct Socket {
     stream: Stream,
     peer: Peer,
-    /// While no call of it is admitted.
+    /// Present until a call of this connection is admitted.
     probation: Option<Probation>,
 }
 
-/// Until when it may do without an admitted call, and whether another needs its place.
+/// The limits of a connection without an admitted call: a deadline, and the signal to give way.
 #[derive(Debug)]
 struct Probation {
     deadline: Pin<Box<Sleep>>,
@@ -56,8 +56,9 @@ impl Socket {
         Self { stream, peer, probation: Some(probation) }
     }
 
-    /// An error once it has taken too long or another needs its place. Asked at reads and at
-    /// writes: who reads nothing is never read from.
+    /// Fails once the probation has taken too long or another connection needs the permit.
+    /// Checked at reads and at writes: nothing more is read from a peer that does not read its
+    /// answers.
     fn check_probation(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(probation) = &mut self.probation else { return Ok(()) };
         if self.peer.admission.is_admitted() {

@@ -1,4 +1,4 @@
-//! The caller's side: how another process is reached.
+//! The client's side: the address, TLS and token for another process.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,55 +7,55 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
-/// How long making a connection may take.
+/// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How often a connection with calls on it is asked whether it is there, and for how
-/// long: a peer whose machine is gone says nothing.
+/// Interval at which a connection with calls is probed, and below it the time for an answer: a
+/// peer whose machine is gone sends nothing.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where somebody serves, and how to be believed there.
+/// The address of a server, with the TLS settings to reach it.
 #[derive(Clone, Debug)]
 pub struct Target {
     uri: Uri,
     tls: Option<TlsTarget>,
 }
 
-/// Protects what is said to a target.
+/// The TLS settings of a target.
 #[derive(Clone, Debug, Default)]
 pub struct TlsTarget {
-    /// PEM: who vouches for it, instead of the system's authorities.
+    /// PEM: the authorities of the server's certificate, instead of the system's.
     pub ca: Option<PathBuf>,
     /// PEM: our own certificate, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name in its certificate, where it is not the one in the address.
+    /// The name in the server's certificate, if it is not the one in the address.
     pub name: Option<String>,
 }
 
-/// Why a target can't be reached as the settings say.
+/// The reason why a target's settings are not usable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Not an address of gRPC.
+    /// The address is no `http://` or `https://` address.
     #[error("expected an address such as https://host:50051, or http:// for one without TLS")]
     Address,
-    /// `http://` with TLS settings: what was meant?
+    /// TLS settings beside `http://`, so that it is unclear whether TLS is wanted.
     #[error("`tls` is for https:// addresses")]
     PlainWithTls,
-    /// A certificate or key.
+    /// A certificate or key that can't be read.
     #[error("reading {0}")]
     File(PathBuf, #[source] std::io::Error),
-    /// They make no TLS.
+    /// Certificates or keys that make no TLS configuration.
     #[error("the certificates can't be used")]
     Tls(#[source] tonic::transport::Error),
-    /// A token that no header takes.
+    /// A token that is no valid header value.
     #[error("a token has only visible letters of ASCII")]
     Token,
 }
 
 impl Target {
-    /// Reads the address; the certificates are read when it is used.
+    /// Reads the address. The certificates are read when the target is used.
     pub fn new(address: &str, tls: Option<TlsTarget>) -> Result<Self, TargetError> {
         let uri: Uri = address.parse().map_err(|_| TargetError::Address)?;
         let is_plain = match uri.scheme_str() {
@@ -74,13 +74,13 @@ impl Target {
         Ok(Self { uri, tls })
     }
 
-    /// `host:port`, for a look into the DNS.
+    /// `host:port`, to look up in the DNS.
     pub fn authority(&self) -> String {
         let port = self.uri.port_u16().unwrap_or(if self.is_plain() { 80 } else { 443 });
         format!("{}:{port}", self.uri.host().unwrap_or_default())
     }
 
-    /// Whether somebody on the way could read what is said.
+    /// True if calls go to another machine without TLS.
     pub fn is_exposed(&self) -> bool {
         self.is_plain() && !self.uri.host().is_some_and(settings::is_this_machine)
     }
@@ -89,12 +89,12 @@ impl Target {
         self.uri.scheme_str() == Some("http")
     }
 
-    /// A connection, made when it is used and made again when it broke.
+    /// A channel that connects on first use, and again whenever the connection breaks.
     pub fn channel(&self) -> Result<Channel, TargetError> {
         Ok(self.endpoint(self.uri.clone())?.connect_lazy())
     }
 
-    /// The same to one of the addresses of its host.
+    /// A channel like [`Target::channel`], to one of the addresses of the host.
     pub fn channel_to(&self, address: SocketAddr) -> Result<Channel, TargetError> {
         let scheme = if self.is_plain() { "http" } else { "https" };
         let there: Uri = format!("{scheme}://{address}").parse().map_err(|_| TargetError::Address)?;

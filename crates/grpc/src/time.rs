@@ -1,14 +1,14 @@
-//! Points and lengths of time, as the contract has them and as we do.
+//! Conversion of points and lengths of time between the contract's types and ours.
 
 use std::time::Duration;
 
 use event_model::Timestamp;
 
-/// A point in time, for the wire.
+/// The message for a point in time.
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let mut seconds = at.as_second();
     let mut nanos = at.subsec_nanosecond();
-    // Ours counts the fraction towards zero, theirs always forward.
+    // The fraction of ours counts towards zero, that of the message always forward.
     if nanos < 0 {
         seconds -= 1;
         nanos += 1_000_000_000;
@@ -16,12 +16,12 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos }
 }
 
-/// A point in time from the wire. `None` for one that no calendar has.
+/// The point in time of a message. `None` if it is outside the calendar.
 pub fn timestamp_of(at: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(at.seconds, at.nanos).ok()
 }
 
-/// A length of time, for the wire: at most some 290 thousand million years.
+/// The message for a length of time, at most some 290 thousand million years.
 pub fn duration(length: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
@@ -29,7 +29,7 @@ pub fn duration(length: Duration) -> prost_types::Duration {
     }
 }
 
-/// A length of time from the wire. `None` for one that goes backwards.
+/// The length of time of a message. `None` if it is negative.
 pub fn duration_of(length: &prost_types::Duration) -> Option<Duration> {
     Duration::try_from(*length).ok()
 }

@@ -1,4 +1,4 @@
-//! Strangers at the gRPC port: who has a token is answered all the same.
+//! Strangers at the gRPC port do not keep callers with a token from being answered.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -19,16 +19,16 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
 
-/// What a client of HTTP/2 begins with, and nothing more.
+/// The bytes that an HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// The beginning of a TLS handshake, which goes on for 512 bytes.
 const HALF_HANDSHAKE: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-/// More connections than there are places.
+/// More connections than the port has permits.
 const MANY: usize = 600;
 
-/// The addresses that strangers come from; everybody else is at 127.0.0.1.
+/// The last byte of the strangers' addresses; all others connect from 127.0.0.1.
 const STRANGER: u8 = 66;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn of_strangers_the_longest_waiting_are_closed_for_others() {
     let held: Vec<_> = (0..MANY).map(|_| connect_from(STRANGER, &port, b"P")).collect();
     let is_closed = |mut stream: &std::net::TcpStream| {
         stream.set_nonblocking(true).unwrap();
-        // What the server says at first is not its end.
+        // The server's first bytes are not its end.
         while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
         stream.read(&mut [0]).map_err(|error| error.kind()) != Err(ErrorKind::WouldBlock)
     };
@@ -145,7 +145,7 @@ async fn a_load_balancer_asks_for_health_again_and_again_on_one_connection() {
         ask(&channel).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    // At once, too: an answered call is over.
+    // An answered call is over at once, so the next is not refused.
     for _ in 0..200 {
         ask(&channel).await;
     }
@@ -165,7 +165,7 @@ async fn only_the_check_passes_without_a_token() {
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
 }
 
-/// A question about health whose message never comes.
+/// A health request whose message never comes.
 async fn unfinished_check(channel: Channel) -> Result<(), Status> {
     let mut client = Grpc::new(channel);
     client.ready().await.unwrap();
@@ -234,6 +234,6 @@ async fn a_thousand_streams_on_each_of_28_connections_stay_bounded() {
     while let Some(answer) = calls.join_next().await {
         assert!(answer.unwrap().is_err(), "an endless call without a token");
     }
-    // Client and server are both of this process.
+    // Client and server are both in this process.
     assert!(most < 256, "{most} MiB");
 }

@@ -82,7 +82,7 @@ impl Port {
         port
     }
 
-    /// The same port, for a thread: it closes with the other.
+    /// The same port for use in a thread. It closes with the original.
     pub(crate) fn place(&self) -> Self {
         Self {
             address: self.address,
@@ -103,7 +103,7 @@ impl Port {
         Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
     }
 
-    /// What only somebody known may call: it goes on until one side ends it.
+    /// A call that only a known caller may make, and that goes on until one side ends it.
     pub(crate) async fn watch(&self, channel: Channel) -> Result<Streaming<HealthCheckResponse>, Status> {
         let mut request = Request::new(HealthCheckRequest::default());
         request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
@@ -117,7 +117,7 @@ impl Port {
         assert!(matches!(answer, Ok(Ok(_))), "{answer:?}");
     }
 
-    /// A call that was begun before says what changes now.
+    /// A call that began before reports the change of health.
     pub(crate) async fn says_after(&self, watching: &mut Streaming<HealthCheckResponse>, is_ready: bool) {
         self.readiness.set(is_ready);
         let wanted = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
@@ -149,13 +149,13 @@ fn admin(folder: &Path) -> TokenSettings {
     TokenSettings { name: "admin".to_owned(), file, roles: vec![Role::Admin] }
 }
 
-/// Both sides of each connection are of this process.
+/// Raises the limit of descriptors: both sides of each connection are in this process.
 fn allow_many_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// A connection from this address of this machine, on which this is said.
+/// A connection from the address of this number on this machine, with `said` sent on it.
 pub(crate) fn connect_from(number: u8, port: &Port, said: &[u8]) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, number), 0)).into()).unwrap();
@@ -173,7 +173,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     tokio::spawn(doing)
 }
 
-/// An address that leads to this port, and how many connections were made by it.
+/// An address that forwards to this port, and the number of connections made through it.
 pub(crate) async fn counted(port: &Port) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -191,7 +191,7 @@ pub(crate) async fn counted(port: &Port) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, connections)
 }
 
-/// The health that somebody unknown is told.
+/// The health that an unknown caller is answered.
 pub(crate) async fn check(channel: &Channel) -> Result<i32, Status> {
     let answer = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await?;
     Ok(answer.into_inner().status)
