@@ -1,4 +1,4 @@
-//! What a program's end says to who started it.
+//! Exit codes, and the last message of a program to whoever started it.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use settings::SettingsError;
 use telemetry::Chain;
 
-/// Something failed.
+/// A command or service failed.
 pub const FAILED: u8 = 1;
-/// It is not well: somebody is needed now.
+/// The product is not well, and somebody is needed now.
 pub const NEEDED: u8 = 3;
 /// The settings are wrong: `EX_CONFIG` of sysexits.h.
 pub const SETTINGS: u8 = 78;
 
-/// The end of a command that has said all there is to say: somebody is needed now.
+/// The result of a command that has printed everything, and whose finding needs somebody now.
 #[derive(Debug)]
 pub struct SomebodyIsNeeded;
 
@@ -25,14 +25,14 @@ impl fmt::Display for SomebodyIsNeeded {
 
 impl std::error::Error for SomebodyIsNeeded {}
 
-/// The exit code for a result; says on standard error what went wrong.
+/// The exit code for a result. Prints an error to standard error.
 #[expect(clippy::print_stderr, reason = "the last words of a command")]
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     if error.is::<SomebodyIsNeeded>() {
         return ExitCode::from(NEEDED);
     }
-    // It may repeat what somebody else wrote, such as the name of a route.
+    // The text may repeat what somebody else wrote, such as the name of a route.
     let said = Chain(&*error).to_string();
     let lines: Vec<String> = said.lines().map(telemetry::plain).collect();
     eprintln!("error: {}", lines.join("\n"));

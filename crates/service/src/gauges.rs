@@ -1,4 +1,4 @@
-//! How things stand, looked at every few seconds and shown as metrics.
+//! The state of a process, its queue and its routes, read every few seconds into metrics.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::time::sleep;
 
 use crate::Readiness;
 
-/// How often a process and its queue are looked at.
+/// Interval between two readings of a process and its queue.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How often routes are: it costs the queue a few questions for each.
+/// Interval between two readings of the routes: each costs the queue a few questions a route.
 const ROUTES_EVERY: Duration = Duration::from_secs(15);
 
-/// Shows how this process does, for as long as it lives.
+/// Updates the metrics of this process for as long as it lives.
 pub(crate) async fn show_process(readiness: Readiness) {
     metrics::STARTED_AT.set(seconds(SystemClock.now()), []);
     loop {
@@ -30,7 +30,7 @@ pub(crate) async fn show_process(readiness: Readiness) {
     }
 }
 
-/// Shows how its queue does, the same.
+/// Updates the metrics of its queue for as long as the process lives.
 pub(crate) async fn show_queue(queue: Arc<dyn Lifecycle>) {
     let mut before = QueueHealth::default();
     loop {
@@ -73,8 +73,8 @@ fn show_runtime() {
     metrics::CPU_TIME.set(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9, []);
 }
 
-/// Shows how routes stand: those that are named, or all. For as long as the process
-/// lives; what a queue does not tell is not shown.
+/// Updates the metrics of the named routes, or of all, for as long as the process lives. Values
+/// that the queue does not report are not shown.
 pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>) {
     let (mut has_failed, mut shown) = (false, HashSet::new());
     loop {
@@ -85,7 +85,7 @@ pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>
                 let ours: Vec<_> = routes.iter().filter(is_ours).collect();
                 ours.iter().for_each(|route| show_route(route, SystemClock.now()));
                 let now: HashSet<_> = ours.iter().map(|route| route.name.clone()).collect();
-                // A route that was forgotten has nothing left that anybody should be woken for.
+                // A forgotten route is shown with zeros once, so that no alert goes on for it.
                 shown
                     .difference(&now)
                     .for_each(|name: &String| show_route(&forgotten(name), SystemClock.now()));
@@ -98,7 +98,7 @@ pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>
             }
             Err(_) => {}
         }
-        // Who runs some routes of a cluster has no right to see what else is kept.
+        // A process that runs only some routes of a cluster may not read what else is stored.
         if named.is_none() {
             show_held(&*stores).await;
         }
@@ -135,7 +135,7 @@ fn show_route(route: &RouteState, now: Timestamp) {
     ] {
         gauge.set(value, label());
     }
-    // What no route matches has no destination: nobody says how it works on that.
+    // `unrouted` has no destination, so no process reports on working for it.
     if route.name != UNROUTED {
         show_working(route);
     }
@@ -153,7 +153,7 @@ fn show_working(route: &RouteState) {
 }
 
 async fn show_held(stores: &dyn Stores) {
-    /// More of them make no difference.
+    /// Most that are counted: more make no difference to a reader.
     const COUNTED: usize = 1000;
     if let Ok(count) = count_quarantined(stores.quarantine(), COUNTED).await {
         metrics::HELD.set(count as f64, ["quarantine".into()]);

@@ -1,5 +1,4 @@
-//! What every binary's `main` does: a runtime, signals, stopping in two steps,
-//! health, and exit codes.
+//! The frame of every program: a runtime, signals, stopping in steps, health, and exit codes.
 //!
 //! Start reading at [`run`].
 
@@ -39,7 +38,7 @@ pub use crate::source::{ProvenSources, Source};
 pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;
 
-/// Runs a command until it ends or a signal says so. Errors are printed by [`code`].
+/// Runs a command until it ends or a signal stops it. Errors are printed by [`code`].
 pub fn run<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
@@ -47,8 +46,8 @@ where
     drive(|| Shutdown::on_signal(StopTimes::DELIVERING), work)
 }
 
-/// Runs a service until it ends or a signal says so, then goes through the steps of a
-/// stop. SIGHUP does not end it. Errors are printed by [`code`].
+/// Runs a service until it ends or a signal stops it, and then goes through the steps of a stop.
+/// SIGHUP does not end it. Errors are printed by [`code`].
 pub fn run_service<F>(times: StopTimes, work: impl FnOnce(Shutdown) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
@@ -89,21 +88,21 @@ where
     code(result)
 }
 
-/// A closed terminal, or the habit of `kill -HUP` after a change.
+/// Logs and ignores SIGHUP: a closed terminal, or `kill -HUP` out of habit after a change.
 async fn hear_hangups(mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         tracing::warn!("SIGHUP: settings, keys and templates are not read again: restart");
     }
 }
 
-/// As many descriptors as the system lets us have: a connection is one.
+/// Raises the limit of descriptors as far as the system allows: each connection needs one.
 fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Says where a panic was and not what it said: messages of failed
-/// expectations show values, which may be an event's.
+/// Logs the place of a panic and not its message: messages of failed expectations show values,
+/// which may be an event's.
 #[expect(clippy::print_stderr, reason = "the last words of a command without a log")]
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {

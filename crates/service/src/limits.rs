@@ -1,4 +1,4 @@
-//! What the system lets this process have: memory, and descriptors.
+//! The system's limits for this process: memory, and descriptors.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use rustix::process::{Resource, getrlimit};
 /// Where the kernel shows control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// A limit of a control group beyond this is none: version 1 writes "no limit" as the
-/// largest number of whole pages.
+/// A limit of a control group above this means none: version 1 writes "no limit" as the largest
+/// number of whole pages.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// What a process can have at most.
+/// The most that a process can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
     /// Bytes of memory: of the control group, or of the machine. `None` where neither is known.
@@ -21,7 +21,7 @@ pub struct ProcessLimits {
 }
 
 impl ProcessLimits {
-    /// Those of this process.
+    /// Reads the limits of this process.
     pub fn read() -> Self {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let group = memory_limit(Path::new(CGROUPS), &own);
@@ -33,7 +33,8 @@ impl ProcessLimits {
     }
 }
 
-/// The lowest limit from this process's group up, by either version of control groups.
+/// The lowest limit of this process's group and the groups above it, in either version of control
+/// groups.
 fn memory_limit(root: &Path, own: &str) -> Option<u64> {
     let groups = own.lines().filter_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -49,7 +50,8 @@ fn memory_limit(root: &Path, own: &str) -> Option<u64> {
     groups.filter_map(|(root, path, file)| lowest(&root, path, file)).min()
 }
 
-/// A group of a container is often shown at the root, wherever it is outside.
+/// The lowest limit in `file` from group `path` up to `root`. A container often sees its own
+/// group at the root, wherever it is outside.
 fn lowest(root: &Path, path: &str, file: &str) -> Option<u64> {
     let own = root.join(path);
     let groups = own.ancestors().take_while(|group| group.starts_with(root)).map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! What others see of a process: health, metrics and traces.
+//! The outside view of a process: health, metrics and traces.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::pages::{Page, Pages};
 use crate::presence::{AddToReport, Presence, ReportSources};
 use crate::{Readiness, Shutdown, gauges, host_name};
 
-/// What the settings say of it.
+/// The settings for health, metrics, traces and reports.
 #[derive(Debug)]
 pub struct Observed {
     health: Option<SocketAddr>,
@@ -26,7 +26,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Reads it.
+    /// Reads the settings.
     pub fn read(tree: &Tree) -> anyhow::Result<Self> {
         Ok(Self {
             health: tree.health()?,
@@ -38,8 +38,8 @@ impl Observed {
         })
     }
 
-    /// Answers questions about health and metrics, and records from now on, under this
-    /// name. What was recorded is sent when the process has ended its work.
+    /// Answers questions about health and metrics, and records traces and metrics under this
+    /// service name from now on. The rest is sent when the process has ended its work.
     pub async fn open(&self, service: &'static str, shutdown: &Shutdown) -> anyhow::Result<Readiness> {
         let readiness = Readiness::new(shutdown);
         self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -60,8 +60,8 @@ impl Observed {
         Ok(readiness)
     }
 
-    /// Says how this process does, where all others can read it, from now on. `kind` is what
-    /// it does; `add` adds what it alone knows.
+    /// Reports the state of this process from now on, where all others can read it. `kind` is the
+    /// kind of process; `add` adds what only this kind knows.
     pub fn report(
         &self,
         kind: &str,
@@ -130,7 +130,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Tells the processes of a service apart.
+/// A name that tells the processes of a service apart.
 fn instance() -> String {
     format!("{}:{}", host_name(), std::process::id())
 }

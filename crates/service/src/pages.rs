@@ -23,18 +23,18 @@ use crate::{Place, Places, ProvenSources, Shutdown, Source, Stage};
 /// Longest life of a connection.
 const CONNECTION: Duration = Duration::from_secs(5);
 
-/// How long a question may take to be asked: those who ask are machines, and near.
+/// Longest time for a request to arrive: those who ask are machines, and near.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Connections at once. Beyond it the one that has not asked for the longest time gives
-/// way: who asks now must hear an answer, or a working process is taken for a dead one.
+/// Most connections at once. Beyond it, the one that has been silent for the longest time gives
+/// way: a new question needs an answer, or a working process is taken for a dead one.
 const PLACES: usize = 256;
 
-/// How long to rest when no connection can be accepted: descriptors are out.
+/// Pause when no connection can be accepted, as all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
 
-/// Whether this process should be given work: not before it says so, and not after it
-/// was told to stop.
+/// The readiness of this process for work: not before it is set, and not after the process was
+/// told to stop.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     is_ready: Arc<AtomicBool>,
@@ -42,32 +42,32 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Not yet, of a process that stops by this.
+    /// Starts as not ready. `shutdown` ends the readiness.
     pub fn new(shutdown: &Shutdown) -> Self {
         Self { is_ready: Arc::default(), not_ready: shutdown.not_ready() }
     }
 
-    /// Says so.
+    /// Sets whether the process is ready.
     pub fn set(&self, ready: bool) {
         self.is_ready.store(ready, Ordering::Release);
         metrics::READY.set(f64::from(u8::from(self.get())), []);
     }
 
-    /// Whether the process was told to stop.
+    /// True if the process was told to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.not_ready.is_cancelled()
     }
 
-    /// Whether it was said, and still holds.
+    /// True if the process was set ready and was not told to stop.
     pub fn get(&self) -> bool {
         self.is_ready.load(Ordering::Acquire) && !self.not_ready.is_cancelled()
     }
 }
 
-/// What is answered.
+/// The pages of one listener.
 #[derive(Clone, Debug)]
 pub(crate) enum Page {
-    /// `/livez` and `/readyz`: by their status, and no more.
+    /// `/livez` and `/readyz`: a status, and no more.
     Health(Readiness),
     /// `/metrics`, for Prometheus.
     Metrics(Scrape),
@@ -89,18 +89,18 @@ struct Times {
 }
 
 impl Pages {
-    /// Listens.
+    /// Binds the address.
     pub(crate) fn bind(address: SocketAddr, page: Page) -> std::io::Result<Self> {
         let times = Times { connection: CONNECTION, asked_within: ASKED_WITHIN };
         Ok(Self { listener: crate::listen(address)?, page, times })
     }
 
-    /// Where it listens.
+    /// The address that the listener is bound to.
     pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until the process ends: while draining, somebody must hear so.
+    /// Serves until the process ends, so that it can answer "not ready" while it drains.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
         let places = Places::new(PLACES, 0, ProvenSources::default());
         loop {
@@ -192,7 +192,7 @@ mod tests {
             let mut silent: std::collections::VecDeque<_> =
                 (0..clients).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
             for _ in 0..40 {
-                // They come again as soon as they are closed, and some say a little.
+                // Real clients connect again as soon as they are closed, and some send a little.
                 for _ in 0..clients / 10 {
                     silent.pop_front();
                     let mut next = std::net::TcpStream::connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! The places for connections at one port.
+//! Permits for connections at one port.
 //!
 //! ```text
 //! connect ─▶ Waiting ─ a request's headers ─▶ Receiving ─ all of it ─▶ Working ─ answered ─▶ Waiting
@@ -6,8 +6,8 @@
 //!                when places run out              source has too many      gives way
 //! ```
 //!
-//! When places run out, nobody who could be served is refused: the connection that waits
-//! longest for its peer gives way. What is being worked on never does.
+//! When permits run out, nobody who could be served is refused: the connection that waits
+//! longest for its peer gives way. A connection whose request is being answered never does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Denied, ProvenSources, Source, SourceShares};
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing: a request has yet to come, or has yet to be complete enough to begin.
@@ -27,20 +27,20 @@ pub enum Stage {
     Working,
 }
 
-/// How many connections a port has room for. Clones are of the same port.
+/// The permits for connections of a port. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Places(Arc<Mutex<Table>>);
 
 #[derive(Debug)]
 struct Table {
     shares: SourceShares,
-    /// Places that only sources get which have proved themselves.
+    /// Permits that only proven sources get.
     reserved: usize,
-    /// Most that may be waiting at once.
+    /// Most connections that may be waiting at once.
     most_waiting: usize,
     next: u64,
     connections: HashMap<u64, Connection>,
-    /// By the moment since which they do; both may give way.
+    /// Connections by the time at which they entered the stage. Those in both maps may give way.
     waiting: BTreeMap<u64, u64>,
     receiving: BTreeMap<u64, u64>,
 }
@@ -48,14 +48,14 @@ struct Table {
 #[derive(Debug)]
 struct Connection {
     source: Source,
-    /// One of a proxy that we trust: everybody may be behind it.
+    /// True for a trusted proxy: any number of clients may be behind it.
     is_trusted: bool,
     stage: Stage,
     since: u64,
     gave_way: CancellationToken,
 }
 
-/// One connection's place, given back when it is dropped. Clones are of the same place.
+/// One connection's permit, given back on drop. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Place(Arc<Held>);
 
@@ -67,7 +67,7 @@ struct Held {
 }
 
 impl Places {
-    /// So many places; of these, so many only for sources that have proved themselves.
+    /// Creates `total` permits, of which `reserved` are only for proven sources.
     pub fn new(total: usize, reserved: usize, proven: ProvenSources) -> Self {
         let table = Table {
             shares: SourceShares::new(total, (total / 64).max(1), proven),
@@ -81,16 +81,17 @@ impl Places {
         Self(Arc::new(Mutex::new(table)))
     }
 
-    /// The same, of which no more than so many may be waiting: one more, and another gives way.
+    /// Sets the most connections that may be waiting. One more, and another gives way.
     pub fn with_most_waiting(self, most: usize) -> Self {
         self.lock().most_waiting = most;
         self
     }
 
-    /// A place for one more connection of this source; another gives way for it if it must.
+    /// Takes a permit for one more connection of this source. If necessary, another gives way for
+    /// it.
     ///
     /// # Errors
-    /// If nobody can give way.
+    /// If no connection can give way.
     pub fn take(&self, source: Source, is_trusted: bool) -> Result<Place, Denied> {
         let mut table = self.lock();
         if let Err(denied) = table.allows(source, is_trusted) {
@@ -108,12 +109,12 @@ impl Places {
         Ok(Place(Arc::new(Held { places: self.clone(), id, gave_way })))
     }
 
-    /// Connections that have a place.
+    /// The number of connections that have a permit.
     pub fn used(&self) -> usize {
         self.lock().shares.used()
     }
 
-    /// Whether more than half of the places are taken.
+    /// True if more than half of the permits are in use.
     pub fn is_over_half(&self) -> bool {
         self.lock().shares.is_over_half()
     }
@@ -132,9 +133,9 @@ impl Table {
         self.shares.allows(source, 1, reserved)
     }
 
-    /// Who gives way: of a source with too many, one of its own; otherwise the one that waits
-    /// longest, of sources that have proved nothing if there is one; then one that sends a
-    /// request, of a source with more than its share.
+    /// The connection that gives way to a new one. If the new source has too many, one of its
+    /// own. Otherwise the one that waits longest, of unproven sources first. Then one that sends
+    /// a request, of a source with more than its share.
     fn gives_way(&self, to: Source, is_trusted: bool, denied: Denied) -> Option<u64> {
         let its_own = |id: &u64| self.connections.get(id).is_some_and(|it| it.source == to && !it.is_trusted);
         if denied == Denied::OverShare {
@@ -150,8 +151,8 @@ impl Table {
         first.or_else(|| self.waiting.values().copied().next().filter(|_| may_displace || self.reserved == 0))
     }
 
-    /// The one that waits longest, of the source with the most that wait, and of sources that
-    /// have proved nothing if there is one: a crowd of one source displaces itself.
+    /// The connection that waits longest, of the source with the most waiting ones, and of
+    /// unproven sources if there is one. So a crowd from one source displaces itself.
     fn longest_waiting(&self) -> Option<u64> {
         let unproven = || self.waiting.values().copied().filter(|id| self.is_unproven(*id));
         let mut crowds: HashMap<Source, usize> = HashMap::new();
@@ -203,7 +204,7 @@ impl Table {
         }
     }
 
-    /// A moment: each is later than those before.
+    /// The next point of the order of events, later than all before it.
     fn tick(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -211,17 +212,17 @@ impl Table {
 }
 
 impl Place {
-    /// The connection does this from now on.
+    /// Enters a stage.
     pub fn enter(&self, stage: Stage) {
         self.0.places.lock().enter(self.0.id, stage);
     }
 
-    /// Whether more than half of the places at its port are taken.
+    /// True if more than half of the permits of its port are in use.
     pub fn is_port_over_half(&self) -> bool {
         self.0.places.is_over_half()
     }
 
-    /// Fires when it has to give way to another.
+    /// A token that fires when this connection has to give way to another.
     pub fn gave_way(&self) -> &CancellationToken {
         &self.0.gave_way
     }
@@ -250,7 +251,7 @@ mod tests {
         held[0].enter(Stage::Working);
         let fourth = places.take(source(4), false).unwrap();
         assert!(held[1].gave_way().is_cancelled() && !held[2].gave_way().is_cancelled());
-        // Its request was answered: it has waited for less time than the third.
+        // Its request was answered, so it has waited for less time than the third.
         held[0].enter(Stage::Waiting);
         let _fifth = places.take(source(5), false).unwrap();
         assert!(held[2].gave_way().is_cancelled());

@@ -1,5 +1,5 @@
-//! What this process says of itself, again and again, where all others can read it: that it
-//! is there, how full its disks are, when its certificates end.
+//! The report of this process, written again and again where all others can read it: that it
+//! runs, how full its disks are, and when its certificates end.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{Readiness, Shutdown};
 
-/// When one that was not ready says more.
+/// Time to the next report of a process that was not ready.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Of which there may be several with one settings file on one host, such as routes that are
@@ -31,24 +31,25 @@ const SHARE_SETTINGS: [&str; 2] = ["dispatcher", "operator"];
 /// How long the last report may take: the webhook port is shut meanwhile.
 const LAST_WITHIN: Duration = Duration::from_millis(200);
 
-/// Adds what one kind of process alone knows.
+/// Adds the facts that only one kind of process has.
 pub type AddToReport = Arc<dyn Fn(&mut ProcessReport) + Send + Sync>;
 
-/// What is looked at for every report.
+/// The facts that are read for every report.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportSources {
     config: PathBuf,
     routes: Vec<String>,
     disks: Vec<PathBuf>,
-    /// Shown to others.
+    /// Certificates that this process shows to others.
     certificates: Vec<PathBuf>,
-    /// Who vouches for others: the last of each file counts, since while an authority is
-    /// renewed its file holds the old and the new.
+    /// Certificates of authorities. The last one in each file counts, since a file has the old
+    /// and the new one while an authority is renewed.
     authorities: Vec<PathBuf>,
 }
 
 impl ReportSources {
-    /// By the settings; what other processes alone need may be missing in them.
+    /// Reads what the settings have. A part that only other processes need may be missing in
+    /// them.
     pub(crate) fn read(tree: &Tree) -> Self {
         let queue = tree.queue().ok();
         let spool = queue.as_ref().and_then(|queue| tree.spool(queue).ok().flatten());
@@ -76,7 +77,8 @@ impl ReportSources {
 }
 
 impl ReportSources {
-    /// One of each file: of one that is shown and vouches, too, what ends first.
+    /// The end of the certificate in each file. If a file is both shown and an authority, the
+    /// earlier end counts.
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
         let shown = self.certificates.iter().map(|file| (file, ends(file).into_iter().min()));
         let vouching = self.authorities.iter().map(|file| (file, ends(file).into_iter().max()));
@@ -92,7 +94,7 @@ impl ReportSources {
     }
 }
 
-/// Says how this process does, until it is closed.
+/// Reports the state of this process until it is closed.
 #[derive(Clone)]
 pub struct Presence(Arc<Inner>);
 
@@ -108,7 +110,7 @@ struct Inner {
     readiness: Readiness,
     marks: Arc<dyn HasMarks>,
     add: Option<AddToReport>,
-    /// It has said its last: nothing may overwrite that.
+    /// True after the last report, which nothing may overwrite.
     is_closed: AtomicBool,
 }
 
@@ -156,17 +158,18 @@ impl Presence {
             if let Err(error) = &said
                 && was_said
             {
-                // Once for each time it begins to fail: the queue being away is said elsewhere.
+                // One line each time it begins to fail. That the queue is away is logged
+                // elsewhere.
                 tracing::warn!(error = %Chain(error), "nobody can see that this process is here: `status` will call it gone");
             }
             was_said = said.is_ok();
-            // The first time it may not be ready yet.
+            // At its first report the process may not be ready yet.
             let wait = if was_ready { REPORTED_EVERY } else { SOON };
             sleep(wait).await;
         }
     }
 
-    /// Says that it ends as it was told to.
+    /// Writes the last report, which says that the process ended as it was told to.
     pub async fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
         let _ = timeout(LAST_WITHIN, self.say()).await;
@@ -249,7 +252,7 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// How full the disk is that holds `path`.
+/// The usage of the disk that `path` is on.
 fn disk_usage(path: &Path) -> Option<DiskUsage> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let found = rustix::fs::statvfs(folder).ok()?;
@@ -258,16 +261,16 @@ fn disk_usage(path: &Path) -> Option<DiskUsage> {
     Some(DiskUsage { path: folder.display().to_string(), used, total })
 }
 
-/// What is used of what this process could ever use, in bytes, as `df` counts it.
-/// What is kept for root is in neither: on a large disk, or one with a quota, it is not
-/// a sign that this process lacks room.
+/// The used bytes and the bytes that this process could ever use, as `df` counts them. Space
+/// reserved for root is in neither: on a large disk, or one with a quota, it does not mean that
+/// this process lacks room.
 fn usage(found: &StatVfs) -> Option<(u64, u64)> {
     let used = found.f_blocks.saturating_sub(found.f_bfree);
     let total = used.checked_add(found.f_bavail)?;
     Some((used.checked_mul(found.f_frsize)?, total.checked_mul(found.f_frsize)?))
 }
 
-/// When the certificates of a PEM file end.
+/// The ends of the certificates in a PEM file.
 fn ends(file: &Path) -> Vec<Timestamp> {
     let pem = std::fs::read(file).unwrap_or_default();
     let ends = CertificateDer::pem_slice_iter(&pem).filter_map(|certificate| {
@@ -288,7 +291,7 @@ mod tests {
     fn a_disk_is_as_full_as_what_is_left_says() {
         let mut found = rustix::fs::statvfs("/").unwrap();
         (found.f_frsize, found.f_blocks, found.f_bfree) = (4096, 1000, 700);
-        // Root keeps most of what is free, or a quota does.
+        // Root's reserve, or a quota, has most of what is free.
         found.f_bavail = 100;
         assert_eq!(usage(&found), Some((300 * 4096, 400 * 4096)));
         found.f_bavail = 0;

@@ -1,9 +1,9 @@
-//! Which refusals are written to the log one by one, and which are counted.
+//! The choice of refusals that have a line in the log; the others are counted.
 //!
-//! Whoever reaches a port chooses how often it is refused: a line each would fill a disk
-//! in an hour. Of what nobody has proved to be genuine, the first of a minute is written for
-//! each reason and source; the rest is one line with their count. What is genuine and refused
-//! or quarantined is written each time, for it may be lost, but not without end.
+//! Anybody who reaches a port decides how often it refuses: with a line for each, a disk would be
+//! full in an hour. Of requests that are not proved genuine, the first one in a minute has a line
+//! for each reason and source; the rest are one line with their count. A genuine webhook that is
+//! refused or quarantined may be lost, so each has a line, up to a bound.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,21 +15,21 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{Shutdown, Source};
 
-/// Of how long the first refusal is written, and the others are counted.
+/// The time whose first refusal has a line, while the others are counted.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// How often it is looked whose window has ended.
+/// Interval at which ended windows are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Most pairs of reason and source that are told apart in a window. With a first line and a
 /// count each, a log grows by at most about 9 lines a second, however many addresses knock.
 const MOST_PAIRS: usize = 256;
 
-/// Most lines a second of what is genuine.
+/// Most lines a second about genuine webhooks.
 const GENUINE_A_SECOND: u32 = 10;
 
-/// Decides for each refusal of a port, or of several, whether it is written. Clones are of
-/// the same.
+/// Decides for each refusal of a port, or of several, whether it has a line in the log. Clones
+/// share the counts.
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,7 @@ struct Counts {
     genuine: Second,
 }
 
-/// A reason and a source; no source for all those for whom there was no room.
+/// A reason and a source. The source is `None` for all that had no room in the table.
 type Pair = (&'static str, Option<Source>);
 
 #[derive(Debug)]
@@ -59,8 +59,8 @@ struct Window {
     counted: u64,
 }
 
-/// What was written of genuine refusals in the second that runs, and not written at all
-/// since it was last said.
+/// Lines about genuine refusals in the present second, and the number without a line since that
+/// number was last written.
 #[derive(Debug, Default)]
 struct Second {
     began: Option<Instant>,
@@ -68,7 +68,7 @@ struct Second {
     counted: u64,
 }
 
-/// Refusals that were counted.
+/// Refusals that were counted and not written.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Counted {
     reason: &'static str,
@@ -77,22 +77,22 @@ struct Counted {
 }
 
 impl RefusalLog {
-    /// Whether a refusal of something that nobody has proved to be genuine is written. If
-    /// not, it is counted, and the count is written within 65 seconds.
+    /// True if a refusal of something not proved genuine has a line. If not, it is counted, and
+    /// the count is written within 65 seconds.
     pub fn is_first(&self, reason: &'static str, source: Source) -> bool {
         self.lock().is_first(reason, source, Instant::now())
     }
 
-    /// Whether it is written that something genuine was refused or quarantined: ten in a second are. If not, it is
-    /// counted, and the count is written within five seconds.
+    /// True if a genuine webhook that was refused or quarantined has a line: ten a second have.
+    /// If not, it is counted, and the count is written within five seconds.
     pub fn has_room_for_genuine(&self) -> bool {
         self.lock().genuine.has_room(Instant::now())
     }
 
-    /// Writes what was counted, until the process ends.
+    /// Writes the counts until the process ends.
     pub fn start(&self, shutdown: &Shutdown) {
         let (log, end) = (self.clone(), shutdown.closing());
-        // What is finished before that must not wait for this, nor this for it.
+        // As a task of the webhook port: work that ends before it must not wait for this one.
         shutdown.spawn_intake(async move {
             let mut look = interval(LOOK_EVERY);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,7 +103,7 @@ impl RefusalLog {
         });
     }
 
-    /// Writes the counts of the windows that have ended by then, or of all.
+    /// Writes the counts of windows that have ended at `now`, or of all without `now`.
     fn write(&self, now: Option<Instant>) {
         let (counted, genuine) = {
             let mut counts = self.lock();
@@ -136,7 +136,7 @@ impl Counts {
     fn is_first(&mut self, reason: &'static str, source: Source, now: Instant) -> bool {
         let own = (reason, Some(source));
         let has_room = self.unproven.len() < MOST_PAIRS || self.unproven.contains_key(&own);
-        // Reasons are few and ours, so these need no bound.
+        // This entry needs no bound: there are few reasons, and all are ours.
         let pair = if has_room { own } else { (reason, None) };
         match self.unproven.entry(pair) {
             Entry::Occupied(mut window) => {

@@ -1,15 +1,15 @@
 //! How much of a budget each source may have while others want it, too.
 //!
-//! A share binds only while over half of a budget is in use: until then one source may use
-//! what it likes, for it may be a load balancer with everybody behind it. Beyond that each
-//! has as much as every other that uses the budget. Who has proved itself is bound by no
-//! share, and yields last.
+//! A share binds only while over half of a budget is in use: until then one source may use what
+//! it likes, since it may be a load balancer with everybody behind it. Beyond that, each source
+//! has as much as every other that uses the budget. A proven source is bound by no share, and
+//! yields last.
 
 use std::collections::HashMap;
 
 use crate::{ProvenSources, Source};
 
-/// Why there is nothing left for a source.
+/// The reason why a source gets no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// The budget is used up.
@@ -18,11 +18,11 @@ pub enum Denied {
     OverShare,
 }
 
-/// What is used of a budget, and by whom.
+/// The use of a budget by source.
 #[derive(Debug)]
 pub struct SourceShares {
     total: usize,
-    /// A share never falls below this, however many sources there are.
+    /// Smallest share, however many sources there are.
     least: usize,
     used: usize,
     by_source: HashMap<Source, usize>,
@@ -30,15 +30,15 @@ pub struct SourceShares {
 }
 
 impl SourceShares {
-    /// Of a budget of this size.
+    /// Creates a budget of `total`, with `least` as the smallest share.
     pub fn new(total: usize, least: usize, proven: ProvenSources) -> Self {
         Self { total, least, used: 0, by_source: HashMap::new(), proven }
     }
 
-    /// Whether a source may use so much more, of what is there but for `reserved`.
+    /// Checks that a source may use `more`, apart from `reserved`.
     ///
     /// # Errors
-    /// If it may not.
+    /// If the budget is used up, or the source has its share already.
     pub fn allows(&self, source: Source, more: usize, reserved: usize) -> Result<(), Denied> {
         let is_over_half = self.used.saturating_add(more) > self.total / 2;
         if is_over_half && self.would_be_over_share(source, more) && !self.proven.has(source) {
@@ -47,22 +47,22 @@ impl SourceShares {
         self.fits(more, reserved)
     }
 
-    /// Whether so much more is there at all, but for `reserved`, whoever wants it.
+    /// Checks that there is room for `more` apart from `reserved`, whatever the source.
     ///
     /// # Errors
-    /// If it is not.
+    /// If the budget is used up.
     pub fn fits(&self, more: usize, reserved: usize) -> Result<(), Denied> {
         let is_full = self.used.saturating_add(more) > self.total.saturating_sub(reserved);
         if is_full { Err(Denied::Full) } else { Ok(()) }
     }
 
-    /// A source uses so much more.
+    /// Adds to the use of a source.
     pub fn add(&mut self, source: Source, more: usize) {
         self.used += more;
         *self.by_source.entry(source).or_default() += more;
     }
 
-    /// A source uses so much less.
+    /// Subtracts from the use of a source.
     pub fn remove(&mut self, source: Source, less: usize) {
         self.used = self.used.saturating_sub(less);
         if let Some(used) = self.by_source.get_mut(&source) {
@@ -73,18 +73,18 @@ impl SourceShares {
         }
     }
 
-    /// What all use.
+    /// The use of all sources together.
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Whether more than half is in use.
+    /// True if more than half is in use.
     pub fn is_over_half(&self) -> bool {
         self.used > self.total / 2
     }
 
-    /// Whether what a source uses may be taken back for another: it has not proved itself,
-    /// and the other has, or it has more than its share and the other has not.
+    /// True if a source has to give back what it uses for `to`. It does if it is not proven and
+    /// `to` is, or if it has more than its share and `to` has not.
     pub fn yields(&self, source: Source, to: Source) -> bool {
         if source == to || self.proven.has(source) {
             return false;
@@ -92,7 +92,7 @@ impl SourceShares {
         self.proven.has(to) || (self.is_over_share(source, to) && !self.would_be_over_share(to, 0))
     }
 
-    /// Whether a source has proved itself.
+    /// True if a source is proven.
     pub fn is_proven(&self, source: Source) -> bool {
         self.proven.has(source)
     }
@@ -109,7 +109,7 @@ impl SourceShares {
         self.by_source.get(&source).copied().unwrap_or_default()
     }
 
-    /// What each may have, with this source among them.
+    /// The share of each source, with `with` among them.
     fn share(&self, with: Source) -> usize {
         let sources = self.by_source.len() + usize::from(!self.by_source.contains_key(&with));
         (self.total / sources.max(1)).max(self.least)

@@ -22,26 +22,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How long each step of a stop may take, counted from the beginning of draining.
+/// The time for each step of a stop, counted from the beginning of draining.
 #[derive(Clone, Copy, Debug)]
 pub struct StopTimes {
-    /// For what is in flight to finish.
+    /// Time for work in flight to finish.
     pub finish: Duration,
-    /// For what did not, to notice the hard stop and give back what it holds.
+    /// Time for the rest to notice the hard stop and give back its deliveries.
     pub give_back: Duration,
-    /// For the last requests once the port is shut. With a socket that outlives the
-    /// process they get two seconds.
+    /// Time for the last requests once the port is shut. With a socket that outlives the process
+    /// they get two seconds.
     pub last_requests: Duration,
-    /// For everything: nothing is waited for beyond it.
+    /// Time for everything. Nothing is waited for beyond it.
     pub total: Duration,
-    /// Webhooks come to a port of this process, which must not be shut for long before
+    /// True if webhooks come to a port of this process, which must not be shut for long before
     /// the end.
     pub shuts_a_port: bool,
 }
 
 impl StopTimes {
-    /// Of a process that webhooks are sent to. It ends within ten seconds, and its port
-    /// is shut for the last of them at most: Fluent tries for 14 s.
+    /// The times of a process that receives webhooks. It ends within ten seconds, and its port is
+    /// shut for at most the last one: Fluent tries for 14 s.
     pub const RECEIVING: Self = Self {
         finish: Duration::from_secs(8),
         give_back: Duration::from_millis(500),
@@ -50,8 +50,8 @@ impl StopTimes {
         shuts_a_port: true,
     };
 
-    /// Of any other: a handler may take its time, and others deliver meanwhile. Below the
-    /// 60 s that containers are given.
+    /// The times of any other process: a handler may take its time, and other processes deliver
+    /// meanwhile. Below the 60 s that containers are given.
     pub const DELIVERING: Self = Self {
         finish: Duration::from_secs(25),
         give_back: Duration::from_secs(3),
@@ -61,18 +61,18 @@ impl StopTimes {
     };
 }
 
-/// What is sent before the port shuts may take so long, where time is left.
+/// Longest time to send telemetry before the port shuts, if so much is left.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
-/// From shutting the port to the end: the last requests, closing the queue, and what is
-/// done on exit. Whoever connects meanwhile is refused.
+/// Time from shutting the port to the end: the last requests, closing the queue, and the work on
+/// exit. Connections are refused in this time.
 const SHUT_FOR: Duration = Duration::from_millis(900);
 
-/// With a socket that outlives us the last requests may take so long: what comes meanwhile
-/// waits in it, for them and for the next process to start.
+/// Longest time for the last requests with a socket that outlives the process. New connections
+/// wait in it meanwhile, for these and for the next process to start.
 const NOBODY_ACCEPTS: Duration = Duration::from_secs(2);
 
-/// Tells tasks when to stop, and knows when they have. Clones are of one process.
+/// Tells tasks when to stop, and waits for their end. Clones belong to one process.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     not_ready: CancellationToken,
@@ -93,13 +93,13 @@ struct Shared {
     shut_since: OnceLock<Instant>,
     is_finished: AtomicBool,
     outlives_us: AtomicBool,
-    /// The first task that the process is there for and that ended on its own.
+    /// The first critical task that ended on its own.
     ended: OnceLock<String>,
     flushes: Mutex<Vec<Flush>>,
     on_exit: Mutex<Vec<OnExit>>,
 }
 
-/// May block; is left behind if it does for too long.
+/// Work that may block, and is abandoned if it blocks for too long.
 struct Flush(Arc<dyn Fn() + Send + Sync>);
 
 struct OnExit(Box<dyn FnOnce() + Send>);
@@ -117,7 +117,7 @@ impl fmt::Debug for OnExit {
 }
 
 impl Shutdown {
-    /// One that begins when it is told to, and gives what is in flight so long.
+    /// A shutdown that begins by [`Shutdown::begin`], and gives work in flight the time `finish`.
     pub fn manual(finish: Duration) -> Self {
         Self::new(StopTimes { finish, ..StopTimes::DELIVERING })
     }
@@ -136,7 +136,7 @@ impl Shutdown {
         }
     }
 
-    /// One that begins with SIGTERM or SIGINT; each further signal goes on to the next
+    /// A shutdown that begins with SIGTERM or SIGINT. Each further signal goes on to the next
     /// step at once.
     pub fn on_signal(times: StopTimes) -> std::io::Result<Self> {
         let shutdown = Self::new(times);
@@ -156,58 +156,58 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Begins to drain, without notice.
+    /// Begins to drain at once.
     pub fn begin(&self) {
         let _ = self.shared.draining_since.set(Instant::now());
         self.not_ready.cancel();
         self.draining.cancel();
     }
 
-    /// How long after a signal draining begins. The first to say so is heard.
+    /// Sets the time from a signal to draining. Only the first call counts.
     pub(crate) fn drain_after(&self, notice: Duration) {
         let _ = self.shared.drain_after.set(notice);
     }
 
-    /// The webhook port stays open when this process ends: whoever started it holds the
-    /// socket, and what comes meanwhile waits in it.
+    /// Notes that the webhook port stays open when this process ends: whoever started the process
+    /// has the socket, and new connections wait in it.
     pub fn socket_outlives_us(&self) {
         self.shared.outlives_us.store(true, Ordering::Release);
     }
 
-    /// Whether it does.
+    /// True if the webhook port stays open when this process ends.
     pub fn does_socket_outlive_us(&self) -> bool {
         self.shared.outlives_us.load(Ordering::Acquire)
     }
 
-    /// Sends what was gathered, while webhooks are still accepted: what takes long must
-    /// not take it from the port. May block; may be cut off.
+    /// Registers work to send telemetry while webhooks are still accepted: if it took long after
+    /// that, the port would be shut for longer. It may block, and may be cut off.
     pub fn before_closing(&self, work: impl Fn() + Send + Sync + 'static) {
         lock(&self.shared.flushes).push(Flush(Arc::new(work)));
     }
 
-    /// Does this when all work has ended, within what is left of the time. May block; may
-    /// be cut off.
+    /// Registers work for the end, after all tasks, within what is left of the time. It may
+    /// block, and may be cut off.
     pub fn on_exit(&self, work: impl FnOnce() + Send + 'static) {
         lock(&self.shared.on_exit).push(OnExit(Box::new(work)));
     }
 
-    /// Fires when nobody should send anything here any more.
+    /// Fires when nobody should send anything to this process any more.
     pub fn not_ready(&self) -> CancellationToken {
         self.not_ready.clone()
     }
 
-    /// Fires when nothing new should be taken from the queue or from callers. Webhooks are
-    /// accepted still.
+    /// Fires when nothing new should be taken from the queue or from callers. Webhooks are still
+    /// accepted.
     pub fn draining(&self) -> CancellationToken {
         self.draining.clone()
     }
 
-    /// Fires when what is held should be given back.
+    /// Fires when deliveries in progress should be given back.
     pub fn hard_stop(&self) -> CancellationToken {
         self.hard_stop.clone()
     }
 
-    /// Fires when the webhook port should be shut: nothing else is left to do.
+    /// Fires when the webhook port should be shut, as all other work is done.
     pub fn closing(&self) -> CancellationToken {
         self.closing.clone()
     }
@@ -217,9 +217,9 @@ impl Shutdown {
         self.tasks.spawn(task);
     }
 
-    /// The same of a task that the process is there for. If it ends, by a panic too, before
-    /// anybody asked for a stop, [`Shutdown::critical_task_ended`] says so: a process must
-    /// not look well with a part of it dead.
+    /// Runs a task like [`Shutdown::spawn`] that the process can't work without. If it ends
+    /// before a stop was asked for, by a panic too, [`Shutdown::critical_task_ended`] returns: a
+    /// process must not look well with a part of it dead.
     pub fn spawn_critical(&self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
         let critical = CriticalTask { name: name.into(), shutdown: self.clone() };
         self.spawn(async move {
@@ -228,30 +228,30 @@ impl Shutdown {
         });
     }
 
-    /// Waits until a critical task ends though nobody asked for a stop, and says which.
+    /// Waits until a critical task ends before a stop was asked for, and returns its name.
     pub async fn critical_task_ended(&self) -> String {
         self.has_task_ended.cancelled().await;
         self.shared.ended.get().cloned().unwrap_or_default()
     }
 
-    /// Something that [`Shutdown::finish`] waits for, until it is dropped.
+    /// A token that [`Shutdown::finish`] waits for, until it is dropped.
     pub fn working(&self) -> TaskTrackerToken {
         self.tasks.token()
     }
 
-    /// Runs a task of the webhook port: it goes on until `closing`, and then briefly.
+    /// Runs a task of the webhook port. It goes on until `closing`, and then briefly.
     pub fn spawn_intake(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.intake.spawn(task);
     }
 
-    /// Runs a task that nobody waits for: it ends with the process. For what
-    /// must still answer while everything else ends.
+    /// Runs a task that nobody waits for and that ends with the process: for what must still
+    /// answer while everything else ends.
     #[expect(clippy::disallowed_methods, reason = "this is the door for tasks nobody waits for")]
     pub fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(task);
     }
 
-    /// Goes through the steps, each within its time. Done once.
+    /// Goes through the steps, each within its time. Only the first call does.
     pub async fn finish(&self) {
         self.begin();
         self.tasks.close();
@@ -296,14 +296,14 @@ impl Shutdown {
         let _ = timeout(within, work).await;
     }
 
-    /// What is to be done last.
+    /// Runs the work that [`Shutdown::on_exit`] registered.
     pub(crate) async fn exit(&self) {
         let on_exit = std::mem::take(&mut *lock(&self.shared.on_exit));
         let work = spawn_blocking(move || on_exit.into_iter().for_each(|OnExit(work)| work()));
         let _ = timeout(self.remaining(), work).await;
     }
 
-    /// What is left of the time to stop in; all of it while nothing stops.
+    /// The time left to stop in. All of it as long as no stop has begun.
     pub fn remaining(&self) -> Duration {
         let since = |at: &OnceLock<Instant>| at.get().map(Instant::elapsed);
         let left = self.times.total.saturating_sub(since(&self.shared.draining_since).unwrap_or_default());
@@ -314,7 +314,7 @@ impl Shutdown {
     }
 }
 
-/// Notes the end of a critical task, however it comes.
+/// Notes the end of a critical task on drop, so that a panic counts too.
 struct CriticalTask {
     name: String,
     shutdown: Shutdown,

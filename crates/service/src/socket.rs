@@ -1,6 +1,6 @@
-//! Listening sockets: our own, and one that was opened before this process was started,
-//! systemd's socket activation (`sd_listen_fds(3)`). That stays open while the service
-//! restarts, so that whoever connects meanwhile waits instead of being refused.
+//! Listening sockets: new ones, and one that was opened before this process was started, by
+//! systemd's socket activation (`sd_listen_fds(3)`). Such a socket stays open while the service
+//! restarts, so that new connections wait instead of being refused.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,28 +9,29 @@ use anyhow::{Context, bail};
 use listenfd::ListenFd;
 use tokio::net::TcpSocket;
 
-/// Connections that may wait until they are accepted, of which
-/// the system allows `net.core.somaxconn`. Beyond it a client that connects hears nothing, and
-/// tries again after a whole second; the library's usual 128 come within a tenth of one.
+/// Most connections that wait to be accepted, of which the system allows `net.core.somaxconn`.
+/// Beyond it a client that connects gets no answer, and tries again after a whole second. The
+/// library's usual 128 come within a tenth of one.
 const BACKLOG: u32 = 4096;
 
-/// Listens at this address, within a runtime.
+/// Listens at this address. Needs a runtime.
 ///
 /// # Errors
-/// If the system does not let us.
+/// If the system does not allow it.
 pub fn listen(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // As the library does: who restarts gets its port at once.
+    // As the library does, so that a process that restarts gets its port at once.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// The names of the sockets, separated by colons; systemd's `FileDescriptorName=`.
+/// The variable with the names of the sockets, separated by colons; systemd's
+/// `FileDescriptorName=`.
 const NAMES: &str = "LISTEN_FDNAMES";
 
-/// The socket that was passed for `name`, listening and non-blocking; nothing where no
-/// socket was passed to this process. A single one needs no name.
+/// The socket that was passed under `name`, listening and non-blocking, or `None` if no socket
+/// was passed to this process. A single one needs no name.
 ///
 /// # Errors
 /// If several were passed and none has that name, or it is no listening TCP socket.

@@ -1,4 +1,4 @@
-//! Who a connection or a request counts for, and who has proved to be worth a place.
+//! The source that a connection or a request counts for, and the sources that are proven.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,22 +6,22 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a proof counts.
+/// Time for which a proof counts.
 const PROVEN_FOR: Duration = Duration::from_mins(10);
 
-/// How long a source is known that showed one.
+/// Time for which a source with a proof is remembered as known.
 const KNOWN_FOR: Duration = Duration::from_hours(24);
 
 /// Most sources that are remembered: far more than Fluent, handlers and people have.
 const MOST_PROVEN: usize = 4096;
 
-/// Whose share something counts against: an IPv4 address, or an IPv6 network of 64 bits,
-/// of which one machine has every address.
+/// The unit that a share is for: an IPv4 address, or an IPv6 network of 64 bits, since one
+/// machine may have every address of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
 impl Source {
-    /// Of what concerns no sender: the unspecified address, from which nothing comes.
+    /// The source of what concerns no sender: the unspecified address, from which nothing comes.
     pub const NOBODY: Self = Self(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
 }
 
@@ -52,13 +52,13 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The sources that showed something only the right ones have, in the last ten minutes: a
-/// signature or a token that was accepted. Clones are of the same.
+/// The proven sources: those that sent a valid signature or token in the last ten minutes. Clones
+/// share them.
 #[derive(Clone, Debug, Default)]
 pub struct ProvenSources(Arc<Mutex<HashMap<Source, Instant>>>);
 
 impl ProvenSources {
-    /// It did just now.
+    /// Notes that this source sent a proof just now.
     pub fn note(&self, source: Source) {
         let mut proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= MOST_PROVEN && !proven.contains_key(&source) {
@@ -70,12 +70,13 @@ impl ProvenSources {
         proven.insert(source, Instant::now());
     }
 
-    /// Whether it did.
+    /// True if the source sent a proof in the last ten minutes.
     pub fn has(&self, source: Source) -> bool {
         self.has_within(source, PROVEN_FOR)
     }
 
-    /// Whether it did in the last day: what comes from it now is more than noise.
+    /// True if the source sent a proof in the last day: what is refused from it may be a real
+    /// sender's.
     pub fn has_known(&self, source: Source) -> bool {
         self.has_within(source, KNOWN_FOR)
     }

@@ -1,4 +1,4 @@
-//! What every stage does around its own work.
+//! The work of every stage around its own: arguments, settings, readiness and winding down.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,16 +15,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Presence, Readiness, Shutdown, gauges};
 
-/// How soon readiness follows the queue's state.
+/// Interval at which readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
 
-/// How often fetching and settling are tried: it costs the queue four questions a route.
+/// Interval at which fetching and settling are probed: it costs the queue four questions a route.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 
-/// Longest time that trying may take.
+/// Longest time for a probe.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a process is to be ready for, and who says whether it is.
+/// The work that a process has to be ready for, with the role of the queue that can tell.
 #[derive(Clone, Debug)]
 pub enum Work {
     /// Making an event durable.
@@ -33,10 +33,10 @@ pub enum Work {
     Delivering(Arc<dyn Source>),
 }
 
-/// How long a health question may take.
+/// Longest time for a health question.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
-/// What every stage's program takes.
+/// The arguments of every stage's program.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StageArgs {
     /// The settings file
@@ -58,7 +58,10 @@ pub struct StageArgs {
 }
 
 impl StageArgs {
-    /// Asks at the settings' health address. An error if the answer is not yes.
+    /// Asks the settings' health address.
+    ///
+    /// # Errors
+    /// If the answer is not "ready", or none comes.
     pub fn ask(&self) -> anyhow::Result<()> {
         let address = tree(&self.config)?.health()?.context("fluent-connect.health is not set")?;
         let mut local = address;
@@ -74,22 +77,22 @@ impl StageArgs {
         Ok(())
     }
 
-    /// Says that the settings are good.
+    /// Prints that the settings are valid.
     #[expect(clippy::print_stdout, reason = "the answer to a question")]
     pub fn print_valid(&self) {
         println!("{} is valid", self.config.display());
     }
 
-    /// Begins to log.
+    /// Starts the log.
     pub fn start_logs(&self) -> telemetry::Logs {
         let format = if self.json { Format::Json } else { Format::Readable };
         telemetry::start_logs(format, &self.log)
     }
 }
 
-/// The settings, with what the environment overrides.
+/// Reads the settings, with what the environment overrides.
 pub fn tree(config: &Path) -> anyhow::Result<Tree> {
-    // What is not UTF-8 can't be meant for us.
+    // A variable that is not UTF-8 can't be meant for us.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let tree = Tree::load(config, environment)?;
@@ -99,8 +102,10 @@ pub fn tree(config: &Path) -> anyhow::Result<Tree> {
     Ok(tree)
 }
 
-/// Runs until draining begins, until the queue can't be trusted any more, or until a task
-/// ends that the process is there for.
+/// Runs until draining begins.
+///
+/// # Errors
+/// If the queue can't be trusted any more, or a critical task ended on its own.
 pub async fn until_stopped(
     queue: &Arc<dyn Lifecycle>,
     work: Work,
@@ -132,8 +137,8 @@ pub async fn until_stopped(
     Ok(())
 }
 
-/// Ends what is in flight, says so, and closes the queue it settled with. One that `failed`
-/// says nothing: it is missed.
+/// Finishes work in flight, writes the process's last report, and closes the queue. A process
+/// that `failed` writes no last report, so that it is missed.
 pub async fn wind_down(
     queue: &dyn Lifecycle,
     presence: Option<&Presence>,
@@ -144,7 +149,7 @@ pub async fn wind_down(
     if let Some(presence) = presence.filter(|_| !failed) {
         presence.close().await;
     }
-    // What it holds is durable, and comes again by its lease.
+    // Deliveries that are not given back are durable, and come again when their leases run out.
     if timeout(shutdown.remaining(), queue.close()).await.is_err() {
         tracing::warn!("the queue was not closed in time: what is given back late comes by its lease");
     }

@@ -1,5 +1,5 @@
-//! TLS on a port of ours, for who has nothing before us that ends it. The
-//! certificate is read again when its files change: renewing needs no restart.
+//! TLS on a port of ours, for installations where nothing before us ends it. The certificate is
+//! read again when its files change: renewing needs no restart.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Shutdown;
 
-/// How often to look whether the files have changed.
+/// Interval at which the files are checked for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A certificate and its key, as the files have them now.
@@ -31,7 +31,7 @@ pub struct Certificate {
     current: Arc<Current>,
 }
 
-/// By what a change of the files is noticed.
+/// The facts of the two files that show a change.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 #[derive(Debug)]
@@ -51,9 +51,9 @@ impl Certificate {
         Ok(Self { files, stamp, current })
     }
 
-    /// Accepts connections of this protocol (`http/1.1`, `h2`) with it, and looks
-    /// after it for as long as the process lives. With `client_ca`, a caller needs a
-    /// certificate that one in that file vouches for.
+    /// Accepts connections of this protocol (`http/1.1`, `h2`), and reads the certificate again
+    /// when it changes, for as long as the process lives. With `client_ca`, a caller needs a
+    /// certificate of an authority in that file.
     pub fn acceptor(
         self,
         protocol: &str,
@@ -85,7 +85,7 @@ impl Certificate {
                     *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
                     tracing::info!(file = %self.files.certificate.display(), "certificate read again");
                 }
-                // Perhaps only one of the two was written yet.
+                // Perhaps only one of the two files was written yet.
                 Err(error) => tracing::error!(
                     error = format!("{error:#}"),
                     "the certificate changed, and can't be read: the one before stays"
@@ -95,7 +95,7 @@ impl Certificate {
     }
 }
 
-/// Believes clients whose certificate is vouched for.
+/// A verifier that trusts clients with a certificate of these authorities.
 fn clients_of(authorities: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(authorities)? {
