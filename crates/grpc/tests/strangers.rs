@@ -28,7 +28,7 @@ const HALF_HANDSHAKE: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 /// More connections than the port has permits.
 const MANY: usize = 600;
 
-/// The last byte of the strangers' addresses; all others connect from 127.0.0.1.
+/// The last byte of the first stranger's address; callers with a token connect from 127.0.0.1.
 const STRANGER: u8 = 66;
 
 #[tokio::test(flavor = "multi_thread")]

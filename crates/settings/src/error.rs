@@ -1,46 +1,47 @@
+//! The error of reading settings: the location, the key, what was expected, and the next step.
+
 use std::io;
 use std::path::PathBuf;
 
 use crate::tree::Place;
 
-/// What is wrong with the settings, and where. Never shows a value that could
-/// be a secret.
+/// The mistake in the settings, and its location. Never shows a value that could be a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// No such file, or no right to read it.
+    /// The file is not there, or this process may not read it.
     #[error("reading {file}; `fluent-webhooks init` writes one to begin with")]
     Unreadable {
         /// The settings file.
         file: PathBuf,
-        /// Why not.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
-    /// Not YAML.
+    /// The file is not YAML.
     #[error("{place}: not YAML: {message}")]
     NotYaml {
-        /// Where it stopped making sense.
+        /// The line at which parsing failed.
         place: Place,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
-    /// A variable that leads nowhere.
+    /// An environment variable that does not lead to a key.
     #[error("{place}: {message}")]
     Override {
         /// The variable.
         place: Place,
-        /// Why it leads nowhere.
+        /// The reason.
         message: String,
     },
-    /// A value that does not fit.
+    /// A value that is not valid for its key.
     #[error("{place}: {path}: {message}")]
     Invalid {
-        /// Where it was written.
+        /// The location at which it was written.
         place: Place,
         /// Its keys, joined by dots.
         path: String,
-        /// What was expected, and what to do.
+        /// The expected value, and what to do.
         message: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Who may read the files that are made.
+//! Access to the files that the product creates.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ pub(crate) struct FilesSettings {
 }
 
 impl Tree {
-    /// Whether the group may read what is made.
+    /// True if the group may read the files that are created.
     pub fn group_readable(&self) -> Result<bool, SettingsError> {
         self.section::<FilesSettings>(&["fluent-connect", "files"]).map(|files| files.group_readable)
     }

@@ -1,4 +1,4 @@
-//! Fluent's own API: who asks it, and what a route asks it before it delivers.
+//! Fluent's own API: the login of each account, and a route's questions before it delivers.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -18,13 +18,13 @@ use crate::values::Time;
 
 const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
 
-/// Most requests to one account at once.
+/// Most requests at once to one account.
 const MOST_AT_ONCE: u32 = 64;
 
-/// How long a request may take: shorter fails always, longer outlasts a lease.
+/// The range of a request's timeout: a shorter one always fails, a longer one outlasts a lease.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// Longest patience: an entity that can't be read for longer is not there.
+/// Longest patience: an entity that can't be read for longer does not exist.
 const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
 
 /// `api:` of an account: how its API is asked.
@@ -65,16 +65,16 @@ fn timeout() -> Time {
     Time(Duration::from_secs(10))
 }
 
-/// An account whose API may be asked.
+/// An account whose API may be called.
 #[derive(Clone, Debug)]
 pub struct ApiAccount {
     /// Fluent's accountId.
     pub name: String,
     /// Its environment.
     pub environment: Environment,
-    /// Its base.
+    /// The API's base URL.
     pub url: url::Url,
-    /// How it is asked.
+    /// Its login, and the limits of its use.
     pub api: ApiSettings,
 }
 
@@ -96,7 +96,7 @@ pub struct EnrichSettings {
     pub guard: Option<GuardSettings>,
 }
 
-/// How long a route waits for an entity, where it does not say.
+/// The usual time that a route waits for an entity.
 pub(crate) fn patience() -> Time {
     Time(Duration::from_mins(2))
 }
@@ -134,7 +134,7 @@ pub enum Confirm {
 }
 
 impl Confirm {
-    /// Types of entities that Fluent can be asked for by what an event has.
+    /// Types of entities that Fluent can be asked about with the fields that an event has.
     pub const ENTITY_TYPES: [&str; 9] = [
         "ORDER",
         "FULFILMENT",
@@ -147,7 +147,7 @@ impl Confirm {
         "INVOICE",
     ];
 
-    /// Refuses a type of which every event would be a dead letter.
+    /// Refuses a type of which every event would become a dead letter.
     pub(crate) fn check(self, entity_types: &[String]) -> Result<(), String> {
         let is_known = |kind: &&String| Self::ENTITY_TYPES.contains(&kind.as_str());
         let Some(unknown) = entity_types.iter().find(|kind| !is_known(kind)) else { return Ok(()) };
@@ -165,7 +165,7 @@ impl Confirm {
     }
 }
 
-/// One of `fluent-connect.accounts`, as far as its API is concerned.
+/// An entry of `fluent-connect.accounts`, as far as its API is concerned.
 #[derive(Debug, Deserialize)]
 struct Listed {
     name: String,
@@ -174,7 +174,10 @@ struct Listed {
 }
 
 impl Tree {
-    /// The accounts whose API may be asked.
+    /// The accounts that have an `api`.
+    ///
+    /// # Errors
+    /// If an entry is not valid.
     pub fn apis(&self) -> Result<Vec<ApiAccount>, SettingsError> {
         if self.at(&ACCOUNTS).is_none() {
             return Ok(Vec::new());
@@ -224,13 +227,13 @@ impl Tree {
     }
 }
 
-/// A password goes there: in clear only on this machine.
+/// True if a password may be sent there: by TLS, or on this machine.
 fn is_safe(url: &url::Url) -> bool {
     let is_here = || url.host_str().is_some_and(is_this_machine);
     url.scheme() == "https" || (url.scheme() == "http" && is_here())
 }
 
-/// Where Fluent has the API of an account.
+/// The base URL of Fluent's API for an account.
 fn usual(account: &str, environment: Environment) -> String {
     let middle = match environment {
         Environment::Sandbox => ".sandbox",

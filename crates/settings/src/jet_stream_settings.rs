@@ -1,3 +1,5 @@
+//! `fluent-connect.queue` of the kind `jetstream`: servers, login, limits and verification.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +13,10 @@ use crate::queue_settings::{PATH, RetentionSettings};
 use crate::tree::Tree;
 use crate::values::{Size, Time};
 
-/// Largest body: with its headers and a batch's it must fit a stream's message.
+/// Largest body: with its headers and a batch's, it must fit into a stream's message.
 const MAX_BODY: u64 = 2 << 20;
 
-/// How long ids are known: about 0.29 KB each in every server's memory.
+/// The usual dedup window. A known id takes about 0.29 KB of memory in every server.
 const DEDUP_WINDOW: Duration = Duration::from_hours(28);
 
 /// `fluent-connect.queue` of the kind `jetstream`.
@@ -52,7 +54,7 @@ pub struct JetStreamSettings {
     /// Whether dispatchers verify again what they take out of the streams, and deliver nothing
     /// else: needs the gateways' keys in their settings, too.
     pub reverify: bool,
-    /// By what; of a process that delivers.
+    /// The verifier of stored events, in a process that delivers.
     #[serde(skip)]
     #[schemars(skip)]
     pub verifier: Option<Arc<dyn StoredVerifier>>,

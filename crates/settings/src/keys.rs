@@ -1,4 +1,4 @@
-//! `fluentcommerce.fluent-webhook-keys`: whose signatures are believed.
+//! `fluentcommerce.fluent-webhook-keys`: the public keys whose signatures are valid.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::tree::{Data, Node, Tree};
 
 const PATH: [&str; 2] = ["fluentcommerce", "fluent-webhook-keys"];
 
-/// What the settings list, in the order that they have it.
+/// The keys of the settings, in the order in which they are listed.
 #[derive(Default)]
 struct ListedKeys {
     in_use: Vec<(KeyName, PublicKey)>,
@@ -19,9 +19,9 @@ struct ListedKeys {
 }
 
 impl Tree {
-    /// The ring of all keys, by name. A key is base64 or PEM, `{ file: path }`, or `{ key: ... }`,
-    /// the latter two with `retired: true` where it is out of use, or a list of these while
-    /// keys are exchanged.
+    /// The ring of all keys, by name. A key is base64 or PEM, `{ file: path }`, or `{ key: ...
+    /// }`, the latter two with `retired: true` if it is out of use. While keys are exchanged, a
+    /// name has a list of these.
     pub fn keys(&self) -> Result<KeyRing, SettingsError> {
         let mut keys = ListedKeys::default();
         if let Some(Node { data: Data::Map(entries), .. }) = self.at(&PATH) {

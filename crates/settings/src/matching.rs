@@ -37,7 +37,8 @@ struct OneOrMore {
 }
 
 impl OneOrMore {
-    /// A value that is listed twice would be two filters of one subject, which a server refuses.
+    /// Collects the values, each once. A value listed twice would make two filters of one
+    /// subject, which a NATS server refuses.
     fn of(texts: Vec<String>) -> Self {
         let mut all = Self::default();
         for text in texts {
@@ -87,7 +88,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
 }
 
 impl MatchSettings {
-    /// What is written more than once, as it would be written once: `event: A`.
+    /// The values that are written more than once, each as it would be written once: `event: A`.
     pub(crate) fn repeated(&self) -> Vec<String> {
         let fields = [
             ("event", &self.event),

@@ -1,11 +1,11 @@
-//! What serde says of a value that does not fit, in the words of whoever wrote it.
+//! Messages of serde about a value that does not fit, put into the words of the settings.
 //!
 //! Serde names Rust's types and shows the value, which may be a secret: neither is passed on.
 
 use crate::names::looks_like_a_name;
 use crate::section::nearest;
 
-/// Stands for what could be a secret.
+/// Replaces a text that could be a secret.
 const NOT_SHOWN: &str = "(not shown)";
 
 /// Bounds of Rust's integers, as serde names them.
@@ -22,7 +22,7 @@ const INTEGERS: [(&str, &str); 10] = [
     ("f64", "a number"),
 ];
 
-/// What else serde names by how it reads it.
+/// The other types that serde names in its own way.
 const KINDS: [(&str, &str); 9] = [
     ("a string", "a text"),
     ("a boolean", "true or false"),
@@ -35,7 +35,7 @@ const KINDS: [(&str, &str); 9] = [
     ("variant identifier", "a name"),
 ];
 
-/// What was expected, and what was found instead.
+/// A message with what was expected and what was found.
 pub(crate) fn in_words(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("invalid type: ") {
         let (found, expected) = split(rest);
@@ -64,7 +64,7 @@ pub(crate) fn in_words(message: &str) -> String {
     .to_owned()
 }
 
-/// What was found, and what was expected: the value may itself hold these words.
+/// The found part and the expected part of a message. The value may itself contain `, expected `.
 fn split(message: &str) -> (&str, &str) {
     message.rsplit_once(", expected ").unwrap_or((message, "something else"))
 }
@@ -93,14 +93,14 @@ fn kind_found(found: &str) -> &'static str {
     }
 }
 
-/// A value as it was written, where it is one of those that were expected, misspelt. Any
-/// other may be a secret in the wrong place.
+/// The value as it was written, if it resembles one of the expected ones. Any other may be a
+/// secret in the wrong place.
 fn misspelt<'v>(value: &'v str, expected: &str) -> &'v str {
     let known = expected.split('`').skip(1).step_by(2);
     if nearest(value, known).is_some() { value } else { NOT_SHOWN }
 }
 
-/// A key as it was written, or nothing where it could be a secret.
+/// The key as it was written, or a replacement if it could be a secret.
 pub(crate) fn shortened(text: &str) -> String {
     if looks_like_a_name(text) { text.to_owned() } else { NOT_SHOWN.to_owned() }
 }

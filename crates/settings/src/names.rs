@@ -1,4 +1,4 @@
-//! Whether a text is a name, which may be repeated in an error, or could be a secret.
+//! The difference between a name, which an error may repeat, and what could be a secret.
 
 /// Longest name that is repeated, and longest word of it: a token has 16 letters or more.
 const MAX_NAME: usize = 32;
@@ -11,8 +11,8 @@ const MAX_DIGITS: usize = 4;
 /// Longest part that is all capitals, as `URL`.
 const MAX_CAPITALS: usize = 8;
 
-/// Whether a text looks like a name that somebody made up: words of letters, with hyphens,
-/// underscores, dots or humps between them, and digits at the end of a word at most. Keys
+/// True if a text looks like a name that a person chose: words of letters, with hyphens,
+/// underscores, dots or capitals between them, and with digits only at the end of a word. Keys
 /// and tokens, in hex, base32 or base64, have digits and capitals anywhere.
 pub(crate) fn looks_like_a_name(text: &str) -> bool {
     let is_word = |part: &str| part.is_empty() || is_word(part);
@@ -29,7 +29,7 @@ fn is_word(part: &str) -> bool {
         && (is_all_capitals || has_humps_only(letters))
 }
 
-/// A capital begins a word of two letters or more.
+/// True if each capital begins a word of at least two letters.
 fn has_humps_only(letters: &str) -> bool {
     let bytes = letters.as_bytes();
     let is_lower = |index: usize| bytes.get(index).is_some_and(u8::is_ascii_lowercase);

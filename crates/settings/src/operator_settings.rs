@@ -1,4 +1,4 @@
-//! Who may speak gRPC with us, and where.
+//! The operator's gRPC listener, and the callers that it admits.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,22 +12,22 @@ use crate::tree::Tree;
 
 const OPERATOR: [&str; 2] = ["fluent-connect", "operator"];
 
-/// Most tokens and certificates: every one is compared.
+/// Most tokens and certificates, since each one is compared.
 const MAX_CALLERS: usize = 64;
 
-/// `fluent-connect.operator`: gRPC for people, their commands, and handlers in
-/// other languages.
+/// `fluent-connect.operator`: the gRPC listener for people, their commands, and handlers in other
+/// languages.
 #[derive(Clone, Debug)]
 pub struct OperatorSettings {
     /// Address and port.
     pub grpc: SocketAddr,
     /// The certificate to show.
     pub tls: Option<OperatorTls>,
-    /// Who may call, by a secret.
+    /// The callers that are known by a token.
     pub tokens: Vec<TokenSettings>,
-    /// Who may call, by a certificate that `tls.client-ca` vouches for.
+    /// The callers that are known by a certificate of an authority in `tls.client-ca`.
     pub certificates: Vec<CertificateSettings>,
-    /// Where changes are written down.
+    /// The audit log's file.
     pub audit: PathBuf,
 }
 
@@ -127,7 +127,7 @@ impl<'de> Deserialize<'de> for Role {
 }
 
 impl Tree {
-    /// Who may speak gRPC with us, if anybody.
+    /// The gRPC listener's settings, if there is one.
     pub fn operator(&self) -> Result<Option<OperatorSettings>, SettingsError> {
         if self.value_at(&OPERATOR).is_null() {
             return Ok(None);
@@ -153,13 +153,13 @@ impl Tree {
         Ok(Some(operator))
     }
 
-    /// Where changes are written down, also those of commands where nobody may call.
+    /// The audit log's file. Commands write to it even if there is no listener.
     pub fn audit(&self) -> Result<PathBuf, SettingsError> {
         let named = self.operator()?.map(|operator| operator.audit);
         Ok(named.unwrap_or_else(|| self.default_audit()))
     }
 
-    /// Beside the queue's file, where there is one.
+    /// The usual audit log: beside the queue's file, if there is one.
     fn default_audit(&self) -> PathBuf {
         match self.queue() {
             Ok(QueueSettings::Embedded(queue)) => queue.path.with_file_name("audit.jsonl"),

@@ -1,6 +1,5 @@
-//! `FLUENT_CONNECT__WEBHOOK__LISTEN=...`: `__` descends, `_` matches `-`,
-//! digits index a list, the value is YAML. Whether the key exists is for the
-//! section to say, which names the variable.
+//! `FLUENT_CONNECT__WEBHOOK__LISTEN=...`: `__` descends, `_` matches `-`, digits index a list,
+//! the value is YAML. If no such key exists, the section refuses it, and names the variable.
 
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::yaml;
 /// The sections that the environment may override.
 const PREFIXES: [&str; 2] = ["FLUENT_CONNECT__", "FLUENTCOMMERCE__"];
 
-/// Applies one variable, if it is meant for us.
+/// Applies one variable, if its name begins with one of the prefixes.
 pub(crate) fn apply(root: &mut Node, name: &str, value: &str) -> Result<(), SettingsError> {
     if !PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Ok(());
@@ -41,7 +40,7 @@ fn descend<'n>(node: &'n mut Node, segment: &str, place: &Place) -> Result<&'n m
     }
 }
 
-/// The entry that a segment means, made where there is none.
+/// The entry that a segment names, created if there is none.
 fn entry<'n>(entries: &'n mut Vec<(String, Place, Node)>, segment: &str, place: &Place) -> &'n mut Node {
     let known = entries.iter().position(|(key, ..)| plain(key) == plain(segment));
     let index = known.unwrap_or_else(|| {

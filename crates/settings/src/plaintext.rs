@@ -1,15 +1,15 @@
-//! Credentials on a way that others can read.
+//! Credentials on connections that others can read.
 
 use std::net::IpAddr;
 
 use crate::jet_stream_settings::JetStreamSettings;
 
-/// What is said of credentials that would go out in clear.
+/// The part of an error about credentials that would be sent in clear.
 pub(crate) const EXPOSED: &str = "they would go to another host without TLS, and anybody on the way could read \
      them: expected https://, or `allow-plaintext-credentials: true` if that is meant";
 
-/// Whether `host`, as it is written in a URL, is this machine: what goes there passes
-/// nobody. Other names are not looked up, as their answer may change.
+/// True if `host`, as it is written in a URL, is this machine, so that nobody on a network sees
+/// what is sent. Other names are not looked up, since the answer may change.
 ///
 /// ```
 /// assert!(settings::is_this_machine("localhost"));
@@ -22,7 +22,7 @@ pub fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
 }
 
-/// Whether what is sent to `url` leaves this machine in clear.
+/// True if what is sent to `url` leaves this machine in clear.
 pub(crate) fn is_exposed(url: &str) -> bool {
     let parsed = url::Url::parse(url).ok();
     let is_here = |url: &url::Url| url.host_str().is_some_and(is_this_machine);
@@ -30,10 +30,10 @@ pub(crate) fn is_exposed(url: &str) -> bool {
 }
 
 impl JetStreamSettings {
-    /// What is right and yet worth a word.
+    /// Warnings about settings that are valid and unsafe.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let is_protected = self.tls.is_some() || self.servers.iter().any(|url| url.starts_with("tls://"));
-        // Credentials and NKeys sign what the server asks, and show no secret.
+        // With credentials and NKeys a client signs the server's challenge, and sends no secret.
         let is_exposed = self.servers.iter().any(|url| is_exposed(url));
         match self.password.is_some() && !is_protected && is_exposed {
             true => vec![

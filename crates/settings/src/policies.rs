@@ -1,4 +1,4 @@
-//! How much, and when not: `rate:` and `breaker:` of a route.
+//! The limits of a route: `rate:` and `breaker:`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -25,20 +25,20 @@ pub struct RateSettings {
     pub burst: NonZeroU32,
 }
 
-/// `breaker:` of a route: when its destination is left alone, and for how long.
+/// `breaker:` of a route: when attempts stop for a while, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerSettings {
-    /// It opens when so many different events failed,
+    /// Different events that must have failed for it to open.
     pub failures: NonZeroU32,
-    /// and this share of all events that were attempted, in percent,
+    /// Share of all attempted events that must have failed, in percent.
     pub percent: NonZeroU32,
-    /// within this time
+    /// Time within which they must have failed.
     pub window: Time,
-    /// and among so many of the last attempts.
+    /// Number of the last attempts among which they must be.
     pub of: NonZeroU32,
-    /// How long it stays open before one attempt is made.
+    /// Time for which it stays open before one attempt probes the destination.
     pub rest: Time,
-    /// It doubles with each attempt that fails, up to this.
+    /// Longest such time: it doubles with each probe that fails.
     pub longest_rest: Time,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct BreakerTable {
 }
 
 impl BreakerListed {
-    /// The settings of a route: nothing written means the usual values, `off` none.
+    /// The breaker of a route: with the usual values if nothing is written, and none for `off`.
     pub(crate) fn settings(written: Option<Self>) -> Result<Option<BreakerSettings>, &'static str> {
         match written {
             Some(Self::Off(Off::Off)) => Ok(None),
@@ -119,7 +119,7 @@ impl BreakerTable {
 
 impl BreakerSettings {
     fn check(&self) -> Result<(), &'static str> {
-        // One event that fails for ever must not hold up the others.
+        // One event that always fails must not stop the others.
         if self.failures.get() < 2 || self.failures > self.of {
             return Err(
                 "expected `failures` from 2, and not above `of`: so many different events have to fail",
@@ -174,7 +174,7 @@ impl<'de> Deserialize<'de> for BreakerListed {
                 }
             }
 
-            /// What `off` means to older readers of YAML.
+            /// `off` is a boolean in older versions of YAML.
             fn visit_bool<E: Error>(self, is_on: bool) -> Result<Self::Value, E> {
                 Ok(if is_on {
                     BreakerListed::On(BreakerTable::default())

@@ -1,3 +1,5 @@
+//! `fluent-connect.queue`: the kind of queue, and how long it keeps events.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,7 +73,7 @@ impl Default for RetentionSettings {
 }
 
 impl Tree {
-    /// Reads which queue to use. Paths are resolved.
+    /// Reads the queue's settings, with paths resolved.
     pub fn queue(&self) -> Result<QueueSettings, SettingsError> {
         match self.value_at(&[PATH[0], PATH[1], "kind"]).as_str() {
             None | Some("embedded") => self.embedded().map(QueueSettings::Embedded),

@@ -1,4 +1,4 @@
-//! What Fluent's log is compared with what came.
+//! `fluent-connect.reconcile`: the events and accounts whose log in Fluent is compared.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::values::Time;
 
 const PATH: [&str; 2] = ["fluent-connect", "reconcile"];
 
-/// Most names: each is asked for on its own.
+/// Most names: each takes a request of its own.
 const MOST_EVENTS: usize = 64;
 
-/// Fluent gives a webhook up 14 s after it first tried. Gateways with spools say only every
-/// few seconds how far those are drained, and not to the last.
+/// Shortest delay: Fluent gives up a webhook 14 s after its first try. Gateways with spools write
+/// their watermark only every few seconds, and not up to the newest event.
 const SHORTEST_DELAY: Duration = Duration::from_secs(15);
 const SHORTEST_ON_A_CLUSTER: Duration = Duration::from_secs(45);
 const LONGEST_DELAY: Duration = Duration::from_hours(48);
 
 const PACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
-/// Up to as long as it is remembered what was reconciled.
+/// The range of `back`: it ends where the record of what was reconciled ends.
 const BACK: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
 
 /// `fluent-connect.reconcile`, as it is written.
@@ -68,25 +68,25 @@ fn delay() -> Time {
     Time(Duration::from_mins(2))
 }
 
-/// `fluent-connect.reconcile`: which events of which accounts should have come.
+/// `fluent-connect.reconcile`: the events and accounts to compare.
 #[derive(Clone, Debug)]
 pub struct ReconcileSettings {
     /// Names of the events.
     pub events: Vec<String>,
-    /// The accounts that are asked.
+    /// The accounts to compare.
     pub accounts: Vec<ApiAccount>,
-    /// How often.
+    /// Time between two comparisons.
     pub every: Duration,
-    /// How far back, where nothing was compared before.
+    /// Time to look back at the first comparison.
     pub back: Duration,
-    /// How old an event is before it counts as missing.
+    /// Age from which an event counts as missing.
     pub delay: Duration,
-    /// What proves to dispatchers that an event is ours; nothing where they believe the queue.
+    /// The key that seals reconciled events, or `None` if dispatchers do not reverify.
     pub seal: Option<Arc<SealingKey>>,
 }
 
 impl Tree {
-    /// What is to be compared, if anything. Somebody must take what is found.
+    /// The comparison's settings, if there are any. At least one route must take what is found.
     pub fn reconcile(&self, routes: &Routes) -> Result<Option<ReconcileSettings>, SettingsError> {
         if self.at(&PATH).is_none_or(|node| node.value().is_null()) {
             return Ok(None);
@@ -100,7 +100,10 @@ impl Tree {
         Ok(Some(ReconcileSettings { events, accounts, every, back, delay, seal }))
     }
 
-    /// The same where it must be there.
+    /// The comparison's settings.
+    ///
+    /// # Errors
+    /// If there are none, or they are not valid.
     pub fn required_reconcile(&self, routes: &Routes) -> Result<ReconcileSettings, SettingsError> {
         let missing =
             "expected the names of the events that Fluent sends as webhooks: reconcile: { events: [...] }";
@@ -169,7 +172,7 @@ impl Tree {
 }
 
 impl Routes {
-    /// What will surprise whoever wrote these routes, in words: for the start, and `check`.
+    /// Warnings about routes that are valid and may surprise, for the start and for `check`.
     pub fn warnings(&self) -> Vec<String> {
         let of_route = |route: &RouteSettings| [route.listed_twice(), route.not_in_the_log()].concat();
         self.0.iter().flat_map(of_route).collect()
@@ -177,18 +180,18 @@ impl Routes {
 }
 
 impl RouteSettings {
-    /// Whether it gets what was reconciled.
+    /// True if the route takes reconciled events.
     pub fn takes_reconciled(&self) -> bool {
         self.terms.origin.iter().any(|origin| origin == Origin::Reconciled.as_str())
     }
 
-    /// Whether an event of this name may reach it though it never came.
+    /// True if a reconciled event of this name may match the route.
     fn may_take_reconciled(&self, event: &str) -> bool {
         let names = &self.terms.event;
         self.takes_reconciled() && (names.is_empty() || names.iter().any(|name| name == event))
     }
 
-    /// What its match lists more than once: perhaps another value was meant.
+    /// Warnings about values listed twice in a match: perhaps another value was meant.
     fn listed_twice(&self) -> Vec<String> {
         if self.repeated.is_empty() {
             return Vec::new();
@@ -198,7 +201,7 @@ impl RouteSettings {
         vec![format!("`match` of route {name} lists {repeated} more than once: once is enough")]
     }
 
-    /// What it looks at that nothing reconciled has, since Fluent's log does not hold it.
+    /// Warnings about fields that the route matches on and that Fluent's log does not have.
     fn not_in_the_log(&self) -> Vec<String> {
         if !self.takes_reconciled() {
             return Vec::new();

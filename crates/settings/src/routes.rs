@@ -1,5 +1,5 @@
-//! What goes where: a route's dispatcher, policy, and who is told. What it matches is in
-//! `matching`.
+//! `fluent-connect.routes`: the dispatcher, policy and outcome hooks of each route. Its match is
+//! in `matching`.
 
 use std::time::Duration;
 
@@ -34,45 +34,45 @@ pub struct Routes(pub Vec<RouteSettings>);
 /// One route.
 #[derive(Clone, Debug)]
 pub struct RouteSettings {
-    /// Its durable identity.
+    /// The durable identity of the route.
     pub name: String,
-    /// Which events it gets.
+    /// The events that it takes.
     pub terms: Terms,
-    /// What its `match` lists more than once, such as `event: A`: it counts once.
+    /// Values that its `match` lists more than once, such as `event: A`. Each counts once.
     pub repeated: Vec<String>,
-    /// Where it begins when it is first seen.
+    /// The position at which it begins when it is first seen.
     pub start: Start,
-    /// Attempts at once, in this process.
+    /// Most attempts at once, in this process.
     pub concurrency: usize,
-    /// How failures are tried again.
+    /// The retry of failed attempts.
     pub retry: RetrySettings,
-    /// How many attempts may begin, in this process.
+    /// The rate at which attempts may begin, in this process; `None` for no limit.
     pub rate: Option<RateSettings>,
-    /// When its destination is left alone, by this process; nothing for never.
+    /// The breaker, in this process; `None` for none.
     pub breaker: Option<BreakerSettings>,
-    /// What it asks Fluent about each event.
+    /// The question to Fluent about each event.
     pub enrich: Option<EnrichSettings>,
-    /// Who must confirm each event.
+    /// The API that must confirm each event.
     pub confirm: Option<Confirm>,
-    /// What it does with a second event of one Fluent id.
+    /// The treatment of a second event with one Fluent id.
     pub same_id: OnSameId,
     /// The kind of its dispatcher.
     pub dispatcher: String,
-    /// The dispatcher's own table.
+    /// The dispatcher's own table, which only its process reads.
     pub table: Value,
-    /// Who is told of an event that was delivered, with the destination's answer.
+    /// The outcome hook for delivered events, which gets the destination's answer.
     pub on_success: Option<ThenSettings>,
-    /// Who is told of an event that was given up.
+    /// The outcome hook for dead letters.
     pub on_dead_letter: Option<ThenSettings>,
 }
 
-/// `on-success:` or `on-dead-letter:` of a route: a dispatcher that is told what became
-/// of each event.
+/// `on-success:` or `on-dead-letter:` of a route: a dispatcher that is notified of each event's
+/// outcome.
 #[derive(Clone, Debug)]
 pub struct ThenSettings {
-    /// Its kind.
+    /// The kind of dispatcher.
     pub dispatcher: String,
-    /// Its table.
+    /// The dispatcher's own table.
     pub table: Value,
 }
 
@@ -188,20 +188,20 @@ enum StartSettings {
 }
 
 impl Tree {
-    /// Reads the routes. With a registry, each dispatcher and its table are
-    /// checked; without, they are opaque.
+    /// Reads the routes. With a registry, each dispatcher and its table are checked. Without one,
+    /// they are not read.
     pub fn routes(&self, registry: Option<&Registry>) -> Result<Routes, SettingsError> {
         self.routes_known_to(registry, false)
     }
 
-    /// The same, where other binaries may have dispatchers that are not in `registry`:
-    /// their tables are theirs to understand.
+    /// Reads the routes for a program beside others, whose dispatchers may not be in `registry`.
+    /// Tables of such dispatchers are not read.
     pub fn routes_of(&self, registry: &Registry) -> Result<Routes, SettingsError> {
         self.routes_known_to(Some(registry), true)
     }
 
-    /// An error about the route of this name: what it names outside the settings is not
-    /// there, or not good.
+    /// The error for a route that names something outside the settings which is missing or not
+    /// valid.
     pub fn wrong_route(&self, name: &str, why: &str) -> SettingsError {
         let routes = self.value_at(&PATH);
         let is_it = |route: &Value| route.get("name").and_then(Value::as_str) == Some(name);
@@ -226,7 +226,7 @@ impl Tree {
             let path = [PATH[0], PATH[1], &index];
             let kind = value.get("dispatcher").and_then(Value::as_str).unwrap_or_default().to_owned();
             let registry = registry.filter(|known| !partly || known.kinds().any(|known| known == kind));
-            // First, or its table would be an unknown key, which misleads.
+            // Checked first: otherwise its table would be reported as an unknown key.
             self.check_kind(&path, &value, registry)?;
             let route = self.route(&path, value)?;
             if routes.iter().any(|other| other.name == route.name) {
@@ -340,7 +340,8 @@ impl Tree {
         let known: Vec<_> = registry.kinds().collect();
         let hint = nearest(kind, registry.kinds());
         let hint = hint.map_or(String::new(), |kind| format!("; did you mean `{kind}`?"));
-        // Its value may be anything; near to what there is, it is a word.
+        // The value may be anything. Close to a known kind, it is a misspelt one and may be
+        // shown.
         let kind = if hint.is_empty() { shortened(kind) } else { kind.to_owned() };
         let known = known.join(", ");
         let why = format!("no dispatcher is called `{kind}`; this binary has: {known}{hint}");
@@ -378,7 +379,7 @@ impl Tree {
     }
 }
 
-/// Takes the dispatcher's own table out of a route; none given is an empty one.
+/// Takes the dispatcher's own table out of a route, empty if there is none.
 fn take_table(route: &mut Value) -> Value {
     let kind = route.get("dispatcher").and_then(Value::as_str).map(str::to_owned);
     let table = kind.and_then(|kind| route.as_object_mut()?.remove(&kind));

@@ -1,3 +1,5 @@
+//! The JSON Schema of the settings.
+
 use dispatch::Registry;
 use schemars::JsonSchema;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! `fluent-connect.seal`: our own signature on what Fluent did not sign, and what is verified again.
+//! `fluent-connect.seal`: the keys of seals, and the verification of stored events in a
+//! dispatcher.
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ pub(crate) struct SealSettings {
 }
 
 impl Tree {
-    /// The queue of a process that delivers: on JetStream it verifies again what it takes, unless
-    /// the settings say otherwise.
+    /// The queue's settings for a process that delivers. On JetStream they have a verifier of
+    /// stored events, unless `reverify` is off.
     pub fn queue_to_deliver(&self) -> Result<QueueSettings, SettingsError> {
         let mut queue = self.queue()?;
         if let QueueSettings::JetStream(settings) = &mut queue
@@ -52,7 +53,10 @@ impl Tree {
         Ok(Arc::new(Reverifier::new(ring, accounts, self.seal_keys()?)))
     }
 
-    /// What seals what is reconciled: needed where dispatchers verify again.
+    /// The key that seals reconciled events.
+    ///
+    /// # Errors
+    /// If there is none and dispatchers reverify, or it can't be read.
     pub(crate) fn sealing_key(&self) -> Result<Option<Arc<SealingKey>>, SettingsError> {
         let seal: SealSettings = self.section(&PATH)?;
         let at = [PATH[0], PATH[1], "private-key"];
@@ -79,7 +83,7 @@ impl Tree {
         for (index, file) in seal.public_keys.iter().enumerate() {
             let at = [PATH[0], PATH[1], "public-keys", &index.to_string()];
             let text = self.text_of(&at, file)?;
-            // Each by itself first, so that the error has its place.
+            // Each key by itself first, so that the error has its location.
             SealKeys::parse([&*text]).map_err(|error| self.invalid(&at, &error.to_string()))?;
             texts.push(text);
         }

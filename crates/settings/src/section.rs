@@ -1,4 +1,4 @@
-//! Reading a part of the tree strictly into a type.
+//! Strict reading of a part of the tree into a type.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::error::SettingsError;
 use crate::message::{in_words, shortened};
 use crate::tree::{Data, Tree};
 
-/// The sections that exist. What is planned and not built is refused by name.
+/// The sections of the settings. Planned ones that are not built are refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
 const CONNECT: [&str; 14] = [
     "connector-name",
@@ -58,7 +58,7 @@ impl Tree {
         self.read(path, &value.unwrap_or_else(|| Value::Object(serde_json::Map::default())))
     }
 
-    /// Reads `value`, which stands at `path`.
+    /// Reads `value`, which is at `path`.
     pub(crate) fn read<T: DeserializeOwned>(&self, path: &[&str], value: &Value) -> Result<T, SettingsError> {
         let mut track = serde_path_to_error::Track::new();
         T::deserialize(serde_path_to_error::Deserializer::new(value, &mut track)).map_err(|error| {
@@ -67,7 +67,7 @@ impl Tree {
         })
     }
 
-    /// The error for what serde said about `inner` of the section at `path`.
+    /// The error for serde's message about `inner` of the section at `path`.
     pub(crate) fn misfit(&self, path: &[&str], inner: &[String], message: &str) -> SettingsError {
         let mut full: Vec<&str> = path.to_vec();
         full.extend(inner.iter().map(String::as_str));
@@ -91,7 +91,7 @@ impl Tree {
     }
 }
 
-/// What serde's "unknown field `x`, expected one of `a`, `b`" is about.
+/// The unknown field and the known ones in serde's "unknown field `x`, expected one of `a`, `b`".
 fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
     let rest = message.strip_prefix("unknown field `")?;
     let (field, rest) = rest.split_once('`')?;
@@ -113,7 +113,7 @@ fn unknown(key: &str, known: &[&str]) -> String {
         .replace("? expected", "? Expected")
 }
 
-/// The name that was likely meant: at most a third of the letters apart.
+/// The known name that was likely meant: at most a third of the letters differ.
 ///
 /// ```
 /// assert_eq!(settings::nearest("ordres", ["orders", "pickup"].into_iter()), Some("orders"));

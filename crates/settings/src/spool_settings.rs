@@ -1,3 +1,5 @@
+//! `fluent-connect.spool` and `fluent-connect.acknowledge`: a gateway's disk before the queue.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use crate::values::{Size, Time};
 const SPOOL: [&str; 2] = ["fluent-connect", "spool"];
 const ACKNOWLEDGE: [&str; 2] = ["fluent-connect", "acknowledge"];
 
-/// Shorter, and the servers may not yet have forgotten what they will; longer,
-/// and settled events may be gone before they are read back.
+/// The range of `keep`. If it is shorter, the servers may still lose what they acknowledged; if
+/// it is longer, settled events may be gone before they are read back.
 const MIN_KEEP: Duration = Duration::from_mins(5);
 const MAX_KEEP: Duration = Duration::from_mins(30);
 
@@ -58,8 +60,7 @@ impl Default for SpoolSettings {
 }
 
 impl Tree {
-    /// Reads a gateway's spool. `None` where the queue itself is what makes an
-    /// event durable.
+    /// Reads a gateway's spool. `None` if the queue itself makes an event durable.
     pub fn spool(&self, queue: &QueueSettings) -> Result<Option<SpoolSettings>, SettingsError> {
         let acknowledge: Option<Acknowledge> = self.read(&ACKNOWLEDGE, &self.value_at(&ACKNOWLEDGE))?;
         let has_spool = !self.value_at(&SPOOL).is_null();

@@ -1,4 +1,4 @@
-//! What is recorded, and where it goes.
+//! `fluent-connect.telemetry`: the traces and metrics that are recorded, and where they are sent.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,11 +20,10 @@ const TELEMETRY: [&str; 2] = ["fluent-connect", "telemetry"];
 /// Most headers for a collector.
 const MAX_HEADERS: usize = 16;
 
-/// Longest time that an export may take: spans wait meanwhile, and are dropped.
+/// Longest time for an export: spans wait meanwhile, and some may be dropped.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Metrics are sent so often at most, and at least: what comes more rarely is of no use
-/// to an alert.
+/// The range of the interval at which metrics are sent: less often is of no use to an alert.
 const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// `fluent-connect.telemetry`: what is recorded, and where it goes.
@@ -106,7 +105,7 @@ pub struct TracesSettings {
     pub trust_callers: bool,
 }
 
-/// A number that is written as nobody else would write it is a text, such as `0.10`.
+/// Reads the share. A number in an unusual spelling, such as `0.10`, is a text in the tree.
 fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     let expected = || Error::custom("expected a number from 0 to 1, such as 0.1");
     match Value::deserialize(from)? {
@@ -123,7 +122,7 @@ impl Default for TracesSettings {
 }
 
 impl Tree {
-    /// What is recorded, and where it goes.
+    /// Reads the telemetry's settings.
     pub fn telemetry(&self) -> Result<TelemetrySettings, SettingsError> {
         let mut telemetry: TelemetrySettings = self.section(&TELEMETRY)?;
         if !(0.0..=1.0).contains(&telemetry.traces.sample) {
@@ -141,7 +140,7 @@ impl Tree {
         Ok(telemetry)
     }
 
-    /// Where metrics are shown to Prometheus, if anywhere.
+    /// The address for Prometheus to scrape, if there is one.
     pub fn metrics(&self) -> Result<Option<SocketAddr>, SettingsError> {
         let path = ["fluent-connect", "operator", "http"];
         self.read(&path, &self.value_at(&path))

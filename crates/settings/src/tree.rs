@@ -1,4 +1,4 @@
-//! The settings as one located tree.
+//! The settings as one tree in which every value has its location.
 
 use std::fmt;
 use std::io::Read;
@@ -10,15 +10,15 @@ use serde_json::Value;
 use crate::error::SettingsError;
 use crate::{overrides, yaml};
 
-/// The settings as they were written: one tree whose every value knows where
-/// it came from.
+/// The settings as they were written: a tree in which every value has the location that it came
+/// from.
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub(crate) root: Node,
     file: Arc<Path>,
 }
 
-/// A value and its place.
+/// A value and its location.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) place: Place,
@@ -30,21 +30,21 @@ pub(crate) enum Data {
     /// null, a boolean, a number or a string.
     Scalar(Value),
     List(Vec<Node>),
-    /// Keys in order, each with its own place.
+    /// Keys in order, each with its own location.
     Map(Vec<(String, Place, Node)>),
 }
 
-/// Where a value was written.
+/// The location at which a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In the file.
+    /// A line of the settings file.
     File {
-        /// Which one.
+        /// The file.
         file: Arc<Path>,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// In an environment variable.
+    /// An environment variable.
     Environment(Arc<str>),
 }
 
@@ -57,18 +57,18 @@ impl fmt::Display for Place {
     }
 }
 
-/// Largest file: hundreds of routes with their templates beside it are a tenth of that.
+/// Largest file: hundreds of routes with their templates are a tenth of this.
 const MAX_BYTES: u64 = 1 << 20;
 const TOO_LARGE: &str = "the file is larger than 1 MiB, which no settings are: is it the right one?";
 
-/// Reads no more than is needed to see that it is too much.
+/// Reads the file, but no more than a byte beyond the limit.
 fn read_bounded(file: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(file)?.take(MAX_BYTES + 1).read_to_string(&mut text).map(|_| text)
 }
 
 impl Tree {
-    /// Reads `file`, and what `environment` overrides in it.
+    /// Reads `file`, with the overrides of `environment`.
     pub fn load(
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -78,7 +78,7 @@ impl Tree {
         Self::parse(file, &text, environment)
     }
 
-    /// Like [`Tree::load`], for a file whose text is at hand.
+    /// Like [`Tree::load`], for a file whose text is already read.
     pub fn parse(
         file: &Path,
         text: &str,
@@ -90,7 +90,7 @@ impl Tree {
             return Err(SettingsError::NotYaml { place, message: TOO_LARGE.to_owned() });
         }
         let mut root = yaml::parse(text, &|line| Place::File { file: Arc::clone(&file), line })?;
-        // A section before what is in it: the closer one wins, in any order of variables.
+        // A section before its own keys, so that the more exact variable wins in any order.
         let mut environment: Vec<_> = environment.into_iter().collect();
         environment.sort();
         for (name, value) in environment {
@@ -101,12 +101,12 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The file it was read from.
+    /// The file that the settings were read from.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The folder that relative paths in the settings are relative to.
+    /// The folder that relative paths in the settings start from.
     pub fn folder(&self) -> PathBuf {
         match self.file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -114,18 +114,18 @@ impl Tree {
         }
     }
 
-    /// The node at a path of keys and indices; `None` where nothing is.
+    /// The node at a path of keys and indices; `None` if there is none.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
         path.iter().try_fold(&self.root, |node, key| node.child(key))
     }
 
-    /// The place of the deepest part of `path` that is there.
+    /// The location of the deepest part of `path` that exists.
     pub(crate) fn place(&self, path: &[String]) -> Place {
         let mut node = &self.root;
         let mut place = &node.place;
         for key in path {
             let (Some(own), Some(child)) = (node.key_place(key), node.child(key)) else { break };
-            // An overridden value stands where it was overridden.
+            // An overridden value has the location of the override.
             place = if matches!(child.place, Place::Environment(_)) { &child.place } else { own };
             node = child;
         }
@@ -150,7 +150,7 @@ impl Node {
         }
     }
 
-    /// The value without its places.
+    /// The value without locations.
     pub(crate) fn value(&self) -> Value {
         match &self.data {
             Data::Scalar(value) => value.clone(),

@@ -1,4 +1,4 @@
-//! Which proxies are before the webhook port, and how they say who sends.
+//! The proxies before the webhook port, and the header or protocol that names the client.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-/// Most entries: each is compared for each connection.
+/// Most entries, since each is compared for each connection.
 const MAX_PROXIES: usize = 64;
 
-/// No private network has a shorter prefix: 10.0.0.0/8 and fd00::/8 are the largest.
+/// Shortest prefix of a private network: 10.0.0.0/8 and fd00::/8 are the largest.
 const WIDE: u8 = 8;
 
 /// Where a trusted proxy says whose request it passes on.
@@ -26,7 +26,7 @@ pub enum AddressFrom {
     ProxyProtocol,
 }
 
-/// The proxies whose word about the client's address is taken.
+/// The proxies that are believed about the client's address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
@@ -34,23 +34,23 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// These networks, which say it in this way.
+    /// Trusts these networks, which name the client in this way.
     pub fn new(networks: Vec<IpNet>, from: AddressFrom) -> Self {
         Self { networks, from }
     }
 
-    /// Whether one of them has this address.
+    /// True if the address is one of a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// Where they say whose request it is.
+    /// The header or protocol by which they name the client.
     pub fn address_from(&self) -> AddressFrom {
         self.from
     }
 
-    /// What will surprise whoever wrote this, in words.
+    /// Warnings about settings that are valid and may surprise.
     pub fn warnings(&self) -> Vec<String> {
         let wide = self.networks.iter().filter(|network| network.prefix_len() < WIDE);
         wide.map(|network| {
@@ -78,10 +78,10 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// What the two settings say together.
+/// Reads the two settings together.
 ///
 /// # Errors
-/// The key that makes no sense, and why.
+/// The key that is not valid, and the reason.
 pub(crate) fn trusted_proxies(
     networks: Vec<Network>,
     from: Option<AddressFrom>,

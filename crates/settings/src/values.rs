@@ -1,3 +1,5 @@
+//! Lengths of time and numbers of bytes, as the settings write them.
+
 use std::time::Duration;
 
 use schemars::JsonSchema;

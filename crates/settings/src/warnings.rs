@@ -1,4 +1,4 @@
-//! What is right in the settings, and yet worth a word to whoever wrote them.
+//! Warnings about settings that are valid and unsafe.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
 use crate::tree::{Data, Node, Place, Tree};
 
-/// Where container runtimes put secrets: they are readable by all of the container.
+/// The folder where container runtimes put secrets, readable by every process of the container.
 const MOUNTED: &str = "/run/secrets";
 
 /// Tables whose file is no secret.
@@ -17,7 +17,7 @@ const PUBLIC: [&str; 3] = ["fluent-webhook-keys", "template", "query"];
 const OTHERS: u32 = 0o007;
 
 impl Tree {
-    /// What is right, and yet worth a word: at the start, and by `check`.
+    /// Warnings for the start and for `check`.
     pub fn warnings(&self) -> Result<Vec<String>, SettingsError> {
         let mut found = match self.queue()? {
             QueueSettings::JetStream(queue) => queue.warnings(),
@@ -31,9 +31,8 @@ impl Tree {
     }
 }
 
-/// The files of secrets, by the one way in which settings name them: a table with `file`,
-/// also in the table of a dispatcher that we do not know, and the private `key` beside a
-/// `certificate`.
+/// Collects the files of secrets. Settings name them in two ways: by a table with `file`, also in
+/// the table of an unknown dispatcher, and by the private `key` beside a `certificate`.
 fn collect_secrets(node: &Node, found: &mut Vec<(Place, PathBuf)>) {
     match &node.data {
         Data::Scalar(_) => {}
@@ -51,7 +50,7 @@ fn collect_secrets(node: &Node, found: &mut Vec<(Place, PathBuf)>) {
     }
 }
 
-/// Nothing is said of a file that is not there: whoever reads it will.
+/// The warning about a secret that others can read. A missing file has none: its reader fails.
 fn exposed(place: &Place, file: &Path) -> Option<String> {
     let mode = std::fs::metadata(file).ok()?.permissions().mode();
     let is_exposed = mode & OTHERS != 0 && !file.starts_with(MOUNTED);

@@ -1,4 +1,4 @@
-//! What a gateway needs: who may send, where, and how it is verified.
+//! The settings of a gateway: its port, its accounts, and the verification of signatures.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,31 +21,31 @@ use crate::values::{Size, Time};
 /// Largest body limit that can be set: bodies are held in memory.
 const MAX_BODY_LIMIT: u64 = 16 << 20;
 
-/// A process has half a minute to stop, and this comes out of it.
+/// Longest `drain-after`: a process has half a minute to stop, and this is a part of it.
 const MAX_NOTICE: Duration = Duration::from_secs(15);
 
-/// The part of the settings that a gateway reads.
+/// The settings that a gateway reads.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// Where to accept webhooks.
+    /// Address and port for webhooks.
     pub listen: SocketAddr,
     /// The endpoint's path.
     pub path: String,
     /// Largest body in bytes.
     pub body_limit: usize,
-    /// What to do with genuine bodies that are not events.
+    /// The treatment of genuine bodies that are not events.
     pub malformed: OnMalformed,
-    /// The certificate to show, where TLS does not end before us.
+    /// The certificate to show, if TLS does not end before us.
     pub tls: Option<ServerTls>,
-    /// Whose word about the client's address is taken.
+    /// The proxies that are believed about the client's address.
     pub proxies: TrustedProxies,
-    /// Which signatures count, and where they are.
+    /// The algorithms and headers of signatures.
     pub signatures: Signatures,
-    /// Who may send.
+    /// The accounts that may send.
     pub accounts: Accounts,
-    /// Their number and names, for people.
+    /// The number and names of the accounts, for people.
     pub account_names: Vec<String>,
-    /// Whose signatures are believed.
+    /// The keys whose signatures are valid.
     pub keys: Arc<KeyRing>,
 }
 
@@ -149,7 +149,7 @@ pub(crate) struct AccountSettings {
     api: Option<ApiSettings>,
 }
 
-/// A key with nothing behind it is a mistake, and must not mean everybody.
+/// Reads a list of retailers. An empty value is a mistake, and must not mean all retailers.
 fn listed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<Retailer>>, D::Error> {
     Vec::deserialize(from).map(Some)
 }
@@ -178,7 +178,7 @@ impl<'de> Deserialize<'de> for Retailer {
 }
 
 impl Tree {
-    /// Reads what a gateway needs.
+    /// Reads the settings of a gateway.
     pub fn gateway(&self) -> Result<Gateway, SettingsError> {
         let keys = self.keys()?;
         let (accounts, account_names) = self.accounts(&keys)?;
@@ -208,13 +208,13 @@ impl Tree {
         })
     }
 
-    /// Where to answer health questions, if anywhere.
+    /// The address that answers health questions, if there is one.
     pub fn health(&self) -> Result<Option<SocketAddr>, SettingsError> {
         self.read(&["fluent-connect", "health"], &self.value_at(&["fluent-connect", "health"]))
     }
 
-    /// How long a process that was told to stop says that it is not ready before it
-    /// takes nothing new: what a load balancer needs to notice. 0 where it is not set.
+    /// Time for which a stopping process says that it is not ready and still takes work, so that
+    /// a load balancer notices. 0 if it is not set.
     pub fn drain_after(&self) -> Result<Duration, SettingsError> {
         let path = ["fluent-connect", "drain-after"];
         let written: Option<Time> = self.read(&path, &self.value_at(&path))?;
@@ -310,7 +310,7 @@ fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<Stri
     None
 }
 
-/// Whether requests can have this path: written as it is, or percent-encoded.
+/// Checks that requests can have this path, as it is written or percent-encoded.
 fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') || path.contains(['?', '#']) {
         return Err("expected a path that begins with / and has no query");

@@ -1,4 +1,4 @@
-//! YAML text to a located tree: of bounded depth, since reading it calls itself for each.
+//! YAML text to a tree with locations, of bounded depth, since reading it is recursive.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,10 @@ use serde_json::Value;
 use crate::error::SettingsError;
 use crate::tree::{Data, Node, Place};
 
-/// How deep tables and lists may stand in each other: settings need eight or so, and
-/// nobody reads more.
+/// Deepest nesting of tables and lists: settings need about eight levels.
 const MAX_DEPTH: usize = 64;
 
-/// Parses one document; `place` says where a line is.
+/// Parses one document. `place` gives the location of a line.
 pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {
     check_depth(text, place)?;
     let documents = load(text).map_err(|error| SettingsError::NotYaml {
@@ -30,7 +29,7 @@ pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, 
     }
 }
 
-/// Scalars stay as they are written: what they are is decided in [`scalar`].
+/// Loads the text with scalars as they are written; their types are decided in [`scalar`].
 fn load(text: &str) -> Result<Vec<MarkedYamlOwned>, ScanError> {
     let mut loader = YamlLoader::<MarkedYamlOwned>::default();
     loader.early_parse(false);
@@ -41,7 +40,7 @@ fn load(text: &str) -> Result<Vec<MarkedYamlOwned>, ScanError> {
     }
 }
 
-/// Steps through the text without calling itself. What is no YAML is left to who reads it.
+/// Checks the depth without recursion. Text that is no YAML is left to the parser.
 fn check_depth(text: &str, place: &dyn Fn(usize) -> Place) -> Result<(), SettingsError> {
     let mut depth: usize = 0;
     for event in Parser::new_from_str(text) {
@@ -88,7 +87,7 @@ fn table<'n>(
     let mut table: Vec<(String, Place, Node)> = Vec::new();
     for (key, node) in entries {
         let (name, here) = (text(key, place)?, place(key.span.start.line()));
-        // `1` and `"1"` are two keys to YAML, and one to people.
+        // `1` and `"1"` are two keys to YAML, and the same key to people.
         if table.iter().any(|(other, ..)| *other == name) {
             let message = "duplicated key in mapping".to_owned();
             return Err(SettingsError::NotYaml { place: here, message });
@@ -110,9 +109,9 @@ fn text(key: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<String,
     }
 }
 
-/// What a scalar is. It is a number only where the number says all that is written: `007`,
-/// `1.10`, `0x1F`, `1e3` and what no number can hold are ids and versions to people, and
-/// stay the text that they are. `None` for a tag that it does not have.
+/// The value of a scalar. It is a number only if that number is printed exactly as it was
+/// written: `007`, `1.10`, `0x1F`, `1e3` and numbers out of range are ids and versions to people,
+/// and stay texts. `None` if the tag does not fit.
 fn scalar(written: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<Value> {
     if tag.is_some_and(|tag| !tag.is_yaml_core_schema()) {
         return None;

@@ -1,4 +1,4 @@
-//! Who may send and whose signatures are believed, as Fluent and its Java SDK write it.
+//! Accounts and keys in the spellings of Fluent and of its Java SDK.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -27,7 +27,8 @@ fn every_region_has_its_keys_also_the_one_with_an_underscore() {
             let expected = format!("{region}_{environment}");
             let accounts =
                 format!("{{ accounts: [ {{ name: ACME, region: {region}, environment: {environment} }} ] }}");
-            // As users of the Java SDK have it in their files, and without its brackets.
+            // Users of the Java SDK have the name in brackets in their files; some drop the
+            // brackets.
             for name in [format!("\"[{expected}]\""), expected.clone()] {
                 let settings = gateway(&format!("{{ {name}: {} }}", key()), &accounts).unwrap();
                 let [account] = settings.accounts.named("ACME") else { panic!("no account") };
@@ -53,7 +54,7 @@ fn the_java_sdks_list_of_accounts_lacks_only_the_environment() {
     assert_eq!(account.retailers.as_deref(), Some(&expected[..]));
 }
 
-/// One line of base64, as Fluent shows a key, of so many bits: nobody has to sign with it.
+/// A line of base64 with a key of so many bits, as Fluent shows it. Nothing is signed with it.
 fn of_size(bits: usize) -> String {
     let one = BigUint::from(1_u8);
     let modulus = (one.clone() << (bits - 1)) + one;

@@ -80,7 +80,7 @@ const WRONG: [&str; 7] = [
     "true",
 ];
 
-/// What only who knows Rust, or serde, understands; and what was written.
+/// Texts that only a reader who knows Rust or serde understands, and the written values.
 const NOT_TOLD: [&str; 22] = [
     "s3cr3t",
     "Canary",

@@ -1,8 +1,10 @@
+//! Tests of values that a match lists twice.
+
 use queue::Filter;
 
 use super::*;
 
-/// Of the only route with this match.
+/// The settings of one route with this match.
 fn route(matching: &str) -> Routes {
     let text = format!(
         "fluent-connect:\n  routes:\n  - name: r\n    match: {matching}\n    dispatcher: log\n    log: {{}}\n"
