@@ -1,4 +1,4 @@
-//! Attempts that have ended, before and now.
+//! Attempts that have ended, in the past (`deliveries`) and as they end (`tail`).
 
 use std::collections::HashSet;
 use std::mem;
@@ -13,19 +13,19 @@ use wire::v1;
 use crate::viewers::{Left, Viewer};
 use crate::{Operator, failure, pages};
 
-/// How often whoever watches is told.
+/// Interval at which a viewer gets new attempts.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How much later than its end an attempt may be written down, with clocks that are
-/// apart: looked at again so long.
+/// Longest time from an attempt's end to its record, with clocks that differ. Records of this
+/// time are read again.
 const OVERLAP: Duration = Duration::from_mins(1);
 
-/// Most attempts that are told of one look. More in that time are left out, and the
-/// newest shown: nobody reads so fast.
+/// Most attempts that are read in one interval. If there are more, only the newest are shown:
+/// nobody reads so fast.
 const TOGETHER: usize = 1000;
 
-/// Most attempts in one message: what was handed to a connection that takes nothing stays
-/// in memory for as long as that is open.
+/// Most attempts in one message: what was handed to a connection that does not read stays in
+/// memory for as long as the connection is open.
 const IN_A_MESSAGE: usize = 100;
 
 impl Operator {
@@ -48,7 +48,7 @@ impl Operator {
         page.map_err(|error| failure::queue(&error))
     }
 
-    /// Tells of attempts as they end, until nobody listens.
+    /// Sends attempts to the viewer as they end, until it leaves.
     pub(crate) async fn watch(
         &self,
         query: AttemptQuery,
@@ -57,7 +57,7 @@ impl Operator {
         let mut since = self.0.clock.now();
         let mut told: HashSet<(EventId, String, u32, u32)> = HashSet::new();
         while !viewer.has_left() {
-            // Before it is read: telling takes as long as the viewer reads.
+            // Taken before the read: sending takes as long as the viewer reads.
             let looked_at = self.0.clock.now();
             let page =
                 self.attempts(AttemptQuery { since: Some(since), limit: TOGETHER, ..query.clone() }).await?;
@@ -66,7 +66,7 @@ impl Operator {
             let new = page.attempts.iter().rev().filter(|it| !told.contains(&key(it)));
             let mut attempts: Vec<_> = new.map(attempt).collect();
             told = all;
-            // Nothing more than what is told is held while somebody reads.
+            // Only what is sent stays in memory while the viewer reads.
             drop(page);
             while !attempts.is_empty() {
                 let rest = attempts.split_off(attempts.len().min(IN_A_MESSAGE));
@@ -82,7 +82,10 @@ impl Operator {
     }
 }
 
-/// What a filter asks for.
+/// The query for a filter.
+///
+/// # Errors
+/// If the filter has an unknown outcome or a time that is not valid.
 pub(crate) fn query(filter: v1::AttemptFilter) -> Result<AttemptQuery, Status> {
     let outcome = match filter.outcome.as_str() {
         "" => None,
@@ -131,7 +134,7 @@ fn attempt(ended: &EndedAttempt) -> v1::Attempt {
         event_id: id.to_string(),
         event: about.name.clone(),
         account: about.account.clone(),
-        // Cut already, unless it was written by a version that did not.
+        // Cut already, unless it was written by a version that did not cut.
         entity: about.entity.as_deref().map(queue::cut).unwrap_or_default(),
         ..crate::events::attempt(step)
     }

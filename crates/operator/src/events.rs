@@ -1,4 +1,4 @@
-//! One entity's story.
+//! The story of one entity, and the deliveries of one event.
 
 use queue::{EventStory, QueueError, StoryState, StoryStep};
 use telemetry::Chain;
@@ -7,7 +7,7 @@ use wire::v1;
 
 use crate::{Operator, failure, pages};
 
-/// Most events that are looked at for one Fluent id.
+/// Most events that are compared for one Fluent id.
 const SAME_IDS_SHOWN: usize = 20;
 
 impl Operator {
@@ -26,9 +26,9 @@ impl Operator {
         Ok(v1::ShowEventsResponse { stories: pages::fitting(found.iter().map(|it| story(it, others))) })
     }
 
-    /// What may share Fluent's id with a single story. Several are compared with each other
-    /// alone: asking for each would cost a search each. Where it can't be asked for, the story
-    /// is shown without.
+    /// Stories with the Fluent id of a single story. Several stories are only compared with each
+    /// other, since each would cost a search. If the search fails, the story is shown without the
+    /// others.
     async fn of_the_same_id(&self, found: &[EventStory]) -> Option<Vec<EventStory>> {
         let [story] = found else { return None };
         let others = self.stores().history().find(&story.fluent_event_id, SAME_IDS_SHOWN).await;
@@ -41,7 +41,7 @@ impl Operator {
 }
 
 impl Operator {
-    /// The body of the newest event that this names.
+    /// The body of the newest event that `reference` names.
     pub(crate) async fn event_body(&self, reference: &str) -> Result<v1::GetEventBodyResponse, Status> {
         let found = self.stores().history().event(reference).await;
         let found = found.map_err(|error| failure::queue(&error))?;
@@ -49,7 +49,7 @@ impl Operator {
         Ok(v1::GetEventBodyResponse { event_id: event.id().to_string(), body: event.body().to_vec() })
     }
 
-    /// Makes what waits of one event due now, on one route or on all.
+    /// Makes the waiting deliveries of one event due now, on one route or on all.
     pub(crate) async fn retry_now(
         &self,
         reference: &str,
@@ -94,7 +94,7 @@ fn none(reference: &str) -> Status {
     ))
 }
 
-/// The route on which it waits, if that is asked for.
+/// The route of a waiting delivery, if it is the wanted one or any is.
 fn waiting_on<'s>(state: &'s StoryState, wanted: &str) -> Option<&'s str> {
     match state {
         StoryState::Waiting { route, .. } if wanted.is_empty() || route == wanted => Some(route),
@@ -144,7 +144,7 @@ fn story(story: &EventStory, others: &[EventStory]) -> v1::EventStory {
     }
 }
 
-/// What a step says; whose it was, is not in it.
+/// One attempt for the contract, without its event.
 pub(crate) fn attempt(step: &StoryStep) -> v1::Attempt {
     let record = &step.record;
     v1::Attempt {

@@ -1,11 +1,11 @@
-//! What went wrong, as gRPC says it.
+//! Errors as gRPC statuses.
 
 use anyhow::Error;
 use queue::QueueError;
 use telemetry::Chain;
 use tonic::Status;
 
-/// A failure of the queue.
+/// The status for an error of the queue.
 pub(crate) fn queue(error: &QueueError) -> Status {
     let said = Chain(error).to_string();
     match error {
@@ -18,7 +18,7 @@ pub(crate) fn queue(error: &QueueError) -> Status {
     }
 }
 
-/// Settings that can't be read now.
+/// The status for settings that can't be read now.
 pub(crate) fn settings(error: &Error) -> Status {
     Status::failed_precondition(format!("the settings: {}", Chain(&**error)))
 }

@@ -1,23 +1,23 @@
-//! Why does a signature fail?
+//! The reason why a webhook's signature fails.
 
 use event_model::{Algorithm, Event, Inbound, Refusal, Verified};
 use settings::Gateway;
 use verifier::{Alteration, Diagnosis, Rejection, Verifier, WebhookVerifier, diagnose};
 
-/// What is to be said of a webhook, by the settings of now.
+/// The diagnosis of a webhook by the present settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// A listed key signed it.
+    /// True if a listed key signed it.
     pub genuine: bool,
-    /// And its account may send: it would be answered 200.
+    /// True if its account may send, too: it would be answered 200.
     pub admitted: bool,
-    /// In words.
+    /// The diagnosis in words.
     pub says: String,
-    /// What to do about it.
+    /// The advice what to do, if there is any.
     pub advice: Option<String>,
 }
 
-/// Verifies a webhook, and says why it fails.
+/// Verifies a webhook, and explains a failure.
 pub fn find(gateway: &Gateway, inbound: Inbound) -> Finding {
     match diagnose(&gateway.keys, &gateway.signatures, &inbound) {
         Diagnosis::Genuine { key, proof } => {

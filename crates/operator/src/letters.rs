@@ -1,4 +1,4 @@
-//! Dead letters and unrouted events: one store, two views.
+//! Dead letters and unrouted events: one store with two views.
 
 use queue::{DeadLetter, DeadQuery, DeadReason, PAGE_BYTES, QueueError, UNROUTED};
 use tonic::Status;
@@ -8,13 +8,13 @@ use crate::deliveries::{set, time};
 use crate::tally::{Ended, Teller};
 use crate::{Operator, failure, pages};
 
-/// Letters that are dealt with together.
+/// Letters that are read or changed together.
 const TOGETHER: usize = 500;
 
-/// Most numbers of one selection.
+/// Most ids in one selection.
 pub(crate) const MAX_IDS: usize = 10_000;
 
-/// Which letters a call touches.
+/// The letters that a call is about.
 #[derive(Clone, Debug)]
 pub(crate) enum Selection {
     Ids(Vec<u64>),
@@ -22,7 +22,7 @@ pub(crate) enum Selection {
 }
 
 impl Selection {
-    /// The route that it names, or nothing.
+    /// The route in the selection's filter, or an empty text.
     pub(crate) fn route(&self) -> &str {
         match self {
             Self::Ids(_) => "",
@@ -30,7 +30,7 @@ impl Selection {
         }
     }
 
-    /// The account that it names, or nothing.
+    /// The account in the selection's filter, or an empty text.
     pub(crate) fn account(&self) -> &str {
         match self {
             Self::Ids(_) => "",
@@ -39,7 +39,7 @@ impl Selection {
     }
 }
 
-/// What is done to each.
+/// The change that is made to each letter.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Redrive { to: Option<String> },
@@ -75,7 +75,7 @@ impl Operator {
         Ok(described(&letter.map_err(|error| failure::queue(&error))?, body))
     }
 
-    /// How many, and the highest number among them.
+    /// The number of letters, and the highest id among them.
     pub(crate) async fn count_letters(&self, query: &DeadQuery) -> Result<(u64, u64), QueueError> {
         let (mut count, mut last) = (0, query.after);
         loop {
@@ -86,8 +86,8 @@ impl Operator {
         }
     }
 
-    /// Changes what was there when it began: a letter that is redriven and dies again
-    /// has a higher number.
+    /// Changes the letters that existed at the beginning: a letter that is redriven and dies
+    /// again has a higher id.
     pub(crate) async fn change_letters(
         self,
         selection: Selection,
@@ -134,13 +134,16 @@ impl Operator {
     }
 }
 
-/// Whether there may be more.
+/// True if there may be more letters than these.
 fn is_cut(found: &[DeadLetter], limit: usize) -> bool {
     let bytes: usize = found.iter().map(|letter| letter.event.body().len()).sum();
     found.len() == limit || bytes >= PAGE_BYTES
 }
 
-/// What a filter asks for.
+/// The query for a filter.
+///
+/// # Errors
+/// If the filter is not valid.
 pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
     let reason = match filter.reason.as_str() {
         "" => None,
@@ -170,7 +173,7 @@ pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
     })
 }
 
-/// What a selection means. Nothing selected is an error: it must not mean all.
+/// The selection of a request. An empty one is an error, as it must not mean all letters.
 pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Selection, Status> {
     let wrong = |why: &str| Status::invalid_argument(format!("selection: {why}"));
     let v1::DeadLetterSelection { ids, filter } = selection.unwrap_or_default();
@@ -201,7 +204,7 @@ fn described(letter: &DeadLetter, body: bool) -> v1::DeadLetter {
     }
 }
 
-/// A body that is one ref of megabytes is not sent twice more beside itself.
+/// Cuts long fields. Otherwise a ref of megabytes would be sent twice more beside its body.
 fn shorten(entity: &mut v1::Entity) {
     let v1::Entity { r#type, subtype, r#ref, id, status } = entity;
     for text in [r#type, subtype, r#ref, id, status] {

@@ -6,8 +6,8 @@
 //!   └── another's gRPC ┘└──▶ audit log, before and after whatever changes something
 //! ```
 //!
-//! Who may call what is decided before a call comes here (`grpc::Access`); here it
-//! is decided only where the message says what is needed: a body.
+//! The role for a method is checked before a call comes here (`grpc::Access`). It is checked here
+//! only where the message decides it: a request for a body.
 //!
 //! Start reading at [`Operator`], then `service.rs`, which has every method.
 
@@ -53,7 +53,7 @@ pub use crate::status_lines::CERTIFICATE_ENDS_SOON;
 /// Reads the settings as they are now.
 pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<Tree> + Send + Sync>;
 
-/// What people ask, and do.
+/// The operator's API.
 #[derive(Clone)]
 pub struct Operator(Arc<Inner>);
 
@@ -73,8 +73,8 @@ impl fmt::Debug for Operator {
 }
 
 impl Operator {
-    /// Changes are written down in the file `audit`, which is made when there is
-    /// something to write.
+    /// Serves these stores. Changes are written to the file `audit`, which is created when there
+    /// is something to write.
     pub fn new(
         stores: Arc<dyn Stores>,
         settings: ReadSettings,
@@ -86,12 +86,12 @@ impl Operator {
         Self(Arc::new(Inner { stores, settings, audit, clock, shutdown, viewers: Viewers::default() }))
     }
 
-    /// Whether the queue can be looked into now.
+    /// True if the queue answers now. Asks it.
     pub async fn is_well(&self) -> bool {
         self.stores().routes().await.is_ok()
     }
 
-    /// As tonic serves it.
+    /// The service for tonic.
     pub fn service(self) -> OperatorServer<Self> {
         OperatorServer::new(self).max_encoding_message_size(grpc::MAX_MESSAGE)
     }

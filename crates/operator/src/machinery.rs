@@ -1,4 +1,4 @@
-//! How the machinery behind the queue does, shown as metrics for as long as the process lives.
+//! Metrics of the queue's servers and stores, updated for as long as the process lives.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use crate::{Operator, silence, status};
 
-/// How often it is looked at: it costs the servers a question for each stream.
+/// Interval between two updates: each costs the servers a question for each stream.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 impl Operator {
-    /// Shows how servers, room and what comes every day do, again and again.
+    /// Updates the metrics of servers, usage and silent events again and again.
     pub async fn watch_machinery(self) {
         let mut silent = BTreeSet::new();
         loop {
@@ -22,7 +22,7 @@ impl Operator {
                 show(&health);
             }
             silence::show(self.stores().marks(), &mut silent).await;
-            // What can't be forgotten now is the next time.
+            // A failure is no problem: the next round tries again.
             let _ = forget_old_seen(self.stores().marks()).await;
             sleep(LOOK_EVERY).await;
         }

@@ -1,5 +1,5 @@
-//! Names that filters and commands speak of. One that does not exist is an error with the
-//! nearest that does: an answer of nothing would be believed.
+//! Names of routes and accounts in filters and commands. An unknown name is an error with the
+//! nearest known one, since an empty answer would be believed.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{Operator, failure};
 const SHOWN: usize = 20;
 
 impl Operator {
-    /// Refuses a route that no settings, no queue, no letter and no process know.
+    /// Refuses a route that is not known to the settings, the queue, a dead letter or a process.
     pub(crate) async fn ensure_route(&self, name: &str) -> Result<(), Status> {
         if name.is_empty() || name == UNROUTED {
             return Ok(());
@@ -30,14 +30,15 @@ impl Operator {
         if known.contains(name) { Ok(()) } else { Err(unknown("route", name, &known)) }
     }
 
-    /// Refuses an account that is not in the settings, and of which nothing has come.
+    /// Refuses an account that is not in the settings, and of which no event is stored.
     pub(crate) async fn ensure_account(&self, name: &str) -> Result<(), Status> {
         if name.is_empty() {
             return Ok(());
         }
         let failed = |error: queue::QueueError| failure::queue(&error);
         let stores = self.stores();
-        // An operator of its own may have no accounts in its settings: then what came counts.
+        // An operator process may have no accounts in its settings: then the accounts of events
+        // count.
         let gateway = self.settings()?.gateway().ok();
         let mut known: BTreeSet<String> =
             gateway.iter().flat_map(|gateway| gateway.accounts.names()).map(str::to_owned).collect();
@@ -45,7 +46,7 @@ impl Operator {
         if known.is_empty() || known.contains(name) {
             return Ok(());
         }
-        // One that left the settings has left its events behind, perhaps.
+        // An account that left the settings may still have events.
         let account = Some(name.to_owned());
         let attempts = AttemptQuery { account: account.clone(), limit: 1, ..AttemptQuery::default() };
         let has_attempts = !stores.history().attempts(attempts).await.map_err(failed)?.attempts.is_empty();
@@ -58,7 +59,7 @@ impl Operator {
 }
 
 fn unknown(what: &str, name: &str, known: &BTreeSet<String>) -> Status {
-    // Who writes `acme` means ACME: the spelling counts, not the case.
+    // A person who writes `acme` means ACME: the letters count, not their case.
     let folded: Vec<_> = known.iter().map(|known| (known.to_lowercase(), known)).collect();
     let nearest = settings::nearest(&name.to_lowercase(), folded.iter().map(|(folded, _)| folded.as_str()));
     let nearest = nearest.and_then(|nearest| folded.iter().find(|(folded, _)| folded == nearest));

@@ -1,4 +1,4 @@
-//! One page after the other.
+//! Pages of long answers.
 
 use tonic::Status;
 use wire::Message;
@@ -6,7 +6,7 @@ use wire::Message;
 /// Most on one page.
 pub(crate) const MAX_PAGE: usize = 1000;
 
-/// How many are asked for; `usual` where nobody says.
+/// The size of a page: `asked`, or `usual` for 0, and at most [`MAX_PAGE`].
 pub(crate) fn size(asked: u32, usual: usize) -> usize {
     match asked as usize {
         0 => usual,
@@ -14,7 +14,10 @@ pub(crate) fn size(asked: u32, usual: usize) -> usize {
     }
 }
 
-/// Where the page before ended.
+/// The id after which the page begins.
+///
+/// # Errors
+/// If the token is not that of an answer.
 pub(crate) fn place(token: &str) -> Result<Option<u64>, Status> {
     if token.is_empty() {
         return Ok(None);
@@ -23,10 +26,10 @@ pub(crate) fn place(token: &str) -> Result<Option<u64>, Status> {
     token.parse().map(Some).map_err(wrong)
 }
 
-/// About so many bytes of an answer, and far below [`grpc::MAX_MESSAGE`].
+/// Bytes at which an answer ends, far below [`grpc::MAX_MESSAGE`].
 const MAX_BYTES: usize = 8 << 20;
 
-/// The first of these that are one answer together: at least one.
+/// The first messages that fit into one answer: at least one.
 pub(crate) fn fitting<M: Message>(messages: impl IntoIterator<Item = M>) -> Vec<M> {
     let mut bytes = 0;
     let fits = |message: &M| {
@@ -37,7 +40,7 @@ pub(crate) fn fitting<M: Message>(messages: impl IntoIterator<Item = M>) -> Vec<
     messages.into_iter().take_while(fits).collect()
 }
 
-/// Where the next page begins, if the last was full.
+/// The token for the next page, empty if the last page was not full.
 pub(crate) fn next(last: Option<u64>, is_full: bool) -> String {
     last.filter(|_| is_full).map(|last| last.to_string()).unwrap_or_default()
 }

@@ -56,7 +56,8 @@ impl Operator {
         self.settings()?.gateway().map_err(|error| failure::settings(&error.into()))
     }
 
-    /// The bytes are verified again: a store is not trusted more than the wire.
+    /// Admits a quarantined body. Its bytes are verified again: a store is not trusted more than
+    /// the network.
     async fn release(&self, gateway: &Gateway, id: u64) -> Result<(), String> {
         let quarantine = self.stores().quarantine();
         let kept = quarantine.get(id).await.map_err(|error| Chain(&error).to_string())?;
@@ -67,14 +68,17 @@ impl Operator {
         let name = name.unwrap_or_default();
         let headers: Headers = [(name, kept.signature)].into_iter().collect();
         let inbound = Inbound { body: kept.body, headers, received_at: kept.received_at };
-        // It was verified when it came: a key that is out of use proves it still.
+        // A key that was in use when the body came still proves it.
         let event = admitted(gateway, inbound, WebhookVerifier::for_kept)
             .map_err(|why| format!("{id} is still refused: {why}"))?;
         quarantine.release(id, event).await.map_err(|error| Chain(&error).to_string())
     }
 }
 
-/// The event that this is, by the settings of now, and by the verifier as it is `made`.
+/// The event of a webhook by the present settings. `made` sets the verifier up.
+///
+/// # Errors
+/// The reason, if it is not genuine or not admitted.
 pub(crate) fn admitted(
     gateway: &Gateway,
     inbound: Inbound,
@@ -95,7 +99,7 @@ pub(crate) fn admitted(
     }
 }
 
-/// How many, and which.
+/// A tally of results, and their ids.
 struct Counted((v1::Tally, Touched));
 
 impl Counted {

@@ -1,4 +1,4 @@
-//! Webhooks that were refused, perhaps wrongly.
+//! Rejected webhooks, whose keys or accounts may only have been missing.
 
 use queue::RefusedWebhook;
 use settings::Gateway;
@@ -11,7 +11,7 @@ use crate::quarantined::admitted;
 use crate::tally::{Ended, Teller};
 use crate::{Operator, failure, pages};
 
-/// Webhooks that are verified together.
+/// Webhooks that are read and verified together.
 const TOGETHER: usize = 200;
 
 impl Operator {

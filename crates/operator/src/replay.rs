@@ -1,4 +1,4 @@
-//! What was received in a time, to one route once more.
+//! Replay: delivers the events of a time to one route again.
 
 use event_model::{Event, Timestamp};
 use queue::{Filter, Position, ReceivedQuery, Replayed};
@@ -9,10 +9,10 @@ use crate::deliveries::{set, time};
 use crate::tally::{Ended, Teller};
 use crate::{Operator, failure};
 
-/// Events that are looked at together.
+/// Events that are read together.
 const TOGETHER: usize = 500;
 
-/// What to replay, and to whom.
+/// The events to replay, and their route.
 #[derive(Debug)]
 pub(crate) struct Plan {
     route: String,
@@ -37,7 +37,7 @@ impl Plan {
     }
 }
 
-/// Whether this is its entity's ref or its root entity's, to the last letter.
+/// True if `reference` is exactly the ref of the event's entity or root entity.
 fn is_of(event: &Event, reference: &str) -> bool {
     let fields = event.fields();
     [&fields.entity_ref, &fields.root_entity_ref].into_iter().any(|it| it.as_deref() == Some(reference))

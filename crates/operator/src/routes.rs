@@ -1,4 +1,4 @@
-//! Where routes stand, in numbers and in words.
+//! The state of routes, in numbers and in words.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use wire::v1;
 
 use crate::{Operator, failure};
 
-/// What is said of a route that nothing keeps from delivering.
+/// The summary of a route without any obstacle.
 pub(crate) const DELIVERING: &str = "delivering";
 
 /// Most bytes of the reason of a pause.
@@ -31,7 +31,7 @@ impl Operator {
         states.iter().map(|state| route(state, listed)).collect()
     }
 
-    /// The routes of the settings.
+    /// The names of the routes in the settings.
     pub(crate) fn listed(&self) -> Result<HashSet<String>, Status> {
         let routes = self.settings()?.routes(None);
         let routes = routes.map_err(|error| failure::settings(&error.into()))?;
@@ -42,7 +42,10 @@ impl Operator {
         self.stores().set_paused(route, Some(pause)).await.map_err(|error| failure::queue(&error))
     }
 
-    /// What was asked for, by whom.
+    /// The pause that a request asks for.
+    ///
+    /// # Errors
+    /// If its reason is too long, or its time is not valid.
     pub(crate) fn pause_of(&self, request: &v1::PauseRouteRequest, by: &str) -> Result<Pause, Status> {
         let wrong = |why: &str| Status::invalid_argument(why.to_owned());
         if request.reason.len() > LONGEST_REASON {
@@ -134,7 +137,7 @@ fn working(working: &Working) -> v1::Working {
     }
 }
 
-/// Whether it delivers, and what keeps it from that.
+/// The summary of a route: that it delivers, or what keeps it from delivering.
 fn summary(route: &RouteState) -> String {
     let of = |count: usize| match route.working.len() {
         1 => String::new(),

@@ -1,4 +1,4 @@
-//! Every method: who asks, what it takes, where it is done.
+//! Every method of the contract: its caller, its limits, and the function that does it.
 
 use grpc::Caller;
 use serde_json::{Value, json};
@@ -19,13 +19,13 @@ fn answer<T>(result: Result<T, Status>) -> Answer<T> {
 }
 
 impl Operator {
-    /// Writes down that something begins.
+    /// Begins an entry in the audit log.
     async fn begin<T>(&self, request: &Request<T>, action: &str, what: Value) -> Result<Begun, Status> {
         let caller = Caller::of(request.extensions())?;
         self.0.audit.begin(&caller.name, action, what).await
     }
 
-    /// Does one thing, written down before and after.
+    /// Makes one change, with an entry in the audit log before and after.
     async fn change<T, R>(
         &self,
         request: &Request<T>,
@@ -42,8 +42,8 @@ impl Operator {
         answer(result)
     }
 
-    /// Shows something; with its body only to who may operate, and written down: where
-    /// that can't be, no body is shown.
+    /// Shows something. A body needs the role `operate` and an entry in the audit log: if that
+    /// can't be written, no body is shown.
     async fn show<T, R>(
         &self,
         request: &Request<T>,
@@ -354,7 +354,7 @@ impl v1::operator_server::Operator for Operator {
     }
 }
 
-/// A selection, for the audit log.
+/// The selection as the audit log has it.
 fn described(selection: &Selection) -> Value {
     match selection {
         Selection::Ids(ids) => named_ids(ids),

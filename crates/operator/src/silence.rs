@@ -10,7 +10,7 @@ use telemetry::metrics;
 
 use crate::status_lines::{SilentEvent, plain};
 
-/// Those of now. What can't be read says nothing.
+/// The kinds of events that are silent now. None if the facts can't be read.
 pub(crate) async fn silent(marks: &dyn Marks, now: Timestamp) -> Vec<SilentEvent> {
     let seen = seen_by_all(marks).await.unwrap_or_default();
     let silent = seen.silent(now).into_iter().map(|(kind, last_at)| SilentEvent {
@@ -22,7 +22,7 @@ pub(crate) async fn silent(marks: &dyn Marks, now: Timestamp) -> Vec<SilentEvent
     silent.collect()
 }
 
-/// Shows how many there are, by account; one that has none any more is shown as such.
+/// Sets the number of silent kinds for each account, and 0 for one that has none any more.
 pub(crate) async fn show(marks: &dyn Marks, shown: &mut BTreeSet<(String, String)>) {
     let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
     for SilentEvent { environment, account, .. } in silent(marks, SystemClock.now()).await {

@@ -1,4 +1,4 @@
-//! Is it well?
+//! The command `status`: whether the product is well.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::routes::DELIVERING;
 use crate::status_lines::{Known, StatusLine, lines};
 use crate::{Operator, failure, pages, silence};
 
-/// Attempts of so long say whether a route fails.
+/// Attempts of this time show whether a route fails.
 const LATELY: Duration = Duration::from_mins(15);
 
-/// So many of them are looked at, and so many failed ones in a row are a failing route.
+/// Most attempts of a route that are read; with only failures, from this number on, it fails.
 const LOOKED_AT: usize = 20;
 const FAILS_AFTER: usize = 3;
 
-/// Pages of the history that are looked through for one that went well.
+/// Most pages of the history that are searched for an attempt that succeeded.
 const PAGES: usize = 20;
 
 impl Operator {
@@ -63,10 +63,10 @@ impl Operator {
         routes
     }
 
-    /// Everything that the lines are made of, and the bytes of what was refused.
+    /// The facts for the lines, and the bytes of rejected webhooks.
     async fn known(&self, tree: &Tree) -> Result<(Known, u64), Status> {
         let (stores, now) = (self.stores(), self.0.clock.now());
-        // While servers fail some of it can't be read: the rest is said all the same.
+        // While servers fail, some facts can't be read. The others are shown all the same.
         let mut unreadable = None;
         let routes = readable(stores.routes().await, &mut unreadable);
         let letters = readable(stores.dead_letters().count().await, &mut unreadable);
@@ -75,10 +75,11 @@ impl Operator {
         let sum = |counts: Vec<(String, u64)>| counts.into_iter().map(|(_, count)| count).sum();
         let quarantined = count_quarantined(stores.quarantine(), pages::MAX_PAGE).await;
         let quarantined = readable(quarantined, &mut unreadable);
-        // A cluster of before has no place for some of them: that hides nothing else.
+        // A cluster of an older version has no stream for them, which must not hide the other
+        // facts.
         let refused = stores.refused().count().await.unwrap_or_default();
         let found = processes(stores.marks()).await;
-        // Who is gone is seen by the clock that stamped what it said.
+        // The clock that stamped the reports decides which processes are gone.
         let now = stores.marks().now().await.unwrap_or(now);
         let known = Known {
             now,
@@ -103,7 +104,7 @@ impl Operator {
     }
 }
 
-/// What was read, or nothing and why not.
+/// The value, or an empty one with the error noted.
 fn readable<T: Default>(read: Result<T, QueueError>, unreadable: &mut Option<QueueError>) -> T {
     read.unwrap_or_else(|error| {
         unreadable.get_or_insert(error);
@@ -111,15 +112,15 @@ fn readable<T: Default>(read: Result<T, QueueError>, unreadable: &mut Option<Que
     })
 }
 
-/// The routes of the settings; nothing where they have none: then those of others count.
+/// The routes of the settings. `None` if they have none: then those of other processes count.
 fn listed(tree: &Tree) -> Result<Option<HashSet<String>>, Status> {
     let routes = tree.routes(None).map_err(|error| failure::settings(&error.into()))?;
     let names: HashSet<_> = routes.0.into_iter().map(|route| route.name).collect();
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
 
-/// Routes of which no attempt went well lately, and how many did not: of those that have
-/// something to show for it.
+/// Routes without a recent success, with the number of their failures. Only routes with
+/// deliveries that wait or run, or with dead letters, count.
 async fn failing(
     stores: &dyn Stores,
     routes: &[RouteState],
@@ -148,7 +149,7 @@ async fn failing(
     counted.await.into_iter().filter_map(Result::transpose).collect()
 }
 
-/// Whether any attempt of the time went well: the newest may be a hiccup of a busy route.
+/// True if any attempt since then succeeded: the newest failures may be few among many successes.
 async fn went_well_lately(
     stores: &dyn Stores,
     route: &RouteState,
@@ -180,7 +181,7 @@ fn is_failure(outcome: Outcome) -> bool {
     !matches!(outcome, Outcome::Done | Outcome::Unrouted | Outcome::Died | Outcome::Returned)
 }
 
-/// How servers and room do, with the limits that only the settings know.
+/// The state of servers and stores, with the limits that only the settings have.
 pub(crate) async fn health(
     stores: &dyn Stores,
     routes: &[RouteState],
@@ -191,7 +192,7 @@ pub(crate) async fn health(
         Ok(QueueSettings::Embedded(settings)) => Some(settings.retention.bytes.0),
         _ => None,
     };
-    // What the slowest route has still to settle.
+    // The share that the slowest route has still to settle.
     let unsettled = routes.iter().map(|route| share(route.behind + route.in_flight, route.kept));
     let unsettled = unsettled.fold(0.0, f64::max);
     for usage in &mut health.usage {

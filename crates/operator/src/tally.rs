@@ -1,4 +1,4 @@
-//! Long work: how far it is, while somebody listens.
+//! Progress of long work, sent for as long as the caller listens.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,32 +15,32 @@ use wire::v1;
 
 use crate::audit::{Begun, Touched};
 
-/// How often whoever waits is told.
+/// Interval at which the caller gets a tally.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
-/// How long whoever waits may take to read the last word.
+/// Longest time for the caller to read the last message.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// What a method that takes long answers with.
+/// The answer of a method that takes long.
 pub(crate) type Tallies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Counts, and tells.
+/// Counts results, and sends the tally.
 #[derive(Debug)]
 pub(crate) struct Teller {
     pub(crate) tally: v1::Tally,
-    /// Which it were.
+    /// The ids of the results.
     touched: Touched,
-    /// The same, for the audit log, should the work be cut off.
+    /// The tally and the ids so far, for the audit log if the work is cut off.
     so_far: Arc<Mutex<(v1::Tally, Touched)>>,
     told: Instant,
     to: mpsc::Sender<Result<v1::Tally, Status>>,
 }
 
-/// Nobody listens any more.
+/// The caller does not listen any more.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
-/// Why work ended before its end.
+/// The reason why work ended early.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Gone,
@@ -66,7 +66,7 @@ impl From<queue::QueueError> for Ended {
 }
 
 impl Teller {
-    /// Counts one answer, about what has this number.
+    /// Counts the result for this id.
     pub(crate) fn count<E: std::fmt::Display>(&mut self, id: u64, answer: &Result<(), E>) {
         self.touched.note(id, answer.is_ok());
         match answer {
@@ -80,7 +80,10 @@ impl Teller {
         }
     }
 
-    /// Tells how far it is, if it is time; an end where nobody listens.
+    /// Sends the tally if it is time.
+    ///
+    /// # Errors
+    /// If the caller is gone.
     pub(crate) async fn tell(&mut self) -> Result<(), Gone> {
         *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) =
             (self.tally.clone(), self.touched.clone());
@@ -92,8 +95,8 @@ impl Teller {
     }
 }
 
-/// Runs `work` beside the answer, which is its tallies; `wrap` makes messages of them.
-/// A caller that goes away ends it, and so does the end of the process.
+/// Runs `work` beside the answer, which is a stream of its tallies; `wrap` makes the method's
+/// messages of them. The work ends early if the caller goes away or the process drains.
 pub(crate) fn run<T, F>(
     shutdown: &Shutdown,
     begun: Option<Begun>,
@@ -143,7 +146,7 @@ where
     Box::pin(ReceiverStream::new(tallies).map(move |tally| tally.map(wrap)))
 }
 
-/// Says how it ended. Who does not read does not keep the process from ending.
+/// Sends the last message. A caller that does not read can't keep the process from ending.
 async fn last_word(to: &mpsc::Sender<Result<v1::Tally, Status>>, word: Result<v1::Tally, Status>) {
     let _ = timeout(LAST_WORD, to.send(word)).await;
 }

@@ -1,4 +1,4 @@
-//! Who watches: so many at once, and each for as long as it reads.
+//! Viewers of a stream: at most so many at once, each for as long as it reads.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,16 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-/// How many watch at once: people, and what they have open.
+/// Most viewers at once: people, and what they have open.
 const VIEWERS: usize = 64;
 
-/// How long a viewer may take to read what it is told.
+/// Longest time for a viewer to read a message.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a viewer gets.
+/// The stream that a viewer gets.
 pub(crate) type View<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The places for viewers.
+/// Permits for viewers.
 #[derive(Clone, Debug)]
 pub(crate) struct Viewers(Arc<Semaphore>);
 
@@ -31,7 +31,7 @@ impl Default for Viewers {
 }
 
 impl Viewers {
-    /// A place for one more.
+    /// Takes a permit for one more viewer.
     pub(crate) fn enter<T: Send + 'static>(&self) -> Result<(Viewer<T>, View<T>), Status> {
         let place = Arc::clone(&self.0).try_acquire_owned();
         let full = |_| Status::resource_exhausted(format!("{VIEWERS} watch already: end one of these"));
@@ -45,34 +45,34 @@ impl Viewers {
     }
 }
 
-/// A message on its way. One that is not read is taken back: what waits for a connection
-/// that takes nothing can't be dropped from here.
+/// A message on its way. A message that is not read is taken back through this, since a
+/// connection that does not read can't be made to drop it.
 type Slot<T> = Arc<Mutex<Option<Result<T, Status>>>>;
 
 fn take<T>(slot: &Slot<T>) -> Option<Result<T, Status>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Nobody reads any more.
+/// The viewer does not read any more.
 #[derive(Debug)]
 pub(crate) struct Left;
 
-/// One who watches, and its place.
+/// A viewer, with its permit.
 #[derive(Debug)]
 pub(crate) struct Viewer<T> {
     to: mpsc::Sender<Slot<T>>,
-    /// Why it ends: told after all else, whenever that is read.
+    /// The reason for the end of the stream, sent after all other messages.
     why: Slot<T>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<T> Viewer<T> {
-    /// Whether it went away.
+    /// True if the viewer has gone away.
     pub(crate) fn has_left(&self) -> bool {
         self.to.is_closed()
     }
 
-    /// Tells it something, and waits until that is read, for a while.
+    /// Sends a message, and waits a bounded time until it is read.
     pub(crate) async fn tell(&self, message: T) -> Result<(), Left> {
         let slot = Arc::new(Mutex::new(Some(Ok(message))));
         let telling = async {
@@ -89,7 +89,7 @@ impl<T> Viewer<T> {
         }
     }
 
-    /// Tells it why it ends.
+    /// Ends the stream with this reason.
     pub(crate) fn end(self, why: Status) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(why));
     }
@@ -122,7 +122,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_reads_late_is_told_why_it_ends() {
         let (viewer, view) = Viewers::default().enter::<u32>().unwrap();
-        // What is told is not read yet as the server stops.
+        // The message is not read yet when the server stops.
         assert!(timeout(Duration::from_secs(1), viewer.tell(1)).await.is_err());
         viewer.end(Status::unavailable("this server stops"));
         let told: Vec<_> = view.collect().await;

@@ -5,18 +5,17 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A file of this size is put away and another begun: months of what people do, and no
-/// more than an editor opens.
+/// Size at which the file is rotated: months of what people do, and no more than an editor opens.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// How many are put away; the oldest goes. With the one that is written to, 128 MiB: what
-/// may operate must not be able to fill the disk that the queue is on.
+/// Rotated files that are kept. With the current one they take 128 MiB: callers with the role
+/// `operate` must not be able to fill the disk of the queue.
 const KEPT: u32 = 7;
 
-/// How far back people look.
+/// Most bytes that are read back for people.
 const LOOK_BACK: u64 = 4 << 20;
 
-/// Where the log is.
+/// The files of the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
@@ -42,7 +41,7 @@ impl LogFile {
         if size > 0 && size + line.len() as u64 > self.max_bytes {
             match self.put_away() {
                 Ok(()) => file = self.open_alone()?,
-                // `chattr +a` forbids it, and then somebody else sees to it.
+                // With `chattr +a` renaming fails, and the administrator rotates the file.
                 Err(error) => tracing::warn!(%error, "the audit log can't be put away, and grows"),
             }
         }
@@ -50,13 +49,13 @@ impl LogFile {
         file.sync_data()
     }
 
-    /// The file with nobody else writing to it, until it is closed.
+    /// The file, locked against other writers until it is closed.
     fn open_alone(&self) -> io::Result<File> {
         loop {
             let file = private_files::open_options().create(true).append(true).open(&self.path)?;
             private_files::close_to_others(&file)?;
             file.lock()?;
-            // While we waited, another process may have put it away.
+            // Another process may have rotated it during the wait for the lock.
             let is_current = |at: std::fs::Metadata| Ok(at.ino() == file.metadata()?.ino());
             match std::fs::metadata(&self.path).and_then(is_current) {
                 Ok(true) => return Ok(file),
@@ -77,7 +76,7 @@ impl LogFile {
         std::fs::rename(&self.path, self.older(1))
     }
 
-    /// The file that was put away so many times ago.
+    /// The path of the file that was rotated `number` times ago.
     fn older(&self, number: u32) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(format!(".{number}"));
@@ -91,7 +90,7 @@ impl LogFile {
         for path in files {
             let Some(bytes) = end_of(&path, left)? else { break };
             left -= bytes.len() as u64;
-            // Where it does not begin at a line, that one can't be read.
+            // A line that is cut at the beginning of the bytes can't be read, and is left out.
             let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(&read);
             found.extend(lines.take(limit - found.len()));
             if left == 0 || found.len() >= limit {
@@ -102,7 +101,7 @@ impl LogFile {
     }
 }
 
-/// The last bytes of a file; `None` where there is none.
+/// The last bytes of a file; `None` if it does not exist.
 fn end_of(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

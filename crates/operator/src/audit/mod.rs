@@ -1,4 +1,5 @@
-//! What was changed, and whose body was read, by whom, and what it touched.
+//! The audit log: changes and bodies that were read, with the caller, the request and the
+//! affected ids.
 
 mod file;
 mod touched;
@@ -17,22 +18,22 @@ use wire::v1;
 use self::file::LogFile;
 pub(crate) use self::touched::{Ranges, Touched};
 
-/// Where the numbers of a request are.
+/// The field of a request that has ids.
 const IDS: &str = "ids";
 
-/// Longest text of a request that is written down, in bytes: names, refs and reasons are
-/// shorter, and a long one must not keep the others out.
+/// Longest text of a request in the log, in bytes. Names, refs and reasons are shorter, and a
+/// long one must not displace other entries.
 const MAX_TEXT: usize = 512;
 
-/// The log: a file that is only ever appended to, a JSON object a line. At 16 MiB it is
-/// put away as `<name>.1`, and the oldest of seven such goes.
+/// The log: a file that is only appended to, with a JSON object a line. At 16 MiB it is renamed
+/// to `<name>.1`, and the oldest of seven such files is removed.
 #[derive(Clone, Debug)]
 pub struct Audit {
     file: LogFile,
     clock: Arc<dyn Clock>,
 }
 
-/// One line.
+/// One line of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Line {
     at: Timestamp,
@@ -43,7 +44,7 @@ struct Line {
     touched: u64,
     #[serde(default)]
     failed: u64,
-    /// Of what has numbers: those that were touched, and those that could not be.
+    /// The ids that were changed, and below it those that failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     touched_ids: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -51,8 +52,8 @@ struct Line {
     outcome: String,
 }
 
-/// Something that was begun, and is written down when it ends: as it was, or, if it
-/// is dropped, as cut off.
+/// An action that has begun. Its end is written with its result, or, if it is dropped, as cut
+/// off.
 #[derive(Debug)]
 pub struct Begun {
     audit: Audit,
@@ -61,13 +62,15 @@ pub struct Begun {
 }
 
 impl Audit {
-    /// Writes to this file, which is made when there is something to write.
+    /// Writes to this file, which is created when there is something to write.
     pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
         Self { file: LogFile::new(path), clock }
     }
 
-    /// Writes down that `who` begins something. What can't be written down is not
-    /// done.
+    /// Writes that `who` begins an action.
+    ///
+    /// # Errors
+    /// If it can't be written: then the action must not be done.
     pub async fn begin(&self, who: &str, action: &str, request: Value) -> Result<Begun, Status> {
         let line = Line {
             at: self.clock.now(),
@@ -108,12 +111,12 @@ impl Audit {
 }
 
 impl Begun {
-    /// It ended so.
+    /// Writes the end of the action.
     pub async fn end(self, touched: u64, failed: u64, outcome: &str) {
         self.end_with(&Touched::default(), touched, failed, outcome).await;
     }
 
-    /// It ended so, for these.
+    /// Writes the end of the action, with the affected ids.
     pub(crate) async fn end_with(mut self, ids: &Touched, touched: u64, failed: u64, outcome: &str) {
         self.is_over = true;
         (self.line.touched_ids, self.line.failed_ids) = (ids.done.text(), ids.failed.text());
@@ -138,14 +141,14 @@ impl Drop for Begun {
     }
 }
 
-/// What was asked for, without what was left out.
+/// The request without empty fields and with long texts cut.
 fn shortened(mut request: Value) -> Value {
     without_nothing(&mut request);
     shorten_texts(&mut request);
     request
 }
 
-/// Numbers are in ranges, which have a bound of their own.
+/// Cuts long texts, except for ids: their ranges have a bound of their own.
 fn shorten_texts(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -159,7 +162,7 @@ fn shorten_texts(value: &mut Value) {
     }
 }
 
-/// The numbers that a call names, as a part of what was asked for.
+/// The ids in a request, as a field of it.
 pub(crate) fn named_ids(ids: &[u64]) -> Value {
     json!({ IDS: ids.iter().copied().collect::<Ranges>().text() })
 }

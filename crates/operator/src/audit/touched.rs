@@ -1,16 +1,16 @@
-//! Which numbers something touched, in ranges.
+//! Ids that an action affected, as ranges.
 
 use std::fmt::Write;
 
-/// Most ranges of one line: as many as numbers may be named in a call, so that each of
-/// them is in it; what a filter chooses mostly lies together.
+/// Most ranges of one line: as many as ids may be named in a call, so that the line has each of
+/// them. Ids that a filter selects mostly follow each other.
 const MAX_RANGES: usize = 10_000;
 
-/// Numbers, as `1-3, 7`; in the order in which they came.
+/// Ids as `1-3, 7`, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranges {
     ranges: Vec<(u64, u64)>,
-    /// How many have no room.
+    /// The number of ids beyond the bound.
     more: u64,
 }
 
@@ -24,7 +24,7 @@ impl Ranges {
         }
     }
 
-    /// Nothing where there are none.
+    /// The ranges as text, empty if there are none.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (first, last) in &self.ranges {
@@ -49,7 +49,7 @@ impl FromIterator<u64> for Ranges {
     }
 }
 
-/// What was done, and what could not be.
+/// Ids of successes and of failures.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) done: Ranges,
@@ -57,7 +57,7 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    /// Notes how it ended for one.
+    /// Notes the result for one id.
     pub(crate) fn note(&mut self, id: u64, is_done: bool) {
         if is_done { self.done.add(id) } else { self.failed.add(id) }
     }

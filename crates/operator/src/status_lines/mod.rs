@@ -1,5 +1,4 @@
-//! What somebody should look at: a pure function of what is known, in the words of the table
-//! of alerts.
+//! The lines of `status`: a pure function of the facts, with the alerts of the table.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -11,54 +10,54 @@ use telemetry::alerts::{self, Alert};
 
 use crate::routes::paused_in_words;
 
-/// An event that waits for longer is late.
+/// Age from which a waiting event is late.
 const LATE: Duration = Duration::from_mins(15);
 
-/// Deliveries that wait for a retry of a route that is late for one of them alone.
+/// A route with no events behind is late only if more deliveries than this wait for a retry.
 const FEW: u64 = 10;
 
-/// A certificate that ends sooner is named.
+/// Time before its end at which a certificate is named.
 pub const CERTIFICATE_ENDS_SOON: Duration = Duration::from_hours(14 * 24);
 
-/// A spool that is not drained for so long waits.
+/// Time without progress after which a spool counts as waiting.
 const SPOOL_WAITS: Duration = Duration::from_mins(5);
 
-/// So long a process may begin without being ready.
+/// Time that a process may take to become ready.
 const BEGINS_WITHIN: Duration = Duration::from_mins(1);
 
-/// A process that is gone is named for so long; `processes forget` ends that sooner.
+/// Time for which a process that is gone is named, unless `processes forget` ends it.
 const REMEMBERED: Duration = Duration::from_hours(24);
 
-/// Genuine webhooks that were refused need somebody for so long.
+/// Time for which refused genuine webhooks are named.
 const REFUSED_LATELY: Duration = Duration::from_hours(24);
 
-/// From this share on, a store fills.
+/// Share of its limit from which a store counts as filling.
 const FILLS: f64 = 0.7;
 
-/// And a disk.
+/// Share from which a disk counts as filling.
 const DISK_FILLS: f64 = 0.9;
 
-/// What is known.
+/// The facts that the lines are made of.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) now: Timestamp,
-    /// The routes of the settings of this process; nothing where they have none.
+    /// The routes of this process's settings; `None` if they have none.
     pub(crate) listed: Option<HashSet<String>>,
     pub(crate) routes: Vec<RouteState>,
-    /// Routes of which no attempt went well lately, and how many did not.
+    /// Routes without a recent success, with the number of their failures.
     pub(crate) failing: BTreeMap<String, usize>,
     pub(crate) processes: Vec<ProcessSeen>,
     pub(crate) spools: Vec<(String, SpoolMark)>,
     pub(crate) health: Result<StoresHealth, QueueError>,
-    /// Kinds of events that do not come any more: account, environment, name, the last.
+    /// Kinds of events that do not come any more.
     pub(crate) silent: Vec<SilentEvent>,
     pub(crate) dead_letters: u64,
     pub(crate) quarantined: u64,
     pub(crate) refused: u64,
     pub(crate) unrouted: u64,
-    /// What processes say of themselves could not be read.
+    /// True if the process reports could not be read.
     pub(crate) are_processes_unread: bool,
-    /// Why some of this could not be read, and is missing.
+    /// The reason why some facts could not be read and are missing.
     pub(crate) unreadable: Option<QueueError>,
 }
 
@@ -78,7 +77,7 @@ pub(crate) struct StatusLine {
     pub(crate) text: String,
 }
 
-/// The lines, in the order of the table.
+/// The lines, in the order of the table of alerts.
 pub(crate) fn lines(known: &Known) -> Vec<StatusLine> {
     let mut lines = Lines { known, lines: Vec::new() };
     lines.of_processes();
@@ -168,7 +167,7 @@ impl Lines<'_> {
 
     fn of_refused_accounts(&mut self) {
         let mut counted: BTreeMap<_, (u64, Timestamp, Option<&String>)> = BTreeMap::new();
-        // Of one that has ended they may be mended: the next webhook tells.
+        // A process that has ended may be mended: the next webhook will show it.
         let open = self.known.processes.iter().filter(|process| !process.report.is_closed);
         let all = open.flat_map(|process| &process.report.refused);
         for refused in all.filter(|refused| since(refused.last_at, self.known.now) < REFUSED_LATELY) {
@@ -251,9 +250,9 @@ impl Lines<'_> {
         }
     }
 
-    /// Whether somebody's settings have it; nothing where nobody's settings have any.
+    /// True if the settings of any process have the route; `None` if none have any routes.
     fn is_wanted(&self, route: &str) -> Option<bool> {
-        // One that is stopped or gone comes back, perhaps; after a day its word counts no more.
+        // A process that is stopped or gone may come back. After a day its routes count no more.
         let now = self.known.now;
         let of_others =
             self.known.processes.iter().filter(|process| since(process.seen_at, now) < REMEMBERED);
@@ -347,7 +346,7 @@ impl Lines<'_> {
     }
 }
 
-/// A name that Fluent's rules chose, without what a terminal would obey, and not too long.
+/// A name that Fluent's rules chose, without what a terminal would obey, and cut.
 pub(crate) fn plain(name: &str) -> String {
     let replaced = name.chars().map(|letter| match letter {
         ' ' => letter,
@@ -369,7 +368,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// A time to the unit that matters.
+/// A length of time in the one unit that matters.
 fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {

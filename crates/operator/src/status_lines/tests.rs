@@ -1,3 +1,5 @@
+//! Tests of the lines of `status`, fact by fact.
+
 use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, RefusedAccount, RestingLogin};
 use queue::{Position, ServerHealth, StoreUsage, Working};
 use telemetry::alerts::Urgency;
@@ -132,7 +134,7 @@ fn who_is_gone_is_named_until_it_is_forgotten_or_a_day_has_passed() {
     check(|known| known.processes[0].seen_at = at(-200), &["FluentNobodyServes", "FluentProcessGone"], "");
 }
 
-/// Whatever is wrong is said, in the words of the table.
+/// Everything that is wrong has a line with the words of the table.
 #[test]
 fn each_alert_of_the_table_that_status_sees_has_its_line() {
     let everything = Known {
