@@ -1,3 +1,5 @@
+//! Spans for the calls that dispatchers make to their destinations.
+
 use std::sync::{Arc, LazyLock};
 
 use dispatch::{Attributes, Calls, Recorded, Role, Said};
@@ -6,7 +8,7 @@ use opentelemetry::{KeyValue, Value};
 
 use crate::span::{Cause, Ended, Kind, Span};
 
-/// Records what dispatchers ask of their destinations: for `dispatch::Context`.
+/// The tracer of dispatchers' calls, for `dispatch::Context`. Each call is a span of the attempt.
 pub fn calls() -> Arc<dyn Calls> {
     static CALLS: LazyLock<Arc<dyn Calls>> = LazyLock::new(|| Arc::new(Recording));
     Arc::clone(&CALLS)

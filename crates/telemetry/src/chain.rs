@@ -1,10 +1,12 @@
+//! An error with all its causes in one line.
+
 use std::error::Error;
 use std::fmt;
 
-/// Prints an error and its causes, once, in one line.
+/// Prints an error and its causes, each once, in one line.
 ///
-/// Errors say what their own layer was doing and leave the cause to
-/// `source()`; this puts them together.
+/// An error describes only its own layer, and has its cause as `source()`. This puts them
+/// together.
 #[derive(Debug)]
 pub struct Chain<'e>(pub &'e dyn Error);
 
@@ -15,7 +17,7 @@ impl fmt::Display for Chain<'_> {
         let mut cause = self.0.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            // Some libraries print their cause themselves.
+            // Some libraries print their cause in their own text.
             if !said.contains(&text) {
                 write!(f, ": {text}")?;
             }

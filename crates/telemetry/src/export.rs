@@ -1,4 +1,4 @@
-//! To a collector, by OTLP.
+//! Export of traces and metrics to a collector, by OTLP.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,23 +22,23 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use crate::metrics;
 use crate::start::StartError;
 
-/// Where traces and metrics go.
+/// A collector of traces and metrics.
 #[derive(Clone)]
 pub struct Collector {
     /// `http://` or `https://`, host and port; over HTTP, `/v1/traces` and `/v1/metrics`
     /// are added.
     pub endpoint: String,
-    /// How it is spoken to.
+    /// The protocol to speak.
     pub protocol: Protocol,
-    /// Sent with every export: names in lowercase, and values that may be secret.
+    /// Headers of every export: names in lowercase, and values that may be secret.
     pub headers: Vec<(String, String)>,
-    /// PEM: who vouches for it, instead of those that the web trusts.
+    /// PEM: the authorities of the collector's certificate, instead of the web's.
     pub ca: Option<Vec<u8>>,
-    /// How long an export may take.
+    /// Longest time for an export.
     pub timeout: Duration,
 }
 
-/// How a collector is spoken to.
+/// The protocol that a collector speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC, usually port 4317.
@@ -111,7 +111,7 @@ impl Collector {
         Ok(metadata)
     }
 
-    /// Connects when it is first used, and again when it breaks.
+    /// A channel that connects on first use, and again whenever the connection breaks.
     fn channel(&self) -> Result<Channel, StartError> {
         let endpoint = Endpoint::from_shared(self.endpoint.clone())?;
         let endpoint = match self.endpoint.starts_with("https://") {
@@ -137,7 +137,7 @@ impl Collector {
     }
 }
 
-/// The exporters run on threads of their own; the client needs our runtime.
+/// An HTTP client that runs on our runtime: the exporters have threads of their own.
 #[derive(Debug)]
 struct OnRuntime {
     client: reqwest::Client,
@@ -152,7 +152,7 @@ impl HttpClient for OnRuntime {
     }
 }
 
-/// An exporter whose failures are counted, and said once.
+/// An exporter whose failures are counted, and logged once each time they begin.
 #[derive(Debug)]
 pub(crate) struct Watched<E> {
     signal: &'static str,

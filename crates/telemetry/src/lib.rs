@@ -6,8 +6,8 @@
 //!        └─▶ metrics::ACCEPTED.add ─▶ OTLP, and GET /metrics
 //! ```
 //!
-//! Nothing here waits for a collector: what it does not take in time is dropped and
-//! counted. Never a body, an attribute's value or a person's data in any of it.
+//! Nothing here waits for a collector: what it does not take in time is dropped and counted.
+//! Spans and metrics never have a body, an attribute's value or a person's data.
 //!
 //! Start reading at [`Span`] and [`metrics`].
 

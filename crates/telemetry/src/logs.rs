@@ -1,3 +1,5 @@
+//! The log: one line for each record, to standard error.
+
 use std::io::{self, IsTerminal};
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -5,15 +7,15 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::prelude::*;
 
-/// Lines that may wait for a slow reader of our output. Beyond it lines are
-/// dropped: an event must never wait for a log.
+/// Lines that may wait for a slow reader of our output. Beyond it lines are dropped, since an
+/// event must never wait for the log.
 const BUFFERED_LINES: usize = 16 * 1024;
 
-/// The NATS client repeats what we say, and below that shows what it carries. What
-/// the exporters fail at is said by us, once, and counted.
+/// The NATS client repeats our own records, and at lower levels shows what it carries. The
+/// exporters' failures are logged by us, once, and counted.
 const QUIET: &str = "async_nats=warn,opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry-http=off,opentelemetry_prometheus=off";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people, coloured on a terminal.
@@ -27,7 +29,8 @@ pub enum Format {
 #[must_use = "dropping it ends the log"]
 pub struct Logs(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);
 
-/// Begins to log to standard error. `filter` has the syntax of `RUST_LOG`.
+/// Starts the log to standard error. `filter` has the syntax of `RUST_LOG`. A second call has no
+/// effect.
 pub fn start_logs(format: Format, filter: &str) -> Logs {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(io::stderr());

@@ -1,8 +1,8 @@
-//! What others wrote, without what a terminal would obey or hide.
+//! Text of others without what a terminal would obey or hide.
 
-/// Whether a letter makes a terminal do something else than show a letter: control
-/// characters (C0, DEL, C1), marks that turn the direction of a text around, letters
-/// without any width, separators of lines, and what annotates or tags a text unseen.
+/// True if a character makes a terminal do something else than show a character: control
+/// characters (C0, DEL, C1), marks that change the direction of text, characters without width,
+/// line separators, and unseen annotations and tags.
 pub fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -15,7 +15,7 @@ pub fn is_unsafe(letter: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text with `\u{fffd}` for whatever a terminal would obey or hide.
+/// The text with `\u{fffd}` for every character that a terminal would obey or hide.
 ///
 /// ```
 /// assert_eq!(telemetry::plain("orders\u{1b}[2J\u{9b}m\u{202e}"), "orders\u{fffd}[2J\u{fffd}m\u{fffd}");

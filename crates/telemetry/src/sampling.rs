@@ -1,17 +1,20 @@
+//! The choice of traces that are recorded.
+
 use event_model::TraceParent;
 
-/// Of a trace's id, so many bits are random by the recommendation.
+/// Random bits of a trace's id, by the recommendation.
 /// <https://www.w3.org/TR/trace-context-2/#random-trace-id-flag>
 const RANDOM_BITS: u32 = 56;
 
-/// Which traces are recorded.
+/// The choice of traces that are recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Of all traces, from 0.0 to 1.0. Every process decides the same of one trace.
+    /// The share of all traces, from 0.0 to 1.0. Every process decides the same about one trace.
     pub share: f64,
-    /// Record spans that failed, of the other traces too.
+    /// True to record failed spans of the other traces, too.
     pub keep_failures: bool,
-    /// Continue the trace of who calls, and its decision. Otherwise it is linked.
+    /// True to continue a caller's trace with its decision. Otherwise the caller's span is
+    /// linked.
     pub trust_callers: bool,
 }
 
@@ -22,7 +25,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Begins a trace, and decides about it.
+    /// Begins a trace, and decides whether it is recorded.
     pub(crate) fn begin(&self) -> TraceParent {
         let trace = fastrand::u128(1..);
         TraceParent::new(trace, fastrand::u64(1..), self.takes(trace)).unwrap_or_else(|| self.begin())

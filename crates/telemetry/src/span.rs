@@ -1,4 +1,4 @@
-//! One piece of work, in a trace.
+//! Spans: pieces of work in a trace.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::start::tracing_now;
 
-/// Who does the work, seen from the trace.
+/// The part of a span's work in a trace, in OpenTelemetry's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Answers a request.
@@ -21,25 +21,26 @@ pub enum Kind {
     Producer,
     /// Takes a message.
     Consumer,
-    /// Nobody outside sees it.
+    /// Is not visible outside.
     Internal,
 }
 
-/// What a span comes from.
+/// The origin of a span.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause {
-    /// Nothing that we know of: it begins a trace.
+    /// No known origin: the span begins a trace.
     Nothing,
-    /// A span of this process: it continues that trace.
+    /// A span of this process: the new one continues its trace.
     Here(TraceParent),
-    /// A span of another process: it continues that trace.
+    /// A span of another process: the new one continues its trace.
     Elsewhere(TraceParent),
-    /// A span long ago, or somebody else's: it begins a trace, and points there.
+    /// A span long ago, or a stranger's: the new one begins a trace, with a link to it.
     Linked(TraceParent),
 }
 
 impl Cause {
-    /// What a stranger's `traceparent` is: a cause only where callers are trusted.
+    /// The origin for a caller's `traceparent`: a parent only if callers are trusted, and
+    /// otherwise a link.
     pub fn said_by_caller(traceparent: Option<TraceParent>) -> Self {
         match traceparent {
             None => Self::Nothing,
@@ -49,18 +50,18 @@ impl Cause {
     }
 }
 
-/// How a span ended.
+/// The result of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended<'r> {
-    /// Well, also where a caller was refused with reason.
+    /// Success, also if a caller was rightly refused.
     Well,
-    /// Not: `error.type`, one of a few words.
+    /// Failure, with its `error.type`, one of a few words.
     Failed(&'r str),
 }
 
-/// One piece of work, in a trace, from its beginning. It is recorded when it ends,
-/// if its trace is sampled or if it failed; until then it costs two looks at a clock.
-/// Dropped before its end, it was cut off.
+/// A piece of work in a trace. It is recorded when it ends, if its trace is sampled or if it
+/// failed. Until then it costs two readings of a clock. A span that is dropped before its end was
+/// cut off.
 #[derive(Debug)]
 #[must_use = "a span is recorded when it ends"]
 pub struct Span {
@@ -74,7 +75,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Begins.
+    /// Begins a span now.
     #[expect(clippy::disallowed_methods, reason = "a trace's times are the machine's")]
     pub fn begin(kind: Kind, name: impl Into<Cow<'static, str>>, cause: Cause) -> Self {
         let context = match cause {
@@ -85,7 +86,7 @@ impl Span {
         Self { name: name.into(), kind, context, cause, started_at, began, is_over: false }
     }
 
-    /// Begins one that began so long ago.
+    /// Begins a span that started `ago` before now.
     pub fn since(kind: Kind, name: &'static str, cause: Cause, ago: Duration) -> Self {
         let mut span = Self::begin(kind, name, cause);
         span.began = span.began.checked_sub(ago).unwrap_or(span.began);
@@ -93,18 +94,18 @@ impl Span {
         span
     }
 
-    /// Begins as a part of this one.
+    /// Begins a span as a part of this one.
     pub fn child(&self, kind: Kind, name: impl Into<Cow<'static, str>>) -> Self {
         Self::begin(kind, name, Cause::Here(self.context))
     }
 
-    /// What the work hands on, so that what it causes joins the trace.
+    /// The context to hand on with the work, so that what it causes joins the trace.
     pub fn context(&self) -> TraceParent {
         self.context
     }
 
-    /// Ends it. `attributes` is asked only if it is recorded: names and words of a few
-    /// values, ids, sizes; never what is in an event.
+    /// Ends the span. `attributes` is called only if it is recorded. It returns names and words
+    /// of a few values, ids and sizes, never a part of an event.
     pub fn end(mut self, ended: Ended<'_>, attributes: impl FnOnce() -> Vec<KeyValue>) {
         self.is_over = true;
         if self.is_kept(ended) {
@@ -112,7 +113,7 @@ impl Span {
         }
     }
 
-    /// It turned out that there was nothing to do.
+    /// Drops the span without a record, since there was nothing to do.
     pub fn forget(mut self) {
         self.is_over = true;
     }

@@ -1,3 +1,5 @@
+//! Start and end of telemetry in a process.
+
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
@@ -13,39 +15,39 @@ use crate::export::Collector;
 use crate::metrics::Scrape;
 use crate::sampling::Sampling;
 
-/// Spans that wait for the collector, about 1 KiB each; beyond it they are dropped and
-/// counted: an event must never wait for its trace.
+/// Spans that may wait for the collector, about 1 KiB each. Beyond it they are dropped and
+/// counted, since an event must never wait for its trace.
 const WAITING_SPANS: usize = 16 * 1024;
 
 /// Spans in one export.
 const BATCH: usize = 2 * 1024;
 
-/// How long spans are gathered before they are sent.
+/// Time for which spans are gathered before they are sent.
 const GATHER: Duration = Duration::from_secs(2);
 
-/// How long the last spans and metrics may take when the process ends.
+/// Longest time for the last spans and metrics when the process ends.
 const LAST_EXPORT: Duration = Duration::from_secs(3);
 
-/// What is recorded by a process, and where it goes.
+/// The settings of a process's telemetry.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `service.name`.
     pub service: &'static str,
     /// `service.instance.id`: tells the processes of a service apart.
     pub instance: String,
-    /// Where traces and metrics go, if anywhere.
+    /// The collector of traces and metrics, if there is one.
     pub collector: Option<Collector>,
-    /// Which traces are recorded.
+    /// The choice of traces that are recorded.
     pub sampling: Sampling,
-    /// How often metrics are sent.
+    /// Interval at which metrics are sent.
     pub send_metrics_every: Duration,
 }
 
-/// Why telemetry can't be started.
+/// The reason why telemetry can't be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A header that can't be one.
+    /// A header that is not valid.
     #[error("the collector's header `{0}`: a name or value that no header can have")]
     Header(String),
     /// An endpoint or certificate that can't be used over gRPC.
@@ -54,15 +56,15 @@ pub enum StartError {
     /// An endpoint or certificate that can't be used over HTTP.
     #[error("the collector's endpoint")]
     Client(#[from] reqwest::Error),
-    /// Settings of the exporter.
+    /// Settings that the exporter refuses.
     #[error("the exporter")]
     Exporter(#[from] ExporterBuildError),
-    /// The metrics.
+    /// Metrics that can't be set up.
     #[error("the metrics")]
     Metrics(#[from] OTelSdkError),
 }
 
-/// How spans are recorded in this process.
+/// The recording of spans in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Tracing {
     pub(crate) sampling: Sampling,
@@ -77,25 +79,25 @@ impl Tracing {
     }
 }
 
-/// One for the process: spans begin everywhere.
+/// One for the process, since spans begin everywhere.
 static TRACING: OnceLock<Tracing> = OnceLock::new();
 
-/// Before anything is started, and in processes where nothing is.
+/// Used before the start, and in processes without telemetry.
 static NOT_RECORDING: LazyLock<Tracing> = LazyLock::new(Tracing::default);
 
 pub(crate) fn tracing_now() -> &'static Tracing {
     TRACING.get().unwrap_or_else(|| &NOT_RECORDING)
 }
 
-/// Telemetry that was started; ends with [`Started::finish`]. Clones are of the same.
+/// Telemetry that was started, until [`Started::finish`]. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Started {
     meters: SdkMeterProvider,
     scrape: Scrape,
 }
 
-/// Starts to record, in this process; needs a runtime, which must outlive
-/// [`Started::finish`]. A second call leaves the spans to the first.
+/// Starts to record in this process. Needs a runtime, which must outlive [`Started::finish`].
+/// After a second call, spans still go to the first one's collector.
 pub fn start(options: &Options) -> Result<Started, StartError> {
     let resource = resource(options);
     // Metrics first: the processor of spans counts with them.
@@ -118,7 +120,7 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
 }
 
 fn resource(options: &Options) -> Resource {
-    // With what OTEL_RESOURCE_ATTRIBUTES adds.
+    // OTEL_RESOURCE_ATTRIBUTES adds to these.
     Resource::builder()
         .with_service_name(options.service)
         .with_attributes([
@@ -146,7 +148,7 @@ impl Started {
         self.scrape.clone()
     }
 
-    /// Sends what was gathered so far. Blocks, for seconds where no collector answers.
+    /// Sends what was gathered so far. Blocks, for seconds if no collector answers.
     pub fn flush(&self) {
         if let Some(processor) = &tracing_now().processor {
             let _ = processor.force_flush();
@@ -154,7 +156,7 @@ impl Started {
         let _ = self.meters.force_flush();
     }
 
-    /// Sends what is left, within a few seconds. Blocks.
+    /// Sends the rest within a few seconds. Blocks.
     pub fn finish(self) {
         if let Some(processor) = &tracing_now().processor {
             let _ = processor.shutdown_with_timeout(LAST_EXPORT);

@@ -1,4 +1,4 @@
-//! `config/observe/alerts.yml` and the runbook's index are made from the table of alerts:
+//! `config/observe/alerts.yml` and the runbook's index are generated from the table of alerts:
 //! `UPDATE_EXPECT=1 cargo test -p telemetry`.
 
 use std::collections::BTreeSet;

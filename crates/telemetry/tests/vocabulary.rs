@@ -1,4 +1,4 @@
-//! docs/metrics.md is made from the vocabulary: `UPDATE_EXPECT=1 cargo test -p telemetry`.
+//! docs/metrics.md is generated from the vocabulary: `UPDATE_EXPECT=1 cargo test -p telemetry`.
 
 use expect_test::expect_file;
 

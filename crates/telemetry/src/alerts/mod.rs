@@ -1,5 +1,4 @@
-//! When somebody should look: one table for alerts, for the lines of `status` and for the
-//! pages of the runbook.
+//! Alerts: one table for Prometheus, for the lines of `status` and for the pages of the runbook.
 //!
 //! `config/observe/alerts.yml` and the index of `docs/runbook` are made from it:
 //! `UPDATE_EXPECT=1 cargo test -p telemetry`.
@@ -10,7 +9,7 @@ use std::fmt::Write;
 
 pub use table::*;
 
-/// How soon somebody should look.
+/// The urgency of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
     /// Somebody is needed now, also at night: a page.
@@ -29,38 +28,38 @@ impl Urgency {
     }
 }
 
-/// Something that somebody should look at.
+/// A condition that somebody has to look at.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Alert {
     /// The name of the alert and of its page in the runbook.
     pub name: &'static str,
-    /// How soon.
+    /// The urgency of the alert.
     pub urgency: Urgency,
-    /// What it says, as the title of its page.
+    /// The condition, as the title of its page.
     pub title: &'static str,
-    /// How Prometheus sees it; nothing where only `status` does.
+    /// The rule in Prometheus; `None` if only `status` has the alert.
     pub rule: Option<Rule>,
-    /// Whether `status` sees it too.
+    /// True if `status` has the alert, too.
     pub is_in_status: bool,
 }
 
-/// How Prometheus sees it.
+/// The rule of an alert in Prometheus.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Its group in the file.
     pub group: &'static str,
-    /// Why it is as it is, where that needs words.
+    /// The reason for the rule, where it needs one.
     pub comment: &'static str,
-    /// In PromQL.
+    /// The condition in PromQL.
     pub expression: &'static str,
-    /// For how long it must hold before it fires.
+    /// The time for which it must hold before the alert fires.
     pub holds_for: Option<&'static str>,
-    /// What the alert says.
+    /// The text of the alert.
     pub summary: &'static str,
 }
 
 impl Alert {
-    /// Its page, from the top of the repository.
+    /// The path of its page from the top of the repository.
     pub fn runbook(&self) -> String {
         format!("docs/runbook/{}.md", self.name)
     }

@@ -1,12 +1,14 @@
+//! The types of metrics: counters, gauges and histograms, with the names of their labels.
+
 use std::sync::OnceLock;
 
 use opentelemetry::{KeyValue, StringValue, Value, global, metrics};
 
-/// Who measures, in OpenTelemetry's words.
+/// OpenTelemetry's name for the origin of the metrics.
 const SCOPE: &str = "fluent-webhooks";
 
-/// Bounds of histograms of time, in seconds: from a commit to the sender's patience and
-/// beyond it, to the days that a retry may take.
+/// Bounds of histograms of time, in seconds: from a commit to the time after which a sender gives
+/// up, and up to the days that a retry may take.
 const SECONDS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 14.0, 60.0, 600.0, 3600.0,
     21_600.0, 86_400.0,
@@ -17,28 +19,28 @@ const SECONDS: [f64; 18] = [
 pub struct Metric {
     /// OpenTelemetry's name.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// The kind of number.
     pub shape: Shape,
     /// UCUM: `s`, `By`, or a word in braces.
     pub unit: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Its meaning, in a sentence.
     pub help: &'static str,
 }
 
-/// What kind of number a metric is.
+/// The kind of number of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Only rises.
     Counter,
     /// Rises and falls.
     Gauge,
-    /// How often it was how much.
+    /// Counts values in ranges.
     Histogram,
 }
 
-/// Counts.
+/// A counter, which only rises.
 #[derive(Debug)]
 pub struct Counter<const LABELS: usize> {
     pub(super) metric: Metric,
@@ -57,7 +59,7 @@ impl<const LABELS: usize> Counter<LABELS> {
         Self { metric, names: *labels, made: OnceLock::new() }
     }
 
-    /// Adds, under these values of its labels, in their order.
+    /// Adds `count` under these values of the labels, in their order.
     pub fn add(&self, count: u64, values: [StringValue; LABELS]) {
         let counter = self.made.get_or_init(|| {
             let Metric { name, unit, help, .. } = self.metric;
@@ -67,7 +69,7 @@ impl<const LABELS: usize> Counter<LABELS> {
     }
 }
 
-/// Shows a number as it is now.
+/// A gauge, which shows a number as it is now.
 #[derive(Debug)]
 pub struct Gauge<const LABELS: usize> {
     pub(super) metric: Metric,
@@ -86,7 +88,7 @@ impl<const LABELS: usize> Gauge<LABELS> {
         Self { metric, names: *labels, made: OnceLock::new() }
     }
 
-    /// Shows `value`, under these values of its labels, in their order.
+    /// Sets `value` under these values of the labels, in their order.
     pub fn set(&self, value: f64, values: [StringValue; LABELS]) {
         let gauge = self.made.get_or_init(|| {
             let Metric { name, unit, help, .. } = self.metric;
@@ -96,7 +98,7 @@ impl<const LABELS: usize> Gauge<LABELS> {
     }
 }
 
-/// Keeps how often a time was how long.
+/// A histogram of times.
 #[derive(Debug)]
 pub struct Histogram<const LABELS: usize> {
     pub(super) metric: Metric,
@@ -115,7 +117,7 @@ impl<const LABELS: usize> Histogram<LABELS> {
         Self { metric, names: *labels, made: OnceLock::new() }
     }
 
-    /// Keeps `seconds`, under these values of its labels, in their order.
+    /// Records `seconds` under these values of the labels, in their order.
     pub fn record(&self, seconds: f64, values: [StringValue; LABELS]) {
         let histogram = self.made.get_or_init(|| {
             let Metric { name, unit, help, .. } = self.metric;
@@ -132,6 +134,6 @@ fn labelled<const LABELS: usize>(
     values: [StringValue; LABELS],
 ) -> [KeyValue; LABELS] {
     let mut values = values.into_iter();
-    // As many as there are names.
+    // There are as many values as names.
     names.map(|name| KeyValue::new(name, values.next().map_or(Value::from(""), Value::String)))
 }

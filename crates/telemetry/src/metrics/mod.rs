@@ -1,5 +1,5 @@
-//! What is counted, measured and shown: every metric has its place in the
-//! `vocabulary`, and in `docs/metrics.md`, which is made from it.
+//! Metrics. Every one has its place in the `vocabulary`, and in `docs/metrics.md`, which is
+//! generated from it.
 //!
 //! Labels have values from settings or from a fixed list, so nobody outside can
 //! create a series.

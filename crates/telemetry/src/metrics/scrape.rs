@@ -1,6 +1,8 @@
+//! The metrics as Prometheus reads them.
+
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// What a scrape is, in HTTP's words.
+/// The content type of a scrape.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The metrics as they are now.
@@ -12,10 +14,10 @@ impl Scrape {
         Self(registry)
     }
 
-    /// In Prometheus' text format.
+    /// The metrics in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut text = Vec::new();
-        // Into memory, and of names that the exporter made: nothing can fail.
+        // Writing into memory can't fail, nor can names that the exporter made.
         let _ = TextEncoder::new().encode(&self.0.gather(), &mut text);
         String::from_utf8(text).unwrap_or_default()
     }

@@ -1,3 +1,5 @@
+//! The vocabulary as a table for the documentation.
+
 use std::fmt::Write;
 
 use super::instrument::{Metric, Shape};

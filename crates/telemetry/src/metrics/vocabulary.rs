@@ -1,4 +1,4 @@
-//! Every metric there is, in the order in which an event meets it.
+//! Every metric of the product, in the order in which an event meets it.
 
 use super::instrument::{Counter, Gauge, Histogram, Metric, Shape};
 
@@ -139,7 +139,7 @@ vocabulary! {
         "Exports of `traces` or `metrics` that the collector did not take.";
 }
 
-/// Counted by OpenTelemetry itself.
+/// A counter that OpenTelemetry itself increases.
 const SPANS_PROCESSED: Metric = Metric {
     name: "otel.sdk.processor.span.processed",
     shape: Shape::Counter,
