@@ -1,3 +1,5 @@
+//! The dispatcher `subscription`: hands each event to a subscriber of the route.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +15,12 @@ use crate::line::{InHand, Line};
 use crate::settings::SubscriptionSettings;
 use crate::switchboard::Switchboard;
 
-/// How long an event waits for a handler that had room a moment ago.
+/// Longest wait for a handler's room, which was there a moment ago.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
 
 const ACTION: &str = "handling by a subscriber";
 
-/// Gives each event to a handler that has asked for some.
+/// Hands each event to a handler that has asked for some.
 #[derive(Debug)]
 pub struct SubscriptionDispatcher {
     line: Arc<Line>,
@@ -52,7 +54,8 @@ impl Dispatcher for SubscriptionDispatcher {
         answer
     }
 
-    /// In all; without a word it is shorter, and kept here.
+    /// The longest time for an attempt in all. Without a sign of progress, `dispatch` itself ends
+    /// it earlier.
     fn timeout(&self) -> Duration {
         self.settings.longest()
     }
@@ -85,7 +88,7 @@ impl SubscriptionDispatcher {
         }
     }
 
-    /// Gives it to whoever has room next.
+    /// Waits until a subscriber has room, for a bounded time, and hands the delivery to it.
     async fn give_later(&self, mut delivered: Delivered) -> Result<InHand, DispatchError> {
         let giving = async {
             loop {
@@ -139,7 +142,8 @@ fn answer(outcome: Outcome) -> Result<Done, DispatchError> {
     }
 }
 
-/// What a handler says may be anybody's data: kept with the attempt, never logged.
+/// A handler's explanation. It may contain anybody's data, so it is stored with the attempt and
+/// never logged.
 fn said(detail: String) -> BoxError {
     let detail = shortened(detail);
     Excerpt(if detail.is_empty() { "it said no more".to_owned() } else { detail }).into()

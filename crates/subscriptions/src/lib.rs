@@ -1,4 +1,4 @@
-//! Handlers that can't be called, and ask instead.
+//! Subscriptions: handlers that can't be called, and ask for events instead.
 //!
 //! ```text
 //! route ─▶ SubscriptionDispatcher ─▶ Line ─▶ the subscriber with most room ─gRPC─▶ handler
@@ -7,8 +7,8 @@
 //!          done │ again │ dead, as of any dispatcher
 //! ```
 //!
-//! A route takes from the queue only what somebody has room for, so nothing is
-//! attempted while nobody is there.
+//! A route takes from the queue only as many deliveries as its subscribers have room for, so
+//! nothing is attempted while there is no subscriber.
 //!
 //! Start reading at `dispatcher.rs`; who waits for what is in `line.rs`.
 

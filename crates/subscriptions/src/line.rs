@@ -1,4 +1,4 @@
-//! Who asks for a route's events, and what each has in hand.
+//! The subscribers of a route, and the deliveries that each has in progress.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,32 +14,32 @@ use wire::v1::subscribe_response::{Delivered, Response};
 
 use crate::settings::SubscriptionSettings;
 
-/// Most deliveries that one subscriber may have in hand.
+/// Most deliveries that one subscriber may have in progress.
 pub(crate) const MAX_CREDITS: u32 = 1000;
 
 /// Most subscribers of one route, in one process.
 const MAX_SUBSCRIBERS: usize = 256;
 
-/// Answers on their way to a subscriber: its deliveries, and as many words about
-/// those that expired unread.
+/// Answers on their way to a subscriber: its deliveries, and as many notices of deliveries that
+/// expired unread.
 const ANSWERS: usize = 2 * MAX_CREDITS as usize;
 
 pub(crate) type Answer = Result<v1::SubscribeResponse, Status>;
 
-/// One route's subscribers.
+/// The subscribers of one route.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     settings: SubscriptionSettings,
     subscribers: Mutex<Subscribers>,
-    /// How much all of them can have in hand.
+    /// The sum of all subscribers' credits.
     capacity: watch::Sender<usize>,
-    /// Somebody may have room.
+    /// Notified when a subscriber may have room.
     room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Subscribers {
-    /// Rises with everybody that comes, and everything that is given.
+    /// Rises with each subscriber that joins, and each delivery that is handed out.
     count: u64,
     all: HashMap<u64, Subscriber>,
 }
@@ -49,17 +49,17 @@ struct Subscriber {
     answers: mpsc::Sender<Answer>,
     credits: u32,
     in_hand: HashMap<u64, Open>,
-    /// It reads nothing: its stream is to end.
+    /// Notified if the subscriber reads nothing, so that its stream ends.
     given_up: Arc<Notify>,
-    /// When it was given something: who waits longest is next.
+    /// The count at its last delivery: with equal room, the one that has waited longest is next.
     given: u64,
 }
 
-/// A delivery in somebody's hand, as the line knows it.
+/// A delivery in progress at a subscriber, as the pool sees it.
 #[derive(Debug)]
 struct Open {
     outcome: oneshot::Sender<Outcome>,
-    /// When the handler last said that it is at work.
+    /// Time of the handler's last sign of progress.
     progress: Option<Instant>,
 }
 
@@ -69,14 +69,14 @@ impl Subscriber {
     }
 }
 
-/// A delivery in a subscriber's hand. Dropping it unsettled takes it back, and tells the
-/// subscriber.
+/// A delivery in progress at a subscriber. Dropping it before it is settled takes it back, and
+/// the subscriber is told that it expired.
 #[derive(Debug)]
 pub(crate) struct InHand {
     line: Arc<Line>,
     subscriber: u64,
     number: u64,
-    /// What becomes of it; closed where the subscriber went away.
+    /// The outcome of the delivery. Closed if the subscriber goes away.
     pub(crate) outcome: oneshot::Receiver<Outcome>,
 }
 
@@ -85,7 +85,7 @@ impl Line {
         Self { settings, ..Self::default() }
     }
 
-    /// How long a delivery may be in hand, without progress and in all.
+    /// Longest time that a delivery may be in progress: without a sign of progress, and in all.
     pub(crate) fn times(&self) -> (Duration, Duration) {
         (self.settings.timeout(), self.settings.longest())
     }
@@ -94,26 +94,26 @@ impl Line {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much all subscribers together can have in hand, as it changes.
+    /// The sum of all subscribers' credits, as it changes.
     pub(crate) fn capacity(&self) -> watch::Receiver<usize> {
         self.capacity.subscribe()
     }
 
-    /// Waits until something has changed; ask again after that.
+    /// Waits until a subscriber may have room. The caller checks again after that.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.room.notified()
     }
 
-    /// Says that somebody came, went, or takes more or less. Called with the lock that
-    /// it was changed under.
+    /// Publishes the sum of credits after a subscriber came, went or changed its credits. Called
+    /// with the lock under which that was changed.
     fn capacity_changed(&self, subscribers: &Subscribers) {
         let capacity: u32 = subscribers.all.values().map(|subscriber| subscriber.credits).sum();
         self.capacity.send_if_modified(|now| std::mem::replace(now, capacity as usize) != capacity as usize);
         self.room.notify_waiters();
     }
 
-    /// Gives a delivery to whoever has most room. Handed back if nobody has, or who had
-    /// does not read.
+    /// Hands a delivery to the subscriber with most room. Gives it back if no subscriber has
+    /// room, or if the chosen one does not read.
     pub(crate) fn give(self: &Arc<Self>, mut delivered: Delivered) -> Result<InHand, Box<Delivered>> {
         let mut subscribers = self.lock();
         subscribers.count += 1;
@@ -123,7 +123,7 @@ impl Line {
         let Some((id, chosen)) = chosen else { return Err(Box::new(delivered)) };
         let subscriber = *id;
         let Ok(place) = chosen.answers.clone().try_reserve_owned() else {
-            // It went away, or reads nothing: what it has in hand comes back.
+            // The subscriber went away or does not read: its deliveries come again.
             let _ = subscribers.all.remove(&subscriber).map(|gone| gone.given_up.notify_one());
             self.capacity_changed(&subscribers);
             return Err(Box::new(delivered));
@@ -136,7 +136,7 @@ impl Line {
         Ok(InHand { line: Arc::clone(self), subscriber, number, outcome })
     }
 
-    /// Somebody comes. `None` where too many are here.
+    /// Adds a subscriber. `None` if there are too many.
     pub(crate) fn join(self: &Arc<Self>, credits: u32) -> Option<(Seat, mpsc::Receiver<Answer>)> {
         let (answers, received) = mpsc::channel(ANSWERS);
         let mut subscribers = self.lock();
@@ -160,7 +160,7 @@ impl Line {
 }
 
 impl InHand {
-    /// When the handler last said that it is at work.
+    /// Time of the handler's last sign of progress.
     pub(crate) fn progress(&self) -> Option<Instant> {
         self.line.lock().all.get(&self.subscriber)?.in_hand.get(&self.number)?.progress
     }
@@ -172,7 +172,7 @@ impl Drop for InHand {
         if let Some(subscriber) = subscribers.all.get_mut(&self.subscriber)
             && subscriber.in_hand.remove(&self.number).is_some()
         {
-            // Not settled: it was taken back.
+            // The delivery was not settled, so it was taken back.
             let response = Response::Expired(v1::subscribe_response::Expired { numbers: vec![self.number] });
             let _ = subscriber.answers.try_send(Ok(v1::SubscribeResponse { response: Some(response) }));
         }
@@ -181,13 +181,13 @@ impl Drop for InHand {
     }
 }
 
-/// A subscriber's place. Dropping it gives back what is in hand.
+/// A subscriber in the pool. Dropping it gives back its deliveries.
 #[derive(Debug)]
 pub(crate) struct Seat {
     line: Arc<Line>,
     id: u64,
     pub(crate) answers: mpsc::Sender<Answer>,
-    /// Fires when it reads nothing.
+    /// Notified if the subscriber reads nothing.
     pub(crate) given_up: Arc<Notify>,
 }
 
@@ -196,7 +196,7 @@ impl Seat {
         self.line.lock().all.get_mut(&self.id).map(change)
     }
 
-    /// How many may be in hand from now on.
+    /// Sets the number of deliveries that may be in progress.
     pub(crate) fn set_credits(&self, credits: u32) {
         let mut subscribers = self.line.lock();
         if let Some(subscriber) = subscribers.all.get_mut(&self.id) {
@@ -205,13 +205,13 @@ impl Seat {
         self.line.capacity_changed(&subscribers);
     }
 
-    /// What became of a delivery; of one that is not in hand it means nothing.
+    /// Settles a delivery. Has no effect if it is not in progress at this subscriber.
     pub(crate) fn settle(&self, number: u64, outcome: Outcome) {
         let open = self.with(|subscriber| subscriber.in_hand.remove(&number)).flatten();
         let _ = open.map(|open| open.outcome.send(outcome));
     }
 
-    /// Its handler is at work.
+    /// Notes a sign of progress for a delivery.
     pub(crate) fn progress(&self, number: u64) {
         self.with(|subscriber| {
             if let Some(open) = subscriber.in_hand.get_mut(&number) {
@@ -220,7 +220,7 @@ impl Seat {
         });
     }
 
-    /// Whether there is nothing in hand; also when this one was given up.
+    /// True if no delivery is in progress, also if the subscriber is gone.
     pub(crate) fn is_empty(&self) -> bool {
         self.with(|subscriber| subscriber.in_hand.is_empty()).unwrap_or(true)
     }

@@ -1,4 +1,4 @@
-//! One stream: who asks, what they say.
+//! The gRPC service: one stream for each subscriber.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use wire::v1::subscriptions_server::SubscriptionsServer;
 use crate::line::{Answer, MAX_CREDITS, Seat};
 use crate::switchboard::Switchboard;
 
-/// How long somebody may take to say what they want.
+/// Longest time from the beginning of a stream to its first message.
 const START_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often to look whether a stream that takes no more has settled everything.
+/// Interval at which a draining stream is checked for deliveries in progress.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest name of a subscriber, in bytes.
@@ -37,12 +37,12 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// For the routes on `switchboard`.
+    /// Serves the routes in `switchboard`.
     pub fn new(switchboard: Switchboard, shutdown: Shutdown) -> Self {
         Self { switchboard, shutdown }
     }
 
-    /// As tonic serves it.
+    /// The service for tonic.
     pub fn service(self) -> SubscriptionsServer<Self> {
         SubscriptionsServer::new(self).max_encoding_message_size(MAX_MESSAGE)
     }
@@ -95,8 +95,8 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
     }
 }
 
-/// Hears a subscriber out, until it is gone, or this server stops and everything is
-/// settled.
+/// Reads a subscriber's messages until it is gone, or until this server stops and all its
+/// deliveries are settled. Returns the reason for the log.
 async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown: &Shutdown) -> &'static str {
     let (draining, patience, answers) = (shutdown.draining(), shutdown.hard_stop(), seat.answers.clone());
     let (mut drains, mut gone, mut over) =
@@ -113,7 +113,7 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
                     }
                     continue;
                 }
-                // It can settle nothing more: what is in hand comes again.
+                // The subscriber can settle nothing more: its deliveries come again.
                 Ok(None) => return "it asked for no more",
                 Err(_) => return "its connection broke",
             },
@@ -121,7 +121,8 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
             () = &mut unread => return "it reads nothing",
             () = &mut over => return "this server stops now",
             () = &mut drains, if takes_more => {}
-            // What is in hand is settled by others.
+            // Deliveries in progress are settled by messages, so only the loop's condition is
+            // checked.
             () = sleep(LOOK_EVERY), if !takes_more => continue,
         }
         takes_more = false;
@@ -153,7 +154,7 @@ fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Statu
             progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| seat.progress(*number));
             Ok(())
         }
-        // A word that a newer contract has: no reason to hang up.
+        // A message of a newer contract is no reason to end the stream.
         None => Ok(()),
     }
 }

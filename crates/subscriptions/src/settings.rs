@@ -1,13 +1,15 @@
+//! The `subscription:` table of a route.
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-/// Longest that one event may be in a handler's hands.
+/// Longest time that the settings may allow for one event at a handler.
 const MAX_LONGEST: Duration = Duration::from_hours(1);
 
-/// How long an event may be in hand where the settings say nothing.
+/// Usual time for one event at a handler without a sign of progress.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_mins(10);
 

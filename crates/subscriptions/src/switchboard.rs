@@ -1,22 +1,24 @@
+//! The routes whose events are handed to subscribers.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::line::Line;
 use crate::settings::SubscriptionSettings;
 
-/// Where routes and those who ask for their events find each other: one a process,
-/// shared by its dispatchers and its gRPC service.
+/// The subscription routes of this process, each with its subscribers. The dispatchers and the
+/// gRPC service share it.
 #[derive(Clone, Debug, Default)]
 pub struct Switchboard(Arc<Mutex<HashMap<String, Arc<Line>>>>);
 
 impl Switchboard {
-    /// Opens a route's line.
+    /// The subscribers of a route, which are created if there are none.
     pub(crate) fn open(&self, route: &str, settings: SubscriptionSettings) -> Arc<Line> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(lines.entry(route.to_owned()).or_insert_with(|| Arc::new(Line::new(settings))))
     }
 
-    /// The line of a route that this process runs.
+    /// The subscribers of a route, if this process runs it.
     pub(crate) fn line(&self, route: &str) -> Option<Arc<Line>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(route).cloned()
     }
