@@ -19,20 +19,20 @@ pub use crate::nats::nats_options;
 pub use queue_nats::cluster;
 pub use queue_spooled::{Drained, SpoolState, spool_state};
 
-/// A queue that this process serves, by its roles: a caller is handed those that it has.
+/// A queue that this process serves, by its roles. A caller gets the roles that it needs.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// Where arrivals are made durable: in the spool first, where there is one.
+    /// Makes arrivals durable: in the spool first, if there is one.
     pub intake: Arc<dyn Intake>,
-    /// The queue itself, as a spool sees it.
+    /// The queue itself, as a spool uses it.
     pub upstream: Arc<dyn Upstream>,
-    /// Where deliveries come from.
+    /// Gives out deliveries.
     pub source: Arc<dyn Source>,
-    /// What is kept beside the events.
+    /// The stores beside the events.
     pub stores: Arc<dyn Stores>,
-    /// All of it, to be watched and closed.
+    /// Watches and closes the whole queue.
     pub lifecycle: Arc<dyn Lifecycle>,
-    /// Where the previous store went, if it could not be trusted.
+    /// The path of the previous store, if it could not be trusted and was quarantined.
     pub set_aside: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl Opened {
     }
 }
 
-/// Why a queue or its stores can't be opened.
+/// The reason why a queue or its stores can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("opening {what}")]
 pub struct OpenError {
@@ -66,8 +66,7 @@ fn failed(what: impl Into<String>, source: impl Into<BoxError>) -> OpenError {
     OpenError { what: what.into(), source: source.into() }
 }
 
-/// Opens the queue for serving it. `name` is what this process is called where
-/// the queue is.
+/// Opens the queue for serving it. `name` is the name of this process at the queue's servers.
 pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
     match settings {
         QueueSettings::Embedded(settings) => {
@@ -86,7 +85,7 @@ pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -
     }
 }
 
-/// Opens a gateway's queue: with its spool before it, where it has one.
+/// Opens a gateway's queue, with the spool before it if there is one.
 pub async fn open_for_gateway(
     settings: &QueueSettings,
     spool: Option<&SpoolSettings>,
@@ -102,8 +101,8 @@ pub async fn open_for_gateway(
     Ok(Opened { intake: Arc::clone(&spooled) as _, lifecycle: spooled, set_aside, ..opened })
 }
 
-/// Opens the stores alone, beside whoever serves the queue. `with_index` is for who
-/// asks for the history: nobody else needs a folder that can be written to.
+/// Opens only the stores, beside the processes that serve the queue. `with_index` is for callers
+/// that read the history: only they need a folder that can be written to.
 pub async fn open_stores(
     settings: &QueueSettings,
     with_index: bool,
@@ -136,7 +135,7 @@ fn index(settings: &JetStreamSettings) -> Result<Option<Arc<dyn HistoryIndex>>, 
     Ok(Some(Arc::new(index)))
 }
 
-/// Publishes what is unsettled in a file that was set aside.
+/// Publishes the unsettled events of a quarantined file.
 pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<Salvaged, QueueError> {
     queue_embedded::salvage(file, intake).await
 }
@@ -163,7 +162,8 @@ fn retention(RetentionSettings { age, bytes }: RetentionSettings) -> Retention {
     Retention { age: age.0, bytes: bytes.0 }
 }
 
-/// Up to how many events a second the embedded queue knows their ids for so long.
+/// The largest rate, in events a second, at which the embedded queue knows ids for all of
+/// `window`.
 pub fn rate_held(settings: RetentionSettings, window: Duration) -> f64 {
     retention(settings).rate_held(window)
 }

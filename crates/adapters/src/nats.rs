@@ -1,7 +1,9 @@
+//! The settings of JetStream as options of its adapter.
+
 use queue_nats::{Identity, Layout, Options, Tls};
 use settings::JetStreamSettings;
 
-/// The adapter's options. `name` is what the connection is called on the server.
+/// The options of the adapter. `name` is the name of the connection at the server.
 pub fn nats_options(settings: &JetStreamSettings, name: &str) -> Options {
     Options {
         name: format!("fluent-webhooks {name}"),

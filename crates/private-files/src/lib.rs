@@ -1,9 +1,9 @@
-//! Makes files and folders that other users of the machine can't read: what we keep
-//! are customers' orders.
+//! Creation of files and folders that other users of the machine can't read: they have customers'
+//! orders in them.
 //!
-//! A file is made with its mode, not changed to it afterwards, whatever the umask is: so
-//! it holds in a library and in a test too. Files of an older version lose what others
-//! may do when they are opened.
+//! A file is created with its mode, not changed to it afterwards, whatever the umask is: so this
+//! works in a library and in a test, too. Files of an older version lose other users' permissions
+//! when they are opened.
 //!
 //! Start reading at [`open_options`].
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Mode;
 
-/// Who else than the owner may read what this process makes.
+/// The users besides the owner who may read the files that this process creates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FileAccess {
     /// Nobody: 0600, and folders 0700.
@@ -25,20 +25,20 @@ pub enum FileAccess {
     Group,
 }
 
-/// What other users may do with a file: nothing.
+/// The permissions of other users, which are removed.
 const OTHERS: u32 = 0o007;
 
-/// Of the whole process, as the umask is: SQLite and the audit log have one owner.
+/// For the whole process, as the umask is: SQLite and the audit log have one owner.
 static IS_SHARED: AtomicBool = AtomicBool::new(false);
 
-/// Who may read what this process makes from now on.
+/// Sets who may read the files that this process creates from now on.
 pub fn set_access(access: FileAccess) {
     IS_SHARED.store(access == FileAccess::Group, Ordering::Relaxed);
     set_umask();
 }
 
-/// Closes also what this process makes in ways that don't come here, as far as the access
-/// that is set: for the beginning of a program.
+/// Sets the umask, so that files which are created in other ways have no wider access than is
+/// set. For the beginning of a program.
 pub fn set_umask() {
     rustix::process::umask(Mode::from_raw_mode(0o777 & !folder_mode()));
 }
@@ -51,7 +51,7 @@ fn folder_mode() -> u32 {
     if IS_SHARED.load(Ordering::Relaxed) { 0o750 } else { 0o700 }
 }
 
-/// Opens, and makes private what it makes.
+/// Options for opening a file that is private if it is created.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -67,8 +67,8 @@ pub fn open_options() -> OpenOptions {
     options
 }
 
-/// Makes a folder, and those that it is in, where there are none. One that is there is
-/// left as it is: it may be a volume that others share.
+/// Creates a folder, and those above it, if they do not exist. An existing folder is not changed:
+/// it may be a volume that others share.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     match path.as_os_str().is_empty() {
         true => Ok(()),
@@ -76,24 +76,24 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a file empty, or makes one that is there so.
+/// Creates an empty file, or empties an existing one.
 pub fn create(path: &Path) -> io::Result<File> {
     open_options().write(true).create(true).truncate(true).open(path)
 }
 
-/// Writes a whole file.
+/// Writes a whole file, and creates it if it does not exist.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     create(path)?.write_all(bytes.as_ref())
 }
 
-/// Makes the file where there is none, for a library that would make it as it likes, and
-/// takes from one that is there what others may do with it.
+/// Creates the file if it does not exist, before a library would create it with its own mode, and
+/// removes other users' permissions from an existing one.
 pub fn prepare(path: &Path) -> io::Result<()> {
     let file = open_options().read(true).append(true).create(true).open(path)?;
     close_to_others(&file)
 }
 
-/// Takes from a file of an older version what others may do with it.
+/// Removes other users' permissions from a file of an older version.
 pub fn close_to_others(file: &File) -> io::Result<()> {
     let mode = file.metadata()?.permissions().mode() & 0o777;
     match mode & OTHERS {
