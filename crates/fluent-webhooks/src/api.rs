@@ -1,6 +1,6 @@
-//! How commands reach the operator's API: at a server, or within this process.
+//! The way of commands to the operator's API: at a server, or within this process.
 //!
-//! One client for both: a command does not know whether a server runs.
+//! Both ways give the same client, so a command need not know whether a server runs.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,10 +32,10 @@ type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, StdEr
 /// The operator's API.
 pub(crate) type Api = OperatorClient<Wire>;
 
-/// How long a server of this machine may take to answer.
+/// Longest time for a server on this machine to answer.
 const HERE_WITHIN: Duration = Duration::from_millis(500);
 
-/// Where a command works, where it is not on the queue that the settings name.
+/// The server to work at, if it is not the queue that the settings name.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServerArgs {
     /// Work at this server's operator API, as https://host:50051, instead of on the
@@ -57,14 +57,14 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Whether a server is named.
+    /// True if a server is named.
     pub(crate) fn is_given(&self) -> bool {
         self.server.is_some()
     }
 }
 
-/// Opens the API for a command. `with_index` is for those that ask for the history of
-/// a cluster.
+/// Opens the API for a command. `with_index` is for commands that ask for the history of a
+/// cluster.
 pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown) -> anyhow::Result<Api> {
     if let Some(server) = &common.server.server {
         return at(server, &common.server);
@@ -85,14 +85,14 @@ pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown)
     Ok(client(BoxCloneSyncService::new(here.map_err(Into::into))))
 }
 
-/// One that whoever is on this machine may call.
+/// The address of an operator's API that every user of this machine may call.
 fn open_to_us(operator: &OperatorSettings) -> Option<SocketAddr> {
     let asks_for_nothing =
         operator.tls.is_none() && operator.tokens.is_empty() && operator.certificates.is_empty();
     asks_for_nothing.then_some(operator.grpc)
 }
 
-/// The API there, if that is what listens there: a dispatcher has none.
+/// A client of the API, if one answers there: a dispatcher's listener has none.
 async fn answers(address: SocketAddr) -> Option<Api> {
     let channel = Target::new(&format!("http://{address}"), None).and_then(|target| target.channel()).ok()?;
     let mut api = client(within(channel, None));
@@ -136,7 +136,7 @@ fn within(channel: tonic::transport::Channel, authorization: Option<MetadataValu
     BoxCloneSyncService::new(channel.map_request(show).map_err(Into::into))
 }
 
-/// A service of this process, and who calls it.
+/// A service within this process, with its caller.
 #[derive(Clone, Debug)]
 struct Here<S> {
     inner: S,
@@ -158,7 +158,7 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Here<S> {
     }
 }
 
-/// Who works on the queue itself, for the audit log.
+/// The user and host, as the audit log's caller of commands that work on the queue itself.
 pub(crate) fn whoami() -> String {
     let user = rustix::process::getuid().as_raw();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -1,3 +1,5 @@
+//! The command line: every command with its arguments.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,7 +20,7 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-/// What every command that reads settings takes.
+/// The arguments of every command that reads settings.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// The settings file
@@ -248,7 +250,8 @@ impl Cli {
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "fluent-webhooks", &mut script);
-                // A program of a shell, in its own letters.
+                // A shell script is printed as it is, without the replacement of unsafe
+                // characters.
                 service::code(output::bytes(&script))
             }
             Command::Routes { common, command } => {
@@ -262,7 +265,7 @@ impl Cli {
     }
 }
 
-/// Runs a command that somebody waits for: they may end it.
+/// Runs a command that a person waits for, so that a signal ends it at once.
 fn asked<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,

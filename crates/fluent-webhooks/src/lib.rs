@@ -45,12 +45,12 @@ pub fn main(registry: Registry) -> ExitCode {
     cli::Cli::parse().run(&registry)
 }
 
-/// Compares with Fluent's log as a process of its own.
+/// Runs the reconciler as a process of its own.
 pub fn reconciler_main() -> ExitCode {
     commands::reconciler::run(&stage::args())
 }
 
-/// Serves the operator's API as a process of its own.
+/// Runs the operator's API as a process of its own.
 pub fn operator_main() -> ExitCode {
     commands::operate::run(&stage::args())
 }

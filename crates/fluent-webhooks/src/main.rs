@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// An event is many small pieces of memory: with the system's allocator, a sixth
-/// of its cost was theirs.
+/// An event is many small pieces of memory: the system's allocator took a sixth of the cost of an
+/// event.
 #[global_allocator]
 static ALLOCATOR: service::Allocator = service::Allocator;
 

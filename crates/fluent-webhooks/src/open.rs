@@ -1,4 +1,4 @@
-//! From settings to what commands work with.
+//! The settings and stores that commands work with.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,30 +10,30 @@ use operator::ReadSettings;
 use queue::Stores;
 use settings::Tree;
 
-/// The settings, with what the environment overrides.
+/// Reads the settings, with what the environment overrides.
 pub(crate) fn tree(config: &Path) -> anyhow::Result<Tree> {
     service::tree(config)
 }
 
-/// The stores of the queue, beside whoever serves it.
+/// Opens the stores of the queue, beside the processes that serve it.
 pub(crate) async fn stores(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;
     Ok(adapters::open_stores(&queue, false, Arc::new(SystemClock)).await?)
 }
 
-/// The same, with the index by which a cluster's events are found.
+/// Opens the stores with the index by which a cluster's events are found.
 pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;
     Ok(adapters::open_stores(&queue, true, Arc::new(SystemClock)).await?)
 }
 
-/// The settings, read anew whenever somebody asks.
+/// A function that reads the settings as they are at each call.
 pub(crate) fn settings(config: &Path) -> ReadSettings {
     let config = config.to_owned();
     Arc::new(move || service::tree(&config))
 }
 
-/// A webhook's body, from a file or from standard input.
+/// Reads a webhook's body from a file, or from standard input for `-`.
 pub(crate) fn body(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path.as_os_str() != "-" {
         return std::fs::read(path).with_context(|| format!("reading body {}", path.display()));

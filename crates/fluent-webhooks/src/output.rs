@@ -1,4 +1,4 @@
-//! How commands speak to people and to machines.
+//! The output of commands, for people and for programs.
 #![expect(clippy::print_stdout, reason = "the one place that prints")]
 
 use std::fmt;
@@ -16,16 +16,16 @@ use tonic::{Code, Response, Status};
 
 use crate::cli::Common;
 
-/// Prints one line. Whatever is in it, a terminal obeys none of it but our colours.
+/// Prints one line. A terminal obeys nothing in it but our colours.
 pub(crate) fn line(text: impl AsRef<str>) {
     print(format_args!("{}", shown(text.as_ref())));
 }
 
-/// Colours and weights that we use, as a terminal is told them. None of them hides a text.
+/// The colours and weights that we use, by their terminal codes. None of them hides text.
 const STYLES: [&str; 11] = ["0", "1", "2", "22", "31", "32", "33", "34", "35", "36", "39"];
 
-/// The text with nothing in it that a terminal would obey or hide, but for lines and our
-/// own colours: what is shown may hold what anybody wrote.
+/// The text without characters that a terminal would obey or hide, except for line breaks and our
+/// own colours: what is shown may contain what anybody wrote.
 fn shown(text: &str) -> String {
     let mut made = String::with_capacity(text.len());
     let mut rest = text;
@@ -44,14 +44,14 @@ fn shown(text: &str) -> String {
     made
 }
 
-/// One of our styles at the beginning of the text, and what is behind it.
+/// One of our styles at the beginning of the text, and the rest of the text.
 fn styled(text: &str) -> Option<(&str, &str)> {
     let end = text.strip_prefix("\u{1b}[")?.find('m')? + 2;
     STYLES.contains(&&text[2..end]).then(|| text.split_at(end + 1))
 }
 
-/// A reader that has seen enough (`| head`) ends the command, quietly. What can't be written
-/// for another reason would be missing from somebody's file: that is an error.
+/// Prints to standard output. A reader that has seen enough (`| head`) ends the command without a
+/// message. Any other failure ends it with an error, since the output may be missing from a file.
 #[expect(clippy::exit, reason = "nobody is left to print for")]
 fn print(text: fmt::Arguments<'_>) {
     let mut out = anstream::stdout();
@@ -64,7 +64,7 @@ fn print(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes bytes as they are, for `verify --body -` and the like.
+/// Writes bytes as they are, for `verify --body -` and similar uses.
 pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
@@ -77,14 +77,14 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A position of the contract, for JSON: `1234`, or `3:1234` in shard 3. A number that can be
-/// none is more than any sequence, and shown as it is.
+/// A position of the contract as JSON: `1234`, or `3:1234` in shard 3. A number that is no
+/// position, as it is larger than any sequence, is shown as it is.
 pub(crate) fn position(packed: u64) -> String {
     Position::from_packed(packed).map_or_else(|_| packed.to_string(), |position| position.to_string())
 }
 
-/// JSON in which a terminal obeys nothing: such letters are in texts only, and there they
-/// mean the same when they are escaped.
+/// JSON in which a terminal obeys nothing. Unsafe characters are only within strings, where their
+/// escapes mean the same.
 fn escaped(json: &str) -> String {
     let mut made = String::with_capacity(json.len());
     for letter in json.chars() {
@@ -98,11 +98,11 @@ fn escaped(json: &str) -> String {
     made
 }
 
-/// Most letters in a cell of a table: a ref may have two million, and `--json` has it whole.
+/// Most characters in a cell of a table. A ref may have two million; `--json` has all of it.
 const WIDEST_CELL: usize = 200;
 
-/// A cell is one line, since another could look like a row of its own, and not wider than a
-/// terminal can bear.
+/// A cell of a table on one line, since a second line could look like a row, and cut to a
+/// bearable width.
 fn cell(text: &str) -> String {
     let text = text.replace(['\n', '\t'], " ");
     match text.char_indices().nth(WIDEST_CELL) {
@@ -111,7 +111,7 @@ fn cell(text: &str) -> String {
     }
 }
 
-/// Prints a table, or `nothing` where it has no rows.
+/// Prints a table, or `nothing` if it has no rows.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     if rows.is_empty() {
         return line(nothing);
@@ -123,8 +123,10 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     print(format_args!("{table}"));
 }
 
-/// Asks before something that touches many. Without a terminal, `--yes` must
-/// have been given.
+/// Asks before a change to many items.
+///
+/// # Errors
+/// If the answer is not yes, or there is no terminal and `--yes` was not given.
 pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
@@ -139,7 +141,7 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was done") }
 }
 
-/// Says how many were dealt with.
+/// Prints the number of items that were changed.
 pub(crate) fn done(common: &Common, what: &str, count: usize) -> anyhow::Result<()> {
     if common.json {
         return json(&serde_json::json!({what: count}));
@@ -148,7 +150,10 @@ pub(crate) fn done(common: &Common, what: &str, count: usize) -> anyhow::Result<
     Ok(())
 }
 
-/// What a server answered, or why it did not.
+/// The message of a server's answer.
+///
+/// # Errors
+/// The status in words.
 pub(crate) fn answered<T>(answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
     answer.map(Response::into_inner).map_err(|status| anyhow!(said(&status)))
 }
@@ -174,7 +179,7 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A text, or nothing where it is empty.
+/// The text as JSON, or null if it is empty.
 pub(crate) fn or_null(text: &str) -> serde_json::Value {
     if text.is_empty() { serde_json::Value::Null } else { text.into() }
 }

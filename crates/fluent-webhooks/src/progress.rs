@@ -1,4 +1,4 @@
-//! Long work, as somebody at a terminal sees it.
+//! The progress of long work on a terminal.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use wire::v1;
 use crate::cli::Common;
 use crate::output;
 
-/// What a long call answers with, over and over.
+/// A message in the stream of answers of a long call.
 pub(crate) trait Tells {
     fn tally(self) -> Option<v1::Tally>;
 }
@@ -27,7 +27,7 @@ macro_rules! tells {
 
 tells! { RedriveDeadLettersResponse, DiscardDeadLettersResponse, RecheckRefusedResponse, ReplayResponse, }
 
-/// Shows how far it is, and returns how it ended.
+/// Shows the progress of a long call, and returns its last tally.
 pub(crate) async fn follow<T: Tells>(
     common: &Common,
     answer: Result<Response<Streaming<T>>, Status>,
@@ -54,7 +54,7 @@ pub(crate) async fn follow<T: Tells>(
     Ok(last)
 }
 
-/// On standard error, and only where somebody looks.
+/// A progress bar on standard error, hidden for `--json` and without a terminal.
 pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
     if common.json {
         return ProgressBar::hidden();
@@ -68,7 +68,10 @@ pub(crate) fn bar(common: &Common, doing: &'static str) -> ProgressBar {
     bar
 }
 
-/// Says how it ended; an error where something could not be dealt with.
+/// Prints the result of a long call.
+///
+/// # Errors
+/// If some items could not be changed.
 pub(crate) fn ended(common: &Common, tally: &v1::Tally, what: &str, hint: &str) -> anyhow::Result<()> {
     if common.json {
         let mut ended = serde_json::json!({

@@ -1,4 +1,4 @@
-//! Comparing with Fluent's log, from the settings.
+//! The reconciler, set up from the settings.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use queue::Stores;
 use reconciler::Reconciler;
 use settings::{ReconcileSettings, Routes, Tree};
 
-/// What it needs.
+/// The settings, routes and accounts of a reconciler.
 #[derive(Debug)]
 pub(crate) struct Reconciling {
     pub(crate) settings: ReconcileSettings,
@@ -16,26 +16,29 @@ pub(crate) struct Reconciling {
 }
 
 impl Reconciling {
-    /// Nothing where the settings have no `reconcile`.
+    /// Reads them. `None` if the settings have no `reconcile`.
     pub(crate) fn read(tree: &Tree) -> anyhow::Result<Option<Self>> {
         let routes = tree.routes(None)?;
         let Some(settings) = tree.reconcile(&routes)? else { return Ok(None) };
         Ok(Some(Self { settings, routes, allowed: tree.gateway()?.accounts }))
     }
 
-    /// The same where it is asked for.
+    /// Reads them.
+    ///
+    /// # Errors
+    /// If the settings have no `reconcile`, or it is not valid.
     pub(crate) fn required(tree: &Tree) -> anyhow::Result<Self> {
         let routes = tree.routes(None)?;
         Ok(Self { settings: tree.required_reconcile(&routes)?, routes, allowed: tree.gateway()?.accounts })
     }
 
-    /// Works on these stores, with these logins.
+    /// A reconciler on these stores, with these logins.
     pub(crate) fn on<'a>(&'a self, stores: &'a dyn Stores, apis: &'a fluent_api::Accounts) -> Reconciler<'a> {
         let clock = Arc::new(SystemClock);
         Reconciler::new(stores, &self.settings, apis, &self.allowed, &self.routes, clock)
     }
 
-    /// Compares again and again, until it is dropped.
+    /// Compares again and again until the future is dropped.
     pub(crate) async fn serve(&self, stores: &dyn Stores, apis: &fluent_api::Accounts) {
         reconciler::serve(&self.on(stores, apis)).await;
     }

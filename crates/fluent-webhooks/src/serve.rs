@@ -1,4 +1,4 @@
-//! All stages in one process.
+//! The command `serve`: all stages in one process.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,9 +79,9 @@ impl Plan {
         let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
         let opening =
             dispatcher::open(&self.routes, &everything, &folder, shared, registry, &queue.source, clock);
-        // A signal must not have to wait for a queue that is away.
+        // A signal must not wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
-        // Delivering begins when accepting is sure to, and not after it.
+        // Delivering begins only when accepting can begin, too.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
         let marks: Arc<dyn HasMarks> = Arc::clone(&queue.stores) as _;
         let accepting =
@@ -111,8 +111,8 @@ impl Plan {
         .await
     }
 
-    /// Where the settings say so. What it has begun when the process ends is begun again by
-    /// the next.
+    /// Reconciles if the settings say so. A comparison that the end of the process cuts off is
+    /// begun again by the next process.
     fn reconcile(&self, stores: &Arc<dyn Stores>, apis: Accounts, shutdown: &Shutdown) {
         let Some(reconciling) = self.reconciling.clone() else { return };
         let (stores, draining) = (Arc::clone(stores), shutdown.draining());

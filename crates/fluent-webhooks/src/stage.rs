@@ -1,4 +1,4 @@
-//! What the services among the commands have in common.
+//! The common part of the services among the commands.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use service::{Readiness, Shutdown, StageArgs, StopTimes};
 use settings::Tree;
 use tokio::time::sleep;
 
-/// How often to look whether the queue can be looked into.
+/// Interval at which the queue is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// The arguments of a program that is one of these services and nothing else.
+/// The arguments of a program that is only one of these services.
 pub(crate) fn args() -> StageArgs {
     #[derive(clap::Parser)]
     #[command(version)]
@@ -21,7 +21,7 @@ pub(crate) fn args() -> StageArgs {
     <Args as clap::Parser>::parse().stage
 }
 
-/// Reads a plan of the settings, and checks it or carries it out, as the arguments say.
+/// Reads a plan from the settings, and checks it or runs it, as the arguments say.
 pub(crate) fn run<P>(
     args: &StageArgs,
     read: impl FnOnce(Tree) -> anyhow::Result<P>,
@@ -42,7 +42,7 @@ pub(crate) fn run<P>(
     service::run_service(StopTimes::DELIVERING, |shutdown| async move { work(plan, shutdown).await })
 }
 
-/// Says again and again whether it is ready, until it is dropped.
+/// Updates the readiness until the future is dropped.
 pub(crate) async fn be_ready(readiness: &Readiness, is_well: impl AsyncFn() -> bool) {
     loop {
         readiness.set(is_well().await);

@@ -1,10 +1,10 @@
-//! Times, as people write them.
+//! Times in the arguments of commands.
 
 use std::str::FromStr;
 
 use event_model::{Clock, SystemClock, Timestamp};
 
-/// `2h` for two hours ago, or a time of RFC 3339.
+/// A time from an argument: `2h` for two hours ago, or RFC 3339.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct When(Timestamp);
 
@@ -33,17 +33,17 @@ impl When {
     }
 }
 
-/// For the wire.
+/// The time as a message has it.
 pub(crate) fn wire(when: Option<When>) -> Option<wire::Timestamp> {
     when.map(|when| grpc::timestamp(when.0))
 }
 
-/// For people: UTC, to the millisecond.
+/// The time for people: UTC, to the millisecond.
 pub(crate) fn text(at: Option<&wire::Timestamp>) -> String {
     at.and_then(grpc::timestamp_of).map(|at| format!("{at:.3}")).unwrap_or_default()
 }
 
-/// For machines.
+/// The time for programs.
 pub(crate) fn json(at: Option<&wire::Timestamp>) -> serde_json::Value {
     at.and_then(grpc::timestamp_of).map_or(serde_json::Value::Null, |at| at.to_string().into())
 }

@@ -1,4 +1,4 @@
-//! What was changed, and by whom.
+//! The command `audit`: the changes that were made, and who made them.
 
 use serde_json::json;
 use service::Shutdown;
@@ -8,7 +8,7 @@ use crate::api;
 use crate::cli::Common;
 use crate::{output, when};
 
-/// Longest text of a cell.
+/// Longest text of a cell, in characters.
 const LONGEST: usize = 120;
 
 pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -50,7 +50,7 @@ pub(crate) async fn run(common: Common, limit: u32, shutdown: Shutdown) -> anyho
     Ok(())
 }
 
-/// For a table, which a long list would make unreadable; `--json` has all of it.
+/// The text cut for a table, which a long list would make unreadable. `--json` has all of it.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]),

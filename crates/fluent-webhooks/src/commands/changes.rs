@@ -1,4 +1,4 @@
-//! What a restart with these settings would change for the routes.
+//! The command `check --against`: the effect of a restart with these settings on the routes.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use crate::{open, output};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Change {
-    /// The queue does not know it yet.
+    /// The queue does not know the route yet.
     New,
-    /// It is not in the settings any more; its position is kept.
+    /// The route is not in the settings any more; its position stays.
     Orphaned,
-    /// It matches something else now.
+    /// The route matches other events now.
     Rematched,
     Same,
 }
@@ -25,16 +25,17 @@ enum Change {
 struct Finding {
     route: String,
     change: Change,
-    /// Events to which the change applies, at most.
+    /// The largest number of events to which the change applies.
     events: u64,
-    /// Deliveries begun under the settings before: whatever is matched now, these
-    /// are finished, but for those that a new `when` has no answer for.
+    /// Deliveries that began under the former settings. Whatever the route matches now, these are
+    /// finished, except for those for which a new `when` gives no answer.
     begun: u64,
     means: &'static str,
 }
 
 pub(crate) async fn run(common: Common) -> anyhow::Result<()> {
-    // Whoever runs a route knows its dispatcher; here its match matters.
+    // The dispatchers do not matter here, only the matches: the routes are read without a
+    // registry.
     let routes = open::tree(&common.config)?.routes(None)?;
     let known = open::stores(&common.config).await?.routes().await?;
     let findings = compare(&routes.0, known);

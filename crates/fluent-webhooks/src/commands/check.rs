@@ -1,4 +1,4 @@
-//! Whether the settings are good, and what would run with them.
+//! The command `check`: validation of the settings, and a description of what would run.
 
 use dispatch::Registry;
 use dispatcher::{Selection, Sharing};
@@ -30,7 +30,7 @@ pub(crate) async fn run(
     let reconcile = tree.reconcile(&routes)?;
     let small_file = small_file(&queue).into_iter().collect();
     let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?, small_file].concat();
-    // What their tables name must be there too: secrets, templates, certificates.
+    // The files that the settings name must be there, too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(Door::check).transpose()?;
     let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
     let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
@@ -88,7 +88,7 @@ fn describe_key(key: &PublicKey) -> String {
     format!("RSA {} bits{weak}, sha256 {}", key.bits(), &key.fingerprint()[..16])
 }
 
-/// The name of each key that is out of use, and what it is still for.
+/// The name of each key that is out of use, with the purpose that it still has.
 fn retired_keys(keys: &KeyRing, queue: &QueueSettings) -> Vec<(String, String)> {
     let is_asked = matches!(queue, QueueSettings::JetStream(queue) if queue.reverify);
     let purpose = match is_asked {
@@ -135,13 +135,13 @@ fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
     describe_telemetry(tree)
 }
 
-/// Up to how many events a second ids are known for their whole window, and for as long as
-/// Fluent sends an event again.
+/// The rates, in events a second, at which ids are known for the whole dedup window, and for as
+/// long as Fluent sends an event again.
 fn rates_held(queue: &EmbeddedSettings) -> [f64; 2] {
     [queue.dedup_window.0, MIN_DEDUP_WINDOW].map(|window| adapters::rate_held(queue.retention, window))
 }
 
-/// Less than one event a second is less than most shops have.
+/// A rate below one event a second is less than most shops have.
 const FEW: f64 = 1.0;
 
 fn small_file(queue: &QueueSettings) -> Option<String> {
@@ -205,7 +205,7 @@ fn describe_reconcile(reconcile: &ReconcileSettings) {
     ));
 }
 
-/// Who delivers, what Fluent is asked before, and who is told after.
+/// The dispatcher of a route, its questions to Fluent, and its outcome hooks.
 fn by(route: &RouteSettings) -> String {
     let asks = route.enrich.as_ref().map(|enrich| format!(" with {}", enrich.query.display()));
     let confirms = route.confirm.map(|_| " once Fluent confirms it".to_owned());
@@ -217,7 +217,7 @@ fn by(route: &RouteSettings) -> String {
     format!("{}{}", route.dispatcher, words.concat())
 }
 
-/// What may hold a route's attempts back, in each process.
+/// The limits on a route's attempts in each process.
 fn limits(route: &RouteSettings) -> String {
     let rate = route.rate.map(|rate| format!("{} in {:?}, {} at once", rate.events, rate.per.0, rate.burst));
     let breaker = route.breaker.map(|breaker| format!("breaker after {} failed events", breaker.failures));
@@ -248,7 +248,7 @@ pub(crate) fn in_words(terms: &Terms) -> String {
 mod tests {
     use super::*;
 
-    /// What is said of the retired keys of settings with this queue.
+    /// The described keys that are out of use, in settings with this queue.
     fn retired(queue: &str) -> Vec<(String, String)> {
         let folder = tempfile::tempdir().unwrap();
         let [old, new] =

@@ -1,4 +1,4 @@
-//! `cluster init` and `cluster check`: the streams, the servers, and who may join them.
+//! `cluster init` and `cluster check`: the streams, the servers, and their port for each other.
 
 use adapters::cluster::{Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState};
 use anyhow::bail;
@@ -59,7 +59,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         .filter(|server| server.state == ServerState::Gone)
         .map(|server| &*server.name)
         .collect();
-    // Streams can be made with a server gone.
+    // Streams can be made while a server is gone.
     if matches!(command, Command::Check { .. }) && report.is_good() && !gone.is_empty() {
         bail!("the streams are as they are to be, and {} does not answer", gone.join(", "));
     }
@@ -128,12 +128,12 @@ fn server_in_words(state: &ServerState) -> (&'static str, String) {
     }
 }
 
-/// Whether it is time to renew what the server shows.
+/// True if the certificate of the port should be renewed.
 fn ends_soon(port: &RoutePort) -> bool {
     port.certificate_ends_at.is_some_and(|at| at < SystemClock.now() + CERTIFICATE_ENDS_SOON)
 }
 
-/// What is done about a port for servers that asks for too little.
+/// Advice about a port for servers that asks for too little.
 const WHAT_TO_DO: &str = "asks for no password and no certificate. Set `cluster.authorization` and `cluster.tls` \
      as config/nats/nats.conf has them, and close the port to all but the servers";
 

@@ -1,4 +1,4 @@
-//! Attempts that have ended, before (`deliveries`) and now (`tail`).
+//! Attempts that have ended, in the past (`deliveries`) and as they end (`tail`).
 
 use anyhow::bail;
 use owo_colors::OwoColorize;
@@ -223,7 +223,7 @@ fn describe(attempt: &v1::Attempt) -> Value {
     described
 }
 
-/// An attempt of an event that is named elsewhere.
+/// An attempt without its event, which the output has elsewhere.
 pub(crate) fn step(attempt: &v1::Attempt) -> Value {
     let took = attempt.took.as_ref().and_then(grpc::duration_of).unwrap_or_default();
     json!({

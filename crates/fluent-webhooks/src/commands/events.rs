@@ -1,3 +1,5 @@
+//! The command `events`: stories, bodies, and the index of a cluster's events.
+
 use std::time::{Duration, Instant};
 
 use owo_colors::OwoColorize;
@@ -35,7 +37,7 @@ pub(crate) enum Command {
     },
 }
 
-/// How often an index that is kept up to date is.
+/// Interval at which `index --follow` catches up.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) -> anyhow::Result<()> {

@@ -1,3 +1,5 @@
+//! The command `init`: a settings file to begin with.
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -88,7 +90,7 @@ mod tests {
             names.sort();
             names
         };
-        // The first is read beside `schema`, the second below.
+        // The schema is compared in `schema`, the settings below.
         assert_eq!(
             files(""),
             [

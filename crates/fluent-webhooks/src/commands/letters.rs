@@ -1,4 +1,4 @@
-//! `dead-letters` and `unrouted`: one store, two views.
+//! `dead-letters` and `unrouted`: one store with two views.
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use crate::cli::Common;
 use crate::when::{self, When};
 use crate::{output, progress};
 
-/// Most letters of one answer.
+/// Most letters in one answer.
 const PAGE: usize = 1000;
 
-/// Which of the two views.
+/// The view that a command uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Dead,
@@ -146,8 +146,8 @@ async fn redrive(
     progress::ended(common, &tally, "redriven", hint)
 }
 
-/// What a person has chosen, if there is anything of it; asks before it touches many. What comes while they think
-/// is not touched.
+/// The selection of a command, or `None` if the filter matches nothing. Asks before a change to
+/// many. What arrives during the question is not selected.
 async fn chosen(
     api: &mut Api,
     which: Which,
@@ -235,7 +235,7 @@ fn list(common: &Common, letters: &[v1::DeadLetter], which: Which) -> anyhow::Re
     Ok(())
 }
 
-/// `<entityType>/<entityRef>`.
+/// `<entityType>/<entityRef>` of an event, if it has a ref.
 pub(crate) fn entity(event: &v1::Event) -> Option<String> {
     let entity = event.entity.as_ref().filter(|entity| !entity.r#ref.is_empty())?;
     Some(format!("{}/{}", entity.r#type, entity.r#ref))

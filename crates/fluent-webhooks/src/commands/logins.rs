@@ -1,4 +1,4 @@
-//! `check --online`: logs in once at each account's API, and says what Fluent answered.
+//! `check --online`: logs in once at each account's API, and prints Fluent's answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,10 +62,10 @@ fn in_words(answer: Result<Duration, ApiError>) -> String {
     }
 }
 
-/// Where failed logins are counted: in the queue's stores, as every process does.
+/// The stores in which failed logins are counted, as in every process.
 enum Counting {
     Beside(Arc<dyn Stores>),
-    /// Nobody has served it yet: the file was made for this.
+    /// No process has served the queue yet, so the file was created for this command.
     Own(Box<Opened>),
 }
 

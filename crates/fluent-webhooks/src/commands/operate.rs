@@ -1,5 +1,5 @@
-//! The operator's API on its own, beside a cluster: with the rights of a person, which
-//! no gateway and no dispatcher has.
+//! The operator's API in a process of its own, beside a cluster: with the rights of an operator,
+//! which no gateway and no dispatcher has.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
     stage::run(args, read, check, async |plan, shutdown| plan.run(&shutdown).await)
 }
 
-/// Everything the settings say, read before anything is opened.
+/// All settings, read before anything is opened.
 struct Plan {
     config: PathBuf,
     queue: QueueSettings,
@@ -32,7 +32,7 @@ impl Plan {
     fn read(config: PathBuf, tree: Tree) -> anyhow::Result<Self> {
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let (queue, operator) = (tree.queue()?, tree.operator()?.context(missing)?);
-        // Keys and routes are read when they are needed; what is wrong with them, now.
+        // Keys and routes are read again for each call. Mistakes in them are reported now.
         let _ = (tree.gateway()?, tree.routes(None)?);
         let observed = Observed::read(&tree)?;
         Ok(Self { config, queue, operator, observed })
@@ -42,7 +42,7 @@ impl Plan {
         let readiness = self.observed.open("fluent-operator", shutdown).await?;
         let door = Door::open(&self.operator, shutdown).await?;
         let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
-        // A signal must not have to wait for a queue that is away.
+        // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let (stores, settings) = (stores?, open::settings(&self.config));
         let audit = self.operator.audit.clone();

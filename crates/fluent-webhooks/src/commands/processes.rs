@@ -1,4 +1,4 @@
-//! The processes of the product: who is at work, and who is gone for good.
+//! The command `processes`: the processes that report themselves, and those that are gone.
 
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! The command `quarantine`: genuine bodies that are not events.
+
 use serde_json::{Value, json};
 use service::Shutdown;
 use wire::v1;

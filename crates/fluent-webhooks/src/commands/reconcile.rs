@@ -1,4 +1,4 @@
-//! What Fluent logged and never came: shown, and admitted.
+//! The command `reconcile`: finds what Fluent logged and never came, and admits it.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ pub(crate) async fn run(common: Common, args: Args) -> anyhow::Result<()> {
     work.admit(&accounts, &audit).await
 }
 
-/// What is compared, and up to where it can be.
+/// The time to compare, which ends at `latest`.
 fn window(args: &Args, latest: Timestamp) -> anyhow::Result<Window> {
     let until = args.until.map_or(latest, |until| until.time().min(latest));
     let window = Window { from: args.from.time(), until };
@@ -125,7 +125,8 @@ impl Work<'_> {
         compared.map(|()| found)
     }
 
-    /// What was found, also where it could not be compared to the end.
+    /// Compares account by account. Returns what was found, also if the comparison failed before
+    /// its end.
     async fn compare_some(&self, accounts: &[&ApiAccount], admits: bool) -> (Found, anyhow::Result<()>) {
         let bar = progress::bar(self.common, if admits { "admitting" } else { "comparing" });
         let seconds = seconds(self.window);
@@ -150,13 +151,13 @@ fn seconds(window: Window) -> u64 {
     u64::try_from(window.until.duration_since(window.from).as_secs()).unwrap_or(0)
 }
 
-/// What was found.
+/// The missing events that were found.
 struct Found {
     shown: Vec<Missing>,
     limit: usize,
     tally: Tally,
     window: Window,
-    /// Seconds of accounts that are compared.
+    /// Seconds of the window, summed over the accounts that were compared so far.
     before: u64,
     bar: ProgressBar,
 }

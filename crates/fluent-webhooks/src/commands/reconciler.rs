@@ -1,4 +1,4 @@
-//! Comparing with Fluent's log as a service, beside a cluster.
+//! The reconciler in a process of its own, beside a cluster.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
     stage::run(args, Plan::read, |_| Ok(()), async |plan, shutdown| plan.run(&shutdown).await)
 }
 
-/// Everything the settings say, read before anything is opened.
+/// All settings, read before anything is opened.
 struct Plan {
     tree: Tree,
     queue: QueueSettings,
@@ -26,7 +26,7 @@ struct Plan {
 impl Plan {
     fn read(tree: Tree) -> anyhow::Result<Self> {
         let (queue, reconciling) = (tree.queue()?, Reconciling::required(&tree)?);
-        // Its logins are read, too.
+        // Reads the logins, too.
         Sharing::by(&tree)?;
         let observed = Observed::read(&tree)?;
         Ok(Self { tree, queue, reconciling, observed })
@@ -35,7 +35,7 @@ impl Plan {
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-reconciler", shutdown).await?;
         let opening = adapters::open_stores(&self.queue, false, Arc::new(SystemClock));
-        // A signal must not have to wait for a queue that is away.
+        // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let stores = stores?;
         let apis = dispatcher::fluent_accounts(&self.tree, Arc::clone(&stores) as _)?;

@@ -1,4 +1,4 @@
-//! Webhooks that were answered 401 or 403, perhaps wrongly.
+//! The command `refused`: rejected webhooks, whose keys or accounts may only have been missing.
 
 use serde_json::json;
 use service::Shutdown;

@@ -1,4 +1,4 @@
-//! What was received in a time, to one route once more.
+//! The command `replay`: delivers the events of a time to one route again.
 
 use service::Shutdown;
 use wire::v1;
@@ -44,7 +44,7 @@ pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyho
     let request = v1::ReplayRequest {
         route: args.route.clone(),
         from: when::wire(Some(args.from)),
-        // One end for the counting and the doing.
+        // One end for the count and for the replay.
         until: when::wire(Some(args.until.unwrap_or_else(When::now))),
         event: args.event.unwrap_or_default(),
         account: args.account.unwrap_or_default(),
@@ -64,7 +64,8 @@ pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyho
     progress::ended(&common, &replayed, "replayed", &unknown(replayed.unknown))
 }
 
-/// What was left out because nobody knows whether it is done.
+/// A sentence about the events that were left out, as it is not known whether they were
+/// delivered.
 fn unknown(count: u64) -> String {
     if count == 0 {
         return String::new();

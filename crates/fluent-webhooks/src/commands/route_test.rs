@@ -1,4 +1,4 @@
-//! Which routes an event would take.
+//! The command `routes test`: the routes that an event would take.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{open, output};
 #[derive(Serialize)]
 struct Finding {
     route: String,
-    /// Whether it gets the event; absent where its `when` gives no answer.
+    /// True if the route gets the event; absent if its `when` gives no answer.
     matches: Option<bool>,
     why: Vec<String>,
 }
@@ -45,7 +45,7 @@ pub(crate) fn run(common: &Common, file: &Path, environment: Environment) -> any
     Ok(())
 }
 
-/// An event without a signature: it goes nowhere.
+/// An event for matching only, without a signature. It is stored nowhere.
 fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
     let id = EventId::of(environment, &body);
     let stored = Stored {

@@ -1,3 +1,5 @@
+//! The command `routes`: the state of routes, pausing and resuming them, and forgetting one.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

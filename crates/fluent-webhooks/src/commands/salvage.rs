@@ -1,3 +1,5 @@
+//! The command `salvage`: publishes the unsettled events of a quarantined queue file again.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

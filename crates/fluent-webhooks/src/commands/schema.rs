@@ -1,3 +1,5 @@
+//! The command `schema`: the JSON Schema of the settings.
+
 use dispatch::Registry;
 
 use crate::output;

@@ -1,3 +1,5 @@
+//! The command `spool`: the state of spools, draining one, and forgetting a lost one.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

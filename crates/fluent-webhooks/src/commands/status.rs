@@ -1,4 +1,4 @@
-//! Is it well?
+//! The command `status`: whether the product is well.
 
 use anyhow::bail;
 use owo_colors::OwoColorize;
@@ -81,7 +81,7 @@ fn describe(common: &Common, status: &v1::GetStatusResponse) -> anyhow::Result<(
     Ok(())
 }
 
-/// Each with the page that says what to do.
+/// Prints each line with its page in the runbook, which has the next steps.
 fn lines(lines: &[v1::StatusLine]) {
     for line in lines {
         output::line(format!("  {}", output::plain(&line.text)));

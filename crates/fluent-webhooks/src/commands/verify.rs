@@ -1,4 +1,4 @@
-//! Why does my signature fail?
+//! The command `verify`: the key that signed a webhook, or the reason why none did.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

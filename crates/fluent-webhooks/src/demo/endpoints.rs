@@ -1,4 +1,4 @@
-//! What a retailer's systems answer in the demo.
+//! A retailer's systems in the demo: their endpoints and answers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ use super::script::PICKUP;
 use super::story::{Delivered, Story};
 use super::world::{DOWN, World};
 
-/// Entity refs that the endpoints treat in their own way begin so.
+/// Beginnings of entity refs that the endpoints treat in their own way.
 pub(super) const FAILS_TWICE: &str = "FAILS_TWICE";
 pub(super) const REFUSED: &str = "REFUSED";
 
-/// Where the ERP gives out tokens.
+/// The path at which the ERP gives out tokens.
 const LOGIN: &str = "erp/oauth/token";
 
-/// The endpoints, and what each has seen.
+/// The endpoints, with the number of requests for each event.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
     story: Story,
@@ -39,7 +39,7 @@ impl Endpoints {
         let listener = listen(world.endpoints).await?;
         shutdown.spawn_detached(endpoints.clone().serve(listener));
         let (late, address) = (endpoints.clone(), world.warehouse);
-        // Taken now, so that nobody else takes it, and deaf until it is back.
+        // Bound now, so that nobody else takes the port, and listening only once it is back.
         let socket = TcpSocket::new_v4()?;
         socket.bind(address).with_context(|| format!("taking {address}"))?;
         shutdown.spawn_detached(async move {
@@ -54,11 +54,11 @@ impl Endpoints {
 
     async fn serve(self, listener: TcpListener) {
         let router = Router::new().fallback(answer).with_state(self);
-        // It ends with the demo.
+        // The server ends with the demo.
         let _ = axum::serve(listener, router).await;
     }
 
-    /// How often this event was offered here before.
+    /// The number of earlier requests with this key.
     fn count(&self, key: &str) -> u32 {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let count = seen.entry(key.to_owned()).or_default();
@@ -96,9 +96,9 @@ async fn answer(
     let status = match () {
         () if reference.starts_with(FAILS_TWICE) && before < 2 => StatusCode::SERVICE_UNAVAILABLE,
         () if reference.starts_with(REFUSED) => StatusCode::UNPROCESSABLE_ENTITY,
-        // Whoever needs a login gets in with one only.
+        // Endpoints that need a login accept no request without one.
         () if !endpoint.starts_with("shop/") && !is_known(&headers) => StatusCode::UNAUTHORIZED,
-        // A mail without a name to write to is no mail.
+        // A mail needs the name of its reader.
         () if endpoint == PICKUP && !cloud_event["name"].is_string() => StatusCode::BAD_REQUEST,
         () => StatusCode::OK,
     };

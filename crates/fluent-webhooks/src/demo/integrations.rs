@@ -1,5 +1,5 @@
-//! The sample routes of `config/integrations`, as they are shipped, but for where
-//! their systems are and how patient they are.
+//! The sample routes of `config/integrations`, as they are shipped, except for the addresses of
+//! their systems and for their retry times.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ const TEMPLATES: [(&str, &str); 9] = samples![
     "pickup-notified.json",
 ];
 
-/// What the samples read from `secrets/`; the last is a key of Standard Webhooks.
+/// The files that the samples read from `secrets/`. The last is a key of Standard Webhooks.
 const SECRETS: [(&str, &str); 6] = [
     ("warehouse", "demo"),
     ("carrier", "demo"),
@@ -38,11 +38,11 @@ const SECRETS: [(&str, &str); 6] = [
     ("shop-signing", "whsec_ZGVtbyBkZW1vIGRlbW8gZGVtbyBkZW1v"),
 ];
 
-/// A demo is over before production's patience begins.
+/// Shorter times than production's, since a demo is over before those.
 const IMPATIENT: [(&str, &str); 2] =
     [("ceiling: 10m", "ceiling: 2s"), ("longest-rest: 1m", "longest-rest: 5s")];
 
-/// All routes, as they stand under `routes:`.
+/// All routes, as YAML under `routes:`.
 pub(super) fn routes(endpoints: SocketAddr, warehouse: SocketAddr) -> String {
     let each = ROUTES.iter().map(|(_, text)| text.split_once("  routes:\n").map_or("", |(_, routes)| routes));
     let mut routes: String = each.collect();
@@ -57,7 +57,7 @@ pub(super) fn routes(endpoints: SocketAddr, warehouse: SocketAddr) -> String {
     routes
 }
 
-/// Writes what the routes read beside the settings.
+/// Writes the files that the routes read.
 pub(super) fn write_files(folder: &Path) -> anyhow::Result<()> {
     let secrets = folder.join("secrets");
     fs::create_dir_all(&secrets).with_context(|| format!("making {}", secrets.display()))?;

@@ -1,7 +1,7 @@
 //! The whole pipeline at work, on real signed webhooks.
 //!
-//! The service runs as a process of its own, so that it can be killed; Fluent
-//! and the endpoints are played by this one.
+//! The service is a process of its own, so that it can be killed. This process plays Fluent and
+//! the endpoints.
 //!
 //! ```text
 //! script ─▶ Sender ─▶ fluent-webhooks serve ─▶ endpoints ─▶ story ─▶ verdict
@@ -43,8 +43,7 @@ pub(crate) struct Args {
     folder: PathBuf,
 }
 
-/// Longest time until everything is delivered; the endpoint that is down is
-/// back after 16 s.
+/// Longest time until everything is delivered: the endpoint that is down is back after 16 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn run(args: Args) -> ExitCode {

@@ -1,4 +1,4 @@
-//! The service as a process of its own.
+//! The service of the demo, in a process of its own.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -43,12 +43,12 @@ impl Pipeline {
         &self.program
     }
 
-    /// kill -9: no chance to finish anything.
+    /// kill -9: the service can finish nothing.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("killing the service")
     }
 
-    /// Starts it again, on the same file.
+    /// Starts the service again, on the same file.
     pub(super) fn restart(&mut self, story: &Story) {
         match spawn(&self.program, &self.config, &self.log) {
             Ok(child) => {
@@ -59,7 +59,7 @@ impl Pipeline {
         }
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until the service is ready.
     pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         while !is_ready(self.health).await {
@@ -74,7 +74,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// SIGTERM: it finishes what is in flight.
+    /// SIGTERM: the service finishes its deliveries in progress.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(id) = id {
@@ -96,7 +96,7 @@ fn spawn(program: &Path, config: &Path, log: &Path) -> anyhow::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
-        // Ctrl-C is for us; we tell it.
+        // Ctrl-C goes to this process only, which stops the service.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()

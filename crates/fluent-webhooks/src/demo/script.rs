@@ -1,4 +1,4 @@
-//! What is sent in the demo, and what should come of it.
+//! The webhooks of the demo, with the outcome that each should have.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use simulator::{Answer, Attempted, Events, Shape, Signed};
 use super::endpoints::{FAILS_TWICE, REFUSED};
 use super::world::{ACCOUNT, World};
 
-/// Where the endpoints of some routes are.
+/// Paths of some routes' endpoints.
 const SHOP: &str = "shop/hooks/fluent";
 const MESSAGES: &str = "messages/v1/send";
 const WAREHOUSE: &str = "warehouse/api/fulfilments";
 pub(super) const PICKUP: &str = "messages/v1/pickup";
 
-/// What should come of a webhook.
+/// The outcome that a webhook should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Accepted, and delivered to this endpoint.
     Delivered(&'static str),
-    /// Accepted as known, and delivered no second time.
+    /// Accepted as known, and not delivered again.
     Duplicate,
-    /// Accepted, refused for good by its endpoint, kept as a dead letter.
+    /// Accepted, refused for good by its endpoint, and a dead letter.
     DeadLetter,
-    /// Accepted, and kept because no route matches.
+    /// Accepted, and stored as unrouted.
     Unrouted,
-    /// Genuine and not an event: kept apart.
+    /// Genuine and not an event: quarantined.
     Quarantined,
     /// Refused with this status.
     Refused(u16),
 }
 
-/// One webhook.
+/// One webhook of the demo.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) name: String,
@@ -47,7 +47,7 @@ impl Scene {
     }
 }
 
-/// One webhook and what the service answered.
+/// One webhook, with the service's answer.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub(super) scene: Scene,
@@ -73,7 +73,7 @@ impl Sent {
     }
 }
 
-/// The whole play, in its order.
+/// All webhooks of the demo, in their order.
 pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
     let mut author = Author { world, events: Events::new(ACCOUNT, 34, 2026), scenes: Vec::new() };
     author.everyday()?;
@@ -86,8 +86,7 @@ pub(super) fn write(world: &World) -> anyhow::Result<Vec<Scene>> {
     Ok(author.scenes)
 }
 
-/// An order is to be collected, and Fluent can't reach us to say so: its log knows, and
-/// nobody else.
+/// Makes an order whose webhook Fluent could not send: it is only in Fluent's log.
 pub(super) fn lose(world: &World) -> String {
     let order = world.orders.place_order();
     let _never_sent =
@@ -102,8 +101,8 @@ struct Author<'w> {
 }
 
 impl Author<'_> {
-    /// What the five integrations are for: orders to the ERP and the shop, pickups to
-    /// customers, fulfilments to the warehouse, consignments to the carrier.
+    /// Webhooks for the five integrations: orders to the ERP and the shop, pickups to customers,
+    /// fulfilments to the warehouse, consignments to the carrier.
     fn everyday(&mut self) -> anyhow::Result<()> {
         for shape in [Shape::Full, Shape::List, Shape::Thin] {
             self.delivered("OrderStatusChange", shape, SHOP)?;
@@ -118,8 +117,8 @@ impl Author<'_> {
         self.delivered("fc.connect.order.webhook.status-update", Shape::Full, SHOP)
     }
 
-    /// Thin webhooks of orders that Fluent has: the route asks it who to write to, and
-    /// tells it that it was done.
+    /// Thin webhooks of orders in Fluent: the route asks Fluent for the customer, and posts an
+    /// event back when it is done.
     fn collections(&mut self) -> anyhow::Result<()> {
         for _ in 0..2 {
             let order = self.world.orders.place_order();
@@ -141,7 +140,7 @@ impl Author<'_> {
         self.event(name, shape, None, "", Outcome::Delivered(endpoint))
     }
 
-    /// What goes wrong behind us.
+    /// Webhooks whose endpoints fail or refuse them.
     fn trouble(&mut self) -> anyhow::Result<()> {
         let twice = "its endpoint fails twice first";
         self.event(
@@ -161,7 +160,7 @@ impl Author<'_> {
         self.event("InventoryChanged", Shape::Thin, None, "no route matches it", Outcome::Unrouted)
     }
 
-    /// What should not get in.
+    /// Webhooks that should not be accepted.
     fn strangers(&mut self) -> anyhow::Result<()> {
         let event = self.events.of("OrderStatusChange", Shape::Full);
         let forged = self.world.forger.sign(event.body.clone())?;
@@ -203,7 +202,7 @@ impl Author<'_> {
         Ok(())
     }
 
-    /// The first few once more, as after an answer that got lost.
+    /// The first few webhooks again, as after an answer that got lost.
     fn repeat(&mut self, count: usize) {
         let again: Vec<Scene> = self.scenes.iter().take(count).cloned().collect();
         self.scenes.extend(again.into_iter().map(|scene| Scene {

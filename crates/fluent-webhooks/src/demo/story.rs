@@ -1,4 +1,4 @@
-//! What happens, told live, and remembered for the verdict.
+//! The events of the demo, printed as they happen and kept for the verdict.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use simulator::Attempted;
 use super::script::Scene;
 use crate::output::line;
 
-/// Shared by the sender and the endpoints.
+/// The events of the demo, shared by the sender and the endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct Story(Arc<Inner>);
 
@@ -29,7 +29,7 @@ pub(super) struct Delivered {
     pub(super) reference: String,
     pub(super) attempt: String,
     pub(super) status: u16,
-    /// It never came, and was found in Fluent's log.
+    /// True if the webhook never came, and the event was found in Fluent's log.
     pub(super) is_reconciled: bool,
 }
 
@@ -38,7 +38,7 @@ impl Story {
         Self(Arc::new(Inner { began, delivered: Mutex::default() }))
     }
 
-    /// Something that is not about one event.
+    /// Prints a line that is not about one event.
     pub(super) fn tell(&self, what: &str, about: &str) {
         self.print(what, AnsiColors::Magenta, about);
     }
@@ -82,18 +82,18 @@ impl Story {
         self.all().entry(delivered.id.clone()).or_default().push(delivered);
     }
 
-    /// Every request about this event.
+    /// The requests about this event.
     pub(super) fn of(&self, id: &str) -> Vec<Delivered> {
         self.all().get(id).cloned().unwrap_or_default()
     }
 
-    /// Requests about what never came, that were answered 200.
+    /// The requests about reconciled events that were answered 200.
     pub(super) fn recovered(&self) -> Vec<Delivered> {
         let all: Vec<Delivered> = self.all().values().flatten().cloned().collect();
         all.into_iter().filter(|delivered| delivered.is_reconciled && delivered.status == 200).collect()
     }
 
-    /// Ids of everything that any endpoint has seen.
+    /// The ids of all events that an endpoint has got.
     pub(super) fn ids(&self) -> Vec<String> {
         self.all().keys().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! Whether everything came out as it should.
+//! The verdict of the demo: whether every webhook had the outcome that it should have.
 
 use anyhow::bail;
 use queue::{DeadQuery, Stores, UNROUTED};
@@ -9,7 +9,7 @@ use super::story::{Delivered, Story};
 use super::world::{self, World};
 use crate::{open, output};
 
-/// What was found, and what was wrong with it.
+/// The counts of the demo, and its problems.
 #[derive(Debug)]
 pub(super) struct Verdict {
     counts: String,
@@ -17,7 +17,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// The last line, and the exit code.
+    /// Prints the last line. Fails if there were problems.
     pub(super) fn close(self) -> anyhow::Result<()> {
         if self.problems.is_empty() {
             output::line(format!("ok: {}", self.counts));
@@ -28,7 +28,7 @@ impl Verdict {
     }
 }
 
-/// Whether nothing is to be waited for any more.
+/// True if nothing more is expected about this webhook.
 pub(super) fn is_delivered(story: &Story, sent: &Sent) -> bool {
     let answered = |status| sent.event_id().is_some_and(|id| story.of(id).iter().any(|d| d.status == status));
     match sent.scene.outcome {
@@ -43,12 +43,12 @@ fn has_arrived(story: &Story, sent: &Sent) -> bool {
     matches!(sent.scene.outcome, Outcome::Delivered(_)) && sent.event_id().is_some_and(arrived)
 }
 
-/// Deliveries whose route asks Fluent's API, and tells it that it was done.
+/// The number of deliveries whose route asks Fluent's API and posts an event back.
 pub(super) fn enriched(sent: &[Sent]) -> usize {
     sent.iter().filter(|sent| sent.scene.outcome == Outcome::Delivered(PICKUP)).count()
 }
 
-/// Events that came back to Fluent's workflows, with what the endpoint answered.
+/// The number of events that were posted to Fluent with the endpoint's answer.
 pub(super) fn posted(world: &World) -> usize {
     let posted = world.orders.posted();
     posted
@@ -57,7 +57,7 @@ pub(super) fn posted(world: &World) -> usize {
         .count()
 }
 
-/// Holds what was sent against what arrived and what is kept.
+/// Compares what was sent with what arrived and what is stored.
 pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow::Result<Verdict> {
     let stores = open::stores(&world.config()).await?;
     let kept = Kept::wait_for(&*stores, sent).await?;
@@ -124,7 +124,7 @@ fn problem(story: &Story, sent: &Sent) -> Option<String> {
     }
 }
 
-/// What lies in the stores.
+/// Counts in the stores.
 struct Kept {
     dead: usize,
     unrouted: usize,
@@ -132,7 +132,8 @@ struct Kept {
 }
 
 impl Kept {
-    /// The last settlements may still be on their way.
+    /// Reads the stores until they are as expected, for a bounded time: the last settlements may
+    /// still be on their way.
     async fn wait_for(stores: &dyn Stores, sent: &[Sent]) -> anyhow::Result<Self> {
         let mut kept = Self::look(stores).await?;
         for _ in 0..600 {

@@ -11,16 +11,16 @@ use simulator::{Events, KeyPair, Shape};
 
 use super::integrations;
 
-/// How long the warehouse's endpoint is down. Fluent gives up after 14 s.
+/// Time for which the warehouse's endpoint is down. Fluent gives up after 14 s.
 pub(super) const DOWN: Duration = Duration::from_secs(16);
 
-/// How old an event is before it counts as missing.
+/// Age from which an event counts as missing.
 pub(super) const LATE: Duration = Duration::from_secs(15);
 
 /// First line of a demo's settings.
 const MARK: &str = "# Written by `fluent-webhooks demo`.";
 
-/// The account that the demo is about.
+/// The account of the demo.
 pub(super) const ACCOUNT: &str = "ACME";
 
 #[derive(Debug)]
@@ -30,15 +30,15 @@ pub(super) struct World {
     pub(super) health: SocketAddr,
     pub(super) endpoints: SocketAddr,
     pub(super) warehouse: SocketAddr,
-    /// Where Fluent answers its API.
+    /// The address of Fluent's API.
     pub(super) api: SocketAddr,
-    /// The orders that Fluent has.
+    /// The orders in Fluent.
     pub(super) orders: Orders,
     /// The key that the account's webhooks are signed with.
     pub(super) sandbox: KeyPair,
-    /// Another environment's: genuine, but not this account's.
+    /// The key of another environment: genuine, but not this account's.
     pub(super) production: KeyPair,
-    /// Nobody's.
+    /// A key that is not listed.
     pub(super) forger: KeyPair,
 }
 
@@ -84,7 +84,7 @@ impl World {
         format!("http://{}/api/v1/fluent-connect/webhook", self.webhook)
     }
 
-    /// One more signed body in a file, and its signature.
+    /// One more signed body in a file, with its signature.
     pub(super) fn one_more(&self) -> anyhow::Result<(PathBuf, String)> {
         let event = Events::new(ACCOUNT, 34, 4711).of("OrderStatusChange", Shape::Full);
         let text = String::from_utf8(event.body)?.replace(&event.entity_ref, "MORE_1");
@@ -132,7 +132,7 @@ fluentcommerce:
     }
 }
 
-/// A demo clears its folder: only one that a demo has made, or nobody has.
+/// Refuses a folder that is neither empty nor a demo's, since the demo clears it.
 fn refuse_others(folder: &Path) -> anyhow::Result<()> {
     let is_empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
     let is_ours = fs::read_to_string(folder.join("application.yml")).is_ok_and(|text| text.starts_with(MARK));
@@ -145,7 +145,7 @@ fn refuse_others(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn free_ports() -> anyhow::Result<[SocketAddr; 5]> {
-    // All held at once, so that they differ; free again when dropped.
+    // All bound at once, so that they differ. They are free again when dropped.
     let held: Vec<TcpListener> = (0..5)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()
