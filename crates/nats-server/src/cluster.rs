@@ -1,3 +1,5 @@
+//! A cluster of servers, or a single one.
+
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -6,12 +8,12 @@ use tempfile::TempDir;
 use crate::free_port;
 use crate::server::{Options, Place, Server};
 
-/// Servers that know each other, or one alone.
+/// Servers that form a cluster, or a single one.
 #[derive(Debug)]
 pub struct Cluster {
     /// The servers.
     pub servers: Vec<Server>,
-    // Removed after the servers were killed: fields drop in this order.
+    // Removed after the servers are killed: fields drop in this order.
     _folder: Option<TempDir>,
 }
 
@@ -53,7 +55,8 @@ impl Cluster {
         self.servers.iter_mut().for_each(Server::kill);
     }
 
-    /// The server that leads `stream`: its number. As far as those that answer know.
+    /// The index of the server that leads `stream`, as far as the first server that answers
+    /// knows.
     pub fn leader(&self, stream: &str) -> Option<usize> {
         let answer = self.servers.iter().find_map(|server| server.get("/jsz?streams=true").ok())?;
         let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
@@ -63,7 +66,7 @@ impl Cluster {
         self.servers.iter().position(|server| server.name == name)
     }
 
-    /// Where clients connect.
+    /// The URLs for clients.
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
     }

@@ -10,8 +10,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Start reading at [`Cluster::start`]; where the program comes from is in
-//! `binary.rs`.
+//! Start reading at [`Cluster::start`]. `binary.rs` finds or fetches the program.
 
 mod binary;
 mod certificates;

@@ -1,14 +1,15 @@
+//! Free ports for servers in tests.
+
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Outside the range from which Linux takes the ports of outgoing connections
-/// (32768 and up): one of those would take the port before its server does.
+/// The range of ports. It is outside the one from which Linux takes the ports of outgoing
+/// connections (32768 and up): such a connection could take a port before its server does.
 const FIRST: u16 = 18_000;
 const LAST: u16 = 31_999;
 
-/// A port on which nothing listens, and that nobody else who asks here is given
-/// for a long time, in whatever process.
+/// A port on which nothing listens. No other call gets it for a long time, in any process.
 pub fn free_port() -> std::io::Result<u16> {
     let path = std::env::temp_dir().join("fluent-webhooks-ports");
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;

@@ -1,3 +1,5 @@
+//! One server: its configuration, process and health.
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,10 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longest wait for a server to be able to serve.
 const START: Duration = Duration::from_secs(60);
 
-/// How servers are to be run.
+/// The options of servers.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the program is fetched to, if it must be.
+    /// The folder that the program is fetched into if necessary.
     pub programs: PathBuf,
     /// fsync after every write. The server's default is every two minutes.
     pub sync_always: bool,
@@ -23,21 +25,20 @@ pub struct Options {
     pub max_file: String,
     /// More lines of configuration: accounts, permissions, TLS.
     pub more: String,
-    /// Files to lie beside the configuration, by name: what `more` includes.
+    /// Files beside the configuration, by name, which `more` includes.
     pub files: Vec<(String, String)>,
-    /// Where streams are kept; left out, in a folder that is removed again.
+    /// The folder of the streams. Without it, a folder that is removed again.
     pub folder: Option<PathBuf>,
-    /// Where each server runs, in order; left out, on loopback.
+    /// The place of each server, in order. Without them, loopback.
     pub places: Vec<Place>,
 }
 
-/// Where a server runs.
+/// The network place of a server.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// What it listens on.
+    /// The address that it listens on.
     pub address: IpAddr,
-    /// The command that its own is an argument of: one that enters a network
-    /// namespace, say.
+    /// A command that runs the server's own command, such as one that enters a network namespace.
     pub within: Vec<String>,
 }
 
@@ -61,14 +62,14 @@ impl Default for Options {
     }
 }
 
-/// `target/`, beside what the running program was built to.
+/// The folder `target/` that the running program was built into.
 fn programs() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
     target.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 
-/// One server. It is killed when dropped.
+/// One server. It is killed on drop.
 #[derive(Debug)]
 pub struct Server {
     /// Its name in the cluster.
@@ -82,8 +83,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Writes the configuration of a server called `name` at `place`, with its
-    /// data in `folder`. `cluster` is the configuration's part about the others.
+    /// Writes the configuration of a server called `name` at `place`, with its data in `folder`.
+    /// `cluster` is the part of the configuration about the others.
     pub(crate) fn prepare(
         name: &str,
         place: &Place,
@@ -110,8 +111,8 @@ impl Server {
         Ok(Self { name, place, port, monitor, program, folder, child: None })
     }
 
-    /// Starts it, also again after [`Server::kill`]. Does not wait: see
-    /// [`Server::wait`].
+    /// Starts the server, also again after [`Server::kill`]. Does not wait for it:
+    /// [`Server::wait`] does.
     pub fn start(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.folder.join("nats.log"))?;
         let mut words = self.place.within.iter().map(OsStr::new).chain([self.program.as_os_str()]);
@@ -122,7 +123,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until it says that it is healthy, JetStream included.
+    /// Waits until the server is healthy, JetStream included.
     pub fn wait(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         while !self.is_healthy() {
@@ -143,12 +144,12 @@ impl Server {
         log.lines().rev().take(5).collect::<Vec<_>>().join(" | ")
     }
 
-    /// Whether it answers its health check now.
+    /// True if it answers its health check with 200 now.
     pub fn is_healthy(&self) -> bool {
         self.get("/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
-    /// What its monitoring port answers: head and body as they come.
+    /// The answer of its monitoring port: head and body as they come.
     pub fn get(&self, path: &str) -> std::io::Result<String> {
         let address = SocketAddr::from((self.place.address, self.monitor));
         let patience = Duration::from_secs(1);
@@ -160,17 +161,17 @@ impl Server {
         Ok(answer.replacen("HTTP/1.0", "HTTP/1.1", 1))
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         format!("nats://{}:{}", self.place.address, self.port)
     }
 
-    /// The port of that.
+    /// The port for clients.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where its configuration, log and data are.
+    /// The folder with its configuration, log and data.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -188,39 +189,42 @@ impl Server {
         }
     }
 
-    /// Stops it where it stands, as a machine that hangs. Returns when nothing of it runs any more.
+    /// Stops every thread of the process, like a machine that hangs. Returns when none runs any
+    /// more.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
         let began = Instant::now();
-        // On a busy machine its other threads run until the one has its turn that takes the signal.
+        // On a busy machine, other threads run until the thread that takes the signal has its
+        // turn.
         while !self.is_stopped() && began.elapsed() < START {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Whether each of its threads is stopped.
+    /// True if each of its threads is stopped.
     fn is_stopped(&self) -> bool {
         let Some(threads) = self.pid().and_then(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()) else {
             return true;
         };
         threads.flatten().all(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // Behind the name, which is in parentheses. A thread that is gone has none.
+            // The state is behind the name, which is in parentheses. A thread that has ended has
+            // none.
             stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
         })
     }
 
-    /// Asks it to send its clients away, one after another, and to end.
+    /// Makes it send its clients away, one after another, and end.
     pub fn retire(&self) {
         self.signal(Signal::USR2);
     }
 
-    /// Whether its process is there.
+    /// True if its process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Lets it go on.
+    /// Continues the process after [`Server::freeze`].
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
