@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-/// One webhook's body, and what a test wants to know of it.
+/// The body of one webhook, with the facts that tests need.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its name, by which it is routed.
+    /// The event's name, by which it is routed.
     pub name: String,
     /// The entity it is about.
     pub entity_ref: String,
@@ -14,7 +14,7 @@ pub struct Event {
     pub body: Vec<u8>,
 }
 
-/// How much of an event is in its webhook.
+/// The amount of data in a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Everything, with attributes as an object.
@@ -118,19 +118,20 @@ const KINDS: [Kind; 12] = [
 ];
 
 impl Events {
-    /// Events of this account and retailer; the same seed writes the same.
+    /// Starts a series of events for this account and retailer. The same seed gives the same
+    /// series.
     pub fn new(account: impl Into<String>, retailer: u32, seed: u64) -> Self {
         Self { account: account.into(), retailer, random: fastrand::Rng::with_seed(seed), number: 0 }
     }
 
-    /// Any event, in any shape.
+    /// The next event, with any name and shape.
     pub fn any(&mut self) -> Event {
         let kind = self.random.usize(..KINDS.len());
         let shape = [Shape::Full, Shape::List, Shape::Thin][self.random.usize(..3)];
         self.of(KINDS[kind].name, shape)
     }
 
-    /// An event of this name; one that Fluent has no example of is an order's.
+    /// The next event with this name. A name that Fluent has no example for is given an order.
     pub fn of(&mut self, name: &str, shape: Shape) -> Event {
         self.number += 1;
         let kind = KINDS.iter().find(|kind| kind.name == name).unwrap_or(&KINDS[0]);
@@ -206,7 +207,7 @@ impl Events {
     }
 }
 
-/// An object in this very order of keys, whatever serde_json's features are.
+/// A JSON object with its keys in this order, whatever serde_json's features are.
 pub(crate) fn object(fields: &[(&str, Value)]) -> Vec<u8> {
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
     format!("{{{}}}", fields.join(",")).into_bytes()

@@ -14,10 +14,10 @@ use rsa::rand_core::OsRng;
 use rsa::{Pkcs1v15Sign, RsaPrivateKey};
 use sha2::{Digest, Sha512};
 
-/// A key pair as Fluent has one for each region and environment.
+/// A key pair like Fluent's for a region and environment.
 ///
-/// For throw-away keys only: signing here takes no care to hide the key from
-/// somebody who measures time.
+/// For throw-away keys only: signing here does not protect the key from somebody who measures
+/// time.
 #[derive(Clone)]
 pub struct KeyPair(RsaPrivateKey);
 
@@ -56,7 +56,7 @@ impl KeyPair {
             let path = path.with_extension(extension);
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path);
             let written = file.and_then(|mut file| {
-                // One that was there keeps its mode, which may be anybody's.
+                // An existing file keeps its mode, which may allow others to read it.
                 file.set_permissions(Permissions::from_mode(mode))?;
                 file.write_all(text.as_bytes())
             });
@@ -81,12 +81,12 @@ impl KeyPair {
         Ok(self.0.to_pkcs8_pem(LineEnding::LF)?.to_string())
     }
 
-    /// The key itself, for tests that make signatures which nobody should.
+    /// The private key, for tests that make signatures which nobody should make.
     pub fn private(&self) -> &RsaPrivateKey {
         &self.0
     }
 
-    /// Signs in both ways, over these bytes and nothing else.
+    /// Signs these exact bytes in both ways.
     pub fn sign(&self, body: impl Into<Vec<u8>>) -> anyhow::Result<Signed> {
         let body = body.into();
         let sha512 = self.0.sign(Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(&body))?;

@@ -1,10 +1,9 @@
-//! A Fluent of our own: for the demo, the tests, and for trying an
-//! installation without a Fluent account.
+//! A Fluent of our own, for the demo, the tests, and trials of an installation without a Fluent
+//! account.
 //!
-//! It makes key pairs as Fluent has them, writes the events that Fluent sends,
-//! signs them in both ways, and sends them with Fluent's retries. It answers Fluent's
-//! API, over a little world of orders (module [`api`]). It shares no
-//! code with the verifier: what both agree on is the format.
+//! It makes key pairs like Fluent's, writes the events that Fluent sends, signs them in both
+//! ways, and sends them with Fluent's retries. It answers Fluent's API, with a few orders (module
+//! [`api`]). It shares no code with the verifier, only the format.
 
 pub mod api;
 mod events;

@@ -1,10 +1,11 @@
+//! Signed requests that are made before a load test.
+
 use std::thread;
 
 use crate::{Events, KeyPair};
 
-/// `count` different webhooks as complete HTTP/1.1 requests, ready to be
-/// written to a socket: signing costs far more than receiving, so a load test
-/// signs beforehand. Uses every core.
+/// `count` different webhooks as complete HTTP/1.1 requests, ready to be written to a socket.
+/// Signing costs far more than receiving, so a load test signs beforehand. Uses every core.
 pub fn presign(
     key: &KeyPair,
     account: &str,

@@ -1,3 +1,5 @@
+//! A sender with Fluent's schedule of retries.
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -6,7 +8,7 @@ use serde_json::Value;
 
 use crate::Signed;
 
-/// When Fluent sends again after a failure, as documented. After that the event is gone.
+/// The times of Fluent's attempts, as documented. After the last one the event is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
     /// At once, then after 2, 4 and 8 seconds.
@@ -17,7 +19,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// How long it waits before each attempt.
+    /// The wait before each attempt.
     pub fn waits(self) -> [Duration; 4] {
         match self {
             Self::Usual => [0, 2, 4, 8].map(Duration::from_secs),
@@ -26,18 +28,18 @@ impl Schedule {
     }
 }
 
-/// Which failures are followed by another attempt.
+/// The failures that are followed by another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// None: what is not answered is lost, which is what a ledger wants to know.
+    /// No failure: an event that is not answered is lost, so that tests can count it.
     Never,
-    /// No connection or no answer: what Fluent documents.
+    /// No connection or no answer, as Fluent documents.
     Connection,
-    /// Also any answer but a 2xx.
+    /// Any answer but a 2xx, too.
     Any,
 }
 
-/// Sends webhooks as Fluent does: a connection for each, no other headers.
+/// Sends webhooks as Fluent does: on a connection for each, without other headers.
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: Client,
@@ -46,16 +48,16 @@ pub struct Sender {
     schedule: Schedule,
 }
 
-/// What came of sending one webhook.
+/// The result of sending one webhook.
 #[derive(Clone, Debug)]
 pub struct Attempted {
-    /// How often it was sent.
+    /// The number of attempts.
     pub attempts: u32,
     /// The last answer; `None` if there never was one.
     pub answer: Option<Answer>,
 }
 
-/// What the receiver said.
+/// The answer of a receiver.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -77,13 +79,13 @@ impl Sender {
         Ok(Self { client, url: url.into(), retry, schedule: Schedule::default() })
     }
 
-    /// The same on another schedule.
+    /// Sends on another schedule.
     #[must_use]
     pub fn on(self, schedule: Schedule) -> Self {
         Self { schedule, ..self }
     }
 
-    /// Sends with both signatures, again where that is asked for.
+    /// Sends with both signatures, and repeats as set.
     pub async fn send(&self, signed: &Signed) -> Attempted {
         let headers = [("fluent-signature", &*signed.sha512), ("flex.signature", &*signed.md5)];
         self.send_with(&signed.body, &headers).await
@@ -127,9 +129,9 @@ impl Sender {
 mod tests {
     use super::*;
 
-    /// How often a port that nobody listens at is tried, and how long that takes.
+    /// The number of attempts at a port where nobody listens, and the time that they take.
     async fn tried(schedule: Schedule) -> (u32, Duration) {
-        // What was bound and is closed again refuses every connection.
+        // A port that was bound and closed again refuses every connection.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let sender = Sender::new(format!("http://{free}/"), Retry::Connection).unwrap().on(schedule);
         let began = tokio::time::Instant::now();
@@ -140,7 +142,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_takes_is_sent_four_times_on_either_schedule() {
-        // A minute at most is the attempts' own time.
+        // Up to a minute is for the attempts themselves.
         for (schedule, seconds) in [(Schedule::Usual, 14), (Schedule::Workflow, 90_060)] {
             let (attempts, took) = tried(schedule).await;
             assert_eq!(attempts, 4);

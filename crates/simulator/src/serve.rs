@@ -1,4 +1,4 @@
-//! `fluent-simulator serve`: Fluent's API, with orders that come to be.
+//! `fluent-simulator serve`: Fluent's API, with orders that are placed from time to time.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! A Fluent of our own locks a user as Fluent does.
+//! The simulator locks a user after failed logins, as Fluent does.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The sender gives up as Fluent does.
+//! The sender's attempts, and the time at which it gives up as Fluent does.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

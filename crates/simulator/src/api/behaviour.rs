@@ -1,4 +1,4 @@
-//! How it behaves: slow, failing, limiting, as it is told.
+//! The behaviour of the simulated API: slow, failing or limiting, as it is set.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,31 +14,32 @@ use serde_json::json;
 
 use crate::api::{LOGIN, Shared};
 
-/// How it behaves.
+/// The behaviour of the simulated API.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
-    /// How long each answer takes.
+    /// Time that each answer takes.
     pub latency: Duration,
-    /// So many of the next requests fail.
+    /// The number of requests that fail next.
     pub fail_next: u32,
-    /// With this status; other than 500, as a proxy would: without a code of Fluent's.
+    /// The status of these failures. Any but 500 comes without Fluent's error code, as from a
+    /// proxy.
     pub fail_with: u16,
-    /// At most so many requests within so long.
+    /// The largest number of requests within a time.
     pub rate_limit: Option<(usize, Duration)>,
-    /// How long a token lasts.
+    /// Time for which a token is valid.
     pub token_lasts: Duration,
-    /// Whether a login also gives a token that is good for one renewal.
+    /// True if a login also gives a token for one renewal.
     pub has_refresh: bool,
-    /// The password that it wants.
+    /// The password that a login needs.
     pub password: &'static str,
-    /// Logins and renewals fail with this status, without a look at the password.
+    /// The status with which all logins and renewals fail, whatever the password.
     pub fail_logins_with: Option<u16>,
-    /// The user signs in elsewhere: a wrong password, or a locked user, is answered 500.
+    /// True if users sign in elsewhere: a wrong password or a locked user is answered 500.
     pub single_sign_on: bool,
-    /// How long a user is locked after five failed logins within as long, counted from the
-    /// last: 15 minutes at Fluent.
+    /// Time for which a user is locked after five failed logins within the same time, counted
+    /// from the last: 15 minutes at Fluent.
     pub locked_for: Duration,
-    /// How long an entity can't be read after it was made or changed.
+    /// Time for which an entity can't be read after it was made or changed.
     pub invisible_for: Duration,
 }
 
@@ -60,14 +61,14 @@ impl Default for Behaviour {
     }
 }
 
-/// What it was asked, by kind.
+/// The numbers of requests by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Logins by password.
     pub logins: u64,
-    /// Of these, those that were refused.
+    /// Logins that were refused.
     pub failed_logins: u64,
-    /// Of these, those that were refused since the user was locked.
+    /// Refused logins of a locked user.
     pub locked_logins: u64,
     /// Logins and renewals that did not name the account.
     pub without_account: u64,
@@ -75,11 +76,11 @@ pub struct Calls {
     pub refreshes: u64,
     /// GraphQL queries that were answered.
     pub queries: u64,
-    /// Events that were taken.
+    /// Events that were accepted.
     pub posted: u64,
-    /// Pages of the log.
+    /// Pages of the log that were read.
     pub searches: u64,
-    /// Requests that came too soon.
+    /// Requests beyond the rate limit.
     pub limited: u64,
 }
 
@@ -138,7 +139,7 @@ impl Conduct {
     }
 }
 
-/// Before anything is answered.
+/// Delays, fails or limits a request before it is answered, as the behaviour says.
 pub(crate) async fn conduct(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     tokio::time::sleep(shared.conduct.now().latency).await;
     match shared.conduct.next() {

@@ -1,4 +1,4 @@
-//! Events that are posted, and the log of all.
+//! Posted events, and the log of all events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::api::Shared;
 use crate::api::behaviour::failed;
 
-/// Fields without which Fluent takes no event.
+/// Fields that an event needs for Fluent to accept it.
 const NEEDED: [&str; 3] = ["name", "retailerId", "entityType"];
 
 pub(crate) async fn take(State(shared): State<Arc<Shared>>, Json(event): Json<Value>) -> Response {
@@ -26,7 +26,7 @@ pub(crate) async fn take(State(shared): State<Arc<Shared>>, Json(event): Json<Va
     Json(json!({"eventId": id, "eventStatus": "PENDING"})).into_response()
 }
 
-/// The record's field for each parameter.
+/// The log's field for each parameter of a search.
 const PARAMETERS: [(&str, &str); 7] = [
     ("name", "/name"),
     ("category", "/category"),
@@ -46,7 +46,7 @@ pub(crate) async fn search(
         |name: &str, usual: usize| asked.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let (start, count) = (number("start", 0), number("count", 100));
     let time = |text: &str| {
-        // As Fluent writes an offset, and as everybody else does.
+        // The offset may be in Fluent's spelling or in the usual one.
         let text = text.strip_suffix("+0000").map_or_else(|| text.to_owned(), |text| format!("{text}Z"));
         text.parse::<jiff::Timestamp>().ok()
     };
@@ -64,7 +64,7 @@ pub(crate) async fn search(
     };
     let answer = shared.world.with_log(|log| {
         let mut found: Vec<&Value> = log.iter().rev().filter(|record| fits(record)).collect();
-        // The newest first, of one millisecond too.
+        // Newest first, also within one millisecond.
         found.sort_by_cached_key(|record| std::cmp::Reverse(record["generatedOn"].as_str().and_then(time)));
         let results: Vec<&Value> = found.iter().skip(start).take(count).copied().collect();
         let has_more = start + results.len() < found.len();

@@ -1,4 +1,4 @@
-//! GraphQL's door: the schema, and the errors as Fluent writes them.
+//! The GraphQL endpoint: the schema, and errors as Fluent writes them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +11,7 @@ use crate::api::schema::{Api, schema};
 
 static SCHEMA: LazyLock<Api> = LazyLock::new(schema);
 
-/// How the library says that a query is too complex.
+/// The library's message for a query that is too complex.
 const TOO_COMPLEX: &str = "Query is too complex.";
 
 pub(crate) async fn answer(

@@ -1,4 +1,4 @@
-//! Fluent's API, served: logins, GraphQL over a little world, events posted and logged.
+//! Fluent's API: logins, GraphQL over a few orders, and events that are posted and logged.
 //!
 //! ```text
 //! request ─▶ latency, failures, rate limit ─▶ token ─▶ oauth │ graphql │ events
@@ -29,10 +29,10 @@ pub use crate::api::world::{Entity, Order, Sending, World};
 use crate::api::behaviour::Conduct;
 use crate::api::oauth::Tokens;
 
-/// What a login must say: a Fluent of our own has no secrets.
+/// The user, password, client and secret of a login: the simulator has no secrets.
 pub const LOGIN: &str = "simulator";
 
-/// A Fluent that answers its API, until it is dropped.
+/// A simulated Fluent that answers its API until it is dropped.
 #[derive(Debug)]
 pub struct Fluent {
     address: SocketAddr,
@@ -45,12 +45,12 @@ struct Shared {
     world: World,
     conduct: Conduct,
     tokens: Tokens,
-    /// By user.
+    /// Times of failed logins by user.
     failed_logins: Mutex<HashMap<String, Vec<Instant>>>,
 }
 
 impl Fluent {
-    /// Listens at this address; port 0 is any.
+    /// Listens at this address. Port 0 takes any free port.
     #[expect(clippy::disallowed_methods, reason = "ends with what is returned")]
     pub async fn open(listen: SocketAddr, world: World) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
@@ -62,32 +62,32 @@ impl Fluent {
         Ok(Self { address, shared, serving: serving.abort_handle() })
     }
 
-    /// What a client has as its base.
+    /// The base URL for clients.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its world.
+    /// The orders and the log.
     pub fn world(&self) -> &World {
         &self.shared.world
     }
 
-    /// Behaves otherwise from now on.
+    /// Changes the behaviour from now on.
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         self.shared.conduct.change(change);
     }
 
-    /// Forgets every token: each is refused from now on.
+    /// Revokes every token: each is refused from now on.
     pub fn revoke_tokens(&self) {
         self.shared.tokens.revoke();
     }
 
-    /// Forgets every token that is good for a renewal.
+    /// Revokes every token for a renewal.
     pub fn forget_refreshes(&self) {
         self.shared.tokens.forget_refreshes();
     }
 
-    /// What was asked so far.
+    /// The numbers of requests so far.
     pub fn calls(&self) -> Calls {
         self.shared.conduct.calls()
     }

@@ -1,4 +1,4 @@
-//! Logins: by password, and by a token that is good once.
+//! Logins: by password, and by a token for one renewal.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::api::behaviour::Behaviour;
 use crate::api::{LOGIN, Shared};
 
-/// Failed logins of a user that lock it.
+/// Failed logins after which a user is locked.
 const MOST_FAILED: usize = 5;
 
 #[derive(Debug, Default)]
@@ -114,8 +114,8 @@ pub(crate) async fn token(
 }
 
 impl Shared {
-    /// Whether a login succeeds: not while the user is locked, right password or not, and
-    /// every failed one begins the lock anew.
+    /// True if a login succeeds. A locked user's does not, even with the right password, and
+    /// every failed login begins the lock again.
     fn logs_in(&self, username: &str, is_right: bool, behaviour: &Behaviour) -> bool {
         let mut failed = self.failed_logins.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = failed.entry(username.to_owned()).or_default();
@@ -143,7 +143,7 @@ fn refused(behaviour: &Behaviour) -> Response {
     (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
-/// Lets in who has a token.
+/// Passes on requests with a valid token.
 pub(crate) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = shown.and_then(|shown| shown.strip_prefix("Bearer "));

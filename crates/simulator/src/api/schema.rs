@@ -1,5 +1,4 @@
-//! The queries that Fluent has for what is in a webhook: older entities by id, newer ones
-//! by ref.
+//! Fluent's queries for the entities in webhooks: older ones by id, newer ones by ref.
 
 use std::sync::Arc;
 
@@ -14,22 +13,22 @@ use crate::api::world::{Entity, Order};
 
 pub(crate) type Api = Schema<Query, EmptyMutation, EmptySubscription>;
 
-/// Every query is over what is shared.
+/// The schema. Its resolvers read the shared world.
 pub(crate) fn schema() -> Api {
-    // As Fluent bounds a query, roughly.
+    // About the bound that Fluent has.
     Schema::build(Query, EmptyMutation, EmptySubscription).limit_complexity(11_111).finish()
 }
 
 #[derive(Debug)]
 pub(crate) struct Query;
 
-/// A retailer, as queries name it.
+/// The retailer argument of a query.
 #[derive(Debug, InputObject)]
 struct RetailerKey {
     id: ID,
 }
 
-/// A catalogue, as queries name it.
+/// The catalogue argument of a query.
 #[derive(Debug, InputObject)]
 struct CatalogueKey {
     #[graphql(name = "ref")]

@@ -1,4 +1,4 @@
-//! A little world: orders with their fulfilments, and whatever else has an id and a ref.
+//! The simulated data: orders with their fulfilments, other entities, and the log.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::events::object;
 
-/// What exists, and what has happened. Clones are the same world.
+/// All entities and events. Clones share them.
 #[derive(Clone, Debug)]
 pub struct World(Arc<Mutex<Inner>>);
 
@@ -24,7 +24,7 @@ struct Inner {
     posted: Vec<Value>,
 }
 
-/// Anything that has an id, a ref and a status.
+/// An entity with an id, a ref and a status.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Entity {
     /// Its id.
@@ -32,19 +32,19 @@ pub struct Entity {
     /// Its ref.
     #[graphql(name = "ref")]
     pub reference: String,
-    /// What it is: `FULFILMENT`, for one.
+    /// Its kind, such as `FULFILMENT`.
     #[graphql(skip)]
     pub kind: String,
-    /// Its type within that.
+    /// Its type within the kind.
     #[graphql(name = "type")]
     pub subtype: String,
-    /// Where it stands.
+    /// Its status.
     pub status: String,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_on: String,
-    /// When it was last changed.
+    /// The time of its last change.
     pub updated_on: String,
-    /// The same, to compare with.
+    /// The time of its last change, to compare with.
     #[graphql(skip)]
     pub changed: SystemTime,
 }
@@ -52,30 +52,30 @@ pub struct Entity {
 /// An order.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// What it has in common with everything else.
+    /// The fields of every entity.
     pub entity: Entity,
-    /// Who gets it.
+    /// The customer's first name.
     pub first_name: String,
-    /// Where to write to.
+    /// The customer's address for mail.
     pub email: String,
-    /// What is in it: ref and quantity.
+    /// The items: ref and quantity.
     pub items: Vec<(String, u32)>,
-    /// Its parts.
+    /// Its fulfilments.
     pub fulfilments: Vec<Entity>,
-    /// What workflows wrote to it.
+    /// Attributes that workflows wrote to it.
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// How the sending of a webhook went, as the log has it.
+/// The result of sending a webhook, as the log has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// It was answered.
+    /// The webhook was answered.
     Succeeded,
-    /// It was not, and was given up.
+    /// The webhook was not answered, and was given up.
     Failed,
-    /// The rule could not load its Setting, wrote that down, and sent nothing.
+    /// The rule could not load its Setting, logged that, and sent nothing.
     NoSetting,
-    /// Nobody tried.
+    /// No rule tried to send a webhook.
     Never,
 }
 
@@ -92,7 +92,7 @@ impl Sending {
 const NAMES: [&str; 6] = ["Zoë", "Łukasz", "Ana", "Noor", "Kenji", "Mpho"];
 
 impl World {
-    /// An empty one.
+    /// An empty world.
     pub fn new(account: &str, retailer: u32) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             account: account.to_owned(),
@@ -105,7 +105,7 @@ impl World {
         })))
     }
 
-    /// Whose it is.
+    /// The account.
     pub fn account(&self) -> String {
         self.inner().account.clone()
     }
@@ -114,7 +114,7 @@ impl World {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody orders something, to be fetched at a store.
+    /// Places an order that will be collected at a store.
     pub fn place_order(&self) -> Order {
         let mut inner = self.inner();
         let entity = inner.entity("ORDER", "CC", "BOOKED", "CC");
@@ -132,7 +132,7 @@ impl World {
         order
     }
 
-    /// Something of this kind comes to be.
+    /// Makes an entity of this kind.
     pub fn make(&self, kind: &str, status: &str) -> Entity {
         let mut inner = self.inner();
         let entity = inner.entity(kind, "DEFAULT", status, &kind.chars().take(3).collect::<String>());
@@ -140,7 +140,7 @@ impl World {
         entity
     }
 
-    /// An order goes on, with everything in it.
+    /// Sets the status of an order and its fulfilments.
     pub fn advance(&self, order: &str, status: &str) {
         let (now, text) = now();
         if let Some(order) = self.inner().orders.get_mut(order) {
@@ -151,19 +151,20 @@ impl World {
         }
     }
 
-    /// The body of the thin webhook that Fluent sends of an order, written to its log.
+    /// Logs an event of an order that was sent, and returns the body of its thin webhook.
     pub fn webhook(&self, name: &str, order: &Order) -> Vec<u8> {
         self.webhook_of(name, order, Duration::ZERO, Sending::Succeeded)
     }
 
-    /// A rule writes this of the event of an order into the log, so long ago.
+    /// Logs a message that a rule writes about an event, at a time `ago` before now.
     pub fn log_custom(&self, event: &str, message: &str, ago: Duration) {
         let mut inner = self.inner();
         let Some(order) = inner.orders.values().next().cloned() else { return };
         inner.log_custom(event, message, &written(now().0 - ago), &order.entity);
     }
 
-    /// The same of an event that happened so long ago, and whose sending went so.
+    /// Logs an event of an order at a time `ago` before now, with the result of sending it, and
+    /// returns the body of its thin webhook.
     pub fn webhook_of(&self, name: &str, order: &Order, ago: Duration, sending: Sending) -> Vec<u8> {
         let entity = order.entity.clone();
         let mut inner = self.inner();
@@ -194,7 +195,7 @@ impl World {
         ])
     }
 
-    /// Writes something else to the log's record of an event.
+    /// Changes a field in the log's record of an event.
     pub fn set_in_log(&self, id: &str, field: &str, value: Value) {
         let mut inner = self.inner();
         if let Some(record) = inner.log.iter_mut().find(|record| record["id"] == id) {
@@ -202,13 +203,13 @@ impl World {
         }
     }
 
-    /// An order by its id, unless it was changed within so long.
+    /// An order by its id, unless it was changed within this time.
     pub fn order(&self, id: &str, unless_within: Duration) -> Option<Order> {
         let order = self.inner().orders.get(id).cloned()?;
         is_visible(&order.entity, unless_within).then_some(order)
     }
 
-    /// The order that a fulfilment belongs to, and the fulfilment.
+    /// A fulfilment by its id, with its order, unless it was changed within this time.
     pub fn fulfilment(&self, id: &str, unless_within: Duration) -> Option<(Order, Entity)> {
         let inner = self.inner();
         let found = inner.orders.values().find_map(|order| {
@@ -218,7 +219,7 @@ impl World {
         found.filter(|(_, part)| is_visible(part, unless_within))
     }
 
-    /// Anything else of this kind, by its id or its ref.
+    /// Another entity of this kind by its id or ref, unless it was changed within this time.
     pub fn other(&self, kind: &str, name: &str, unless_within: Duration) -> Option<Entity> {
         let inner = self.inner();
         let mut all = inner.others.values();
@@ -226,7 +227,7 @@ impl World {
         all.find(is_it).filter(|entity| is_visible(entity, unless_within)).cloned()
     }
 
-    /// Takes an event that was posted: its attributes are written to its order.
+    /// Accepts a posted event, and writes its attributes to its order.
     pub(crate) fn take(&self, event: Value) -> String {
         let mut inner = self.inner();
         let id = inner.id();
@@ -254,7 +255,7 @@ impl World {
         self.inner().posted.clone()
     }
 
-    /// Looks at the log, without copying it.
+    /// Calls `look` with the log, which is not copied.
     pub(crate) fn with_log<T>(&self, look: impl FnOnce(&[Value]) -> T) -> T {
         look(&self.inner().log)
     }
@@ -314,14 +315,14 @@ fn is_visible(entity: &Entity, unless_within: Duration) -> bool {
     entity.changed.elapsed().unwrap_or_default() >= unless_within
 }
 
-/// Now, also as Fluent writes it.
+/// The present time, also in Fluent's format.
 #[expect(clippy::disallowed_methods, reason = "a Fluent of our own has a clock of its own")]
 fn now() -> (SystemTime, String) {
     let now = SystemTime::now();
     (now, written(now))
 }
 
-/// As Fluent writes times.
+/// A time in Fluent's format.
 fn written(at: SystemTime) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at = jiff::Timestamp::UNIX_EPOCH + since;
