@@ -1,6 +1,8 @@
+//! `cargo xtask bench`: measurements.
+
 use crate::cargo;
 
-/// Builds for speed and measures; see `crates/e2e/src/bin/bench`.
+/// Builds for release and measures; see `crates/e2e/src/bin/bench`.
 #[expect(clippy::print_stderr, reason = "its output may be for a machine")]
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     eprintln!("Building for speed (about five minutes the first time) ...");

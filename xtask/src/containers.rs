@@ -1,10 +1,10 @@
-//! What is shipped for containers: pinned, and hardened alike.
+//! Tests that everything shipped for containers is pinned and hardened.
 
 use saphyr::{LoadableYamlNode, YamlOwned};
 
 use crate::root;
 
-/// The services of `docker-compose.yml`, with what they merge in.
+/// A service of `docker-compose.yml`, with the mappings that it merges in.
 struct Service {
     name: String,
     layers: Vec<YamlOwned>,
@@ -17,7 +17,7 @@ impl Service {
         Self { name: name.to_owned(), layers }
     }
 
-    /// As compose reads it: the nearest wins.
+    /// The value that compose uses: the nearest one counts.
     fn get(&self, key: &str) -> &YamlOwned {
         let found = self.layers.iter().find_map(|layer| layer.as_mapping_get(key));
         found.unwrap_or_else(|| panic!("{} has no `{key}`", self.name))
@@ -42,8 +42,8 @@ fn services() -> Vec<Service> {
     services.iter().map(|(name, node)| Service::new(name.as_str().unwrap(), node)).collect()
 }
 
-/// Whether an image is named by its exact version: `3.2` moves, `3.2.10` is meant to stay.
-/// Our own is what was just built.
+/// True if an image is named by its exact version: `3.2` moves, `3.2.10` does not. Our own image
+/// is the one that was just built.
 fn is_pinned(image: &str) -> bool {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let tag = name.rsplit_once(':').map_or("", |(_, tag)| tag);
@@ -117,7 +117,7 @@ fn an_image_knows_public_authorities() {
     }
 }
 
-/// The secrets of a service: what each is called, and where it is in the container.
+/// The secrets of a service: the name of each, and its path in the container.
 fn secrets(service: &Service) -> Vec<(String, String)> {
     let listed = service.get("secrets").as_vec().unwrap().iter();
     let one = |secret: &YamlOwned| {
@@ -130,7 +130,7 @@ fn secrets(service: &Service) -> Vec<(String, String)> {
     listed.map(one).collect()
 }
 
-/// The paths in the text that begin so, without comments.
+/// The paths in the text that begin with `begin`, without comments.
 fn paths(text: &str, begin: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let found = lines.flat_map(|line| line.match_indices(begin).map(move |(at, _)| &line[at..]));
@@ -176,7 +176,7 @@ fn xtask_secrets_makes_every_secret_and_each_server_has_its_own() {
     for (name, secret) in secrets {
         let path = secret.as_mapping_get("file").and_then(YamlOwned::as_str).unwrap();
         let path = path.strip_prefix("secrets/").unwrap();
-        // The simulator makes its key.
+        // This key is made by the simulator.
         let is_made = path == "simulator.pub" || folder.path().join(path).exists();
         assert!(is_made, "{name:?}: {path}");
     }

@@ -1,3 +1,5 @@
+//! `cargo xtask demo`: the demo of the product, or of a cluster.
+
 use std::process::Command;
 
 use crate::{cargo, root, target};

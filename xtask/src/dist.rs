@@ -1,4 +1,4 @@
-//! Release binaries, what is in them, and images, stage by stage.
+//! `cargo xtask dist`: release binaries, their bills of materials, and images, stage by stage.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,11 @@ use comfy_table::{Table, presets};
 
 use crate::{cargo, root, sbom, target};
 
-/// What is deployed is small; figures and traces of panics need no line numbers.
+/// Strips symbols, so that what is deployed is small. Figures and traces of panics need no line
+/// numbers.
 const STRIP: &str = "profile.release.strip=\"symbols\"";
 
-/// What can be deployed: a stage, its package, and its program.
+/// The stages that can be deployed: name, package and program.
 const STAGES: [(&str, &str, &str); 3] = [
     ("gateway", "gateway", "fluent-gateway"),
     ("dispatcher", "dispatcher", "fluent-dispatcher"),
@@ -25,7 +26,7 @@ struct Stage {
     program: String,
 }
 
-/// Those, and every dispatcher with a binary of its own.
+/// The stages, and every dispatcher with a binary of its own.
 fn stages() -> anyhow::Result<Vec<Stage>> {
     let stage = |(name, package, program): (&str, &str, &str)| Stage {
         name: name.to_owned(),
@@ -56,8 +57,8 @@ pub(crate) struct Args {
     no_images: bool,
 }
 
-/// Builds release binaries into `target/dist`, a bill of materials beside each, and an
-/// image of each.
+/// Builds release binaries into `target/dist`, with a bill of materials beside each, and an image
+/// of each.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let stages = stages()?;
     let known = stages.iter().map(|stage| stage.name.clone()).collect::<Vec<_>>().join(", ");
@@ -79,8 +80,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses to build what a test could end at a named point: an environment or a mistake in a
-/// manifest must not bring that into what is deployed.
+/// Refuses to build with fail points, by which tests end a process: an environment variable or a
+/// mistake in a manifest must not bring them into what is deployed.
 fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
     let mut tree = cargo(&["tree", "--package", package, "--edges", "normal", "--prefix", "none"]);
     let tree = tree.args(["--format", "{p} {f}"]).output().context("cargo tree does not run")?;
@@ -92,7 +93,7 @@ fn ensure_no_fail_points(package: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a line of `cargo tree` names a package that is built with fail points.
+/// True if a line of `cargo tree` names a package that is built with fail points.
 fn has_fail_points(line: &str) -> bool {
     line.rsplit(' ').next().is_some_and(|features| features.split(',').any(|feature| feature == "failpoints"))
 }
@@ -118,7 +119,8 @@ fn binary(package: &str, program: &str) -> anyhow::Result<u64> {
     Ok(fs::metadata(built)?.len())
 }
 
-/// The public authorities of this machine, which an image needs and a base image has not.
+/// The public certificate authorities of this machine: an image needs them, and its base image
+/// has none.
 fn authorities() -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let bundles =
@@ -130,8 +132,7 @@ fn authorities() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// From the binary that was just built: the Dockerfile's other way is to build
-/// it inside.
+/// Makes an image from the binary that was just built. The Dockerfile can also build it inside.
 fn image(stage: &str, program: &str) -> anyhow::Result<String> {
     let asked = Command::new("docker").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !asked.is_ok_and(|status| status.success()) {
@@ -140,7 +141,7 @@ fn image(stage: &str, program: &str) -> anyhow::Result<String> {
     let name = format!("fluent-webhooks/{stage}:{}", env!("CARGO_PKG_VERSION"));
     let dist = target().join("dist");
     let bundle = authorities()?;
-    // Written and not copied: the original may be for root's eyes, or not to be written over.
+    // Written and not copied: only root may read the original, or it may be write-protected.
     let pem = fs::read(&bundle).with_context(|| format!("reading {}", bundle.display()))?;
     fs::write(dist.join("ca-certificates.crt"), pem).context("writing ca-certificates.crt")?;
     let program = format!("PROGRAM={program}");

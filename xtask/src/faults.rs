@@ -1,3 +1,5 @@
+//! `cargo xtask faults`: faults in a cluster, at random.
+
 use std::process::Command;
 
 use crate::{cargo, target};

@@ -1,4 +1,4 @@
-//! The direction of dependencies: `layers.toml` against `cargo metadata`.
+//! Tests of the direction of dependencies: `layers.toml` against `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::root;
 fn allowed() -> Vec<(String, BTreeSet<String>)> {
     let text = std::fs::read_to_string(root().join("layers.toml")).unwrap();
     let table: toml::Table = text.parse().unwrap();
-    // A table forgets its order; the file's lines have it.
+    // A table forgets the order, which the lines of the file have.
     let order =
         text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.trim().to_owned());
     let uses = |name: &String| {
@@ -18,7 +18,7 @@ fn allowed() -> Vec<(String, BTreeSet<String>)> {
     order.map(|name| (name.clone(), uses(&name))).collect()
 }
 
-/// Our crates, each with those of ours that its code (not its tests) uses.
+/// Our crates, each with those of ours that its code uses, without its tests.
 fn actual() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
     let ours: BTreeSet<String> = metadata.packages.iter().map(|p| p.name.to_string()).collect();

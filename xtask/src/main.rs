@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 }
 
 fn codegen(release: bool) -> anyhow::Result<()> {
-    // Code of another contract, or of another generator, might not compile.
+    // The code of another contract or generator might not compile.
     std::fs::write(root().join("crates/wire/src/generated/fluent.webhooks.v1.rs"), "")?;
     let mut contract = cargo(&["test", "--quiet", "--package", "wire"]);
     contract.env("UPDATE_EXPECT", "1");
@@ -101,27 +101,27 @@ fn codegen(release: bool) -> anyhow::Result<()> {
     run(test.env("UPDATE_EXPECT", "1"))
 }
 
-/// The workspace's folder: as `cargo run` says, since a shared target folder
-/// may hold a program that another checkout has built.
+/// The workspace's folder. `cargo run` names it, since a program in a shared target folder may be
+/// built from another checkout.
 fn root() -> PathBuf {
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&manifest).join("..")
 }
 
-/// Where everything is built: also what `CARGO_TARGET_DIR` says.
+/// The folder that everything is built into, which `CARGO_TARGET_DIR` may name.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// This very cargo, in the workspace's folder.
+/// A command of the running cargo, in the workspace's folder.
 fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(args).current_dir(root());
     command
 }
 
-/// Runs a command whose failure is ours.
+/// Runs a command. Fails if the command fails.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("starting {command:?}"))?;
     if !status.success() {

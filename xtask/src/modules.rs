@@ -1,4 +1,4 @@
-//! Inside these crates modules use each other in one direction, as crates do.
+//! Tests that the modules of some crates use each other in one direction, as crates do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::root;
 
-/// Crates whose modules are held to it.
+/// The crates whose modules are tested.
 const CRATES: [&str; 4] = ["sqlite-file", "history-index", "queue-embedded", "queue-spooled"];
 
-/// Modules by their path in the crate (`writing::settle`), each with what its file has before its tests.
+/// Modules by their path in the crate (`writing::settle`), each with its code before its tests.
 fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -26,7 +26,7 @@ fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
             _ => {
                 let text = fs::read_to_string(entry.path()).unwrap();
                 let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
-                // Of what stands behind them nothing would be seen.
+                // Code behind the tests would not be read.
                 let is_last = !tests.trim_start().starts_with("mod tests;") || tests.trim() == "mod tests;";
                 assert!(is_last, "{}: `mod tests;` is to stand last", entry.path().display());
                 let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
@@ -37,7 +37,7 @@ fn modules(folder: &Path, path: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Every path that begins with `crate::` in this code, with lists in braces taken apart.
+/// Every path in this code that begins with `crate::`, with lists in braces taken apart.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -46,7 +46,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Takes a path from the beginning of `text`, and says how much of that it was.
+/// Takes a path from the beginning of `text`, and returns its length.
 fn take_path(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
     if text.starts_with('{') {
         let mut taken = 1;
@@ -71,7 +71,7 @@ fn take_path(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>)
     }
 }
 
-/// Which modules each module uses.
+/// The modules that each module uses.
 fn uses(modules: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
     let used = |name: &String, code: &String| {
         let of_path = |path: Vec<String>| {
@@ -85,7 +85,8 @@ fn uses(modules: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>
 
 /// A way from a module back to itself, if there is one.
 fn circle(uses: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    // What uses nothing that is left is taken away; what stays at the end is in circles, or uses one.
+    // Modules that use nothing of the rest are removed, again and again. The rest is in circles,
+    // or uses one.
     let mut left: BTreeSet<&String> = uses.keys().collect();
     loop {
         let (stay, go): (BTreeSet<_>, BTreeSet<_>) =

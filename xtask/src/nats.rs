@@ -1,4 +1,4 @@
-//! NATS servers for development: `cargo xtask nats`.
+//! `cargo xtask nats`: NATS servers for development.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use nats_server::{Cluster, Options};
 
 use crate::target;
 
-/// What to do with them.
+/// The arguments of `nats`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How many servers; three make a cluster

@@ -1,4 +1,4 @@
-//! A crate for one more kind of destination, ready to build.
+//! `cargo xtask new-dispatcher`: a crate for one more kind of destination, ready to build.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::root;
 
-/// Each file of the crate, and what it is made from.
+/// Each file of the crate, and its template.
 const FILES: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("../templates/dispatcher/Cargo.toml")),
     ("src/lib.rs", include_str!("../templates/dispatcher/lib.rs")),
@@ -16,7 +16,7 @@ const FILES: [(&str, &str); 5] = [
     ("route.yml", include_str!("../templates/dispatcher/route.yml")),
 ];
 
-/// Where dispatchers with a binary of their own stand in `layers.toml`.
+/// The line of `layers.toml` above the dispatchers with a binary of their own.
 const LAYER: &str = "# Dispatchers with a binary of their own.\n";
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let name = &args.name;
     make(&root(), name)?;
-    // A name's length decides where lines break.
+    // The length of the name decides where rustfmt breaks lines.
     crate::run(&mut crate::cargo(&["fmt", "--package", &format!("dispatch-{name}")]))?;
     println!(
         "Made crates/dispatch-{name}:\n\n  \
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same in the workspace at `root`.
+/// Makes the crate in the workspace at `root`.
 pub(crate) fn make(root: &Path, name: &str) -> anyhow::Result<()> {
     check(name)?;
     let folder = root.join("crates").join(format!("dispatch-{name}"));

@@ -1,8 +1,8 @@
-//! What is in a program: a software bill of materials in CycloneDX 1.5, beside it.
+//! The software bill of materials of a program, in CycloneDX 1.5.
 //!
-//! From `cargo metadata` and `Cargo.lock`: every package that is linked into the program,
-//! with its licence, its checksum, and what it uses. Features are those of the whole
-//! workspace, so it may name a package more than a program has, and never one less. Code
+//! It is made from `cargo metadata` and `Cargo.lock`: every package that is linked into the
+//! program, with its licence, its checksum, and its dependencies. Features are those of the whole
+//! workspace, so it may name a package that a program does not have, and never misses one. Code
 //! in C (SQLite, AWS-LC) is in the package that brings it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ fn make(package: &str, program: &str) -> anyhow::Result<Value> {
     }))
 }
 
-/// What is linked in, and what each of it uses: no tools of a build, and no tests.
+/// The packages that are linked in, with their dependencies: no build tools, and no tests.
 fn linked<'m>(
     metadata: &'m Metadata,
     top: &'m PackageId,
@@ -93,12 +93,12 @@ fn component(package: &Package, checksums: &BTreeMap<(String, String), String>) 
     component
 }
 
-/// What names a package in every tool.
+/// The package URL, which names a package in every tool.
 fn purl(package: &Package) -> String {
     format!("pkg:cargo/{}@{}", package.name, package.version)
 }
 
-/// Of what came from the registry, by name and version.
+/// The checksums of packages from the registry, by name and version.
 fn checksums() -> anyhow::Result<BTreeMap<(String, String), String>> {
     let lock: toml::Table = std::fs::read_to_string(root().join("Cargo.lock"))?.parse()?;
     let packages =

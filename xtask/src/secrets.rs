@@ -1,4 +1,4 @@
-//! Throw-away secrets, to try `docker-compose.yml` with.
+//! `cargo xtask secrets`: throw-away secrets for trials of `docker-compose.yml`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::{cargo, root};
 
 const USERS: [&str; 4] = ["gateway", "dispatcher", "operator", "admin"];
 
-/// The servers of `docker-compose.yml`, by the names that their certificates have.
+/// The servers of `docker-compose.yml`, by the names in their certificates.
 const SERVERS: [&str; 3] = ["nats-1", "nats-2", "nats-3"];
 
 /// Writes passwords, certificates and a key pair into `secrets/`.
@@ -33,7 +33,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All but the simulator's key.
+/// Writes all secrets except the simulator's key.
 pub(crate) fn write_all(folder: &Path) -> anyhow::Result<()> {
     let mut all = String::new();
     for user in USERS {
@@ -47,13 +47,13 @@ pub(crate) fn write_all(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the servers of the cluster ask of each other.
+/// The password and the addresses by which the servers of the cluster reach each other.
 fn routes(password: &str) -> String {
     let routes = SERVERS.map(|host| format!("\"nats://cluster:{password}@{host}:6222\""));
     format!("CLUSTER_PASSWORD: \"{password}\"\nCLUSTER_ROUTES: [{}]\n", routes.join(", "))
 }
 
-/// Who vouches for the servers, and for each its certificate and key.
+/// Writes the certificate of an authority, and a certificate and key for each server.
 fn write_certificates(folder: &Path) -> anyhow::Result<()> {
     let authority = Authority::generate()?;
     write(&folder.join("nats-ca.crt"), &authority.certificate())?;
@@ -78,7 +78,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     readable(path)
 }
 
-/// Containers see the file as it is here, and run as a user of their own.
+/// Makes the file readable: containers see its real mode, and run as users of their own.
 fn readable(path: &Path) -> anyhow::Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o644))?)
 }

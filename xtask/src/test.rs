@@ -1,4 +1,4 @@
-//! Everything that must pass before a change lands.
+//! `cargo xtask test`: everything that must pass before a change lands.
 
 mod programs;
 
@@ -12,17 +12,17 @@ use comfy_table::{Table, presets};
 
 use crate::{cargo, demo, new_dispatcher, root, run, target};
 
-/// Installed by us where it is missing.
+/// The version that is installed if cargo-deny is missing.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Where tests say that they can't run on this machine: `e2e::NOT_RUN_FILE`, which this
-/// program is not built with.
+/// The variable with the file in which tests write that they can't run here: `e2e::NOT_RUN_FILE`,
+/// a crate that this program is not built with.
 const NOT_RUN_FILE: &str = "FLUENT_WEBHOOKS_TESTS_NOT_RUN";
 
-/// How the result of a step begins that was not all checked.
+/// The beginning of a step's result if not everything was checked.
 const NOT_CHECKED: &str = "NOT CHECKED";
 
-/// How soon the database's host answers, where there is a way to it.
+/// Longest time for the database's host to answer, if it can be reached.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
 
 type Step = (&'static str, fn() -> anyhow::Result<String>);
@@ -40,7 +40,7 @@ const STEPS: [Step; 10] = [
     ("demo --once", demo_once),
 ];
 
-/// Runs every step; stops at the first that fails.
+/// Runs every step, and stops at the first failure.
 pub(crate) fn run_steps() -> anyhow::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["step", "result", "took"]);
@@ -103,7 +103,7 @@ fn install_deny() -> anyhow::Result<()> {
     run(&mut cargo(&["install", "cargo-deny", "--quiet", "--locked", "--version", CARGO_DENY]))
 }
 
-/// Known holes in what we use. Their database is on the network.
+/// Checks the dependencies for known vulnerabilities. Their database is on the network.
 fn advisories() -> anyhow::Result<String> {
     let output = cargo(&["deny", "--log-level", "error", "check", "advisories"]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -124,10 +124,10 @@ fn advisories() -> anyhow::Result<String> {
     }
 }
 
-/// What the summary says of advisories where they were not checked.
+/// The result for the summary if the database could not be reached.
 const NO_DATABASE: &str = "NOT CHECKED: no way to the database";
 
-/// Where the database is.
+/// The host of the database.
 const DATABASE: &str = "github.com:443";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ enum Advisories {
     Failed,
 }
 
-/// Only who can't reach the database may go on without it: whatever else fails is a failure.
+/// The result of the check. Only if the database can't be reached is a failure no failure.
 fn advisory_result(is_clean: bool, said: &str, can_reach: impl FnOnce() -> bool) -> Advisories {
     let has_found = said.contains("error[") || !said.contains("advisory database");
     match is_clean {
@@ -152,14 +152,14 @@ fn can_reach_database() -> bool {
     addresses.take(2).any(|address| TcpStream::connect_timeout(&address, REACHED_WITHIN).is_ok())
 }
 
-/// The tests' own: found, or fetched once.
+/// Finds the NATS server for the tests, or fetches it once.
 fn nats() -> anyhow::Result<String> {
     println!("{}", nats_server::find(&target())?.display());
     Ok("ok".to_owned())
 }
 
-/// A test that can't run on this machine passes, and says so in a file: what it prints is
-/// shown to nobody.
+/// Runs the tests. A test that can't run on this machine passes, and writes so in a file, since
+/// nobody sees its output.
 fn tests() -> anyhow::Result<String> {
     let file = target().join("tests-not-run.txt");
     if file.exists() {
@@ -176,18 +176,18 @@ fn tests() -> anyhow::Result<String> {
     }
 }
 
-/// A stranger's dispatcher builds and works against the seam alone.
+/// Builds and tests the example of a dispatcher outside the workspace, which has only the public
+/// API.
 fn outside() -> anyhow::Result<String> {
     let manifest = root().join("examples/my-dispatcher/Cargo.toml");
     let mut test = Command::new(env!("CARGO"));
-    // The same target folder, or everything would be built a second time.
+    // The same target folder, so that nothing is built a second time.
     test.args(["test", "--manifest-path"]).arg(manifest).env("CARGO_TARGET_DIR", target());
     run(&mut test)?;
     Ok("ok".to_owned())
 }
 
-/// What `new-dispatcher` makes builds and passes its tests, in a copy of this
-/// workspace.
+/// Builds and tests a dispatcher made by `new-dispatcher`, in a copy of this workspace.
 fn made_anew() -> anyhow::Result<String> {
     let copy = target().join("new-dispatcher");
     if copy.exists() {

@@ -16,25 +16,26 @@ use cargo_metadata::{Message, Target};
 
 use crate::{cargo, target};
 
-/// How many run at the same time. More would share two cores with too many servers: a test
-/// must not fail because its neighbours are busy.
+/// Programs that run at the same time. With more, too many servers would share two cores, and a
+/// test must not fail because others are busy.
 const AT_ONCE: usize = 2;
 
-/// The package whose tests take longest, by far: what begins last ends last.
+/// The package whose tests take longest by far: it begins first, so that the run does not end
+/// with it alone.
 const LONGEST: &str = "e2e";
 
-/// Settings in the environment that every test sees.
+/// Environment variables of every test.
 type Variables<'a> = [(&'a str, &'a Path)];
 
-/// Something that runs tests, and how it is called in what is printed.
+/// A program of tests, with its name in the output.
 #[derive(Debug)]
 struct Program {
     name: String,
     command: Command,
 }
 
-/// Builds and runs every test. What a program prints is shown when it ends, since the lines
-/// of two would not be told apart; until then it stands in a log of its own.
+/// Builds and runs every test. A program's output is shown when it ends, since the lines of two
+/// programs could not be told apart. Until then it is in a log of its own.
 pub(super) fn run_all(variables: &Variables<'_>) -> anyhow::Result<()> {
     let programs = build(variables)?;
     let logs = target().join("test-logs");
@@ -51,7 +52,7 @@ pub(super) fn run_all(variables: &Variables<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// Every program, the longest first, the examples in the documentation last.
+/// Every program: the longest first, and the examples of the documentation last.
 fn build(variables: &Variables<'_>) -> anyhow::Result<Vec<Program>> {
     let mut build = cargo(&[
         "test",
@@ -78,7 +79,7 @@ fn build(variables: &Variables<'_>) -> anyhow::Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// As cargo would start it.
+/// The program as cargo would start it.
 fn program(file: &Path, folder: &Path, target: &Target, variables: &Variables<'_>) -> Program {
     let package = folder.file_name().unwrap_or_default().to_string_lossy();
     let source = target.src_path.as_std_path().strip_prefix(folder).unwrap_or(target.src_path.as_std_path());
@@ -88,7 +89,8 @@ fn program(file: &Path, folder: &Path, target: &Target, variables: &Variables<'_
     Program { name: format!("{package} {}", source.display()), command }
 }
 
-/// Runs them all, whatever fails, and shows each when it ended. Says which failed.
+/// Runs all programs, even if some fail, shows each when it has ended, and returns the names of
+/// those that failed.
 fn run(programs: Vec<Program>, logs: &Path) -> Vec<String> {
     let waiting = Mutex::new(programs.into_iter());
     let (ended, results) = mpsc::channel();
@@ -115,7 +117,7 @@ fn next(waiting: &Mutex<IntoIter<Program>>) -> Option<Program> {
 }
 
 impl Program {
-    /// Whether its tests passed, and what it printed.
+    /// Runs the program. Returns whether its tests passed, and its output.
     fn run(mut self, logs: &Path) -> anyhow::Result<(bool, String)> {
         let log = logs.join(self.name.replace(['/', ' '], "-")).with_extension("log");
         let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
@@ -125,7 +127,7 @@ impl Program {
     }
 }
 
-/// Prints how a program ended. Says whether it passed.
+/// Prints the result of a program. Returns true if it passed.
 fn show(name: &str, took: Duration, result: &anyhow::Result<(bool, String)>) -> bool {
     let (has_passed, printed) = match result {
         Ok((has_passed, printed)) => (*has_passed, printed.clone()),
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn two_run_at_the_same_time() {
-        // Each waits for the other: one after the other they would never end.
+        // Each waits for the other: run one after the other, they would never end.
         let folder = tempfile::tempdir().unwrap();
         let meet = |mine: &str, other: &str| {
             let wait = format!(
