@@ -1,4 +1,4 @@
-//! A real OTLP receiver, over gRPC and HTTP: keeps what services send.
+//! A real OTLP receiver, over gRPC and HTTP, that keeps what services send.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,10 +31,10 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-/// One span that arrived, in plain words.
+/// One span that arrived, as text.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// `service.name` of who recorded it.
+    /// The `service.name` of the process that recorded it.
     pub service: String,
     /// Its name.
     pub name: String,
@@ -44,20 +44,20 @@ pub struct Recorded {
     pub trace: String,
     /// 16 hexadecimal digits.
     pub id: String,
-    /// The same of its parent; empty where it has none.
+    /// The parent's id; empty if it has none.
     pub parent: String,
-    /// The traces and spans that it points to.
+    /// The traces and spans that it links to.
     pub links: Vec<(String, String)>,
-    /// As text.
+    /// The attributes as text.
     pub attributes: BTreeMap<String, String>,
-    /// Whether it says that it failed.
+    /// True if it ended with an error.
     pub has_failed: bool,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
 impl Recorded {
-    /// An attribute, or nothing.
+    /// The value of an attribute, or an empty text.
     pub fn says(&self, attribute: &str) -> &str {
         self.attributes.get(attribute).map_or("", String::as_str)
     }
@@ -66,9 +66,9 @@ impl Recorded {
 /// A collector on two ports of its own, for as long as the test's runtime lives.
 #[derive(Clone, Debug)]
 pub struct Collector {
-    /// Where it takes gRPC.
+    /// The address for gRPC.
     pub grpc: SocketAddr,
-    /// Where it takes HTTP.
+    /// The address for HTTP.
     pub http: SocketAddr,
     seen: Arc<Mutex<Seen>>,
 }
@@ -77,20 +77,20 @@ pub struct Collector {
 struct Seen {
     spans: Vec<Recorded>,
     metrics: Vec<String>,
-    /// Everything, as it was written.
+    /// The bytes of everything that arrived.
     raw: Vec<u8>,
-    /// How long each answer takes.
+    /// Time that each answer takes.
     delay: Duration,
     forgets: bool,
 }
 
 impl Collector {
-    /// Listens.
+    /// Opens a collector that answers at once.
     pub async fn open() -> Self {
         Self::slow(Duration::ZERO).await
     }
 
-    /// The same, taking so long over each export.
+    /// Opens a collector that takes `delay` for each export.
     pub async fn slow(delay: Duration) -> Self {
         let (grpc, http) = (bind().await, bind().await);
         let seen = Arc::new(Mutex::new(Seen { delay, ..Seen::default() }));
@@ -108,14 +108,14 @@ impl Collector {
         collector
     }
 
-    /// The same, which keeps nothing of it.
+    /// Opens a slow collector that keeps nothing.
     pub async fn forgetful(delay: Duration) -> Self {
         let collector = Self::slow(delay).await;
         collector.seen.lock().unwrap().forgets = true;
         collector
     }
 
-    /// From now on takes so long over each export.
+    /// Sets the time for each export from now on.
     pub fn slow_down(&self, delay: Duration) {
         self.seen.lock().unwrap().delay = delay;
     }
@@ -135,7 +135,7 @@ impl Collector {
         self.seen.lock().unwrap().metrics.clone()
     }
 
-    /// Whether these bytes arrived anywhere.
+    /// True if this text arrived in any export.
     pub fn has(&self, text: &str) -> bool {
         let seen = self.seen.lock().unwrap();
         seen.raw.windows(text.len()).any(|window| window == text.as_bytes())

@@ -1,16 +1,16 @@
-//! Programs of Debian's packages, for tests that need the real one: what is installed, or
-//! the package with what it depends on, unpacked beside the build.
+//! Programs of Debian's packages, for tests that need the real one: the installed program, or the
+//! package with its dependencies, unpacked beside the build.
 
 use std::env::{split_paths, var_os};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where Debian has programs that are not for everybody: not on every PATH.
+/// Folders for administrators' programs, which are not on every PATH.
 const SBIN: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// Lists and archives of its own: those of the machine may be old, and are not ours to renew.
-/// No rights are needed, since nothing is installed.
+/// Lists and archives in folders of their own: the machine's may be old, and are not ours to
+/// renew. No rights are needed, since nothing is installed.
 const FETCH: &str = r#"
     mkdir -p state/lists/partial cache/archives/partial unpacked
     package="$1"
@@ -20,12 +20,12 @@ const FETCH: &str = r#"
     apt-get "$@" --no-install-recommends --download-only install "$package"
     for archive in cache/archives/*.deb; do dpkg-deb --extract "$archive" unpacked; done"#;
 
-/// A command that runs `program`, which the package has.
+/// A command that runs `program` of the package.
 ///
 /// # Errors
 ///
-/// It is not installed, and the package can't be fetched: this is no Debian, or there is no
-/// way to its packages.
+/// If it is not installed, and the package can't be fetched: this is no Debian, or its archive
+/// can't be reached.
 pub fn command(package: &str, program: &str) -> anyhow::Result<Command> {
     let path = var_os("PATH").unwrap_or_default();
     let folders = split_paths(&path).chain(SBIN.map(PathBuf::from));
@@ -41,7 +41,7 @@ pub fn command(package: &str, program: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Where what it depends on is unpacked, which the machine has not.
+/// The search path for the unpacked libraries that the machine does not have.
 fn libraries(place: &Path) -> std::ffi::OsString {
     let lib = place.join("usr/lib");
     let of_machines = fs::read_dir(&lib).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -49,7 +49,8 @@ fn libraries(place: &Path) -> std::ffi::OsString {
     std::env::join_paths(folders).unwrap_or_default()
 }
 
-/// The folder with the unpacked package. One process fetches, others wait for it.
+/// Fetches and unpacks the package, and returns the folder. One process does, and others wait for
+/// it.
 fn fetch(target: &Path, package: &str) -> anyhow::Result<PathBuf> {
     let place = target.join("debian").join(package);
     fs::create_dir_all(target.join("debian"))?;

@@ -1,4 +1,4 @@
-//! A sender under load that knows what it was promised.
+//! A sender of load that keeps account of every answer.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,24 +11,24 @@ use tokio::task::JoinSet;
 
 use crate::SANDBOX;
 
-/// What was sent, and which of it was answered 200.
+/// The events that were sent, and those that were answered 200.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By event id, before each was sent.
+    /// Ids of events, each noted before it was sent.
     pub sent: Mutex<HashSet<String>>,
-    /// By event id, after each was answered 200.
+    /// Ids of events, each noted after it was answered 200.
     pub accepted: Mutex<HashSet<String>>,
-    /// How long each took, answered or not.
+    /// The duration of each request, answered or not.
     pub took: Mutex<Vec<Duration>>,
-    /// The least time between two events of one sender.
+    /// Shortest time between two events of one sender.
     pause: Duration,
     stop: AtomicBool,
 }
 
-/// Senders at work.
+/// Senders that are running.
 #[derive(Debug)]
 pub struct Load {
-    /// What is known so far.
+    /// The account so far.
     pub ledger: Arc<Ledger>,
     tasks: JoinSet<()>,
 }
@@ -42,12 +42,12 @@ impl Load {
         Self::paced(urls, senders, Duration::ZERO)
     }
 
-    /// The same, with at least `pause` between two events of a sender.
+    /// Starts senders with at least `pause` between two events of each.
     pub fn paced(urls: &[String], senders: usize, pause: Duration) -> Self {
         Self::repeating(urls, senders, pause, Retry::Never)
     }
 
-    /// The same, with senders that try again by this.
+    /// Starts senders that also retry, as `retry` says.
     pub fn repeating(urls: &[String], senders: usize, pause: Duration, retry: Retry) -> Self {
         let ledger = Arc::new(Ledger { pause, ..Ledger::default() });
         let mut tasks = JoinSet::new();
@@ -75,7 +75,7 @@ impl Load {
         Self { ledger, tasks }
     }
 
-    /// How many were answered 200 so far.
+    /// The number of events that were answered 200 so far.
     pub fn accepted(&self) -> usize {
         self.ledger.accepted.lock().unwrap().len()
     }
@@ -97,7 +97,7 @@ impl Load {
     }
 }
 
-/// The time within which this share of requests, in percent, was answered.
+/// The time within which this share of the requests was answered, in percent.
 pub fn percentile(took: &[Duration], percent: usize) -> Duration {
     let mut took = took.to_vec();
     took.sort_unstable();

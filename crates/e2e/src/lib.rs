@@ -1,5 +1,5 @@
-//! What whole-pipeline tests, demonstrations, faults and measurements share: a
-//! deployment of real processes, a sender with a ledger, and endpoints.
+//! The common parts of tests of the whole pipeline, demonstrations, faults and measurements: a
+//! deployment of real processes, a sender that keeps account, and endpoints.
 //!
 //! A panic is how any of these fails.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -21,5 +21,5 @@ use simulator::KeyPair;
 pub use crate::misbehaving::{Misbehaving, MisbehavingSettings};
 pub use crate::not_run::{NOT_RUN_FILE, say_not_run};
 
-/// The key pair with which a sandbox signs here.
+/// The key pair that signs a sandbox's webhooks here.
 pub static SANDBOX: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(1024).unwrap());

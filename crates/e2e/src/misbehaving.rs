@@ -1,14 +1,16 @@
+//! A dispatcher that crashes, panics, hangs or fails on demand.
+
 use std::time::Duration;
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Does as an event's entity ref begins with: `ABORT`, `PANIC`, `HANG`, `FAIL`.
+/// Does what the event's entity ref begins with: `ABORT`, `PANIC`, `HANG` or `FAIL`.
 #[derive(Debug)]
 pub struct Misbehaving(MisbehavingSettings);
 
-/// Its settings.
+/// The route's settings for it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MisbehavingSettings {

@@ -1,13 +1,13 @@
-//! Tests that can't run on a machine say so, where it is read.
+//! Reports of tests that can't run on this machine.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// Names the file in which `cargo xtask test` reads what could not run, and says it.
+/// The variable with the file in which tests report this, and which `cargo xtask test` prints.
 pub const NOT_RUN_FILE: &str = "FLUENT_WEBHOOKS_TESTS_NOT_RUN";
 
-/// Says that the calling test could not run here, and why: what a test that passes prints
-/// is shown to nobody.
+/// Reports that the calling test could not run here, and why. The output of a test that passes is
+/// shown to nobody.
 ///
 /// ```no_run
 /// e2e::say_not_run("mkfs.ext4 is not here");

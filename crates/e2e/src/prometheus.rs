@@ -1,4 +1,4 @@
-//! A real Prometheus: one that is installed, or Debian's.
+//! A real Prometheus, installed or from Debian's package.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::debian;
 use crate::deployment::free_ports;
 
-/// `$PROMETHEUS` is a folder with both programs, or they are found or fetched.
+/// A program from the folder in `$PROMETHEUS`, or one that is installed or fetched.
 fn command(program: &str) -> Command {
     if let Some(folder) = std::env::var_os("PROMETHEUS") {
         return Command::new(Path::new(&folder).join(program));
@@ -24,7 +24,7 @@ pub fn promtool() -> Command {
     command("promtool")
 }
 
-/// A server that asks and judges every second. Killed when it is dropped.
+/// A server that scrapes and evaluates its rules every second. Killed on drop.
 #[derive(Debug)]
 pub struct Prometheus {
     url: String,
@@ -33,7 +33,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one with this configuration, beside copies of these files.
+    /// Starts a server with this configuration, beside copies of these files.
     pub fn start(config: &str, files: &[&Path]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
@@ -52,12 +52,12 @@ impl Prometheus {
         Self { url: format!("http://{listen}"), folder, child }
     }
 
-    /// Where it is looked at.
+    /// The URL of its API.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What an expression gives now.
+    /// The value of an expression now.
     pub async fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
         let answer = self.ask("query", &[("query", expression)]).await;
         match answer["status"].as_str() {
@@ -73,7 +73,7 @@ impl Prometheus {
         alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The rules as it has judged them: name, health, and what went wrong.
+    /// The rules with their last evaluation: name, health, and error.
     pub async fn rules(&self) -> Vec<(String, String, String)> {
         let answer = self.ask("rules", &[]).await;
         let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();

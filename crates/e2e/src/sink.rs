@@ -1,4 +1,4 @@
-//! A retailer's endpoint: answers as told, and remembers every request.
+//! A retailer's endpoint that answers as told, and keeps every request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use tokio::net::TcpListener;
 /// One request that arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Where to.
+    /// The path of the request.
     pub path: String,
-    /// With which headers.
+    /// The headers of the request.
     pub headers: HeaderMap,
-    /// What.
+    /// The body of the request.
     pub body: Bytes,
 }
 
 impl Request {
-    /// A header's value, or nothing.
+    /// The value of a header, or an empty text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -34,24 +34,24 @@ type Answer = dyn Fn(&Request, usize) -> Response<Body> + Send + Sync;
 /// An endpoint on a port of its own, for as long as the test's runtime lives.
 #[derive(Clone)]
 pub struct Sink {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     answer: Arc<Answer>,
 }
 
-/// What arrived, in order, and how often each event did: long runs look at the
-/// latter all the time.
+/// The requests in their order, and the number of requests for each event, which long runs read
+/// all the time.
 #[derive(Default)]
 struct Seen {
     requests: Vec<Request>,
     counts: HashMap<String, usize>,
 }
 
-/// The status of no answer for longer than anybody waits.
+/// A status for tests that stands for no answer, for longer than anybody waits.
 pub const HANGS: u16 = 299;
 
-/// The status of an answer after two seconds.
+/// A status for tests that stands for an answer after two seconds.
 pub const SLOW: u16 = 298;
 
 /// An answer without a body.
@@ -66,12 +66,13 @@ impl std::fmt::Debug for Sink {
 }
 
 impl Sink {
-    /// Answers 200 to everything.
+    /// Opens an endpoint that answers 200 to everything.
     pub async fn open() -> Self {
         Self::answering(|_, _| status(200)).await
     }
 
-    /// Answers as this says, given the request and how often its event came before.
+    /// Opens an endpoint with the answers of a function, which gets the request and the number of
+    /// earlier requests for its event.
     pub async fn answering(
         answer: impl Fn(&Request, usize) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
@@ -84,7 +85,7 @@ impl Sink {
         sink
     }
 
-    /// A route of this name to here, as YAML.
+    /// The YAML of a route of this name to this endpoint.
     pub fn route(&self, name: &str, rest: &str) -> String {
         format!(
             "    - {{ name: {name}, dispatcher: http, http: {{ url: \"http://{}/{name}\" }}, {rest} }}\n",
@@ -97,7 +98,7 @@ impl Sink {
         self.seen.lock().unwrap().requests.clone()
     }
 
-    /// How often each event arrived.
+    /// The number of requests for each event.
     pub fn counts(&self) -> HashMap<String, usize> {
         self.seen.lock().unwrap().counts.clone()
     }
@@ -112,7 +113,7 @@ impl Sink {
         self.len() == 0
     }
 
-    /// How many requests there were.
+    /// The number of requests.
     pub fn len(&self) -> usize {
         self.seen.lock().unwrap().requests.len()
     }

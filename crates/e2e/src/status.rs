@@ -1,17 +1,17 @@
-//! What `status` says of the product, wherever the tests run.
+//! The output of `status`, without what depends on the machine.
 
 use std::process::Output;
 
 use serde_json::Value;
 
-/// Whether an alert tells of the machine and not of what a test does: its disk may be
-/// nearly full, which `status` then says rightly.
+/// True if an alert is about the machine and not about the test: its disk may be nearly full, and
+/// then `status` rightly says so.
 pub fn is_of_the_machine(alert: &str) -> bool {
     alert == "FluentDiskFills"
 }
 
-/// What `status --json` printed and its exit code, without what is [of the
-/// machine](is_of_the_machine): as it would be where there is room.
+/// The output of `status --json` and its exit code, as they would be without the alerts [of the
+/// machine](is_of_the_machine).
 pub fn read(output: &Output) -> (Value, Option<i32>) {
     let mut said: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));

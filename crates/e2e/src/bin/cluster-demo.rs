@@ -16,7 +16,7 @@ use simulator::{Events, Retry, Sender};
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two events of one of eight senders.
+/// Pause between two events of each of the eight senders.
 const PAUSE: Duration = Duration::from_millis(40);
 
 #[tokio::main]
@@ -61,7 +61,7 @@ fn id(pid: Option<u32>) -> String {
     pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())
 }
 
-/// A few events, one by one, so that each can be seen.
+/// Sends a few events one by one, so that each can be seen.
 async fn single_events(deployment: &Deployment, sink: &Sink) {
     println!("A few events, signed as Fluent signs them, to either gateway in turn:\n");
     let mut table = table(["event", "entity", "sent to", "answer", "delivered"]);

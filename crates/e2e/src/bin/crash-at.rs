@@ -1,10 +1,9 @@
-//! A process that does one thing with a queue and ends in the middle of it, at a fail point,
-//! as a power cut would end it. What it was about to do is lost with it; what the queue
-//! had taken must not be.
+//! A process that makes one change to a queue and ends in the middle of it, at a fail point, as
+//! in a power cut. What it had not finished is lost; what the queue had stored must not be.
 //!
-//! `crash-at STORE ACT POINT`: the store as `file:PATH` or `nats:URL`, what is done with the
-//! first delivery of route `r`, and the point. Ends with code 77 there, and with 0 where the
-//! point is never reached.
+//! `crash-at STORE ACT POINT`: the store as `file:PATH` or `nats:URL`, the act on the first
+//! delivery of route `r`, and the fail point. Ends with code 77 at the point, and with 0 if the
+//! point is not reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use queue::{
 use tokio::time::timeout;
 use verifier::{KeyRing, Reverifier, SealKeys};
 
-/// How the process ends at its point.
+/// The exit code at the fail point.
 const AT_THE_POINT: i32 = 77;
 
 const IN_TIME: Duration = Duration::from_secs(20);
@@ -39,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("the point can't be set: {error}"))?;
     if act == "forget" {
         queue.stores.forget("forgotten").await?;
-        // What it leaves is removed by and by.
+        // The rest of a forgotten route is removed step by step.
         tokio::time::sleep(IN_TIME).await;
     } else if act == "redrive" {
         redrive(&*queue.stores).await?;
@@ -47,20 +46,21 @@ async fn main() -> anyhow::Result<()> {
         let delivery = next(&mut *consumer).await?;
         settle(delivery, act).await?;
     }
-    // What is given back, or found damaged, is dealt with beside this task.
+    // Deliveries that are given back or damaged are handled beside this task.
     let _ = timeout(Duration::from_secs(3), consumer.next(1)).await;
     queue.lifecycle.close().await;
     Ok(())
 }
 
-/// What this program does something with.
+/// The queue that the program changes, by its roles.
 struct Queue {
     source: Arc<dyn Source>,
     stores: Arc<dyn Stores>,
     lifecycle: Arc<dyn Lifecycle>,
 }
 
-/// Verifies again, by keys of which none made what is stored, where that is wanted.
+/// Opens the store. With `verifies`, stored events are verified with keys of which none signed
+/// them.
 async fn open(store: &str, verifies: bool) -> anyhow::Result<Queue> {
     let clock = Arc::new(SystemClock);
     match store.split_once(':') {
@@ -94,7 +94,7 @@ async fn settle(delivery: Delivery, act: &str) -> anyhow::Result<()> {
         "done" => Verdict::Done,
         "again" => Verdict::Again(Duration::ZERO),
         "dead" => Verdict::Dead(DeadReason::Permanent),
-        // Given back.
+        // Dropped, so that it is given back.
         "drop" => {
             drop(delivery);
             return Ok(());

@@ -1,4 +1,4 @@
-//! Faults at random for as long as one likes, and then the invariants.
+//! Faults at random for a given time, and then a check of the invariants.
 
 #![expect(clippy::print_stdout, reason = "its report is for people, or as JSON for machines")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a run fails")]
@@ -18,11 +18,11 @@ use serde_json::json;
 /// Longest silence while the backlog drains.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Deliveries that one dispatcher has in flight at most.
+/// Most deliveries that one dispatcher has in progress.
 const IN_FLIGHT: usize = 16;
 
-/// How long accepting may take, but for one in a hundred, leaders that die included: a gateway
-/// with a spool waits for its disk, and hardly for the servers.
+/// Longest time to accept 99 of 100 events, also while leaders die: a gateway with a spool waits
+/// for its disk, and hardly for the servers.
 const ACCEPTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Injects faults into a cluster on this machine, at random, and counts what

@@ -1,4 +1,4 @@
-//! The product with one more dispatcher, which misbehaves as told.
+//! The product with a dispatcher that misbehaves on demand.
 
 fn main() -> std::process::ExitCode {
     fluent_webhooks::main(fluent_webhooks::registry().with::<e2e::Misbehaving>())

@@ -1,4 +1,4 @@
-//! The dispatcher as a service of its own, with one that misbehaves as told.
+//! The dispatcher in a process of its own, with a kind that misbehaves on demand.
 
 fn main() -> std::process::ExitCode {
     dispatcher::main(&dispatcher::registry().with::<e2e::Misbehaving>())

@@ -1,4 +1,4 @@
-//! The gateway as a service of its own, for tests to start.
+//! The gateway in a process of its own, for tests.
 
 fn main() -> std::process::ExitCode {
     gateway::main()

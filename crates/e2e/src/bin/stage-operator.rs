@@ -1,4 +1,4 @@
-//! The operator's API as a service of its own.
+//! The operator's API in a process of its own.
 
 fn main() -> std::process::ExitCode {
     fluent_webhooks::operator_main()

@@ -1,4 +1,4 @@
-//! Comparing with Fluent's log as a service of its own.
+//! The reconciler in a process of its own.
 
 fn main() -> std::process::ExitCode {
     fluent_webhooks::reconciler_main()

@@ -1,12 +1,12 @@
-//! A part of the cluster that can be cut off: a network namespace with two links
-//! to the rest, one for NATS and one for webhooks.
+//! A part of the cluster that can be cut off: a network namespace with two links to the rest, one
+//! for NATS and one for webhooks.
 
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 
 use nats_server::Place;
 
-/// Where the rest is on the link for NATS.
+/// The address of the rest on the link for NATS.
 const HUB: [u8; 4] = [10, 77, 1, 1];
 const HUB_WEB: [u8; 4] = [10, 77, 2, 1];
 const ASIDE: [u8; 4] = [10, 77, 1, 2];
@@ -27,13 +27,13 @@ pub enum SaidFrom {
 /// The namespace; it ends with this.
 #[derive(Debug)]
 pub struct Aside {
-    /// Holds the namespace open.
+    /// The process that keeps the namespace open.
     holder: Child,
 }
 
 impl Aside {
-    /// Makes it from within a namespace of the test's own, as root. `None` where
-    /// that is not possible.
+    /// Creates it from within a namespace of the test's own, as root. `None` if that is not
+    /// possible.
     pub fn make() -> Option<Self> {
         let mut holder = Command::new("unshare");
         holder
@@ -43,7 +43,7 @@ impl Aside {
             .stderr(Stdio::null());
         let aside = Self { holder: holder.spawn().ok()? };
         let pid = aside.holder.id().to_string();
-        // The holder enters its namespace a moment after it begins.
+        // The process enters its namespace a moment after its start.
         let own = std::fs::read_link("/proc/self/ns/net").ok()?;
         let entered = || std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its != own);
         (0..500).find(|_| {
@@ -67,7 +67,7 @@ impl Aside {
             && self.ip(&pid, &format!("link set {name} up"))
     }
 
-    /// Runs `ip`, in the namespace of a process or in our own.
+    /// Runs `ip`, in the namespace of a process or in our own. Returns whether it succeeded.
     fn ip(&self, pid: &str, args: &str) -> bool {
         let mut command = if pid.is_empty() { Command::new("ip") } else { Command::new("nsenter") };
         if !pid.is_empty() {
@@ -77,12 +77,12 @@ impl Aside {
         run.is_ok_and(|status| status.success())
     }
 
-    /// What runs a command in the namespace.
+    /// The beginning of a command that runs within the namespace.
     pub fn within(&self) -> Vec<String> {
         ["nsenter", "--net", "--target", &self.holder.id().to_string()].map(str::to_owned).to_vec()
     }
 
-    /// Where `count` servers run: the first one here, the others outside.
+    /// The places of `count` servers: the first one within the namespace, the others outside.
     pub fn places(&self, count: usize) -> Vec<Place> {
         let hub = Place { address: HUB.into(), within: Vec::new() };
         let mut places = vec![hub; count];
@@ -90,17 +90,17 @@ impl Aside {
         places
     }
 
-    /// Where webhooks reach a gateway in here.
+    /// The address of a gateway within the namespace, for webhooks.
     pub fn web(&self) -> IpAddr {
         ASIDE_WEB.into()
     }
 
-    /// Cuts the link for NATS: nobody is told, packets are lost.
+    /// Cuts the link for NATS. Packets are lost, and no side is told.
     pub fn cut(&self) {
         assert!(self.ip("", "link set nats down"));
     }
 
-    /// Mends it.
+    /// Restores the link for NATS.
     pub fn heal(&self) {
         assert!(self.ip("", "link set nats up"));
     }

@@ -1,6 +1,6 @@
-//! The invariants after a run: nothing lost, nothing invented, few duplicates. An
-//! answer of 200 without anything durable behind it (I6) shows as a loss: senders
-//! never retry, and services are killed.
+//! The invariants after a run: nothing lost, nothing invented, few duplicates. An answer of 200
+//! without anything durable behind it (I6) shows as a loss, since senders never retry and
+//! services are killed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::sink::Sink;
 /// Longest wait for the last deliveries to be settled: a lease, and a little more.
 const REST: Duration = Duration::from_secs(45);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Events sent.
@@ -22,20 +22,20 @@ pub struct Outcome {
     pub accepted: usize,
     /// Different events that arrived.
     pub delivered: usize,
-    /// Answered 200, and neither arrived nor a dead letter: I1.
+    /// Events that were answered 200, and neither arrived nor are dead letters: I1.
     pub lost: Vec<String>,
-    /// Arrived, and never sent: I2.
+    /// Events that arrived and were never sent: I2.
     pub invented: Vec<String>,
     /// Deliveries beyond the first of each event: I3.
     pub again: usize,
-    /// How long it took after the last was sent until all had arrived: I5.
+    /// Time from the end of sending until all had arrived: I5.
     pub drained_in: Duration,
     /// What would explain those that came again.
     pub explanation: String,
 }
 
-/// Waits until every accepted event arrived or is a dead letter, or until
-/// nothing has arrived for `patience`; then says what came of it.
+/// Waits until every accepted event has arrived or is a dead letter, or until nothing has arrived
+/// for `patience`. Returns the result of the run.
 pub async fn settle(
     deployment: &Deployment,
     sink: &Sink,
@@ -111,8 +111,7 @@ fn missing(sink: &Sink, accepted: &HashSet<String>) -> Vec<String> {
 }
 
 impl Outcome {
-    /// Panics unless nothing was lost or invented, and no more than `again`
-    /// deliveries came twice.
+    /// Panics unless nothing was lost or invented, and at most `again` deliveries came twice.
     #[track_caller]
     #[expect(clippy::print_stdout, reason = "figures of a test")]
     pub fn assert(&self, again: usize) {

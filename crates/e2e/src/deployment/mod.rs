@@ -1,5 +1,5 @@
-//! A cluster on this machine: NATS servers, gateways and dispatchers, each a
-//! process of its own, with the configuration that is shipped for NATS.
+//! A cluster on this machine: NATS servers, gateways and dispatchers, each in a process of its
+//! own, with the shipped configuration for NATS.
 
 mod aside;
 mod check;
@@ -24,7 +24,7 @@ pub use crate::deployment::service::Service;
 
 use crate::SANDBOX;
 
-/// What to start.
+/// The parts to start, with their settings.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// NATS servers.
@@ -33,7 +33,7 @@ pub struct Plan {
     pub sync_always: bool,
     /// Gateways.
     pub gateways: usize,
-    /// Whether they have spools.
+    /// True if the gateways have spools.
     pub has_spools: bool,
     /// Dispatchers.
     pub dispatchers: usize,
@@ -41,11 +41,11 @@ pub struct Plan {
     pub bytes: String,
     /// The routes, as YAML.
     pub routes: String,
-    /// More of gateways' and dispatchers' `fluent-connect`, as YAML: what they record.
+    /// More YAML in `fluent-connect` of gateways and dispatchers: their telemetry.
     pub telemetry: String,
-    /// More of the account, as YAML: its API. Dispatchers have it too, then.
+    /// More YAML of the account: its API. Dispatchers have it too, then.
     pub api: String,
-    /// Where the first server and the first gateway run, if not with the rest.
+    /// The place of the first server and the first gateway, if it is not with the rest.
     pub aside: Option<Arc<Aside>>,
 }
 
@@ -67,7 +67,7 @@ impl Plan {
     }
 }
 
-/// What was started. Everything is killed when it is dropped.
+/// A running cluster. Everything is killed on drop.
 #[derive(Debug)]
 pub struct Deployment {
     /// Gateways, in order.
@@ -173,7 +173,7 @@ impl Deployment {
         format!("  accounts: [{{ name: ACME, region: sydney, environment: sandbox{api} }}]\n")
     }
 
-    /// Settings of this name, for somebody who is `user` to the servers.
+    /// Writes settings of this name, for the user `user` of the servers.
     fn write(&self, name: &str, user: &str, rest: &str) -> PathBuf {
         let servers = format!("{:?}", self.servers.urls());
         let (password, bytes) = (self.password(user), &self.plan.bytes);
@@ -189,7 +189,7 @@ impl Deployment {
         path
     }
 
-    /// The operator's settings: the routes, `more` of `fluent-connect`, and this key.
+    /// Writes the operator's settings: the routes, `more` of `fluent-connect`, and this key.
     pub fn write_operator(&self, more: &str, key: &str) -> PathBuf {
         let rest = format!(
             "  accounts: [{{ name: ACME, region: sydney, environment: sandbox }}]\n{more}  routes:\n{}\
@@ -199,8 +199,8 @@ impl Deployment {
         self.write("operator", "operator", &rest)
     }
 
-    /// Comparing with what this Fluent logs as events of one name, as a service; and the
-    /// operator's settings for it. Not started yet.
+    /// A reconciler for the events of this name in this Fluent's log, not started yet. Writes the
+    /// operator's settings for it.
     pub fn reconciler(&self, fluent: &Fluent, event: &str) -> Service {
         let [health] = free_ports();
         let more = format!(
@@ -223,7 +223,7 @@ impl Deployment {
         self.folder.path().join(format!("{user}-password"))
     }
 
-    /// `cluster init`, which must succeed.
+    /// Runs `cluster init`, which must succeed.
     pub fn make_streams(&self) {
         let made = self.command("admin", &["cluster", "init"]);
         assert!(made.status.success(), "{made:?}");
@@ -236,18 +236,18 @@ impl Deployment {
         command.args(args).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// The same as the operator, with `--json`: what it printed.
+    /// Runs a command as the operator with `--json`, and returns its output.
     pub fn json(&self, args: &[&str]) -> Value {
         let output = self.command("operator", &[args, &["--json"]].concat());
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
-    /// Where webhooks go, gateway by gateway.
+    /// The URLs for webhooks, gateway by gateway.
     pub fn urls(&self) -> Vec<String> {
         self.gateways.iter().map(Service::url).collect()
     }
 
-    /// The server that leads the stream of events: its number.
+    /// The index of the server that leads the stream of events.
     pub fn leader(&self) -> Option<usize> {
         self.servers.leader("FLUENT_EVENTS")
     }
@@ -294,14 +294,14 @@ impl Deployment {
     }
 }
 
-/// The shipped accounts and permissions; each user's password is its name. Beside
-/// them `root` may do everything.
+/// The shipped accounts and permissions. Each user's password is its name. Added to them is
+/// `root`, who may do everything.
 fn accounts() -> Vec<(String, String)> {
     let passwords: String =
         USERS.iter().map(|user| format!("{}_PASSWORD: \"{user}\"\n", user.to_uppercase())).collect();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/nats/accounts.conf");
     let accounts = fs::read_to_string(file).unwrap();
-    // And one more, who may do what an operator of the servers may.
+    // One more user, with the permissions of an operator of the servers.
     let root = "users: [\n      { user: root, password: root }\n";
     let accounts = accounts.replacen("users: [\n", root, 1);
     vec![("passwords.conf".to_owned(), passwords), ("accounts.conf".to_owned(), accounts)]
@@ -314,12 +314,12 @@ pub(crate) fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} was not built: cargo build -p e2e --bins"))
 }
 
-/// Ports that were free just now.
+/// Ports that were free when they were looked for.
 pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
     [(); N].map(|()| SocketAddr::from(([127, 0, 0, 1], nats_server::free_port().unwrap())))
 }
 
-/// Waits until `done`, which must come true within `patience`.
+/// Waits until `done` returns true. Panics if it does not within `patience`.
 pub async fn until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {

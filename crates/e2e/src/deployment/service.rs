@@ -1,3 +1,5 @@
+//! One process of the product: its start, its end, and its readiness.
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
@@ -13,12 +15,12 @@ use crate::deployment::program;
 /// Longest wait for a service to be ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One gateway or dispatcher. It is killed when dropped.
+/// A gateway or dispatcher. It is killed on drop.
 #[derive(Debug)]
 pub struct Service {
-    /// What it is called here.
+    /// Its name in the test.
     pub name: String,
-    /// Where it takes webhooks, if it does.
+    /// The address for webhooks, if it has one.
     pub webhook: Option<SocketAddr>,
     program: &'static str,
     config: PathBuf,
@@ -30,7 +32,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A program that was built with this one, and its settings; not started yet.
+    /// A program that was built together with this one, with its settings. It is not started yet.
     pub fn new(
         name: &str,
         program: &'static str,
@@ -51,22 +53,22 @@ impl Service {
         }
     }
 
-    /// The command that its own is an argument of.
+    /// Sets a command that runs the service's own command.
     pub(crate) fn set_within(&mut self, within: Vec<String>) {
         self.within = within;
     }
 
-    /// A variable of its environment, from the next start on.
+    /// Sets a variable of its environment, from the next start on.
     pub fn set_environment(&mut self, name: &str, value: &Path) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// More arguments, from the next start on.
+    /// Sets more arguments, from the next start on.
     pub fn set_args(&mut self, args: &[&str]) {
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
-    /// Starts it, and does not wait.
+    /// Starts the process, without waiting for it.
     pub fn start(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let program = program(self.program).into_os_string();
@@ -82,7 +84,7 @@ impl Service {
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until the service is ready.
     pub fn wait_until_ready(&mut self) {
         let began = Instant::now();
         while !self.is_ready() {
@@ -92,7 +94,7 @@ impl Service {
         }
     }
 
-    /// Starts it again, killed if it runs, and waits until it is ready.
+    /// Starts the service again, after killing it if it runs, and waits until it is ready.
     pub fn restart(&mut self) {
         if self.is_running() {
             self.kill();
@@ -101,7 +103,7 @@ impl Service {
         self.wait_until_ready();
     }
 
-    /// Whether it answers so.
+    /// True if its health address answers that it is ready.
     pub fn is_ready(&self) -> bool {
         let ask = || {
             let mut stream = TcpStream::connect(self.health)?;
@@ -114,7 +116,7 @@ impl Service {
         ask().unwrap_or(false)
     }
 
-    /// Whether its process is there.
+    /// True if its process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
@@ -127,7 +129,7 @@ impl Service {
         }
     }
 
-    /// SIGTERM; its exit code.
+    /// Stops the service by SIGTERM, and returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
         kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
@@ -146,13 +148,13 @@ impl Service {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Where webhooks go.
+    /// The URL for webhooks.
     pub fn url(&self) -> String {
         let address = self.webhook.map(|address| address.to_string()).unwrap_or_default();
         format!("http://{address}/api/v1/fluent-connect/webhook")
     }
 
-    /// Where its metrics are: it says so when its settings say `http: "127.0.0.1:0"`.
+    /// The address of its metrics, from its log. Its settings must say `http: "127.0.0.1:0"`.
     pub fn metrics(&self) -> SocketAddr {
         let log = self.log();
         let said = log.lines().rfind(|line| line.contains("metrics at /metrics")).unwrap();
@@ -165,7 +167,7 @@ impl Service {
         self.config.with_extension("log")
     }
 
-    /// What it logged, in all its lives.
+    /// The log of all its starts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }

@@ -1,8 +1,8 @@
 //! What honest senders and an administrator get while somebody without a key attacks the webhook
 //! port: `cargo xtask bench --attacks`.
 //!
-//! The floor of each row is the first: the same honest senders, and nobody else. Senders, the
-//! attack and the service share this machine's cores.
+//! The floor of each row is the first one: the same honest senders without an attack. Senders,
+//! the attack and the service share this machine's cores.
 
 mod administrator;
 
@@ -30,13 +30,13 @@ use crate::{cpu, load};
 /// Honest webhooks a second, from one address, on a connection each.
 const HONEST: usize = 30;
 
-/// How long Fluent waits for an answer, at most.
+/// Longest time that Fluent waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(14);
 
 /// `mem_limit` of the gateway in docker-compose.yml.
 const MEMORY: u64 = 256 << 20;
 
-/// Where the honest senders are; attackers are elsewhere.
+/// The address of the honest senders. Attackers have others.
 const HONEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// As long as a signature by a key of 1024 bits, in base64.
@@ -59,17 +59,16 @@ pub(crate) fn measure(report: &mut Report, signed: &Signed, quick: bool) -> anyh
     contrary(report, &service, signed, if quick { 2000 } else { 10_000 })
 }
 
-/// What the attacks have in common is how many connections they hold, and what they send on
-/// each.
+/// The kinds of attacks: a number of connections, and the bytes that are sent on each.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A body of which the last byte never comes.
+    /// Bodies whose last byte never comes.
     AlmostWhole { connections: usize },
-    /// Connections that asked once and are kept.
+    /// Connections that sent one request and stay open.
     Kept { connections: usize },
-    /// A header, a byte at a time.
+    /// Headers that are sent a byte at a time.
     SlowHeader { connections: usize },
-    /// A body, a byte at a time.
+    /// Bodies that are sent a byte at a time.
     SlowBody { connections: usize },
     /// Whole requests of this length, as fast as they are answered.
     Forged { connections: usize, length: usize },
@@ -91,7 +90,7 @@ struct Attack {
     kind: Kind,
 }
 
-/// One row: honest senders beside an attack.
+/// Measures one row: honest senders beside an attack.
 fn run(
     report: &mut Report,
     service: &mut Service,
@@ -105,7 +104,7 @@ fn run(
         let end = end.clone();
         std::thread::spawn(move || attack.run(&end))
     });
-    // It begins before those beside whom it is measured.
+    // The attack begins before the measurement.
     std::thread::sleep(Duration::from_millis(if attacker.is_some() { 1500 } else { 0 }));
     let before = cpu::of(service.child.id())?;
     let (found, calls) = runtime()?.block_on(beside_each_other(service, good, time));
@@ -148,7 +147,7 @@ async fn beside_each_other(service: &Service, good: &mut Honest, time: Duration)
 fn contrary(report: &mut Report, service: &Service, signed: &Signed, count: usize) -> anyhow::Result<()> {
     let requests: Vec<_> = signed.requests.iter().rev().take(count).cloned().collect();
     let before = cpu::of(service.child.id())?;
-    // Every answer that is not a 200 ends this with an error.
+    // An answer other than 200 ends this with an error.
     let loaded = load::run(service.address, &requests, 64, true)?;
     let used = cpu::of(service.child.id())?.saturating_sub(before);
     let row = Row::new(count, loaded.took, used).with_latencies(&loaded.latencies);
@@ -156,7 +155,7 @@ fn contrary(report: &mut Report, service: &Service, signed: &Signed, count: usiz
     Ok(())
 }
 
-/// Those who send what is genuine.
+/// Senders of genuine webhooks.
 struct Honest {
     requests: Arc<[Vec<u8>]>,
     next: Arc<AtomicU64>,
@@ -196,7 +195,7 @@ impl Honest {
 }
 
 impl Attack {
-    /// Goes on until the end, and says how many connections it made.
+    /// Attacks until the end. Returns the number of connections that were made.
     fn run(self, end: &CancellationToken) -> anyhow::Result<u64> {
         let made = Arc::new(AtomicU64::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -226,7 +225,7 @@ impl Kind {
         }
     }
 
-    /// One connection after the other: each is begun anew once the service ends it.
+    /// Makes one connection after another, the next once the service has closed one.
     async fn repeat(self, from: Ipv4Addr, to: SocketAddr, made: &AtomicU64) {
         loop {
             if let Ok(mut stream) = connect(from, to).await {
@@ -266,7 +265,7 @@ impl Kind {
                 stream.write_all(b"\"}").await?;
             }
         }
-        // Until it is closed.
+        // Reads until the service closes the connection.
         let mut answer = [0; 4096];
         while stream.read(&mut answer).await? > 0 {}
         return Ok(());
@@ -301,7 +300,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(timeout(PATIENCE, socket.connect(to)).await.context("no connection in time")??)
 }
 
-/// The service at its default settings, with 32 keys, as an attacker would like it.
+/// The service with its default settings and 32 keys, as an attacker would want it.
 struct Service {
     child: Child,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! Loading a subject that runs as a process of its own.
+//! A measured process: started, loaded and ended by the benchmark.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +12,7 @@ use crate::inputs::Signed;
 use crate::report::Row;
 use crate::{CONNECTIONS, cpu, load};
 
-/// The gateway on these servers.
+/// Starts a gateway on these servers.
 pub(crate) fn start_gateway_on_nats(
     servers: &str,
     replicas: usize,
@@ -26,7 +26,7 @@ pub(crate) fn start_gateway_on_nats(
     Subject::start(&args)
 }
 
-/// A process that is ended with its measurement.
+/// A process that ends with its measurement.
 pub(crate) struct Subject {
     child: Child,
     address: SocketAddr,
@@ -46,24 +46,24 @@ impl Subject {
         Ok(Self { child, address, input, output })
     }
 
-    /// An OTLP receiver that takes so many milliseconds over each export.
+    /// Starts an OTLP receiver that takes this many milliseconds for each export.
     pub(crate) fn collector(delay_ms: u64) -> anyhow::Result<Self> {
         Self::start(&["collector".as_ref(), delay_ms.to_string().as_ref()])
     }
 
-    /// The gateway with the embedded queue, watched as `more` says.
+    /// Starts a gateway with the embedded queue and telemetry as `more` says.
     pub(crate) fn gateway(folder: &Path, key: &Path, more: &[String]) -> anyhow::Result<Self> {
         let mut args = vec!["watched-gateway".as_ref(), folder.as_os_str(), key.as_os_str()];
         args.extend(more.iter().map(OsStr::new));
         Self::start(&args)
     }
 
-    /// A Fluent with so many orders.
+    /// Starts a simulated Fluent with this many orders.
     pub(crate) fn api(orders: usize) -> anyhow::Result<Self> {
         Self::start(&["api".as_ref(), orders.to_string().as_ref()])
     }
 
-    /// The number that it counts: spans that it has dropped, queries that it has answered.
+    /// The process's counter: spans that were dropped, or queries that were answered.
     pub(crate) fn ask(&mut self) -> anyhow::Result<f64> {
         writeln!(self.input)?;
         let mut line = String::new();
@@ -94,7 +94,7 @@ impl Drop for Subject {
     }
 }
 
-/// A bare axum route, as a floor or as an endpoint.
+/// Starts a bare axum route, as a floor or as an endpoint.
 pub(crate) fn start_axum() -> anyhow::Result<Subject> {
     Subject::start(&["axum".as_ref()])
 }

@@ -1,8 +1,10 @@
+//! Processor time and memory of processes.
+
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Ticks of `/proc/<pid>/stat`: Linux has 100 a second everywhere.
+/// Ticks a second in `/proc/<pid>/stat`: 100 on every Linux.
 const TICKS: u64 = 100;
 
 /// Processor time of this process.
@@ -14,7 +16,7 @@ pub(crate) fn own() -> Duration {
 /// Processor time of another process, user and system.
 pub(crate) fn of(process: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The second field is the program's name, which may hold anything.
+    // The second field is the program's name, which may contain anything.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     Ok(Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS))

@@ -1,4 +1,4 @@
-//! What the parts cost by themselves.
+//! The floors: the costs of the parts by themselves.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::inputs::Signed;
 use crate::report::Row;
 use crate::stages::{disk, events, runtime};
 
-/// One key, one signature after another, each over another body.
+/// Measures verification with one key: one signature after another, each over another body.
 pub(crate) fn verify(signed: &Signed, count: usize) -> anyhow::Result<Row> {
     let key = PublicKey::parse(&signed.key.public_base64()?)?;
     let fast = AwsLc::sha512(&key)
@@ -38,7 +38,7 @@ fn verifier_input(base64: &str) -> anyhow::Result<Vec<u8>> {
     Ok(STANDARD.decode(base64)?)
 }
 
-/// So many publishers, each waiting for one event after another to be durable.
+/// Measures publishing: each of these publishers waits until one event after another is durable.
 pub(crate) fn publish(publishers: usize, count: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let queue =
@@ -65,7 +65,7 @@ pub(crate) fn publish(publishers: usize, count: usize) -> anyhow::Result<Row> {
     })
 }
 
-/// One consumer that settles all it gets at once.
+/// Measures a consumer that settles all it gets at once.
 pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
     runtime()?.block_on(async {

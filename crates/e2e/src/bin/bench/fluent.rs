@@ -1,4 +1,4 @@
-//! Deliveries that ask Fluent's API first, and what is saved where many are about one
+//! The cost of deliveries that ask Fluent's API first, and the savings where many are about one
 //! order.
 
 use std::num::NonZeroU32;
@@ -25,8 +25,8 @@ const QUERY: &str =
 /// Events about one order in a burst.
 const BURST: usize = 20;
 
-/// A Fluent with so many orders, which says how many queries it has answered whenever it
-/// is asked.
+/// Runs a simulated Fluent with this many orders, which prints the number of answered queries
+/// whenever it gets a line.
 pub(crate) fn api(orders: usize) -> anyhow::Result<()> {
     stages::runtime()?.block_on(async {
         let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), world(orders)).await?;
@@ -40,7 +40,7 @@ pub(crate) fn api(orders: usize) -> anyhow::Result<()> {
     })
 }
 
-/// The same world in every process: its ids are counted.
+/// The same orders in every process, since ids are counted up.
 fn world(orders: usize) -> World {
     let world = World::new("ACME", 34);
     for _ in 0..orders {
@@ -49,7 +49,7 @@ fn world(orders: usize) -> World {
     world
 }
 
-/// The rows; `floor_us` is a bare pull.
+/// Measures the rows. `floor_us` is the cost of a bare pull.
 pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyhow::Result<()> {
     let (row, queries) = enriched(count, 1)?;
     report.add("dispatcher, each event asks Fluent's API", row.of_floor(floor_us));
@@ -61,7 +61,7 @@ pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyho
     Ok(())
 }
 
-/// So many events, so many of them about each order.
+/// Measures `count` events, `each` of them about every order.
 fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
     let mut api = Subject::api(count / each)?;
     let folder = tempfile::tempdir_in(stages::disk()?)?;
@@ -100,7 +100,7 @@ pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
         client_id: LOGIN.to_owned(),
         client_secret: Arc::new(|| Ok(LOGIN.to_owned())),
     };
-    // As much as it takes: Fluent's own limits are not what is measured.
+    // A limit beyond what is measured: Fluent's own limits are not the subject.
     let per_second = NonZeroU32::new(1_000_000).unwrap_or(NonZeroU32::MIN);
     let limits = Limits { at_once: 64, per_second, ..Limits::default() };
     let client = Client::new(Options {
@@ -114,11 +114,11 @@ pub(crate) fn accounts(base: &str) -> anyhow::Result<Accounts> {
     Ok(Accounts::default().with("ACME", "sandbox", client))
 }
 
-/// As they come in: all events of an order one after another.
+/// The events in the order in which they come: all events of an order one after another.
 fn events(orders: usize, each: usize) -> Vec<Event> {
     let world = World::new("ACME", 34);
     let mut events = Vec::new();
-    // All of them first: whatever happens in a world takes numbers.
+    // All orders first, since webhooks take ids, too.
     let orders: Vec<_> = (0..orders).map(|_| world.place_order()).collect();
     for order in &orders {
         for number in 0..each {
@@ -128,7 +128,7 @@ fn events(orders: usize, each: usize) -> Vec<Event> {
     events
 }
 
-/// The event of a webhook that is genuine.
+/// The event of a webhook that is taken as genuine.
 pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
     let key = KeyName::new("sydney", Environment::Sandbox);
     let listed = Listed::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
@@ -136,6 +136,6 @@ pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
     let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
     let (proof, signature) = (Proof::Signed(Algorithm::Sha512), "AAAA".repeat(43));
     let evidence = Evidence { proof, key: Arc::new(KeyId::any_named(key)), signature };
-    // A benchmark states what it wants to be believed.
+    // A benchmark states by itself what is verified.
     Event::admit(Verified::assert(inbound, evidence), &listed, None).ok()
 }

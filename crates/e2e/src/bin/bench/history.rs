@@ -1,4 +1,4 @@
-//! How long it takes to say what happened to an order, with a million events kept.
+//! The time to find out what happened to an order, with a million events stored.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use queue_nats::Options;
 use crate::report::Report;
 use crate::stages::{backlog, disk, events, runtime};
 
-/// How soon there should be an answer.
+/// Longest time for an answer.
 const WANTED: Duration = Duration::from_secs(1);
 
-/// In the queue's file, looked into beside whoever serves it.
+/// Measures the queue's file, read beside the process that serves it.
 pub(crate) fn embedded(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(disk()?)?;
     runtime()?.block_on(async {
@@ -27,7 +27,7 @@ pub(crate) fn embedded(report: &mut Report, count: usize) -> anyhow::Result<()> 
     })
 }
 
-/// On a cluster, by an index that begins with nothing.
+/// Measures a cluster, with an index that begins empty.
 pub(crate) fn on_nats(
     report: &mut Report,
     options: &Options,
@@ -52,7 +52,7 @@ pub(crate) fn on_nats(
     })
 }
 
-/// The longest of some questions, each for another order.
+/// The longest of several searches, each for another order.
 async fn found(stores: &dyn Stores, count: usize) -> anyhow::Result<Duration> {
     let mut longest = Duration::ZERO;
     for number in [0, count / 2, count - 1] {

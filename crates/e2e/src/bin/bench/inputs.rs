@@ -1,21 +1,23 @@
+//! Signed webhooks for the measurements.
+
 use std::path::PathBuf;
 
 use simulator::{KeyPair, presign};
 
-/// Signed requests, every body different.
+/// Signed requests, each with a different body.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) rsa1024: Signed,
     pub(crate) rsa2048: Signed,
 }
 
-/// Requests by one key.
+/// Requests that are signed with one key.
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) key: KeyPair,
-    /// Where its public half lies.
+    /// The file with the public key.
     pub(crate) public: PathBuf,
-    /// Ready to be written to a socket.
+    /// Whole requests, ready to be written to a socket.
     pub(crate) requests: Vec<Vec<u8>>,
 }
 
@@ -48,7 +50,7 @@ impl Drop for Signed {
     }
 }
 
-/// Says what is being waited for, beside the figures.
+/// Prints progress to standard error, beside the figures.
 #[expect(clippy::print_stderr, reason = "progress is not output")]
 pub(crate) fn eprintln(text: &str) {
     eprintln!("{text}");

@@ -1,5 +1,4 @@
-//! A load generator that costs little: raw requests over raw sockets, all on
-//! one thread.
+//! A load generator of low cost: raw requests over raw sockets, all on one thread.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,15 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// What came of the load.
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) took: Duration,
     pub(crate) latencies: Histogram<u64>,
 }
 
-/// Sends every request once, over so many connections at a time, and expects
-/// a 200 for each.
+/// Sends every request once, over this many connections at a time. Each must be answered 200.
 pub(crate) fn run(
     to: SocketAddr,
     requests: &[Vec<u8>],

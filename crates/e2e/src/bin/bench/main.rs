@@ -1,8 +1,8 @@
 //! Speed beside its floors: `cargo xtask bench`.
 //!
-//! Every figure is of this run on this machine: the load generator and what it
-//! measures share its cores. Rates say what was possible; processor time per
-//! event is the steadier figure, and the one that the floors are summed in.
+//! Every figure is from this run on this machine, where the load generator and the measured
+//! process share the cores. Rates show what was possible. Processor time per event is the
+//! steadier figure, and floors are summed in it.
 //!
 //! Start reading at [`measure`].
 #![expect(clippy::print_stdout, reason = "it prints figures")]
@@ -35,7 +35,7 @@ use crate::inputs::Inputs;
 use crate::report::Report;
 use crate::watched::{Watched, WatchedGateway};
 
-/// As in the binaries that are shipped.
+/// The allocator of the shipped binaries.
 #[global_allocator]
 static ALLOCATOR: service::Allocator = service::Allocator;
 
@@ -126,7 +126,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Connections that the load generator holds, as DESIGN's goals say.
+/// Connections of the load generator, as in DESIGN's goals.
 const CONNECTIONS: usize = 64;
 
 fn only_remote(quick: bool) -> anyhow::Result<Report> {
@@ -149,7 +149,8 @@ fn only_attacks(quick: bool) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// What was verified by the gateway is verified again by the dispatcher: in 12 µs.
+/// Measures the second verification, in a dispatcher, of what the gateway has verified. The goal
+/// is 12 µs.
 fn verified_again(report: &mut Report, signed: &inputs::Signed, scale: usize) -> anyhow::Result<()> {
     let floor = report.add("floor: bare verification, RSA 1024", floors::verify(signed, 100_000 / scale)?);
     report.add("verified again, RSA 1024", verified_again_row(signed, floor.cpu_us, scale)?);

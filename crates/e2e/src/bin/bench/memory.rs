@@ -12,14 +12,14 @@ use crate::cpu;
 use crate::inputs::eprintln;
 use crate::stages::{backlog, disk, runtime};
 
-/// Memory with so many events waiting.
+/// Memory with this many events waiting.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) events: usize,
     pub(crate) bytes: u64,
 }
 
-/// From nothing over a thousand to `most`.
+/// Measures with no events, with a thousand, and with `most`.
 pub(crate) fn rows(most: usize) -> anyhow::Result<Vec<Waiting>> {
     [0, 1000, most].into_iter().map(measure).collect()
 }
@@ -33,7 +33,7 @@ fn measure(events: usize) -> anyhow::Result<Waiting> {
         anyhow::Ok(())
     })?;
     let service = Service::start(folder.path())?;
-    // Long enough for the readers to have filled what they fill.
+    // Long enough for the readers to have filled their buffers.
     std::thread::sleep(Duration::from_secs(3));
     Ok(Waiting { events, bytes: cpu::resident(service.0.id())? })
 }
@@ -41,7 +41,7 @@ fn measure(events: usize) -> anyhow::Result<Waiting> {
 struct Service(Child);
 
 impl Service {
-    /// The service with a route that hardly moves.
+    /// Starts the service with a route that delivers hardly anything.
     fn start(folder: &Path) -> anyhow::Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], nats_server::free_port()?));
         let config = folder.join("application.yml");

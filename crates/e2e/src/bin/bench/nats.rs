@@ -1,5 +1,5 @@
-//! The cluster's rows: everything again, on real NATS servers that share the
-//! machine's cores with what is measured.
+//! The rows of the cluster: the same measurements on real NATS servers, which share the machine's
+//! cores with what is measured.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Servers {
         })
     }
 
-    /// For who needs no more of them.
+    /// The server for measurements that need only one.
     fn shared(self) -> crate::rest::Server {
         crate::rest::Server { options: self.options, cluster: self.cluster, _folder: self._folder }
     }
@@ -68,7 +68,8 @@ impl Servers {
         Ok(jetstream::new(async_nats::connect(self.cluster.urls()).await?))
     }
 
-    /// So many publishers, one event after another, each its own message.
+    /// Measures as many publishers as there are connections: one event after another, each in a
+    /// message of its own.
     fn publish_bare(&self, count: usize) -> anyhow::Result<Row> {
         let events: Vec<_> = events(count).collect();
         runtime()?.block_on(async {
@@ -86,7 +87,7 @@ impl Servers {
         })
     }
 
-    /// Atomic batches of 64 (ADR-50), four on their way at once.
+    /// Measures atomic batches of 64 (ADR-50), four on their way at once.
     fn publish_batches(&self, count: usize) -> anyhow::Result<Row> {
         const BATCH: usize = 64;
         let events: Vec<_> = events(count).collect();
@@ -100,7 +101,7 @@ impl Servers {
         })
     }
 
-    /// The same through the queue, by as many publishers as there are connections.
+    /// Measures the queue with as many publishers as there are connections.
     fn publish(&self, count: usize, skip: usize) -> anyhow::Result<Row> {
         let events: Vec<_> = events(skip + count).skip(skip).collect();
         runtime()?.block_on(async {
@@ -116,7 +117,7 @@ impl Servers {
         })
     }
 
-    /// As a spool works off a backlog: four lanes, 256 events at a time.
+    /// Measures publishing as a spool works off a backlog: four lanes, 256 events at a time.
     fn publish_together(&self, count: usize) -> anyhow::Result<Row> {
         let events: Vec<_> = events(count).collect();
         runtime()?.block_on(async {
@@ -132,7 +133,7 @@ impl Servers {
         })
     }
 
-    /// So many consumers, each of which acknowledges all it gets at once.
+    /// Measures this many consumers, each of which acknowledges all it gets at once.
     fn pull_bare(&self, count: usize, consumers: usize) -> anyhow::Result<Row> {
         runtime()?.block_on(async {
             let stream = self.bare().await?.get_stream("FLUENT_EVENTS").await?;
@@ -180,12 +181,13 @@ impl Servers {
         })
     }
 
-    /// A dispatcher with [`three_routes`], from its start until each has passed everything.
+    /// Measures a dispatcher with [`three_routes`], from its start until each has passed all
+    /// events.
     fn three_routes(&self, count: usize) -> anyhow::Result<Row> {
         let registry = dispatch::Registry::new().with::<Noop>();
         runtime()?.block_on(async {
             let queue = self.queue().await?;
-            // So that what no route takes is looked for from the first event on.
+            // Routes that exist, so that unrouted events are looked for from the first event on.
             work_off(&[Arc::clone(&queue) as Arc<dyn Source>], three_routes()?, &registry, 0).await?;
             queue.close().await;
             anyhow::Ok(())
@@ -222,8 +224,8 @@ impl Servers {
     }
 }
 
-/// One that takes everything by its account, and one that asks an expression; what no route
-/// takes is looked for beside them, in everything.
+/// A route for one account, and a route with an expression. Beside them, the dispatcher looks for
+/// unrouted events among all.
 fn three_routes() -> anyhow::Result<Vec<RouteSettings>> {
     let when = Some(Condition::parse("event.accountId == 'ACME'")?);
     let account = vec!["ACME".to_owned()];
@@ -272,7 +274,7 @@ pub(crate) enum Part {
     Rest,
 }
 
-/// Every row of the cluster, or of one part.
+/// Measures every row of the cluster, or those of one part.
 pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report> {
     let scale = if quick { 10 } else { 1 };
     let inputs = Inputs::make(2 * scale)?;
@@ -299,7 +301,7 @@ pub(crate) fn measure(quick: bool, only: Option<Part>) -> anyhow::Result<Report>
     Ok(report)
 }
 
-/// Plain messages against batches.
+/// Measures plain messages and batches.
 fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize) -> anyhow::Result<()> {
     let events = if sync_always { 10_000 } else { 60_000 } / scale;
     let what = format!("R{count}{}", if sync_always { ", sync always" } else { "" });
@@ -314,8 +316,8 @@ fn publishing(report: &mut Report, count: usize, sync_always: bool, scale: usize
     Ok(())
 }
 
-/// How often each is measured, in turn with what it is compared with. The least
-/// counts: whoever else uses this machine can only add to it.
+/// Rounds of each measurement, in turn with what it is compared with. The least one counts, since
+/// other use of this machine can only add to it.
 const ROUNDS: usize = 3;
 
 fn least<const N: usize>(mut round: impl FnMut() -> anyhow::Result<[Row; N]>) -> anyhow::Result<[Row; N]> {
@@ -361,7 +363,7 @@ fn gateways(report: &mut Report, inputs: &Inputs, scale: usize) -> anyhow::Resul
     Ok(())
 }
 
-/// Each gets half of the load, at the same time.
+/// Measures two gateways that each get half of the load at the same time.
 fn two_gateways(inputs: &Inputs) -> anyhow::Result<Row> {
     let (servers, signed) = (Servers::start(1, false)?, &inputs.rsa1024);
     let gateway = || start_gateway_on_nats(&servers.urls(), 1, signed, None);
@@ -401,7 +403,7 @@ fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server that leads is killed while webhooks come in.
+/// Measures answers while a server that leads is killed.
 fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
     let signed = &inputs.rsa1024;
     let (mut servers, spool) = (Servers::start(3, false)?, tempfile::tempdir_in(disk()?)?);
@@ -422,7 +424,7 @@ fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What one more event costs when many are there.
+/// Measures the cost of one more event when many are stored.
 fn filling(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let servers = Servers::start(1, false)?;
     let (mut there, mut floor) = (0, None);

@@ -1,4 +1,4 @@
-//! Comparing Fluent's log with what came, and what it costs a route to take both.
+//! The cost of comparing Fluent's log with what came, and of a route that takes both origins.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use crate::fluent::{accounts, admitted};
 use crate::report::Report;
 use crate::stages::{self, Noop};
 
-/// Of so many logged events one never came.
+/// One of this many logged events never came.
 const ONE_OF: usize = 20;
 
-/// The rows; `floor_us` is a bare pull.
+/// Measures the rows. `floor_us` is the cost of a bare pull.
 pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyhow::Result<()> {
     let both = vec!["webhook".to_owned(), "reconciled".to_owned()];
     let takes_both =
@@ -51,8 +51,8 @@ async fn publish(queue: &Arc<Embedded>, events: &[Event]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A Fluent that has logged so many events within the last hour, and those that came: all
-/// but one of `lost`.
+/// A simulated Fluent that logged `count` events in the last hour, and the events that came: of
+/// every `lost`, all but one.
 fn events(count: usize, lost: usize) -> (World, Vec<Event>) {
     let (world, mut came) = (World::new("ACME", 34), Vec::new());
     let order = world.place_order();
@@ -103,7 +103,7 @@ async fn compare(route: RouteSettings, count: usize) -> anyhow::Result<String> {
     ))
 }
 
-/// Only the pages.
+/// Reads only the pages of the log.
 async fn bare(client: &Client, window: Window) -> anyhow::Result<usize> {
     let mut read = 0;
     loop {

@@ -1,5 +1,5 @@
-//! What going out of process costs, beside bare calls and streams of the same bytes;
-//! and how long working off dead letters takes.
+//! The cost of handlers in other processes, beside bare calls and streams of the same bytes; and
+//! the time to redrive dead letters.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::cpu;
 use crate::report::{Report, Row};
 use crate::stages::{CONCURRENCY, Noop, backlog, disk, each, each_of, events, runtime};
 
-/// Events that a subscriber may have in hand: as many as the dispatcher attempts at once.
+/// Events that a subscriber may have in progress: as many as the dispatcher attempts at once.
 const CREDITS: u32 = CONCURRENCY as u32;
 
 pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
@@ -76,7 +76,7 @@ fn request(event: &Event) -> v1::DispatchRequest {
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
 }
 
-/// Answers, and does nothing else.
+/// A handler that only answers.
 struct Bare;
 
 #[tonic::async_trait]
@@ -89,7 +89,7 @@ impl v1::dispatcher_server::Dispatcher for Bare {
     }
 }
 
-/// A server without anything around it.
+/// Runs a server without TLS, access rules or bounds.
 async fn serve_bare(routes: Routes) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -132,7 +132,8 @@ fn remote(count: usize) -> anyhow::Result<Row> {
     })
 }
 
-/// Sends what it was given, never more than there are credits, and hears of each.
+/// A service that sends its events, never more than there are credits, and counts what is
+/// settled.
 struct BareStream {
     events: std::sync::Mutex<Option<Vec<Event>>>,
     settled: Arc<AtomicUsize>,
@@ -173,7 +174,7 @@ impl v1::subscriptions_server::Subscriptions for BareStream {
     }
 }
 
-/// Settles everything that comes as done, at once.
+/// Settles every delivery as done, at once.
 async fn subscribe(address: SocketAddr) -> anyhow::Result<()> {
     let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
     let (asks, asked) = mpsc::channel(CREDITS as usize);
@@ -200,7 +201,7 @@ fn bare_stream(count: usize) -> anyhow::Result<Row> {
         let address = serve_bare(Routes::new(SubscriptionsServer::new(bare))).await?;
         let (began, before) = (Instant::now(), cpu::own());
         tokio::spawn(async move { subscribe(address).await });
-        // The start is a message too.
+        // The first message of the stream counts, too.
         while settled.load(Ordering::Relaxed) < count + 1 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -233,7 +234,7 @@ fn subscription(count: usize) -> anyhow::Result<Row> {
     })
 }
 
-/// By the API, as a command does it.
+/// Measures redriving by the API, as a command does it.
 fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let took = runtime()?.block_on(async {

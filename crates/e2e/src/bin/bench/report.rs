@@ -1,4 +1,4 @@
-//! Figures for people, and for machines.
+//! The figures, for people and for programs.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ pub(crate) struct Row {
     pub(crate) cpu_us: f64,
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
-    /// Processor time over that of its floors.
+    /// Processor time divided by that of its floors.
     pub(crate) of_floor: Option<f64>,
-    /// What is wanted of it: at least this rate, at most this ratio.
+    /// The goals: at least this rate, and below it at most this ratio.
     pub(crate) wanted_rate: Option<f64>,
     pub(crate) wanted_ratio: Option<f64>,
-    /// Resident bytes at the end, where they were looked at.
+    /// Resident bytes at the end, if they were measured.
     pub(crate) memory: Option<u64>,
-    /// Spans that were dropped, where they were counted.
+    /// Spans that were dropped, if they were counted.
     pub(crate) dropped: Option<f64>,
 }
 
@@ -70,7 +70,7 @@ impl Row {
     }
 }
 
-/// How long something took that is done once.
+/// The duration of something that is done once.
 #[derive(Clone, Debug, Serialize)]
 struct Took {
     name: String,
@@ -78,7 +78,7 @@ struct Took {
     wanted_ms: Option<f64>,
 }
 
-/// Something that must stay below a bound, in bytes.
+/// A number of bytes that must stay below a bound.
 #[derive(Clone, Debug, Serialize)]
 struct Bounded {
     name: String,
@@ -103,7 +103,7 @@ impl Report {
         row
     }
 
-    /// `wanted` is the longest it should take.
+    /// Adds a duration. `wanted` is the longest that it should be.
     pub(crate) fn time(&mut self, name: &str, took: Duration, wanted: Duration) {
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         crate::inputs::eprintln(&format!("{name}: {:.0} ms", ms(took)));
@@ -111,12 +111,12 @@ impl Report {
         self.times.push(Took { name: name.to_owned(), ms: ms(took), wanted_ms });
     }
 
-    /// `most` is what it may be, in bytes.
+    /// Adds a number of bytes. `most` is its bound.
     pub(crate) fn bound(&mut self, name: &str, bytes: u64, most: u64) {
         self.bounded.push(Bounded { name: name.to_owned(), bytes, most });
     }
 
-    /// A figure without a goal.
+    /// Adds a figure without a goal.
     pub(crate) fn said(&mut self, text: String) {
         self.said.push(text);
     }

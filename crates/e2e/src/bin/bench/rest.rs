@@ -1,4 +1,5 @@
-//! What dispatchers ask of a server while nothing comes: the servers pay for it day and night.
+//! The requests of dispatchers to a server while no events come, which it has to answer day and
+//! night.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,20 +15,20 @@ use tokio::time::sleep;
 use crate::report::{Report, Row};
 use crate::stages::runtime;
 
-/// As in a large installation.
+/// As many as in a large installation.
 const DISPATCHERS: usize = 20;
 const ROUTES: usize = 20;
 
-/// As `service` and `dispatcher` do it.
+/// The intervals of `service` and `dispatcher`.
 const PROBED_EVERY: Duration = Duration::from_secs(3);
 const SHOWN_EVERY: Duration = Duration::from_secs(15);
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Until what is asked less and less often is asked as seldom as it is going to be.
+/// Time until requests that become less frequent have reached their lowest frequency.
 const SETTLED_AFTER: Duration = Duration::from_secs(75);
 const MEASURED_FOR: Duration = Duration::from_secs(60);
 
-/// A server, and where its streams are.
+/// A server, with the folder of its streams.
 pub(crate) struct Server {
     pub(crate) options: Options,
     pub(crate) cluster: Cluster,
@@ -35,7 +36,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Messages that came in so far: every request is one.
+    /// Messages that the server has received. Every request is one.
     fn requests(&self) -> anyhow::Result<u64> {
         let server = self.cluster.servers.first().context("no server")?;
         let answer = server.get("/varz")?;
@@ -45,7 +46,7 @@ impl Server {
     }
 }
 
-/// Requests a second, as a rate.
+/// Measures requests a second, in the row's rate.
 pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()> {
     let row = runtime()?.block_on(async {
         let mut working = JoinSet::new();
@@ -64,7 +65,7 @@ pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()
     Ok(())
 }
 
-/// Does what a dispatcher does that has nothing to deliver.
+/// Starts the tasks of a dispatcher that has nothing to deliver.
 async fn start(queue: Arc<JetStream>, working: &mut JoinSet<()>) -> anyhow::Result<()> {
     for number in 0..ROUTES {
         let (name, filter, start) = (format!("route-{number}"), Filter::default(), Start::Now);

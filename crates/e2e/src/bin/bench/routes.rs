@@ -1,5 +1,5 @@
-//! What routes cost: an HTTP endpoint beside a bare client, expressions, many
-//! routes, and one whose endpoint is dead.
+//! The cost of routes: an HTTP endpoint beside a bare client, expressions, many routes, and a
+//! route whose endpoint is dead.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::report::{Report, Row};
 use crate::stages::{DELIVERED, Noop, backlog, disk, each, events, route, runtime, work_off};
 use crate::{CONNECTIONS, cpu};
 
-/// The shipped dispatcher, and counts what it did.
+/// The shipped dispatcher, with a count of its deliveries.
 #[derive(Debug)]
 struct Counted(HttpDispatcher);
 
@@ -39,7 +39,7 @@ impl Dispatcher for Counted {
     }
 }
 
-/// Whose endpoint never answers.
+/// A dispatcher whose endpoint never answers.
 #[derive(Debug)]
 struct Hanging;
 
@@ -67,7 +67,7 @@ pub(crate) fn measure(report: &mut Report, pull_us: f64, scale: usize) -> anyhow
     beside_a_dead_one(report, 180_000 / scale)
 }
 
-/// So many events, worked off by these routes in a queue of its own.
+/// Measures `wanted` deliveries of `stored` events by these routes, in a queue of their own.
 fn delivered(routes: Vec<RouteSettings>, stored: usize, wanted: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let registry = Registry::new().with::<Noop>().with::<Counted>().with::<Hanging>();
@@ -112,7 +112,7 @@ fn reqwest_loop(url: &str, count: usize) -> anyhow::Result<Row> {
     })
 }
 
-/// What the shipped dispatcher adds to that, without a queue before it.
+/// Measures the shipped dispatcher without a queue before it.
 fn called_in_a_loop(url: &str, count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
@@ -150,7 +150,7 @@ fn expressions(report: &mut Report, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As many deliveries by one route as by a hundred.
+/// Measures the same number of deliveries by one route and by a hundred.
 fn many(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let one = report.add("1 route, no-op", delivered(vec![route("all")], count, count)?);
     let hundred = (0..100).map(|number| route(&format!("r-{number}"))).collect();

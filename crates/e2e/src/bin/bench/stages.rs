@@ -1,4 +1,4 @@
-//! The dispatcher, and the backlogs that it and others work off.
+//! The dispatcher, and the backlogs that measurements work off.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::report::Row;
 use crate::{CONNECTIONS, cpu};
 
-/// Attempts at once: enough that the group's fsync is shared by many.
+/// Attempts at once: enough to share the fsync of a group among many.
 pub(crate) const CONCURRENCY: usize = 256;
 
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -49,15 +49,15 @@ pub(crate) fn events(count: usize) -> impl Iterator<Item = Event> {
             key: Arc::clone(&key),
             signature: "AAAA".repeat(43),
         };
-        // In the future, so that no retention by age runs beside the figure.
+        // In the future, so that no retention by age runs during the measurement.
         let received_at = Timestamp::from_second(4_000_000_000).ok()?;
         let inbound = Inbound { body: bodies.any().body.into(), headers: Headers::default(), received_at };
-        // A benchmark states what it wants to be believed.
+        // A benchmark states by itself what is verified.
         Event::admit(Verified::assert(inbound, evidence), &accounts, None).ok()
     })
 }
 
-/// A queue in which so many events wait.
+/// A queue with this many waiting events.
 pub(crate) async fn backlog(folder: &Path, count: usize) -> anyhow::Result<Arc<Embedded>> {
     let queue = Arc::new(Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?);
     let mut events = events(count).peekable();
@@ -68,10 +68,10 @@ pub(crate) async fn backlog(folder: &Path, count: usize) -> anyhow::Result<Arc<E
     Ok(queue)
 }
 
-/// Everything that was delivered, by whichever dispatcher.
+/// The number of deliveries by all dispatchers.
 pub(crate) static DELIVERED: AtomicUsize = AtomicUsize::new(0);
 
-/// Does nothing, and counts it.
+/// A dispatcher that does nothing but count.
 #[derive(Debug)]
 pub(crate) struct Noop;
 
@@ -92,7 +92,7 @@ impl Dispatcher for Noop {
     }
 }
 
-/// The dispatcher with one route, from its start until everything is settled.
+/// Measures a dispatcher with one route, from its start until everything is settled.
 pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir_in(disk()?)?;
     runtime()?.block_on(async {
@@ -104,7 +104,7 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
     })
 }
 
-/// A route for everything that does nothing with it.
+/// A route for all events that does nothing with them.
 pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
         name: name.to_owned(),
@@ -125,7 +125,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
     }
 }
 
-/// A dispatcher with these routes at each queue, until so many are delivered.
+/// Measures a dispatcher with these routes at each queue, until this many deliveries.
 pub(crate) async fn work_off(
     queues: &[Arc<dyn Source>],
     routes: Vec<RouteSettings>,
@@ -135,7 +135,7 @@ pub(crate) async fn work_off(
     work_off_in(Path::new("."), &Shared::default(), queues, routes, registry, count).await
 }
 
-/// The same with settings in this folder, and with what dispatchers share.
+/// Like [`work_off`], with settings in this folder and with shared resources.
 pub(crate) async fn work_off_in(
     folder: &Path,
     shared: &Shared,
@@ -161,7 +161,7 @@ pub(crate) async fn work_off_in(
     Ok(row)
 }
 
-/// Does this with each event, as many at once as there are connections.
+/// Runs `work` with each event, as many at once as there are connections.
 pub(crate) async fn each<F, D>(events: Vec<Event>, work: F) -> anyhow::Result<Row>
 where
     F: Fn(Event) -> D + Clone + Send + 'static,
@@ -170,7 +170,7 @@ where
     each_of(events, CONNECTIONS, work).await
 }
 
-/// The same, so many at once.
+/// Runs `work` with each event, `at_once` at a time.
 pub(crate) async fn each_of<F, D>(events: Vec<Event>, at_once: usize, work: F) -> anyhow::Result<Row>
 where
     F: Fn(Event) -> D + Clone + Send + 'static,

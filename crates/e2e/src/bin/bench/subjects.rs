@@ -1,5 +1,5 @@
-//! What runs as a process of its own, so that its processor time is its own.
-//! Each prints its address and serves until it is killed.
+//! The measured processes, which run by themselves so that their processor time can be told
+//! apart. Each prints its address and serves until it is killed.
 
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ async fn listen() -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Reads the body and answers as much as the gateway does.
+/// Runs a bare axum route that reads the body, and answers as many bytes as the gateway.
 pub(crate) fn axum() -> anyhow::Result<()> {
     let answer = |_: Bytes| async {
         axum::Json(
@@ -41,7 +41,7 @@ pub(crate) fn axum() -> anyhow::Result<()> {
     block_on(async { Ok(axum::serve(listen().await?, Router::new().route(PATH, post(answer))).await?) })
 }
 
-/// The gateway as the product composes it, without a dispatcher beside it.
+/// Runs the gateway as the product composes it, without a dispatcher.
 pub(crate) fn gateway(folder: &Path, key: &Path) -> anyhow::Result<()> {
     block_on(async {
         let queue = Embedded::open(Options::new(folder.join("queue.db")), Arc::new(SystemClock))?;
@@ -49,7 +49,8 @@ pub(crate) fn gateway(folder: &Path, key: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// The same, watched. It says how many spans it has dropped whenever it is asked.
+/// Runs the gateway with telemetry. It prints the number of dropped spans whenever it gets a
+/// line.
 pub(crate) fn watched_gateway(gateway: WatchedGateway) -> anyhow::Result<()> {
     let queue = gateway.queue();
     block_on(async {
@@ -64,7 +65,7 @@ pub(crate) fn watched_gateway(gateway: WatchedGateway) -> anyhow::Result<()> {
     })
 }
 
-/// The same on JetStream.
+/// Runs the gateway on JetStream.
 pub(crate) fn gateway_on_nats(
     servers: &str,
     replicas: usize,
@@ -82,7 +83,7 @@ pub(crate) fn gateway_on_nats(
             }
             None => queue,
         };
-        // Not to measure how it connects.
+        // The connection to the servers is not measured.
         while !intake.has_room() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,4 +1,4 @@
-//! What it costs to verify again what is taken out of a queue.
+//! The cost of verifying stored events again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::cpu;
 use crate::inputs::Signed;
 use crate::report::Row;
 
-/// As a dispatcher does it with every event before it is delivered.
+/// Measures the verification that a dispatcher does with every event before it is delivered.
 pub(crate) fn again(signed: &Signed, count: usize) -> anyhow::Result<Row> {
     let name: KeyName = "sydney_sandbox".parse()?;
     let ring = KeyRing::new([(name.clone(), PublicKey::parse(&signed.key.public_base64()?)?)])?;

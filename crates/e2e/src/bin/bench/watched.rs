@@ -1,5 +1,5 @@
-//! What it costs to be watched: the gateway and the dispatcher without a collector, with
-//! one, and with one that is dead or slow.
+//! The cost of telemetry: the gateway and the dispatcher without a collector, with one, and with
+//! one that is dead or slow.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::inputs::Inputs;
 use crate::report::{Report, Row};
 use crate::stages::{self, Noop};
 
-/// Rounds in turn, of which the cheapest counts: the machine has other things to do.
+/// Rounds in turn, of which the cheapest counts, since the machine does other things, too.
 const ROUNDS: usize = 3;
 
-/// Most that spans which wait may add: 16,384 of about 1 KiB, those in an export, and
-/// what the allocator keeps.
+/// Most memory that waiting spans may add: 16,384 of about 1 KiB, those in an export, and what
+/// the allocator keeps.
 const MOST_MEMORY: u64 = 48 << 20;
 
 /// How a process is watched while it is measured.
@@ -49,12 +49,12 @@ impl Watched {
     }
 }
 
-/// One way to be watched.
+/// One configuration of telemetry.
 struct Way {
     name: &'static str,
     share: &'static str,
     collector: Option<String>,
-    /// At most so much processor time, of that without.
+    /// The largest processor time, as a ratio to that without telemetry.
     wanted: f64,
 }
 
@@ -66,7 +66,7 @@ impl Way {
     }
 }
 
-/// A receiver that forgets what it is sent, and takes so long over it.
+/// Runs a receiver that keeps nothing, and takes this many milliseconds for each export.
 pub(crate) fn collector(delay_ms: u64) -> anyhow::Result<()> {
     stages::runtime()?.block_on(async {
         let receiver = Receiver::forgetful(Duration::from_millis(delay_ms)).await;
@@ -91,7 +91,7 @@ pub(crate) fn work_off(count: usize, watched: Watched) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The rows.
+/// Measures the rows.
 pub(crate) fn measure(report: &mut Report, inputs: &Inputs, backlog: usize) -> anyhow::Result<()> {
     let (there, slow) = (Subject::collector(0)?, Subject::collector(5_000)?);
     let at = |subject: &Subject| Some(format!("http://{}", subject.address()));
@@ -133,7 +133,8 @@ fn show(report: &mut Report, stage: &str, ways: &[Way], rows: Vec<Row>) {
             continue;
         }
         if let (Some(off), Some(p99)) = (off_p99, p99) {
-            // Noise of the machine beside it: a hundredth of what Fluent waits.
+            // Five milliseconds for noise of the machine: little beside the time that Fluent
+            // waits.
             let wanted = Duration::from_secs_f64(off / 1000.0 * 1.2 + 0.005);
             let name = format!("accept p99, telemetry {} (off: {off:.1} ms)", way.name);
             report.time(&name, Duration::from_secs_f64(p99 / 1000.0), wanted);
@@ -163,7 +164,7 @@ fn run_dispatcher(backlog: usize, way: &Way) -> anyhow::Result<Row> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Spans that were dropped so far, as a scrape says.
+/// The number of dropped spans, as a scrape shows it.
 pub(crate) fn dropped(started: &Started) -> f64 {
     let text = started.scrape().text();
     let lines = text.lines().filter(|line| line.starts_with("otel_sdk_processor_span_processed_total"));
@@ -181,7 +182,7 @@ pub(crate) struct WatchedGateway {
 }
 
 impl WatchedGateway {
-    /// Where its queue is.
+    /// The path of its queue.
     pub(crate) fn queue(&self) -> PathBuf {
         Path::new(&self.folder).join("queue.db")
     }
