@@ -28,22 +28,22 @@ const MOST_OTHER_DESCRIPTORS: u64 = 1024;
 pub struct Bounds {
     /// Largest body in bytes.
     pub body: usize,
-    /// Bytes of bodies held at once; beyond it, 503.
+    /// Most bytes of bodies in memory at once. Beyond it, the answer is 503.
     pub bodies: usize,
     /// Connections at once; beyond it the one that is idle longest gives way.
     pub connections: usize,
-    /// From a request's first byte to the end of its headers.
+    /// Time from a request's first byte to the end of its headers.
     pub headers_within: Duration,
-    /// From the headers to the end of the body.
+    /// Time from the headers to the end of the body.
     pub body_within: Duration,
-    /// From a new connection to its first byte.
+    /// Time from a new connection to its first byte.
     pub first_byte_within: Duration,
-    /// How long a write may wait for the peer to read.
+    /// Longest time that a write waits for the peer to read.
     pub write_within: Duration,
-    /// How long a connection may be idle between requests: longer than the
-    /// proxies before us keep theirs, so that we never close under a request.
+    /// Longest idle time of a connection between requests: longer than the proxies before us keep
+    /// theirs, so that we never close under a request.
     pub idle: Duration,
-    /// How long to try to make an event durable. Fluent gives up after 14 s.
+    /// Longest time to try to make an event durable. Fluent gives up after 14 s.
     pub durable_within: Duration,
     /// Most header lines.
     pub header_count: usize,

@@ -123,7 +123,7 @@ mod tests {
             ("for=198.51.100.1, for=unknown", "10.0.0.1"),
             ("for=198.51.100.1, for=_hidden", "10.0.0.1"),
             ("by=198.51.100.1", "10.0.0.1"),
-            // What the sender wrote as its host names no other sender.
+            // A `host` that the sender wrote names no other sender.
             (r#"for=203.0.113.9;host="x,for=198.51.100.7""#, "203.0.113.9"),
             (r#"host="x;for=198.51.100.7";for=203.0.113.9"#, "203.0.113.9"),
             (r#"host="x\",for=198.51.100.7";for=203.0.113.9"#, "203.0.113.9"),

@@ -31,7 +31,7 @@ const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: applicati
 /// The reason in metrics and the log for a request whose headers took too long.
 pub(crate) const LATE: &str = "headers-timeout";
 
-/// How long, and for how many bytes, closing waits for the peer to finish.
+/// Longest time, and most bytes, for which closing waits for the peer to finish.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 

@@ -31,7 +31,7 @@ const TURNED_AWAY: usize = 128;
 /// Longest time for a connection that is turned away to read its 503.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// How long to rest when the system has no more descriptors.
+/// Pause when the system has no more descriptors.
 const REST: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the port is to be shut, which is the last step of a stop. Then lets

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 /// Longest header that is read: addresses, and what proxies add to them.
 const LONGEST: usize = 4096;
 
-/// How soon to look again for the rest of a header: it nearly always comes in one piece.
+/// Wait before the rest of a header is read: a header nearly always comes in one piece.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Reads the header off the beginning of a connection. Returns the client's address, or `None` if

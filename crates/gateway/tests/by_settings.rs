@@ -135,7 +135,7 @@ async fn signatures_are_found_where_a_proxy_puts_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_bodies_of_one_id_are_stored_both_and_each_once() {
     let gateway = Gateway::start("{}", None).await;
-    // As two webhook rules send one event of a workflow.
+    // Two webhook rules may send one event of a workflow like this.
     for (more, duplicate) in [("", false), (r#","attributes":{}"#, false), ("", true)] {
         let signed = gateway.signed(more);
         let says = format!(r#""duplicate":{duplicate}"#);

@@ -61,7 +61,7 @@ async fn large_bodies_of_strangers_keep_no_webhook_out() {
         let said = door.send(number, "");
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     }
-    // Also one that needs as much room.
+    // The honest sender also gets room for a large body.
     let (head, body) = door.signed(99, &"y".repeat(900 << 10));
     let mut stream = door.connect();
     let request =

@@ -1,4 +1,4 @@
-//! What RFC 9112 leaves no choice about, on signed requests over raw sockets.
+//! Requests that RFC 9112 forbids, signed, over raw sockets.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -39,7 +39,7 @@ async fn what_could_be_read_in_two_ways_is_answered_400_and_closed() {
     stream.write_all(format!("{bare}{body}").as_bytes()).unwrap();
     let said = answer(stream);
     assert!(said.starts_with("HTTP/1.1 400"), "bare line feeds: {said}");
-    // The same event in order: it was the form that was refused.
+    // The same event in a valid form is accepted: the form was refused before.
     for headers in [format!("host: t\r\n{length}"), format!("host: t\r\n{te}")] {
         let mut stream = door.connect();
         let body = if headers.contains("chunked") { &chunked } else { &body };

@@ -1,4 +1,4 @@
-//! Who may call which method.
+//! The access to methods: callers, their roles, and the role that each method requires.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! person ─command─▶ Operator ─▶ stores of the queue
-//!   │                  ├──▶ settings, read anew: keys and routes of now
+//!   │                  ├──▶ settings, read at each call: present keys and routes
 //!   └── another's gRPC ┘└──▶ audit log, before and after whatever changes something
 //! ```
 //!

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Where the kernel shows control groups.
+/// The folder in which the kernel shows control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// A limit of a control group above this means none: version 1 writes "no limit" as the largest

@@ -3,7 +3,7 @@
 //! ```text
 //! connect ─▶ Waiting ─ a request's headers ─▶ Receiving ─ all of it ─▶ Working ─ answered ─▶ Waiting
 //!              └ gives way first                └ gives way if its       └ never
-//!                when places run out              source has too many      gives way
+//!                when permits run out             source has too many      gives way
 //! ```
 //!
 //! When permits run out, nobody who could be served is refused: the connection that waits

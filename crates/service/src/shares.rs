@@ -1,4 +1,4 @@
-//! How much of a budget each source may have while others want it, too.
+//! Shares of a budget: the amount that each source may use while others want it, too.
 //!
 //! A share binds only while over half of a budget is in use: until then one source may use what
 //! it likes, since it may be a load balancer with everybody behind it. Beyond that, each source

@@ -32,7 +32,7 @@ pub(crate) struct MatchSettings {
 #[schemars(with = "Scalars")]
 struct OneOrMore {
     values: Vec<String>,
-    /// What was written more than once.
+    /// The values that were written more than once.
     repeated: BTreeSet<String>,
 }
 

@@ -24,7 +24,7 @@ pub enum Format {
     Json,
 }
 
-/// Keeps the log alive; dropping it writes what is buffered.
+/// The log as long as it is written. Dropping it writes the buffered lines.
 #[derive(Debug)]
 #[must_use = "dropping it ends the log"]
 pub struct Logs(#[expect(dead_code, reason = "it is there to be dropped")] WorkerGuard);

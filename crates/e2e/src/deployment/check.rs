@@ -18,7 +18,7 @@ const REST: Duration = Duration::from_secs(45);
 pub struct Outcome {
     /// Events sent.
     pub sent: usize,
-    /// Of these, answered 200.
+    /// Events that were answered 200.
     pub accepted: usize,
     /// Different events that arrived.
     pub delivered: usize,

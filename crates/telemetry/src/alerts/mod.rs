@@ -12,9 +12,9 @@ pub use table::*;
 /// The urgency of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Somebody is needed now, also at night: a page.
+    /// Now, also at night: a page.
     Now,
-    /// When there is time: a ticket.
+    /// Later, when there is time: a ticket.
     Later,
 }
 
@@ -46,7 +46,7 @@ pub struct Alert {
 /// The rule of an alert in Prometheus.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its group in the file.
+    /// The group of the rule in the file.
     pub group: &'static str,
     /// The reason for the rule, where it needs one.
     pub comment: &'static str,

@@ -39,7 +39,7 @@ const MEMORY: u64 = 256 << 20;
 /// The address of the honest senders. Attackers have others.
 const HONEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// As long as a signature by a key of 1024 bits, in base64.
+/// A false signature as long as one with a key of 1024 bits, in base64.
 const FORGED: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0NTY3ODlBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWmFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6MDEyMzQ1Njc4OUFCQ0Q=";
 
 /// Runs all attacks, from one address and from fifty.

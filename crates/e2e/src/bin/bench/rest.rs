@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::report::{Report, Row};
 use crate::stages::runtime;
 
-/// As many as in a large installation.
+/// Dispatchers, and below them routes, as many as in a large installation.
 const DISPATCHERS: usize = 20;
 const ROUTES: usize = 20;
 
