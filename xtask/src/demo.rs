@@ -15,8 +15,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     crate::run(Command::new(program).arg("demo").args(args).current_dir(root()))
 }
 
-/// The same events on three NATS servers, two gateways and two dispatchers,
-/// which are killed in turn.
+/// Runs the demo on three NATS servers, two gateways and two dispatchers, which are killed in
+/// turn.
 fn cluster(args: &[String]) -> anyhow::Result<()> {
     let rest: Vec<_> = args.iter().filter(|arg| *arg != "--cluster" && *arg != "--once").collect();
     anyhow::ensure!(rest.is_empty(), "the cluster's demo takes no other arguments");
