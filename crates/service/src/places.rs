@@ -133,9 +133,10 @@ impl Table {
         self.shares.allows(source, 1, reserved)
     }
 
-    /// The connection that gives way to a new one. If the new source has too many, one of its
-    /// own. Otherwise the one that waits longest, of unproven sources first. Then one that sends
-    /// a request, of a source with more than its share.
+    /// The connection that gives way to a new one. If the new source has too many, one of its own
+    /// that waits. Otherwise, in this order: the one that waits longest of unproven sources; one
+    /// that sends a request and whose source yields; the one that waits longest of all, if the
+    /// new one is proven or of a trusted proxy, or if no permits are reserved.
     fn gives_way(&self, to: Source, is_trusted: bool, denied: Denied) -> Option<u64> {
         let its_own = |id: &u64| self.connections.get(id).is_some_and(|it| it.source == to && !it.is_trusted);
         if denied == Denied::OverShare {
