@@ -87,7 +87,7 @@ impl Condition {
         let (value, size) = view::of(event, reads)?;
         bounds::check_work(size, *loops)?;
         let mut scope = scope.new_inner_scope();
-        scope.add_variable_from_value(names::EVENT, value);
+        scope.add_variable_as_val(names::EVENT, value);
         let answer = catch_unwind(AssertUnwindSafe(|| scope.resolve(expression)));
         match answer {
             Ok(Ok(Value::Bool(answer))) => Ok(answer),

@@ -1,10 +1,9 @@
 //! The view of an event that a condition has.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use cel::Value;
-use cel::objects::{Key, Map};
+use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::value::Val;
 use event_model::{Event, ExactNumber, ExactValue, Unviewable};
 
 use crate::Undecided;
@@ -13,14 +12,13 @@ use crate::names::Reads;
 /// Largest number of values in one event: a body of 2 MiB can have a million.
 const MAX_VALUES: u64 = 200_000;
 
-/// The view of `event` for an expression that reads `reads`, and the number of values in it.
-pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Value, u64), Undecided> {
-    let mut fields = event.view().map_err(|error| match error {
+/// What an expression that reads `reads` sees of `event`, and how many values are in that.
+pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Box<dyn Val>, u64), Undecided> {
+    // Making values of a field costs more than reading past it.
+    let fields = event.view_of(|name| reads.has(name)).map_err(|error| match error {
         Unviewable::Repeated => Undecided("a key or an attribute occurs twice in the event's JSON"),
         _ => Undecided("the event's JSON is nested too deep, or a value in it is out of range"),
     })?;
-    // Making the library's values of a field costs more than parsing it did.
-    fields.retain(|name, _| reads.has(name));
     let mut size = 0;
     let view = value(ExactValue::Table(fields), &mut size);
     if size > MAX_VALUES {
@@ -29,35 +27,36 @@ pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Value, u64), Undecided
     Ok((view, size))
 }
 
-fn value(json: ExactValue, size: &mut u64) -> Value {
+fn value(json: ExactValue, size: &mut u64) -> Box<dyn Val> {
     *size += 1;
     match json {
-        ExactValue::Null => Value::Null,
-        ExactValue::Bool(value) => Value::Bool(value),
+        ExactValue::Null => Box::new(CelNull),
+        ExactValue::Bool(value) => Box::new(CelBool::from(value)),
         ExactValue::Text(text) => {
             // Texts are compared and searched, so a long one counts as several values.
             *size += text.len() as u64 / 64;
-            Value::String(Arc::new(text))
+            Box::new(CelString::from(text))
         }
         ExactValue::Number(number) => number_of(&number),
         ExactValue::List(list) => {
-            Value::List(Arc::new(list.into_iter().map(|element| value(element, size)).collect()))
+            let list: Vec<_> = list.into_iter().map(|element| value(element, size)).collect();
+            Box::new(CelList::from(list))
         }
         ExactValue::Table(fields) => {
-            let fields = fields.into_iter().map(|(name, field)| (Key::from(name), value(field, size)));
-            Value::Map(Map { map: Arc::new(fields.collect::<HashMap<_, _>>()) })
+            let fields = fields.into_iter().map(|(name, field)| (CelMapKey::from(name), value(field, size)));
+            Box::new(CelMap::from(fields.collect::<HashMap<_, _>>()))
         }
     }
 }
 
-/// The number in an expression, which has 64 bits. A longer whole number is an id: rounded it
-/// would equal others, so it becomes a text of its digits. A fraction becomes the nearest number.
-fn number_of(number: &ExactNumber) -> Value {
-    if let Some(whole) = number.as_whole() {
-        return Value::Int(whole);
+/// The expressions' numbers have 64 bits. A longer whole number is an id: rounded, it would
+/// equal others, so it is its digits. The nearest number stands for a fraction.
+fn number_of(number: &ExactNumber) -> Box<dyn Val> {
+    if let Some(whole) = number.as_whole::<i64>() {
+        return Box::new(CelInt::from(whole));
     }
     match number.is_whole() {
-        true => Value::String(Arc::new(number.as_str().to_owned())),
-        false => Value::Float(number.as_f64()),
+        true => Box::new(CelString::from(number.as_str().to_owned())),
+        false => Box::new(CelDouble::from(number.as_f64())),
     }
 }

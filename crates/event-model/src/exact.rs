@@ -1,6 +1,6 @@
 //! JSON values whose numbers are the text that was written.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,12 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::Unviewable;
 
-/// A JSON value as it was written. Senders use numbers for ids of 22 digits and for prices such
-/// as `1.10`, and no number type of a program represents those exactly.
+mod selected;
+
+pub(crate) use self::selected::{ATTRIBUTES, fields_of};
+
+/// A JSON value as it was written. Ids of 22 digits and prices of `1.10` are numbers to
+/// whoever sends them, and no number of a program holds them as they are.
 ///
 /// ```
 /// use event_model::ExactValue;
@@ -45,13 +49,7 @@ impl ExactValue {
     /// Reads a JSON text. Fails as [`Event::view`](crate::Event::view) does for deep nesting, values
     /// out of range, and repeated keys.
     pub fn parse(json: &[u8]) -> Result<Self, Unviewable> {
-        let reading = Reading { numbers: RefCell::new(Numbers { json, at: 0 }), is_repeated: false.into() };
-        let mut json = serde_json::Deserializer::from_slice(json);
-        let read = Seed(&reading).deserialize(&mut json);
-        read.and_then(|value| json.end().map(|()| value)).map_err(|_| match reading.is_repeated.get() {
-            true => Unviewable::Repeated,
-            false => Unviewable::OutOfRange,
-        })
+        read(json, |reading, json| Seed(reading).deserialize(json))
     }
 
     /// The text, if this is one.
@@ -194,16 +192,40 @@ impl fmt::Debug for ExactJson {
     }
 }
 
-/// State of reading a value.
+type JsonReader<'j> = serde_json::Deserializer<serde_json::de::SliceRead<'j>>;
+
+/// Reads a whole JSON text.
+fn read<'j, T>(
+    json: &'j [u8],
+    as_value: impl FnOnce(&Reading<'j>, &mut JsonReader<'j>) -> serde_json::Result<T>,
+) -> Result<T, Unviewable> {
+    let numbers = RefCell::new(Numbers { json, at: 0 });
+    let reading = Reading { numbers, passed_over: Cell::new(0), is_repeated: Cell::new(false) };
+    let mut json = serde_json::Deserializer::from_slice(json);
+    let read = as_value(&reading, &mut json);
+    read.and_then(|value| json.end().map(|()| value)).map_err(|_| match reading.is_repeated.get() {
+        true => Unviewable::Repeated,
+        false => Unviewable::OutOfRange,
+    })
+}
+
+/// What is noted while a value is read.
 struct Reading<'j> {
     numbers: RefCell<Numbers<'j>>,
-    is_repeated: std::cell::Cell<bool>,
+    /// Numbers that nobody wanted since the last one that somebody did.
+    passed_over: Cell<usize>,
+    is_repeated: Cell<bool>,
 }
 
 impl Reading<'_> {
-    /// The number that is being read; `read` is the library's rounded form of it.
+    fn repeated<E: Error>(&self) -> E {
+        self.is_repeated.set(true);
+        E::custom("a key occurs twice")
+    }
+
+    /// The number that is read now; `read` is what the library made of it.
     fn number(&self, read: impl fmt::Display) -> ExactValue {
-        let text = self.numbers.borrow_mut().next().map(Into::into);
+        let text = self.numbers.borrow_mut().nth(self.passed_over.take()).map(Into::into);
         ExactValue::Number(ExactNumber(text.unwrap_or_else(|| read.to_string().into())))
     }
 }
@@ -307,8 +329,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let mut fields = BTreeMap::new();
         while let Some(key) = object.next_key::<String>()? {
             if fields.contains_key(&key) {
-                self.0.is_repeated.set(true);
-                return Err(A::Error::custom("a key occurs twice"));
+                return Err(self.0.repeated());
             }
             fields.insert(key, object.next_value_seed(self)?);
         }

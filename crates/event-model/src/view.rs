@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::exact::{ATTRIBUTES, fields_of};
 use crate::{Event, ExactValue};
 
 /// Reason why a body has no view.
@@ -27,20 +28,37 @@ impl Event {
     /// destination that reads the body may take the other one. Numbers are the text that was
     /// written, of any length.
     pub fn view(&self) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
-        let mut fields = unique(self.body())?;
-        let attributes = by_name(fields.remove("attributes").unwrap_or_default())?;
-        fields.insert("attributes".to_owned(), attributes);
-        fields.insert("environment".to_owned(), self.environment().as_str().into());
-        fields.insert("origin".to_owned(), self.origin().as_str().into());
+        self.view_of(|_| true)
+    }
+
+    /// The same, of which only the fields that are wanted are made. Refuses what
+    /// [`view`](Self::view) does, in whichever field it is.
+    pub fn view_of(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+        let mut fields = body_fields(self.body(), &is_wanted)?;
+        for (name, value) in
+            [("environment", self.environment().as_str()), ("origin", self.origin().as_str())]
+        {
+            if is_wanted(name) {
+                fields.insert(name.to_owned(), value.into());
+            }
+        }
         Ok(fields)
     }
 }
 
-fn unique(body: &[u8]) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
-    match ExactValue::parse(body)? {
-        ExactValue::Table(fields) => Ok(fields),
-        _ => Err(Unviewable::OutOfRange),
+fn body_fields(
+    body: &[u8],
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+    let mut fields = fields_of(body, &is_wanted)?;
+    if is_wanted(ATTRIBUTES) {
+        let attributes = by_name(fields.remove(ATTRIBUTES).unwrap_or_default())?;
+        fields.insert(ATTRIBUTES.to_owned(), attributes);
     }
+    Ok(fields)
 }
 
 fn by_name(attributes: ExactValue) -> Result<ExactValue, Unviewable> {
@@ -70,9 +88,11 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, expected: Result<(), Unviewable>) {
-        let viewed = unique(body.as_bytes());
-        let viewed = viewed.and_then(|mut fields| by_name(fields.remove("attributes").unwrap_or_default()));
-        assert_eq!(viewed.map(drop), expected, "{body}");
+        // Whatever is wanted of it.
+        for wanted in [&["attributes", "x", "z", "deep"][..], &["attributes"], &["x"], &["n"], &[]] {
+            let viewed = body_fields(body.as_bytes(), |name| wanted.contains(&name));
+            assert_eq!(viewed.map(drop), expected, "{body}, of which {wanted:?} is wanted");
+        }
     }
 
     #[test]
@@ -96,5 +116,29 @@ mod tests {
             check(odd, Err(Unviewable::OutOfRange));
         }
         check(&format!(r#"{{"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200)), Err(Unviewable::OutOfRange));
+        for other in ["[]", "1", r#"{"x":1} 2"#, r#"{"x":1"#] {
+            check(other, Err(Unviewable::OutOfRange));
+        }
+    }
+
+    #[test]
+    fn of_two_faults_the_same_one_is_told_whatever_is_wanted() {
+        check(r#"{"x":1,"x":1e400}"#, Err(Unviewable::Repeated));
+        check(r#"{"x":{"y":1,"y":1e400}}"#, Err(Unviewable::Repeated));
+        check(r#"{"attributes":[{"name":"a"},{"name":"a"}],"x":1e400}"#, Err(Unviewable::OutOfRange));
+        // No names of attributes: the first is no text, and the second stands in no list.
+        check(r#"{"attributes":[{"name":1},{"name":1},[{"name":"a"},{"name":"a"}]]}"#, Ok(()));
+        check(r#"{"x":[{"name":"a"},{"name":"a"}]}"#, Ok(()));
+    }
+
+    #[test]
+    fn a_wanted_number_is_the_text_that_was_written_after_numbers_that_are_not_wanted() {
+        let body = br#"{"a":[1,2.50,{"b":-3}],"c":"4","x":9405511899560000000001,"d":5,"z":[1.10,7]}"#;
+        let viewed = body_fields(body, |name| name == "x" || name == "z").unwrap();
+        let all = body_fields(body, |_| true).unwrap();
+        assert_eq!(viewed.keys().collect::<Vec<_>>(), ["x", "z"]);
+        assert!(viewed.iter().all(|(name, value)| all.get(name) == Some(value)), "{viewed:?}");
+        assert!(format!("{viewed:?}").contains("9405511899560000000001"), "{viewed:?}");
+        assert!(format!("{viewed:?}").contains("1.10"), "{viewed:?}");
     }
 }
