@@ -22,6 +22,13 @@ pub(crate) fn of(process: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS))
 }
 
+/// Bytes that this process caused to be written to a disk.
+pub(crate) fn written() -> anyhow::Result<u64> {
+    let io = std::fs::read_to_string("/proc/self/io")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(line.unwrap_or_default().trim().parse()?)
+}
+
 /// Resident memory of another process, in bytes.
 pub(crate) fn resident(process: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;

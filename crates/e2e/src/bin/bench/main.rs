@@ -10,6 +10,7 @@
 mod attacks;
 mod child;
 mod cpu;
+mod embedded;
 mod floors;
 mod fluent;
 mod history;
@@ -54,6 +55,12 @@ struct Args {
     /// Only what goes out of process, and what a person repeats
     #[arg(long, conflicts_with = "cluster")]
     remote: bool,
+    /// Only the embedded queue by itself
+    #[arg(long, conflicts_with_all = ["cluster", "remote"])]
+    embedded: bool,
+    /// Only what routes add to a delivery
+    #[arg(long, conflicts_with_all = ["cluster", "remote", "embedded"])]
+    routes: bool,
     /// Only what it costs to be watched
     #[arg(long, conflicts_with_all = ["cluster", "remote"])]
     telemetry: bool,
@@ -116,6 +123,8 @@ fn main() -> anyhow::Result<()> {
             let report = match () {
                 () if args.cluster => nats::measure(args.quick, args.only)?,
                 () if args.remote => only_remote(args.quick)?,
+                () if args.embedded => only_embedded(args.quick)?,
+                () if args.routes => only_routes(args.quick)?,
                 () if args.telemetry => only_telemetry(args.quick)?,
                 () if args.fluent => only_fluent(args.quick)?,
                 () if args.attacks => only_attacks(args.quick)?,
@@ -132,6 +141,20 @@ const CONNECTIONS: usize = 64;
 fn only_remote(quick: bool) -> anyhow::Result<Report> {
     let mut report = Report::default();
     remote::measure(&mut report, if quick { 10 } else { 1 })?;
+    Ok(report)
+}
+
+fn only_embedded(quick: bool) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    embedded::measure(&mut report, if quick { 10 } else { 1 })?;
+    Ok(report)
+}
+
+fn only_routes(quick: bool) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    let scale = if quick { 10 } else { 1 };
+    let pull = report.add("floor: bare pull consumer", floors::pull(200_000 / scale)?);
+    routes::measure(&mut report, pull.cpu_us, scale)?;
     Ok(report)
 }
 
@@ -196,6 +219,7 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
     let larger = child::load_gateway(&inputs.rsa2048, false)?;
     report.add("gateway, RSA 2048, keep-alive", larger.of_floor(sum).wanted(0.0, 1.5));
 
+    embedded::measure(&mut report, scale)?;
     let backlog = 200_000 / scale;
     let pull = report.add("floor: bare pull consumer", floors::pull(backlog)?);
     let noop = stages::dispatcher(backlog)?.of_floor(pull.cpu_us).wanted(0.8 * gateway.rate, f64::INFINITY);
