@@ -4,17 +4,27 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use event_model::{Event, EventId};
+use event_model::{Event, EventId, SystemClock};
+use queue::{Filter, Intake, Lifecycle, Route, Source, Start};
+use queue_embedded::{Embedded, Options};
 
 use crate::cpu;
+use crate::floors::settlement;
 use crate::report::{Report, Row};
-use crate::stages::{disk, events};
+use crate::stages::{backlog, disk, events, runtime};
 
 /// Events that are written together.
 const GROUP: usize = 20;
+
+/// What is wanted: processor time of a publish and of a delivery with its settlement, in
+/// microseconds, and bytes of a publish.
+const PUBLISH_US: f64 = 22.0;
+const DELIVERY_US: f64 = 40.0;
+const PUBLISH_BYTES: f64 = 5000.0;
 
 /// Bytes of a mark: which event, which attempt, and how it ended.
 const MARK: usize = 64;
@@ -26,15 +36,77 @@ const PLACES: usize = 16;
 pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let count = 100_000 / scale;
     let floor = append(events(count).collect())?;
-    add(report, "floor: 20 bodies at a file's end, one fdatasync", floor);
+    let floor = add(report, "floor: 20 bodies at a file's end, one fdatasync", floor, None);
+    runtime()?.block_on(filling(report, floor.cpu_us, scale))?;
     let floor = deliver(events(count).collect(), PLACES)?;
-    add(report, "floor: 16 bodies read, a mark before and a record after", floor);
+    let floor = add(report, "floor: 16 bodies read, a mark before and a record after", floor, None);
+    let (row, bytes) = runtime()?.block_on(take_and_settle(count))?;
+    let row = row.of_floor(floor.cpu_us).costing_at_most(DELIVERY_US);
+    add(report, "delivery and settlement, embedded queue, 16 places", (row, bytes), None);
     Ok(())
 }
 
-fn add(report: &mut Report, name: &str, (row, bytes): (Row, f64)) -> Row {
-    report.said(format!("{name}: {:.1} kB to the disk for each event", bytes / 1000.0));
+fn add(report: &mut Report, name: &str, (row, bytes): (Row, f64), most: Option<f64>) -> Row {
+    let goal = most
+        .map(|most| format!(", {} ({:.0} kB)", if bytes <= most { "ok" } else { "MISSED" }, most / 1000.0));
+    let goal = goal.unwrap_or_default();
+    report.said(format!("{name}: {:.1} kB to the disk for each event{goal}", bytes / 1000.0));
     report.add(name, row)
+}
+
+/// Publishing into one queue, while more and more is there.
+async fn filling(report: &mut Report, floor_us: f64, scale: usize) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock))?;
+    let (measured, most) = (20_000 / scale, 1_000_000 / scale);
+    let (mut new, mut there, mut empty) = (events(most + 3 * measured), 0, None);
+    for wanted in [0, most / 10, most] {
+        while there < wanted {
+            let some: Vec<_> = new.by_ref().take(512.min(wanted - there)).collect();
+            there += some.len();
+            futures::future::try_join_all(some.into_iter().map(|event| queue.publish(event))).await?;
+        }
+        let (row, bytes) = publish(&queue, new.by_ref().take(measured).collect()).await?;
+        there += measured;
+        let (of, row) = match empty {
+            None => ("floor", row.of_floor(floor_us)),
+            Some(empty_us) => ("of an empty one", row.of_floor(empty_us).wanted(0.0, 1.1)),
+        };
+        empty.get_or_insert(row.cpu_us);
+        let name = format!("publish, embedded queue, groups of 20, {wanted} there ({of})");
+        add(report, &name, (row.costing_at_most(PUBLISH_US), bytes), Some(PUBLISH_BYTES));
+    }
+    queue.close().await;
+    Ok(())
+}
+
+async fn publish(queue: &Embedded, events: Vec<Event>) -> anyhow::Result<(Row, f64)> {
+    let (count, meter) = (events.len(), Meter::begin()?);
+    let mut events = events.into_iter().peekable();
+    while events.peek().is_some() {
+        let group: Vec<_> = events.by_ref().take(GROUP).map(|event| queue.publish(event)).collect();
+        futures::future::try_join_all(group).await?;
+    }
+    meter.end(count)
+}
+
+/// Takes as many as there are places, and settles each; then the next.
+async fn take_and_settle(count: usize) -> anyhow::Result<(Row, f64)> {
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let queue = backlog(folder.path(), count).await?;
+    let (lease, start) = (Duration::from_secs(30), Start::Beginning);
+    let route = Route { name: "r".to_owned(), filter: Filter::default(), start, lease };
+    let mut consumer = queue.subscribe(route).await?;
+    let (mut done, meter) = (0, Meter::begin()?);
+    while done < count {
+        let deliveries = consumer.next(PLACES).await?;
+        done += deliveries.len();
+        let settled = deliveries.into_iter().map(|delivery| delivery.ticket.settle(settlement()));
+        futures::future::try_join_all(settled).await?;
+    }
+    let measured = meter.end(count);
+    queue.close().await;
+    measured
 }
 
 /// What was measured of so many events.

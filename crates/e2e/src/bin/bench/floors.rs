@@ -87,7 +87,7 @@ pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
     })
 }
 
-fn settlement() -> Settlement {
+pub(crate) fn settlement() -> Settlement {
     let attempt = Attempt {
         started_at: event_model::Timestamp::UNIX_EPOCH,
         took: std::time::Duration::ZERO,

@@ -211,7 +211,10 @@ fn measure(quick: bool) -> anyhow::Result<Report> {
 
     let gateway = child::load_gateway(&inputs.rsa1024, false)?;
     let sum = axum.cpu_us + verify.cpu_us + publish.cpu_us;
-    let gateway = report.add("gateway, RSA 1024, keep-alive", gateway.of_floor(sum).wanted(15_000.0, 1.5));
+    let gateway = report.add(
+        "gateway, RSA 1024, keep-alive",
+        gateway.of_floor(sum).wanted(15_000.0, 1.5).costing_at_most(40.0),
+    );
     let sum = axum_new.cpu_us + verify.cpu_us + publish.cpu_us;
     let new = child::load_gateway(&inputs.rsa1024, true)?;
     report.add("gateway, RSA 1024, new connections", new.of_floor(sum).wanted(8_000.0, 1.5));

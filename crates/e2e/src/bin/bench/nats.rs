@@ -356,7 +356,7 @@ fn gateways(report: &mut Report, inputs: &Inputs, scale: usize) -> anyhow::Resul
     report.add("floor: bare publish, R1 (again)", bare);
     report.add("floor: bare publish, embedded queue", file);
     let one = report.add("gateway on JetStream R1, no spool", plain.of_floor(sum).wanted(0.0, 1.5));
-    let spooled = spooled.of_floor(with_spool).wanted(0.0, 1.5);
+    let spooled = spooled.of_floor(with_spool).wanted(0.0, 1.3);
     report.add("gateway on JetStream R1, with its spool", spooled);
     let [two] = least(|| Ok([two_gateways(inputs)?]))?;
     report.add("two gateways on JetStream R1, no spool", two.of_floor(one.cpu_us));

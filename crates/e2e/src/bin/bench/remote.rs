@@ -45,7 +45,7 @@ pub(crate) fn measure(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     report.add("Dispatch, Remote to Server", called.wanted(0.0, 1.5));
     let floor = report.add("floor: bare tonic stream, there and back", bare_stream(count)?);
     let streamed = subscription(count)?.of_floor(floor.cpu_us);
-    report.add("Subscribe, one subscriber", streamed.wanted(0.0, 1.5));
+    report.add("Subscribe, one subscriber", streamed.wanted(0.0, 1.4));
     redrive(report, 100_000 / scale)
 }
 

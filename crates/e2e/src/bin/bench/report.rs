@@ -23,7 +23,9 @@ pub(crate) struct Row {
     /// The goals: at least this rate, and below it at most this ratio.
     pub(crate) wanted_rate: Option<f64>,
     pub(crate) wanted_ratio: Option<f64>,
-    /// Resident bytes at the end, if they were measured.
+    /// At most so much processor time per event, in microseconds.
+    pub(crate) wanted_us: Option<f64>,
+    /// Resident bytes at the end, where they were looked at.
     pub(crate) memory: Option<u64>,
     /// Spans that were dropped, if they were counted.
     pub(crate) dropped: Option<f64>,
@@ -48,19 +50,26 @@ impl Row {
         Self { wanted_rate: Some(rate), wanted_ratio: Some(ratio).filter(|ratio| ratio.is_finite()), ..self }
     }
 
+    /// At most so many microseconds of processor time.
+    pub(crate) fn costing_at_most(self, micros: f64) -> Self {
+        Self { wanted_rate: self.wanted_rate.or(Some(0.0)), wanted_us: Some(micros), ..self }
+    }
+
     fn is_reached(&self) -> Option<bool> {
         let rate = self.rate >= self.wanted_rate?;
+        let cost = self.wanted_us.is_none_or(|most| self.cpu_us <= most);
         let ratio = match (self.of_floor, self.wanted_ratio) {
             (Some(is), Some(wanted)) => is <= wanted,
             _ => true,
         };
-        Some(rate && ratio)
+        Some(rate && ratio && cost)
     }
 
     fn goal(&self) -> String {
         let rate = self.wanted_rate.filter(|rate| *rate > 0.0).map(|rate| format!("{rate:.0}/s"));
         let ratio = self.wanted_ratio.map(|ratio| format!("{ratio} x"));
-        let goal: Vec<_> = [rate, ratio].into_iter().flatten().collect();
+        let cost = self.wanted_us.map(|micros| format!("{micros:.0} us"));
+        let goal: Vec<_> = [rate, ratio, cost].into_iter().flatten().collect();
         match self.is_reached() {
             _ if goal.is_empty() => String::new(),
             None => String::new(),
