@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -152,10 +151,13 @@ fn understood(
     answer: Result<Response<Incoming>, SendError>,
     exchange: &Exchange,
 ) -> Result<Answer, SendError> {
-    match (answer, exchange.status()) {
-        (Ok(response), _) => Ok(Answer::Readable(response)),
-        (Err(error), Some(status)) => Ok(Answer::StatusOnly(status, error)),
-        (Err(error), None) => Err(error),
+    let error = match answer {
+        Ok(response) => return Ok(Answer::Readable(response)),
+        Err(error) => error,
+    };
+    match exchange.status() {
+        Some(status) => Ok(Answer::StatusOnly(status, error)),
+        None => Err(error),
     }
 }
 
@@ -168,7 +170,7 @@ async fn exchange(
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     *request.headers_mut() = headers;
-    let exchange = Exchange { connection: capture_connection(&mut request), number: Arc::default() };
+    let exchange = Exchange { connection: capture_connection(&mut request), begun: Arc::default() };
     let request = request.map(|()| RequestBody { bytes: Some(body), exchange: exchange.clone() });
     let answer = match timeout_at(deadline, client.request(request)).await {
         Ok(answer) => answer.map_err(SendError::new),
@@ -182,8 +184,8 @@ async fn exchange(
 #[derive(Clone, Debug)]
 struct Exchange {
     connection: CaptureConnection,
-    /// Number of the request on the connection; 0 before it begins.
-    number: Arc<AtomicU32>,
+    /// What is noted of the connection, and the request's number on it, from its beginning.
+    begun: Arc<OnceLock<(StatusTap, u32)>>,
 }
 
 impl Exchange {
@@ -195,24 +197,22 @@ impl Exchange {
 
     /// Notes that the connection begins to write the request.
     fn begin(&self) {
-        if self.number.load(Ordering::Relaxed) == 0
+        if self.begun.get().is_none()
             && let Some(tap) = self.tap()
         {
-            self.number.store(tap.begin(), Ordering::Relaxed);
+            self.begun.get_or_init(|| {
+                let number = tap.begin();
+                (tap, number)
+            });
         }
     }
 
-    fn begun(&self) -> Option<(StatusTap, u32)> {
-        let number = self.number.load(Ordering::Relaxed);
-        (number > 0).then(|| self.tap()).flatten().map(|tap| (tap, number))
-    }
-
     fn status(&self) -> Option<StatusCode> {
-        self.begun().and_then(|(tap, number)| tap.status(number))
+        self.begun.get().and_then(|(tap, number)| tap.status(*number))
     }
 
     fn is_unanswered_reuse(&self) -> bool {
-        self.begun().is_some_and(|(tap, number)| tap.is_unanswered_reuse(number))
+        self.begun.get().is_some_and(|(tap, number)| tap.is_unanswered_reuse(*number))
     }
 }
 
@@ -247,10 +247,16 @@ impl Body for RequestBody {
     }
 }
 
-/// Returns the headers that every request has unless the settings say otherwise.
+/// Room for the headers of most requests, so that the map need not grow.
+const USUAL_HEADERS: usize = 24;
+
+/// What every request has, unless the settings say otherwise.
 pub(crate) fn usual_headers() -> HeaderMap {
     let agent = HeaderValue::from_static(concat!("fluent-webhooks/", env!("CARGO_PKG_VERSION")));
-    HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("*/*")), (USER_AGENT, agent)])
+    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(USER_AGENT, agent);
+    headers
 }
 
 /// Converts a URL for a request.

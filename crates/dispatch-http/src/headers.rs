@@ -139,21 +139,29 @@ fn fit(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|value| value.len() <= LONGEST)
 }
 
-/// Returns the headers that describe the event and the attempt.
-pub(crate) fn ours(event: &Event, cx: &Context, trace: Option<TraceParent>, format: Format) -> HeaderMap {
-    let ours = [
-        ("idempotency-key", Some(cx.idempotency_key.clone())),
-        ("fluent-attempt", Some(cx.attempt.to_string())),
-        ("fluent-origin", Some(event.origin().to_string())),
-        ("traceparent", trace.map(|trace| trace.to_string())),
-        ("tracestate", trace.and(cx.trace_state.as_ref()).map(|state| state.as_str().to_owned())),
-    ];
-    let ours = ours.into_iter().filter_map(|(name, value)| Some((name, Cow::Owned(value?))));
-    let attributes = event.cloud_event_headers().filter(|_| format == Format::Binary);
-    attributes
-        .chain(ours)
-        .filter_map(|(name, value)| {
-            Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
-        })
-        .collect()
+/// Adds what every request says of itself.
+pub(crate) fn add_ours(
+    event: &Event,
+    cx: &Context,
+    trace: Option<TraceParent>,
+    format: Format,
+    headers: &mut HeaderMap,
+) {
+    let mut add = |name, value: Cow<'_, str>| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    if format == Format::Binary {
+        event.cloud_event_headers().for_each(|(name, value)| add(name, value));
+    }
+    add("idempotency-key", Cow::Borrowed(&cx.idempotency_key));
+    add("fluent-attempt", Cow::Owned(cx.attempt.to_string()));
+    add("fluent-origin", Cow::Borrowed(event.origin().as_str()));
+    if let Some(trace) = trace {
+        add("traceparent", Cow::Owned(trace.to_string()));
+        if let Some(state) = &cx.trace_state {
+            add("tracestate", Cow::Borrowed(state.as_str()));
+        }
+    }
 }

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use crate::auth::Auth;
 use crate::body::Bodies;
 use crate::client::{Answer, Asked, HttpClient, uri_of, usual_headers};
-use crate::headers::{Extra, ours};
+use crate::headers::{Extra, add_ours};
 use crate::outcome::{Statuses, from_error};
 use crate::settings::{Format, MethodSettings};
 use crate::sign::Signer;
@@ -110,7 +110,7 @@ impl HttpDispatcher {
         let made = self.bodies.make(event, cx, &view)?;
         let call = cx.call(Role::Client, method_name(&self.method));
         let mut headers = usual_headers();
-        headers.extend(ours(event, cx, call.trace(), self.format));
+        add_ours(event, cx, call.trace(), self.format, &mut headers);
         self.extra.add(&view, &mut headers)?;
         self.signer.add(cx, &made.bytes, &mut headers)?;
         set_content_type(&mut headers, made.content_type);

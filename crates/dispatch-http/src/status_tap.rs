@@ -31,7 +31,8 @@ struct Seen {
 /// Place in an answer's head at which reading is.
 #[derive(Debug)]
 enum Head {
-    StatusLine(Vec<u8>),
+    /// So many bytes of it have come.
+    StatusLine([u8; STATUS_LINE], usize),
     /// In the fields of an interim answer (1xx): another status line follows them.
     Interim {
         is_line_empty: bool,
@@ -42,18 +43,19 @@ enum Head {
 
 impl Default for Head {
     fn default() -> Self {
-        Self::StatusLine(Vec::with_capacity(STATUS_LINE))
+        Self::StatusLine([0; STATUS_LINE], 0)
     }
 }
 
 impl Head {
     fn take(&mut self, byte: u8) {
         match self {
-            Self::StatusLine(line) if line.is_empty() && matches!(byte, b'\r' | b'\n') => {}
-            Self::StatusLine(line) => {
-                line.push(byte);
-                if line.len() == STATUS_LINE {
-                    *self = Self::of_status(line, byte);
+            Self::StatusLine(_, 0) if matches!(byte, b'\r' | b'\n') => {}
+            Self::StatusLine(line, count) => {
+                line[*count] = byte;
+                *count += 1;
+                if *count == STATUS_LINE {
+                    *self = Self::of_status(*line, byte);
                 }
             }
             Self::Interim { is_line_empty } => match byte {
@@ -66,7 +68,7 @@ impl Head {
         }
     }
 
-    fn of_status(line: &[u8], last: u8) -> Self {
+    fn of_status(line: [u8; STATUS_LINE], last: u8) -> Self {
         let status = match line {
             [
                 b'H',
@@ -78,7 +80,7 @@ impl Head {
                 b'.',
                 b'0' | b'1',
                 b' ',
-                code @ ..,
+                ref code @ ..,
                 b' ' | b'\r' | b'\n',
             ] => StatusCode::from_bytes(code).ok(),
             _ => None,
