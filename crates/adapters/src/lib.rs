@@ -10,14 +10,14 @@ use std::time::Duration;
 use event_model::Clock;
 use history_index::Index;
 use queue::{BoxError, HistoryIndex, Intake, Lifecycle, QueueError, Source, Stores, Upstream};
-use queue_embedded::{Beside, Embedded, Options, Retention, Salvaged};
+use queue_embedded::{Embedded, Options, Retention, SalvageReport, SqliteStores};
 use queue_nats::JetStream;
 use queue_spooled::Spooled;
 use settings::{EmbeddedSettings, JetStreamSettings, QueueSettings, RetentionSettings, SpoolSettings};
 
 pub use crate::nats::nats_options;
 pub use queue_nats::cluster;
-pub use queue_spooled::{Drained, SpoolState, spool_state};
+pub use queue_spooled::{DrainReport, SpoolState, spool_state};
 
 /// A queue that this process serves, by its roles. A caller gets the roles that it needs.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ pub async fn open(settings: &QueueSettings, name: &str, clock: Arc<dyn Clock>) -
         QueueSettings::Embedded(settings) => {
             let queue =
                 Embedded::open(options(settings), clock).map_err(|error| failed("the queue file", error))?;
-            let set_aside = queue.set_aside().cloned();
+            let set_aside = queue.quarantined_file().cloned();
             let queue = Arc::new(queue);
             Ok(Opened::of(&queue, Arc::clone(&queue) as _, set_aside))
         }
@@ -96,7 +96,7 @@ pub async fn open_for_gateway(
     let Some(spool) = spool else { return Ok(opened) };
     let spooled = Spooled::open(Arc::clone(&opened.upstream), spool_options(spool), clock);
     let spooled = spooled.map_err(|error| failed("the spool", error))?;
-    let set_aside = spooled.set_aside().cloned();
+    let set_aside = spooled.quarantined_file().cloned();
     let spooled = Arc::new(spooled);
     Ok(Opened { intake: Arc::clone(&spooled) as _, lifecycle: spooled, set_aside, ..opened })
 }
@@ -109,7 +109,7 @@ pub async fn open_stores(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Stores>, OpenError> {
     match settings {
-        QueueSettings::Embedded(settings) => match Beside::open(&settings.path, None) {
+        QueueSettings::Embedded(settings) => match SqliteStores::open(&settings.path, None) {
             Ok(beside) => Ok(Arc::new(beside)),
             Err(error) => {
                 let path = settings.path.display();
@@ -136,7 +136,7 @@ fn index(settings: &JetStreamSettings) -> Result<Option<Arc<dyn HistoryIndex>>, 
 }
 
 /// Publishes the unsettled events of a quarantined file.
-pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<Salvaged, QueueError> {
+pub async fn salvage(file: &Path, intake: &dyn Intake) -> Result<SalvageReport, QueueError> {
     queue_embedded::salvage(file, intake).await
 }
 
@@ -145,7 +145,7 @@ pub async fn drain(
     path: &Path,
     upstream: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
-) -> Result<Drained, OpenError> {
+) -> Result<DrainReport, OpenError> {
     let drained = queue_spooled::drain(path, upstream, clock).await;
     drained.map_err(|error| failed(format!("and emptying the spool {}", path.display()), error))
 }

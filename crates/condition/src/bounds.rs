@@ -3,7 +3,7 @@
 use cel::{ParseErrors, Program};
 
 use crate::names::{self, Reads};
-use crate::{MAX_LENGTH, Misread, Undecided};
+use crate::{ConditionError, MAX_LENGTH, Misread};
 
 /// Deepest nesting of brackets: the parser calls itself for each.
 const MAX_NESTING: usize = 16;
@@ -88,9 +88,11 @@ fn brief(message: &str) -> String {
 }
 
 /// Fails if `loops` nested loops over `size` values take too many steps.
-pub(crate) fn check_work(size: u64, loops: u32) -> Result<(), Undecided> {
+pub(crate) fn check_work(size: u64, loops: u32) -> Result<(), ConditionError> {
     match size.saturating_pow(loops) {
-        work if work > MAX_WORK && loops > 0 => Err(Undecided("the event is too large for the loops in it")),
+        work if work > MAX_WORK && loops > 0 => {
+            Err(ConditionError("the event is too large for the loops in it"))
+        }
         _ => Ok(()),
     }
 }

@@ -10,7 +10,7 @@
 //! added. Whole numbers are `int`; one that is too long for that is a text of its digits.
 //!
 //! An expression is parsed once, at the start. Problems that only an event can show, such as a
-//! missing field, are an [`Undecided`]: that is no answer, and must not be taken for one.
+//! missing field, are an [`ConditionError`]: that is no answer, and must not be taken for one.
 //!
 //! Start reading at [`Condition`].
 
@@ -64,7 +64,7 @@ pub struct Misread {
 /// Reason why a condition gave no answer for an event. Says nothing of the event's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the route's `when` gave no answer: {0}")]
-pub struct Undecided(&'static str);
+pub struct ConditionError(&'static str);
 
 impl Condition {
     /// Parses an expression, and checks everything that can be checked without an event: its
@@ -82,7 +82,7 @@ impl Condition {
     }
 
     /// Whether the condition is true for `event`. `Err` if it gives no answer.
-    pub fn holds(&self, event: &Event) -> Result<bool, Undecided> {
+    pub fn holds(&self, event: &Event) -> Result<bool, ConditionError> {
         let Read { expression, scope, loops, reads } = &*self.read;
         let (value, size) = view::of(event, reads)?;
         bounds::check_work(size, *loops)?;
@@ -91,16 +91,16 @@ impl Condition {
         let answer = catch_unwind(AssertUnwindSafe(|| scope.resolve(expression)));
         match answer {
             Ok(Ok(Value::Bool(answer))) => Ok(answer),
-            Ok(Ok(_)) => Err(Undecided("it is neither true nor false")),
+            Ok(Ok(_)) => Err(ConditionError("it is neither true nor false")),
             Ok(Err(error)) => Err(explained(&error)),
-            Err(_) => Err(Undecided("it can't be evaluated")),
+            Err(_) => Err(ConditionError("it can't be evaluated")),
         }
     }
 }
 
 /// Describes an error in words of ours, since the library's messages have the values that it met.
-fn explained(error: &ExecutionError) -> Undecided {
-    Undecided(match error {
+fn explained(error: &ExecutionError) -> ConditionError {
+    ConditionError(match error {
         ExecutionError::NoSuchKey(_) => "a field that it reads is missing: ask `has(...)` first",
         ExecutionError::UndeclaredReference(_) => "it calls something that does not exist for such a value",
         ExecutionError::IndexOutOfBounds(_) => "it reads past the end of a list: ask `size(...)` first",

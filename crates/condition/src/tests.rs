@@ -27,7 +27,7 @@ fn event(rest: &str) -> Event {
 fn check(text: &str, rest: &str, expected: Result<bool, &str>) {
     let answer = Condition::parse(text).unwrap().holds(&event(rest));
     assert_eq!(answer, expected.map_err(|_| answer.unwrap_err()), "{text}");
-    if let (Err(Undecided(why)), Err(expected)) = (answer, expected) {
+    if let (Err(ConditionError(why)), Err(expected)) = (answer, expected) {
         assert!(why.contains(expected), "{why}");
     }
 }

@@ -4,25 +4,25 @@ use std::collections::HashMap;
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::Val;
-use event_model::{Event, ExactNumber, ExactValue, Unviewable};
+use event_model::{Event, ExactNumber, ExactValue, ViewError};
 
-use crate::Undecided;
+use crate::ConditionError;
 use crate::names::Reads;
 
 /// Largest number of values in one event: a body of 2 MiB can have a million.
 const MAX_VALUES: u64 = 200_000;
 
 /// What an expression that reads `reads` sees of `event`, and how many values are in that.
-pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Box<dyn Val>, u64), Undecided> {
+pub(crate) fn of(event: &Event, reads: &Reads) -> Result<(Box<dyn Val>, u64), ConditionError> {
     // Making values of a field costs more than reading past it.
     let fields = event.view_of(|name| reads.has(name)).map_err(|error| match error {
-        Unviewable::Repeated => Undecided("a key or an attribute occurs twice in the event's JSON"),
-        _ => Undecided("the event's JSON is nested too deep, or a value in it is out of range"),
+        ViewError::Repeated => ConditionError("a key or an attribute occurs twice in the event's JSON"),
+        _ => ConditionError("the event's JSON is nested too deep, or a value in it is out of range"),
     })?;
     let mut size = 0;
     let view = value(ExactValue::Table(fields), &mut size);
     if size > MAX_VALUES {
-        return Err(Undecided("the event holds too many values"));
+        return Err(ConditionError("the event holds too many values"));
     }
     Ok((view, size))
 }

@@ -62,7 +62,7 @@ impl SmtpError {
 
 /// Result of sending: the server has the mail.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct MailReceipt {
     pub(crate) code: u16,
     /// Remark on what was wrong with the rest of its answer, if anything was: then the connection
     /// is out of step.
@@ -151,7 +151,7 @@ impl<S: Stream> Connection<S> {
         envelope: &Envelope,
         mail: &[u8],
         deadline: Instant,
-    ) -> Result<Taken, SmtpError> {
+    ) -> Result<MailReceipt, SmtpError> {
         let parameters = self.parameters(envelope, mail)?;
         let from = envelope.from().map(Address::to_string).unwrap_or_default();
         self.command(&format!("MAIL FROM:<{from}>{parameters}"), 2).await?;
@@ -163,7 +163,7 @@ impl<S: Stream> Connection<S> {
         self.stream.write_all(&dotted(mail)).await?;
         self.stream.flush().await?;
         // An answer that came before the end of the mail is not an answer to it.
-        if self.incoming.has_more(&mut self.stream).await {
+        if self.incoming.read_more(&mut self.stream).await {
             return Err(ReplyError::Malformed.into());
         }
         self.stream.write_all(END).await?;
@@ -172,7 +172,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Reads the answer to a mail. A server that has said 2xx has it, whatever comes after that.
-    async fn last_answer(&mut self, deadline: Instant) -> Result<Taken, SmtpError> {
+    async fn last_answer(&mut self, deadline: Instant) -> Result<MailReceipt, SmtpError> {
         let code = self.incoming.code(&mut self.stream).await?;
         if code / 100 != 2 {
             return Err(SmtpError::Refused(code));
@@ -185,14 +185,14 @@ impl<S: Stream> Connection<S> {
             Ok(Err(_)) => Some("the rest of its answer broke off"),
             Err(_) => Some("the rest of its answer did not end in time"),
         };
-        Ok(Taken { code, remark })
+        Ok(MailReceipt { code, remark })
     }
 
     /// Checks that the server is still there, and that its answers are in step.
     pub(crate) async fn ensure_well(&mut self) -> Result<(), SmtpError> {
         let asking = timeout(STILL_THERE, self.command("NOOP", 2));
         asking.await.map_err(|_| SmtpError::TimedOut)??;
-        match self.incoming.has_more(&mut self.stream).await {
+        match self.incoming.read_more(&mut self.stream).await {
             true => Err(ReplyError::Malformed.into()),
             false => Ok(()),
         }
@@ -292,7 +292,7 @@ mod tests {
     }
 
     /// Sends a mail that does not fit into the buffer between both sides.
-    async fn send(client: DuplexStream, whole: Duration) -> Result<Taken, SmtpError> {
+    async fn send(client: DuplexStream, whole: Duration) -> Result<MailReceipt, SmtpError> {
         let to = "jo@example.com".parse().unwrap();
         let envelope = Envelope::new(Some("shop@example.com".parse().unwrap()), vec![to]).unwrap();
         let deadline = Instant::now() + whole;

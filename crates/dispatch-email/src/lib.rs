@@ -19,7 +19,7 @@ use dispatch_kit::{Template, View, read_template};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use tokio::time::Instant;
 
-use crate::connection::{SmtpError, Taken};
+use crate::connection::{MailReceipt, SmtpError};
 use crate::recipients::Recipients;
 use crate::server::MailServer;
 
@@ -45,7 +45,7 @@ pub struct EmailDispatcher {
 
 /// Reason for which a mail can't be made. Says nothing of the event's values.
 #[derive(Debug, thiserror::Error)]
-enum Unmade {
+enum MailError {
     #[error("a template of `to` made something that is not one address")]
     To,
     #[error("`subject` made more than one line")]
@@ -80,7 +80,7 @@ impl Dispatcher for EmailDispatcher {
         // Mail carries no trace: the span ends when the server has it.
         let call = cx.call(Role::Client, "send mail");
         match self.server.send(mail.envelope(), &mail.formatted(), deadline).await {
-            Ok(Taken { code, remark }) => {
+            Ok(MailReceipt { code, remark }) => {
                 call.answered(|| vec![("smtp.response.status_code", code.into())]);
                 Ok(Done { status: Some(code), remark: remark.map(str::to_owned) })
             }
@@ -102,12 +102,12 @@ impl Dispatcher for EmailDispatcher {
 
 impl EmailDispatcher {
     fn mail(&self, event: &Event, cx: &Context) -> Result<Message, DispatchError> {
-        let unmade = |why: Unmade| DispatchError::permanent("writing the mail", why);
+        let unmade = |why: MailError| DispatchError::permanent("writing the mail", why);
         let view = View::of_attempt(event, cx)?;
         let to = self.to.fill(&view)?;
         let subject = self.subject.fill(&view)?;
         if !is_one_line(&subject) {
-            return Err(unmade(Unmade::Subject));
+            return Err(unmade(MailError::Subject));
         }
         let id = format!("<{}@{}>", cx.idempotency_key, self.from.email.domain());
         let builder = Message::builder().from(self.from.clone()).message_id(Some(id)).subject(subject.trim());
@@ -117,7 +117,7 @@ impl EmailDispatcher {
             Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, html.fill(&view)?)),
             None => builder.singlepart(SinglePart::plain(text)),
         };
-        made.map_err(|_| unmade(Unmade::Parts))
+        made.map_err(|_| unmade(MailError::Parts))
     }
 }
 

@@ -4,7 +4,7 @@ use dispatch::{BoxError, DispatchError};
 use dispatch_kit::{Template, View};
 use lettre::message::{Mailbox, Mailboxes};
 
-use crate::Unmade;
+use crate::MailError;
 use crate::settings::ToSettings;
 
 /// Most recipients of a mail.
@@ -36,7 +36,7 @@ impl Recipients {
 }
 
 fn one_address(text: &str) -> Result<Mailbox, DispatchError> {
-    let unmade = || DispatchError::permanent("writing the mail", Unmade::To);
+    let unmade = || DispatchError::permanent("writing the mail", MailError::To);
     let mut made = text.trim().parse::<Mailboxes>().map_err(|_| unmade())?.into_iter();
     match (made.next(), made.next()) {
         (Some(address), None) => Ok(address),

@@ -102,7 +102,7 @@ impl Incoming {
 
     /// Whether bytes came beyond the replies that were read, or the end. Lets the runtime look at
     /// the socket, and waits for nothing.
-    pub(crate) async fn has_more(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    pub(crate) async fn read_more(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
         yield_now().await;
         !self.is_empty() || futures::poll!(pin!(self.more(stream))).is_ready()
     }

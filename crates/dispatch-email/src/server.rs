@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::connection::{Connection, Login, SmtpError, Stream, Taken};
+use crate::connection::{Connection, Login, MailReceipt, SmtpError, Stream};
 use crate::settings::{Security, ServerSettings};
 
 /// Longest time for connecting, and again for TLS after it.
@@ -86,7 +86,7 @@ impl MailServer {
         envelope: &Envelope,
         mail: &[u8],
         deadline: Instant,
-    ) -> Result<Taken, SmtpError> {
+    ) -> Result<MailReceipt, SmtpError> {
         let mut connection = match self.kept_connection().await {
             Some(connection) => connection,
             None => self.connect(deadline).await.map_err(SmtpError::before_any_mail)?,

@@ -12,7 +12,7 @@ use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext};
 use dispatch_email::EmailDispatcher;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
-use settings::Tree;
+use settings::SettingsTree;
 
 /// Version that is fetched.
 const PACKAGE: &str = "aiosmtpd==1.4.6";
@@ -204,7 +204,7 @@ async fn the_way_is_protected_and_a_wrong_login_buries_nothing() {
 fn the_sample_route_is_right() {
     let registry = dispatcher::registry().with::<EmailDispatcher>();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("route.yml");
-    let routes = Tree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
+    let routes = SettingsTree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
     assert_eq!(routes.0[0].dispatcher, "email");
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dispatch::Registry;
 use dispatch_email::EmailDispatcher;
-use settings::Tree;
+use settings::SettingsTree;
 
 /// Returns the message about a route whose table has this `to:`; `None` if it is accepted.
 fn told(to: &str) -> Option<String> {
@@ -14,7 +14,7 @@ fn told(to: &str) -> Option<String> {
     let text = format!(
         "fluent-connect:\n  routes:\n    - {{ name: r, match: {{}}, dispatcher: email, email: {{ {table} }} }}\n"
     );
-    let tree = Tree::parse(Path::new("application.yml"), &text, []).unwrap();
+    let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
     let registry = Registry::default().with::<EmailDispatcher>();
     tree.routes_of(&registry).err().map(|error| error.to_string())
 }

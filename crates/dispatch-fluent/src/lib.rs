@@ -75,7 +75,7 @@ impl Dispatcher for FluentDispatcher {
     type Settings = FluentSettings;
 
     async fn open(settings: FluentSettings, cx: &OpenContext) -> Result<Self, BoxError> {
-        let accounts = cx.shared::<Accounts>().filter(|accounts| !accounts.is_empty()).cloned();
+        let accounts = cx.extension::<Accounts>().filter(|accounts| !accounts.is_empty()).cloned();
         let plain = |key: &str, text: String| {
             Template::parse(text, "text/plain").map_err(|error| format!("{key}: {error}"))
         };

@@ -22,7 +22,7 @@ const ACTION: &str = "asking the remote dispatcher";
 /// the attempt and never logged.
 #[derive(Debug, thiserror::Error)]
 #[error("it answered {code:?}")]
-struct Answered {
+struct HandlerError {
     code: Code,
     #[source]
     said: Option<Excerpt>,
@@ -68,7 +68,7 @@ pub fn failure(status: &Status) -> DispatchError {
         _ => matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange),
     };
     let said = Some(shortened(status.message())).filter(|said| !said.is_empty()).map(Excerpt);
-    let source = Answered { code: status.code(), said }.into();
+    let source = HandlerError { code: status.code(), said }.into();
     match is_permanent {
         true => DispatchError::Permanent { action: ACTION, status: number, source },
         false => {

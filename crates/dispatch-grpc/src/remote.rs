@@ -78,7 +78,7 @@ impl Dispatcher for Remote {
                 }
                 Err(status) => return Err(failure(&status)),
                 Ok(answered) => {
-                    let Answered { status, answer, ours, theirs } = answered;
+                    let HandlerAnswer { status, answer, ours, theirs } = answered;
                     let ours = ours.or_else(|| (!cx.answered(&answer)).then(|| TOO_LONG.to_owned()));
                     let remark = joined([ours, theirs]);
                     return Ok(Done { status, remark });
@@ -98,7 +98,7 @@ impl Dispatcher for Remote {
 }
 
 /// Answer of a handler that has the event.
-struct Answered {
+struct HandlerAnswer {
     status: Option<u16>,
     answer: Vec<u8>,
     /// Remark on what was wrong with the answer.
@@ -127,7 +127,7 @@ impl Remote {
         cx: &Context,
         authorization: Option<MetadataValue<Ascii>>,
         deadline: Instant,
-    ) -> Result<Answered, Status> {
+    ) -> Result<HandlerAnswer, Status> {
         let span = cx.call(Role::Client, METHOD);
         let channel = Lenient { channel: call.channel(), remark: Remark::default(), deadline };
         let asked = ask(channel, event, cx, span.trace(), authorization).await;
@@ -169,7 +169,7 @@ async fn ask(
     cx: &Context,
     trace: Option<TraceParent>,
     authorization: Option<MetadataValue<Ascii>>,
-) -> Result<Answered, Status> {
+) -> Result<HandlerAnswer, Status> {
     let remark = channel.remark.clone();
     let mut client = DispatcherClient::new(channel).max_encoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(request(event, cx, trace));
@@ -186,7 +186,7 @@ async fn ask(
     let answer = client.dispatch(request).await?.into_inner();
     let status = answer.status.and_then(|status| u16::try_from(status).ok());
     let theirs = Some(shortened(&answer.remark)).filter(|remark| !remark.is_empty());
-    Ok(Answered { status, answer: answer.answer, ours: remark.take(), theirs })
+    Ok(HandlerAnswer { status, answer: answer.answer, ours: remark.take(), theirs })
 }
 
 /// Returns the `tracestate` to send beside the `traceparent`.

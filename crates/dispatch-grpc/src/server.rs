@@ -3,11 +3,11 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use dispatch::{AnyDispatcher, Context, Event, Keep, TraceParent, TraceState};
+use dispatch::{AnyDispatcher, Context, Event, ResponseCapture, TraceParent, TraceState};
 use futures::FutureExt;
-use grpc::{MAX_MESSAGE, Misfit};
+use grpc::{EventDecodeError, MAX_MESSAGE};
 use service::Shutdown;
-use telemetry::{Attribute, Cause, Ended, Kind, Span};
+use telemetry::{Attribute, Kind, Parent, Span, SpanStatus};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 use wire::v1;
@@ -44,7 +44,7 @@ impl Server {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {
             Ok(Ok(Ok(done))) => {
-                let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
+                let answer = cx.response.as_ref().map(ResponseCapture::take).unwrap_or_default();
                 let remark = done.remark.map(|remark| failure::shortened(&remark)).unwrap_or_default();
                 Ok(v1::DispatchResponse { status: done.status.map(u32::from), answer, remark })
             }
@@ -54,21 +54,21 @@ impl Server {
         }
     }
 
-    fn context(&self, delivery: &v1::Delivery) -> Result<Context, Misfit> {
+    fn context(&self, delivery: &v1::Delivery) -> Result<Context, EventDecodeError> {
         let asked = delivery.timeout.as_ref().and_then(grpc::duration_of);
-        let longest = asked.ok_or(Misfit::Missing("delivery.timeout"))?.min(LONGEST);
+        let longest = asked.ok_or(EventDecodeError::Missing("delivery.timeout"))?.min(LONGEST);
         let started_at = delivery.started_at.as_ref().and_then(grpc::timestamp_of);
         let mut cx = Context::new(&*delivery.route, &*delivery.idempotency_key, longest);
         cx.delivery_id.clone_from(&delivery.id);
         cx.attempt = delivery.attempt;
-        cx.started_at = started_at.ok_or(Misfit::Missing("delivery.started_at"))?;
+        cx.started_at = started_at.ok_or(EventDecodeError::Missing("delivery.started_at"))?;
         cx.trace = trace(delivery);
         let state = cx.trace.and_then(|_| TraceState::read([delivery.tracestate.as_bytes()]));
         cx.trace_state = state;
         cx.enriched = grpc::enriched_of(delivery)?;
-        cx.calls = Some(telemetry::calls());
-        cx.keep = delivery.wants_answer.then(Keep::default);
-        cx.cancelled = self.shutdown.hard_stop();
+        cx.tracer = Some(telemetry::calls());
+        cx.response = delivery.wants_answer.then(ResponseCapture::default);
+        cx.cancellation = self.shutdown.hard_stop();
         Ok(cx)
     }
 }
@@ -80,7 +80,7 @@ fn trace(delivery: &v1::Delivery) -> Option<TraceParent> {
 /// Ends a span. A handler that refuses an event is no failure of ours; one that breaks is.
 fn ended(span: Span, code: Code) {
     let is_failure = matches!(code, Code::Unknown | Code::Internal | Code::DeadlineExceeded | Code::DataLoss);
-    let ended = if is_failure { Ended::Failed(grpc::code_name(code)) } else { Ended::Well };
+    let ended = if is_failure { SpanStatus::Failed(grpc::code_name(code)) } else { SpanStatus::Ok };
     span.end(ended, || {
         vec![
             Attribute::new("rpc.system.name", "grpc"),
@@ -96,18 +96,19 @@ impl v1::dispatcher_server::Dispatcher for Server {
         &self,
         request: Request<v1::DispatchRequest>,
     ) -> Result<Response<v1::DispatchResponse>, Status> {
-        let _working = self.shutdown.working();
+        let _working = self.shutdown.track();
         if self.shutdown.draining().is_cancelled() {
             return Err(failure::stopping());
         }
         let v1::DispatchRequest { event, delivery } = request.into_inner();
         let read = || {
-            let delivery = delivery.ok_or(Misfit::Missing("delivery"))?;
-            let event = event.ok_or(Misfit::Missing("event"))?;
+            let delivery = delivery.ok_or(EventDecodeError::Missing("delivery"))?;
+            let event = event.ok_or(EventDecodeError::Missing("event"))?;
             Ok((grpc::restore(event, trace(&delivery))?, self.context(&delivery)?))
         };
-        let (event, mut cx) = read().map_err(|error: Misfit| Status::invalid_argument(error.to_string()))?;
-        let span = Span::begin(Kind::Server, METHOD, cx.trace.map_or(Cause::Nothing, Cause::Elsewhere));
+        let (event, mut cx) =
+            read().map_err(|error: EventDecodeError| Status::invalid_argument(error.to_string()))?;
+        let span = Span::begin(Kind::Server, METHOD, cx.trace.map_or(Parent::Root, Parent::Remote));
         cx.trace = Some(span.context());
         let answer = self.handle(&event, &cx).await;
         ended(span, answer.as_ref().err().map_or(Code::Ok, Status::code));

@@ -25,7 +25,7 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 /// Reason for which an address is not connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum AddressError {
     /// Link-local, metadata, unspecified, multicast, broadcast, reserved or Teredo.
     #[error("link-local, metadata, multicast and reserved addresses are never connected to")]
     Never,
@@ -35,7 +35,7 @@ pub enum Refused {
 }
 
 /// Checks the host of a URL, if it is an address.
-pub fn check_literal(url: &Url) -> Result<(), Refused> {
+pub fn check_literal(url: &Url) -> Result<(), AddressError> {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
@@ -45,13 +45,13 @@ pub fn check_literal(url: &Url) -> Result<(), Refused> {
 }
 
 /// Checks an address to which a name resolved.
-pub fn check(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
+pub fn check(address: IpAddr, allow_private: bool) -> Result<(), AddressError> {
     let address = unwrapped(address);
     if is_never(address) {
-        return Err(Refused::Never);
+        return Err(AddressError::Never);
     }
     if is_private(address) && !allow_private {
-        return Err(Refused::Private);
+        return Err(AddressError::Private);
     }
     Ok(())
 }
@@ -122,12 +122,12 @@ fn is_private(address: IpAddr) -> bool {
 /// Refuses the whole answer of a resolver for one bad address in it. It resolves for every
 /// connection: earlier answers count for nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Checked<R> {
+pub(crate) struct CheckedResolver<R> {
     pub(crate) allow_private: bool,
     pub(crate) resolver: R,
 }
 
-impl<R: Resolve> Service<Name> for Checked<R> {
+impl<R: Resolve> Service<Name> for CheckedResolver<R> {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn literal(url: &str, expected: Result<(), Refused>) {
+    fn literal(url: &str, expected: Result<(), AddressError>) {
         assert_eq!(check_literal(&Url::parse(url).unwrap()), expected, "{url}");
     }
 
@@ -200,7 +200,7 @@ mod tests {
             "[2002:a9fe:a9fe::1]",
             "[2001:db8::5efe:169.254.169.254]",
         ] {
-            literal(&format!("http://{host}/latest"), Err(Refused::Never));
+            literal(&format!("http://{host}/latest"), Err(AddressError::Never));
         }
     }
 
@@ -215,16 +215,16 @@ mod tests {
             "[64:ff9b::f000:1]",
             "[2002:f000:1::]",
         ] {
-            literal(&format!("http://{host}/"), Err(Refused::Never));
+            literal(&format!("http://{host}/"), Err(AddressError::Never));
         }
         // Teredo, whatever is in it; this one leads through a public server to a public address.
-        literal("http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", Err(Refused::Never));
-        literal("http://[2001::1]/", Err(Refused::Never));
+        literal("http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", Err(AddressError::Never));
+        literal("http://[2001::1]/", Err(AddressError::Never));
         for host in ["239.255.255.255", "223.255.255.254", "[2001:4860:4860::8888]", "[2001:1::1]"] {
-            let expected = if host.starts_with("239") { Err(Refused::Never) } else { Ok(()) };
+            let expected = if host.starts_with("239") { Err(AddressError::Never) } else { Ok(()) };
             literal(&format!("http://{host}/"), expected);
         }
-        assert_eq!(check("64:ff9b::10.0.0.1".parse().unwrap(), false), Err(Refused::Private));
+        assert_eq!(check("64:ff9b::10.0.0.1".parse().unwrap(), false), Err(AddressError::Private));
     }
 
     #[test]
@@ -251,11 +251,11 @@ mod tests {
             "::ffff:10.0.0.1",
         ] {
             let address = inside.parse().unwrap();
-            assert_eq!(check(address, false), Err(Refused::Private), "{inside}");
+            assert_eq!(check(address, false), Err(AddressError::Private), "{inside}");
             assert_eq!(check(address, true), Ok(()), "{inside}");
         }
         assert_eq!(check("93.184.216.34".parse().unwrap(), false), Ok(()));
-        assert_eq!(check("169.254.169.254".parse().unwrap(), true), Err(Refused::Never));
+        assert_eq!(check("169.254.169.254".parse().unwrap(), true), Err(AddressError::Never));
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_changes_its_mind_gains_nothing() {
         let resolver = Rebinding(std::sync::atomic::AtomicBool::default());
-        let mut checked = Checked { allow_private: true, resolver };
+        let mut checked = CheckedResolver { allow_private: true, resolver };
         let mut ask = || checked.call("hooks.example.com".parse().unwrap());
         let found: Vec<_> = ask().await.unwrap().collect();
         assert_eq!(found, ["93.184.216.34:0".parse().unwrap()], "what was checked is what is used");

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::client::{Answer, Asked, HttpClient, uri_of, usual_headers};
+use crate::client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 use crate::settings::AuthSettings;
 
 const ACTION: &str = "getting a token for the endpoint";
@@ -166,7 +166,7 @@ impl Oauth2 {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let (method, uri, body) = (Method::POST, self.token_uri.clone(), self.form());
         let began = Instant::now();
-        let answer = client.send(Asked { method, uri, headers, body }, deadline).await;
+        let answer = client.send(RequestParts { method, uri, headers, body }, deadline).await;
         let answer = answer.map_err(|error| DispatchError::transient(ACTION, error))?;
         let status = answer.status();
         let Answer::Readable(response) = answer else { return Err(failed(NoToken::Unreadable)) };

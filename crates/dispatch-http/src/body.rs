@@ -19,7 +19,7 @@ pub(crate) enum Bodies {
 }
 
 /// A body with its content type.
-pub(crate) struct Made<'m> {
+pub(crate) struct RequestBody<'m> {
     pub(crate) bytes: Cow<'m, [u8]>,
     pub(crate) content_type: &'m str,
 }
@@ -56,21 +56,23 @@ impl Bodies {
         event: &'m Event,
         cx: &Context,
         view: &View,
-    ) -> Result<Made<'m>, DispatchError> {
+    ) -> Result<RequestBody<'m>, DispatchError> {
         Ok(match self {
-            Self::Signed => Made { bytes: Cow::Borrowed(event.body()), content_type: "application/json" },
-            Self::Structured => Made {
+            Self::Signed => {
+                RequestBody { bytes: Cow::Borrowed(event.body()), content_type: "application/json" }
+            }
+            Self::Structured => RequestBody {
                 bytes: Cow::Owned(structured(event, cx)?),
                 content_type: "application/cloudevents+json",
             },
             Self::Template { template, content_type } => {
-                Made { bytes: Cow::Owned(template.fill(view)?.into_bytes()), content_type }
+                RequestBody { bytes: Cow::Owned(template.fill(view)?.into_bytes()), content_type }
             }
         })
     }
 }
 
-impl Made<'_> {
+impl RequestBody<'_> {
     /// Returns the bytes to send; the signed bytes are not copied.
     pub(crate) fn into_bytes(self, event: &Event) -> Bytes {
         match self.bytes {

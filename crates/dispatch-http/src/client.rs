@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 use url::Url;
 
-use crate::addresses::{Checked, System};
+use crate::addresses::{CheckedResolver, System};
 use crate::status_tap::{StatusTap, Tapped};
 
 /// Longest wait for a connection, within the attempt's time.
@@ -50,7 +50,7 @@ pub(crate) struct HttpClient {
 
 /// A request to send.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestParts {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
@@ -111,7 +111,7 @@ impl Answer {
 
 impl HttpClient {
     pub(crate) fn new(tls: ClientConfig, allow_private: bool) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Checked { allow_private, resolver: System });
+        let mut tcp = HttpConnector::new_with_resolver(CheckedResolver { allow_private, resolver: System });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
@@ -137,7 +137,7 @@ impl HttpClient {
     ///
     /// A status that came before `deadline` is an answer; without one this never returns, and the
     /// caller has to end it.
-    pub(crate) async fn send(&self, asked: Asked, deadline: Instant) -> Result<Answer, SendError> {
+    pub(crate) async fn send(&self, asked: RequestParts, deadline: Instant) -> Result<Answer, SendError> {
         let (answer, exchange) = exchange(&self.pooled, asked.clone(), deadline).await;
         if matches!(answer, Err(SendError::Broken(_))) && exchange.is_unanswered_reuse() {
             let (answer, exchange) = self::exchange(&self.unpooled, asked, deadline).await;
@@ -163,10 +163,10 @@ fn understood(
 
 async fn exchange(
     client: &Client<Connector, RequestBody>,
-    asked: Asked,
+    asked: RequestParts,
     deadline: Instant,
 ) -> (Result<Response<Incoming>, SendError>, Exchange) {
-    let Asked { method, uri, headers, body } = asked;
+    let RequestParts { method, uri, headers, body } = asked;
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     *request.headers_mut() = headers;
@@ -267,7 +267,7 @@ pub(crate) fn uri_of(url: &Url) -> Result<Uri, BoxError> {
 
 /// Connects in a bounded time, and notes what comes on each connection.
 #[derive(Clone, Debug)]
-struct Connector(HttpsConnector<HttpConnector<Checked<System>>>);
+struct Connector(HttpsConnector<HttpConnector<CheckedResolver<System>>>);
 
 #[derive(Debug, thiserror::Error)]
 #[error("no connection in time")]

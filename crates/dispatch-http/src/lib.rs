@@ -29,7 +29,7 @@ mod tls;
 use std::time::Duration;
 
 use dispatch::{
-    Attributes, BoxError, Call, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role,
+    Attributes, BoxError, CallSpan, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Role,
 };
 use dispatch_kit::View;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -38,7 +38,7 @@ use tokio::time::Instant;
 
 use crate::auth::Auth;
 use crate::body::Bodies;
-use crate::client::{Answer, Asked, HttpClient, uri_of, usual_headers};
+use crate::client::{Answer, HttpClient, RequestParts, uri_of, usual_headers};
 use crate::headers::{Extra, add_ours};
 use crate::outcome::{Statuses, from_error};
 use crate::settings::{Format, MethodSettings};
@@ -119,7 +119,7 @@ impl HttpDispatcher {
             None => None,
         };
         let body = made.into_bytes(event);
-        let asked = Asked { method: self.method.clone(), uri: self.uri.clone(), headers, body };
+        let asked = RequestParts { method: self.method.clone(), uri: self.uri.clone(), headers, body };
         let answer = self.exchange(asked, call, deadline).await?;
         if let Some((auth, shown)) = shown.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
             auth.refused(&shown);
@@ -127,7 +127,12 @@ impl HttpDispatcher {
         Ok(answer)
     }
 
-    async fn exchange(&self, asked: Asked, call: Call, deadline: Instant) -> Result<Answer, DispatchError> {
+    async fn exchange(
+        &self,
+        asked: RequestParts,
+        call: CallSpan,
+        deadline: Instant,
+    ) -> Result<Answer, DispatchError> {
         let answer = self.client.send(asked, deadline).await;
         let status = answer.as_ref().ok().map(Answer::status);
         let attributes = || {

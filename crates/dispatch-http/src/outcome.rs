@@ -17,7 +17,7 @@ const PERMANENT: [u16; 5] = [400, 410, 413, 415, 422];
 
 /// Answer of an endpoint that is a failure.
 #[derive(Debug, thiserror::Error)]
-enum Answered {
+enum EndpointAnswer {
     #[error("the endpoint answered {0}")]
     Status(u16),
     #[error("the endpoint answered {0}")]
@@ -83,9 +83,9 @@ impl Statuses {
             return Ok(Done::with_status(code));
         }
         let source = if excerpt.is_empty() {
-            Answered::Status(code)
+            EndpointAnswer::Status(code)
         } else {
-            Answered::Excerpt(code, Excerpt(printable(excerpt)))
+            EndpointAnswer::Excerpt(code, Excerpt(printable(excerpt)))
         };
         let (status, source) = (Some(code), source.into());
         if is_permanent || (PERMANENT.contains(&code) && !is_other) {

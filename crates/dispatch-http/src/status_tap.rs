@@ -18,10 +18,10 @@ const STATUS_LINE: usize = 13;
 
 /// The beginning of the answer to the latest request on a connection.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StatusTap(Arc<Mutex<Seen>>);
+pub(crate) struct StatusTap(Arc<Mutex<StatusSeen>>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct StatusSeen {
     /// Number of requests that were begun on this connection.
     requests: u32,
     has_bytes: bool,
@@ -96,7 +96,7 @@ impl Head {
 }
 
 impl StatusTap {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, StatusSeen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,7 +104,7 @@ impl StatusTap {
     pub(crate) fn begin(&self) -> u32 {
         let mut seen = self.seen();
         let requests = seen.requests.saturating_add(1);
-        *seen = Seen { requests, ..Seen::default() };
+        *seen = StatusSeen { requests, ..StatusSeen::default() };
         requests
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dispatch::{Context, DispatchError, Dispatcher, Done, Keep, OpenContext};
+use dispatch::{Context, DispatchError, Dispatcher, Done, OpenContext, ResponseCapture};
 use dispatch_http::HttpDispatcher;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,10 +50,13 @@ async fn read_request(stream: &mut TcpStream) -> bool {
     }
 }
 
-async fn dispatch_as(dispatcher: &HttpDispatcher, keep: Option<Keep>) -> Result<Done, DispatchError> {
+async fn dispatch_as(
+    dispatcher: &HttpDispatcher,
+    keep: Option<ResponseCapture>,
+) -> Result<Done, DispatchError> {
     let event = dispatch::testing::event("E", "HD_1");
     let mut cx = Context::new("r", event.id().to_string(), TIMEOUT);
-    cx.keep = keep;
+    cx.response = keep;
     tokio::time::timeout(TIMEOUT, dispatcher.dispatch(&event, &cx)).await.expect("cut off by the runner")
 }
 
@@ -161,13 +164,13 @@ async fn an_answer_that_somebody_is_told_of_is_whole_and_readable_or_none() {
         ("broken chunks", chunks.to_owned()),
         ("an unreadable head", with_headers("content-length: x\r\n")),
     ] {
-        let keep = Keep::default();
+        let keep = ResponseCapture::default();
         let done = dispatch_as(&answering(answer).await, Some(keep.clone())).await.unwrap();
         assert!(done.status == Some(200) && done.remark.is_some(), "{what}: {done:?}");
         assert_eq!(keep.take(), b"", "{what}");
     }
     for headers in ["", "content-encoding: identity\r\n", "content-encoding: \r\n"] {
-        let keep = Keep::default();
+        let keep = ResponseCapture::default();
         let done = dispatch_as(&answering(with_headers(headers)).await, Some(keep.clone())).await.unwrap();
         assert_eq!((done.remark, keep.take()), (None, b"ok".to_vec()), "{headers}");
     }

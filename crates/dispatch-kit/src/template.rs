@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, fs};
 
-use dispatch::{BoxError, Context, DispatchError, Event, ExactJson, Told};
+use dispatch::{BoxError, Context, DeliveryOutcome, DispatchError, Event, ExactJson};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use crate::numbers::{self, DIGITS, Digits};
@@ -101,10 +101,14 @@ impl View {
 
     /// Makes the view with what was asked about the event, and the outcome if there is one.
     pub fn of_attempt(event: &Event, cx: &Context) -> Result<Self, DispatchError> {
-        Self::with(event, cx.enriched.as_ref(), cx.told.as_deref())
+        Self::with(event, cx.enriched.as_ref(), cx.outcome.as_deref())
     }
 
-    fn with(event: &Event, enriched: Option<&ExactJson>, told: Option<&Told>) -> Result<Self, DispatchError> {
+    fn with(
+        event: &Event,
+        enriched: Option<&ExactJson>,
+        told: Option<&DeliveryOutcome>,
+    ) -> Result<Self, DispatchError> {
         let fields = event.view().map_err(|error| DispatchError::permanent(ACTION, error))?;
         let mut digits = Digits::default();
         Ok(Self {
@@ -123,7 +127,7 @@ impl View {
     }
 }
 
-fn outcome(told: &Told, digits: &mut Digits) -> Value {
+fn outcome(told: &DeliveryOutcome, digits: &mut Digits) -> Value {
     Value::from(BTreeMap::from([
         ("status", Value::from(told.status)),
         ("answer", digits.value(told.answer.clone())),

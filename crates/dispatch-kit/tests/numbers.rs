@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dispatch::{Context, Event, Told};
+use dispatch::{Context, DeliveryOutcome, Event};
 use dispatch_kit::{Template, View};
 use event_model::{
     Account, Accounts, Algorithm, Environment, Evidence, ExactJson, Headers, Inbound, KeyId, KeyName, Proof,
@@ -118,7 +118,7 @@ fn an_events_number_is_as_it_was_signed_whatever_fluent_answers() {
     for (signed, answered) in [("1.10", "1.1"), ("1.1", "1.10"), ("1e3", "1000.0")] {
         let mut cx = Context::new("r", "key", Duration::from_secs(1));
         cx.enriched = ExactJson::parse(&format!(r#"{{"n": {answered}}}"#)).ok();
-        cx.told = Some(Arc::new(Told::done(Some(201), answered.as_bytes())));
+        cx.outcome = Some(Arc::new(DeliveryOutcome::done(Some(201), answered.as_bytes())));
         let view = View::of_attempt(&event(&format!(r#"{{"n": {signed}}}"#)), &cx).unwrap();
         let template = Template::parse("{{ event.attributes.n }}".to_owned(), "application/json").unwrap();
         assert_eq!(template.fill(&view).unwrap(), signed, "{answered}");
@@ -129,7 +129,7 @@ fn an_events_number_is_as_it_was_signed_whatever_fluent_answers() {
 fn an_answer_that_is_told_of_has_its_digits_too() {
     let answer = br#"{"id": 9405511899560000000001, "weights": [2.50]}"#;
     let mut cx = Context::new("r", "1", Duration::from_secs(1));
-    cx.told = Some(Arc::new(Told::done(Some(201), answer)));
+    cx.outcome = Some(Arc::new(DeliveryOutcome::done(Some(201), answer)));
     let view = View::of_attempt(&event("{}"), &cx).unwrap();
     let template = "{{ outcome.status }} {{ outcome.answer }} {{ outcome.reason }}";
     let template = Template::parse(template.to_owned(), "application/json").unwrap();

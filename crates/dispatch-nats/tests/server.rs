@@ -12,7 +12,7 @@ use dispatch_nats::NatsDispatcher;
 use futures::StreamExt;
 use nats_server::{Cluster, Options};
 use serde_json::json;
-use settings::Tree;
+use settings::SettingsTree;
 
 async fn open(servers: &Cluster) -> NatsDispatcher {
     let settings = json!({ "servers": servers.urls(), "subject": "shop.{account}.{event}" });
@@ -129,6 +129,6 @@ async fn a_server_that_is_away_is_waited_for() {
 fn the_sample_route_is_right() {
     let registry = dispatcher::registry().with::<NatsDispatcher>();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("route.yml");
-    let routes = Tree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
+    let routes = SettingsTree::load(&sample, std::iter::empty()).unwrap().routes(Some(&registry)).unwrap();
     assert_eq!(routes.0[0].dispatcher, "nats");
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use event_model::{ExactJson, Timestamp, TraceParent, TraceState};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{Call, Calls, Role};
-use crate::outcome::{Keep, Told};
+use crate::outcome::{DeliveryOutcome, ResponseCapture};
+use crate::tracing_call::{CallSpan, CallTracer, Role};
 
 /// Facts about the attempt that a dispatcher is making.
 #[derive(Clone, Debug)]
@@ -40,13 +40,13 @@ pub struct Context {
     pub enriched: Option<ExactJson>,
     /// Outcome of another delivery, if this dispatcher is notified of one (`on-success`,
     /// `on-dead-letter`).
-    pub told: Option<Arc<Told>>,
+    pub outcome: Option<Arc<DeliveryOutcome>>,
     /// Holder for the destination's answer, if a hook is notified of it.
-    pub keep: Option<Keep>,
+    pub response: Option<ResponseCapture>,
     /// Records the requests that are made.
-    pub calls: Option<Arc<dyn Calls>>,
+    pub tracer: Option<Arc<dyn CallTracer>>,
     /// Fires when the service can wait no longer; end the attempt promptly.
-    pub cancelled: CancellationToken,
+    pub cancellation: CancellationToken,
 }
 
 impl Context {
@@ -64,30 +64,30 @@ impl Context {
             trace: None,
             trace_state: None,
             enriched: None,
-            told: None,
-            keep: None,
-            calls: None,
-            cancelled: CancellationToken::new(),
+            outcome: None,
+            response: None,
+            tracer: None,
+            cancellation: CancellationToken::new(),
         }
     }
 
     /// Whether a hook is notified of the destination's answer: then read the whole of it, up to
     /// [`LONGEST_ANSWER`](crate::LONGEST_ANSWER).
     pub fn wants_answer(&self) -> bool {
-        self.keep.is_some()
+        self.response.is_some()
     }
 
     /// Hands on the destination's answer to the hook that is notified. One longer than
     /// [`LONGEST_ANSWER`](crate::LONGEST_ANSWER) is dropped, since half of it may say something
     /// else; only then returns `false`.
     pub fn answered(&self, answer: &[u8]) -> bool {
-        self.keep.as_ref().is_none_or(|keep| keep.put(answer))
+        self.response.as_ref().is_none_or(|keep| keep.put(answer))
     }
 
     /// Begins a request to the destination, as a part of this attempt. Its name is one of a few,
     /// such as `POST`.
-    pub fn call(&self, role: Role, name: &'static str) -> Call {
-        Call::begin(self.calls.as_deref(), self.trace, role, name)
+    pub fn call(&self, role: Role, name: &'static str) -> CallSpan {
+        CallSpan::begin(self.tracer.as_deref(), self.trace, role, name)
     }
 }
 
@@ -99,23 +99,23 @@ pub struct OpenContext {
     pub route: String,
     /// Folder of the settings file.
     pub folder: PathBuf,
-    shared: Shared,
+    shared: Extensions,
 }
 
 impl OpenContext {
     /// Makes the context of a route whose settings are in `folder`.
     pub fn new(route: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
-        Self { route: route.into(), folder: folder.into(), shared: Shared::default() }
+        Self { route: route.into(), folder: folder.into(), shared: Extensions::default() }
     }
 
     /// Adds what the process shares among its dispatchers.
     #[must_use]
-    pub fn sharing(self, shared: &Shared) -> Self {
+    pub fn with_extensions(self, shared: &Extensions) -> Self {
         Self { shared: shared.clone(), ..self }
     }
 
     /// Returns the shared value of this type, if the process has one.
-    pub fn shared<T: Send + Sync + 'static>(&self) -> Option<&T> {
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.shared.0.get(&TypeId::of::<T>())?.downcast_ref()
     }
 
@@ -127,9 +127,9 @@ impl OpenContext {
 
 /// Values that a process shares among its dispatchers: at most one of each type.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub struct Extensions(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
-impl Shared {
+impl Extensions {
     /// Adds a value; one of the same type is replaced.
     #[must_use]
     pub fn with<T: Send + Sync + 'static>(mut self, it: T) -> Self {

@@ -10,7 +10,6 @@
 //!
 //! Start reading at [`Dispatcher`].
 
-mod call;
 mod context;
 mod dispatcher;
 mod error;
@@ -18,13 +17,14 @@ mod outcome;
 mod registry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tracing_call;
 
-pub use crate::call::{Attributes, Call, Calls, Recorded, Role, Said};
-pub use crate::context::{Context, OpenContext, Shared};
+pub use crate::context::{Context, Extensions, OpenContext};
 pub use crate::dispatcher::{Dispatcher, Done};
 pub use crate::error::{BoxError, DispatchError, Excerpt, ResultExt};
-pub use crate::outcome::{Keep, LONGEST_ANSWER, Told};
+pub use crate::outcome::{DeliveryOutcome, LONGEST_ANSWER, ResponseCapture};
 pub use crate::registry::{AnyDispatcher, Registry, RegistryError, path_of};
+pub use crate::tracing_call::{ActiveSpan, AttributeValue, Attributes, CallSpan, CallTracer, Role};
 
 // What an implementer needs to name.
 pub use event_model::{

@@ -10,7 +10,7 @@ pub const LONGEST_ANSWER: usize = 64 << 10;
 /// Outcome of a delivery, for a dispatcher that is notified of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Told {
+pub struct DeliveryOutcome {
     /// Status of the destination's answer, if it has one.
     pub status: Option<u16>,
     /// The destination's answer: as JSON if it is that, with every key once, or as a text.
@@ -19,7 +19,7 @@ pub struct Told {
     pub reason: Option<String>,
 }
 
-impl Told {
+impl DeliveryOutcome {
     /// Makes the outcome of a delivery that succeeded.
     pub fn done(status: Option<u16>, answer: &[u8]) -> Self {
         // Some servers write a byte order mark, which is no part of the text.
@@ -38,16 +38,16 @@ impl Told {
     }
 
     /// Makes the outcome of a delivery that became a dead letter for this reason.
-    pub fn given_up(reason: &str) -> Self {
+    pub fn dead_letter(reason: &str) -> Self {
         Self { reason: Some(reason.to_owned()), ..Self::default() }
     }
 }
 
 /// Holder for an answer of which a hook is notified.
 #[derive(Clone, Debug, Default)]
-pub struct Keep(Arc<Mutex<Vec<u8>>>);
+pub struct ResponseCapture(Arc<Mutex<Vec<u8>>>);
 
-impl Keep {
+impl ResponseCapture {
     pub(crate) fn put(&self, answer: &[u8]) -> bool {
         let fits = answer.len() <= LONGEST_ANSWER;
         let kept = if fits { answer.to_vec() } else { Vec::new() };
@@ -79,7 +79,7 @@ mod tests {
             ("", ExactValue::Null),
             (r#"{"id":1,"id":2}"#, r#"{"id":1,"id":2}"#.into()),
         ] {
-            assert_eq!(Told::done(Some(200), answer.as_bytes()).answer, expected, "{answer:?}");
+            assert_eq!(DeliveryOutcome::done(Some(200), answer.as_bytes()).answer, expected, "{answer:?}");
         }
     }
 }

@@ -140,7 +140,7 @@ fn open<D: Dispatcher>(
 
 /// An open dispatcher of any kind.
 #[derive(Clone, Debug)]
-pub struct AnyDispatcher(Arc<dyn Erased>);
+pub struct AnyDispatcher(Arc<dyn ErasedDispatcher>);
 
 impl AnyDispatcher {
     /// Wraps a dispatcher that is open already.
@@ -171,7 +171,7 @@ impl AnyDispatcher {
 
 /// [`Dispatcher`] without the associated items, so that it can be a trait
 /// object. Implementers never see this.
-trait Erased: fmt::Debug + Send + Sync {
+trait ErasedDispatcher: fmt::Debug + Send + Sync {
     fn capacity(&self) -> Option<watch::Receiver<usize>>;
     fn dispatch<'a>(
         &'a self,
@@ -182,7 +182,7 @@ trait Erased: fmt::Debug + Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-impl<D: Dispatcher> Erased for D {
+impl<D: Dispatcher> ErasedDispatcher for D {
     fn capacity(&self) -> Option<watch::Receiver<usize>> {
         Dispatcher::capacity(self)
     }

@@ -16,25 +16,25 @@ use telemetry::{Chain, Span};
 use tokio::time::timeout_at;
 
 pub(crate) use self::settle::settle;
-use self::steps::Others;
-use crate::breaker::{Begun, Breaker};
+use self::steps::DuplicateChecks;
+use crate::breaker::{Breaker, BreakerAttempt};
+use crate::delivery_telemetry::{self, DeliveryInfo, DeliveryTelemetry};
 use crate::heartbeat::Heartbeat;
 use crate::isolation::{Isolation, NotProvenAlone, RunPermit};
-use crate::policy::{Circumstances, Ended, Skip};
+use crate::notify::OutcomeHooks;
+use crate::policy::{AttemptResult, RetryInput, Skip};
+use crate::reconciled_dedup::ReconciledDedup;
 use crate::report::AttemptReport;
 use crate::same_id::SameId;
-use crate::then::Then;
-use crate::twins::Twins;
-use crate::watch::{self, About, Watch};
 
 /// Runs the attempts of a route.
 #[derive(Debug)]
-pub(crate) struct Attempting {
+pub(crate) struct AttemptRunner {
     pub(crate) settings: RouteSettings,
     pub(crate) dispatcher: AnyDispatcher,
     pub(crate) enrichment: Option<Enrichment>,
-    pub(crate) then: Then,
-    pub(crate) twins: Option<Twins>,
+    pub(crate) then: OutcomeHooks,
+    pub(crate) twins: Option<ReconciledDedup>,
     pub(crate) same_id: Option<SameId>,
     pub(crate) isolation: Isolation,
     pub(crate) breaker: Arc<Breaker>,
@@ -44,9 +44,9 @@ pub(crate) struct Attempting {
     pub(crate) hard_stop: CancellationToken,
 }
 
-impl Attempting {
-    pub(crate) async fn run(&self, mut delivery: Delivery, begun: Begun) {
-        let watch = Watch::begin(&delivery, self.clock.now());
+impl AttemptRunner {
+    pub(crate) async fn run(&self, mut delivery: Delivery, begun: BreakerAttempt) {
+        let watch = DeliveryTelemetry::begin(&delivery, self.clock.now());
         // An expression costs as much as the rest of an attempt, so it is evaluated once.
         let matches = match delivery.matched {
             Some(decided) => decided.map(|()| true),
@@ -54,11 +54,11 @@ impl Attempting {
         };
         match matches {
             Err(why) => {
-                let undecided = Ended::Undeliverable(DeadReason::Undecided, why.to_string());
+                let undecided = AttemptResult::Undeliverable(DeadReason::Undecided, why.to_string());
                 return self.end_unattempted(delivery, watch, undecided).await;
             }
             Ok(false) if delivery.asks_match => {
-                return self.end_unattempted(delivery, watch, Ended::Skipped(Skip::NotMatched)).await;
+                return self.end_unattempted(delivery, watch, AttemptResult::Skipped(Skip::NotMatched)).await;
             }
             Ok(_) => {}
         }
@@ -71,7 +71,7 @@ impl Attempting {
                 let why = format!(
                     "the process died {crashes} times while this event was attempted; not proven alone"
                 );
-                let crash = Ended::Undeliverable(DeadReason::Crash, why);
+                let crash = AttemptResult::Undeliverable(DeadReason::Crash, why);
                 self.end_unattempted(delivery, watch, crash).await;
             }
             // The lease is lost, or the process stops: dropping the delivery gives it back.
@@ -91,7 +91,7 @@ impl Attempting {
         let Ok(permit) = permitted else { return Some(permitted) };
         if let Some(until) = permit.exclusive_until() {
             tracing::warn!(event.id = %event.id(), route = self.settings.name, deaths, "suspected of killing the process: attempted alone");
-            let recorded = heartbeat.record(ticket, async |ticket| ticket.alone().await);
+            let recorded = heartbeat.record(ticket, async |ticket| ticket.mark_exclusive().await);
             timeout_at(until, recorded).await.ok()?.ok()?;
         }
         Some(Ok(permit))
@@ -100,8 +100,8 @@ impl Attempting {
     async fn attempt(
         &self,
         mut delivery: Delivery,
-        watch: Watch,
-        begun: Begun,
+        watch: DeliveryTelemetry,
+        begun: BreakerAttempt,
         mut heartbeat: Heartbeat,
         mut permit: RunPermit,
     ) {
@@ -116,7 +116,7 @@ impl Attempting {
             let released = release(&mut delivery.ticket, &mut heartbeat);
             self.hard_stop.run_until_cancelled(released).await;
         }
-        watch::attempted(span, &self.settings.dispatcher, delivery.attempt, &report);
+        delivery_telemetry::attempted(span, &self.settings.dispatcher, delivery.attempt, &report);
         self.end(delivery, watch, report).await;
         // A suspect is cleared by its settlement, not before.
         drop(permit);
@@ -128,19 +128,19 @@ impl Attempting {
         &self,
         delivery: &mut Delivery,
         cx: Context,
-        begun: Begun,
+        begun: BreakerAttempt,
         heartbeat: &mut Heartbeat,
         permit: &mut RunPermit,
     ) -> Option<AttemptReport> {
         let Delivery { event, ticket, redrive, first_attempt_at, attempt, asked, .. } = delivery;
         let is_sent_again = *redrive > 0 && event.origin() == Origin::Webhook;
-        let others = Others {
+        let others = DuplicateChecks {
             twins: self.twins.as_ref().filter(|_| !is_sent_again),
             same_id: self.same_id.as_ref(),
             // A person who redrives it wants it delivered.
             may_skip_same_id: *redrive == 0,
         };
-        let now = || self.circumstances(*first_attempt_at, *attempt, *asked);
+        let now = || self.retry_input(*first_attempt_at, *attempt, *asked);
         let attempting = pin!(self.run_steps(event, cx, others, begun, now));
         let running = run(attempting, ticket, heartbeat, permit);
         let report = tokio::select! {
@@ -161,27 +161,28 @@ impl Attempting {
         // A trace that begins here is known to nobody else.
         let is_same = delivery.event.trace().is_some_and(|trace| trace.trace() == span.context().trace());
         cx.trace_state = delivery.event.trace_state().filter(|_| is_same).cloned();
-        cx.calls = Some(telemetry::calls());
-        cx.cancelled = self.hard_stop.clone();
+        cx.tracer = Some(telemetry::calls());
+        cx.cancellation = self.hard_stop.clone();
         cx
     }
 
-    fn circumstances(&self, first_attempt_at: Timestamp, attempt: u32, asked: u32) -> Circumstances {
+    fn retry_input(&self, first_attempt_at: Timestamp, attempt: u32, asked: u32) -> RetryInput {
         let elapsed = since(first_attempt_at, self.clock.now());
         let is_breaker_open = self.breaker.is_open();
-        Circumstances { attempt, asked, elapsed, is_breaker_open, chance: fastrand::f64() }
+        RetryInput { attempt, asked, elapsed, is_breaker_open, chance: fastrand::f64() }
     }
 
     /// Settles a delivery without an attempt, since it need not or can't be delivered.
-    async fn end_unattempted(&self, delivery: Delivery, watch: Watch, why: Ended) {
-        let at = self.circumstances(delivery.first_attempt_at, delivery.attempt, delivery.asked);
+    async fn end_unattempted(&self, delivery: Delivery, watch: DeliveryTelemetry, why: AttemptResult) {
+        let at = self.retry_input(delivery.first_attempt_at, delivery.attempt, delivery.asked);
         let now = self.clock.now();
         let report = AttemptReport::decide(why, at, &self.settings.retry, now, Duration::ZERO);
         self.end(delivery, watch, report).await;
     }
 
-    async fn end(&self, delivery: Delivery, watch: Watch, report: AttemptReport) {
-        let (route, about, ended) = (&self.settings.name, About::of(&delivery), watch::ended(&report));
+    async fn end(&self, delivery: Delivery, watch: DeliveryTelemetry, report: AttemptReport) {
+        let (route, about, ended) =
+            (&self.settings.name, DeliveryInfo::of(&delivery), delivery_telemetry::ended(&report));
         report.log(delivery.event.id(), route, delivery.attempt, || watch.trace_id());
         about.count(route, &report, self.clock.now());
         settle(delivery.ticket, report.into_settlement(), route, &self.hard_stop).await;
@@ -204,14 +205,14 @@ async fn run<T>(
         // Recorded first: if another attempt crashes the process now, this one must not be
         // blamed.
         release(ticket, heartbeat).await;
-        permit.let_others_in();
+        permit.downgrade();
     }
     heartbeat.during(ticket, attempt).await
 }
 
 /// Records that an attempt is no longer exclusive.
 async fn release(ticket: &mut Ticket, heartbeat: &mut Heartbeat) {
-    if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.accompanied().await).await {
+    if let Err(error) = heartbeat.record(ticket, async |ticket| ticket.mark_shared().await).await {
         tracing::warn!(error = %Chain(&error), "others may run beside a suspect, and that could not be recorded");
     }
 }

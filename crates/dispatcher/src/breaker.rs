@@ -81,7 +81,7 @@ impl Breaker {
     }
 
     /// Returns the state, for people.
-    pub(crate) fn standing(&self, clock: &dyn Clock) -> BreakerState {
+    pub(crate) fn status(&self, clock: &dyn Clock) -> BreakerState {
         match *self.state() {
             State::Closed(_) => BreakerState::Closed,
             State::Open { until, .. } => {
@@ -187,14 +187,14 @@ impl Breaker {
 
 /// An attempt, as the breaker knows it. It is over when this is dropped, also by a panic.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct BreakerAttempt {
     breaker: Arc<Breaker>,
     event: EventId,
     is_probe: bool,
     is_ended: Cell<bool>,
 }
 
-impl Begun {
+impl BreakerAttempt {
     pub(crate) fn on(breaker: &Arc<Breaker>, event: EventId) -> Self {
         let is_probe = breaker.begin();
         Self { breaker: Arc::clone(breaker), event, is_probe, is_ended: Cell::new(false) }
@@ -207,7 +207,7 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for BreakerAttempt {
     fn drop(&mut self) {
         if self.is_probe && !self.is_ended.get() {
             self.breaker.give_up();
@@ -224,14 +224,14 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
             if !ended.failed || !is_destination_failing(&last, settings) {
                 return State::Closed(last);
             }
-            let rest = settings.rest.0;
+            let rest = settings.cooldown.0;
             State::Open { until: ended.at + rest, rest }
         }
         // Failures of attempts that began before it opened say nothing new.
         State::Open { .. } if ended.failed => state,
         State::Probing { .. } if ended.failed && !is_probe => state,
         State::Probing { rest, .. } if ended.failed => {
-            let rest = (rest * 2).min(settings.longest_rest.0);
+            let rest = (rest * 2).min(settings.max_cooldown.0);
             State::Open { until: ended.at + rest, rest }
         }
         State::Open { .. } | State::Probing { .. } => CLOSED,
@@ -241,7 +241,7 @@ fn after(state: State, ended: EndedAttempt, is_probe: bool, settings: &BreakerSe
 /// Removes attempts that ended too long ago to count.
 fn forget(last: &mut VecDeque<EndedAttempt>, now: Instant, settings: &BreakerSettings) {
     let is_old = |ended: &EndedAttempt| now.duration_since(ended.at) > settings.window.0;
-    while last.len() > settings.of.get() as usize || last.front().is_some_and(is_old) {
+    while last.len() > settings.samples.get() as usize || last.front().is_some_and(is_old) {
         last.pop_front();
     }
 }
@@ -266,8 +266,8 @@ mod tests {
 
     fn with(change: impl FnOnce(&mut BreakerSettings)) -> Arc<Breaker> {
         let mut settings = BreakerSettings {
-            rest: Time(Duration::from_secs(10)),
-            longest_rest: Time(Duration::from_secs(30)),
+            cooldown: Time(Duration::from_secs(10)),
+            max_cooldown: Time(Duration::from_secs(30)),
             ..BreakerSettings::default()
         };
         change(&mut settings);
@@ -282,8 +282,8 @@ mod tests {
         EventId::of(Environment::Sandbox, &number.to_be_bytes())
     }
 
-    fn begin(breaker: &Arc<Breaker>, number: u32) -> Begun {
-        Begun::on(breaker, event(number))
+    fn begin(breaker: &Arc<Breaker>, number: u32) -> BreakerAttempt {
+        BreakerAttempt::on(breaker, event(number))
     }
 
     /// Fails one attempt of each of these events.
@@ -349,7 +349,7 @@ mod tests {
             assert!(!breaker.is_open(), "event {number}, one in twenty seconds");
             tokio::time::advance(Duration::from_secs(20)).await;
         }
-        let breaker = with(|settings| (settings.of, settings.percent) = (number(6), number(100)));
+        let breaker = with(|settings| (settings.samples, settings.percent) = (number(6), number(100)));
         fail(&breaker, 0..4);
         (100..105).for_each(|number| begin(&breaker, number).ended(false));
         fail(&breaker, 4..8);

@@ -37,7 +37,7 @@ impl Capacity {
     }
 
     /// Waits until the capacity is smaller than the number of permits that are taken.
-    pub(crate) async fn is_exceeded(&self, free: &Semaphore) {
+    pub(crate) async fn exceeded(&self, free: &Semaphore) {
         let Some(mut now) = self.now.clone() else { return std::future::pending().await };
         let is_exceeded = |capacity: &usize| *capacity < self.concurrency - free.available_permits();
         if now.wait_for(is_exceeded).await.is_err() {
@@ -72,8 +72,8 @@ mod tests {
         drop(in_hand);
         capacity.bound(&free, &mut rest).await;
         assert_eq!(rest.len(), 1);
-        assert!(capacity.is_exceeded(&free).now_or_never().is_none());
+        assert!(capacity.exceeded(&free).now_or_never().is_none());
         say.send(0).unwrap();
-        capacity.is_exceeded(&free).await;
+        capacity.exceeded(&free).await;
     }
 }

@@ -8,21 +8,25 @@ use event_model::Timestamp;
 use queue::{Attempt, Outcome};
 use telemetry::Chain;
 
-use crate::policy::Ended;
+use crate::policy::AttemptResult;
 
-pub(crate) fn record(ended: &Ended, started_at: Timestamp, took: Duration) -> Attempt {
+pub(crate) fn record(ended: &AttemptResult, started_at: Timestamp, took: Duration) -> Attempt {
     let (outcome, status) = match ended {
-        Ended::Answered(Ok(Done { status, .. })) => (Outcome::Done, *status),
-        Ended::Skipped(_) => (Outcome::Done, None),
-        Ended::Waiting(..) => (Outcome::Returned, None),
-        Ended::Undeliverable(..)
-        | Ended::NotAsked(DispatchError::Permanent { .. })
-        | Ended::NotTold(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
-        Ended::NotAsked(_) | Ended::NotTold(_) => (Outcome::Transient, None),
-        Ended::Answered(Err(error @ DispatchError::Permanent { .. })) => (Outcome::Permanent, error.status()),
-        Ended::Answered(Err(error)) => (Outcome::Transient, error.status()),
-        Ended::TimedOut => (Outcome::TimedOut, None),
-        Ended::Panicked => (Outcome::Panicked, None),
+        AttemptResult::Answered(Ok(Done { status, .. })) => (Outcome::Done, *status),
+        AttemptResult::Skipped(_) => (Outcome::Done, None),
+        AttemptResult::Waiting(..) => (Outcome::Returned, None),
+        AttemptResult::Undeliverable(..)
+        | AttemptResult::EnrichmentFailed(DispatchError::Permanent { .. })
+        | AttemptResult::NotificationFailed(DispatchError::Permanent { .. }) => (Outcome::Permanent, None),
+        AttemptResult::EnrichmentFailed(_) | AttemptResult::NotificationFailed(_) => {
+            (Outcome::Transient, None)
+        }
+        AttemptResult::Answered(Err(error @ DispatchError::Permanent { .. })) => {
+            (Outcome::Permanent, error.status())
+        }
+        AttemptResult::Answered(Err(error)) => (Outcome::Transient, error.status()),
+        AttemptResult::TimedOut => (Outcome::TimedOut, None),
+        AttemptResult::Panicked => (Outcome::Panicked, None),
     };
     Attempt { started_at, took, outcome, status, detail: explain(ended, Reader::History) }
 }
@@ -34,18 +38,22 @@ pub(crate) enum Reader {
     History,
 }
 
-pub(crate) fn explain(ended: &Ended, reader: Reader) -> Option<String> {
+pub(crate) fn explain(ended: &AttemptResult, reader: Reader) -> Option<String> {
     match ended {
         // A handler outside may have written it, and it may contain anybody's data.
-        Ended::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
-        Ended::Skipped(why) => Some(why.to_string()),
-        Ended::Waiting(other, _) => Some(format!("waits: event {other} of the same Fluent id is attempted")),
-        Ended::Undeliverable(_, why) => Some(why.clone()),
-        Ended::NotAsked(error) => Some(said(error, reader)),
-        Ended::NotTold(error) => Some(format!("delivered, and nobody was told: {}", said(error, reader))),
-        Ended::Answered(Err(error)) => Some(said(error, reader)),
-        Ended::TimedOut => Some("no answer before the deadline".to_owned()),
-        Ended::Panicked => Some("the dispatcher panicked".to_owned()),
+        AttemptResult::Answered(Ok(done)) => done.remark.clone().filter(|_| reader == Reader::History),
+        AttemptResult::Skipped(why) => Some(why.to_string()),
+        AttemptResult::Waiting(other, _) => {
+            Some(format!("waits: event {other} of the same Fluent id is attempted"))
+        }
+        AttemptResult::Undeliverable(_, why) => Some(why.clone()),
+        AttemptResult::EnrichmentFailed(error) => Some(said(error, reader)),
+        AttemptResult::NotificationFailed(error) => {
+            Some(format!("delivered, and nobody was told: {}", said(error, reader)))
+        }
+        AttemptResult::Answered(Err(error)) => Some(said(error, reader)),
+        AttemptResult::TimedOut => Some("no answer before the deadline".to_owned()),
+        AttemptResult::Panicked => Some("the dispatcher panicked".to_owned()),
     }
 }
 

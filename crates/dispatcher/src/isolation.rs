@@ -254,7 +254,7 @@ impl State {
 
 impl RunPermit {
     /// Lets others run beside it from now on.
-    pub(crate) fn let_others_in(&mut self) {
+    pub(crate) fn downgrade(&mut self) {
         *self = match std::mem::replace(self, Self::Changing) {
             Self::Exclusive(run, _) => Self::Shared(run.into_shared()),
             permit => permit,

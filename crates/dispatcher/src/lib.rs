@@ -13,29 +13,29 @@
 //! Start reading at [`open`] and `route.rs`; what becomes of a failure is
 //! decided in [`policy`].
 
-mod apis;
 mod attempt;
-mod board;
 mod breaker;
 mod capacity;
+mod delivery_telemetry;
 mod explain;
+mod fluent_clients;
 mod heartbeat;
 mod isolation;
 mod login_ledger;
-mod pace;
+mod notify;
+mod process_resources;
+mod rate_limit;
+mod reconciled_dedup;
 mod remote;
 mod report;
 mod route;
+mod route_selection;
+mod route_status;
 mod same_id;
-mod selection;
-mod sharing;
 mod stage;
 #[cfg(test)]
 mod testing;
-mod then;
-mod twins;
 mod unrouted;
-mod watch;
 
 pub mod policy;
 
@@ -45,28 +45,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch::{AnyDispatcher, BoxError, Dispatcher, OpenContext, Registry, Shared};
+use dispatch::{AnyDispatcher, BoxError, Dispatcher, Extensions, OpenContext, Registry};
 use dispatch_grpc::Remote;
 use enrichment::Enrichment;
 use event_model::Clock;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use queue::{Consumer, DeadReason, Filter, Route, Source};
+use queue::{Consumer, DeadReason, Route, RouteFilter, Source};
 use service::Shutdown;
-use settings::{RouteSettings, Routes, Tree};
+use settings::{RouteSettings, Routes, SettingsTree};
 use subscriptions::SubscriptionDispatcher;
 use telemetry::{Chain, metrics};
 
-pub use crate::apis::accounts as fluent_accounts;
+pub use crate::fluent_clients::accounts as fluent_accounts;
 pub use crate::login_ledger::RestingLogins;
-pub use crate::selection::Selection;
-pub use crate::sharing::Sharing;
+pub use crate::process_resources::ProcessResources;
+pub use crate::route_selection::RouteSelection;
 pub use crate::stage::{main, registry};
 
-use crate::board::Board;
 use crate::isolation::Isolation;
+use crate::notify::OutcomeHooks;
+use crate::reconciled_dedup::ReconciledDedup;
+use crate::route_status::StatusRegistry;
 use crate::same_id::SameId;
-use crate::then::Then;
-use crate::twins::Twins;
 
 /// Time that a delivery may be held without a heartbeat, of which there are three in this time.
 const LEASE: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ const JOINED_TOGETHER: usize = 16;
 pub struct Dispatching {
     pub(crate) routes: Vec<OpenRoute>,
     unrouted: Option<Box<dyn Consumer>>,
-    board: Board,
+    board: StatusRegistry,
     clock: Arc<dyn Clock>,
 }
 
@@ -87,7 +87,7 @@ pub struct Dispatching {
 pub(crate) struct OpenRoute {
     pub(crate) settings: RouteSettings,
     pub(crate) opened: Opened,
-    pub(crate) twins: Option<Twins>,
+    pub(crate) twins: Option<ReconciledDedup>,
     pub(crate) same_id: Option<SameId>,
     pub(crate) consumer: Box<dyn Consumer>,
     /// Time that its deliveries may be held without a heartbeat.
@@ -101,26 +101,26 @@ pub struct Opened {
     pub dispatcher: AnyDispatcher,
     /// Asks Fluent about the events first, if the route wants it.
     pub enrichment: Option<Enrichment>,
-    then: Then,
+    then: OutcomeHooks,
 }
 
 /// Opens the dispatchers and enrichment of every selected route; an error names the route whose
 /// settings are wrong or name something that does not exist.
 pub async fn open_dispatchers(
     routes: &Routes,
-    selection: &Selection,
+    selection: &RouteSelection,
     folder: &Path,
-    shared: &Shared,
+    shared: &Extensions,
     registry: &Registry,
 ) -> anyhow::Result<Vec<Opened>> {
     let mut opened = Vec::new();
     for route in routes.0.iter().filter(|route| selection.has(&route.name)) {
         let not_opened = |source| NotOpened { route: route.name.clone(), source };
-        let cx = OpenContext::new(&*route.name, folder).sharing(shared);
+        let cx = OpenContext::new(&*route.name, folder).with_extensions(shared);
         let enrichment = Enrichment::open(route.enrich.as_ref(), route.confirm, &cx).map_err(not_opened)?;
         let dispatcher = registry.open(&route.dispatcher, route.table.clone(), &cx).await;
         let dispatcher = dispatcher.map_err(|error| not_opened(error.into()))?;
-        let mut then = Then::default();
+        let mut then = OutcomeHooks::default();
         for (told, listed) in
             [(&mut then.on_success, &route.on_success), (&mut then.on_dead_letter, &route.on_dead_letter)]
         {
@@ -150,7 +150,7 @@ pub struct NotOpened {
 }
 
 /// Adds to the error of a route that can't be opened its location in the settings.
-pub fn located(tree: &Tree, error: anyhow::Error) -> anyhow::Error {
+pub fn located(tree: &SettingsTree, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<NotOpened>() {
         Some(found) => tree.wrong_route(&found.route, &Chain(&*found.source).to_string()).into(),
         None => error,
@@ -161,9 +161,9 @@ pub fn located(tree: &Tree, error: anyhow::Error) -> anyhow::Error {
 /// can't deliver is noticed before any event is taken.
 pub async fn open(
     routes: &Routes,
-    selection: &Selection,
+    selection: &RouteSelection,
     folder: &Path,
-    shared: &Shared,
+    shared: &Extensions,
     registry: &Registry,
     source: &Arc<dyn Source>,
     clock: Arc<dyn Clock>,
@@ -177,7 +177,7 @@ pub async fn open(
 #[doc(hidden)]
 pub async fn join_routes(
     routes: &Routes,
-    selection: &Selection,
+    selection: &RouteSelection,
     opened: Vec<Opened>,
     source: &Arc<dyn Source>,
     clock: Arc<dyn Clock>,
@@ -193,7 +193,7 @@ pub async fn join_routes(
     let joining = selected.into_iter().cloned().zip(opened).map(async |(settings, opened)| {
         let consumer = source.subscribe(route_of(&settings, lease)).await;
         let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
-        let twins = Twins::of(&settings, source);
+        let twins = ReconciledDedup::of(&settings, source);
         let same_id = SameId::of(&settings, source);
         if let Some(same_id) = &same_id {
             same_id.try_out(clock.now()).await.with_context(|| {
@@ -208,8 +208,8 @@ pub async fn join_routes(
     let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
     let unrouted = source.subscribe(unrouted).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
-    let board = Board::default();
-    source.show_status(board.look(Arc::clone(&clock)));
+    let board = StatusRegistry::default();
+    source.show_status(board.status_source(Arc::clone(&clock)));
     Ok(Dispatching { routes: open, unrouted, board, clock })
 }
 
@@ -243,6 +243,9 @@ impl Dispatching {
 }
 
 /// Returns the filter of events that no route matches.
-pub(crate) fn everything_else(routes: &Routes) -> Filter {
-    Filter { none_of: routes.0.iter().map(|route| route.terms.clone()).collect(), ..Filter::default() }
+pub(crate) fn everything_else(routes: &Routes) -> RouteFilter {
+    RouteFilter {
+        none_of: routes.0.iter().map(|route| route.terms.clone()).collect(),
+        ..RouteFilter::default()
+    }
 }

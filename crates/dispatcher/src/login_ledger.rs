@@ -9,7 +9,7 @@ use std::time::Duration;
 use event_model::{Clock, SystemClock, Timestamp};
 use fluent_api::{BoxError, LedgerFuture, LoginLedger};
 use queue::processes::{ProcessReport, RestingLogin};
-use queue::{HasMarks, marks};
+use queue::{HasFacts, facts};
 use telemetry::metrics;
 
 /// Logins that may not be tried now, as far as this process knows. Clones share them.
@@ -40,7 +40,7 @@ impl RestingLogins {
 
 /// A ledger in these facts, which also notes which logins may not be tried.
 pub(crate) struct QueueLedger {
-    pub(crate) marks: Arc<dyn HasMarks>,
+    pub(crate) marks: Arc<dyn HasFacts>,
     pub(crate) resting: RestingLogins,
 }
 
@@ -53,14 +53,14 @@ impl fmt::Debug for QueueLedger {
 impl LoginLedger for QueueLedger {
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
         Box::pin(async move {
-            let found = marks::login(self.marks.marks(), login).await.map_err(BoxError::from)?;
+            let found = facts::login(self.marks.facts(), login).await.map_err(BoxError::from)?;
             Ok(found.map(|(record, version)| (record.to_vec(), version)))
         })
     }
 
     fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
         Box::pin(async move {
-            let replaced = marks::replace_login(self.marks.marks(), login, record.into(), version);
+            let replaced = facts::replace_login(self.marks.facts(), login, record.into(), version);
             replaced.await.map_err(BoxError::from)
         })
     }

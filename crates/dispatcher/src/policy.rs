@@ -21,13 +21,13 @@ const SHORTEST_WAIT_FOR_OTHER: Duration = Duration::from_millis(100);
 
 /// Result of an attempt.
 #[derive(Debug)]
-pub enum Ended {
+pub enum AttemptResult {
     /// The dispatcher answered.
     Answered(Result<Done, DispatchError>),
     /// The dispatcher was not called: the enrichment that the route wants failed.
-    NotAsked(DispatchError),
+    EnrichmentFailed(DispatchError),
     /// The dispatcher delivered the event, but notifying the outcome hook failed.
-    NotTold(DispatchError),
+    NotificationFailed(DispatchError),
     /// The dispatcher was not called, and need not be.
     Skipped(Skip),
     /// The dispatcher was not called yet: another event of the same id is being attempted, for at
@@ -49,7 +49,7 @@ pub enum Skip {
     MovedOn,
     /// The destination has another event that says the same: one was reconciled, and the other
     /// came late.
-    Twin,
+    ReconciledDuplicate,
     /// The route's expression failed when the event came, and refuses it now that it is repaired.
     NotMatched,
     /// The destination has this event of the same Fluent id and name, and the route wants one of
@@ -62,7 +62,7 @@ impl Skip {
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::MovedOn => "moved-on",
-            Self::Twin => "reconciled",
+            Self::ReconciledDuplicate => "reconciled",
             Self::NotMatched => "not-matched",
             Self::SameId(_) => "same-id",
         }
@@ -75,7 +75,9 @@ impl fmt::Display for Skip {
         match self {
             Self::MovedOn => f.write_str("skipped: its entity has moved on"),
             Self::NotMatched => f.write_str("skipped: the route's match says no now"),
-            Self::Twin => f.write_str("skipped: delivered before, as what was reconciled or came late"),
+            Self::ReconciledDuplicate => {
+                f.write_str("skipped: delivered before, as what was reconciled or came late")
+            }
             Self::SameId(other) => {
                 write!(f, "skipped: event {other} of the same Fluent id and name is delivered")
             }
@@ -83,16 +85,18 @@ impl fmt::Display for Skip {
     }
 }
 
-impl Ended {
+impl AttemptResult {
     /// Whether the destination failed; `None` if that is not known. A destination that will never
     /// take an event is well, and so is one that has no such thing (404) or has it in another
     /// state (409): that is about this event.
     pub(crate) fn is_failure(&self) -> Option<bool> {
         match self {
-            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotTold(_) => Some(false),
+            Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. })) | Self::NotificationFailed(_) => {
+                Some(false)
+            }
             Self::Answered(Err(DispatchError::Transient { status: Some(404 | 409), .. })) => Some(false),
             Self::Answered(Err(DispatchError::Interrupted { .. }))
-            | Self::NotAsked(_)
+            | Self::EnrichmentFailed(_)
             | Self::Skipped(_)
             | Self::Waiting(..)
             | Self::Undeliverable(..) => None,
@@ -105,7 +109,7 @@ impl Ended {
         !matches!(
             self,
             Self::Answered(Err(DispatchError::Interrupted { .. }))
-                | Self::NotAsked(_)
+                | Self::EnrichmentFailed(_)
                 | Self::Skipped(_)
                 | Self::Waiting(..)
                 | Self::Undeliverable(..)
@@ -118,7 +122,7 @@ impl Ended {
         matches!(
             self,
             Self::Answered(Ok(_) | Err(DispatchError::Permanent { .. }))
-                | Self::NotTold(DispatchError::Permanent { .. })
+                | Self::NotificationFailed(DispatchError::Permanent { .. })
                 | Self::Skipped(_)
                 | Self::Undeliverable(..)
         )
@@ -127,7 +131,7 @@ impl Ended {
 
 /// Input of the decision, beside the result of the attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
+pub struct RetryInput {
     /// Number of this attempt, from 1.
     pub attempt: u32,
     /// Attempts before this one in which the destination was called.
@@ -140,7 +144,7 @@ pub struct Circumstances {
     pub chance: f64,
 }
 
-impl Circumstances {
+impl RetryInput {
     /// Returns the same input with the attempts numbered by those that called the destination.
     fn of_asked(self) -> Self {
         Self { attempt: self.asked.saturating_add(1), ..self }
@@ -150,43 +154,49 @@ impl Circumstances {
 /// Decides what becomes of the delivery. Panics and timeouts are retried like any passing
 /// failure.
 #[must_use]
-pub fn verdict(ended: &Ended, at: Circumstances, retry: &RetrySettings) -> Verdict {
+pub fn verdict(ended: &AttemptResult, at: RetryInput, retry: &RetrySettings) -> Verdict {
     match ended {
-        Ended::Answered(Ok(_)) | Ended::Skipped(_) => Verdict::Done,
-        Ended::Undeliverable(reason, _) => Verdict::Dead(*reason),
-        Ended::Answered(Err(DispatchError::Permanent { .. }))
-        | Ended::NotAsked(DispatchError::Permanent { .. })
-        | Ended::NotTold(DispatchError::Permanent { .. }) => Verdict::Dead(DeadReason::Permanent),
+        AttemptResult::Answered(Ok(_)) | AttemptResult::Skipped(_) => Verdict::Done,
+        AttemptResult::Undeliverable(reason, _) => Verdict::Dead(*reason),
+        AttemptResult::Answered(Err(DispatchError::Permanent { .. }))
+        | AttemptResult::EnrichmentFailed(DispatchError::Permanent { .. })
+        | AttemptResult::NotificationFailed(DispatchError::Permanent { .. }) => {
+            Verdict::Dead(DeadReason::Permanent)
+        }
         // No failure: the event that it waits for is delivered, or gives way.
-        Ended::Waiting(_, left) => Verdict::Again(wait_for_other(*left, at, retry)),
+        AttemptResult::Waiting(_, left) => Verdict::Again(wait_for_other(*left, at, retry)),
         // Not the destination's failure, so that it is given up only for time.
-        Ended::Answered(Err(DispatchError::Interrupted { .. })) if at.elapsed < retry.budget.0 => {
+        AttemptResult::Answered(Err(DispatchError::Interrupted { .. }))
+            if at.elapsed < retry.max_elapsed.0 =>
+        {
             again(at, retry, Duration::ZERO)
         }
         // Not the destination's failure either: Fluent may be slow to show an entity that it has
         // told of.
-        Ended::NotAsked(error) if at.elapsed < retry.budget.0 => again(at, retry, wait(error, at, retry)),
+        AttemptResult::EnrichmentFailed(error) if at.elapsed < retry.max_elapsed.0 => {
+            again(at, retry, wait(error, at, retry))
+        }
         // While the breaker is open, no delivery is given up for its destination's failures.
         _ if is_exhausted(at, retry) && !at.is_breaker_open => Verdict::Dead(DeadReason::Exhausted),
         // An attempt that did not reach the destination says nothing of how long to wait for it.
-        Ended::Answered(Err(error)) => again(at, retry, wait(error, at.of_asked(), retry)),
+        AttemptResult::Answered(Err(error)) => again(at, retry, wait(error, at.of_asked(), retry)),
         _ => again(at, retry, backoff(at.of_asked(), retry)),
     }
 }
 
 /// Returns an eighth of the time that the event has waited, so that it neither checks all the
 /// time nor long after the other failed; and not past the end of the other's claim.
-fn wait_for_other(left: Duration, at: Circumstances, retry: &RetrySettings) -> Duration {
-    let shortest = retry.first.0.min(LONGEST_WAIT_FOR_OTHER);
+fn wait_for_other(left: Duration, at: RetryInput, retry: &RetrySettings) -> Duration {
+    let shortest = retry.initial.0.min(LONGEST_WAIT_FOR_OTHER);
     (at.elapsed / 8).clamp(shortest, LONGEST_WAIT_FOR_OTHER).min(left.max(SHORTEST_WAIT_FOR_OTHER))
 }
 
-fn is_exhausted(at: Circumstances, retry: &RetrySettings) -> bool {
-    at.elapsed >= retry.budget.0 || retry.attempts.is_some_and(|attempts| at.asked + 1 >= attempts)
+fn is_exhausted(at: RetryInput, retry: &RetrySettings) -> bool {
+    at.elapsed >= retry.max_elapsed.0 || retry.attempts.is_some_and(|attempts| at.asked + 1 >= attempts)
 }
 
 /// Returns how long to wait after this failure.
-fn wait(error: &DispatchError, at: Circumstances, retry: &RetrySettings) -> Duration {
+fn wait(error: &DispatchError, at: RetryInput, retry: &RetrySettings) -> Duration {
     match error {
         DispatchError::Transient { retry_after: Some(asked), .. } => no_sooner_than(*asked, at, retry),
         _ => backoff(at, retry),
@@ -196,7 +206,7 @@ fn wait(error: &DispatchError, at: Circumstances, retry: &RetrySettings) -> Dura
 /// Returns the wait that the destination asks for, or the usual one if that is longer: a
 /// destination that always says `1` must not be called every second for days. Slightly longer, so
 /// that deliveries with the same answer do not return together.
-fn no_sooner_than(asked: Duration, at: Circumstances, retry: &RetrySettings) -> Duration {
+fn no_sooner_than(asked: Duration, at: RetryInput, retry: &RetrySettings) -> Duration {
     let backoff = backoff(at, retry);
     let wait = asked.min(MAX_RETRY_AFTER).max(backoff);
     wait.mul_f64(1.0 + MAX_RETRY_AFTER_JITTER * at.chance).min(MAX_RETRY_AFTER.max(backoff))
@@ -205,20 +215,20 @@ fn no_sooner_than(asked: Duration, at: Circumstances, retry: &RetrySettings) -> 
 /// Retries after a wait that does not pass the end of the budget, at which there is one last
 /// attempt. Past the end it waits in any case, so that the delivery is not fetched first each
 /// time.
-fn again(at: Circumstances, retry: &RetrySettings, wait: Duration) -> Verdict {
-    if at.elapsed >= retry.budget.0 {
-        return Verdict::Again(wait.max(retry.first.0));
+fn again(at: RetryInput, retry: &RetrySettings, wait: Duration) -> Verdict {
+    if at.elapsed >= retry.max_elapsed.0 {
+        return Verdict::Again(wait.max(retry.initial.0));
     }
-    let left = retry.budget.0.saturating_sub(at.elapsed);
-    Verdict::Again(wait.max(retry.first.0).min(left.max(retry.first.0)))
+    let left = retry.max_elapsed.0.saturating_sub(at.elapsed);
+    Verdict::Again(wait.max(retry.initial.0).min(left.max(retry.initial.0)))
 }
 
 /// Returns a random wait between `first` and a bound that doubles with every attempt up to
 /// `ceiling`, so that deliveries that failed together do not return together.
-fn backoff(at: Circumstances, retry: &RetrySettings) -> Duration {
+fn backoff(at: RetryInput, retry: &RetrySettings) -> Duration {
     let doubled = 2_u32.checked_pow(at.attempt.min(31)).unwrap_or(u32::MAX);
-    let bound = retry.first.0.saturating_mul(doubled).min(retry.ceiling.0);
-    retry.first.0 + bound.saturating_sub(retry.first.0).mul_f64(at.chance)
+    let bound = retry.initial.0.saturating_mul(doubled).min(retry.max_delay.0);
+    retry.initial.0 + bound.saturating_sub(retry.initial.0).mul_f64(at.chance)
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use anyhow::{Context, bail};
 use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use event_model::SystemClock;
-use grpc::{Door, Routes};
+use grpc::{GrpcServer, Routes};
 use service::{Observed, Shutdown, StageArgs, StopTimes};
-use settings::{OperatorSettings, Tree};
+use settings::{OperatorSettings, SettingsTree};
 use telemetry::Chain;
 
-use crate::{Selection, Sharing, located, open_dispatchers};
+use crate::{ProcessResources, RouteSelection, located, open_dispatchers};
 
 /// Serves the dispatcher of one route of the settings.
 pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCode {
@@ -26,14 +26,14 @@ pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCo
 }
 
 struct Plan {
-    tree: Tree,
+    tree: SettingsTree,
     operator: OperatorSettings,
     route: settings::RouteSettings,
     observed: Observed,
 }
 
 impl Plan {
-    fn read(tree: Tree, route: &str, registry: &Registry) -> anyhow::Result<Self> {
+    fn read(tree: SettingsTree, route: &str, registry: &Registry) -> anyhow::Result<Self> {
         let routes = tree.routes_of(registry)?;
         let found = routes.0.into_iter().find(|listed| listed.name == route);
         let route = found.with_context(|| format!("there is no route {route} in the settings"))?;
@@ -60,7 +60,7 @@ impl Plan {
     async fn run(self, registry: &Registry, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
         let dispatcher = self.dispatcher(registry).await?;
-        let door = Door::open(&self.operator, shutdown).await?;
+        let door = GrpcServer::bind(&self.operator, shutdown).await?;
         let server = Server::new(dispatcher.clone(), shutdown.clone());
         door.serve(Routes::new(server.service()), readiness.clone(), shutdown)?;
         readiness.set(true);
@@ -74,21 +74,21 @@ impl Plan {
 
     /// Opens what the dispatcher shares; the tries of Fluent's logins, if it uses any, are in the
     /// stores of the queue that the settings name, or nowhere.
-    async fn sharing(&self) -> anyhow::Result<Sharing> {
+    async fn sharing(&self) -> anyhow::Result<ProcessResources> {
         if self.tree.apis()?.is_empty() {
-            return Sharing::by(&self.tree);
+            return ProcessResources::by(&self.tree);
         }
         match adapters::open_stores(&self.tree.queue()?, false, Arc::new(SystemClock)).await {
-            Ok(stores) => Sharing::with_marks(&self.tree, stores),
+            Ok(stores) => ProcessResources::with_marks(&self.tree, stores),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "how often Fluent's logins failed is known to this process alone: a restart forgets it");
-                Sharing::by(&self.tree)
+                ProcessResources::by(&self.tree)
             }
         }
     }
 
     async fn dispatcher(&self, registry: &Registry) -> anyhow::Result<AnyDispatcher> {
-        let (routes, selection) = (settings::Routes(vec![self.route.clone()]), Selection::everything());
+        let (routes, selection) = (settings::Routes(vec![self.route.clone()]), RouteSelection::everything());
         let shared = self.sharing().await?.shared;
         let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
         let mut opened = opened.map_err(|error| located(&self.tree, error))?;

@@ -7,20 +7,20 @@ use queue::{Attempt, Settlement, Verdict};
 use settings::RetrySettings;
 
 use crate::explain::{Reader, explain, record};
-use crate::policy::{Circumstances, Ended, Skip, verdict};
+use crate::policy::{AttemptResult, RetryInput, Skip, verdict};
 
 /// Result of an attempt, and what becomes of its delivery.
 #[derive(Debug)]
 pub(crate) struct AttemptReport {
-    result: Ended,
+    result: AttemptResult,
     settlement: Settlement,
 }
 
 impl AttemptReport {
     /// Decides by nothing but its arguments.
     pub(crate) fn decide(
-        result: Ended,
-        at: Circumstances,
+        result: AttemptResult,
+        at: RetryInput,
         retry: &RetrySettings,
         started_at: Timestamp,
         took: Duration,
@@ -52,14 +52,14 @@ impl AttemptReport {
     /// Returns the reason for which no attempt was needed, if none was.
     pub(crate) fn skipped(&self) -> Option<Skip> {
         match self.result {
-            Ended::Skipped(why) => Some(why),
+            AttemptResult::Skipped(why) => Some(why),
             _ => None,
         }
     }
 
     /// Whether it only waits for another event, and nothing went wrong.
     pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.result, Ended::Waiting(..))
+        matches!(self.result, AttemptResult::Waiting(..))
     }
 
     /// Writes it to the log, without anything that a destination or a handler said.
@@ -67,13 +67,13 @@ impl AttemptReport {
         let error = explain(&self.result, Reader::Log).unwrap_or_default();
         let took_ms = self.attempt().took.as_millis();
         match (self.verdict(), &self.result) {
-            (Verdict::Done, Ended::Skipped(why)) => {
+            (Verdict::Done, AttemptResult::Skipped(why)) => {
                 tracing::info!(event.id = %id, route, attempt, trace_id = trace_id(), "{why}");
             }
             (Verdict::Done, _) => {
                 tracing::debug!(event.id = %id, route, attempt, took_ms, trace_id = trace_id(), "delivered");
             }
-            (Verdict::Again(wait), Ended::Waiting(..)) => {
+            (Verdict::Again(wait), AttemptResult::Waiting(..)) => {
                 tracing::debug!(event.id = %id, route, attempt, again_ms = wait.as_millis(), "{error}");
             }
             (Verdict::Again(wait), _) => {

@@ -10,12 +10,12 @@ use telemetry::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-use crate::attempt::Attempting;
-use crate::board::{Board, Entry};
-use crate::breaker::{Begun, Breaker, MayAsk};
+use crate::attempt::AttemptRunner;
+use crate::breaker::{Breaker, BreakerAttempt, MayAsk};
 use crate::capacity::Capacity;
 use crate::isolation::Isolation;
-use crate::pace::Pace;
+use crate::rate_limit::RateLimiter;
+use crate::route_status::{RegisteredRoute, StatusRegistry};
 use crate::{OpenRoute, Opened};
 
 /// Pause after the queue failed to hand out deliveries.
@@ -26,7 +26,7 @@ const REST: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     route: OpenRoute,
     isolation: Isolation,
-    board: Board,
+    board: StatusRegistry,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
@@ -36,10 +36,14 @@ pub(crate) async fn run(
     let free = Arc::new(Semaphore::new(concurrency));
     let mut capacity = Capacity::new(dispatcher.capacity(), concurrency);
     let name = settings.name.clone();
-    let mut pace = Pace::new(settings.rate);
+    let mut pace = RateLimiter::new(settings.rate);
     let breaker = Arc::new(Breaker::new(&name, settings.breaker));
-    board.enter(Entry { route: name.clone(), breaker: Arc::clone(&breaker), throttled: pace.throttled() });
-    let attempting = Arc::new(Attempting {
+    board.register(RegisteredRoute {
+        route: name.clone(),
+        breaker: Arc::clone(&breaker),
+        throttled: pace.throttled(),
+    });
+    let attempting = Arc::new(AttemptRunner {
         settings,
         dispatcher: dispatcher.clone(),
         enrichment,
@@ -57,7 +61,7 @@ pub(crate) async fn run(
         let next = async {
             let mut places = take(&free).await;
             capacity.bound(&free, &mut places).await;
-            places.truncate(pace.ready(places.len()).await);
+            places.truncate(pace.permits(places.len()).await);
             let next = match attempting.breaker.ready().await {
                 MayAsk::AsEver => consumer.next(places.len()),
                 MayAsk::ForAProbe => {
@@ -69,14 +73,14 @@ pub(crate) async fn run(
                 deliveries = next => deliveries,
                 // More was requested than there is capacity for: permits are given back, and the
                 // loop asks again.
-                () = capacity.is_exceeded(&free) => Ok(Vec::new()),
+                () = capacity.exceeded(&free) => Ok(Vec::new()),
             };
             (deliveries, places)
         };
         let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
         match deliveries {
             Ok(deliveries) => {
-                pace.used(deliveries.len());
+                pace.consume(deliveries.len());
                 start(&attempting, deliveries, places, &shutdown);
             }
             Err(QueueError::Closed | QueueError::Failed(_)) => break,
@@ -108,13 +112,13 @@ async fn take(places: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
 }
 
 fn start(
-    attempting: &Arc<Attempting>,
+    attempting: &Arc<AttemptRunner>,
     deliveries: Vec<Delivery>,
     places: Vec<OwnedSemaphorePermit>,
     shutdown: &Shutdown,
 ) {
     for (delivery, place) in deliveries.into_iter().zip(places) {
-        let begun = Begun::on(&attempting.breaker, delivery.event.id());
+        let begun = BreakerAttempt::on(&attempting.breaker, delivery.event.id());
         let attempting = Arc::clone(attempting);
         shutdown.spawn(async move {
             attempting.run(delivery, begun).await;

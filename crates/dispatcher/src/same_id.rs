@@ -12,8 +12,8 @@ use queue::{QueueError, Source};
 use settings::{OnSameId, RouteSettings};
 use telemetry::Chain;
 
-use crate::policy::{Ended, Skip};
-use crate::twins::patiently;
+use crate::policy::{AttemptResult, Skip};
+use crate::reconciled_dedup::retry_note;
 
 /// Time by which a claim outlasts its attempt: until the delivery is noted, on a machine whose
 /// clock is somewhat behind.
@@ -49,7 +49,7 @@ impl SameId {
     }
 
     /// Ends an attempt if the route has delivered another event of the same id.
-    pub(crate) async fn look(&self, event: &Event) -> Result<(), Ended> {
+    pub(crate) async fn look(&self, event: &Event) -> Result<(), AttemptResult> {
         match self.source.same_id_delivered(event.fluent_key(), &self.route).await {
             Ok(Some(other)) if other != event.id() => Err(skipped(other)),
             Ok(_) => Ok(()),
@@ -64,7 +64,7 @@ impl SameId {
         event: &Event,
         now: Timestamp,
         lasts: Duration,
-    ) -> Result<Granted, Ended> {
+    ) -> Result<Granted, AttemptResult> {
         let (key, id) = (event.fluent_key(), event.id());
         let until = now.saturating_add(lasts + CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
         match self.source.claim_same_id(key, &self.route, id, (now, until)).await {
@@ -72,7 +72,7 @@ impl SameId {
             Ok(Claim::Delivered(other)) => Err(skipped(other)),
             Ok(Claim::Attempted { other, until }) => {
                 let left = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-                Err(Ended::Waiting(other, left))
+                Err(AttemptResult::Waiting(other, left))
             }
             Err(error) => Err(not_asked(error)),
         }
@@ -91,16 +91,16 @@ impl SameId {
     /// another event of the same id would be delivered too.
     pub(crate) async fn delivered(&self, event: &Event) {
         let note = || self.source.note_same_id_delivered(event.fluent_key(), &self.route, event.id());
-        if let Err(error) = patiently(note).await {
+        if let Err(error) = retry_note(note).await {
             tracing::error!(event.id = %event.id(), route = self.route, error = %Chain(&error), "delivered, and not noted: another event of its Fluent id would be delivered too");
         }
     }
 }
 
-fn skipped(other: EventId) -> Ended {
-    Ended::Skipped(Skip::SameId(other))
+fn skipped(other: EventId) -> AttemptResult {
+    AttemptResult::Skipped(Skip::SameId(other))
 }
 
-fn not_asked(error: QueueError) -> Ended {
-    Ended::NotAsked(DispatchError::transient(ASKING, error))
+fn not_asked(error: QueueError) -> AttemptResult {
+    AttemptResult::EnrichmentFailed(DispatchError::transient(ASKING, error))
 }

@@ -8,12 +8,12 @@ use anyhow::ensure;
 use clap::Parser;
 use dispatch::Registry;
 use event_model::{Clock, SystemClock};
-use grpc::Door;
+use grpc::GrpcServer;
 use queue::UNROUTED;
-use service::{AddToReport, Observed, Presence, Shutdown, StageArgs, StopTimes, Work};
-use settings::{OperatorSettings, QueueSettings, Routes, Tree};
+use service::{AddToReport, Observed, ProcessReporter, Shutdown, StageArgs, StopTimes, Work};
+use settings::{OperatorSettings, QueueSettings, Routes, SettingsTree};
 
-use crate::{Selection, Sharing, located, open, open_dispatchers};
+use crate::{ProcessResources, RouteSelection, located, open, open_dispatchers};
 
 /// Delivers events from the queue to the systems that need them.
 #[derive(Debug, Parser)]
@@ -48,7 +48,7 @@ pub fn registry() -> Registry {
 pub fn main(registry: &Registry) -> ExitCode {
     let args = Args::parse();
     if args.stage.is_ready {
-        return service::code(args.stage.ask());
+        return service::code(args.stage.check_ready());
     }
     if args.schema {
         println!("{:#}", settings::schema(registry));
@@ -64,8 +64,8 @@ pub fn main(registry: &Registry) -> ExitCode {
     };
     if args.stage.check {
         return service::run(|_| async move {
-            plan.operator.as_ref().map(Door::check).transpose()?;
-            let (shared, folder) = (Sharing::by(&plan.tree)?.shared, plan.tree.folder());
+            plan.operator.as_ref().map(GrpcServer::check).transpose()?;
+            let (shared, folder) = (ProcessResources::by(&plan.tree)?.shared, plan.tree.folder());
             let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;
             args.stage.print_valid();
@@ -78,17 +78,17 @@ pub fn main(registry: &Registry) -> ExitCode {
 
 /// Settings of the stage, all read before anything is opened.
 struct Plan {
-    tree: Tree,
+    tree: SettingsTree,
     queue: QueueSettings,
     routes: Routes,
-    selection: Selection,
+    selection: RouteSelection,
     operator: Option<OperatorSettings>,
     observed: Observed,
 }
 
 impl Plan {
-    fn read(tree: Tree, registry: &Registry, names: Vec<String>) -> anyhow::Result<Self> {
-        let (queue, selection) = (tree.queue_to_deliver()?, Selection::of(names));
+    fn read(tree: SettingsTree, registry: &Registry, names: Vec<String>) -> anyhow::Result<Self> {
+        let (queue, selection) = (tree.queue_to_deliver()?, RouteSelection::of(names));
         // The tables of routes that other processes run are checked there.
         let all = tree.routes(None)?;
         for name in selection.names() {
@@ -122,11 +122,12 @@ impl Plan {
         registry: &Registry,
         queue: &Opened,
         clock: Arc<dyn Clock>,
-        presence: &mut Option<Presence>,
+        presence: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
-        let mut sharing = Sharing::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
+        let mut sharing =
+            ProcessResources::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
         let resting = sharing.resting.clone();
         let add: AddToReport = Arc::new(move |report| resting.add_to(report));
         let report = self.observed.report(

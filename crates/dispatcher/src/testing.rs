@@ -12,22 +12,24 @@ use event_model::{Clock, Event, Timestamp};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::conformance::event;
-use queue::{Consumer, Delivery, Lease, Position, QueueError, Settlement, Start, Terms, Ticket, Verdict};
+use queue::{
+    Consumer, Delivery, Lease, MatchFields, Position, QueueError, Settlement, Start, Ticket, Verdict,
+};
 use settings::{BreakerSettings, OnSameId, RetrySettings, RouteSettings};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::attempt::Attempting;
+use crate::attempt::AttemptRunner;
 use crate::breaker::Breaker;
 use crate::isolation::Isolation;
-use crate::then::Then;
+use crate::notify::OutcomeHooks;
 
 /// Lease of the deliveries in these tests.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 /// Record of what happened to one delivery.
 #[derive(Debug, Default)]
-pub(crate) struct Fate {
+pub(crate) struct ScriptedOutcome {
     /// Times at which it was handed out, its lease extended, and it was settled.
     pub(crate) signs: Vec<Instant>,
     pub(crate) settled: Vec<Settlement>,
@@ -39,7 +41,7 @@ pub(crate) struct Fate {
 /// A lease that is lost when it is not extended for its length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeLease {
-    pub(crate) fate: Arc<Mutex<Fate>>,
+    pub(crate) fate: Arc<Mutex<ScriptedOutcome>>,
     /// Time that the queue takes to settle.
     pub(crate) settles_in: Duration,
     /// Time that it takes to record whether an attempt runs exclusively.
@@ -49,7 +51,7 @@ pub(crate) struct FakeLease {
 }
 
 impl FakeLease {
-    pub(crate) fn fate<T>(&self, look: impl FnOnce(&mut Fate) -> T) -> T {
+    pub(crate) fn fate<T>(&self, look: impl FnOnce(&mut ScriptedOutcome) -> T) -> T {
         look(&mut lock(&self.fate))
     }
 
@@ -66,7 +68,7 @@ impl FakeLease {
             asked: 0,
             asks_match: false,
             matched: None,
-            ticket: Ticket::new(Held(self.clone())),
+            ticket: Ticket::new(HeldLease(self.clone())),
         }
     }
 
@@ -233,7 +235,7 @@ impl Lease for InMemoryLease {
         ready(Ok(())).boxed()
     }
 
-    fn alone(&mut self, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn mark_exclusive(&mut self, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         ready(Ok(())).boxed()
     }
 }
@@ -247,9 +249,9 @@ impl Drop for InMemoryLease {
 }
 
 #[derive(Debug)]
-struct Held(FakeLease);
+struct HeldLease(FakeLease);
 
-impl Lease for Held {
+impl Lease for HeldLease {
     fn settle(&mut self, settlement: Settlement) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             sleep(self.0.settles_in).await;
@@ -272,7 +274,7 @@ impl Lease for Held {
         ready(said).boxed()
     }
 
-    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             sleep(self.0.records_in).await;
             self.0.fate(|fate| fate.alone.push(is_alone));
@@ -282,19 +284,19 @@ impl Lease for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldLease {
     fn drop(&mut self) {
         self.0.fate(|fate| fate.is_given_back = fate.settled.is_empty());
     }
 }
 
-/// Answer of a [`Scripted`] dispatcher to an event.
+/// Answer of a [`ScriptedDispatcher`] dispatcher to an event.
 type Answer = dyn Fn(&Event) -> BoxFuture<'static, Result<Done, DispatchError>> + Send + Sync;
 
 /// Answers as a test says.
-pub(crate) struct Scripted(Box<Answer>);
+pub(crate) struct ScriptedDispatcher(Box<Answer>);
 
-impl Scripted {
+impl ScriptedDispatcher {
     pub(crate) fn new<F>(answer: impl Fn(&Event) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Done, DispatchError>> + Send + 'static,
@@ -311,13 +313,13 @@ impl Scripted {
     }
 }
 
-impl fmt::Debug for Scripted {
+impl fmt::Debug for ScriptedDispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Scripted(..)")
     }
 }
 
-impl Dispatcher for Scripted {
+impl Dispatcher for ScriptedDispatcher {
     const KIND: &'static str = "scripted";
     type Settings = serde_json::Value;
 
@@ -356,7 +358,7 @@ pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
         repeated: Vec::new(),
         name: name.to_owned(),
-        terms: Terms::default(),
+        terms: MatchFields::default(),
         start: Start::Beginning,
         concurrency: 16,
         retry: RetrySettings::default(),
@@ -367,24 +369,24 @@ pub(crate) fn route(name: &str) -> RouteSettings {
         confirm: None,
         on_success: None,
         on_dead_letter: None,
-        dispatcher: Scripted::KIND.to_owned(),
+        dispatcher: ScriptedDispatcher::KIND.to_owned(),
         table: serde_json::json!({}),
     }
 }
 
 /// Makes attempts with this dispatcher, under the permits of `isolation`.
 pub(crate) fn attempting(
-    dispatcher: Scripted,
+    dispatcher: ScriptedDispatcher,
     isolation: &Isolation,
     hard_stop: &CancellationToken,
-) -> Attempting {
+) -> AttemptRunner {
     let settings = route("r");
     let breaker = Arc::new(Breaker::new("r", settings.breaker));
-    Attempting {
+    AttemptRunner {
         settings,
         dispatcher: AnyDispatcher::of(dispatcher),
         enrichment: None,
-        then: Then::default(),
+        then: OutcomeHooks::default(),
         twins: None,
         same_id: None,
         isolation: isolation.clone(),

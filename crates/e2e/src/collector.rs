@@ -33,7 +33,7 @@ use tonic::{Request, Response, Status};
 
 /// One span that arrived, as text.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct CollectedSpans {
     /// The `service.name` of the process that recorded it.
     pub service: String,
     /// Its name.
@@ -56,7 +56,7 @@ pub struct Recorded {
     pub took: Duration,
 }
 
-impl Recorded {
+impl CollectedSpans {
     /// The value of an attribute, or an empty text.
     pub fn says(&self, attribute: &str) -> &str {
         self.attributes.get(attribute).map_or("", String::as_str)
@@ -75,7 +75,7 @@ pub struct Collector {
 
 #[derive(Debug, Default)]
 struct Seen {
-    spans: Vec<Recorded>,
+    spans: Vec<CollectedSpans>,
     metrics: Vec<String>,
     /// The bytes of everything that arrived.
     raw: Vec<u8>,
@@ -121,12 +121,12 @@ impl Collector {
     }
 
     /// Every span so far.
-    pub fn spans(&self) -> Vec<Recorded> {
+    pub fn spans(&self) -> Vec<CollectedSpans> {
         self.seen.lock().unwrap().spans.clone()
     }
 
     /// The spans of one trace.
-    pub fn trace(&self, trace: &str) -> Vec<Recorded> {
+    pub fn trace(&self, trace: &str) -> Vec<CollectedSpans> {
         self.spans().into_iter().filter(|span| span.trace == trace).collect()
     }
 
@@ -209,16 +209,16 @@ impl MetricsService for Collector {
     }
 }
 
-fn recorded(resource: ResourceSpans) -> Vec<Recorded> {
+fn recorded(resource: ResourceSpans) -> Vec<CollectedSpans> {
     let attributes = words(resource.resource.map(|resource| resource.attributes).unwrap_or_default());
     let service = attributes.get("service.name").cloned().unwrap_or_default();
     let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
     spans.map(|span| in_words(span, &service)).collect()
 }
 
-fn in_words(span: Span, service: &str) -> Recorded {
+fn in_words(span: Span, service: &str) -> CollectedSpans {
     let kind = span.kind();
-    Recorded {
+    CollectedSpans {
         service: service.to_owned(),
         kind: match kind {
             SpanKind::Unspecified => "Unspecified".to_owned(),

@@ -10,10 +10,10 @@ use fluent_api::{Accounts, Query};
 use serde_json::{Map, Value};
 use settings::EnrichSettings;
 
-use crate::Asked;
-use crate::burst::Burst;
+use crate::Enriched;
 use crate::failure::{ACTION, NotDelivered, client, failed};
-use crate::guard::{Guard, Standing};
+use crate::freshness::{Freshness, FreshnessCheck};
+use crate::response_cache::ResponseCache;
 
 #[derive(Debug)]
 pub(crate) struct Enricher {
@@ -21,8 +21,8 @@ pub(crate) struct Enricher {
     query: Query,
     variables: Vec<(String, Template)>,
     patience: Duration,
-    guard: Option<Guard>,
-    burst: Burst,
+    guard: Option<FreshnessCheck>,
+    burst: ResponseCache,
 }
 
 impl Enricher {
@@ -47,28 +47,29 @@ impl Enricher {
             query,
             variables: settings.variables.iter().map(template).collect::<Result<_, _>>()?,
             patience: settings.patience.0,
-            guard: settings.guard.as_ref().map(Guard::new),
-            burst: Burst::new(),
+            guard: settings.guard.as_ref().map(FreshnessCheck::new),
+            burst: ResponseCache::new(),
         })
     }
 
-    pub(crate) async fn ask(&self, event: &Event, waited: Duration) -> Result<Asked, DispatchError> {
+    pub(crate) async fn ask(&self, event: &Event, waited: Duration) -> Result<Enriched, DispatchError> {
         let (client, variables) = (client(&self.accounts, event)?, self.variables(event)?);
         // With account and environment: a tenant must not see what another was answered.
         let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
-        let asking =
-            self.burst.share(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
+        let asking = self
+            .burst
+            .get_or_fetch(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
         let entity = asking.await.map_err(|error| failed(&error, waited, self.patience))?;
-        let Some(guard) = &self.guard else { return Ok(Asked::Deliver(Some(entity))) };
-        match guard.standing(&entity.value(), event.fields().entity_status.as_deref(), event.received_at()) {
-            Standing::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
-            Standing::PerhapsOlder if waited < self.patience => {
+        let Some(guard) = &self.guard else { return Ok(Enriched::Deliver(Some(entity))) };
+        match guard.freshness(&entity.value(), event.fields().entity_status.as_deref(), event.received_at()) {
+            Freshness::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
+            Freshness::PerhapsOlder if waited < self.patience => {
                 self.burst.forget(&key).await;
                 Err(DispatchError::transient(ACTION, NotDelivered::Older))
             }
             // Only an event whose entity is known to have moved on is skipped.
-            Standing::MovedOn if guard.skips() => Ok(Asked::Skip),
-            _ => Ok(Asked::Deliver(Some(entity))),
+            Freshness::MovedOn if guard.skips() => Ok(Enriched::Skip),
+            _ => Ok(Enriched::Deliver(Some(entity))),
         }
     }
 

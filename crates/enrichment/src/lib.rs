@@ -9,11 +9,11 @@
 //!
 //! Start reading at [`Enrichment`].
 
-mod burst;
-mod confirm;
 mod enrich;
+mod entity_check;
 mod failure;
-mod guard;
+mod freshness;
+mod response_cache;
 
 use std::time::Duration;
 
@@ -21,19 +21,19 @@ use dispatch::{BoxError, DispatchError, Event, ExactJson, OpenContext};
 use fluent_api::Accounts;
 use settings::{Confirm, EnrichSettings};
 
-use crate::confirm::Confirmer;
 use crate::enrich::Enricher;
+use crate::entity_check::EntityCheck;
 
 /// The requests about the events of one route.
 #[derive(Debug)]
 pub struct Enrichment {
-    confirmer: Option<Confirmer>,
+    confirmer: Option<EntityCheck>,
     enricher: Option<Enricher>,
 }
 
 /// Result of enriching an event.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub enum Enriched {
     /// To be delivered, with this answer if the route has a query.
     Deliver(Option<ExactJson>),
     /// To be skipped: its entity has moved on, and the route wants no such event.
@@ -51,23 +51,23 @@ impl Enrichment {
         if enrich.is_none() && confirm.is_none() {
             return Ok(None);
         }
-        let accounts = cx.shared::<Accounts>().filter(|accounts| !accounts.is_empty());
+        let accounts = cx.extension::<Accounts>().filter(|accounts| !accounts.is_empty());
         let accounts = accounts.ok_or("it asks Fluent's API: expected `api` in one of the accounts")?;
         Ok(Some(Self {
-            confirmer: confirm.map(|Confirm::Fluent| Confirmer::new(accounts)).transpose()?,
+            confirmer: confirm.map(|Confirm::Fluent| EntityCheck::new(accounts)).transpose()?,
             enricher: enrich.map(|enrich| Enricher::open(enrich, accounts, cx)).transpose()?,
         }))
     }
 
     /// Enriches one event; `waited` is the time since its first attempt. A passing failure is
     /// transient, and tried again by the route's policy; a rate limit says how long to wait.
-    pub async fn ask(&self, event: &Event, waited: Duration) -> Result<Asked, DispatchError> {
+    pub async fn enrich(&self, event: &Event, waited: Duration) -> Result<Enriched, DispatchError> {
         if let Some(confirmer) = &self.confirmer {
             confirmer.confirm(event, waited).await?;
         }
         match &self.enricher {
             Some(enricher) => enricher.ask(event, waited).await,
-            None => Ok(Asked::Deliver(None)),
+            None => Ok(Enriched::Deliver(None)),
         }
     }
 }

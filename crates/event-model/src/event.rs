@@ -83,7 +83,7 @@ impl fmt::Debug for Stored {
 /// Reason why a verified webhook is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum AdmissionError {
     /// No account of this name is listed. The body is not stored anywhere.
     #[error("account is not listed")]
     UnknownAccount,
@@ -101,7 +101,7 @@ pub enum Refusal {
 /// The error for a stored event whose bytes are no longer those it was stored with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stored event {expected} does not match its own digest")]
-pub struct Damaged {
+pub struct RestoreError {
     /// The id under which it was stored.
     pub expected: EventId,
 }
@@ -115,7 +115,7 @@ impl Event {
         inbound: Verified<Inbound>,
         accounts: &Accounts,
         trace: Option<TraceParent>,
-    ) -> Result<Self, (Refusal, Verified<Inbound>)> {
+    ) -> Result<Self, (AdmissionError, Verified<Inbound>)> {
         let read = Read::body(&inbound.value().body);
         if let Err(refusal) = allowed(&read, accounts, inbound.evidence().key.name()) {
             return Err((refusal, inbound));
@@ -131,14 +131,14 @@ impl Event {
     /// Restores an event that was admitted before, from the parts that a queue stored.
     ///
     /// Fails if the bytes do not have the id they were stored under.
-    pub fn restore(expected: EventId, stored: Stored) -> Result<Self, Damaged> {
+    pub fn restore(expected: EventId, stored: Stored) -> Result<Self, RestoreError> {
         let Read { fields, is_json, .. } = Read::body(&stored.body);
         let event = Self::assemble(fields, stored);
         // An older version overlooked a repeated key, or bytes that are no text. Such a body was
         // answered with 200, and stays an event.
         let is_readable = is_json && event.fields.lacking().is_none();
         if event.id != expected || !is_readable {
-            return Err(Damaged { expected });
+            return Err(RestoreError { expected });
         }
         Ok(event)
     }
@@ -237,20 +237,20 @@ impl Event {
 }
 
 /// Decides by what is known of the sender first, and by what the body lacks second.
-fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), Refusal> {
+fn allowed(read: &Read, accounts: &Accounts, key: &KeyName) -> Result<(), AdmissionError> {
     for name in &read.accounts {
         let listed = accounts.named(name);
         if listed.is_empty() {
-            return Err(Refusal::UnknownAccount);
+            return Err(AdmissionError::UnknownAccount);
         }
-        let account = listed.iter().find(|account| account.key == *key).ok_or(Refusal::WrongKey)?;
+        let account = listed.iter().find(|account| account.key == *key).ok_or(AdmissionError::WrongKey)?;
         if let (Some(retailers), Some(retailer)) = (&account.retailers, &read.fields.retailer)
             && !retailers.contains(retailer)
         {
-            return Err(Refusal::UnknownRetailer);
+            return Err(AdmissionError::UnknownRetailer);
         }
     }
-    read.malformed.map_or(Ok(()), |malformed| Err(Refusal::Malformed(malformed)))
+    read.malformed.map_or(Ok(()), |malformed| Err(AdmissionError::Malformed(malformed)))
 }
 
 #[cfg(test)]
@@ -301,7 +301,7 @@ pub(crate) mod tests {
     }
 
     #[track_caller]
-    fn check(body: &str, key: &str, expected: Result<(), Refusal>) {
+    fn check(body: &str, key: &str, expected: Result<(), AdmissionError>) {
         let admitted = Event::admit(verified(body, key), &accounts(), None);
         assert_eq!(admitted.map(drop).map_err(|(refusal, _)| refusal), expected);
     }
@@ -310,30 +310,34 @@ pub(crate) mod tests {
     fn an_account_is_bound_to_its_key() {
         check(BODY, "sydney_sandbox", Ok(()));
         check(BODY, "sydney_production", Ok(()));
-        check(BODY, "dublin_sandbox", Err(Refusal::WrongKey));
+        check(BODY, "dublin_sandbox", Err(AdmissionError::WrongKey));
     }
 
     #[test]
     fn strangers_are_refused_before_their_body_is_looked_at() {
-        check(r#"{"accountId":"STRANGER"}"#, "sydney_sandbox", Err(Refusal::UnknownAccount));
-        check(r#"{"accountId":"STRANGER","broken"#, "sydney_sandbox", Err(Refusal::UnknownAccount));
+        check(r#"{"accountId":"STRANGER"}"#, "sydney_sandbox", Err(AdmissionError::UnknownAccount));
+        check(r#"{"accountId":"STRANGER","broken"#, "sydney_sandbox", Err(AdmissionError::UnknownAccount));
         let both = r#"{"accountId":"ACME","accountId":"STRANGER"}"#;
-        check(both, "sydney_sandbox", Err(Refusal::UnknownAccount));
+        check(both, "sydney_sandbox", Err(AdmissionError::UnknownAccount));
     }
 
     #[test]
     fn a_listed_account_with_a_malformed_body_is_kept() {
-        let missing = Refusal::Malformed(Malformed::Missing("id"));
+        let missing = AdmissionError::Malformed(Malformed::Missing("id"));
         check(r#"{"accountId":"ACME","name":"n"}"#, "sydney_sandbox", Err(missing));
-        check(r#"{"accountId":"ACME","name":"n"}"#, "dublin_sandbox", Err(Refusal::WrongKey));
-        check(r#"{"accountId":"ACME","retailerId":"99"}"#, "sydney_sandbox", Err(Refusal::UnknownRetailer));
-        check("not json", "sydney_sandbox", Err(Refusal::Malformed(Malformed::NotJson)));
+        check(r#"{"accountId":"ACME","name":"n"}"#, "dublin_sandbox", Err(AdmissionError::WrongKey));
+        check(
+            r#"{"accountId":"ACME","retailerId":"99"}"#,
+            "sydney_sandbox",
+            Err(AdmissionError::UnknownRetailer),
+        );
+        check("not json", "sydney_sandbox", Err(AdmissionError::Malformed(Malformed::NotJson)));
     }
 
     #[test]
     fn retailers_can_be_listed() {
         let body = BODY.replace("34", "35");
-        check(&body, "sydney_sandbox", Err(Refusal::UnknownRetailer));
+        check(&body, "sydney_sandbox", Err(AdmissionError::UnknownRetailer));
         check(&body, "sydney_production", Ok(()));
     }
 
@@ -363,7 +367,7 @@ pub(crate) mod tests {
         assert_eq!(Event::restore(event.id(), event.stored().clone()), Ok(event.clone()));
         let mut altered = event.stored().clone();
         altered.body = Bytes::from(BODY.replace("34", "35"));
-        let damaged = Damaged { expected: event.id() };
+        let damaged = RestoreError { expected: event.id() };
         assert_eq!(Event::restore(event.id(), altered), Err(damaged));
     }
 

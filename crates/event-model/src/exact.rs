@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::Unviewable;
+use crate::ViewError;
 
 mod selected;
 
@@ -48,7 +48,7 @@ pub struct ExactNumber(Box<str>);
 impl ExactValue {
     /// Reads a JSON text. Fails as [`Event::view`](crate::Event::view) does for deep nesting, values
     /// out of range, and repeated keys.
-    pub fn parse(json: &[u8]) -> Result<Self, Unviewable> {
+    pub fn parse(json: &[u8]) -> Result<Self, ViewError> {
         read(json, |reading, json| Seed(reading).deserialize(json))
     }
 
@@ -170,7 +170,7 @@ pub struct ExactJson(Arc<str>);
 
 impl ExactJson {
     /// Parses a text. Fails for the same texts as [`ExactValue::parse`].
-    pub fn parse(text: &str) -> Result<Self, Unviewable> {
+    pub fn parse(text: &str) -> Result<Self, ViewError> {
         ExactValue::parse(text.as_bytes()).map(|_| Self(text.into()))
     }
 
@@ -198,14 +198,14 @@ type JsonReader<'j> = serde_json::Deserializer<serde_json::de::SliceRead<'j>>;
 fn read<'j, T>(
     json: &'j [u8],
     as_value: impl FnOnce(&Reading<'j>, &mut JsonReader<'j>) -> serde_json::Result<T>,
-) -> Result<T, Unviewable> {
+) -> Result<T, ViewError> {
     let numbers = RefCell::new(Numbers { json, at: 0 });
     let reading = Reading { numbers, passed_over: Cell::new(0), is_repeated: Cell::new(false) };
     let mut json = serde_json::Deserializer::from_slice(json);
     let read = as_value(&reading, &mut json);
     read.and_then(|value| json.end().map(|()| value)).map_err(|_| match reading.is_repeated.get() {
-        true => Unviewable::Repeated,
-        false => Unviewable::OutOfRange,
+        true => ViewError::Repeated,
+        false => ViewError::OutOfRange,
     })
 }
 

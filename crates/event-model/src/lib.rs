@@ -37,7 +37,7 @@ mod trace_state;
 pub use crate::account::{Account, AccountClaim, Accounts, Environment, KeyName, UnknownEnvironment};
 pub use crate::clock::{Clock, FixedClock, SteadyClock, SystemClock};
 pub use crate::cloud_events::{EVENT_ID_HEADER, MAX_HEADER_VALUE, encode_header_value};
-pub use crate::event::{Damaged, Event, Refusal, Stored};
+pub use crate::event::{AdmissionError, Event, RestoreError, Stored};
 pub use crate::exact::{ExactJson, ExactNumber, ExactValue};
 pub use crate::fields::{Fields, MAX_FIELD, Malformed};
 pub use crate::id::{EventId, FluentKey, InvalidEventId, InvalidFluentKey};
@@ -48,7 +48,7 @@ pub use crate::subject::{BUCKETS, bucket, token};
 pub use crate::trace::TraceParent;
 pub use crate::trace_state::TraceState;
 pub use crate::verified::{Algorithm, Evidence, Origin, Proof, Verified};
-pub use crate::view::Unviewable;
+pub use crate::view::ViewError;
 
 pub use bytes::Bytes;
 pub use jiff::Timestamp;

@@ -8,7 +8,7 @@ use crate::{Event, ExactValue};
 /// Reason why a body has no view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Unviewable {
+pub enum ViewError {
     /// The JSON is genuine, but can't be read into values.
     #[error("the event's JSON is nested more than 128 deep, or a number or a text in it is out of range")]
     OutOfRange,
@@ -27,7 +27,7 @@ impl Event {
     /// values (`1e400`, half a surrogate pair), and for keys that occur twice anywhere: a
     /// destination that reads the body may take the other one. Numbers are the text that was
     /// written, of any length.
-    pub fn view(&self) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+    pub fn view(&self) -> Result<BTreeMap<String, ExactValue>, ViewError> {
         self.view_of(|_| true)
     }
 
@@ -36,7 +36,7 @@ impl Event {
     pub fn view_of(
         &self,
         is_wanted: impl Fn(&str) -> bool,
-    ) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+    ) -> Result<BTreeMap<String, ExactValue>, ViewError> {
         let mut fields = body_fields(self.body(), &is_wanted)?;
         for (name, value) in
             [("environment", self.environment().as_str()), ("origin", self.origin().as_str())]
@@ -52,7 +52,7 @@ impl Event {
 fn body_fields(
     body: &[u8],
     is_wanted: impl Fn(&str) -> bool,
-) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+) -> Result<BTreeMap<String, ExactValue>, ViewError> {
     let mut fields = fields_of(body, &is_wanted)?;
     if is_wanted(ATTRIBUTES) {
         let attributes = by_name(fields.remove(ATTRIBUTES).unwrap_or_default())?;
@@ -61,7 +61,7 @@ fn body_fields(
     Ok(fields)
 }
 
-fn by_name(attributes: ExactValue) -> Result<ExactValue, Unviewable> {
+fn by_name(attributes: ExactValue) -> Result<ExactValue, ViewError> {
     let list = match attributes {
         ExactValue::Table(attributes) => return Ok(ExactValue::Table(attributes)),
         ExactValue::List(list) => list,
@@ -70,7 +70,7 @@ fn by_name(attributes: ExactValue) -> Result<ExactValue, Unviewable> {
     let mut attributes = BTreeMap::new();
     for (name, value) in list.into_iter().filter_map(named) {
         if attributes.insert(name, value).is_some() {
-            return Err(Unviewable::Repeated);
+            return Err(ViewError::Repeated);
         }
     }
     Ok(ExactValue::Table(attributes))
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(body: &str, expected: Result<(), Unviewable>) {
+    fn check(body: &str, expected: Result<(), ViewError>) {
         // Whatever is wanted of it.
         for wanted in [&["attributes", "x", "z", "deep"][..], &["attributes"], &["x"], &["n"], &[]] {
             let viewed = body_fields(body.as_bytes(), |name| wanted.contains(&name));
@@ -105,7 +105,7 @@ mod tests {
             r#"{"attributes":[{"name":"tier","value":1},{"name":"tier","value":2}]}"#,
             r#"{"attributes":[{"name":"a","name":"b","value":1}]}"#,
         ] {
-            check(twice, Err(Unviewable::Repeated));
+            check(twice, Err(ViewError::Repeated));
         }
         check(r#"{"x":{"y":1},"z":{"y":2},"attributes":{"Tier":1,"tier":2}}"#, Ok(()));
     }
@@ -113,19 +113,19 @@ mod tests {
     #[test]
     fn what_makes_no_value_is_said_to_be_out_of_range() {
         for odd in [r#"{"x":1e400}"#, r#"{"x":"\ud800"}"#, r#"{"\ud800":1}"#] {
-            check(odd, Err(Unviewable::OutOfRange));
+            check(odd, Err(ViewError::OutOfRange));
         }
-        check(&format!(r#"{{"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200)), Err(Unviewable::OutOfRange));
+        check(&format!(r#"{{"x":{}1{}}}"#, "[".repeat(200), "]".repeat(200)), Err(ViewError::OutOfRange));
         for other in ["[]", "1", r#"{"x":1} 2"#, r#"{"x":1"#] {
-            check(other, Err(Unviewable::OutOfRange));
+            check(other, Err(ViewError::OutOfRange));
         }
     }
 
     #[test]
     fn of_two_faults_the_same_one_is_told_whatever_is_wanted() {
-        check(r#"{"x":1,"x":1e400}"#, Err(Unviewable::Repeated));
-        check(r#"{"x":{"y":1,"y":1e400}}"#, Err(Unviewable::Repeated));
-        check(r#"{"attributes":[{"name":"a"},{"name":"a"}],"x":1e400}"#, Err(Unviewable::OutOfRange));
+        check(r#"{"x":1,"x":1e400}"#, Err(ViewError::Repeated));
+        check(r#"{"x":{"y":1,"y":1e400}}"#, Err(ViewError::Repeated));
+        check(r#"{"attributes":[{"name":"a"},{"name":"a"}],"x":1e400}"#, Err(ViewError::OutOfRange));
         // No names of attributes: the first is no text, and the second stands in no list.
         check(r#"{"attributes":[{"name":1},{"name":1},[{"name":"a"},{"name":"a"}]]}"#, Ok(()));
         check(r#"{"x":[{"name":"a"},{"name":"a"}]}"#, Ok(()));

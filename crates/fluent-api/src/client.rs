@@ -90,7 +90,7 @@ pub struct Options {
 
 /// The part of an answer that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Needed {
+pub(crate) enum RequiredPart {
     /// All of it.
     Body,
     /// Only that it was done, whatever is wrong with the rest.
@@ -171,7 +171,7 @@ impl Client {
     /// Sends a request within the limits. `request` is made again if the token was refused.
     pub(crate) async fn ask(
         &self,
-        needed: Needed,
+        needed: RequiredPart,
         request: impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
@@ -198,7 +198,7 @@ impl Client {
 
     async fn answer(
         &self,
-        needed: Needed,
+        needed: RequiredPart,
         request: &impl Fn(&reqwest::Client, &Url) -> RequestBuilder,
     ) -> Result<Bytes, ApiError> {
         let inner = &*self.0;
@@ -230,7 +230,7 @@ impl Client {
     }
 }
 
-async fn understood(answer: Response, needed: Needed) -> Result<Bytes, ApiError> {
+async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, ApiError> {
     let (status, wait) = (answer.status(), asked_to_wait(&answer));
     if status == StatusCode::UNAUTHORIZED {
         return Err(ApiError::Login { status: status.as_u16() });
@@ -240,7 +240,7 @@ async fn understood(answer: Response, needed: Needed) -> Result<Bytes, ApiError>
     }
     let body = match (read(answer, LONGEST).await, needed) {
         // Fluent has done it: another request would do it twice.
-        (Err(_), Needed::Status) if status.is_success() => return Ok(Bytes::new()),
+        (Err(_), RequiredPart::Status) if status.is_success() => return Ok(Bytes::new()),
         (body, _) => body?,
     };
     let is_limited = || code_in(&body).as_deref() == Some(RATE_LIMIT);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::client::{Client, Needed, under};
+use crate::client::{Client, RequiredPart, under};
 use crate::error::ApiError;
 
 const EVENT: &str = "api/v4.1/event";
@@ -180,14 +180,15 @@ impl Client {
             Mode::Async => format!("{EVENT}/async"),
             Mode::Sync => format!("{EVENT}/sync"),
         };
-        self.ask(Needed::Status, |http, base| http.post(under(base, &path)).json(event)).await.map(drop)
+        self.ask(RequiredPart::Status, |http, base| http.post(under(base, &path)).json(event)).await.map(drop)
     }
 
     /// Reads a page of Fluent's log of events.
     pub async fn events(&self, query: &EventQuery) -> Result<EventPage, ApiError> {
         let parameters = query.parameters();
-        let answer =
-            self.ask(Needed::Body, |http, base| http.get(under(base, EVENT)).query(&parameters)).await?;
+        let answer = self
+            .ask(RequiredPart::Body, |http, base| http.get(under(base, EVENT)).query(&parameters))
+            .await?;
         serde_json::from_slice(&answer).map_err(|_| ApiError::Unreadable("expected a page of events"))
     }
 }

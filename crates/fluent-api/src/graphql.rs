@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, Needed, code_in, under};
+use crate::client::{Client, RequiredPart, code_in, under};
 use crate::error::ApiError;
 
 /// Longest query, in bytes: Fluent accepts 2 MB, with the variables.
@@ -142,7 +142,7 @@ impl Client {
     ) -> Result<ExactJson, ApiError> {
         let body = json!({ "query": &*query.text, "variables": variables });
         let answer =
-            self.ask(Needed::Body, |http, base| http.post(under(base, "graphql")).json(&body)).await?;
+            self.ask(RequiredPart::Body, |http, base| http.post(under(base, "graphql")).json(&body)).await?;
         if answer.len() > LONGEST_ANSWER {
             return Err(ApiError::TooLong(LONGEST_ANSWER));
         }

@@ -120,15 +120,15 @@ struct Answer {
 }
 
 /// Result of a successful login.
-struct Renewed {
+struct NewToken {
     token: Token,
     refresh: Option<String>,
 }
 
 impl Answer {
-    fn renewed(self, asked_at: Instant) -> Renewed {
+    fn renewed(self, asked_at: Instant) -> NewToken {
         let until = asked_at + lasts(self.expires_in.as_ref());
-        Renewed { token: Token { value: self.access_token.into(), until }, refresh: self.refresh_token }
+        NewToken { token: Token { value: self.access_token.into(), until }, refresh: self.refresh_token }
     }
 }
 
@@ -212,7 +212,7 @@ impl Inner {
             None => self.by_password().await,
         };
         let renewed = answer.inspect_err(|error| state.failed = Some((Instant::now(), Failed::of(error))))?;
-        let Renewed { token, refresh } = renewed;
+        let NewToken { token, refresh } = renewed;
         *state = State { token: Some(token.clone()), refresh, failed: None };
         Ok(token)
     }
@@ -223,13 +223,13 @@ impl Inner {
         Ok(Secrets { password, client_secret })
     }
 
-    async fn refresh(&self, refresh: &str) -> Result<Renewed, ApiError> {
+    async fn refresh(&self, refresh: &str) -> Result<NewToken, ApiError> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh)];
         self.ask(&form, &self.secrets()?.client_secret).await
     }
 
     /// Logs in by password. Only here a password is sent, as seldom as Fluent's lock wants it.
-    async fn by_password(&self) -> Result<Renewed, ApiError> {
+    async fn by_password(&self) -> Result<NewToken, ApiError> {
         let secrets = self.secrets()?;
         let permit = self.guard.permit(&secrets).await?;
         let form = [
@@ -243,7 +243,7 @@ impl Inner {
         answer
     }
 
-    async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<Renewed, ApiError> {
+    async fn ask(&self, form: &[(&str, &str)], client_secret: &str) -> Result<NewToken, ApiError> {
         let client = [("client_id", &*self.credentials.client_id), ("client_secret", client_secret)];
         let request = self.http.post(self.url.clone()).header(ACCOUNT, &self.account);
         // A token's lifetime begins where it is made, and its way here may be long.
@@ -280,7 +280,7 @@ fn is_json(answer: &Response) -> bool {
 }
 
 /// Returns what an answer says of the password.
-fn result_of(answer: &Result<Renewed, ApiError>) -> TryResult {
+fn result_of(answer: &Result<NewToken, ApiError>) -> TryResult {
     match answer {
         // Whatever it contains, its status was 200.
         Ok(_) | Err(ApiError::Unreadable(_) | ApiError::TooLong(_)) => TryResult::Accepted,

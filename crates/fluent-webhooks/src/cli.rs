@@ -8,7 +8,7 @@ use dispatch::Registry;
 use service::Shutdown;
 
 use crate::api::ServerArgs;
-use crate::commands::letters::Which;
+use crate::commands::letters::LetterChoice;
 use crate::{commands, demo, output, serve};
 
 /// Receives Fluent Commerce's webhooks, verifies them, makes them durable, and
@@ -227,10 +227,10 @@ impl Cli {
                 service::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))
             }
             Command::DeadLetters { common, command } => {
-                asked(|shutdown| commands::letters::run(common, command, Which::Dead, shutdown))
+                asked(|shutdown| commands::letters::run(common, command, LetterChoice::Dead, shutdown))
             }
             Command::Unrouted { common, command } => {
-                asked(|shutdown| commands::letters::run(common, command, Which::Unrouted, shutdown))
+                asked(|shutdown| commands::letters::run(common, command, LetterChoice::Unrouted, shutdown))
             }
             Command::Quarantine { common, command } => {
                 asked(|shutdown| commands::quarantine::run(common, command, shutdown))

@@ -8,10 +8,10 @@ use anyhow::{Context, bail};
 use event_model::SystemClock;
 use operator::ReadSettings;
 use queue::Stores;
-use settings::Tree;
+use settings::SettingsTree;
 
 /// Reads the settings, with what the environment overrides.
-pub(crate) fn tree(config: &Path) -> anyhow::Result<Tree> {
+pub(crate) fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
     service::tree(config)
 }
 

@@ -11,7 +11,7 @@ use crate::cli::Common;
 use crate::output;
 
 /// A message in the stream of answers of a long call.
-pub(crate) trait Tells {
+pub(crate) trait ProgressMessage {
     fn tally(self) -> Option<v1::Tally>;
 }
 
@@ -28,7 +28,7 @@ macro_rules! tells {
 tells! { RedriveDeadLettersResponse, DiscardDeadLettersResponse, RecheckRefusedResponse, ReplayResponse, }
 
 /// Shows the progress of a long call, and returns its last tally.
-pub(crate) async fn follow<T: Tells>(
+pub(crate) async fn follow<T: ProgressMessage>(
     common: &Common,
     answer: Result<Response<Streaming<T>>, Status>,
     doing: &'static str,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use event_model::{Accounts, SystemClock};
 use queue::Stores;
 use reconciler::Reconciler;
-use settings::{ReconcileSettings, Routes, Tree};
+use settings::{ReconcileSettings, Routes, SettingsTree};
 
 /// The settings, routes and accounts of a reconciler.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Reconciling {
 
 impl Reconciling {
     /// Reads them. `None` if the settings have no `reconcile`.
-    pub(crate) fn read(tree: &Tree) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn read(tree: &SettingsTree) -> anyhow::Result<Option<Self>> {
         let routes = tree.routes(None)?;
         let Some(settings) = tree.reconcile(&routes)? else { return Ok(None) };
         Ok(Some(Self { settings, routes, allowed: tree.gateway()?.accounts }))
@@ -27,7 +27,7 @@ impl Reconciling {
     ///
     /// # Errors
     /// If the settings have no `reconcile`, or it is not valid.
-    pub(crate) fn required(tree: &Tree) -> anyhow::Result<Self> {
+    pub(crate) fn required(tree: &SettingsTree) -> anyhow::Result<Self> {
         let routes = tree.routes(None)?;
         Ok(Self { settings: tree.required_reconcile(&routes)?, routes, allowed: tree.gateway()?.accounts })
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use adapters::Opened;
 use dispatch::Registry;
-use dispatcher::{Selection, Sharing};
+use dispatcher::{ProcessResources, RouteSelection};
 use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::Operator;
-use queue::{HasMarks, Stores};
-use service::{AddToReport, Observed, Presence, Shutdown, StopTimes, Work};
-use settings::{Gateway, QueueSettings, Routes, SpoolSettings, Tree};
+use queue::{HasFacts, Stores};
+use service::{AddToReport, Observed, ProcessReporter, Shutdown, StopTimes, Work};
+use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings};
 use telemetry::Format;
 
 use crate::cli::Common;
@@ -34,7 +34,7 @@ pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
 /// Everything the settings say, read before anything is opened.
 struct Plan {
     config: PathBuf,
-    tree: Tree,
+    tree: SettingsTree,
     gateway: Gateway,
     routes: Routes,
     queue: QueueSettings,
@@ -44,7 +44,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn read(config: PathBuf, tree: Tree, registry: &Registry) -> anyhow::Result<Self> {
+    fn read(config: PathBuf, tree: SettingsTree, registry: &Registry) -> anyhow::Result<Self> {
         let (gateway, routes, queue) =
             (tree.gateway()?, tree.routes(Some(registry))?, tree.queue_to_deliver()?);
         let spool = tree.spool(&queue)?;
@@ -68,22 +68,24 @@ impl Plan {
         registry: &Registry,
         queue: &Opened,
         clock: Arc<dyn Clock>,
-        presence: &mut Option<Presence>,
+        presence: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         if self.routes.0.is_empty() {
             tracing::warn!("no routes: every event will be kept as unrouted");
         }
         let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
-        let mut sharing = Sharing::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
-        let (everything, folder, shared) = (Selection::everything(), self.tree.folder(), &sharing.shared);
+        let mut sharing =
+            ProcessResources::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
+        let (everything, folder, shared) =
+            (RouteSelection::everything(), self.tree.folder(), &sharing.shared);
         let opening =
             dispatcher::open(&self.routes, &everything, &folder, shared, registry, &queue.source, clock);
         // A signal must not wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins only when accepting can begin, too.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
-        let marks: Arc<dyn HasMarks> = Arc::clone(&queue.stores) as _;
+        let marks: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
         let accepting =
             gateway::start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown);
         let refused = accepting.await?;

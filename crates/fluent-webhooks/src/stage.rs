@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use service::{Readiness, Shutdown, StageArgs, StopTimes};
-use settings::Tree;
+use settings::SettingsTree;
 use tokio::time::sleep;
 
 /// Interval at which the queue is checked.
@@ -24,12 +24,12 @@ pub(crate) fn args() -> StageArgs {
 /// Reads a plan from the settings, and checks it or runs it, as the arguments say.
 pub(crate) fn run<P>(
     args: &StageArgs,
-    read: impl FnOnce(Tree) -> anyhow::Result<P>,
+    read: impl FnOnce(SettingsTree) -> anyhow::Result<P>,
     check: impl FnOnce(&P) -> anyhow::Result<()>,
     work: impl AsyncFnOnce(P, Shutdown) -> anyhow::Result<()>,
 ) -> ExitCode {
     if args.is_ready {
-        return service::code(args.ask());
+        return service::code(args.check_ready());
     }
     let plan = match service::tree(&args.config).and_then(read) {
         Ok(plan) => plan,

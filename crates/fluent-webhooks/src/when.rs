@@ -6,9 +6,9 @@ use event_model::{Clock, SystemClock, Timestamp};
 
 /// A time from an argument: `2h` for two hours ago, or RFC 3339.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct When(Timestamp);
+pub(crate) struct TimeArg(Timestamp);
 
-impl FromStr for When {
+impl FromStr for TimeArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -21,7 +21,7 @@ impl FromStr for When {
     }
 }
 
-impl When {
+impl TimeArg {
     /// The time.
     pub(crate) fn time(self) -> Timestamp {
         self.0
@@ -34,7 +34,7 @@ impl When {
 }
 
 /// The time as a message has it.
-pub(crate) fn wire(when: Option<When>) -> Option<wire::Timestamp> {
+pub(crate) fn wire(when: Option<TimeArg>) -> Option<wire::Timestamp> {
     when.map(|when| grpc::timestamp(when.0))
 }
 

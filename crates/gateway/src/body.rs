@@ -7,8 +7,8 @@ use service::{Place, Stage};
 use tokio::time::timeout;
 
 use crate::Bounds;
-use crate::answer::Refused;
 use crate::byte_budget::HeldBytes;
+use crate::response::ReceiveError;
 
 /// Bytes reserved at first for a body that comes in pieces.
 const FIRST_ROOM: usize = 1024;
@@ -20,7 +20,7 @@ pub(crate) async fn read_body(
     held: &HeldBytes,
     place: Option<&Place>,
     bounds: &Bounds,
-) -> Result<Bytes, Refused> {
+) -> Result<Bytes, ReceiveError> {
     let reading = timeout(bounds.body_within, collect(body, held, bounds.body));
     let gives_way = async {
         match place {
@@ -34,8 +34,8 @@ pub(crate) async fn read_body(
     let read = tokio::select! {
         // A body that is all here needs no room from others.
         biased;
-        read = reading => read.unwrap_or(Err(Refused::TooSlow)),
-        () = gives_way => Err(Refused::OverShare),
+        read = reading => read.unwrap_or(Err(ReceiveError::TooSlow)),
+        () = gives_way => Err(ReceiveError::OverShare),
     }?;
     held.complete();
     if let Some(place) = place {
@@ -44,15 +44,15 @@ pub(crate) async fn read_body(
     Ok(read)
 }
 
-async fn collect(mut body: Body, held: &HeldBytes, most: usize) -> Result<Bytes, Refused> {
+async fn collect(mut body: Body, held: &HeldBytes, most: usize) -> Result<Bytes, ReceiveError> {
     let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let announced = announced.unwrap_or(most).min(most);
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| ReceiveError::Broken)?.into_data() else { continue };
         let length = whole.len() + data.len();
         if length > most {
-            return Err(Refused::TooLarge);
+            return Err(ReceiveError::TooLarge);
         }
         if whole.is_empty() && body.is_end_stream() {
             // The usual case: all in one piece, which needs no copy.

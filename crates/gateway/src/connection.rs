@@ -37,16 +37,16 @@ const LINGER_BYTES: usize = 4 << 20;
 
 /// Counts the phases of a connection: odd while a request is being answered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Turn(Arc<Shared>);
+pub(crate) struct RequestPhase(Arc<PhaseState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct PhaseState {
     turn: AtomicU64,
     why_ambiguous: OnceLock<&'static str>,
     is_late: AtomicBool,
 }
 
-impl Turn {
+impl RequestPhase {
     /// Enters the next phase: a request's headers have arrived, or its answer was made.
     pub(crate) fn next(&self) {
         self.0.turn.fetch_add(1, Ordering::AcqRel);
@@ -78,9 +78,9 @@ impl Turn {
 }
 
 #[derive(Debug)]
-pub(crate) struct Guarded<S> {
+pub(crate) struct DeadlineStream<S> {
     stream: S,
-    turn: Turn,
+    turn: RequestPhase,
     framing: Framing,
     headers_within: Duration,
     write_within: Duration,
@@ -92,9 +92,9 @@ pub(crate) struct Guarded<S> {
     closing: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl<S> Guarded<S> {
-    pub(crate) fn new(stream: S, bounds: &Bounds) -> (Self, Turn) {
-        let turn = Turn::default();
+impl<S> DeadlineStream<S> {
+    pub(crate) fn new(stream: S, bounds: &Bounds) -> (Self, RequestPhase) {
+        let turn = RequestPhase::default();
         let guarded = Self {
             stream,
             turn: turn.clone(),
@@ -131,7 +131,7 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> DeadlineStream<S> {
     /// Ready when the headers that are awaited in this turn took too long.
     fn poll_too_late(&mut self, turn: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some((of, clock)) = &mut self.reading else { return Poll::Pending };
@@ -182,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_written(written, cx)

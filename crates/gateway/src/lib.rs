@@ -13,25 +13,25 @@
 
 mod receive;
 
-mod answer;
 mod body;
 mod bounds;
 mod byte_budget;
 mod client_address;
 mod connection;
 mod framing;
-mod holding;
 mod listen;
 mod main_sender;
 mod proxy_protocol;
 mod quarantine;
 mod refused_accounts;
+mod rejected_capture;
+mod request_telemetry;
+mod response;
 mod same_ids;
 mod seen;
 mod senders;
 mod serve_one;
 mod stage;
-mod watch;
 
 use std::sync::Arc;
 
@@ -42,10 +42,10 @@ use settings::OnMalformed;
 use verifier::Verifier;
 
 pub use crate::bounds::Bounds;
-pub use crate::holding::Holding;
 pub use crate::listen::serve;
 pub use crate::main_sender::MainSender;
 pub use crate::refused_accounts::RefusedAccounts;
+pub use crate::rejected_capture::RejectedCapture;
 pub use crate::seen::SeenHere;
 pub use crate::senders::Senders;
 pub use crate::stage::{main, ports, start};
@@ -70,7 +70,7 @@ pub struct Ports {
     /// Facts about those who send.
     pub senders: Senders,
     /// The capture of rejected webhooks.
-    pub holding: Holding,
+    pub rejected: RejectedCapture,
     /// The accounts of genuine webhooks that were refused.
     pub refused: RefusedAccounts,
     /// The hours in which each kind of event came.

@@ -14,10 +14,10 @@ const NEARLY_ALL: u32 = 95;
 
 /// The address that sends nearly all genuine webhooks. Clones share the counts.
 #[derive(Clone, Debug, Default)]
-pub struct MainSender(Arc<Mutex<Counted>>);
+pub struct MainSender(Arc<Mutex<SenderCount>>);
 
 #[derive(Debug, Default)]
-struct Counted {
+struct SenderCount {
     /// The sender of the first webhook in the group that is being counted.
     first: Option<IpAddr>,
     from_first: u32,
@@ -35,7 +35,7 @@ impl MainSender {
         counted.from_first += u32::from(first == address);
         if counted.all == COMPARED {
             let before = (counted.from_first >= NEARLY_ALL).then_some(first);
-            *counted = Counted { before, ..Counted::default() };
+            *counted = SenderCount { before, ..SenderCount::default() };
         }
     }
 
@@ -45,7 +45,7 @@ impl MainSender {
         report.untrusted_proxy = sender.map(|address| address.to_string());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counted> {
+    fn lock(&self) -> MutexGuard<'_, SenderCount> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 //! the store of rejected webhooks.
 
 use event_model::{Headers, Inbound};
-use queue::{Quarantined, QueueError, RefusedWebhook};
+use queue::{Quarantined, QueueError, RejectedWebhook};
 use telemetry::metrics;
 
 use crate::Ports;
@@ -21,7 +21,7 @@ pub(crate) async fn keep(ports: &Ports, body: &Quarantined, headers: &Headers) -
         Inbound { body: body.body.clone(), headers: headers.clone(), received_at: body.received_at };
     // A body that names no account is still Fluent's: its signature proves it.
     let account = ports.accounts.claimed_by(&body.body).unwrap_or_default();
-    let webhook = RefusedWebhook { id: 0, inbound, reason: REASON.to_owned(), account };
+    let webhook = RejectedWebhook { id: 0, inbound, reason: REASON.to_owned(), account };
     ports.intake.capture_rejected(webhook).await?;
     metrics::QUARANTINE_FULL.add(1, []);
     tracing::error!(

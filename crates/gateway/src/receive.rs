@@ -10,22 +10,24 @@ use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, Method, Request, Response};
-use event_model::{Algorithm, Event, Evidence, Headers, Inbound, Malformed, Refusal, TraceParent, Verified};
+use event_model::{
+    AdmissionError, Algorithm, Event, Evidence, Headers, Inbound, Malformed, TraceParent, Verified,
+};
 use percent_encoding::percent_decode_str;
 use queue::{Quarantined, QueueError, Receipt};
 use settings::OnMalformed;
-use telemetry::{Attribute, Chain, Ended, Kind, Span, metrics};
+use telemetry::{Attribute, Chain, Kind, Span, SpanStatus, metrics};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use verifier::{MAX_BITS, Rejection};
+use verifier::{MAX_BITS, SignatureError};
 
-use crate::answer::{Refused, accepted, quarantined};
 use crate::body::read_body;
 use crate::byte_budget::ByteBudget;
+use crate::request_telemetry::{self, RequestTelemetry};
+use crate::response::{ReceiveError, accepted, quarantined};
 use crate::same_ids::SameIds;
 use crate::senders::{Client, Peer, Senders};
-use crate::watch::{self, Watch};
 use crate::{Bounds, Ports, quarantine};
 
 /// Longest header value that can be a signature, in any encoding: four letters for each byte of a
@@ -65,13 +67,13 @@ pub(crate) async fn receive(
     State(receiving): State<Arc<Receiving>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let watch = Watch::begin(request.method(), request.headers());
+    let watch = RequestTelemetry::begin(request.method(), request.headers());
     let peer = request.extensions().get::<Peer>().cloned();
     let client = peer.as_ref().map(|peer| peer.client(request.headers(), &receiving.ports.senders));
     let client = client.unwrap_or_default();
     let has_body = !request.body().is_end_stream();
     let answer = receiving.receive(request, peer.as_ref(), client, &watch).await;
-    let reason = answer.as_ref().err().map(Refused::reason);
+    let reason = answer.as_ref().err().map(ReceiveError::reason);
     let response = answer.unwrap_or_else(|refused| {
         receiving.log(&refused, client, watch.trace());
         refused.response(has_body)
@@ -81,10 +83,10 @@ pub(crate) async fn receive(
 }
 
 impl Receiving {
-    fn log(&self, refused: &Refused, client: Client, trace: TraceParent) {
+    fn log(&self, refused: &ReceiveError, client: Client, trace: TraceParent) {
         let Senders { proven, refusals, .. } = &self.ports.senders;
         let (reason, trace_id, error) = (refused.reason(), trace.trace_id(), Chain(refused));
-        if (refused.is_of_signature() || refused.is_of_room()) && proven.has_known(client.source) {
+        if (refused.is_signature_error() || refused.is_overload()) && proven.has_known(client.source) {
             metrics::REFUSED_KNOWN.add(1, [reason.into()]);
         }
         let is_written = match refused.is_genuine() {
@@ -97,15 +99,15 @@ impl Receiving {
         // With the address in the log, a client that is refused again and again can be blocked.
         let client = client.address;
         match refused {
-            Refused::NotDurable(_) | Refused::NotDurableInTime => {
+            ReceiveError::NotDurable(_) | ReceiveError::NotDurableInTime => {
                 tracing::error!(reason, trace_id, %client, %error, "webhook not accepted; the sender has it for a few seconds more");
             }
-            Refused::Rejected(_)
-            | Refused::Unsigned(_)
-            | Refused::NotAdmitted(_)
-            | Refused::Malformed(_)
-            | Refused::Busy
-            | Refused::OverShare => {
+            ReceiveError::Rejected(_)
+            | ReceiveError::Unsigned(_)
+            | ReceiveError::NotAdmitted(_)
+            | ReceiveError::Malformed(_)
+            | ReceiveError::Busy
+            | ReceiveError::OverShare => {
                 tracing::warn!(reason, trace_id, %client, %error, "webhook refused");
             }
             _ => tracing::info!(reason, trace_id, %client, %error, "request refused"),
@@ -117,12 +119,12 @@ impl Receiving {
         request: Request<Body>,
         peer: Option<&Peer>,
         client: Client,
-        watch: &Watch,
-    ) -> Result<Response<Body>, Refused> {
+        watch: &RequestTelemetry,
+    ) -> Result<Response<Body>, ReceiveError> {
         self.check_head(&request)?;
         let headers = self.signature_headers(request.headers());
         check_signatures(&headers)?;
-        let state = watch::carried(request.headers(), watch.trace());
+        let state = request_telemetry::carried(request.headers(), watch.trace());
         let held = self.budget.begin(client.source);
         let place = peer.map(|peer| &peer.place);
         let body = read_body(request.into_body(), &held, place, &self.bounds).await?;
@@ -134,7 +136,7 @@ impl Receiving {
         match Event::admit(verified, &self.ports.accounts, Some(publishing.context())) {
             Ok(event) => self.publish(event.with_trace_state(state), publishing).await,
             Err((refusal, verified)) => {
-                publishing.forget();
+                publishing.discard();
                 self.not_admitted(refusal, verified, watch.trace()).await
             }
         }
@@ -142,25 +144,29 @@ impl Receiving {
 
     async fn not_admitted(
         &self,
-        refusal: Refusal,
+        refusal: AdmissionError,
         verified: Verified<Inbound>,
         trace: TraceParent,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Response<Body>, ReceiveError> {
         match refusal {
-            Refusal::Malformed(malformed) => self.keep(malformed, verified, trace).await,
+            AdmissionError::Malformed(malformed) => self.keep(malformed, verified, trace).await,
             _ => {
-                let refused = Refused::from(refusal);
+                let refused = ReceiveError::from(refusal);
                 let (inbound, evidence) = verified.into_parts();
                 let environment = evidence.key.environment();
                 self.ports.refused.note(&inbound.body, environment, refused.reason(), inbound.received_at);
                 // Whether the account is known, and the body may be kept, is decided there.
-                self.ports.holding.hold(inbound, refused.reason(), true);
+                self.ports.rejected.capture(inbound, refused.reason(), true);
                 Err(refused)
             }
         }
     }
 
-    async fn verify(&self, inbound: Inbound, watch: &Watch) -> Result<Verified<Inbound>, Refused> {
+    async fn verify(
+        &self,
+        inbound: Inbound,
+        watch: &RequestTelemetry,
+    ) -> Result<Verified<Inbound>, ReceiveError> {
         let span = watch.part(Kind::Internal, "verify");
         let (body, headers) = (inbound.body.clone(), inbound.headers.clone());
         let verified = match body.len() > LARGE {
@@ -169,11 +175,11 @@ impl Receiving {
         };
         match verified {
             Ok(verified) => {
-                watch::verified(span, verified.evidence(), self.ports.clock.now());
+                request_telemetry::verified(span, verified.evidence(), self.ports.clock.now());
                 Ok(verified)
             }
             Err(rejection) => {
-                span.end(Ended::Well, || vec![Attribute::new("fluent.refused", rejection.code())]);
+                span.end(SpanStatus::Ok, || vec![Attribute::new("fluent.refused", rejection.code())]);
                 let received_at = self.ports.clock.now();
                 Err(self.held(Inbound { body, headers, received_at }, rejection.into()))
             }
@@ -182,7 +188,7 @@ impl Receiving {
 
     /// Verifies a large body away from the threads that answer, and not on all processors at
     /// once.
-    async fn verify_large(&self, inbound: Inbound) -> Result<Verified<Inbound>, Rejection> {
+    async fn verify_large(&self, inbound: Inbound) -> Result<Verified<Inbound>, SignatureError> {
         // This semaphore is never closed.
         let _turn = self.large.acquire().await;
         let verifier = Arc::clone(&self.ports.verifier);
@@ -197,25 +203,25 @@ impl Receiving {
     }
 
     /// Captures a rejected webhook, since its key may only be missing, and returns the refusal.
-    fn held(&self, inbound: Inbound, refused: Refused) -> Refused {
-        self.ports.holding.hold(inbound, refused.reason(), false);
+    fn held(&self, inbound: Inbound, refused: ReceiveError) -> ReceiveError {
+        self.ports.rejected.capture(inbound, refused.reason(), false);
         refused
     }
 
     /// Checks everything that can be checked before the body is read.
-    fn check_head(&self, request: &Request<Body>) -> Result<(), Refused> {
+    fn check_head(&self, request: &Request<Body>) -> Result<(), ReceiveError> {
         if !is_same_path(request.uri().path(), &self.ports.path) {
-            return Err(Refused::Path);
+            return Err(ReceiveError::Path);
         }
         if request.method() != Method::POST {
-            return Err(Refused::Method);
+            return Err(ReceiveError::Method);
         }
         let encodings = request.headers().get_all(CONTENT_ENCODING).iter();
         if !encodings.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).all(is_identity) {
-            return Err(Refused::Encoding);
+            return Err(ReceiveError::Encoding);
         }
         match request.body().size_hint().lower() > self.bounds.body as u64 {
-            true => Err(Refused::TooLarge),
+            true => Err(ReceiveError::TooLarge),
             false => Ok(()),
         }
     }
@@ -229,14 +235,14 @@ impl Receiving {
             .collect()
     }
 
-    async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, Refused> {
+    async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, ReceiveError> {
         let (id, trace, began) = (event.id(), span.context(), Instant::now());
         let published = self.within_time(|| self.ports.intake.publish(event.clone())).await;
-        watch::published(span, &event, published.as_ref(), began.elapsed());
+        request_telemetry::published(span, &event, published.as_ref(), began.elapsed());
         let Receipt { duplicate, position, .. } = published?;
         self.ports.seen.note(&event);
         if self.same_ids.is_another(&event) && !duplicate {
-            metrics::SAME_ID.add(1, watch::whose(&event));
+            metrics::SAME_ID.add(1, request_telemetry::account_labels(&event));
         }
         tracing::debug!(event.id = %id, event.name = event.name(), %position, duplicate, trace_id = trace.trace_id(), "accepted");
         Ok(accepted(id, duplicate, trace))
@@ -247,9 +253,9 @@ impl Receiving {
         malformed: Malformed,
         verified: Verified<Inbound>,
         trace: TraceParent,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Response<Body>, ReceiveError> {
         if self.ports.malformed == OnMalformed::Refuse {
-            return Err(Refused::Malformed(malformed));
+            return Err(ReceiveError::Malformed(malformed));
         }
         let (inbound, evidence) = verified.into_parts();
         let headers = inbound.headers.clone();
@@ -263,7 +269,7 @@ impl Receiving {
     }
 
     /// Tries to make something durable until that is decided or the time is over.
-    async fn within_time<T, F>(&self, mut try_once: impl FnMut() -> F) -> Result<T, Refused>
+    async fn within_time<T, F>(&self, mut try_once: impl FnMut() -> F) -> Result<T, ReceiveError>
     where
         F: Future<Output = Result<T, QueueError>>,
     {
@@ -276,8 +282,8 @@ impl Receiving {
             }
         };
         match timeout(self.bounds.durable_within, trying).await {
-            Ok(decided) => decided.map_err(Refused::NotDurable),
-            Err(_) => Err(Refused::NotDurableInTime),
+            Ok(decided) => decided.map_err(ReceiveError::NotDurable),
+            Err(_) => Err(ReceiveError::NotDurableInTime),
         }
     }
 }
@@ -296,14 +302,14 @@ fn is_identity(encoding: &[u8]) -> bool {
 
 /// Refuses, before the body is read, a request that can't be genuine. If a header may be a
 /// signature that was written wrongly, the body is read, rejected and kept for a person.
-fn check_signatures(headers: &Headers) -> Result<(), Refused> {
+fn check_signatures(headers: &Headers) -> Result<(), ReceiveError> {
     let mut lengths = headers.iter().map(|(_, value)| value.len()).peekable();
     if lengths.peek().is_none() {
-        return Err(Refused::Unsigned(Rejection::Missing));
+        return Err(ReceiveError::Unsigned(SignatureError::Missing));
     }
     match lengths.any(|length| (1..=MAX_SIGNATURE).contains(&length)) {
         true => Ok(()),
-        false => Err(Refused::Unsigned(Rejection::Malformed(Algorithm::Sha512))),
+        false => Err(ReceiveError::Unsigned(SignatureError::Malformed(Algorithm::Sha512))),
     }
 }
 

@@ -23,11 +23,11 @@ const ALIKE: f64 = 0.85;
 #[derive(Clone, Debug)]
 pub struct RefusedAccounts {
     accounts: Arc<Accounts>,
-    seen: Arc<Seen>,
+    seen: Arc<RefusalTimes>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct RefusalTimes {
     /// Webhooks of accounts that are not listed.
     unlisted: AtomicU64,
     known: Mutex<BTreeMap<Whose, RefusedAccount>>,

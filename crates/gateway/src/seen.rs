@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::{Clock, Event, SystemClock};
-use queue::seen::{SeenEvents, set_seen};
-use queue::{HasMarks, Marks};
+use queue::seen_events::{SeenEvents, set_seen};
+use queue::{FactStore, HasFacts};
 use service::Shutdown;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
@@ -29,20 +29,20 @@ impl SeenHere {
     }
 
     /// Writes the hours down again and again, under an id of this process and the present time.
-    pub(crate) fn keep(&self, process: &str, marks: Arc<dyn HasMarks>, shutdown: &Shutdown) {
+    pub(crate) fn keep(&self, process: &str, marks: Arc<dyn HasFacts>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
         let (seen, closing) = (self.clone(), shutdown.closing());
         shutdown.spawn_intake(async move {
-            closing.run_until_cancelled(seen.write(&id, marks.marks())).await;
+            closing.run_until_cancelled(seen.write(&id, marks.facts())).await;
             // The last minute is written too: its events may be all that came in a night.
             let last = seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if last != SeenEvents::default() {
-                let _ = timeout(LAST_WITHIN, set_seen(marks.marks(), &id, &last)).await;
+                let _ = timeout(LAST_WITHIN, set_seen(marks.facts(), &id, &last)).await;
             }
         });
     }
 
-    async fn write(&self, id: &str, marks: &dyn Marks) {
+    async fn write(&self, id: &str, marks: &dyn FactStore) {
         let mut written = SeenEvents::default();
         loop {
             sleep(WRITTEN_EVERY).await;

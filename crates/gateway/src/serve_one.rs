@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::Bounds;
-use crate::connection::{Guarded, LATE, Turn};
+use crate::connection::{DeadlineStream, LATE, RequestPhase};
 use crate::senders::Peer;
 
 /// Everything that serving one connection needs.
@@ -39,7 +39,7 @@ pub(crate) async fn serve_one<S>(stream: S, serving: Serving)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stream, turn) = Guarded::new(stream, &serving.bounds);
+    let (stream, turn) = DeadlineStream::new(stream, &serving.bounds);
     let answering = (serving.clone(), turn.clone());
     let service = service_fn(move |request| {
         let (serving, turn) = answering.clone();
@@ -81,7 +81,7 @@ impl Serving {
 
     /// Logs the end of a connection. Its errors are the peer's: hyper has answered 400 or 431 to
     /// bytes that are not HTTP, or to more of them than is allowed.
-    fn log(&self, ended: hyper::Result<()>, turn: &Turn) {
+    fn log(&self, ended: hyper::Result<()>, turn: &RequestPhase) {
         const REASON: &str = "not-http";
         let client = self.peer.address;
         if turn.is_late() && self.has_line(LATE) {
@@ -100,12 +100,16 @@ impl Serving {
 }
 
 impl Serving {
-    async fn answer(self, mut request: Request<Incoming>, turn: Turn) -> Result<Response<Body>, Infallible> {
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        turn: RequestPhase,
+    ) -> Result<Response<Body>, Infallible> {
         turn.next();
         self.peer.place.enter(Stage::Receiving);
         // A stop waits for requests that came before it, however slowly they are sent.
         let draining = self.shutdown.draining();
-        let begun = (!draining.is_cancelled()).then(|| self.shutdown.working());
+        let begun = (!draining.is_cancelled()).then(|| self.shutdown.track());
         request.extensions_mut().insert(self.peer.clone());
         let mut response = self.router.oneshot(request.map(Body::new)).await?;
         // A refused client has no claim to a permit. A proxy's connection has others' requests.

@@ -9,16 +9,18 @@ use adapters::Opened;
 use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
-use queue::{HasMarks, Intake};
+use queue::{HasFacts, Intake};
 use service::{
-    AddToReport, Certificate, Observed, Presence, ProcessLimits, Shutdown, StageArgs, StopTimes, Work,
+    AddToReport, Certificate, Observed, ProcessLimits, ProcessReporter, Shutdown, StageArgs, StopTimes, Work,
 };
-use settings::{Gateway, QueueSettings, SpoolSettings, Tree};
+use settings::{Gateway, QueueSettings, SettingsTree, SpoolSettings};
 use telemetry::metrics;
 use tokio::net::TcpListener;
 use verifier::WebhookVerifier;
 
-use crate::{Bounds, Holding, Ports, RefusedAccounts, SeenHere, Senders, router, serve, watch};
+use crate::{
+    Bounds, Ports, RefusedAccounts, RejectedCapture, SeenHere, Senders, request_telemetry, router, serve,
+};
 
 /// Receives Fluent Commerce's webhooks, verifies them, and makes them durable.
 #[derive(Debug, Parser)]
@@ -32,7 +34,7 @@ struct Args {
 pub fn main() -> ExitCode {
     let args = Args::parse().stage;
     if args.is_ready {
-        return service::code(args.ask());
+        return service::code(args.check_ready());
     }
     let plan = match service::tree(&args.config).and_then(Plan::read) {
         Ok(plan) => plan,
@@ -56,7 +58,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn read(tree: Tree) -> anyhow::Result<Self> {
+    fn read(tree: SettingsTree) -> anyhow::Result<Self> {
         let (gateway, queue) = (tree.gateway()?, tree.queue()?);
         let spool = tree.spool(&queue)?;
         let observed = Observed::read(&tree)?;
@@ -75,11 +77,11 @@ impl Plan {
     async fn serve(
         &self,
         queue: &Opened,
-        presence: &mut Option<Presence>,
+        presence: &mut Option<ProcessReporter>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
-        let marks: Arc<dyn HasMarks> = Arc::clone(&queue.stores) as _;
+        let marks: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
         let refused = start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown).await?;
         let report = self.observed.report("gateway", marks, &readiness, Some(refused), shutdown);
         *presence = Some(report);
@@ -99,10 +101,10 @@ pub async fn start(
     settings: &Gateway,
     config: &Path,
     intake: &Arc<dyn Intake>,
-    marks: Arc<dyn HasMarks>,
+    marks: Arc<dyn HasFacts>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
-    watch::begin_counters();
+    request_telemetry::begin_counters();
     settings.proxies.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     for (name, key) in settings.keys.keys() {
         metrics::KEY_BITS.set(key.bits() as f64, [name.to_string().into()]);
@@ -114,9 +116,9 @@ pub async fn start(
     let listener = listen(settings.listen, shutdown).await?;
     let address = listener.local_addr()?;
     let bounds = bounds(settings.body_limit)?;
-    intake.on_forwarded(Arc::new(watch::forwarded));
+    intake.on_forwarded(Arc::new(request_telemetry::forwarded));
     let mut ports = ports(settings, Arc::clone(intake));
-    ports.holding = Holding::start(intake, &ports.accounts, shutdown);
+    ports.rejected = RejectedCapture::start(intake, &ports.accounts, shutdown);
     let refused = ports.refused.clone();
     let senders = ports.senders.clone();
     senders.refusals.start(shutdown);
@@ -177,7 +179,7 @@ pub fn ports(settings: &Gateway, intake: Arc<dyn Intake>) -> Ports {
         path: settings.path.as_str().into(),
         malformed: settings.malformed,
         senders: Senders { proxies: settings.proxies.clone(), ..Senders::default() },
-        holding: Holding::nothing(),
+        rejected: RejectedCapture::disabled(),
         refused: RefusedAccounts::new(settings.accounts.clone()),
         seen: SeenHere::default(),
     }

@@ -45,7 +45,7 @@ async fn start(bounds: Bounds) -> Gateway {
         path: PATH.into(),
         malformed: OnMalformed::Quarantine,
         senders: gateway::Senders::default(),
-        holding: gateway::Holding::nothing(),
+        rejected: gateway::RejectedCapture::disabled(),
         refused: gateway::RefusedAccounts::new(Accounts::default()),
         seen: gateway::SeenHere::default(),
     };

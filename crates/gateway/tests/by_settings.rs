@@ -12,10 +12,10 @@ use std::time::Duration;
 use event_model::{Event, SystemClock};
 use futures::future::{BoxFuture, FutureExt, ready};
 use gateway::Bounds;
-use queue::{Intake, Quarantined, QueueError, Receipt, RefusedWebhook};
+use queue::{Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
 use queue_embedded::{Embedded, Options};
 use service::Shutdown;
-use settings::Tree;
+use settings::SettingsTree;
 use simulator::{KeyPair, Signed};
 
 /// An intake that stores nothing, and fails with this error.
@@ -31,7 +31,7 @@ impl Intake for Refusing {
         ready(Err((self.0)())).boxed()
     }
 
-    fn capture_rejected(&self, _: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn capture_rejected(&self, _: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
         ready(Err((self.0)())).boxed()
     }
 
@@ -60,7 +60,8 @@ fluentcommerce: {{ fluent-webhook-keys: {{ \"[sydney_sandbox]\": {} }} }}
 ",
             key.public_base64().unwrap()
         );
-        let settings = Tree::parse(Path::new("application.yml"), &text, []).unwrap().gateway().unwrap();
+        let settings =
+            SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap().gateway().unwrap();
         let path = folder.path().join("queue.db");
         let intake: Arc<dyn Intake> = match refuses {
             Some(why) => Arc::new(Refusing(why)),

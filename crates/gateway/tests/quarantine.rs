@@ -52,7 +52,7 @@ async fn what_the_full_quarantine_can_not_take_is_held_and_answered_200() {
         path: "/hook".into(),
         malformed: OnMalformed::Quarantine,
         senders: Senders::default(),
-        holding: gateway::Holding::nothing(),
+        rejected: gateway::RejectedCapture::disabled(),
         refused: gateway::RefusedAccounts::new(Accounts::default()),
         seen: gateway::SeenHere::default(),
     };

@@ -180,21 +180,21 @@ fn needs(path: &str) -> Option<Option<Needs>> {
 }
 
 impl<S> Layer<S> for Access {
-    type Service = Guarded<S>;
+    type Service = AuthorizedService<S>;
 
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, access: self.clone() }
+    fn layer(&self, inner: S) -> AuthorizedService<S> {
+        AuthorizedService { inner, access: self.clone() }
     }
 }
 
 /// A service that only admitted calls reach.
 #[derive(Clone, Debug)]
-pub struct Guarded<S> {
+pub struct AuthorizedService<S> {
     inner: S,
     access: Access,
 }
 
-impl<S> Service<Request<Body>> for Guarded<S>
+impl<S> Service<Request<Body>> for AuthorizedService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,

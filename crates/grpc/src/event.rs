@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use event_model::{Bytes, Damaged, Event, EventId, ExactJson, Fields, Proof, Stored, Timestamp, TraceParent};
+use event_model::{
+    Bytes, Event, EventId, ExactJson, Fields, Proof, RestoreError, Stored, Timestamp, TraceParent,
+};
 
 use crate::time::{timestamp, timestamp_of};
 use wire::v1;
@@ -11,7 +13,7 @@ use wire::v1;
 /// The reason why a message is not an event. Names fields, never values.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Misfit {
+pub enum EventDecodeError {
     /// A required field is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
@@ -20,7 +22,7 @@ pub enum Misfit {
     Invalid(&'static str),
     /// The body does not match the id.
     #[error("the body does not have the id that it came with")]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] RestoreError),
 }
 
 /// The message for an event. Fluent's signature is not in it.
@@ -102,28 +104,28 @@ pub fn enriched(json: Option<&ExactJson>) -> Vec<u8> {
 }
 
 /// The enrichment's answer in a message, if there is one. The inverse of [`enriched`].
-pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, Misfit> {
+pub fn enriched_of(delivery: &v1::Delivery) -> Result<Option<ExactJson>, EventDecodeError> {
     if delivery.enriched.is_empty() {
         return Ok(None);
     }
     let text = str::from_utf8(&delivery.enriched).ok();
     let json = text.and_then(|text| ExactJson::parse(text).ok());
-    json.map(Some).ok_or(Misfit::Invalid("delivery.enriched"))
+    json.map(Some).ok_or(EventDecodeError::Invalid("delivery.enriched"))
 }
 
 /// The event that `message` carries. Its fields are read from the body; those in the message are
 /// for readers without a JSON parser.
 ///
 /// The event is taken as verified: a peer that may call us is trusted as a queue is.
-pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, Misfit> {
-    let id: EventId = message.id.parse().map_err(|_| Misfit::Invalid("event.id"))?;
-    let received_at = message.received_at.as_ref().ok_or(Misfit::Missing("event.received_at"))?;
+pub fn restore(message: v1::Event, trace: Option<TraceParent>) -> Result<Event, EventDecodeError> {
+    let id: EventId = message.id.parse().map_err(|_| EventDecodeError::Invalid("event.id"))?;
+    let received_at = message.received_at.as_ref().ok_or(EventDecodeError::Missing("event.received_at"))?;
     let stored = Stored {
         body: message.body,
-        proof: Proof::from_name(&message.algorithm).ok_or(Misfit::Invalid("event.algorithm"))?,
-        key: Arc::new(message.key.parse().map_err(|_| Misfit::Invalid("event.key"))?),
+        proof: Proof::from_name(&message.algorithm).ok_or(EventDecodeError::Invalid("event.algorithm"))?,
+        key: Arc::new(message.key.parse().map_err(|_| EventDecodeError::Invalid("event.key"))?),
         signature: String::new(),
-        received_at: timestamp_of(received_at).ok_or(Misfit::Invalid("event.received_at"))?,
+        received_at: timestamp_of(received_at).ok_or(EventDecodeError::Invalid("event.received_at"))?,
         trace,
         trace_state: None,
         refed: message.refed,

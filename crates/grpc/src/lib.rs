@@ -7,9 +7,9 @@
 //! Every method of the contract has its role in one table ([`Access`]); a method
 //! without one can't be called.
 //!
-//! Start reading at [`Door`] and [`Access`]; [`Target`] is the caller's side.
+//! Start reading at [`GrpcServer`] and [`Access`]; [`Target`] is the caller's side.
 
-mod door;
+mod server;
 
 mod access;
 mod admission;
@@ -29,7 +29,7 @@ pub use crate::access::Access;
 pub use crate::admission::UnknownTimes;
 pub use crate::caller::Caller;
 pub use crate::conventions::code_name;
-pub use crate::door::{Door, MAX_MESSAGE, Routes};
-pub use crate::event::{Misfit, delivery, enriched, enriched_of, event, restore, without_body};
+pub use crate::event::{EventDecodeError, delivery, enriched, enriched_of, event, restore, without_body};
+pub use crate::server::{GrpcServer, MAX_MESSAGE, Routes};
 pub use crate::target::{Target, TargetError, TlsTarget, bearer};
 pub use crate::time::{duration, duration_of, timestamp, timestamp_of};

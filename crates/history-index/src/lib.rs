@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use event_model::EventId;
-use queue::{BoxError, HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log, Position, QueueError};
+use queue::{BoxError, HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log, Position, QueueError};
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{packed, position, prefix};
 use sqlite_file::{beside, digest, lock, prefixes};
@@ -142,10 +142,10 @@ fn note(sql: &Connection, log: Log, last: Position) -> rusqlite::Result<()> {
 }
 
 impl HistoryIndex for Index {
-    fn known(&self, log: Log) -> Result<Known, QueueError> {
+    fn known(&self, log: Log) -> Result<IndexProgress, QueueError> {
         let known = self.read(|sql| {
             sql.query_row("SELECT life, last FROM logs WHERE log = ?1", [name(log)], |row| {
-                Ok(Known { life: row.get(0)?, last: position(row.get(1)?).unwrap_or_default() })
+                Ok(IndexProgress { life: row.get(0)?, last: position(row.get(1)?).unwrap_or_default() })
             })
             .optional()
         });
@@ -251,7 +251,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/index.db");
         let index = Index::open(&path).unwrap();
-        assert_eq!(index.known(Log::Events).unwrap(), Known::default());
+        assert_eq!(index.known(Log::Events).unwrap(), IndexProgress::default());
         index.begin(Log::Events, "a").unwrap();
         let events = [event(1, "F_1", Some("HD_1")), event(2, "HD_1", None), event(3, "HD_2", None)];
         for _ in 0..2 {
@@ -274,7 +274,7 @@ mod tests {
         index.trim(Log::Events, at(3)).unwrap();
         drop(index);
         let index = Index::open(&path).unwrap();
-        assert_eq!(index.known(Log::Events).unwrap(), Known { life: "a".to_owned(), last: at(7) });
+        assert_eq!(index.known(Log::Events).unwrap(), IndexProgress { life: "a".to_owned(), last: at(7) });
         assert!(index.find("HD_1", 9).unwrap().is_empty());
         index.begin(Log::Events, "c").unwrap();
         assert!(index.find("HD_2", 9).unwrap().is_empty());
@@ -287,7 +287,7 @@ mod tests {
         let mut damaged = b"SQLite format 3\0".to_vec();
         damaged.extend([0xA5; 4096]);
         std::fs::write(&path, damaged).unwrap();
-        assert_eq!(Index::open(&path).unwrap().known(Log::Attempts).unwrap(), Known::default());
+        assert_eq!(Index::open(&path).unwrap().known(Log::Attempts).unwrap(), IndexProgress::default());
         let another = folder.path().join("operator.yml");
         std::fs::write(&another, "fluent-connect: {} # and long enough to be looked at, whatever it is")
             .unwrap();

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tonic::Status;
 use wire::v1;
 
-use crate::viewers::{Left, Viewer};
+use crate::viewers::{Viewer, ViewerGone};
 use crate::{Operator, failure, pages};
 
 /// Interval at which a viewer gets new attempts.
@@ -71,7 +71,7 @@ impl Operator {
             while !attempts.is_empty() {
                 let rest = attempts.split_off(attempts.len().min(IN_A_MESSAGE));
                 let message = v1::WatchDeliveriesResponse { attempts: mem::replace(&mut attempts, rest) };
-                if let Err(Left) = viewer.tell(message).await {
+                if let Err(ViewerGone) = viewer.tell(message).await {
                     return Ok(());
                 }
             }

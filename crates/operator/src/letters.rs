@@ -5,7 +5,7 @@ use tonic::Status;
 use wire::v1;
 
 use crate::deliveries::{set, time};
-use crate::tally::{Ended, Teller};
+use crate::progress::{ProgressReporter, WorkError};
 use crate::{Operator, failure, pages};
 
 /// Letters that are read or changed together.
@@ -16,12 +16,12 @@ pub(crate) const MAX_IDS: usize = 10_000;
 
 /// The letters that a call is about.
 #[derive(Clone, Debug)]
-pub(crate) enum Selection {
+pub(crate) enum LetterSelection {
     Ids(Vec<u64>),
     All(Box<DeadQuery>),
 }
 
-impl Selection {
+impl LetterSelection {
     /// The route in the selection's filter, or an empty text.
     pub(crate) fn route(&self) -> &str {
         match self {
@@ -90,21 +90,26 @@ impl Operator {
     /// again has a higher id.
     pub(crate) async fn change_letters(
         self,
-        selection: Selection,
+        selection: LetterSelection,
         change: Change,
-        mut teller: Teller,
-    ) -> (Teller, Result<(), Ended>) {
+        mut teller: ProgressReporter,
+    ) -> (ProgressReporter, Result<(), WorkError>) {
         let result = match selection {
-            Selection::Ids(ids) => {
+            LetterSelection::Ids(ids) => {
                 teller.tally.total = ids.len() as u64;
                 self.change_these(&ids, &change, &mut teller).await
             }
-            Selection::All(query) => self.change_all(*query, &change, &mut teller).await,
+            LetterSelection::All(query) => self.change_all(*query, &change, &mut teller).await,
         };
         (teller, result)
     }
 
-    async fn change_these(&self, ids: &[u64], change: &Change, teller: &mut Teller) -> Result<(), Ended> {
+    async fn change_these(
+        &self,
+        ids: &[u64],
+        change: &Change,
+        teller: &mut ProgressReporter,
+    ) -> Result<(), WorkError> {
         for ids in ids.chunks(TOGETHER) {
             let letters = self.stores().dead_letters();
             let answers = match change {
@@ -112,7 +117,7 @@ impl Operator {
                 Change::Discard => letters.discard(ids).await,
             };
             ids.iter().zip(&answers).for_each(|(id, answer)| teller.count(*id, answer));
-            teller.tell().await?;
+            teller.report().await?;
         }
         Ok(())
     }
@@ -121,8 +126,8 @@ impl Operator {
         &self,
         mut query: DeadQuery,
         change: &Change,
-        teller: &mut Teller,
-    ) -> Result<(), Ended> {
+        teller: &mut ProgressReporter,
+    ) -> Result<(), WorkError> {
         (teller.tally.total, query.up_to) = self.count_letters(&query).await?;
         query.limit = TOGETHER;
         loop {
@@ -174,14 +179,14 @@ pub(crate) fn query(filter: v1::DeadLetterFilter) -> Result<DeadQuery, Status> {
 }
 
 /// The selection of a request. An empty one is an error, as it must not mean all letters.
-pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<Selection, Status> {
+pub(crate) fn selection(selection: Option<v1::DeadLetterSelection>) -> Result<LetterSelection, Status> {
     let wrong = |why: &str| Status::invalid_argument(format!("selection: {why}"));
     let v1::DeadLetterSelection { ids, filter } = selection.unwrap_or_default();
     match (ids.is_empty(), filter) {
         (false, Some(_)) => Err(wrong("expected `ids` or `filter`, not both")),
         (false, None) if ids.len() > MAX_IDS => Err(wrong("expected at most 10000 ids; use a filter")),
-        (false, None) => Ok(Selection::Ids(ids)),
-        (true, Some(filter)) => Ok(Selection::All(Box::new(query(filter)?))),
+        (false, None) => Ok(LetterSelection::Ids(ids)),
+        (true, Some(filter)) => Ok(LetterSelection::All(Box::new(query(filter)?))),
         (true, None) => Err(wrong("expected `ids` or `filter`")),
     }
 }

@@ -25,12 +25,12 @@ mod status;
 mod status_lines;
 
 mod audit;
+mod diagnosis;
 mod failure;
-mod finding;
 mod machinery;
 mod names;
 mod pages;
-mod tally;
+mod progress;
 mod viewers;
 
 use std::fmt;
@@ -40,18 +40,18 @@ use std::sync::Arc;
 use ::service::Shutdown;
 use event_model::Clock;
 use queue::Stores;
-use settings::Tree;
+use settings::SettingsTree;
 use tonic::Status;
 use wire::v1::operator_server::OperatorServer;
 
 use crate::viewers::Viewers;
 
-pub use crate::audit::{Audit, Begun};
-pub use crate::finding::{Finding, find};
+pub use crate::audit::{Audit, OpenEntry};
+pub use crate::diagnosis::{WebhookDiagnosis, diagnose_webhook};
 pub use crate::status_lines::CERTIFICATE_ENDS_SOON;
 
 /// Reads the settings as they are now.
-pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<Tree> + Send + Sync>;
+pub type ReadSettings = Arc<dyn Fn() -> anyhow::Result<SettingsTree> + Send + Sync>;
 
 /// The operator's API.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Operator {
     }
 
     /// True if the queue answers now. Asks it.
-    pub async fn is_well(&self) -> bool {
+    pub async fn check_well(&self) -> bool {
         self.stores().routes().await.is_ok()
     }
 
@@ -100,7 +100,7 @@ impl Operator {
         &*self.0.stores
     }
 
-    fn settings(&self) -> Result<Tree, Status> {
+    fn settings(&self) -> Result<SettingsTree, Status> {
         (self.0.settings)().map_err(|error| failure::settings(&error))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use queue::seen::forget_old_seen;
+use queue::seen_events::forget_old_seen;
 use queue::{ServerState, StoresHealth};
 use telemetry::metrics;
 use tokio::time::sleep;
@@ -21,9 +21,9 @@ impl Operator {
             if let Ok(health) = self.machinery().await {
                 show(&health);
             }
-            silence::show(self.stores().marks(), &mut silent).await;
+            silence::show(self.stores().facts(), &mut silent).await;
             // A failure is no problem: the next round tries again.
-            let _ = forget_old_seen(self.stores().marks()).await;
+            let _ = forget_old_seen(self.stores().facts()).await;
             sleep(LOOK_EVERY).await;
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use queue::seen::seen_by_all;
+use queue::seen_events::seen_by_all;
 use queue::{AttemptQuery, DeadQuery, UNROUTED};
 use tonic::Status;
 
@@ -24,7 +24,7 @@ impl Operator {
         known.extend(stores.routes().await.map_err(failed)?.into_iter().map(|route| route.name));
         known
             .extend(stores.dead_letters().count().await.map_err(failed)?.into_iter().map(|(route, _)| route));
-        let processes = queue::processes::processes(stores.marks()).await.unwrap_or_default();
+        let processes = queue::processes::processes(stores.facts()).await.unwrap_or_default();
         known.extend(processes.into_iter().flat_map(|process| process.report.routes));
         known.remove(UNROUTED);
         if known.contains(name) { Ok(()) } else { Err(unknown("route", name, &known)) }
@@ -42,7 +42,7 @@ impl Operator {
         let gateway = self.settings()?.gateway().ok();
         let mut known: BTreeSet<String> =
             gateway.iter().flat_map(|gateway| gateway.accounts.names()).map(str::to_owned).collect();
-        known.extend(seen_by_all(stores.marks()).await.map_err(failed)?.accounts().map(str::to_owned));
+        known.extend(seen_by_all(stores.facts()).await.map_err(failed)?.accounts().map(str::to_owned));
         if known.is_empty() || known.contains(name) {
             return Ok(());
         }

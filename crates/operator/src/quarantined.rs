@@ -3,12 +3,12 @@
 use event_model::{Event, Headers, Inbound, Proof};
 use queue::{PAGE_BYTES, Quarantined};
 use settings::Gateway;
-use telemetry::{Attribute, Cause, Chain, Ended, Kind, Span};
+use telemetry::{Attribute, Chain, Kind, Parent, Span, SpanStatus};
 use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
 use wire::v1;
 
-use crate::audit::Touched;
+use crate::audit::AffectedItems;
 use crate::{Operator, failure, pages};
 
 impl Operator {
@@ -33,7 +33,7 @@ impl Operator {
         Ok(described(&found.map_err(|error| failure::queue(&error))?, body))
     }
 
-    pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> (v1::Tally, Touched) {
+    pub(crate) async fn discard_quarantined(&self, ids: &[u64]) -> (v1::Tally, AffectedItems) {
         let mut counted = Counted::of(ids);
         for id in ids {
             let discarded = self.stores().quarantine().discard(*id).await;
@@ -42,7 +42,10 @@ impl Operator {
         counted.0
     }
 
-    pub(crate) async fn redrive_quarantined(&self, ids: &[u64]) -> Result<(v1::Tally, Touched), Status> {
+    pub(crate) async fn redrive_quarantined(
+        &self,
+        ids: &[u64],
+    ) -> Result<(v1::Tally, AffectedItems), Status> {
         let gateway = self.gateway()?;
         let mut counted = Counted::of(ids);
         for id in ids {
@@ -86,25 +89,25 @@ pub(crate) fn admitted(
 ) -> Result<Event, String> {
     let verifier = made(WebhookVerifier::new(gateway.keys.clone(), gateway.signatures.clone()));
     let verified = verifier.verify(inbound).map_err(|rejection| rejection.to_string())?;
-    let span = Span::begin(Kind::Producer, "admit", Cause::Nothing);
+    let span = Span::begin(Kind::Producer, "admit", Parent::Root);
     match Event::admit(verified, &gateway.accounts, Some(span.context())) {
         Ok(event) => {
-            span.end(Ended::Well, || vec![Attribute::new("messaging.message.id", event.id().to_string())]);
+            span.end(SpanStatus::Ok, || vec![Attribute::new("messaging.message.id", event.id().to_string())]);
             Ok(event)
         }
         Err((refusal, _)) => {
-            span.forget();
+            span.discard();
             Err(Chain(&refusal).to_string())
         }
     }
 }
 
 /// A tally of results, and their ids.
-struct Counted((v1::Tally, Touched));
+struct Counted((v1::Tally, AffectedItems));
 
 impl Counted {
     fn of(ids: &[u64]) -> Self {
-        Self((v1::Tally { total: ids.len() as u64, ..v1::Tally::default() }, Touched::default()))
+        Self((v1::Tally { total: ids.len() as u64, ..v1::Tally::default() }, AffectedItems::default()))
     }
 
     fn count(&mut self, id: u64, answer: Result<(), String>) {

@@ -1,14 +1,14 @@
 //! Rejected webhooks, whose keys or accounts may only have been missing.
 
-use queue::RefusedWebhook;
+use queue::RejectedWebhook;
 use settings::Gateway;
 use telemetry::Chain;
 use tonic::Status;
 use wire::v1;
 
-use crate::finding::find;
+use crate::diagnosis::diagnose_webhook;
+use crate::progress::{ProgressReporter, WorkError};
 use crate::quarantined::admitted;
-use crate::tally::{Ended, Teller};
 use crate::{Operator, failure, pages};
 
 /// Webhooks that are read and verified together.
@@ -32,7 +32,7 @@ impl Operator {
     pub(crate) async fn explain(&self, id: u64) -> Result<v1::ExplainRefusedResponse, Status> {
         let webhook = self.stores().refused().get(id).await;
         let webhook = webhook.map_err(|error| failure::queue(&error))?;
-        let finding = find(&self.gateway()?, webhook.inbound.clone());
+        let finding = diagnose_webhook(&self.gateway()?, webhook.inbound.clone());
         let advice = finding.advice.map(|advice| format!("\n{advice}")).unwrap_or_default();
         Ok(v1::ExplainRefusedResponse {
             refused: Some(described(&webhook)),
@@ -41,12 +41,16 @@ impl Operator {
         })
     }
 
-    pub(crate) async fn recheck(self, admit: bool, mut teller: Teller) -> (Teller, Result<(), Ended>) {
+    pub(crate) async fn recheck(
+        self,
+        admit: bool,
+        mut teller: ProgressReporter,
+    ) -> (ProgressReporter, Result<(), WorkError>) {
         let result = self.recheck_all(admit, &mut teller).await;
         (teller, result)
     }
 
-    async fn recheck_all(&self, admit: bool, teller: &mut Teller) -> Result<(), Ended> {
+    async fn recheck_all(&self, admit: bool, teller: &mut ProgressReporter) -> Result<(), WorkError> {
         let (gateway, mut after) = (self.gateway()?, 0);
         teller.tally.total = self.stores().refused().count().await?.webhooks;
         loop {
@@ -56,16 +60,16 @@ impl Operator {
             for webhook in page {
                 self.recheck_one(&gateway, webhook, admit, teller).await;
             }
-            teller.tell().await?;
+            teller.report().await?;
         }
     }
 
     async fn recheck_one(
         &self,
         gateway: &Gateway,
-        webhook: RefusedWebhook,
+        webhook: RejectedWebhook,
         admit: bool,
-        teller: &mut Teller,
+        teller: &mut ProgressReporter,
     ) {
         match admitted(gateway, webhook.inbound, |verifier| verifier) {
             Err(_) => teller.tally.skipped += 1,
@@ -78,7 +82,7 @@ impl Operator {
     }
 }
 
-fn described(webhook: &RefusedWebhook) -> v1::Refused {
+fn described(webhook: &RejectedWebhook) -> v1::Refused {
     v1::Refused {
         id: webhook.id,
         reason: webhook.reason.clone(),

@@ -1,12 +1,12 @@
 //! Replay: delivers the events of a time to one route again.
 
 use event_model::{Event, Timestamp};
-use queue::{Filter, Position, ReceivedQuery, Replayed};
+use queue::{Position, ReceivedQuery, Replayed, RouteFilter};
 use tonic::Status;
 use wire::v1;
 
 use crate::deliveries::{set, time};
-use crate::tally::{Ended, Teller};
+use crate::progress::{ProgressReporter, WorkError};
 use crate::{Operator, failure};
 
 /// Events that are read together.
@@ -16,7 +16,7 @@ const TOGETHER: usize = 500;
 #[derive(Debug)]
 pub(crate) struct Plan {
     route: String,
-    matching: Filter,
+    matching: RouteFilter,
     from: Timestamp,
     until: Timestamp,
     event: Option<String>,
@@ -69,12 +69,16 @@ impl Operator {
         })
     }
 
-    pub(crate) async fn replay(self, plan: Plan, mut teller: Teller) -> (Teller, Result<(), Ended>) {
+    pub(crate) async fn replay(
+        self,
+        plan: Plan,
+        mut teller: ProgressReporter,
+    ) -> (ProgressReporter, Result<(), WorkError>) {
         let result = self.replay_all(&plan, &mut teller).await;
         (teller, result)
     }
 
-    async fn replay_all(&self, plan: &Plan, teller: &mut Teller) -> Result<(), Ended> {
+    async fn replay_all(&self, plan: &Plan, teller: &mut ProgressReporter) -> Result<(), WorkError> {
         let mut after = Some(Position::START);
         while let Some(behind) = after {
             let query = ReceivedQuery { from: plan.from, until: plan.until, after: behind, limit: TOGETHER };
@@ -94,7 +98,7 @@ impl Operator {
                     _ => teller.tally.skipped += 1,
                 }
             }
-            teller.tell().await?;
+            teller.report().await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use event_model::Timestamp;
-use queue::{BreakerState, Pause, RouteState, UNROUTED, Working};
+use queue::{BreakerState, Pause, RouteProcessStatus, RouteState, UNROUTED};
 use tonic::Status;
 use wire::v1;
 
@@ -70,7 +70,7 @@ impl Operator {
         let state = states.into_iter().find(|state| state.name == route);
         self.stores().set_paused(route, None).await.map_err(failed)?;
         self.stores().close_breakers(route).await.map_err(failed)?;
-        let is_open = |working: &&Working| working.breaker != BreakerState::Closed;
+        let is_open = |working: &&RouteProcessStatus| working.breaker != BreakerState::Closed;
         Ok(v1::ResumeRouteResponse {
             was_paused: state.as_ref().is_some_and(|state| state.paused),
             breakers: state.map_or(0, |state| state.working.iter().filter(is_open).count() as u32),
@@ -123,7 +123,7 @@ pub(crate) fn paused_in_words(pause: Option<&Pause>) -> String {
     format!("paused{by}{until}{reason}")
 }
 
-fn working(working: &Working) -> v1::Working {
+fn working(working: &RouteProcessStatus) -> v1::Working {
     let (breaker, until) = match working.breaker {
         BreakerState::Closed => ("closed", None),
         BreakerState::Open { until } => ("open", Some(until)),

@@ -6,9 +6,9 @@ use settings::Role;
 use tonic::{Request, Response, Status};
 use wire::v1;
 
-use crate::audit::{Begun, Touched, named_ids};
-use crate::letters::{Change, Selection};
-use crate::tally::{self, Tallies};
+use crate::audit::{AffectedItems, OpenEntry, named_ids};
+use crate::letters::{Change, LetterSelection};
+use crate::progress::{self, ProgressStream};
 use crate::viewers::View;
 use crate::{Operator, deliveries, letters, pages};
 
@@ -20,7 +20,7 @@ fn answer<T>(result: Result<T, Status>) -> Answer<T> {
 
 impl Operator {
     /// Begins an entry in the audit log.
-    async fn begin<T>(&self, request: &Request<T>, action: &str, what: Value) -> Result<Begun, Status> {
+    async fn begin<T>(&self, request: &Request<T>, action: &str, what: Value) -> Result<OpenEntry, Status> {
         let caller = Caller::of(request.extensions())?;
         self.0.audit.begin(&caller.name, action, what).await
     }
@@ -33,7 +33,7 @@ impl Operator {
         what: Value,
         work: impl Future<Output = Result<R, Status>>,
     ) -> Answer<R> {
-        let (_working, begun) = (self.0.shutdown.working(), self.begin(request, action, what).await?);
+        let (_working, begun) = (self.0.shutdown.track(), self.begin(request, action, what).await?);
         let result = work.await;
         match &result {
             Ok(_) => begun.end(1, 0, "done").await,
@@ -64,12 +64,12 @@ impl Operator {
         request: &Request<T>,
         action: &str,
         ids: &[u64],
-        work: impl Future<Output = Result<(v1::Tally, Touched), Status>>,
+        work: impl Future<Output = Result<(v1::Tally, AffectedItems), Status>>,
     ) -> Result<Option<v1::Tally>, Status> {
         if ids.len() > letters::MAX_IDS {
             return Err(Status::invalid_argument("ids: expected at most 10000"));
         }
-        let _working = self.0.shutdown.working();
+        let _working = self.0.shutdown.track();
         let begun = self.begin(request, action, named_ids(ids)).await?;
         let result = work.await;
         match &result {
@@ -81,14 +81,14 @@ impl Operator {
 
     async fn change_letters_of<T: Send + 'static>(
         &self,
-        begun: Begun,
-        selection: Selection,
+        begun: OpenEntry,
+        selection: LetterSelection,
         change: Change,
         wrap: fn(v1::Tally) -> T,
-    ) -> Answer<Tallies<T>> {
+    ) -> Answer<ProgressStream<T>> {
         let (operator, shutdown) = (self.clone(), &self.0.shutdown);
         let work = |teller| operator.change_letters(selection, change, teller);
-        Ok(Response::new(tally::run(shutdown, Some(begun), wrap, work)))
+        Ok(Response::new(progress::run(shutdown, Some(begun), wrap, work)))
     }
 }
 
@@ -224,7 +224,7 @@ impl v1::operator_server::Operator for Operator {
         Ok(Response::new(v1::CountDeadLettersResponse { count, up_to }))
     }
 
-    type RedriveDeadLettersStream = Tallies<v1::RedriveDeadLettersResponse>;
+    type RedriveDeadLettersStream = ProgressStream<v1::RedriveDeadLettersResponse>;
 
     async fn redrive_dead_letters(
         &self,
@@ -242,7 +242,7 @@ impl v1::operator_server::Operator for Operator {
         self.change_letters_of(begun, selection, change, wrap).await
     }
 
-    type DiscardDeadLettersStream = Tallies<v1::DiscardDeadLettersResponse>;
+    type DiscardDeadLettersStream = ProgressStream<v1::DiscardDeadLettersResponse>;
 
     async fn discard_dead_letters(
         &self,
@@ -310,7 +310,7 @@ impl v1::operator_server::Operator for Operator {
         answer(self.explain(request.into_inner().id).await)
     }
 
-    type RecheckRefusedStream = Tallies<v1::RecheckRefusedResponse>;
+    type RecheckRefusedStream = ProgressStream<v1::RecheckRefusedResponse>;
 
     async fn recheck_refused(
         &self,
@@ -324,10 +324,10 @@ impl v1::operator_server::Operator for Operator {
         let wrap = |tally| v1::RecheckRefusedResponse { tally: Some(tally) };
         let operator = self.clone();
         let work = |teller| operator.recheck(admit, teller);
-        Ok(Response::new(tally::run(&self.0.shutdown, begun, wrap, work)))
+        Ok(Response::new(progress::run(&self.0.shutdown, begun, wrap, work)))
     }
 
-    type ReplayStream = Tallies<v1::ReplayResponse>;
+    type ReplayStream = ProgressStream<v1::ReplayResponse>;
 
     async fn replay(&self, request: Request<v1::ReplayRequest>) -> Answer<Self::ReplayStream> {
         let asked = request.get_ref().clone();
@@ -342,7 +342,7 @@ impl v1::operator_server::Operator for Operator {
         let wrap = |tally| v1::ReplayResponse { tally: Some(tally) };
         let operator = self.clone();
         let work = |teller| operator.replay(plan, teller);
-        Ok(Response::new(tally::run(&self.0.shutdown, begun, wrap, work)))
+        Ok(Response::new(progress::run(&self.0.shutdown, begun, wrap, work)))
     }
 
     async fn list_audit(&self, request: Request<v1::ListAuditRequest>) -> Answer<v1::ListAuditResponse> {
@@ -355,10 +355,10 @@ impl v1::operator_server::Operator for Operator {
 }
 
 /// The selection as the audit log has it.
-fn described(selection: &Selection) -> Value {
+fn described(selection: &LetterSelection) -> Value {
     match selection {
-        Selection::Ids(ids) => named_ids(ids),
-        Selection::All(query) => json!({
+        LetterSelection::Ids(ids) => named_ids(ids),
+        LetterSelection::All(query) => json!({
             "route": query.route,
             "not-route": query.not_route,
             "ref": query.reference,

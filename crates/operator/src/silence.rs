@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use event_model::{Clock, SystemClock, Timestamp};
-use queue::Marks;
-use queue::seen::seen_by_all;
+use queue::FactStore;
+use queue::seen_events::seen_by_all;
 use telemetry::metrics;
 
 use crate::status_lines::{SilentEvent, plain};
 
 /// The kinds of events that are silent now. None if the facts can't be read.
-pub(crate) async fn silent(marks: &dyn Marks, now: Timestamp) -> Vec<SilentEvent> {
+pub(crate) async fn silent(marks: &dyn FactStore, now: Timestamp) -> Vec<SilentEvent> {
     let seen = seen_by_all(marks).await.unwrap_or_default();
     let silent = seen.silent(now).into_iter().map(|(kind, last_at)| SilentEvent {
         account: kind.account,
@@ -23,7 +23,7 @@ pub(crate) async fn silent(marks: &dyn Marks, now: Timestamp) -> Vec<SilentEvent
 }
 
 /// Sets the number of silent kinds for each account, and 0 for one that has none any more.
-pub(crate) async fn show(marks: &dyn Marks, shown: &mut BTreeSet<(String, String)>) {
+pub(crate) async fn show(marks: &dyn FactStore, shown: &mut BTreeSet<(String, String)>) {
     let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
     for SilentEvent { environment, account, .. } in silent(marks, SystemClock.now()).await {
         *counts.entry((environment, account)).or_default() += 1;

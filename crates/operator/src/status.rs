@@ -8,9 +8,9 @@ use futures::future::join_all;
 use queue::processes::{ProcessSeen, processes};
 use queue::{
     AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth, UNROUTED,
-    count_quarantined, marks,
+    count_quarantined, facts,
 };
-use settings::{QueueSettings, Tree};
+use settings::{QueueSettings, SettingsTree};
 use telemetry::alerts::Urgency;
 use tonic::Status;
 use wire::v1;
@@ -64,7 +64,7 @@ impl Operator {
     }
 
     /// The facts for the lines, and the bytes of rejected webhooks.
-    async fn known(&self, tree: &Tree) -> Result<(Known, u64), Status> {
+    async fn known(&self, tree: &SettingsTree) -> Result<(Known, u64), Status> {
         let (stores, now) = (self.stores(), self.0.clock.now());
         // While servers fail, some facts can't be read. The others are shown all the same.
         let mut unreadable = None;
@@ -78,18 +78,18 @@ impl Operator {
         // A cluster of an older version has no stream for them, which must not hide the other
         // facts.
         let refused = stores.refused().count().await.unwrap_or_default();
-        let found = processes(stores.marks()).await;
+        let found = processes(stores.facts()).await;
         // The clock that stamped the reports decides which processes are gone.
-        let now = stores.marks().now().await.unwrap_or(now);
+        let now = stores.facts().now().await.unwrap_or(now);
         let known = Known {
             now,
             listed: listed(tree)?,
             failing: readable(failing(stores, &routes, now).await, &mut unreadable),
             are_processes_unread: found.is_err(),
             processes: readable(found, &mut unreadable),
-            spools: readable(marks::spools(stores.marks()).await, &mut unreadable),
+            spools: readable(facts::spools(stores.facts()).await, &mut unreadable),
             health: health(stores, &routes, tree).await,
-            silent: silence::silent(stores.marks(), now).await,
+            silent: silence::silent(stores.facts(), now).await,
             dead_letters: sum(dead),
             unrouted: sum(unrouted),
             quarantined: quarantined as u64,
@@ -113,7 +113,7 @@ fn readable<T: Default>(read: Result<T, QueueError>, unreadable: &mut Option<Que
 }
 
 /// The routes of the settings. `None` if they have none: then those of other processes count.
-fn listed(tree: &Tree) -> Result<Option<HashSet<String>>, Status> {
+fn listed(tree: &SettingsTree) -> Result<Option<HashSet<String>>, Status> {
     let routes = tree.routes(None).map_err(|error| failure::settings(&error.into()))?;
     let names: HashSet<_> = routes.0.into_iter().map(|route| route.name).collect();
     Ok(Some(names).filter(|names| !names.is_empty()))
@@ -185,7 +185,7 @@ fn is_failure(outcome: Outcome) -> bool {
 pub(crate) async fn health(
     stores: &dyn Stores,
     routes: &[RouteState],
-    tree: &Tree,
+    tree: &SettingsTree,
 ) -> Result<StoresHealth, QueueError> {
     let mut health = stores.health().await?;
     let limit = match tree.queue() {

@@ -55,7 +55,7 @@ fn take<T>(slot: &Slot<T>) -> Option<Result<T, Status>> {
 
 /// The viewer does not read any more.
 #[derive(Debug)]
-pub(crate) struct Left;
+pub(crate) struct ViewerGone;
 
 /// A viewer, with its permit.
 #[derive(Debug)]
@@ -73,18 +73,18 @@ impl<T> Viewer<T> {
     }
 
     /// Sends a message, and waits a bounded time until it is read.
-    pub(crate) async fn tell(&self, message: T) -> Result<(), Left> {
+    pub(crate) async fn tell(&self, message: T) -> Result<(), ViewerGone> {
         let slot = Arc::new(Mutex::new(Some(Ok(message))));
         let telling = async {
-            self.to.send(Arc::clone(&slot)).await.map_err(|_| Left)?;
+            self.to.send(Arc::clone(&slot)).await.map_err(|_| ViewerGone)?;
             // There is room again once it is read.
-            self.to.reserve().await.map(drop).map_err(|_| Left)
+            self.to.reserve().await.map(drop).map_err(|_| ViewerGone)
         };
         match timeout(READ_WITHIN, telling).await {
             Ok(told) => told,
             Err(_) => {
                 take(&slot);
-                Err(Left)
+                Err(ViewerGone)
             }
         }
     }

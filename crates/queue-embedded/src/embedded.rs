@@ -12,25 +12,26 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::same_id::{Claim, Granted};
 use queue::{
-    Consumer, DeadLetters, HasMarks, History, Horizon, Intake, Lifecycle, Look, Marks, Pause, Position,
-    Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook,
-    Replayed, Route, RouteState, Source, SpoolMark, Stores, StoresHealth, Twin, Upstream, marks,
+    Consumer, DeadLetters, FactStore, HasFacts, History, Horizon, Intake, Lifecycle, Pause, Position,
+    Presence, Quarantine, Quarantined, QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore,
+    RejectedWebhook, Replayed, Route, RouteState, Source, SpoolWatermark, StatusSource, Stores, StoresHealth,
+    Upstream, facts,
 };
 use rusqlite::Connection;
 use sqlite_file::{
-    HeldFile, Messages, OpenError, PanicGuard, Place, Status, Writer, connect_to_read, lock, meta,
+    FileLocation, HeldFile, Messages, OpenError, PanicGuard, Status, Writer, connect_to_read, lock, meta,
     quarantine, set_meta,
 };
 use tokio::sync::oneshot;
 
-use crate::beside::Beside;
-use crate::beside::quarantined::KeepInGroups;
-use crate::beside::refused::HoldInGroups;
 use crate::file::schema::{CLOCK, COMPLETE_SINCE, QUEUE, WORKING, last_position};
 use crate::options::Options;
 use crate::reading::consumer::EmbeddedConsumer;
-use crate::reading::feeder::Feeder;
+use crate::reading::tail_reader::TailReader;
 use crate::shared::Shared;
+use crate::stores::SqliteStores;
+use crate::stores::quarantined::GroupedQuarantine;
+use crate::stores::rejected::GroupedRejected;
 use crate::writing::housekeeping::Housekeeping;
 use crate::writing::publish::Publish;
 use crate::writing::queue_time::QueueTime;
@@ -44,9 +45,9 @@ use crate::writing::writer::QueueOwner;
 #[derive(Debug)]
 pub struct Embedded {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) beside: Beside,
-    quarantine: KeepInGroups,
-    refused: HoldInGroups,
+    pub(crate) beside: SqliteStores,
+    quarantine: GroupedQuarantine,
+    refused: GroupedRejected,
     threads: Mutex<Vec<JoinHandle<()>>>,
     set_aside: Option<PathBuf>,
     /// Last, since fields are dropped in order: it must outlive every connection.
@@ -57,18 +58,18 @@ impl Embedded {
     /// Opens the file and begins to serve it.
     ///
     /// A file that is damaged, or whose disk failed before, is quarantined whole and a new one
-    /// created: see [`Embedded::set_aside`].
+    /// created: see [`Embedded::quarantined_file`].
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let opened = sqlite_file::open(&options.path, &QUEUE, &*clock)?;
         let path = opened.path.clone();
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
         let limit = options.retention.bytes;
-        let (sql, place) = (opened.sql, Arc::clone(opened.held.place()));
+        let (sql, place) = (opened.sql, Arc::clone(opened.held.location()));
         let (shared, threads) = serve(sql, Arc::clone(&place), &path, options, clock).map_err(wrap)?;
-        let beside = Beside::open(&path, None)?.serving(Arc::clone(shared.status()), place);
+        let beside = SqliteStores::open(&path, None)?.serving(Arc::clone(shared.status()), place);
         Ok(Self {
-            quarantine: KeepInGroups::new(beside.clone(), Arc::clone(&shared)),
-            refused: HoldInGroups::new(beside.clone(), Arc::clone(&shared), limit),
+            quarantine: GroupedQuarantine::new(beside.clone(), Arc::clone(&shared)),
+            refused: GroupedRejected::new(beside.clone(), Arc::clone(&shared), limit),
             beside,
             shared,
             threads: Mutex::new(threads),
@@ -78,7 +79,7 @@ impl Embedded {
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
-    pub fn set_aside(&self) -> Option<&PathBuf> {
+    pub fn quarantined_file(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
     }
 
@@ -96,7 +97,7 @@ impl Embedded {
         for route in lock(&self.shared.routes).iter() {
             route.filled.notify_waiters();
         }
-        self.shared.wake_feeder();
+        self.shared.wake_tail_reader();
         self.shared.inbox.close()
     }
 }
@@ -116,7 +117,7 @@ pub(crate) const MESSAGES: Messages = Messages {
 /// Recovers what the last process left, and starts both threads.
 fn serve(
     mut sql: Connection,
-    place: Arc<Place>,
+    place: Arc<FileLocation>,
     path: &Path,
     options: Options,
     clock: Arc<dyn Clock>,
@@ -137,14 +138,14 @@ fn serve(
     let time = QueueTime::go_on(&sql, shared.now())?;
     shared.quarantined.store(quarantine::bytes(&sql)?, Ordering::Relaxed);
     let owner = QueueOwner::new(last, Arc::clone(&shared), Housekeeping::new(options, time), time);
-    let feeder = Feeder { sql: connect_to_read(path)?, shared: Arc::clone(&shared) };
+    let feeder = TailReader { sql: connect_to_read(path)?, shared: Arc::clone(&shared) };
     let writer = started(Writer::start("queue-writer", sql, place, jobs, owner));
     let guard = PanicGuard(Arc::clone(shared.status()));
     let feeder = started(Builder::new().name("queue-reader".to_owned()).spawn(move || {
         let _guard = guard;
         feeder.run();
     }));
-    shared.set_feeder(feeder.thread().clone());
+    shared.set_tail_reader(feeder.thread().clone());
     Ok((shared, vec![writer, feeder]))
 }
 
@@ -165,11 +166,11 @@ impl Intake for Embedded {
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.quarantine.keep(body)
+        self.quarantine.store(body)
     }
 
-    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.refused.hold(webhook)
+    fn capture_rejected(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.refused.capture(webhook)
     }
 
     fn has_room(&self) -> bool {
@@ -193,12 +194,16 @@ impl Upstream for Embedded {
         futures::future::ready(last.map(|last| Horizon { epoch, last }).map_err(QueueError::from)).boxed()
     }
 
-    fn note_spool<'a>(&'a self, id: &'a str, mark: &'a SpoolMark) -> BoxFuture<'a, Result<(), QueueError>> {
-        marks::set_spool(&self.beside, id, mark).boxed()
+    fn note_spool<'a>(
+        &'a self,
+        id: &'a str,
+        mark: &'a SpoolWatermark,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        facts::set_spool(&self.beside, id, mark).boxed()
     }
 
     fn forget_spool<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-        marks::forget_spool(&self.beside, id).boxed()
+        facts::forget_spool(&self.beside, id).boxed()
     }
 }
 
@@ -220,7 +225,7 @@ impl Source for Embedded {
         futures::future::ready(probed).boxed()
     }
 
-    fn show_status(&self, look: Look) {
+    fn show_status(&self, look: StatusSource) {
         *lock(&self.shared.look) = Some(look);
     }
 
@@ -228,8 +233,8 @@ impl Source for Embedded {
         &'a self,
         key: FluentKey,
         route: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>> {
-        marks::twin(&self.beside, key, route).boxed()
+    ) -> BoxFuture<'a, Result<Option<ReconciledPair>, QueueError>> {
+        facts::reconciled_pair(&self.beside, key, route).boxed()
     }
 
     fn note_delivered<'a>(
@@ -238,7 +243,7 @@ impl Source for Embedded {
         route: &'a str,
         id: EventId,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        marks::set_delivered(&self.beside, key, route, id).boxed()
+        facts::set_delivered(&self.beside, key, route, id).boxed()
     }
 
     fn same_id_delivered<'a>(
@@ -322,8 +327,8 @@ impl Drop for Embedded {
     }
 }
 
-impl HasMarks for Embedded {
-    fn marks(&self) -> &dyn Marks {
+impl HasFacts for Embedded {
+    fn facts(&self) -> &dyn FactStore {
         &self.beside
     }
 }
@@ -345,7 +350,7 @@ impl Stores for Embedded {
         self.beside.health()
     }
 
-    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+    fn publish_if_new(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
         let published = self.publish(event);
         async move { Ok(published.await?.duplicate) }.boxed()
     }
@@ -377,7 +382,7 @@ impl Stores for Embedded {
         self.beside.set_paused(route, pause)
     }
 
-    fn refused(&self) -> &dyn RefusedHold {
+    fn refused(&self) -> &dyn RejectedStore {
         &self.refused
     }
 

@@ -8,7 +8,7 @@
 //!
 //! One thread writes and one reads; callers wait for them without blocking. A route is a cursor,
 //! and the rows of its deliveries that are in flight or waiting. Other processes may read the
-//! file, and redrive, beside a running process ([`Beside`]); only one may serve it
+//! file, and redrive, beside a running process ([`SqliteStores`]); only one may serve it
 //! ([`Embedded::open`] takes a lock).
 //!
 //! Start reading at [`Embedded::open`], then `writing/writer.rs`.
@@ -17,13 +17,13 @@ mod embedded;
 mod options;
 mod shared;
 
-mod beside;
 mod file;
 mod reading;
+mod stores;
 mod writing;
 
-pub use crate::beside::Beside;
-pub use crate::beside::salvage::{Salvaged, salvage};
 pub use crate::embedded::Embedded;
 pub use crate::options::{Options, Retention};
+pub use crate::stores::SqliteStores;
+pub use crate::stores::salvage::{SalvageReport, salvage};
 pub use sqlite_file::OpenError;

@@ -22,8 +22,8 @@ pub(crate) struct Shared {
     /// True while unsettled events fill the file up to the retention limit.
     pub(crate) full: AtomicBool,
     pub(crate) routes: Mutex<Vec<Arc<RouteBuffer>>>,
-    pub(crate) leases: Mutex<HashMap<LeaseKey, Held>>,
-    pub(crate) recent: Mutex<Recent>,
+    pub(crate) leases: Mutex<HashMap<LeaseKey, OpenLease>>,
+    pub(crate) recent: Mutex<RecentEvents>,
     pub(crate) closing: AtomicBool,
     /// Seconds for which ids are known; `u64::MAX` before the first measurement.
     pub(crate) ids_known_for: AtomicU64,
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     feeder: OnceLock<Thread>,
     /// Source of the state of this process's routes.
-    pub(crate) look: Mutex<Option<queue::Look>>,
+    pub(crate) look: Mutex<Option<queue::StatusSource>>,
 }
 
 /// Key of one delivery of one route.
@@ -48,7 +48,7 @@ pub(crate) struct LeaseKey {
 
 /// A delivery that was handed out, and the end of its lease.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct OpenLease {
     pub(crate) attempt: u32,
     pub(crate) until: Instant,
     pub(crate) route: Arc<RouteBuffer>,
@@ -56,12 +56,12 @@ pub(crate) struct Held {
 
 /// The newest events in memory, so that routes that keep up need not read the file.
 #[derive(Debug, Default)]
-pub(crate) struct Recent {
+pub(crate) struct RecentEvents {
     events: VecDeque<(u64, Arc<Event>)>,
     bytes: usize,
 }
 
-impl Recent {
+impl RecentEvents {
     /// Bounds on memory; a route that lags further behind reads the file.
     const MAX_BYTES: usize = 2 << 20;
     const MAX_EVENTS: usize = 1024;
@@ -129,11 +129,11 @@ impl Shared {
         nanos(self.clock.now())
     }
 
-    pub(crate) fn set_feeder(&self, thread: Thread) {
+    pub(crate) fn set_tail_reader(&self, thread: Thread) {
         let _ = self.feeder.set(thread);
     }
 
-    pub(crate) fn wake_feeder(&self) {
+    pub(crate) fn wake_tail_reader(&self) {
         if let Some(thread) = self.feeder.get() {
             thread.unpark();
         }

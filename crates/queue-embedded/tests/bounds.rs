@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Filter, Intake, Outcome, QueueError, Route, Settlement, Source, Start, Verdict,
+    Attempt, Consumer, Intake, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start, Verdict,
 };
 use queue_embedded::{Embedded, Options, Retention};
 
@@ -32,7 +32,7 @@ fn open(path: &Path) -> Embedded {
 }
 
 async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
-    let (filter, lease) = (Filter::default(), Duration::from_mins(5));
+    let (filter, lease) = (RouteFilter::default(), Duration::from_mins(5));
     queue.subscribe(Route { name: "r".to_owned(), filter, start: Start::Beginning, lease }).await.unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Delivery, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms, Verdict,
+    Attempt, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
 };
 use queue_embedded::{Embedded, Options};
 use tokio::time::timeout;
@@ -33,7 +33,7 @@ fn open(path: &Path, wall: &Arc<Wall>) -> Embedded {
 async fn next(queue: &Embedded) -> Delivery {
     let route = Route {
         name: "r".to_owned(),
-        filter: Terms::default().into(),
+        filter: MatchFields::default().into(),
         start: Start::Beginning,
         lease: Duration::from_secs(30),
     };
@@ -127,7 +127,7 @@ async fn what_was_moved_once_is_not_moved_again_by_the_next_process() {
     let queue = open(&copy.path().join("queue.db"), &wall);
     let route = Route {
         name: "r".to_owned(),
-        filter: Terms::default().into(),
+        filter: MatchFields::default().into(),
         start: Start::Beginning,
         lease: Duration::from_secs(30),
     };

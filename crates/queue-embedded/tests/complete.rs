@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use event_model::{Clock, Event, Stored, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Intake, Lifecycle, Outcome, Position, ReceivedQuery, Route, Settlement, Source, Start, Terms,
-    Verdict,
+    Attempt, Intake, Lifecycle, MatchFields, Outcome, Position, ReceivedQuery, Route, Settlement, Source,
+    Start, Verdict,
 };
 use queue_embedded::{Embedded, Options, Retention};
 
@@ -56,7 +56,7 @@ async fn what_is_removed_is_no_longer_known() {
     }
     let route = Route {
         name: "r".to_owned(),
-        filter: Terms::default().into(),
+        filter: MatchFields::default().into(),
         start: Start::Beginning,
         lease: Duration::from_secs(30),
     };

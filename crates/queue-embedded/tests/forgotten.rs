@@ -11,10 +11,10 @@ use event_model::{SystemClock, Timestamp};
 use futures::future::select;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, Intake, Lifecycle, Outcome, QueueError, Route, Settlement, Source, Start,
-    Stores, Terms, Verdict,
+    Attempt, Consumer, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError, Route, Settlement,
+    Source, Start, Stores, Verdict,
 };
-use queue_embedded::{Beside, Embedded, Options};
+use queue_embedded::{Embedded, Options, SqliteStores};
 use rusqlite::Connection;
 
 fn serve(path: &Path) -> Embedded {
@@ -24,7 +24,7 @@ fn serve(path: &Path) -> Embedded {
 async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
     let route = Route {
         name: "r".to_owned(),
-        filter: Terms::default().into(),
+        filter: MatchFields::default().into(),
         start: Start::Beginning,
         lease: Duration::from_secs(60),
     };
@@ -72,7 +72,7 @@ async fn a_route_that_is_forgotten_makes_no_attempt_that_it_had_still_to_make() 
     }
     // The deliveries are in the buffer, ready to be handed out.
     let first = consumer.next(1).await.unwrap().remove(0);
-    Beside::open(&path, None).unwrap().forget("r").await.unwrap();
+    SqliteStores::open(&path, None).unwrap().forget("r").await.unwrap();
     let attempts = async {
         // Without deliveries, this waits for ever.
         let made = consumer.next(MANY).await.unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use event_model::{Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
 use queue::{
-    Attempt, Filter, Intake, Lifecycle, Outcome, QueueError, Route, Settlement, Source, Start, Verdict,
+    Attempt, Intake, Lifecycle, Outcome, QueueError, Route, RouteFilter, Settlement, Source, Start, Verdict,
 };
 use queue_embedded::{Embedded, Options};
 
@@ -153,13 +153,13 @@ async fn a_queue_whose_fsync_failed_is_never_written_again() {
     let before = bytes();
     assert!(!queue.has_room() && folder.path().join("queue.db.untrusted").exists());
     assert!(matches!(queue.publish(event("E", "c")).await, Err(QueueError::Failed(_))));
-    let marks = queue.stores().marks();
+    let marks = queue.stores().facts();
     assert!(matches!(marks.set("who", "x".into()).await, Err(QueueError::Failed(_))), "nor beside it");
     queue.close().await;
     assert!(bytes() == before, "it was written to");
     drop(queue);
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert!(queue.set_aside().is_some());
+    assert!(queue.quarantined_file().is_some());
 }
 
 /// Serializes the tests, since fail points are of the whole process.
@@ -168,7 +168,7 @@ static FAIL_POINTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 fn route() -> Route {
     Route {
         name: "r".to_owned(),
-        filter: Filter::default(),
+        filter: RouteFilter::default(),
         start: Start::Beginning,
         lease: Duration::from_secs(30),
     }

@@ -54,7 +54,7 @@ async fn nothing_is_accepted_into_a_file_that_nobody_will_find() {
         }
         assert!(!queue.has_room(), "{how}: not ready");
         // Nor is an act of a person answered as done.
-        let admitted = queue.stores().admit(event("E", "released")).await;
+        let admitted = queue.stores().publish_if_new(event("E", "released")).await;
         assert!(matches!(admitted, Err(QueueError::Unavailable { .. })), "{how}: {admitted:?}");
     }
 }
@@ -166,7 +166,7 @@ async fn our_own_file_is_set_aside_also_where_its_first_bytes_are_gone() {
     bytes[..100].fill(0xA5);
     fs::write(&path, bytes).unwrap();
     let queue = open(&path).unwrap();
-    assert!(queue.set_aside().is_some());
+    assert!(queue.quarantined_file().is_some());
     queue.publish(event("E", "b")).await.unwrap();
     assert!(matches!(open(&path), Err(OpenError::InUse(_))), "the new one is locked");
 }
@@ -199,7 +199,7 @@ async fn one_job_that_the_file_refuses_fails_alone() {
     queue.close().await;
     drop(queue);
     let queue = open(&path).unwrap();
-    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last.sequence()), (None, 191));
+    assert_eq!((queue.quarantined_file(), queue.horizon().await.unwrap().last.sequence()), (None, 191));
 }
 
 #[tokio::test]
@@ -217,12 +217,12 @@ async fn the_quarantine_has_room_for_what_comes_again_and_again() {
     };
     let quarantine = queue.stores().quarantine();
     for _ in 0..70 {
-        quarantine.keep(body(0)).await.unwrap();
+        quarantine.store(body(0)).await.unwrap();
     }
     let mut kept = 1;
-    while quarantine.keep(body(kept)).await.is_ok() {
+    while quarantine.store(body(kept)).await.is_ok() {
         kept += 1;
     }
     assert_eq!((kept, quarantine.list(0, 100).await.unwrap().len()), (63, 63));
-    quarantine.keep(body(5)).await.expect("it is there already, and needs no room");
+    quarantine.store(body(5)).await.expect("it is there already, and needs no room");
 }

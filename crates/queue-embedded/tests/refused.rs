@@ -5,15 +5,15 @@
 use std::sync::Arc;
 
 use event_model::{Bytes, Clock, Headers, SystemClock, Timestamp};
-use queue::{Lifecycle, REFUSED_BYTES, REFUSED_FOR, RefusedHold, RefusedWebhook};
-use queue_embedded::{Beside, Embedded, Options};
+use queue::{Lifecycle, REFUSED_BYTES, REFUSED_FOR, RejectedStore, RejectedWebhook};
+use queue_embedded::{Embedded, Options, SqliteStores};
 
 /// A webhook of a mebibyte, different for each number.
-fn webhook(number: u64, at: Timestamp) -> RefusedWebhook {
+fn webhook(number: u64, at: Timestamp) -> RejectedWebhook {
     let mut body = vec![b' '; 1 << 20];
     body[..8].copy_from_slice(&number.to_be_bytes());
     let headers: Headers = [("fluent-signature", "c2ln")].into_iter().collect();
-    RefusedWebhook::stored(
+    RejectedWebhook::stored(
         0,
         Bytes::from(body),
         headers,
@@ -33,19 +33,19 @@ async fn the_oldest_make_room_and_none_outlives_its_time() {
     let path = folder.path().join("queue.db");
     drop(Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap());
     let at: Timestamp = "2026-11-25T08:00:00Z".parse().unwrap();
-    let hold = Beside::open(&path, Some(nanos(at))).unwrap();
+    let hold = SqliteStores::open(&path, Some(nanos(at))).unwrap();
     for number in 0..70 {
-        hold.hold(webhook(number, at)).await.unwrap();
+        hold.capture(webhook(number, at)).await.unwrap();
     }
-    let count = RefusedHold::count(&hold).await.unwrap();
+    let count = RejectedStore::count(&hold).await.unwrap();
     assert!(count.bytes <= REFUSED_BYTES && count.bytes > REFUSED_BYTES - (2 << 20), "{count:?}");
-    let held = RefusedHold::list(&hold, 0, 100).await.unwrap();
+    let held = RejectedStore::list(&hold, 0, 100).await.unwrap();
     assert_eq!((held.len() as u64, held[0].id), (count.webhooks, 70 - count.webhooks + 1));
 
     let later = at.checked_add(REFUSED_FOR).unwrap();
-    let hold = Beside::open(&path, Some(nanos(later) + 1)).unwrap();
-    hold.hold(webhook(100, later)).await.unwrap();
-    let count = RefusedHold::count(&hold).await.unwrap();
+    let hold = SqliteStores::open(&path, Some(nanos(later) + 1)).unwrap();
+    hold.capture(webhook(100, later)).await.unwrap();
+    let count = RejectedStore::count(&hold).await.unwrap();
     assert_eq!((count.webhooks, count.bytes), (1, webhook(100, later).bytes()));
 }
 
@@ -56,7 +56,7 @@ async fn a_small_queue_is_not_filled_by_what_was_refused() {
     options.retention.bytes = 32 << 20;
     let queue = Embedded::open(options, Arc::new(SystemClock)).unwrap();
     for number in 0..10 {
-        queue.stores().refused().hold(webhook(number, SystemClock.now())).await.unwrap();
+        queue.stores().refused().capture(webhook(number, SystemClock.now())).await.unwrap();
     }
     let count = queue.stores().refused().count().await.unwrap();
     assert!(count.bytes <= (32 << 20) / 10, "{count:?}");

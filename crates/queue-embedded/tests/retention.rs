@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use event_model::{Bytes, Clock, Event, Stored, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Intake, Lifecycle, Outcome, QueueError, Route, Settlement,
-    Source, Start, Terms, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Intake, Lifecycle, MatchFields, Outcome, QueueError, Route,
+    Settlement, Source, Start, Verdict,
 };
 use queue_embedded::{Embedded, Options};
 use rusqlite::Connection;
@@ -48,7 +48,7 @@ fn stamped(reference: &str, at: Timestamp) -> Event {
 async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
     let route = Route {
         name: "r".to_owned(),
-        filter: Terms::default().into(),
+        filter: MatchFields::default().into(),
         start: Start::Beginning,
         lease: Duration::from_secs(60),
     };
@@ -344,7 +344,7 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
             drop(queue);
             std::fs::write(path.with_extension("db.untrusted"), "as the test wants it").unwrap();
             queue = serve();
-            assert!(queue.set_aside().is_some());
+            assert!(queue.quarantined_file().is_some());
         }
     }
     queue.close().await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Attempt, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms, Verdict};
+use queue::{Attempt, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict};
 use queue_embedded::{Embedded, Options};
 
 /// The shortest window that settings can have.
@@ -32,7 +32,7 @@ fn let_pass(path: &Path, time: Duration) {
 async fn settle_one(queue: &Embedded) {
     let route = Route {
         name: "r".to_owned(),
-        filter: Terms::default().into(),
+        filter: MatchFields::default().into(),
         start: Start::Beginning,
         lease: Duration::from_secs(60),
     };

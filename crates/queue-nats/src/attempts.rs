@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use event_model::{Bytes, Timestamp};
-use queue::{About, Attempt, DeadReason, EndedAttempt, Outcome, QueueError, StoryStep};
+use queue::{Attempt, DeadReason, EndedAttempt, EventSummary, Outcome, QueueError, StoryStep};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -29,7 +29,7 @@ const GROUP_BYTES: usize = 1 << 20;
 
 /// One line of the log. Other programs may read it: names are a public format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Line {
+pub(crate) struct AttemptRecord {
     pub(crate) event: String,
     pub(crate) route: String,
     pub(crate) redrive: u32,
@@ -52,13 +52,13 @@ pub(crate) struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root_ref: Option<String>,
     /// State of the delivery after the attempt.
-    pub(crate) then: Then,
+    pub(crate) then: NextState,
 }
 
 /// State of a delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Then {
+pub(crate) enum NextState {
     /// The route is finished with it.
     Done,
     /// It waits for its next attempt.
@@ -77,14 +77,18 @@ pub(crate) enum Then {
     Back,
 }
 
-impl Line {
+impl AttemptRecord {
     /// Returns the attempt as commands and the API show it.
     pub(crate) fn ended(self) -> Option<EndedAttempt> {
         let id = self.event.parse().ok()?;
         let record = self.attempt();
         let step = StoryStep { route: self.route, redrive: self.redrive, attempt: self.attempt, record };
-        let about =
-            About { name: self.name, account: self.account, entity: self.entity, root_ref: self.root_ref };
+        let about = EventSummary {
+            name: self.name,
+            account: self.account,
+            entity: self.entity,
+            root_ref: self.root_ref,
+        };
         Some(EndedAttempt { id, about, step })
     }
 
@@ -101,15 +105,15 @@ impl Line {
 
 /// Returns the latest state of an event on a route: that of a delivery that is still on its way,
 /// or else the newest. A letter that is redriven late has a lower number than a replay before it.
-pub(crate) fn last_word<'l>(lines: impl Iterator<Item = &'l Line>) -> Option<&'l Line> {
-    let mut last: BTreeMap<u32, &Line> = BTreeMap::new();
+pub(crate) fn latest<'l>(lines: impl Iterator<Item = &'l AttemptRecord>) -> Option<&'l AttemptRecord> {
+    let mut last: BTreeMap<u32, &AttemptRecord> = BTreeMap::new();
     for line in lines {
         let known = last.entry(line.redrive).or_insert(line);
         if (line.attempt, line.started_at) >= (known.attempt, known.started_at) {
             *known = line;
         }
     }
-    let is_open = |line: &&&Line| matches!(line.then, Then::Waiting { .. } | Then::Back);
+    let is_open = |line: &&&AttemptRecord| matches!(line.then, NextState::Waiting { .. } | NextState::Back);
     let open = last.values().rev().find(is_open);
     open.or_else(|| last.values().max_by_key(|line| (line.started_at, line.redrive))).copied()
 }
@@ -127,7 +131,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Handle by which attempts are handed to the writer of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
-    lines: mpsc::Sender<(Line, Answer)>,
+    lines: mpsc::Sender<(AttemptRecord, Answer)>,
     outage: Arc<Outage>,
 }
 
@@ -165,7 +169,7 @@ impl Attempts {
 
     /// Writes one attempt, with whatever else ends now, and waits for that. A history that can't
     /// be written stops no delivery: the line is then written later, as far as there is room.
-    pub(crate) async fn record(&self, line: Line) {
+    pub(crate) async fn record(&self, line: AttemptRecord) {
         let (answer, answered) = oneshot::channel();
         if self.outage.is_known.load(Ordering::Relaxed) {
             if self.lines.try_send((line, answer)).is_err() {
@@ -184,7 +188,7 @@ impl Attempts {
     }
 }
 
-async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher, outage: Arc<Outage>) {
+async fn run(mut inbox: mpsc::Receiver<(AttemptRecord, Answer)>, publisher: Publisher, outage: Arc<Outage>) {
     let mut group = Vec::with_capacity(GROUP);
     while !group.is_empty() || inbox.recv_many(&mut group, GROUP).await > 0 {
         let (body, count) = message(&group);
@@ -204,7 +208,7 @@ async fn run(mut inbox: mpsc::Receiver<(Line, Answer)>, publisher: Publisher, ou
 }
 
 /// Encodes as many lines as one message may have, and returns their number.
-fn message(group: &[(Line, Answer)]) -> (Bytes, usize) {
+fn message(group: &[(AttemptRecord, Answer)]) -> (Bytes, usize) {
     let (mut body, mut count) = (Vec::with_capacity(group.len() * 256), 0);
     for (line, _) in group {
         // A line of strings and numbers always has a form in JSON.
@@ -221,15 +225,15 @@ fn message(group: &[(Line, Answer)]) -> (Bytes, usize) {
 async fn write(publisher: &Publisher, body: Bytes) -> Result<(), QueueError> {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-    publisher.put_aside(ATTEMPTS_LOG.to_owned(), headers, body).await
+    publisher.put_bounded(ATTEMPTS_LOG.to_owned(), headers, body).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(redrive: u32, attempt: u32, second: i64, then: Then) -> Line {
-        Line {
+    fn line(redrive: u32, attempt: u32, second: i64, then: NextState) -> AttemptRecord {
+        AttemptRecord {
             event: String::new(),
             route: "r".to_owned(),
             redrive,
@@ -250,7 +254,7 @@ mod tests {
     #[test]
     fn a_message_is_bounded_in_bytes_and_every_line_is_in_one() {
         let entity = Some("\u{1}".repeat(queue::MAX_REF));
-        let line = |attempt| Line { entity: entity.clone(), ..line(0, attempt, 1, Then::Done) };
+        let line = |attempt| AttemptRecord { entity: entity.clone(), ..line(0, attempt, 1, NextState::Done) };
         let mut group: Vec<_> =
             (0..GROUP as u32).map(|attempt| (line(attempt), oneshot::channel().0)).collect();
         let mut written = Vec::new();
@@ -258,7 +262,7 @@ mod tests {
             let (body, count) = message(&group);
             assert!(body.len() < 2 * GROUP_BYTES, "{} bytes", body.len());
             let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            written.extend(lines.map(|line| serde_json::from_slice::<Line>(line).unwrap().attempt));
+            written.extend(lines.map(|line| serde_json::from_slice::<AttemptRecord>(line).unwrap().attempt));
             group.drain(..count);
         }
         assert!(written.into_iter().eq(0..GROUP as u32));
@@ -267,14 +271,14 @@ mod tests {
     #[test]
     fn a_letter_that_is_redriven_after_a_replay_has_the_last_word() {
         let due = Timestamp::UNIX_EPOCH;
-        let mut lines = vec![line(0, 1, 1, Then::Dead { letter: 1, reason: DeadReason::Exhausted })];
-        let said = |lines: &[Line]| last_word(lines.iter()).map(|line| line.then.clone());
-        lines.push(line(2, 1, 2, Then::Done));
-        assert_eq!(said(&lines), Some(Then::Done));
-        lines.push(line(1, 1, 3, Then::Waiting { due }));
-        assert_eq!(said(&lines), Some(Then::Waiting { due }));
-        lines.push(line(1, 2, 4, Then::Dead { letter: 3, reason: DeadReason::Permanent }));
-        assert_eq!(said(&lines), Some(Then::Dead { letter: 3, reason: DeadReason::Permanent }));
+        let mut lines = vec![line(0, 1, 1, NextState::Dead { letter: 1, reason: DeadReason::Exhausted })];
+        let said = |lines: &[AttemptRecord]| latest(lines.iter()).map(|line| line.then.clone());
+        lines.push(line(2, 1, 2, NextState::Done));
+        assert_eq!(said(&lines), Some(NextState::Done));
+        lines.push(line(1, 1, 3, NextState::Waiting { due }));
+        assert_eq!(said(&lines), Some(NextState::Waiting { due }));
+        lines.push(line(1, 2, 4, NextState::Dead { letter: 3, reason: DeadReason::Permanent }));
+        assert_eq!(said(&lines), Some(NextState::Dead { letter: 3, reason: DeadReason::Permanent }));
         assert_eq!(said(&[]), None);
     }
 }

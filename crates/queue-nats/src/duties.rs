@@ -19,7 +19,7 @@ pub(crate) const ROUTES: &str = "routes";
 /// Whether this process is to do `duty` now, which is due each `every`: nobody has done it since,
 /// and no other process claimed it first. If that can't be told, every process does it: twice is
 /// better than never.
-pub(crate) async fn is_due(shared: &Shared, duty: &str, every: Duration) -> bool {
+pub(crate) async fn claim(shared: &Shared, duty: &str, every: Duration) -> bool {
     let (stream, name) = mark(&format!("duty.{duty}"));
     let Ok(found) = api::last_message(&shared.link, stream, &name).await else { return true };
     let now = shared.standing.servers_now();

@@ -9,25 +9,28 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use queue::same_id::{self, Claim, Granted};
 use queue::{
-    Consumer, Horizon, Intake, Lifecycle, Look, Position, Presence, Published, Quarantine, Quarantined,
-    QueueError, QueueHealth, Receipt, RefusedHold, RefusedWebhook, Route, Source, SpoolMark, Stores, Twin,
-    Upstream, marks,
+    Consumer, Horizon, Intake, Lifecycle, Position, Presence, PublishResults, Quarantine, Quarantined,
+    QueueError, QueueHealth, Receipt, ReconciledPair, RejectedStore, RejectedWebhook, Route, Source,
+    SpoolWatermark, StatusSource, Stores, Upstream, facts,
 };
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
-use crate::beside::Beside;
 use crate::connect::{REQUEST, connect, connected};
-use crate::consuming::{Feed, InFlight, NatsConsumer, Probing, Taking, announce_together, join, probe};
-use crate::janitor::Retention;
+use crate::consuming::{
+    Fetcher, InFlightWriter, NatsConsumer, ProbeSchedule, RouteConsumer, announce_together, ensure_consumers,
+    probe,
+};
 use crate::options::Options;
 use crate::publishing::Publisher;
+use crate::retention::Retention;
 use crate::shared::Shared;
-use crate::standing::Standing;
+use crate::stores::JetStreamStores;
+use crate::stream_monitor::StreamMonitor;
 use crate::verification::Verification;
-use crate::{cluster, janitor, working};
+use crate::{cluster, retention, route_status};
 
 /// Longest wait for the servers, for work that can't begin without them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -42,7 +45,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct JetStream {
     shared: Arc<Shared>,
-    beside: Beside,
+    beside: JetStreamStores,
     stores: Arc<dyn Stores>,
     options: Options,
     is_checked: OnceCell<()>,
@@ -54,13 +57,13 @@ impl JetStream {
     pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         let link = connect(&options).await?;
         let publisher = Publisher::new(link.clone());
-        let standing = Arc::new(Standing::new(link.clone(), options.layout, Arc::clone(&clock)));
+        let standing = Arc::new(StreamMonitor::new(link.clone(), options.layout, Arc::clone(&clock)));
         let shared = Arc::new(Shared {
             attempts: Attempts::start(publisher.clone()),
             publisher,
             standing,
-            inflight: InFlight::default(),
-            probing: Probing::default(),
+            inflight: InFlightWriter::default(),
+            probing: ProbeSchedule::default(),
             clock,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -74,7 +77,7 @@ impl JetStream {
         });
         let watching = Arc::clone(&shared.standing);
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
-        let beside = Beside(Arc::clone(&shared));
+        let beside = JetStreamStores(Arc::clone(&shared));
         let stores: Arc<dyn Stores> = Arc::new(beside.clone());
         Ok(Self { beside, stores, shared, options, is_checked: OnceCell::new() })
     }
@@ -84,7 +87,7 @@ impl JetStream {
         &self.stores
     }
 
-    fn is_open(&self) -> Result<(), QueueError> {
+    fn ensure_open(&self) -> Result<(), QueueError> {
         if self.shared.closing.is_cancelled() { Err(QueueError::Closed) } else { Ok(()) }
     }
 
@@ -109,7 +112,7 @@ impl JetStream {
         // Markers of attempts name it.
         self.shared.standing.epoch().await?;
         let is_announced = self.shared.has_announced(&route);
-        patiently(|| join(&self.shared.link, &route, None, is_announced)).await?;
+        patiently(|| ensure_consumers(&self.shared.link, &route, None, is_announced)).await?;
         let is_first = self.shared.join(&route.name);
         if is_first {
             let retention = Retention {
@@ -117,9 +120,9 @@ impl JetStream {
                 crowded_age: self.options.crowded_age,
                 every: self.options.janitor_every,
             };
-            self.shared.tasks.spawn(janitor::run(Arc::clone(&self.shared), retention));
+            self.shared.tasks.spawn(retention::run(Arc::clone(&self.shared), retention));
         }
-        let taking = Taking {
+        let taking = RouteConsumer {
             shared: Arc::clone(&self.shared),
             route: route.name.as_str().into(),
             filter: route.filter.clone(),
@@ -127,7 +130,7 @@ impl JetStream {
             blocked: Arc::default(),
         };
         let (wants, asked) = mpsc::channel(1);
-        let feed = Feed::open(taking, route, asked).await?;
+        let feed = Fetcher::open(taking, route, asked).await?;
         self.shared.tasks.spawn(feed.run());
         Ok(Box::new(NatsConsumer(wants)))
     }
@@ -155,18 +158,18 @@ where
 impl Intake for JetStream {
     fn publish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         async move {
-            self.is_open()?;
-            self.shared.publish_unless_held(&event).await
+            self.ensure_open()?;
+            self.shared.publish_unless_present(&event).await
         }
         .boxed()
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.beside.keep(body)
+        self.beside.store(body)
     }
 
-    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.beside.hold(webhook)
+    fn capture_rejected(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.beside.capture(webhook)
     }
 
     fn has_room(&self) -> bool {
@@ -175,22 +178,22 @@ impl Intake for JetStream {
 }
 
 impl Upstream for JetStream {
-    fn publish_many<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
+    fn publish_many<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, PublishResults> {
         async move {
             let epoch = async {
-                self.is_open()?;
+                self.ensure_open()?;
                 self.shared.standing.epoch().await
             };
             match epoch.await {
                 Ok(epoch) => self.shared.publisher.publish(events, &epoch).await,
-                Err(error) => Published { error: Some(error), ..Published::default() },
+                Err(error) => PublishResults { error: Some(error), ..PublishResults::default() },
             }
         }
         .boxed()
     }
 
     fn presence(&self, position: Position, id: EventId) -> BoxFuture<'_, Result<Presence, QueueError>> {
-        self.shared.holding(position, id).boxed()
+        self.shared.presence_of(position, id).boxed()
     }
 
     fn republish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
@@ -202,15 +205,19 @@ impl Upstream for JetStream {
     }
 
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        self.shared.standing.look().boxed()
+        self.shared.standing.refresh().boxed()
     }
 
-    fn note_spool<'a>(&'a self, id: &'a str, mark: &'a SpoolMark) -> BoxFuture<'a, Result<(), QueueError>> {
-        marks::set_spool(&self.beside, id, mark).boxed()
+    fn note_spool<'a>(
+        &'a self,
+        id: &'a str,
+        mark: &'a SpoolWatermark,
+    ) -> BoxFuture<'a, Result<(), QueueError>> {
+        facts::set_spool(&self.beside, id, mark).boxed()
     }
 
     fn forget_spool<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-        marks::forget_spool(&self.beside, id).boxed()
+        facts::forget_spool(&self.beside, id).boxed()
     }
 }
 
@@ -231,16 +238,16 @@ impl Source for JetStream {
         probe(&self.shared).boxed()
     }
 
-    fn show_status(&self, look: Look) {
-        self.shared.tasks.spawn(working::answer(Arc::clone(&self.shared), look));
+    fn show_status(&self, look: StatusSource) {
+        self.shared.tasks.spawn(route_status::answer(Arc::clone(&self.shared), look));
     }
 
     fn reconciled_duplicate<'a>(
         &'a self,
         key: FluentKey,
         route: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>> {
-        marks::twin(&self.beside, key, route).boxed()
+    ) -> BoxFuture<'a, Result<Option<ReconciledPair>, QueueError>> {
+        facts::reconciled_pair(&self.beside, key, route).boxed()
     }
 
     fn note_delivered<'a>(
@@ -249,7 +256,7 @@ impl Source for JetStream {
         route: &'a str,
         id: EventId,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        marks::set_delivered(&self.beside, key, route, id).boxed()
+        facts::set_delivered(&self.beside, key, route, id).boxed()
     }
 
     fn same_id_delivered<'a>(
@@ -336,6 +343,6 @@ pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Arc
     // Waits for the servers, so that a command says at once that they are away.
     let queue = JetStream::open(options.clone(), clock).await?;
     connected(&queue.shared.link, REQUEST * 2, &options.servers).await?;
-    queue.shared.standing.look().await?;
+    queue.shared.standing.refresh().await?;
     Ok(Arc::clone(&queue.stores))
 }

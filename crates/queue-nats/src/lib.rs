@@ -21,22 +21,22 @@ mod options;
 mod shared;
 
 mod attempts;
-mod beside;
 mod consuming;
-mod janitor;
 mod publishing;
-mod standing;
+mod retention;
+mod route_status;
+mod stores;
+mod stream_monitor;
 mod streams;
 mod verification;
-mod working;
 
 mod api;
 mod connect;
 mod duties;
 mod failure;
-mod holding;
 mod message;
 mod names;
+mod presence;
 
 pub mod cluster;
 

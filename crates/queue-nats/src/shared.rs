@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Attempts;
 use crate::connect::Link;
-use crate::consuming::{InFlight, Past, Probing};
+use crate::consuming::{DeliveryState, InFlightWriter, ProbeSchedule};
 use crate::names::{HEADER_BURIED, HEADER_DETAIL, HEADER_REASON, dead, due, waiting};
 use crate::publishing::Publisher;
-use crate::standing::Standing;
+use crate::stream_monitor::StreamMonitor;
 use crate::streams::StreamName;
 use crate::verification::Verification;
 
@@ -42,9 +42,9 @@ pub(crate) struct Shared {
     pub(crate) servers: Vec<String>,
     pub(crate) publisher: Publisher,
     pub(crate) attempts: Attempts,
-    pub(crate) standing: Arc<Standing>,
-    pub(crate) inflight: InFlight,
-    pub(crate) probing: Probing,
+    pub(crate) standing: Arc<StreamMonitor>,
+    pub(crate) inflight: InFlightWriter,
+    pub(crate) probing: ProbeSchedule,
     pub(crate) clock: Arc<dyn Clock>,
     /// Tasks whose end closing waits for.
     pub(crate) tasks: TaskTracker,
@@ -116,7 +116,7 @@ impl Shared {
     pub(crate) async fn schedule(
         &self,
         event: &Event,
-        past: &Past,
+        past: &DeliveryState,
         route: &str,
         at: Timestamp,
         from: Origin,
@@ -137,7 +137,7 @@ impl Shared {
     pub(crate) async fn requeue(
         &self,
         event: &Event,
-        past: &Past,
+        past: &DeliveryState,
         route: &str,
         why: &str,
     ) -> Result<(), QueueError> {
@@ -151,10 +151,10 @@ impl Shared {
     }
 
     /// Writes a dead letter, and returns its number.
-    pub(crate) async fn bury(
+    pub(crate) async fn dead_letter(
         &self,
         event: &Event,
-        past: &Past,
+        past: &DeliveryState,
         route: &str,
         reason: DeadReason,
         detail: Option<&str>,

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_model::{Event, Forgery, StoredVerdict, StoredVerifier, Timestamp};
-use queue::marks::reconciled_of;
+use queue::facts::reconciled_of;
 
-use crate::consuming::Past;
+use crate::consuming::DeliveryState;
 use crate::names::due;
 use crate::streams::StreamName;
 
@@ -29,12 +29,12 @@ pub(crate) struct Verification {
 }
 
 /// A stored message, as it was found.
-pub(crate) struct Found<'m> {
+pub(crate) struct StoredMessage<'m> {
     pub(crate) stream: StreamName,
     pub(crate) subject: &'m str,
     pub(crate) route: &'m str,
     pub(crate) event: &'m Event,
-    pub(crate) past: &'m Past,
+    pub(crate) past: &'m DeliveryState,
 }
 
 impl Verification {
@@ -44,7 +44,7 @@ impl Verification {
 
     /// Checks that it lies on the subject where its own bytes belong, before anything is read out
     /// of its fields: on another subject it would reach other routes than it should.
-    pub(crate) fn check_place(&self, found: &Found<'_>) -> Result<(), Forgery> {
+    pub(crate) fn check_place(&self, found: &StoredMessage<'_>) -> Result<(), Forgery> {
         if self.verifier.is_none() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::{Acknowledged, Unconfirmed};
+use crate::store::{AcknowledgedRow, UnconfirmedRow};
 use event_model::{Clock, Event, Timestamp};
 use futures::StreamExt;
 use queue::{Horizon, Presence, QueueError, REMOVED_AFTER, Receipt, Upstream};
@@ -25,7 +25,7 @@ const SELDOM: Duration = Duration::from_secs(10);
 
 /// Parts that confirmation needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Confirming {
+pub(crate) struct PresenceCheck {
     pub(crate) spool: Arc<File>,
     pub(crate) queue: Arc<dyn Upstream>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -34,14 +34,14 @@ pub(crate) struct Confirming {
 
 /// Result of a confirmation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Confirmed {
+pub(crate) struct PresenceCounts {
     /// Number of events that the queue still has, and that were removed here.
     pub(crate) held: u64,
     /// Number of events that the queue had lost, and that were sent again.
     pub(crate) refed: u64,
 }
 
-pub(crate) async fn run(confirming: Confirming, closing: CancellationToken) {
+pub(crate) async fn run(confirming: PresenceCheck, closing: CancellationToken) {
     let every = (confirming.keep / 10).clamp(OFTEN, SELDOM);
     let confirm = async {
         loop {
@@ -61,8 +61,8 @@ pub(crate) async fn run(confirming: Confirming, closing: CancellationToken) {
     closing.run_until_cancelled(confirm).await;
 }
 
-impl Confirming {
-    async fn confirm_due(&self) -> Result<Confirmed, QueueError> {
+impl PresenceCheck {
+    async fn confirm_due(&self) -> Result<PresenceCounts, QueueError> {
         let horizon = self.queue.horizon().await?;
         // A queue that was recreated, or ends before the positions that it acknowledged, has
         // forgotten events: then no row waits for its time. The second horizon is read after the
@@ -80,8 +80,8 @@ impl Confirming {
         &self,
         before: Timestamp,
         horizon: &Horizon,
-    ) -> Result<Confirmed, QueueError> {
-        let (mut after, mut confirmed, mut failed) = ((i64::MIN, 0), Confirmed::default(), None);
+    ) -> Result<PresenceCounts, QueueError> {
+        let (mut after, mut confirmed, mut failed) = ((i64::MIN, 0), PresenceCounts::default(), None);
         loop {
             let rows = self.spool.unconfirmed(before, after, CHUNK).await?;
             let Some(last) = rows.last() else { break };
@@ -96,9 +96,9 @@ impl Confirming {
 
     async fn confirm_some(
         &self,
-        rows: Vec<Unconfirmed>,
+        rows: Vec<UnconfirmedRow>,
         horizon: &Horizon,
-        confirmed: &mut Confirmed,
+        confirmed: &mut PresenceCounts,
     ) -> Result<(), QueueError> {
         let (held, lost) = self.read_back(rows, horizon).await?;
         confirmed.held += held.len() as u64;
@@ -111,13 +111,13 @@ impl Confirming {
 
     async fn read_back(
         &self,
-        rows: Vec<Unconfirmed>,
+        rows: Vec<UnconfirmedRow>,
         horizon: &Horizon,
     ) -> Result<(Vec<i64>, Vec<i64>), QueueError> {
         let (mut held, mut lost) = (Vec::new(), Vec::new());
         let mut answers = futures::stream::iter(rows.into_iter().map(|row| async move {
             let same_life = row.at.epoch == horizon.epoch;
-            let is_safe = same_life && self.is_safe(&row).await?;
+            let is_safe = same_life && self.check_safe(&row).await?;
             Ok::<_, QueueError>((row.at.row, is_safe))
         }))
         .buffer_unordered(AT_ONCE);
@@ -131,7 +131,7 @@ impl Confirming {
 
     /// Whether the queue has the event of `row`, or has had it for so long that every route may
     /// have settled it.
-    async fn is_safe(&self, row: &Unconfirmed) -> Result<bool, QueueError> {
+    async fn check_safe(&self, row: &UnconfirmedRow) -> Result<bool, QueueError> {
         Ok(match self.queue.presence(row.at.position, row.id).await? {
             Presence::Present => true,
             Presence::Missing => false,
@@ -145,7 +145,7 @@ impl Confirming {
     async fn give_again(&self, row: i64) -> Result<bool, QueueError> {
         let Some(event) = self.spool.event(row).await? else {
             tracing::error!(row, "an event that the queue has lost is damaged in the spool too");
-            self.spool.put_aside(row).await?;
+            self.spool.mark_unsendable(row).await?;
             return Ok(false);
         };
         let given = match self.publish_lost(event.refed()).await {
@@ -155,13 +155,13 @@ impl Confirming {
                     row,
                     "an event that the queue has lost is larger than it takes now: set aside in the spool"
                 );
-                self.spool.put_aside(row).await?;
+                self.spool.mark_unsendable(row).await?;
                 return Ok(false);
             }
             given => given?,
         };
         let Receipt { duplicate, epoch, position } = given;
-        self.spool.acknowledged(vec![Acknowledged { row, epoch, position }]);
+        self.spool.acknowledged(vec![AcknowledgedRow { row, epoch, position }]);
         // A duplicate that is present is another gateway's copy of the same event.
         Ok(!duplicate)
     }

@@ -4,19 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::{Acknowledged, DamagedSpool, SpoolState};
+use crate::store::{AcknowledgedRow, DamagedSpool, SpoolState};
 use event_model::{Clock, Timestamp};
 use queue::{QueueError, Upstream};
 
-use crate::aside::{files_set_aside, take_over};
-use crate::confirm::Confirming;
+use crate::confirm::PresenceCheck;
 use crate::forward::{forward_kept_bodies, settled};
+use crate::salvage::{damaged_files, salvage};
 use crate::store::File;
 use sqlite_file::OpenError;
 
 /// Result of draining a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
+pub struct DrainReport {
     /// Number of events that the queue had never acknowledged.
     pub sent: u64,
     /// Number of events that the queue had acknowledged, and has.
@@ -38,23 +38,23 @@ pub async fn drain(
     path: &Path,
     queue: Arc<dyn Upstream>,
     clock: Arc<dyn Clock>,
-) -> Result<Drained, DrainError> {
+) -> Result<DrainReport, DrainError> {
     let spool = Arc::new(File::open(path, u64::MAX, Arc::clone(&clock), Box::new(|_, _, _| {}))?);
     // A damaged file is read as far as possible.
     let mut lost = 0;
-    let asides = files_set_aside(path);
+    let asides = damaged_files(path);
     for aside in &asides {
         // A file that can't be read at all must not keep a good one from being drained.
-        lost += take_over(aside, &spool, &*queue).await.unwrap_or_else(|error| {
+        lost += salvage(aside, &spool, &*queue).await.unwrap_or_else(|error| {
             tracing::error!(%error, file = %aside.display(), "what was set aside can't be read");
             1
         });
     }
-    spool.retry_aside().await?;
-    let mut drained = Drained { sent: send_unsent(&spool, &*queue).await?, ..Drained::default() };
+    spool.retry_unsendable().await?;
+    let mut drained = DrainReport { sent: send_unsent(&spool, &*queue).await?, ..DrainReport::default() };
     drained.quarantined = forward_kept_bodies(&spool, &*queue).await?;
     let horizon = queue.horizon().await?;
-    let confirming = Confirming { spool: Arc::clone(&spool), queue, clock, keep: Duration::ZERO };
+    let confirming = PresenceCheck { spool: Arc::clone(&spool), queue, clock, keep: Duration::ZERO };
     // Events that were sent again are confirmed the second time.
     for _ in 0..2 {
         let confirmed = confirming.confirm(Timestamp::MAX, &horizon).await?;
@@ -94,8 +94,8 @@ async fn send_unsent(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueErr
         after = *last;
         for (row, event) in rows {
             match send_one(queue, &event).await {
-                Ok(at) => spool.acknowledged(vec![Acknowledged { row, ..at }]),
-                Err(QueueError::TooLarge) => spool.put_aside(row).await?,
+                Ok(at) => spool.acknowledged(vec![AcknowledgedRow { row, ..at }]),
+                Err(QueueError::TooLarge) => spool.mark_unsendable(row).await?,
                 Err(error) => return Err(error),
             }
             count += 1;
@@ -103,8 +103,8 @@ async fn send_unsent(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueErr
     }
 }
 
-async fn send_one(queue: &dyn Upstream, event: &event_model::Event) -> Result<Acknowledged, QueueError> {
+async fn send_one(queue: &dyn Upstream, event: &event_model::Event) -> Result<AcknowledgedRow, QueueError> {
     let receipt = queue.publish(event.clone()).await?;
     let receipt = settled(queue, event, receipt).await?;
-    Ok(Acknowledged { row: 0, epoch: receipt.epoch, position: receipt.position })
+    Ok(AcknowledgedRow { row: 0, epoch: receipt.epoch, position: receipt.position })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::store::{Acknowledged, File, Waiter};
+use crate::store::{AcknowledgedRow, File, Waiter};
 use event_model::Event;
 use queue::{OnForwarded, Presence, QueueError, Receipt, Upstream};
 use tokio::sync::{Notify, mpsc};
@@ -35,10 +35,10 @@ const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// The callback for events whose sender did not wait for the queue, once it is set.
-pub(crate) type Told = OnceLock<OnForwarded>;
+pub(crate) type ForwardedHook = OnceLock<OnForwarded>;
 
 /// An event in a lane, with the sender that waits for its receipt.
-pub(crate) struct Item {
+pub(crate) struct QueuedRow {
     row: i64,
     event: Event,
     waiter: Option<Waiter>,
@@ -47,7 +47,7 @@ pub(crate) struct Item {
 /// The entrances of all lanes, and the state of each.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    entrances: Vec<mpsc::Sender<Item>>,
+    entrances: Vec<mpsc::Sender<QueuedRow>>,
     /// For each lane, whether the file has further events than memory.
     are_behind: Vec<AtomicBool>,
     more: Vec<Notify>,
@@ -59,7 +59,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new() -> (Self, Vec<mpsc::Receiver<Item>>) {
+    pub(crate) fn new() -> (Self, Vec<mpsc::Receiver<QueuedRow>>) {
         let (entrances, exits) = (0..LANES).map(|_| mpsc::channel(WAITING)).unzip();
         // The last process may have left events in the file.
         let are_behind = (0..LANES).map(|_| AtomicBool::new(true)).collect();
@@ -88,7 +88,7 @@ impl Lanes {
         }
         let bytes = event.body().len();
         let held = self.bytes[lane].fetch_add(bytes, Ordering::AcqRel) + bytes;
-        if held > WAITING_BYTES || self.entrances[lane].try_send(Item { row, event, waiter }).is_err() {
+        if held > WAITING_BYTES || self.entrances[lane].try_send(QueuedRow { row, event, waiter }).is_err() {
             self.bytes[lane].fetch_sub(bytes, Ordering::AcqRel);
             self.are_behind[lane].store(true, Ordering::Release);
             self.more[lane].notify_one();
@@ -104,11 +104,11 @@ fn lane_of(event: &Event) -> usize {
 pub(crate) struct Lane {
     number: usize,
     lanes: Arc<Lanes>,
-    inbox: mpsc::Receiver<Item>,
+    inbox: mpsc::Receiver<QueuedRow>,
     spool: Arc<File>,
     queue: Arc<dyn Upstream>,
     is_away: Arc<AtomicBool>,
-    told: Arc<Told>,
+    told: Arc<ForwardedHook>,
     /// The row up to which every row of this lane was sent.
     sent: i64,
 }
@@ -117,11 +117,11 @@ impl Lane {
     pub(crate) fn new(
         number: usize,
         lanes: Arc<Lanes>,
-        inbox: mpsc::Receiver<Item>,
+        inbox: mpsc::Receiver<QueuedRow>,
         spool: &Arc<File>,
         queue: &Arc<dyn Upstream>,
         is_away: &Arc<AtomicBool>,
-        told: &Arc<Told>,
+        told: &Arc<ForwardedHook>,
     ) -> Self {
         let (spool, queue, is_away) = (Arc::clone(spool), Arc::clone(queue), Arc::clone(is_away));
         Self { number, lanes, inbox, spool, queue, is_away, told: Arc::clone(told), sent: 0 }
@@ -144,7 +144,7 @@ impl Lane {
                 taken = self.inbox.recv_many(&mut group, GROUP) => if taken == 0 { return },
                 () = lanes.more[self.number].notified() => {}
             }
-            let bytes: usize = group.iter().map(|item: &Item| item.event.body().len()).sum();
+            let bytes: usize = group.iter().map(|item: &QueuedRow| item.event.body().len()).sum();
             self.send(std::mem::take(&mut group)).await;
             lanes.bytes[self.number].fetch_sub(bytes, Ordering::AcqRel);
         }
@@ -168,7 +168,7 @@ impl Lane {
             match self.spool.unsent(lane, LANES, self.sent, GROUP).await {
                 Ok(rows) if rows.is_empty() => return,
                 Ok(rows) => {
-                    let item = |(row, event)| Item { row, event, waiter: None };
+                    let item = |(row, event)| QueuedRow { row, event, waiter: None };
                     self.send(rows.into_iter().map(item).collect()).await;
                 }
                 // Also at closing: then this task is cancelled.
@@ -181,7 +181,7 @@ impl Lane {
     }
 
     /// Sends these events in this order, however long it takes.
-    async fn send(&mut self, mut items: Vec<Item>) {
+    async fn send(&mut self, mut items: Vec<QueuedRow>) {
         items.retain(|item| item.row > self.sent);
         let (events, mut rest): (Vec<Event>, VecDeque<(i64, Option<Waiter>)>) =
             items.into_iter().map(|item| (item.event, (item.row, item.waiter))).unzip();
@@ -224,7 +224,11 @@ impl Lane {
                 }
             };
             let Some((row, waiter)) = rest.pop_front() else { break };
-            acknowledged.push(Acknowledged { row, epoch: receipt.epoch.clone(), position: receipt.position });
+            acknowledged.push(AcknowledgedRow {
+                row,
+                epoch: receipt.epoch.clone(),
+                position: receipt.position,
+            });
             // If the sender no longer waits for the receipt, the hook is notified of the event.
             let is_heard = waiter.is_some_and(|waiter| waiter.send(receipt).is_ok());
             if let Some(told) = self.told.get().filter(|_| !is_heard) {
@@ -251,7 +255,7 @@ impl Lane {
             row,
             "the queue does not take an event of this size: set aside in the spool; `fluent-webhooks cluster check` says why"
         );
-        let _ = self.spool.put_aside(row).await;
+        let _ = self.spool.mark_unsendable(row).await;
         self.sent = row;
     }
 }

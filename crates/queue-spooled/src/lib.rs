@@ -16,16 +16,18 @@
 
 mod spooled;
 
-mod aside;
 mod confirm;
 mod drain;
 mod forward;
 mod options;
 mod report;
+mod salvage;
 mod store;
 
-pub use crate::drain::{DrainError, Drained, drain};
+pub use crate::drain::{DrainError, DrainReport, drain};
 pub use crate::options::Options;
 pub use crate::spooled::Spooled;
-pub use crate::store::{Acknowledged, Kept, OnKept, Spool, SpoolState, Unconfirmed, spool_state};
+pub use crate::store::{
+    AcknowledgedRow, OnStored, Spool, SpoolState, StoredRow, UnconfirmedRow, spool_state,
+};
 pub use sqlite_file::OpenError;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::store::DamagedSpool;
 use event_model::{Clock, Timestamp};
-use queue::{QueueError, SpoolMark, Upstream};
+use queue::{QueueError, SpoolWatermark, Upstream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::aside::{files_set_aside, take_over_patiently};
+use crate::salvage::{damaged_files, salvage_with_retry};
 use crate::store::File;
 
 /// Interval between two reports.
@@ -26,14 +26,14 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// The reporter of one spool.
 #[derive(Debug)]
-pub(crate) struct Reporting {
+pub(crate) struct SpoolReporter {
     pub(crate) id: String,
     pub(crate) path: PathBuf,
     pub(crate) queue: Arc<dyn Upstream>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Reporting {
+impl SpoolReporter {
     pub(crate) async fn run(self: Arc<Self>, closing: CancellationToken) {
         let mut is_said = true;
         while !closing.is_cancelled() {
@@ -53,7 +53,7 @@ impl Reporting {
     }
 
     /// Reports that nothing is left, if that is so.
-    pub(crate) async fn last_word(&self) {
+    pub(crate) async fn final_report(&self) {
         let _ = timeout(LAST_WORD, self.say(true)).await;
     }
 
@@ -64,25 +64,25 @@ impl Reporting {
             looking.await.map_err(|error| QueueError::unavailable("looking into the spool", error))?;
         let (sent_up_to, is_empty) = match looked? {
             // Files that are being salvaged may have events of any time.
-            _ if !files_set_aside(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),
+            _ if !damaged_files(&self.path).is_empty() => (Timestamp::UNIX_EPOCH, false),
             Some(found) => found,
             // The last report is still true.
             None => return Ok(()),
         };
         let drained_to = sent_up_to.saturating_sub(ON_THE_WAY).unwrap_or(Timestamp::MIN);
-        let mark = SpoolMark { host: host(), drained_to, is_closed: is_closing && is_empty };
+        let mark = SpoolWatermark { host: host(), drained_to, is_closed: is_closing && is_empty };
         self.queue.note_spool(&self.id, &mark).await
     }
 }
 
 /// Salvages a damaged file, and reports that nothing more comes from it.
-pub(crate) async fn take_over_whole(path: &Path, spool: &File, queue: &dyn Upstream, clock: &dyn Clock) {
-    take_over_patiently(path, spool, queue).await;
+pub(crate) async fn salvage_whole(path: &Path, spool: &File, queue: &dyn Upstream, clock: &dyn Clock) {
+    salvage_with_retry(path, spool, queue).await;
     let Some(id) = DamagedSpool::open(path).ok().and_then(|old| old.id()) else {
         let file = path.display();
         return tracing::warn!(%file, "taken over, and its id can't be read: `fluent-webhooks spool list` may show one that nobody drains, and `spool forget` ends that");
     };
-    let mark = SpoolMark { host: host(), drained_to: clock.now(), is_closed: true };
+    let mark = SpoolWatermark { host: host(), drained_to: clock.now(), is_closed: true };
     if let Err(error) = queue.note_spool(&id, &mark).await {
         tracing::warn!(%error, id, "a spool that was taken over counts as one that is not drained: `fluent-webhooks spool forget` ends that");
     }

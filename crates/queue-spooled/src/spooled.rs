@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::store::{File, Kept};
+use crate::store::{File, StoredRow};
 use event_model::{Clock, Event, SteadyClock};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use queue::{
-    Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt, RefusedWebhook,
+    Intake, Lifecycle, OnForwarded, Position, Quarantined, QueueError, QueueHealth, Receipt, RejectedWebhook,
     SpoolHealth, Upstream,
 };
 use sqlite_file::OpenError;
@@ -21,11 +21,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::aside::files_set_aside;
-use crate::confirm::{self, Confirming};
-use crate::forward::{Lane, Lanes, Told, forward_bodies, settled};
+use crate::confirm::{self, PresenceCheck};
+use crate::forward::{ForwardedHook, Lane, Lanes, forward_bodies, settled};
 use crate::options::Options;
-use crate::report::{Reporting, take_over_whole};
+use crate::report::{SpoolReporter, salvage_whole};
+use crate::salvage::damaged_files;
 
 /// Longest wait for this machine's disk: longer than a write in a group takes on a busy disk, and
 /// far shorter than a sender waits.
@@ -43,12 +43,12 @@ pub struct Spooled {
     /// True if the queue is known to be away, so that no sender waits for it.
     is_away: Arc<AtomicBool>,
     lanes: Arc<Lanes>,
-    told: Arc<Told>,
+    told: Arc<ForwardedHook>,
     options: Options,
     closing: CancellationToken,
     tasks: TaskTracker,
     bodies: Arc<tokio::sync::Notify>,
-    reporting: Arc<Reporting>,
+    reporting: Arc<SpoolReporter>,
 }
 
 impl fmt::Debug for Spooled {
@@ -76,22 +76,22 @@ impl Spooled {
         let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&steady), on_kept)?);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Events that the queue refused may be accepted by now. Asked for before the lanes read.
-        let retried = spool.retry_aside();
+        let retried = spool.retry_unsendable();
         tasks.spawn(async move {
             if let Err(error) = retried.await {
                 tracing::error!(%error, "what is set aside in the spool is not tried again");
             }
         });
-        let (is_away, told) = (Arc::new(AtomicBool::new(false)), Arc::new(Told::new()));
+        let (is_away, told) = (Arc::new(AtomicBool::new(false)), Arc::new(ForwardedHook::new()));
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away, &told);
             tasks.spawn(lane.run(closing.clone()));
         }
         let (id, path) = (spool.id().to_owned(), options.path.clone());
-        let reporting = Reporting { id, path, queue: Arc::clone(&queue), clock: Arc::clone(&clock) };
+        let reporting = SpoolReporter { id, path, queue: Arc::clone(&queue), clock: Arc::clone(&clock) };
         let reporting = Arc::new(reporting);
         tasks.spawn(Arc::clone(&reporting).run(closing.clone()));
-        let confirming = Confirming {
+        let confirming = PresenceCheck {
             spool: Arc::clone(&spool),
             queue: Arc::clone(&queue),
             clock: steady,
@@ -107,19 +107,19 @@ impl Spooled {
         ));
         // A damaged file still has events that were acknowledged: of the process before, or of
         // one before that which did not finish its salvage.
-        for path in files_set_aside(&options.path) {
+        for path in damaged_files(&options.path) {
             let (spool, queue) = (Arc::clone(&spool), Arc::clone(&queue));
             let (clock, closing) = (Arc::clone(&clock), closing.clone());
             tasks.spawn(async move {
-                closing.run_until_cancelled(take_over_whole(&path, &spool, &*queue, &*clock)).await;
+                closing.run_until_cancelled(salvage_whole(&path, &spool, &*queue, &*clock)).await;
             });
         }
         Ok(Self { queue, spool, is_away, lanes, told, options, closing, tasks, bodies, reporting })
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
-    pub fn set_aside(&self) -> Option<&PathBuf> {
-        self.spool.set_aside()
+    pub fn quarantined_file(&self) -> Option<&PathBuf> {
+        self.spool.quarantined_file()
     }
 
     async fn store(&self, event: Event) -> Result<Receipt, QueueError> {
@@ -155,7 +155,7 @@ impl Spooled {
     async fn whoever_is_first(
         &self,
         event: &Event,
-        kept: Pin<&mut impl Future<Output = Result<Kept, QueueError>>>,
+        kept: Pin<&mut impl Future<Output = Result<StoredRow, QueueError>>>,
     ) -> Result<Receipt, QueueError> {
         let directly = pin!(self.publish_directly(event));
         match select(kept, directly).await {
@@ -167,7 +167,7 @@ impl Spooled {
     }
 }
 
-fn receipt(kept: &Kept) -> Result<Receipt, QueueError> {
+fn receipt(kept: &StoredRow) -> Result<Receipt, QueueError> {
     let position = Position::new(0, u64::try_from(kept.row).unwrap_or(0))?;
     Ok(Receipt { duplicate: kept.is_duplicate, epoch: EPOCH.to_owned(), position })
 }
@@ -194,7 +194,7 @@ impl Intake for Spooled {
 
     /// Goes to the queue directly: a rejected webhook was not accepted, so it need not be safe
     /// here.
-    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn capture_rejected(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>> {
         self.queue.capture_rejected(webhook)
     }
 
@@ -236,7 +236,7 @@ impl Lifecycle for Spooled {
             self.tasks.close();
             self.tasks.wait().await;
             self.spool.close().await;
-            self.reporting.last_word().await;
+            self.reporting.final_report().await;
             self.queue.close().await;
         }
         .boxed()

@@ -12,7 +12,7 @@ use event_model::{Clock, Event, EventId, Stored, SystemClock};
 use queue::conformance::event;
 use queue::{Intake, Lifecycle, Position, QueueError, Upstream};
 use queue_embedded::{Embedded, Options};
-use queue_spooled::{Acknowledged, OpenError, Spool};
+use queue_spooled::{AcknowledgedRow, OpenError, Spool};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
@@ -112,7 +112,7 @@ async fn another_kind_of_file_is_refused_and_left_as_it_is() {
     let said = open(&path).err().unwrap().to_string();
     assert!(said.contains("is not a spool's file"), "{said}");
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
-    assert_eq!((queue.set_aside(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
+    assert_eq!((queue.quarantined_file(), queue.horizon().await.unwrap().last.sequence()), (None, 1));
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn a_panic_ends_the_spool_and_says_nothing_against_its_file() {
     assert!(spool.keep(event("E", "c"), ()).await.is_err());
     drop(spool);
     let spool = open(&path).unwrap();
-    assert_eq!((spool.set_aside(), spool.state().await.unwrap().unsent), (None, 2));
+    assert_eq!((spool.quarantined_file(), spool.state().await.unwrap().unsent), (None, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +217,7 @@ async fn closing_answers_what_was_handed_in_and_leaves_no_log() {
     let path = folder.path().join("spool.db");
     let spool = open(&path).unwrap();
     let kept: Vec<_> = (0..50).map(|number| spool.keep(event("E", &number.to_string()), ())).collect();
-    spool.acknowledged(vec![Acknowledged { row: 1, epoch: "e".to_owned(), position: Position::START }]);
+    spool.acknowledged(vec![AcknowledgedRow { row: 1, epoch: "e".to_owned(), position: Position::START }]);
     spool.close().await;
     assert!(futures::future::join_all(kept).await.iter().all(Result::is_ok));
     let log = fs::metadata(folder.path().join("spool.db-wal")).map_or(0, |metadata| metadata.len());

@@ -29,7 +29,7 @@ async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
     let bytes = || ["spool.db", "spool.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
     let before = bytes();
     assert!(spool.remove(vec![row]).await.is_err());
-    assert!(spool.put_aside(row).await.is_err());
+    assert!(spool.mark_unsendable(row).await.is_err());
     assert!(matches!(spool.keep(event("E", "c"), ()).await, Err(QueueError::Failed(_))));
     assert_eq!(spool.unsent(0, 1, 0, 10).await.unwrap().len(), 1, "what it holds is sent on");
     spool.close().await;
@@ -39,7 +39,7 @@ async fn a_spool_whose_fsync_failed_is_read_and_never_written_again() {
     // trust the file.
     let next: Spool<()> =
         Spool::open(&path, 1 << 30, Arc::new(SystemClock), Box::new(|_, _, ()| {})).unwrap();
-    assert!(next.set_aside().is_some(), "word is left for the next start");
+    assert!(next.quarantined_file().is_some(), "word is left for the next start");
 }
 
 #[tokio::test(flavor = "multi_thread")]

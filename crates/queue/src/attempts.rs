@@ -46,7 +46,7 @@ pub struct EndedAttempt {
     /// The event's id.
     pub id: EventId,
     /// The fields of the event that are known; empty if the event is no longer stored.
-    pub about: About,
+    pub about: EventSummary,
     /// The attempt, with its route and its record.
     pub step: StoryStep,
 }
@@ -57,7 +57,7 @@ pub const MAX_REF: usize = 1024;
 
 /// The fields by which people recognize an event. Refs are cut to [`MAX_REF`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct EventSummary {
     /// The event's name.
     pub name: String,
     /// The event's account.
@@ -68,7 +68,7 @@ pub struct About {
     pub root_ref: Option<String>,
 }
 
-impl About {
+impl EventSummary {
     /// Takes the fields from `event`.
     pub fn of(event: &Event) -> Self {
         Self {
@@ -114,7 +114,7 @@ impl EndedAttempt {
 
 impl AttemptQuery {
     /// Whether an attempt passes every filter. `before` and `limit` are not compared.
-    pub fn takes(&self, attempt: &EndedAttempt) -> bool {
+    pub fn matches(&self, attempt: &EndedAttempt) -> bool {
         let EndedAttempt { about, step, .. } = attempt;
         let is =
             |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use condition::Undecided;
+use condition::ConditionError;
 use event_model::{Event, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub struct Delivery {
     pub asks_match: bool,
     /// Result of the route's match when the event was taken out of the queue; `None` if it was
     /// not evaluated, as for a delivery that comes again.
-    pub matched: Option<Result<(), Undecided>>,
+    pub matched: Option<Result<(), ConditionError>>,
     /// The right to settle it.
     pub ticket: Ticket,
 }
@@ -205,13 +205,13 @@ pub trait Lease: fmt::Debug + Send + Sync {
 
     /// Records durably whether this attempt runs exclusively, with nothing else in flight. If the
     /// process crashes meanwhile, this delivery is the cause.
-    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>>;
+    fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 
 /// The queue did not take the settlement. The ticket is inside: settle again, or drop it.
 #[derive(Debug, thiserror::Error)]
 #[error("delivery not settled")]
-pub struct Unsettled {
+pub struct SettleError {
     /// The ticket, still valid.
     pub ticket: Ticket,
     /// The cause.
@@ -226,10 +226,10 @@ impl Ticket {
     }
 
     /// Settles the delivery durably. On failure the error has the ticket, for another try.
-    pub async fn settle(mut self, settlement: Settlement) -> Result<(), Unsettled> {
+    pub async fn settle(mut self, settlement: Settlement) -> Result<(), SettleError> {
         match self.0.settle(settlement).await {
             Ok(()) => Ok(()),
-            Err(source) => Err(Unsettled { ticket: self, source }),
+            Err(source) => Err(SettleError { ticket: self, source }),
         }
     }
 
@@ -239,12 +239,12 @@ impl Ticket {
     }
 
     /// Records durably that this attempt runs exclusively.
-    pub async fn alone(&mut self) -> Result<(), QueueError> {
-        self.0.alone(true).await
+    pub async fn mark_exclusive(&mut self) -> Result<(), QueueError> {
+        self.0.mark_exclusive(true).await
     }
 
     /// Records durably that other attempts run beside this one again.
-    pub async fn accompanied(&mut self) -> Result<(), QueueError> {
-        self.0.alone(false).await
+    pub async fn mark_shared(&mut self) -> Result<(), QueueError> {
+        self.0.mark_exclusive(false).await
     }
 }

@@ -50,7 +50,7 @@ impl QueueError {
     /// Returns a copy of this error for another caller who waits for the same answer. The cause
     /// becomes a text.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn duplicate(&self) -> Self {
         match self {
             Self::Full => Self::Full,
             Self::TooLarge => Self::TooLarge,

@@ -17,7 +17,7 @@ pub enum Log {
 
 /// Position up to which an index has read a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct IndexProgress {
     /// The epoch of the log in which positions count; empty if nothing was read.
     pub life: String,
     /// The last position that was read.
@@ -56,7 +56,7 @@ pub struct IndexedAttempt {
 /// Methods block for as long as the disk takes.
 pub trait HistoryIndex: fmt::Debug + Send + Sync {
     /// The position up to which the log was read.
-    fn known(&self, log: Log) -> Result<Known, QueueError>;
+    fn known(&self, log: Log) -> Result<IndexProgress, QueueError>;
 
     /// Forgets everything of a log, which now has another epoch.
     fn begin(&self, log: Log, life: &str) -> Result<(), QueueError>;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use event_model::Event;
 use futures::future::BoxFuture;
 
-use crate::{Position, Quarantined, QueueError, RefusedWebhook};
+use crate::{Position, Quarantined, QueueError, RejectedWebhook};
 
 /// Stores arrivals durably.
 ///
@@ -36,7 +36,7 @@ pub trait Intake: fmt::Debug + Send + Sync {
 
     /// Stores a rejected webhook, which may have been rejected wrongly; the same bytes with the
     /// same headers once. The oldest are removed to make room.
-    fn capture_rejected(&self, webhook: RefusedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
+    fn capture_rejected(&self, webhook: RejectedWebhook) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// Whether a publish is likely to succeed now, by which a gateway is ready.
     fn has_room(&self) -> bool;

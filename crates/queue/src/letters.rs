@@ -80,7 +80,7 @@ impl Default for DeadQuery {
 
 impl DeadQuery {
     /// Whether a letter passes every filter. The ids and `limit` are not compared.
-    pub fn takes(&self, letter: &DeadLetter) -> bool {
+    pub fn matches(&self, letter: &DeadLetter) -> bool {
         let fields = letter.event.fields();
         let is =
             |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);

@@ -13,7 +13,7 @@
 //!   spool, which is itself an intake in front of it.
 //! * [`Source`]: joins routes and hands out deliveries. For a dispatcher.
 //! * [`Stores`]: dead letters, quarantine, history and routes, to be listed and repeated. For an
-//!   operator; [`HasMarks`] is the part of it for a process that only reports on itself.
+//!   operator; [`HasFacts`] is the part of it for a process that only reports on itself.
 //! * [`Lifecycle`]: failure, health and closing. For the process that opened the queue.
 //!
 //! A queue is chosen by settings at start, so every trait here is object-safe. What an adapter
@@ -25,47 +25,47 @@
 mod attempts;
 mod delivery;
 mod error;
+pub mod facts;
 mod health;
 mod index;
 mod intake;
 mod letters;
 mod lifecycle;
-pub mod marks;
 mod position;
 pub mod processes;
-mod refused;
+mod rejected;
 mod route;
+mod route_status;
 pub mod same_id;
-pub mod seen;
+pub mod seen_events;
 mod source;
 mod stores;
 mod upstream;
-mod working;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use condition::{Condition, Misread, Undecided};
+pub use condition::{Condition, ConditionError, Misread};
 
-pub use crate::attempts::{About, AttemptPage, AttemptQuery, EndedAttempt, MAX_REF, cut, entity};
+pub use crate::attempts::{AttemptPage, AttemptQuery, EndedAttempt, EventSummary, MAX_REF, cut, entity};
 pub use crate::delivery::{
-    Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, Settlement, Ticket, Unsettled, Verdict,
+    Attempt, DeadReason, Delivery, Lease, MAX_DETAIL, Outcome, SettleError, Settlement, Ticket, Verdict,
     redrive_number,
 };
 pub use crate::error::{BoxError, QueueError};
+pub use crate::facts::{Fact, FactStore, HasFacts, MARKED_FOR, ReconciledPair, SpoolWatermark};
 pub use crate::health::{ServerHealth, ServerState, StoreUsage, StoresHealth};
-pub use crate::index::{HistoryIndex, IndexedAttempt, IndexedEvent, Known, Log};
+pub use crate::index::{HistoryIndex, IndexProgress, IndexedAttempt, IndexedEvent, Log};
 pub use crate::intake::{Intake, OnForwarded, Receipt};
 pub use crate::letters::{DeadLetter, DeadLetters, DeadQuery, PAGE_BYTES};
 pub use crate::lifecycle::{Lifecycle, QueueHealth, SpoolHealth};
-pub use crate::marks::{HasMarks, MARKED_FOR, MarkEntry, Marks, SpoolMark, Twin};
 pub use crate::position::{Position, PositionError};
-pub use crate::refused::{REFUSED_BYTES, REFUSED_FOR, RefusedCount, RefusedHold, RefusedWebhook};
-pub use crate::route::{Filter, Miss, Route, Start, Terms, UNROUTED};
+pub use crate::rejected::{REFUSED_BYTES, REFUSED_FOR, RejectedCount, RejectedStore, RejectedWebhook};
+pub use crate::route::{MatchFields, Mismatch, Route, RouteFilter, Start, UNROUTED};
+pub use crate::route_status::{BreakerState, RouteProcessStatus, StatusSource};
 pub use crate::source::{Consumer, Source};
 pub use crate::stores::{
     EventStory, History, PAUSES_WITHIN, Pause, Quarantine, Quarantined, ReceivedKeys, ReceivedPage,
     ReceivedQuery, Replayed, RouteState, Stores, StoryState, StoryStep, count_quarantined,
 };
-pub use crate::upstream::{Horizon, Presence, Published, REMOVED_AFTER, Upstream};
-pub use crate::working::{BreakerState, Look, Working};
+pub use crate::upstream::{Horizon, Presence, PublishResults, REMOVED_AFTER, Upstream};

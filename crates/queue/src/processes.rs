@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_model::{Bytes, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Marks, QueueError};
+use crate::{FactStore, QueueError};
 
 /// Interval between two reports of a process.
 pub const REPORTED_EVERY: Duration = Duration::from_secs(15);
@@ -130,23 +130,23 @@ impl ProcessSeen {
 }
 
 /// Writes the report of a process. `id` is `<kind>.<token>`.
-pub async fn set_process(marks: &dyn Marks, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
+pub async fn set_process(marks: &dyn FactStore, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(report).unwrap_or_default().into();
     marks.set(&format!("process.{id}"), value).await
 }
 
 /// What was said last under this name.
-pub async fn process(marks: &dyn Marks, id: &str) -> Result<Option<ProcessReport>, QueueError> {
+pub async fn process(marks: &dyn FactStore, id: &str) -> Result<Option<ProcessReport>, QueueError> {
     let found = marks.get(&format!("process.{id}")).await?;
     // What another version wrote, and can't be read, is nobody's fault.
     Ok(found.and_then(|value| serde_json::from_slice(&value).ok()))
 }
 
 /// Every process that has said something, the newest version of it.
-pub async fn processes(marks: &dyn Marks) -> Result<Vec<ProcessSeen>, QueueError> {
+pub async fn processes(marks: &dyn FactStore) -> Result<Vec<ProcessSeen>, QueueError> {
     let all = marks.entries("process").await?;
     // A report of another version that can't be read is left out: that is no error.
-    let read = |entry: crate::MarkEntry| {
+    let read = |entry: crate::Fact| {
         let report = serde_json::from_slice(&entry.value).ok()?;
         let id = entry.name.strip_prefix("process.").unwrap_or(&entry.name).to_owned();
         Some(ProcessSeen { id, report, seen_at: entry.set_at })
@@ -155,6 +155,6 @@ pub async fn processes(marks: &dyn Marks) -> Result<Vec<ProcessSeen>, QueueError
 }
 
 /// Forgets a process that will not come back.
-pub async fn forget_process(marks: &dyn Marks, id: &str) -> Result<(), QueueError> {
+pub async fn forget_process(marks: &dyn FactStore, id: &str) -> Result<(), QueueError> {
     marks.unset(&format!("process.{id}")).await
 }

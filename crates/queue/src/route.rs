@@ -5,7 +5,7 @@ mod encoding;
 use std::fmt;
 use std::time::Duration;
 
-use condition::{Condition, Undecided};
+use condition::{Condition, ConditionError};
 use event_model::Event;
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ pub struct Route {
     pub name: String,
     /// Filter for its events. May change between runs; a change applies to what is not yet
     /// delivered.
-    pub filter: Filter,
+    pub filter: RouteFilter,
     /// Starting point of the route when it is joined for the first time.
     pub start: Start,
     /// Longest time for which a delivery may be open without a sign of progress.
@@ -37,18 +37,18 @@ pub enum Start {
 
 /// Filter of a route: what it asks of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct RouteFilter {
     /// Conditions that must be met.
-    pub matching: Terms,
+    pub matching: MatchFields,
     /// Conditions of which none may be met: by these, [`UNROUTED`] is everything else.
-    pub none_of: Vec<Terms>,
+    pub none_of: Vec<MatchFields>,
 }
 
 /// Conditions on an event's fields, all of which must be met. Each is a list of allowed values;
 /// an empty list allows every value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the event's field of that name")]
-pub struct Terms {
+pub struct MatchFields {
     pub event: Vec<String>,
     pub environment: Vec<String>,
     pub account: Vec<String>,
@@ -64,7 +64,7 @@ pub struct Terms {
 
 /// One condition that is not met, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub enum Mismatch {
     /// A field has none of the allowed values.
     Field {
         /// Its name in `match`.
@@ -78,7 +78,7 @@ pub enum Miss {
     When,
 }
 
-impl fmt::Display for Miss {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field { field, found, wanted } => {
@@ -90,7 +90,7 @@ impl fmt::Display for Miss {
     }
 }
 
-impl Filter {
+impl RouteFilter {
     /// Digest by which two filters are told apart: equal filters have equal digests.
     pub fn digest(&self) -> String {
         hex::encode(&Sha256::digest(encoding::of(self))[..16])
@@ -102,30 +102,30 @@ impl Filter {
         self.decide(event).unwrap_or(true)
     }
 
-    /// Decides as [`Filter::matches`] does, but returns an error if a condition gives no answer.
-    pub fn decide(&self, event: &Event) -> Result<bool, Undecided> {
+    /// Decides as [`RouteFilter::matches`] does, but returns an error if a condition gives no answer.
+    pub fn decide(&self, event: &Event) -> Result<bool, ConditionError> {
         let decided = self.matching.decide(event);
-        match decided != Ok(false) && self.none_of.iter().any(|terms| terms.hold(event)) {
+        match decided != Ok(false) && self.none_of.iter().any(|terms| terms.matches(event)) {
             true => Ok(false),
             false => decided,
         }
     }
 }
 
-impl From<Terms> for Filter {
-    fn from(matching: Terms) -> Self {
+impl From<MatchFields> for RouteFilter {
+    fn from(matching: MatchFields) -> Self {
         Self { matching, none_of: Vec::new() }
     }
 }
 
-impl Terms {
+impl MatchFields {
     /// Whether all conditions are met; one that gives no answer counts as met.
-    pub fn hold(&self, event: &Event) -> bool {
+    pub fn matches(&self, event: &Event) -> bool {
         self.decide(event).unwrap_or(true)
     }
 
     /// Whether all conditions are met. `Err` if `when` gives no answer.
-    pub fn decide(&self, event: &Event) -> Result<bool, Undecided> {
+    pub fn decide(&self, event: &Event) -> Result<bool, ConditionError> {
         // `when` is not evaluated for events that it was not written for.
         match &self.when {
             _ if !self.fields(event).into_iter().all(|(_, wanted, value)| is_one_of(wanted, value)) => {
@@ -137,10 +137,10 @@ impl Terms {
     }
 
     /// Lists the conditions that are not met. `Err` if `when` gives no answer.
-    pub fn misses(&self, event: &Event) -> Result<Vec<Miss>, Undecided> {
+    pub fn mismatches(&self, event: &Event) -> Result<Vec<Mismatch>, ConditionError> {
         let fields = self.fields(event).into_iter().filter(|(_, wanted, value)| !is_one_of(wanted, *value));
-        let mut misses: Vec<Miss> = fields
-            .map(|(field, wanted, found)| Miss::Field {
+        let mut misses: Vec<Mismatch> = fields
+            .map(|(field, wanted, found)| Mismatch::Field {
                 field,
                 found: found.map(str::to_owned),
                 wanted: wanted.to_vec(),
@@ -150,7 +150,7 @@ impl Terms {
         if let Some(when) = self.when.as_ref().filter(|_| misses.is_empty())
             && !when.holds(event)?
         {
-            misses.push(Miss::When);
+            misses.push(Mismatch::When);
         }
         Ok(misses)
     }

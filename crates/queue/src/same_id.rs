@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use event_model::{Bytes, EventId, FluentKey, Timestamp};
 
-use crate::{Marks, QueueError};
+use crate::{FactStore, QueueError};
 
 /// Largest number of these facts on a cluster, in all: the newest. Older ones are removed, also
 /// when the dedup window is over. In one file, the limit is its share of the file.
@@ -100,7 +100,7 @@ pub fn name(key: FluentKey, route: &str) -> String {
 /// Asks whether a route may attempt an event now; if so, other events of its key wait until
 /// `until`.
 pub async fn claim(
-    marks: &dyn Marks,
+    marks: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
@@ -124,7 +124,7 @@ pub async fn claim(
 
 /// Records that a route has delivered an event: others of its key need not be.
 pub async fn set_delivered(
-    marks: &dyn Marks,
+    marks: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
@@ -134,7 +134,7 @@ pub async fn set_delivered(
 
 /// Records that an attempt has failed, so that it keeps no other back.
 pub async fn release(
-    marks: &dyn Marks,
+    marks: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
@@ -151,7 +151,7 @@ pub async fn release(
 
 /// The event of this key that a route has delivered, if any.
 pub async fn find_delivered(
-    marks: &dyn Marks,
+    marks: &dyn FactStore,
     key: FluentKey,
     route: &str,
 ) -> Result<Option<EventId>, QueueError> {

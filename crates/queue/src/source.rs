@@ -6,7 +6,7 @@ use event_model::{EventId, FluentKey, Timestamp};
 use futures::future::BoxFuture;
 
 use crate::same_id::{Claim, Granted};
-use crate::{Delivery, Look, QueueError, Route, Twin};
+use crate::{Delivery, QueueError, ReconciledPair, Route, StatusSource};
 
 /// Hands out deliveries of routes.
 ///
@@ -42,7 +42,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Sets the source of what this process reports about its routes:
     /// [`RouteState::working`](crate::RouteState::working).
-    fn show_status(&self, look: Look);
+    fn show_status(&self, look: StatusSource);
 
     /// The event of this key that was reconciled, if one was, and the event of this key that
     /// `route` has delivered.
@@ -50,7 +50,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         &'a self,
         key: FluentKey,
         route: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Twin>, QueueError>>;
+    ) -> BoxFuture<'a, Result<Option<ReconciledPair>, QueueError>>;
 
     /// The event of this key that `route` has delivered, if any. Only asked for routes that want
     /// one event for each key.

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, HasMarks, Position, QueueError, RefusedHold,
-    StoresHealth, Working,
+    Attempt, AttemptPage, AttemptQuery, DeadLetters, DeadReason, HasFacts, Position, QueueError,
+    RejectedStore, RouteProcessStatus, StoresHealth,
 };
 
 /// The stores of one queue. For commands, an adapter also opens them alone, beside a running
@@ -28,7 +28,7 @@ use crate::{
 ///     Ok(answers.iter().filter(|answer| answer.is_ok()).count())
 /// }
 /// ```
-pub trait Stores: HasMarks {
+pub trait Stores: HasFacts {
     /// Deliveries that no further attempt can help.
     fn dead_letters(&self) -> &dyn DeadLetters;
 
@@ -36,14 +36,14 @@ pub trait Stores: HasMarks {
     fn quarantine(&self) -> &dyn Quarantine;
 
     /// Webhooks that were rejected, and may have been rejected wrongly.
-    fn refused(&self) -> &dyn RefusedHold;
+    fn refused(&self) -> &dyn RejectedStore;
 
     /// The history of events and attempts.
     fn history(&self) -> &dyn History;
 
     /// Publishes an event as [`Intake::publish`](crate::Intake::publish) does, for a caller that
     /// has the stores alone. Returns whether it was there before.
-    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>>;
+    fn publish_if_new(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>>;
 
     /// Health of the servers and the space behind these stores, as far as it can be seen from
     /// here.
@@ -152,7 +152,7 @@ pub struct RouteState {
     /// The [digest](crate::Filter::digest) of what it matched when it last ran.
     pub filter: Option<String>,
     /// Reports of the processes that run the route; empty if none does.
-    pub working: Vec<Working>,
+    pub working: Vec<RouteProcessStatus>,
 }
 
 /// A genuine body that is not an event.
@@ -184,7 +184,7 @@ impl fmt::Debug for Quarantined {
 pub trait Quarantine: fmt::Debug + Send + Sync {
     /// Stores `body`. When this returns `Ok`, a crash does not lose it. The same bytes under the
     /// same key are stored once.
-    fn keep(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>>;
+    fn store(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// Lists bodies in order of their ids, beginning after `after`. The page is shorter than
     /// `limit` if the bodies exceed [`PAGE_BYTES`](crate::PAGE_BYTES), and empty only at the end.

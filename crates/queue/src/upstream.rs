@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_model::{Event, EventId};
 use futures::future::BoxFuture;
 
-use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolMark};
+use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolWatermark};
 
 /// An intake that can be asked later whether it still has what it acknowledged.
 ///
@@ -26,13 +26,13 @@ use crate::{Intake, Lifecycle, Position, QueueError, Receipt, SpoolMark};
 pub trait Upstream: Intake + Lifecycle {
     /// Stores events so that none overtakes another of its entity: an event that follows one that
     /// failed is not stored, or is a duplicate when it comes again.
-    fn publish_many<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Published> {
+    fn publish_many<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, PublishResults> {
         Box::pin(async move {
-            let mut published = Published::default();
+            let mut published = PublishResults::default();
             for event in events {
                 match self.publish(event.clone()).await {
                     Ok(receipt) => published.receipts.push(receipt),
-                    Err(error) => return Published { error: Some(error), ..published },
+                    Err(error) => return PublishResults { error: Some(error), ..published },
                 }
             }
             published
@@ -50,7 +50,11 @@ pub trait Upstream: Intake + Lifecycle {
 
     /// Records durably how far the spool `id` is drained. Events that may still be in it are not
     /// taken for lost.
-    fn note_spool<'a>(&'a self, id: &'a str, mark: &'a SpoolMark) -> BoxFuture<'a, Result<(), QueueError>>;
+    fn note_spool<'a>(
+        &'a self,
+        id: &'a str,
+        mark: &'a SpoolWatermark,
+    ) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Forgets a spool that will never be opened again.
     fn forget_spool<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
@@ -77,7 +81,7 @@ pub const REMOVED_AFTER: Duration = Duration::from_hours(1);
 
 /// Result of publishing several events together.
 #[derive(Debug, Default)]
-pub struct Published {
+pub struct PublishResults {
     /// Receipts of the events that were stored: the first ones, in order.
     pub receipts: Vec<Receipt>,
     /// The reason why the remaining events were not stored.

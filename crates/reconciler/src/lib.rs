@@ -25,15 +25,15 @@ mod report;
 mod run;
 mod service;
 
-mod admitting;
+mod admission;
 mod log;
 mod received;
 mod record;
 mod window;
 
 pub use crate::error::ReconcileError;
-pub use crate::log::Sending;
-pub use crate::report::{Admission, Missing, Observer, Tally};
+pub use crate::log::SendStatus;
+pub use crate::report::{Admission, MissingEvent, Observer, Summary};
 pub use crate::run::{Mode, Reconciler};
 pub use crate::service::serve;
 pub use crate::window::{Undrained, Window};

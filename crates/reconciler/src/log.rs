@@ -48,7 +48,7 @@ const SENT_WITHIN: Duration = Duration::from_mins(1);
 
 /// Record in Fluent's log of sending an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sending {
+pub enum SendStatus {
     /// Fluent logged that it tried, with this status, such as `SUCCESS`.
     Logged(String),
     /// A rule wrote of a Setting that it could not load, as it seems: then nothing was sent, and
@@ -64,7 +64,7 @@ pub enum Sending {
     Unknown,
 }
 
-impl Sending {
+impl SendStatus {
     /// All labels.
     pub const LABELS: [&str; 6] = ["success", "failed", "other", "no-setting", "none", "unknown"];
 
@@ -82,7 +82,7 @@ impl Sending {
 }
 
 /// Shows the status, or `no-setting`, `none` or `unknown`.
-impl fmt::Display for Sending {
+impl fmt::Display for SendStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Logged(status) => status,
@@ -93,7 +93,7 @@ impl fmt::Display for Sending {
     }
 }
 
-impl Serialize for Sending {
+impl Serialize for SendStatus {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         out.collect_str(self)
     }
@@ -109,13 +109,13 @@ pub(crate) struct Sendings {
 }
 
 impl Sendings {
-    pub(crate) fn of(&self, id: &str) -> Sending {
+    pub(crate) fn of(&self, id: &str) -> SendStatus {
         match self.logged.as_ref().map(|all| all.get(id)) {
-            Some(Some(status)) => Sending::Logged(status.clone()),
+            Some(Some(status)) => SendStatus::Logged(status.clone()),
             sent => match (self.without_setting.get(id), sent) {
-                (Some(of_webhook), _) => Sending::NoSetting { of_webhook: *of_webhook },
-                (None, Some(_)) => Sending::Unlogged,
-                (None, None) => Sending::Unknown,
+                (Some(of_webhook), _) => SendStatus::NoSetting { of_webhook: *of_webhook },
+                (None, Some(_)) => SendStatus::Unlogged,
+                (None, None) => SendStatus::Unknown,
             },
         }
     }

@@ -16,9 +16,9 @@ const PAGE: usize = 50_000;
 /// Events that should have been received and were not seen yet, by the slice of time in which
 /// they were logged.
 #[derive(Debug, Default)]
-pub(crate) struct Unseen(HashMap<FluentKey, usize>);
+pub(crate) struct Expected(HashMap<FluentKey, usize>);
 
-impl Unseen {
+impl Expected {
     /// Adds an event; returns whether it was not there before.
     pub(crate) fn add(&mut self, key: FluentKey, slice: usize) -> Result<bool, ReconcileError> {
         if self.0.len() >= MOST {
@@ -62,7 +62,7 @@ impl<'a> Received<'a> {
 
     /// Removes the events that were received. Most come soon after they are logged, so mostly not
     /// much is read.
-    pub(crate) async fn strike(&mut self, unseen: &mut Unseen) -> Result<(), ReconcileError> {
+    pub(crate) async fn remove_received(&mut self, unseen: &mut Expected) -> Result<(), ReconcileError> {
         while unseen.len() > 0 {
             let query =
                 ReceivedQuery { from: self.since, until: Timestamp::MAX, after: self.position, limit: PAGE };

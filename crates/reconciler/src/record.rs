@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use event_model::{
-    Account, Accounts, Environment, Event, Evidence, FluentKey, Headers, Inbound, KeyId, Proof, Refusal,
-    Timestamp, TraceParent, Verified,
+    Account, Accounts, AdmissionError, Environment, Event, Evidence, FluentKey, Headers, Inbound, KeyId,
+    Proof, Timestamp, TraceParent, Verified,
 };
 use fluent_api::EventRecord;
 use serde::Serialize;
@@ -44,22 +44,22 @@ struct Body<'r> {
 
 /// Reason for which a record can't become an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unfit {
+pub(crate) enum RecordError {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] AdmissionError),
     #[error("the record is of another account than was asked")]
     AnotherAccount,
 }
 
 /// The account that is compared, and the accounts that may send.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct AccountContext<'a> {
     account: &'a Account,
     allowed: &'a Accounts,
     seal: Option<&'a SealingKey>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> AccountContext<'a> {
     /// Returns `None` if the account may not send.
     pub(crate) fn new(
         name: &str,
@@ -91,9 +91,9 @@ impl<'a> Asked<'a> {
         record: &EventRecord,
         now: Timestamp,
         trace: Option<TraceParent>,
-    ) -> Result<Event, Unfit> {
+    ) -> Result<Event, RecordError> {
         if record.account_id != self.account.name {
-            return Err(Unfit::AnotherAccount);
+            return Err(RecordError::AnotherAccount);
         }
         let inbound = Inbound { body: body(record).into(), headers: Headers::default(), received_at: now };
         let key = self.account.key.clone();
@@ -166,14 +166,14 @@ mod tests {
         serde_json::from_value(record).unwrap()
     }
 
-    fn made(record: &EventRecord) -> Result<Event, Unfit> {
+    fn made(record: &EventRecord) -> Result<Event, RecordError> {
         let account = |key: &str| Account {
             name: "ACME".to_owned(),
             key: key.parse().unwrap(),
             retailers: Some(vec!["34".to_owned()]),
         };
         let allowed = Accounts::new([account("sydney_production"), account("sydney_sandbox")]);
-        let asked = Asked::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
+        let asked = AccountContext::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
         asked.event(record, Timestamp::UNIX_EPOCH, None)
     }
 
@@ -195,10 +195,10 @@ mod tests {
     #[test]
     fn the_door_is_the_same_as_for_webhooks() {
         let refused = |account: &str, retailer: &Value| made(&record(account, retailer)).map(drop);
-        assert_eq!(refused("OTHER", &json!(34)), Err(Unfit::AnotherAccount));
-        assert_eq!(refused("ACME", &json!(99)), Err(Refusal::UnknownRetailer.into()));
+        assert_eq!(refused("OTHER", &json!(34)), Err(RecordError::AnotherAccount));
+        assert_eq!(refused("ACME", &json!(99)), Err(AdmissionError::UnknownRetailer.into()));
         let missing = event_model::Malformed::Missing("retailerId");
-        assert_eq!(refused("ACME", &Value::Null), Err(Refusal::Malformed(missing).into()));
+        assert_eq!(refused("ACME", &Value::Null), Err(AdmissionError::Malformed(missing).into()));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         };
         let should = |retailers: Option<&[&str]>, retailer: &Value, status: &str| {
             let allowed = Accounts::new([account(retailers)]);
-            let asked = Asked::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
+            let asked = AccountContext::new("ACME", Environment::Sandbox, &allowed, None).unwrap();
             let record = EventRecord { event_status: Some(status.to_owned()), ..record("ACME", retailer) };
             asked.should_have_come(&record)
         };

@@ -3,12 +3,12 @@
 use event_model::{EventId, Timestamp};
 use serde::{Serialize, Serializer};
 
-use crate::log::Sending;
+use crate::log::SendStatus;
 
 /// An event that Fluent logged and that was not received.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Missing {
+pub struct MissingEvent {
     /// Name of its account.
     pub account: String,
     /// Environment of the account.
@@ -22,7 +22,7 @@ pub struct Missing {
     /// Time at which Fluent logged it.
     pub logged_at: Option<Timestamp>,
     /// Record of sending it: a status, `no-setting`, `none` or `unknown`.
-    pub sending: Sending,
+    pub sending: SendStatus,
     /// Decision about the event.
     #[serde(flatten)]
     pub admission: Admission,
@@ -85,7 +85,7 @@ fn as_text<S: Serializer>(id: &EventId, out: S) -> Result<S::Ok, S::Error> {
 /// Counts of a comparison, up to the point that it has reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tally {
+pub struct Summary {
     /// Events that Fluent logged and that should have been received.
     pub logged: u64,
     /// Of these, those that were received.
@@ -103,8 +103,8 @@ pub struct Tally {
     pub pending_since: Option<Timestamp>,
 }
 
-impl Tally {
-    pub(crate) fn add(&mut self, missing: &Missing) {
+impl Summary {
+    pub(crate) fn add(&mut self, missing: &MissingEvent) {
         self.missing += 1;
         match &missing.admission {
             Admission::Admissible | Admission::AdmittedBefore => self.admissible += 1,
@@ -124,7 +124,7 @@ impl Tally {
 /// Receives each finding while a comparison runs.
 pub trait Observer: Send {
     /// Called with an event that is missing, and the decision about it.
-    fn missing(&mut self, missing: Missing);
+    fn missing(&mut self, missing: MissingEvent);
 
     /// Called when Fluent's log was read up to this time.
     fn read(&mut self, until: Timestamp);

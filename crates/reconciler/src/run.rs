@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use event_model::{Accounts, Clock, SteadyClock, Timestamp};
 use fluent_api::Client;
-use queue::{QueueError, Stores, Terms};
+use queue::{MatchFields, QueueError, Stores};
 use settings::{ApiAccount, ReconcileSettings, Routes};
 
-use crate::admitting::Admitting;
+use crate::admission::MissingAdmitter;
 use crate::error::ReconcileError;
 use crate::log::{Log, generated};
-use crate::received::{Received, Unseen};
-use crate::record::Asked;
-use crate::report::{Observer, Tally};
-use crate::window::{SKEW, Window, earlier, is_drained};
+use crate::received::{Expected, Received};
+use crate::record::AccountContext;
+use crate::report::{Observer, Summary};
+use crate::window::{SKEW, Window, earlier, ensure_drained};
 
 /// Number of logged events that are enough for comparing once, with a few dozen bytes each in
 /// memory. An hour is always read to its end.
@@ -28,7 +28,7 @@ pub struct Reconciler<'a> {
     apis: &'a fluent_api::Accounts,
     allowed: &'a Accounts,
     /// Matches of the routes that take reconciled events.
-    pub(crate) takers: Vec<Terms>,
+    pub(crate) takers: Vec<MatchFields>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) steady: Arc<dyn Clock>,
 }
@@ -44,13 +44,13 @@ pub struct Mode {
 }
 
 /// State of the comparison of one account.
-pub(crate) struct Comparing<'a> {
+pub(crate) struct Comparison<'a> {
     pub(crate) account: &'a ApiAccount,
-    pub(crate) asked: Asked<'a>,
+    pub(crate) asked: AccountContext<'a>,
     pub(crate) log: Log<'a>,
     pub(crate) received: Received<'a>,
-    pub(crate) unseen: Unseen,
-    pub(crate) tally: &'a mut Tally,
+    pub(crate) unseen: Expected,
+    pub(crate) tally: &'a mut Summary,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -97,23 +97,23 @@ impl<'a> Reconciler<'a> {
         account: &ApiAccount,
         window: Window,
         mode: Mode,
-        tally: &mut Tally,
+        tally: &mut Summary,
         observer: &mut dyn Observer,
     ) -> Result<(), ReconcileError> {
-        is_drained(self.stores.marks(), window).await?;
+        ensure_drained(self.stores.facts(), window).await?;
         let unknown = |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
         let (name, environment) = (&account.name, account.environment);
         let client: &Client = self.apis.of(name, environment.as_str()).ok_or_else(|| unknown("login"))?;
-        let asked = Asked::new(name, environment, self.allowed, self.settings.seal.as_deref())
+        let asked = AccountContext::new(name, environment, self.allowed, self.settings.seal.as_deref())
             .ok_or_else(|| unknown("key"))?;
-        let mut ahead = window.stretches().peekable();
+        let mut ahead = window.chunks().peekable();
         while let Some(first) = ahead.peek() {
-            let mut comparing = Comparing {
+            let mut comparing = Comparison {
                 account,
                 asked,
                 log: Log { account: name, client },
                 received: Received::new(self.stores, earlier(first.from, SKEW)),
-                unseen: Unseen::default(),
+                unseen: Expected::default(),
                 tally: &mut *tally,
                 observer: &mut *observer,
             };
@@ -127,7 +127,7 @@ impl<'a> Reconciler<'a> {
     /// is still compared.
     async fn together(
         &self,
-        comparing: &mut Comparing<'_>,
+        comparing: &mut Comparison<'_>,
         ahead: &mut impl Iterator<Item = Window>,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
@@ -136,27 +136,27 @@ impl<'a> Reconciler<'a> {
             && comparing.unseen.len() < ENOUGH
             && let Some(stretch) = ahead.next()
         {
-            failed = self.read_stretch(comparing, &mut slices, stretch, mode).await.err();
+            failed = self.read_chunk(comparing, &mut slices, stretch, mode).await.err();
         }
         self.hold_against(comparing, slices, mode).await?;
         failed.map_or(Ok(()), Err)
     }
 
-    async fn is_known(&self, window: Window, mode: Mode) -> Result<(), ReconcileError> {
+    async fn ensure_known(&self, window: Window, mode: Mode) -> Result<(), ReconcileError> {
         let since = self.earliest().await?;
         let is_known = window.from >= since || mode.is_unknown;
         if is_known { Ok(()) } else { Err(ReconcileError::Unknown { since }) }
     }
 
     /// Reads an hour of Fluent's log, and adds its slices.
-    async fn read_stretch(
+    async fn read_chunk(
         &self,
-        comparing: &mut Comparing<'_>,
+        comparing: &mut Comparison<'_>,
         slices: &mut Vec<Window>,
         stretch: Window,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        self.is_known(stretch, mode).await?;
+        self.ensure_known(stretch, mode).await?;
         for slice in stretch.slices() {
             self.read(comparing, slices.len(), slice).await?;
             slices.push(slice);
@@ -167,15 +167,15 @@ impl<'a> Reconciler<'a> {
 
     async fn hold_against(
         &self,
-        comparing: &mut Comparing<'_>,
+        comparing: &mut Comparison<'_>,
         slices: Vec<Window>,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
         let Some(first) = slices.first() else { return Ok(()) };
         let logged = comparing.unseen.len();
-        comparing.received.strike(&mut comparing.unseen).await?;
+        comparing.received.remove_received(&mut comparing.unseen).await?;
         // Retention may have removed events while they were read, which would then look missing.
-        self.is_known(*first, mode).await?;
+        self.ensure_known(*first, mode).await?;
         comparing.tally.received += (logged - comparing.unseen.len()) as u64;
         for (number, slice) in slices.into_iter().enumerate() {
             if comparing.unseen.is_of(number) {
@@ -188,7 +188,7 @@ impl<'a> Reconciler<'a> {
     /// Adds the events of a slice that should have been received.
     async fn read(
         &self,
-        comparing: &mut Comparing<'_>,
+        comparing: &mut Comparison<'_>,
         number: usize,
         slice: Window,
     ) -> Result<(), ReconcileError> {
@@ -208,7 +208,7 @@ impl<'a> Reconciler<'a> {
     /// nothing is missing.
     async fn find(
         &self,
-        comparing: &mut Comparing<'_>,
+        comparing: &mut Comparison<'_>,
         slice: Window,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
@@ -219,6 +219,6 @@ impl<'a> Reconciler<'a> {
         records.retain(|record| comparing.unseen.has(comparing.asked.key(record)));
         records.sort_by_key(generated);
         let sendings = comparing.log.sendings(slice, &records).await;
-        Admitting { reconciler: self, sendings, mode }.all(records, comparing).await
+        MissingAdmitter { reconciler: self, sendings, mode }.all(records, comparing).await
     }
 }

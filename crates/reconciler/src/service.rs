@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use event_model::{Timestamp, token};
 use futures::future::join_all;
-use queue::marks::{compared, set_compared};
+use queue::facts::{compared_until, set_compared_until};
 use settings::ApiAccount;
 use telemetry::{Chain, Label, metrics};
 use tokio::time::sleep;
 
 use crate::error::ReconcileError;
-use crate::log::Sending;
-use crate::report::{Admission, Missing, Observer, Tally};
+use crate::log::SendStatus;
+use crate::report::{Admission, MissingEvent, Observer, Summary};
 use crate::run::{Mode, Reconciler};
 use crate::window::{SKEW, Window, earlier, later};
 
@@ -39,8 +39,8 @@ pub async fn serve(reconciler: &Reconciler<'_>) {
 async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
     let every = reconciler.settings.every;
     let name = format!("{}.{}", account.environment, token(Some(&account.name)));
-    let mut place = Place::new(name, reconciler);
-    for sending in Sending::LABELS {
+    let mut place = ComparisonProgress::new(name, reconciler);
+    for sending in SendStatus::LABELS {
         metrics::RECONCILE_MISSING.add(0, missing_labels(account, sending));
     }
     let mut rest = every.min(REST);
@@ -55,30 +55,30 @@ async fn serve_one(reconciler: &Reconciler<'_>, account: &ApiAccount) {
 }
 
 /// Progress of an account.
-struct Place {
+struct ComparisonProgress {
     name: String,
     from: Option<Timestamp>,
     /// Time since which the clock may have been ahead, by the steady clock.
     since: Timestamp,
-    last: Option<Pass>,
+    last: Option<ComparisonRun>,
 }
 
 /// Time at which a run began.
 #[derive(Clone, Copy, Debug)]
-struct Pass {
+struct ComparisonRun {
     /// By the steady clock.
     at: Timestamp,
     latest: Timestamp,
 }
 
-impl Place {
+impl ComparisonProgress {
     fn new(name: String, reconciler: &Reconciler<'_>) -> Self {
         Self { name, from: None, since: reconciler.steady.now(), last: None }
     }
 
     /// Returns the time up to which the comparison is valid, if the clock was set back since the
     /// last run: it may have been ahead for as long as this process runs.
-    fn compared_truly(&self, pass: Pass) -> Option<Timestamp> {
+    fn compared_truly(&self, pass: ComparisonRun) -> Option<Timestamp> {
         let last = self.last?;
         let expected = later(last.latest, passed(last.at, pass.at));
         let is_set_back = pass.latest < earlier(expected, STEP);
@@ -96,18 +96,18 @@ impl Place {
         reconciler: &Reconciler<'_>,
         account: &ApiAccount,
     ) -> Result<(), ReconcileError> {
-        let (latest, marks) = (reconciler.latest(), reconciler.stores.marks());
+        let (latest, marks) = (reconciler.latest(), reconciler.stores.facts());
         // Before anything can fail: monitoring must see the lag grow.
         self.from.into_iter().for_each(|from| show(account, latest, from));
-        let mut known = compared(marks, &self.name).await?;
+        let mut known = compared_until(marks, &self.name).await?;
         let earliest = reconciler.earliest().await?;
-        let pass = Pass { at: reconciler.steady.now(), latest };
+        let pass = ComparisonRun { at: reconciler.steady.now(), latest };
         if let Some(truly) = self.compared_truly(pass) {
             let truly = truly.max(earlier(latest, reconciler.settings.back));
             if let Some(ahead) = known.filter(|known| *known > truly) {
                 tracing::warn!(account = account.name, until = %ahead, from = %truly, "the clock was set back: compared anew");
                 // Another process that goes on from here must know it, too.
-                set_compared(marks, &self.name, truly).await?;
+                set_compared_until(marks, &self.name, truly).await?;
                 known = Some(truly);
             }
             self.since = pass.at;
@@ -125,18 +125,18 @@ impl Place {
         while from < latest.min(reconciler.latest()) {
             let until = later(from, STRETCH).min(latest).min(reconciler.latest());
             let window = Window { from, until };
-            let mut tally = Tally::default();
-            let mut found = Found { account, told_to, count: 0 };
+            let mut tally = Summary::default();
+            let mut found = MissingObserver { account, told_to, count: 0 };
             let mode = Mode { admits: true, is_unknown: false };
             let compared = reconciler.compare(account, window, mode, &mut tally, &mut found).await;
-            tell(account, window, &found, &tally);
-            compared?;
+            log_outcome(account, window, &found, &tally);
+            compared_until?;
             pending = [pending, tally.pending_since].into_iter().flatten().min();
             let held = pending.map_or(window.until, |since| since.max(earlier(latest, PENDING_FOR)));
             // The clock may have been set back meanwhile: a time that has not come was not
             // compared.
             let held = held.min(window.until).min(reconciler.latest());
-            set_compared(marks, &self.name, held).await?;
+            set_compared_until(marks, &self.name, held).await?;
             from = window.until;
             self.from = Some(from);
             show(account, latest, from);
@@ -185,22 +185,22 @@ fn show(account: &ApiAccount, latest: Timestamp, from: Timestamp) {
     metrics::RECONCILE_BEHIND.set(passed(from, latest).as_secs_f64(), labels(account));
 }
 
-fn tell(account: &ApiAccount, window: Window, found: &Found<'_>, tally: &Tally) {
+fn log_outcome(account: &ApiAccount, window: Window, found: &MissingObserver<'_>, tally: &Summary) {
     if found.count > 0 {
-        let Tally { logged, admitted, kept_out, .. } = *tally;
+        let Summary { logged, admitted, kept_out, .. } = *tally;
         tracing::warn!(account = account.name, logged, missing = found.count, admitted, kept_out, from = %window.from, until = %window.until, "webhooks never came");
     }
 }
 
-struct Found<'a> {
+struct MissingObserver<'a> {
     account: &'a ApiAccount,
     /// Events from before this time that stay out were logged before.
     told_to: Timestamp,
     count: u64,
 }
 
-impl Observer for Found<'_> {
-    fn missing(&mut self, missing: Missing) {
+impl Observer for MissingObserver<'_> {
+    fn missing(&mut self, missing: MissingEvent) {
         let is_admitted = matches!(missing.admission, Admission::Admitted { .. });
         let is_new = missing.logged_at.is_none_or(|at| at >= self.told_to);
         if missing.admission == Admission::Pending || !(is_admitted || is_new) {
@@ -208,7 +208,7 @@ impl Observer for Found<'_> {
         }
         self.count += 1;
         metrics::RECONCILE_MISSING.add(1, missing_labels(self.account, missing.sending.label()));
-        let Missing { account, fluent_event_id, name, sending, admission, .. } = missing;
+        let MissingEvent { account, fluent_event_id, name, sending, admission, .. } = missing;
         let event_id = match &admission {
             Admission::Admitted { event_id } => event_id.to_string(),
             _ => String::new(),
@@ -227,9 +227,9 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + minute * 60).unwrap()
     }
 
-    fn place(from: Option<i64>, last: Option<(i64, i64)>) -> Place {
-        let last = last.map(|(steady, latest)| Pass { at: at(steady), latest: at(latest) });
-        Place { name: String::new(), from: from.map(at), since: at(0), last }
+    fn place(from: Option<i64>, last: Option<(i64, i64)>) -> ComparisonProgress {
+        let last = last.map(|(steady, latest)| ComparisonRun { at: at(steady), latest: at(latest) });
+        ComparisonProgress { name: String::new(), from: from.map(at), since: at(0), last }
     }
 
     #[test]
@@ -251,7 +251,8 @@ mod tests {
             (Some((40, 102)), (50, 100), Some(50)),
         ] {
             let (steady, latest) = now;
-            let truly = place(None, last).compared_truly(Pass { at: at(steady), latest: at(latest) });
+            let truly =
+                place(None, last).compared_truly(ComparisonRun { at: at(steady), latest: at(latest) });
             assert_eq!(truly, expected.map(at), "{last:?} {now:?}");
         }
     }

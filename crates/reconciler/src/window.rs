@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use event_model::Timestamp;
-use queue::marks::{keep_spool, spools};
-use queue::{Marks, SpoolMark};
+use queue::facts::{keep_spool, spools};
+use queue::{FactStore, SpoolWatermark};
 use serde::Serialize;
 
 use crate::error::ReconcileError;
@@ -45,7 +45,7 @@ impl Window {
     }
 
     /// Splits it into hours, in order.
-    pub(crate) fn stretches(self) -> impl Iterator<Item = Self> {
+    pub(crate) fn chunks(self) -> impl Iterator<Item = Self> {
         self.pieces(STRETCH)
     }
 
@@ -94,7 +94,7 @@ pub struct Undrained {
 
 /// Fails for a time of which a spool may hold events that can't be seen here. Keeps the facts of
 /// such spools.
-pub(crate) async fn is_drained(marks: &dyn Marks, window: Window) -> Result<(), ReconcileError> {
+pub(crate) async fn ensure_drained(marks: &dyn FactStore, window: Window) -> Result<(), ReconcileError> {
     let needed = later(window.until, ARRIVES_WITHIN);
     let all = spools(marks).await?;
     let behind: Vec<_> = all.into_iter().filter(|(_, mark)| !mark.is_drained_to(needed)).collect();
@@ -105,7 +105,7 @@ pub(crate) async fn is_drained(marks: &dyn Marks, window: Window) -> Result<(), 
     }
     match behind.into_iter().next() {
         None => Ok(()),
-        Some((id, SpoolMark { host, drained_to, .. })) => {
+        Some((id, SpoolWatermark { host, drained_to, .. })) => {
             Err(ReconcileError::NotDrained(Undrained { id, host, drained_to }))
         }
     }
@@ -119,7 +119,7 @@ mod tests {
     use event_model::Bytes;
     use futures::FutureExt;
     use futures::future::{BoxFuture, ready};
-    use queue::{MarkEntry, QueueError};
+    use queue::{Fact, QueueError};
 
     use super::*;
 
@@ -127,13 +127,13 @@ mod tests {
     #[derive(Debug, Default)]
     struct Moving {
         marks: Mutex<BTreeMap<String, (Bytes, u64)>>,
-        then: Option<SpoolMark>,
+        then: Option<SpoolWatermark>,
     }
 
     const NAME: &str = "spool.a";
 
     impl Moving {
-        fn read_as(now: &SpoolMark, then: Option<SpoolMark>) -> Self {
+        fn read_as(now: &SpoolWatermark, then: Option<SpoolWatermark>) -> Self {
             let moving = Self { then, ..Self::default() };
             moving.put(NAME, serde_json::to_vec(now).unwrap().into());
             moving
@@ -145,7 +145,7 @@ mod tests {
             marks.insert(name.to_owned(), (value, version));
         }
 
-        fn stands(&self) -> Option<SpoolMark> {
+        fn stands(&self) -> Option<SpoolWatermark> {
             self.marks.lock().unwrap().get(NAME).map(|(value, _)| serde_json::from_slice(value).unwrap())
         }
     }
@@ -154,7 +154,7 @@ mod tests {
         ready(Ok(value)).boxed()
     }
 
-    impl Marks for Moving {
+    impl FactStore for Moving {
         fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
             done(self.marks.lock().unwrap().get(name).map(|(value, _)| value.clone()))
         }
@@ -184,13 +184,13 @@ mod tests {
             done(known == version)
         }
 
-        fn entries<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<MarkEntry>, QueueError>> {
+        fn entries<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Fact>, QueueError>> {
             let marks = self.marks.lock().unwrap().clone();
             match &self.then {
                 Some(then) => self.put(NAME, serde_json::to_vec(then).unwrap().into()),
                 None => self.marks.lock().unwrap().clear(),
             }
-            let entry = |(name, (value, _))| MarkEntry { name, value, set_at: Timestamp::UNIX_EPOCH };
+            let entry = |(name, (value, _))| Fact { name, value, set_at: Timestamp::UNIX_EPOCH };
             done(marks.into_iter().map(entry).collect())
         }
 
@@ -207,18 +207,18 @@ mod tests {
     #[tokio::test]
     async fn a_spool_that_is_closed_or_given_up_meanwhile_stays_so() {
         let behind =
-            SpoolMark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: false };
-        let closed = SpoolMark { is_closed: true, ..behind.clone() };
+            SpoolWatermark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: false };
+        let closed = SpoolWatermark { is_closed: true, ..behind.clone() };
         for then in [Some(closed), None] {
             let marks = Moving::read_as(&behind, then.clone());
             // It was behind when its state was read.
-            let refused = is_drained(&marks, window("08:00:00", "09:00:00")).await;
+            let refused = ensure_drained(&marks, window("08:00:00", "09:00:00")).await;
             assert!(matches!(refused, Err(ReconcileError::NotDrained(_))), "{refused:?}");
             assert_eq!(marks.stands(), then);
         }
         let marks = Moving::read_as(&behind, Some(behind.clone()));
         let before = marks.marks.lock().unwrap()[NAME].1;
-        is_drained(&marks, window("08:00:00", "09:00:00")).await.unwrap_err();
+        ensure_drained(&marks, window("08:00:00", "09:00:00")).await.unwrap_err();
         assert!(marks.marks.lock().unwrap()[NAME].1 > before + 1, "it is not forgotten in time");
     }
 

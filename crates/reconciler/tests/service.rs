@@ -14,14 +14,14 @@ use event_model::{
 use fluent_api::{Accounts, Client, Credentials, Limits, LoginLedger, MemoryLedger, Options, ReadSecret};
 use futures::future::BoxFuture;
 use queue::conformance::event;
-use queue::marks::{compared, set_compared};
+use queue::facts::{compared_until, set_compared_until};
 use queue::{
-    AttemptPage, AttemptQuery, DeadLetters, EventStory, HasMarks, History, Intake, Marks, Pause, Position,
-    Quarantine, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RefusedHold, Replayed, RouteState,
-    Start, Stores, StoresHealth, Terms,
+    AttemptPage, AttemptQuery, DeadLetters, EventStory, FactStore, HasFacts, History, Intake, MatchFields,
+    Pause, Position, Quarantine, QueueError, ReceivedKeys, ReceivedPage, ReceivedQuery, RejectedStore,
+    Replayed, RouteState, Start, Stores, StoresHealth,
 };
 use queue_embedded::Embedded;
-use reconciler::{Missing, Mode, Observer, Reconciler, Tally, Window};
+use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
 use settings::{
     ApiAccount, ApiSettings, OnSameId, ReconcileSettings, RetrySettings, RouteSettings, Routes, SecretFile,
 };
@@ -160,7 +160,7 @@ impl Here {
         let origin = vec!["webhook".to_owned(), "reconciled".to_owned()];
         let route = RouteSettings {
             name: "r".to_owned(),
-            terms: Terms { origin, ..Terms::default() },
+            terms: MatchFields { origin, ..MatchFields::default() },
             repeated: Vec::new(),
             start: Start::Now,
             concurrency: 1,
@@ -191,10 +191,10 @@ async fn it_goes_on_where_it_was() {
     let fluent = fluent("ACME").await;
     let here = Here::new(&[("ACME", &fluent)]);
     let (before, after) = (lose(&fluent, 50), lose(&fluent, 5));
-    set_compared(here.queue.marks(), PLACE, ago(20)).await.unwrap();
+    set_compared_until(here.queue.facts(), PLACE, ago(20)).await.unwrap();
     here.serve_until(&[&after]).await;
     assert!(!here.admitted().await.contains(&before), "that was compared by somebody before");
-    let now = compared(here.queue.marks(), PLACE).await.unwrap().unwrap();
+    let now = compared_until(here.queue.facts(), PLACE).await.unwrap().unwrap();
     assert!(now > ago(3) && now <= ago(2), "{now}");
 }
 
@@ -236,9 +236,9 @@ impl History for Counting<'_> {
     }
 }
 
-impl HasMarks for Counting<'_> {
-    fn marks(&self) -> &dyn Marks {
-        self.queue.marks()
+impl HasFacts for Counting<'_> {
+    fn facts(&self) -> &dyn FactStore {
+        self.queue.facts()
     }
 }
 
@@ -255,12 +255,12 @@ impl Stores for Counting<'_> {
         self.queue.stores().quarantine()
     }
 
-    fn refused(&self) -> &dyn RefusedHold {
+    fn refused(&self) -> &dyn RejectedStore {
         self.queue.refused()
     }
 
-    fn admit(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
-        self.queue.admit(event)
+    fn publish_if_new(&self, event: Event) -> BoxFuture<'_, Result<bool, QueueError>> {
+        self.queue.publish_if_new(event)
     }
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
@@ -305,7 +305,7 @@ impl Stores for Counting<'_> {
 struct Told(Vec<String>);
 
 impl Observer for Told {
-    fn missing(&mut self, missing: Missing) {
+    fn missing(&mut self, missing: MissingEvent) {
         self.0.push(missing.fluent_event_id);
     }
 
@@ -335,7 +335,7 @@ async fn what_was_compared_by_a_clock_a_little_ahead_is_compared_again() {
     let until = async {
         let before = lose(&fluent, 30);
         here.wait_for(&[&before]).await;
-        while compared(here.queue.marks(), PLACE).await.unwrap().is_none_or(|to| to < ago(8)) {
+        while compared_until(here.queue.facts(), PLACE).await.unwrap().is_none_or(|to| to < ago(8)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let after = lose(&fluent, 19);
@@ -365,7 +365,8 @@ async fn a_clock_that_was_ahead_for_a_while_leaves_no_time_out() {
     let until = async {
         here.wait_for(&[&before]).await;
         clock.0.store(true, Ordering::SeqCst);
-        while compared(here.queue.marks(), PLACE).await.unwrap().is_none_or(|to| to < SystemClock.now()) {
+        while compared_until(here.queue.facts(), PLACE).await.unwrap().is_none_or(|to| to < SystemClock.now())
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         clock.0.store(false, Ordering::SeqCst);
@@ -375,7 +376,9 @@ async fn a_clock_that_was_ahead_for_a_while_leaves_no_time_out() {
     let serving: Arc<dyn Clock> = Arc::<AheadClock>::clone(&clock);
     here.serve_by(serving, until).await;
     // Another process finds the position that the wrong clock has made.
-    set_compared(here.queue.marks(), PLACE, SystemClock.now().checked_add(TEN_YEARS).unwrap()).await.unwrap();
+    set_compared_until(here.queue.facts(), PLACE, SystemClock.now().checked_add(TEN_YEARS).unwrap())
+        .await
+        .unwrap();
     let later = lose(&fluent, 10);
     here.serve_until(&[&later]).await;
 }
@@ -391,10 +394,10 @@ async fn what_came_is_read_once_for_all_hours() {
     let (clock, routes) = (Arc::new(SystemClock), Routes(Vec::new()));
     let reconciler = Reconciler::new(&stores, &here.settings, &here.apis, &here.listed, &routes, clock);
     let window = Window { from: ago(119), until: ago(5) };
-    let (mut tally, mut told) = (Tally::default(), Told::default());
+    let (mut tally, mut told) = (Summary::default(), Told::default());
     let account = &here.settings.accounts[0];
     let compared = reconciler.compare(account, window, Mode::default(), &mut tally, &mut told).await;
-    compared.unwrap();
+    compared_until.unwrap();
     assert_eq!((told.0, tally.logged, tally.missing), (lost.to_vec(), 4, 4));
     assert_eq!(stores.passes.load(Ordering::Relaxed), 1);
 }

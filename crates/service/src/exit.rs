@@ -15,21 +15,21 @@ pub const SETTINGS: u8 = 78;
 
 /// The result of a command that has printed everything, and whose finding needs somebody now.
 #[derive(Debug)]
-pub struct SomebodyIsNeeded;
+pub struct NeedsAttention;
 
-impl fmt::Display for SomebodyIsNeeded {
+impl fmt::Display for NeedsAttention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("somebody is needed now")
     }
 }
 
-impl std::error::Error for SomebodyIsNeeded {}
+impl std::error::Error for NeedsAttention {}
 
 /// The exit code for a result. Prints an error to standard error.
 #[expect(clippy::print_stderr, reason = "the last words of a command")]
 pub fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    if error.is::<SomebodyIsNeeded>() {
+    if error.is::<NeedsAttention>() {
         return ExitCode::from(NEEDED);
     }
     // The text may repeat what somebody else wrote, such as the name of a route.

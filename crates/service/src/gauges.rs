@@ -24,7 +24,7 @@ const ROUTES_EVERY: Duration = Duration::from_secs(15);
 pub(crate) async fn show_process(readiness: Readiness) {
     metrics::STARTED_AT.set(seconds(SystemClock.now()), []);
     loop {
-        metrics::READY.set(number(readiness.get()), []);
+        metrics::READY.set(as_gauge(readiness.get()), []);
         show_runtime();
         sleep(LOOK_EVERY).await;
     }
@@ -44,7 +44,7 @@ pub(crate) async fn show_queue(queue: Arc<dyn Lifecycle>) {
 }
 
 fn show_health(health: &QueueHealth, now: Timestamp) {
-    metrics::QUEUE_REACHABLE.set(number(health.is_reachable), []);
+    metrics::QUEUE_REACHABLE.set(as_gauge(health.is_reachable), []);
     if let Some(ahead) = health.clock_ahead_ms {
         metrics::CLOCK_SKEW.set(ahead as f64 / 1e3, []);
     }
@@ -131,22 +131,22 @@ fn show_route(route: &RouteState, now: Timestamp) {
         (&metrics::ROUTE_IN_FLIGHT, route.in_flight as f64),
         (&metrics::ROUTE_OLDEST, age(route.oldest, now)),
         (&metrics::ROUTE_DEAD, route.dead as f64),
-        (&metrics::ROUTE_PAUSED, number(route.paused)),
+        (&metrics::ROUTE_PAUSED, as_gauge(route.paused)),
     ] {
         gauge.set(value, label());
     }
     // `unrouted` has no destination, so no process reports on working for it.
     if route.name != UNROUTED {
-        show_working(route);
+        show_process_status(route);
     }
 }
 
-fn show_working(route: &RouteState) {
+fn show_process_status(route: &RouteState) {
     let asked = route.working.iter().map(|working| asks(working.breaker)).fold(0.0, f64::max);
     for (gauge, value) in [
         (&metrics::ROUTE_WORKING, route.working.len() as f64),
         (&metrics::ROUTE_BREAKER, asked),
-        (&metrics::ROUTE_THROTTLED, number(route.working.iter().any(|working| working.throttled))),
+        (&metrics::ROUTE_THROTTLED, as_gauge(route.working.iter().any(|working| working.throttled))),
     ] {
         gauge.set(value, [Label::from(route.name.clone())]);
     }
@@ -179,6 +179,6 @@ fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
 }
 
-fn number(it: bool) -> f64 {
+fn as_gauge(it: bool) -> f64 {
     f64::from(u8::from(it))
 }

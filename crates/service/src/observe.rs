@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use queue::HasMarks;
-use settings::{OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, Tree};
+use queue::HasFacts;
+use settings::{OtlpProtocol, OtlpSettings, SecretFile, SettingsTree, TelemetrySettings};
 use telemetry::{Collector, Options, Protocol, Sampling};
 
 use crate::pages::{Page, Pages};
-use crate::presence::{AddToReport, Presence, ReportSources};
+use crate::process_report::{AddToReport, ProcessReporter, ReportSources};
 use crate::{Readiness, Shutdown, gauges, host_name};
 
 /// The settings for health, metrics, traces and reports.
@@ -27,7 +27,7 @@ pub struct Observed {
 
 impl Observed {
     /// Reads the settings.
-    pub fn read(tree: &Tree) -> anyhow::Result<Self> {
+    pub fn read(tree: &SettingsTree) -> anyhow::Result<Self> {
         Ok(Self {
             health: tree.health()?,
             metrics: tree.metrics()?,
@@ -65,12 +65,12 @@ impl Observed {
     pub fn report(
         &self,
         kind: &str,
-        marks: Arc<dyn HasMarks>,
+        marks: Arc<dyn HasFacts>,
         readiness: &Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,
-    ) -> Presence {
-        Presence::start(kind, self.sources.clone(), marks, readiness.clone(), add, shutdown)
+    ) -> ProcessReporter {
+        ProcessReporter::start(kind, self.sources.clone(), marks, readiness.clone(), add, shutdown)
     }
 
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {

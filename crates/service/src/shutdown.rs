@@ -235,7 +235,7 @@ impl Shutdown {
     }
 
     /// A token that [`Shutdown::finish`] waits for, until it is dropped.
-    pub fn working(&self) -> TaskTrackerToken {
+    pub fn track(&self) -> TaskTrackerToken {
         self.tasks.token()
     }
 

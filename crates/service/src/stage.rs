@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use private_files::FileAccess;
 use queue::{Intake, Lifecycle, QueueError, Source};
-use settings::Tree;
+use settings::SettingsTree;
 use telemetry::{Chain, Format};
 use tokio::time::{sleep, timeout};
 
-use crate::{Presence, Readiness, Shutdown, gauges};
+use crate::{ProcessReporter, Readiness, Shutdown, gauges};
 
 /// Interval at which readiness follows the queue's state.
 const READY_EVERY: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ impl StageArgs {
     ///
     /// # Errors
     /// If the answer is not "ready", or none comes.
-    pub fn ask(&self) -> anyhow::Result<()> {
+    pub fn check_ready(&self) -> anyhow::Result<()> {
         let address = tree(&self.config)?.health()?.context("fluent-connect.health is not set")?;
         let mut local = address;
         if address.ip().is_unspecified() {
@@ -91,11 +91,11 @@ impl StageArgs {
 }
 
 /// Reads the settings, with what the environment overrides.
-pub fn tree(config: &Path) -> anyhow::Result<Tree> {
+pub fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
     // A variable that is not UTF-8 can't be meant for us.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let tree = Tree::load(config, environment)?;
+    let tree = SettingsTree::load(config, environment)?;
     if tree.group_readable()? {
         private_files::set_access(FileAccess::Group);
     }
@@ -141,7 +141,7 @@ pub async fn until_stopped(
 /// that `failed` writes no last report, so that it is missed.
 pub async fn wind_down(
     queue: &dyn Lifecycle,
-    presence: Option<&Presence>,
+    presence: Option<&ProcessReporter>,
     failed: bool,
     shutdown: &Shutdown,
 ) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::tree::Place;
+use crate::tree::Location;
 
 /// The mistake in the settings, and its location. Never shows a value that could be a secret.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum SettingsError {
     #[error("{place}: not YAML: {message}")]
     NotYaml {
         /// The line at which parsing failed.
-        place: Place,
+        place: Location,
         /// The parser's message.
         message: String,
     },
@@ -30,7 +30,7 @@ pub enum SettingsError {
     #[error("{place}: {message}")]
     Override {
         /// The variable.
-        place: Place,
+        place: Location,
         /// The reason.
         message: String,
     },
@@ -38,7 +38,7 @@ pub enum SettingsError {
     #[error("{place}: {path}: {message}")]
     Invalid {
         /// The location at which it was written.
-        place: Place,
+        place: Location,
         /// Its keys, joined by dots.
         path: String,
         /// The expected value, and what to do.

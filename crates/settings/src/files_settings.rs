@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::SettingsError;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 
 /// `fluent-connect.files`: what is made on this machine, such as the queue, spools, the
 /// index and the audit log.
@@ -16,7 +16,7 @@ pub(crate) struct FilesSettings {
     pub(crate) group_readable: bool,
 }
 
-impl Tree {
+impl SettingsTree {
     /// True if the group may read the files that are created.
     pub fn group_readable(&self) -> Result<bool, SettingsError> {
         self.section::<FilesSettings>(&["fluent-connect", "files"]).map(|files| files.group_readable)

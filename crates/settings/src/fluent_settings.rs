@@ -13,7 +13,7 @@ use crate::error::SettingsError;
 use crate::message::shortened;
 use crate::plaintext::is_this_machine;
 use crate::telemetry_settings::SecretFile;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 use crate::values::Time;
 
 const ACCOUNTS: [&str; 2] = ["fluent-connect", "accounts"];
@@ -167,13 +167,13 @@ impl Confirm {
 
 /// An entry of `fluent-connect.accounts`, as far as its API is concerned.
 #[derive(Debug, Deserialize)]
-struct Listed {
+struct RawFluentAccount {
     name: String,
     environment: Environment,
     api: Option<ApiSettings>,
 }
 
-impl Tree {
+impl SettingsTree {
     /// The accounts that have an `api`.
     ///
     /// # Errors
@@ -182,9 +182,9 @@ impl Tree {
         if self.at(&ACCOUNTS).is_none() {
             return Ok(Vec::new());
         }
-        let listed: Vec<Listed> = self.read(&ACCOUNTS, &self.value_at(&ACCOUNTS))?;
+        let listed: Vec<RawFluentAccount> = self.read(&ACCOUNTS, &self.value_at(&ACCOUNTS))?;
         let mut accounts = Vec::new();
-        for (index, Listed { name, environment, api }) in listed.into_iter().enumerate() {
+        for (index, RawFluentAccount { name, environment, api }) in listed.into_iter().enumerate() {
             let Some(api) = api else { continue };
             let index = index.to_string();
             let at = |key| [ACCOUNTS[0], ACCOUNTS[1], &index, "api", key];
@@ -256,7 +256,7 @@ mod tests {
         let text = format!(
             "fluent-connect:\n  routes:\n  - {{ name: r, match: {matching}, dispatcher: log, confirm: fluent }}\n"
         );
-        let tree = Tree::parse(std::path::Path::new("application.yml"), &text, []).unwrap();
+        let tree = SettingsTree::parse(std::path::Path::new("application.yml"), &text, []).unwrap();
         tree.routes(None).map(drop).map_err(|error| error.to_string())
     }
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::error::SettingsError;
 use crate::queue_settings::{PATH, RetentionSettings};
-use crate::tree::Tree;
-use crate::values::{Size, Time};
+use crate::tree::SettingsTree;
+use crate::values::{ByteSize, Time};
 
 /// Largest body: with its headers and a batch's, it must fit into a stream's message.
 const MAX_BODY: u64 = 2 << 20;
@@ -102,7 +102,7 @@ impl Default for JetStreamSettings {
     }
 }
 
-impl Tree {
+impl SettingsTree {
     pub(crate) fn jet_stream(&self) -> Result<JetStreamSettings, SettingsError> {
         let mut queue: JetStreamSettings = self.section(&PATH)?;
         self.check_kept(queue.dedup_window, queue.retention)?;
@@ -110,7 +110,7 @@ impl Tree {
             return Err(self.invalid(&[PATH[0], PATH[1], key], why));
         }
         const LIMIT: [&str; 3] = ["fluent-connect", "webhook", "body-limit"];
-        let limit: Option<Size> = self.read(&LIMIT, &self.value_at(&LIMIT))?;
+        let limit: Option<ByteSize> = self.read(&LIMIT, &self.value_at(&LIMIT))?;
         if limit.is_some_and(|limit| limit.0 > MAX_BODY) {
             return Err(self.invalid(&LIMIT, "expected 2MiB or less: the streams take no larger events"));
         }

@@ -12,7 +12,7 @@
 //! ignored. A process reads the sections it needs; a route's dispatcher table
 //! stays opaque to everybody but the process that runs the route.
 //!
-//! Start reading at [`Tree::load`].
+//! Start reading at [`SettingsTree::load`].
 
 mod tree;
 
@@ -27,7 +27,6 @@ mod section;
 mod files_settings;
 mod fluent_settings;
 mod jet_stream_settings;
-mod keys;
 mod matching;
 mod operator_settings;
 mod plaintext;
@@ -42,6 +41,7 @@ mod trusted_proxies;
 mod values;
 mod warnings;
 mod webhook;
+mod webhook_keys;
 
 mod schema;
 
@@ -53,16 +53,16 @@ pub use crate::plaintext::is_this_machine;
 pub use crate::policies::{BreakerSettings, RateSettings};
 pub use crate::queue_settings::{EmbeddedSettings, MIN_DEDUP_WINDOW, QueueSettings, RetentionSettings};
 pub use crate::reconcile_settings::ReconcileSettings;
-pub use crate::routes::{OnSameId, RetrySettings, RouteSettings, Routes, ThenSettings};
+pub use crate::routes::{OnSameId, OutcomeHookSettings, RetrySettings, RouteSettings, Routes};
 pub use crate::schema::schema;
 pub use crate::section::nearest;
 pub use crate::spool_settings::{Acknowledge, SpoolSettings};
 pub use crate::telemetry_settings::{
     OtlpProtocol, OtlpSettings, SecretFile, TelemetrySettings, TracesSettings,
 };
-pub use crate::tree::{Place, Tree};
+pub use crate::tree::{Location, SettingsTree};
 pub use crate::trusted_proxies::{AddressFrom, TrustedProxies};
-pub use crate::values::{Size, Time};
+pub use crate::values::{ByteSize, Time};
 pub use crate::webhook::{Gateway, OnMalformed, ServerTls};
 
 pub use verifier::SealingKey;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use event_model::Environment;
-use queue::{Condition, Terms};
+use queue::{Condition, MatchFields};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::SettingsError;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 
 /// `match:` of a route: each one value or a list.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -106,8 +106,8 @@ impl MatchSettings {
     }
 }
 
-impl Tree {
-    pub(crate) fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<Terms, SettingsError> {
+impl SettingsTree {
+    pub(crate) fn terms(&self, path: &[&str], matching: MatchSettings) -> Result<MatchFields, SettingsError> {
         let known = |name: &String| name.parse::<Environment>().is_ok();
         if !matching.environment.values.iter().all(known) {
             return Err(self.invalid(&[path, &["environment"]].concat(), "expected sandbox or production"));
@@ -116,7 +116,7 @@ impl Tree {
             Condition::parse(&text)
                 .map_err(|error| self.invalid(&[path, &["when"]].concat(), &error.to_string()))
         });
-        Ok(Terms {
+        Ok(MatchFields {
             when: when.transpose()?,
             event: matching.event.values,
             environment: matching.environment.values,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 
 const OPERATOR: [&str; 2] = ["fluent-connect", "operator"];
 
@@ -34,7 +34,7 @@ pub struct OperatorSettings {
 /// `fluent-connect.operator` as it is written.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Written {
+pub(crate) struct RawOperatorSettings {
     /// Address and port for gRPC. Beyond this machine it needs `tls`, and tokens or
     /// certificates.
     grpc: Option<SocketAddr>,
@@ -126,15 +126,15 @@ impl<'de> Deserialize<'de> for Role {
     }
 }
 
-impl Tree {
+impl SettingsTree {
     /// The gRPC listener's settings, if there is one.
     pub fn operator(&self) -> Result<Option<OperatorSettings>, SettingsError> {
         if self.value_at(&OPERATOR).is_null() {
             return Ok(None);
         }
-        let written: Written = self.section(&OPERATOR)?;
+        let written: RawOperatorSettings = self.section(&OPERATOR)?;
         let Some(grpc) = written.grpc else { return Ok(None) };
-        let Written { tls, tokens, certificates, audit, .. } = written;
+        let RawOperatorSettings { tls, tokens, certificates, audit, .. } = written;
         let mut operator = OperatorSettings { grpc, tls, tokens, certificates, audit };
         self.check_operator(&operator)?;
         let folder = self.folder();

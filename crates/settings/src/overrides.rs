@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::SettingsError;
-use crate::tree::{Data, Node, Place};
+use crate::tree::{Data, Location, Node};
 use crate::yaml;
 
 /// The sections that the environment may override.
@@ -15,7 +15,7 @@ pub(crate) fn apply(root: &mut Node, name: &str, value: &str) -> Result<(), Sett
     if !PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Ok(());
     }
-    let place = Place::Environment(Arc::from(name));
+    let place = Location::Environment(Arc::from(name));
     let node = yaml::parse(value, &|_| place.clone())?;
     let mut here = root;
     for segment in name.split("__") {
@@ -25,7 +25,7 @@ pub(crate) fn apply(root: &mut Node, name: &str, value: &str) -> Result<(), Sett
     Ok(())
 }
 
-fn descend<'n>(node: &'n mut Node, segment: &str, place: &Place) -> Result<&'n mut Node, SettingsError> {
+fn descend<'n>(node: &'n mut Node, segment: &str, place: &Location) -> Result<&'n mut Node, SettingsError> {
     if matches!(node.data, Data::Scalar(_)) {
         node.data = Data::Map(Vec::new());
     }
@@ -41,7 +41,11 @@ fn descend<'n>(node: &'n mut Node, segment: &str, place: &Place) -> Result<&'n m
 }
 
 /// The entry that a segment names, created if there is none.
-fn entry<'n>(entries: &'n mut Vec<(String, Place, Node)>, segment: &str, place: &Place) -> &'n mut Node {
+fn entry<'n>(
+    entries: &'n mut Vec<(String, Location, Node)>,
+    segment: &str,
+    place: &Location,
+) -> &'n mut Node {
     let known = entries.iter().position(|(key, ..)| plain(key) == plain(segment));
     let index = known.unwrap_or_else(|| {
         let key = segment.to_lowercase().replace('_', "-");

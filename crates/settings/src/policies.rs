@@ -35,11 +35,11 @@ pub struct BreakerSettings {
     /// Time within which they must have failed.
     pub window: Time,
     /// Number of the last attempts among which they must be.
-    pub of: NonZeroU32,
+    pub samples: NonZeroU32,
     /// Time for which it stays open before one attempt probes the destination.
-    pub rest: Time,
+    pub cooldown: Time,
     /// Longest such time: it doubles with each probe that fails.
-    pub longest_rest: Time,
+    pub max_cooldown: Time,
 }
 
 impl Default for BreakerSettings {
@@ -49,9 +49,9 @@ impl Default for BreakerSettings {
             failures: number(5),
             percent: number(50),
             window: Time(Duration::from_mins(5)),
-            of: number(50),
-            rest: Time(Duration::from_secs(1)),
-            longest_rest: Time(Duration::from_secs(30)),
+            samples: number(50),
+            cooldown: Time(Duration::from_secs(1)),
+            max_cooldown: Time(Duration::from_secs(30)),
         }
     }
 }
@@ -82,11 +82,11 @@ pub(crate) struct BreakerTable {
     /// within this time: usually 5m,
     window: Option<Time>,
     /// and among so many of the last attempts: usually 50.
-    of: Option<NonZeroU32>,
+    samples: Option<NonZeroU32>,
     /// How long it stays open before one attempt is made: usually 1s.
-    rest: Option<Time>,
+    cooldown: Option<Time>,
     /// It doubles with each attempt that fails, up to this: usually 30s.
-    longest_rest: Option<Time>,
+    max_cooldown: Option<Time>,
 }
 
 impl BreakerListed {
@@ -103,15 +103,15 @@ impl BreakerListed {
 impl BreakerTable {
     fn settings(self) -> Result<BreakerSettings, &'static str> {
         let usual = BreakerSettings::default();
-        let rest = self.rest.unwrap_or(usual.rest);
-        let longest_rest = self.longest_rest.unwrap_or(usual.longest_rest);
+        let rest = self.cooldown.unwrap_or(usual.cooldown);
+        let longest_rest = self.max_cooldown.unwrap_or(usual.max_cooldown);
         let settings = BreakerSettings {
             failures: self.failures.unwrap_or(usual.failures),
             percent: self.percent.unwrap_or(usual.percent),
             window: self.window.unwrap_or(usual.window),
-            of: self.of.unwrap_or(usual.of),
-            rest,
-            longest_rest: if longest_rest < rest { rest } else { longest_rest },
+            samples: self.samples.unwrap_or(usual.samples),
+            cooldown: rest,
+            max_cooldown: if longest_rest < rest { rest } else { longest_rest },
         };
         settings.check().map(|()| settings)
     }
@@ -120,18 +120,18 @@ impl BreakerTable {
 impl BreakerSettings {
     fn check(&self) -> Result<(), &'static str> {
         // One event that always fails must not stop the others.
-        if self.failures.get() < 2 || self.failures > self.of {
+        if self.failures.get() < 2 || self.failures > self.samples {
             return Err(
                 "expected `failures` from 2, and not above `of`: so many different events have to fail",
             );
         }
-        if self.percent.get() > 100 || self.of.get() > 10_000 {
+        if self.percent.get() > 100 || self.samples.get() > 10_000 {
             return Err("expected `percent` from 1 to 100, `of` at most 10000");
         }
         if self.window.0.is_zero() || self.window.0 > LONGEST {
             return Err("expected `window` above 0 and at most 1h");
         }
-        if self.rest.0.is_zero() || self.longest_rest.0 > LONGEST {
+        if self.cooldown.0.is_zero() || self.max_cooldown.0 > LONGEST {
             return Err("expected `rest` above 0, and both rests at most 1h");
         }
         Ok(())
@@ -197,13 +197,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::Tree;
+    use crate::SettingsTree;
 
     fn breaker(written: &str) -> Result<Option<BreakerSettings>, String> {
         let yaml = format!(
             "fluent-connect:\n  accounts: []\n  routes:\n    - {{ name: r, match: {{}}, dispatcher: log{written} }}\n"
         );
-        let tree = Tree::parse(Path::new("application.yml"), &yaml, []).map_err(|error| error.to_string())?;
+        let tree = SettingsTree::parse(Path::new("application.yml"), &yaml, [])
+            .map_err(|error| error.to_string())?;
         let routes = tree.routes(None).map_err(|error| error.to_string())?;
         Ok(routes.0[0].breaker)
     }
@@ -218,7 +219,7 @@ mod tests {
             assert_eq!(breaker(written), Ok(None), "{written}");
         }
         let longest_rest = Time(Duration::from_secs(7));
-        let some = BreakerSettings { longest_rest, ..BreakerSettings::default() };
+        let some = BreakerSettings { max_cooldown: longest_rest, ..BreakerSettings::default() };
         assert_eq!(breaker(", breaker: { longest-rest: 7s }"), Ok(Some(some)));
     }
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::error::SettingsError;
 use crate::jet_stream_settings::JetStreamSettings;
-use crate::tree::Tree;
-use crate::values::{Size, Time};
+use crate::tree::SettingsTree;
+use crate::values::{ByteSize, Time};
 
 pub(crate) const PATH: [&str; 2] = ["fluent-connect", "queue"];
 
@@ -52,7 +52,7 @@ pub struct RetentionSettings {
     pub age: Time,
     /// Above this size the oldest settled ones are; full of unsettled ones,
     /// new ones are refused. At least 16MiB.
-    pub bytes: Size,
+    pub bytes: ByteSize,
 }
 
 impl Default for EmbeddedSettings {
@@ -68,11 +68,11 @@ impl Default for EmbeddedSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        Self { age: Time(Duration::from_hours(7 * 24)), bytes: Size(10 << 30) }
+        Self { age: Time(Duration::from_hours(7 * 24)), bytes: ByteSize(10 << 30) }
     }
 }
 
-impl Tree {
+impl SettingsTree {
     /// Reads the queue's settings, with paths resolved.
     pub fn queue(&self) -> Result<QueueSettings, SettingsError> {
         match self.value_at(&[PATH[0], PATH[1], "kind"]).as_str() {
@@ -117,7 +117,7 @@ mod tests {
 
     fn window(queue: &str) -> Result<Duration, String> {
         let text = format!("fluent-connect:\n  queue: {queue}\n");
-        let tree = Tree::parse(Path::new("application.yml"), &text, []).unwrap();
+        let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
         match tree.queue().map_err(|error| error.to_string())? {
             QueueSettings::Embedded(queue) => Ok(queue.dedup_window.0),
             QueueSettings::JetStream(queue) => Ok(queue.dedup_window.0),

@@ -14,7 +14,7 @@ use crate::fluent_settings::ApiAccount;
 use crate::queue_settings::QueueSettings;
 use crate::routes::{RouteSettings, Routes};
 use crate::section::nearest;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 use crate::values::Time;
 
 const PATH: [&str; 2] = ["fluent-connect", "reconcile"];
@@ -36,7 +36,7 @@ const BACK: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_h
 /// `fluent-connect.reconcile`, as it is written.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Written {
+pub(crate) struct RawReconcileSettings {
     /// Names of the events that Fluent sends as webhooks.
     events: Vec<String>,
     /// Names of accounts; left out, every account that has an `api`.
@@ -85,13 +85,13 @@ pub struct ReconcileSettings {
     pub seal: Option<Arc<SealingKey>>,
 }
 
-impl Tree {
+impl SettingsTree {
     /// The comparison's settings, if there are any. At least one route must take what is found.
     pub fn reconcile(&self, routes: &Routes) -> Result<Option<ReconcileSettings>, SettingsError> {
         if self.at(&PATH).is_none_or(|node| node.value().is_null()) {
             return Ok(None);
         }
-        let Written { events, accounts, every, back, delay } = self.section(&PATH)?;
+        let RawReconcileSettings { events, accounts, every, back, delay } = self.section(&PATH)?;
         self.check_times(every.0, back.0, delay.0)?;
         self.check_events(&events, routes)?;
         let accounts = self.asked(accounts)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dispatch::{Registry, RegistryError};
 use event_model::Origin;
-use queue::{Start, Terms, UNROUTED};
+use queue::{MatchFields, Start, UNROUTED};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ use crate::matching::MatchSettings;
 use crate::message::shortened;
 use crate::policies::{BreakerListed, BreakerSettings, RateSettings};
 use crate::section::nearest;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 use crate::values::Time;
 
 const PATH: [&str; 2] = ["fluent-connect", "routes"];
@@ -37,7 +37,7 @@ pub struct RouteSettings {
     /// The durable identity of the route.
     pub name: String,
     /// The events that it takes.
-    pub terms: Terms,
+    pub terms: MatchFields,
     /// Values that its `match` lists more than once, such as `event: A`. Each counts once.
     pub repeated: Vec<String>,
     /// The position at which it begins when it is first seen.
@@ -61,15 +61,15 @@ pub struct RouteSettings {
     /// The dispatcher's own table, which only its process reads.
     pub table: Value,
     /// The outcome hook for delivered events, which gets the destination's answer.
-    pub on_success: Option<ThenSettings>,
+    pub on_success: Option<OutcomeHookSettings>,
     /// The outcome hook for dead letters.
-    pub on_dead_letter: Option<ThenSettings>,
+    pub on_dead_letter: Option<OutcomeHookSettings>,
 }
 
 /// `on-success:` or `on-dead-letter:` of a route: a dispatcher that is notified of each event's
 /// outcome.
 #[derive(Clone, Debug)]
-pub struct ThenSettings {
+pub struct OutcomeHookSettings {
     /// The kind of dispatcher.
     pub dispatcher: String,
     /// The dispatcher's own table.
@@ -79,7 +79,7 @@ pub struct ThenSettings {
 /// The same as it is written, without its table.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ThenListed {
+struct RawOutcomeHook {
     /// Who is told; its settings are in a table of this name.
     dispatcher: String,
 }
@@ -89,12 +89,12 @@ struct ThenListed {
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySettings {
     /// The first wait.
-    pub first: Time,
+    pub initial: Time,
     /// The longest wait.
-    pub ceiling: Time,
+    pub max_delay: Time,
     /// After this long it is a dead letter.
     #[serde(rename = "for")]
-    pub budget: Time,
+    pub max_elapsed: Time,
     /// After so many attempts that asked the destination it is a dead letter; left out, only
     /// time counts.
     pub attempts: Option<u32>,
@@ -103,9 +103,9 @@ pub struct RetrySettings {
 impl Default for RetrySettings {
     fn default() -> Self {
         Self {
-            first: Time(Duration::from_secs(1)),
-            ceiling: Time(Duration::from_hours(1)),
-            budget: Time(Duration::from_hours(72)),
+            initial: Time(Duration::from_secs(1)),
+            max_delay: Time(Duration::from_hours(1)),
+            max_elapsed: Time(Duration::from_hours(72)),
             attempts: None,
         }
     }
@@ -114,7 +114,7 @@ impl Default for RetrySettings {
 /// One of `fluent-connect.routes`, without its dispatcher's table.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listed {
+pub(crate) struct RawRoute {
     /// Lowercase letters, digits and hyphens.
     name: String,
     /// All given must hold; `{}` is everything.
@@ -187,7 +187,7 @@ enum StartSettings {
     Beginning,
 }
 
-impl Tree {
+impl SettingsTree {
     /// Reads the routes. With a registry, each dispatcher and its table are checked. Without one,
     /// they are not read.
     pub fn routes(&self, registry: Option<&Registry>) -> Result<Routes, SettingsError> {
@@ -246,7 +246,7 @@ impl Tree {
 
     fn route(&self, path: &[&str], mut value: Value) -> Result<RouteSettings, SettingsError> {
         let table = take_table(&mut value);
-        let Listed {
+        let RawRoute {
             on_success,
             on_dead_letter,
             name,
@@ -270,7 +270,7 @@ impl Tree {
         if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
             return Err(self.invalid(&at("concurrency"), &format!("expected 1 to {MAX_CONCURRENCY}")));
         }
-        if retry.first.0.is_zero() || retry.first > retry.ceiling || retry.attempts == Some(0) {
+        if retry.initial.0.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
             return Err(self.invalid(
                 &at("retry"),
                 "expected first above 0 and not above ceiling, and attempts, if given, from 1",
@@ -296,7 +296,7 @@ impl Tree {
             }
         }
         let repeated = matching.repeated();
-        let terms = Terms { origin, ..self.terms(&at("match"), matching)? };
+        let terms = MatchFields { origin, ..self.terms(&at("match"), matching)? };
         if let Some(confirm) = confirm {
             confirm.check(&terms.entity_type).map_err(|why| self.invalid(&at("confirm"), &why))?;
         }
@@ -319,11 +319,15 @@ impl Tree {
         })
     }
 
-    fn then(&self, path: &[&str], written: Option<Value>) -> Result<Option<ThenSettings>, SettingsError> {
+    fn then(
+        &self,
+        path: &[&str],
+        written: Option<Value>,
+    ) -> Result<Option<OutcomeHookSettings>, SettingsError> {
         let Some(mut value) = written else { return Ok(None) };
         let table = take_table(&mut value);
-        let ThenListed { dispatcher } = self.read(path, &value)?;
-        Ok(Some(ThenSettings { dispatcher, table }))
+        let RawOutcomeHook { dispatcher } = self.read(path, &value)?;
+        Ok(Some(OutcomeHookSettings { dispatcher, table }))
     }
 
     fn check_kind(

@@ -9,7 +9,7 @@ use crate::jet_stream_settings::JetStreamSettings;
 use crate::operator_settings;
 use crate::queue_settings::EmbeddedSettings;
 use crate::reconcile_settings;
-use crate::routes::Listed;
+use crate::routes::RawRoute;
 use crate::seal_settings::SealSettings;
 use crate::spool_settings::{Acknowledge, SpoolSettings};
 use crate::telemetry_settings::TelemetrySettings;
@@ -18,7 +18,7 @@ use crate::webhook::{AccountSettings, WebhookSettings};
 /// The JSON Schema of `application.yml` for a binary with these dispatchers,
 /// for editors.
 pub fn schema(registry: &Registry) -> Value {
-    let mut route = of::<Listed>();
+    let mut route = of::<RawRoute>();
     for (kind, table) in registry.schemas() {
         route["properties"][kind] = without_meta(table.to_value());
     }
@@ -48,9 +48,9 @@ pub fn schema(registry: &Registry) -> Value {
                     "health": {"type": "string", "description": "address and port for livez and readyz"},
                     "drain-after": {"type": "string", "description": "how long a process that was told to stop says that it is not ready before it takes nothing new; at most 15s"},
                     "files": of::<FilesSettings>(),
-                    "operator": of::<operator_settings::Written>(),
+                    "operator": of::<operator_settings::RawOperatorSettings>(),
                     "telemetry": of::<TelemetrySettings>(),
-                    "reconcile": of::<reconcile_settings::Written>(),
+                    "reconcile": of::<reconcile_settings::RawReconcileSettings>(),
                     "seal": of::<SealSettings>(),
                     "routes": {"type": "array", "items": route},
                 },

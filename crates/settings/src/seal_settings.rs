@@ -11,7 +11,7 @@ use verifier::{Reverifier, SealKeys, SealingKey};
 use crate::error::SettingsError;
 use crate::jet_stream_settings::FileSettings;
 use crate::queue_settings::QueueSettings;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 
 const PATH: [&str; 2] = ["fluent-connect", "seal"];
 const KEYS: [&str; 2] = ["fluentcommerce", "fluent-webhook-keys"];
@@ -26,7 +26,7 @@ pub(crate) struct SealSettings {
     public_keys: Vec<FileSettings>,
 }
 
-impl Tree {
+impl SettingsTree {
     /// The queue's settings for a process that delivers. On JetStream they have a verifier of
     /// stored events, unless `reverify` is off.
     pub fn queue_to_deliver(&self) -> Result<QueueSettings, SettingsError> {

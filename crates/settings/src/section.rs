@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::error::SettingsError;
 use crate::message::{in_words, shortened};
-use crate::tree::{Data, Tree};
+use crate::tree::{Data, SettingsTree};
 
 /// The sections of the settings. Planned ones that are not built are refused by name.
 const TOP: [&str; 2] = ["fluent-connect", "fluentcommerce"];
@@ -30,7 +30,7 @@ const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 /// Keys of the design that this version does not have.
 const NOT_BUILT: [&str; 1] = ["order"];
 
-impl Tree {
+impl SettingsTree {
     pub(crate) fn refuse_unknown_sections(&self) -> Result<(), SettingsError> {
         self.only(&[], &TOP)?;
         self.only(&["fluent-connect"], &CONNECT)?;

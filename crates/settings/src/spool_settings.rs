@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
-use crate::tree::Tree;
-use crate::values::{Size, Time};
+use crate::tree::SettingsTree;
+use crate::values::{ByteSize, Time};
 
 const SPOOL: [&str; 2] = ["fluent-connect", "spool"];
 const ACKNOWLEDGE: [&str; 2] = ["fluent-connect", "acknowledge"];
@@ -29,7 +29,7 @@ pub struct SpoolSettings {
     /// The file.
     pub path: PathBuf,
     /// Most bytes; full, events go to the queue directly. At least 16MiB.
-    pub bytes: Size,
+    pub bytes: ByteSize,
     /// How long after the queue's word an event is read back before it is given
     /// up here; 5m to 30m.
     pub keep: Time,
@@ -52,14 +52,14 @@ impl Default for SpoolSettings {
     fn default() -> Self {
         Self {
             path: PathBuf::from("data/spool.db"),
-            bytes: Size(2 << 30),
+            bytes: ByteSize(2 << 30),
             keep: Time(Duration::from_mins(10)),
             wait_for_queue: Time(Duration::from_millis(30)),
         }
     }
 }
 
-impl Tree {
+impl SettingsTree {
     /// Reads a gateway's spool. `None` if the queue itself makes an event durable.
     pub fn spool(&self, queue: &QueueSettings) -> Result<Option<SpoolSettings>, SettingsError> {
         let acknowledge: Option<Acknowledge> = self.read(&ACKNOWLEDGE, &self.value_at(&ACKNOWLEDGE))?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::error::SettingsError;
 use crate::plaintext::{EXPOSED, is_exposed};
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 use crate::values::Time;
 
 const TELEMETRY: [&str; 2] = ["fluent-connect", "telemetry"];
@@ -121,7 +121,7 @@ impl Default for TracesSettings {
     }
 }
 
-impl Tree {
+impl SettingsTree {
     /// Reads the telemetry's settings.
     pub fn telemetry(&self) -> Result<TelemetrySettings, SettingsError> {
         let mut telemetry: TelemetrySettings = self.section(&TELEMETRY)?;

@@ -13,7 +13,7 @@ use crate::{overrides, yaml};
 /// The settings as they were written: a tree in which every value has the location that it came
 /// from.
 #[derive(Clone, Debug)]
-pub struct Tree {
+pub struct SettingsTree {
     pub(crate) root: Node,
     file: Arc<Path>,
 }
@@ -21,7 +21,7 @@ pub struct Tree {
 /// A value and its location.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    pub(crate) place: Place,
+    pub(crate) place: Location,
     pub(crate) data: Data,
 }
 
@@ -31,12 +31,12 @@ pub(crate) enum Data {
     Scalar(Value),
     List(Vec<Node>),
     /// Keys in order, each with its own location.
-    Map(Vec<(String, Place, Node)>),
+    Map(Vec<(String, Location, Node)>),
 }
 
 /// The location at which a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A line of the settings file.
     File {
         /// The file.
@@ -48,7 +48,7 @@ pub enum Place {
     Environment(Arc<str>),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, line } => write!(f, "{}:{line}", file.display()),
@@ -67,7 +67,7 @@ fn read_bounded(file: &Path) -> std::io::Result<String> {
     std::fs::File::open(file)?.take(MAX_BYTES + 1).read_to_string(&mut text).map(|_| text)
 }
 
-impl Tree {
+impl SettingsTree {
     /// Reads `file`, with the overrides of `environment`.
     pub fn load(
         file: &Path,
@@ -78,7 +78,7 @@ impl Tree {
         Self::parse(file, &text, environment)
     }
 
-    /// Like [`Tree::load`], for a file whose text is already read.
+    /// Like [`SettingsTree::load`], for a file whose text is already read.
     pub fn parse(
         file: &Path,
         text: &str,
@@ -86,10 +86,10 @@ impl Tree {
     ) -> Result<Self, SettingsError> {
         let file: Arc<Path> = file.into();
         if text.len() as u64 > MAX_BYTES {
-            let place = Place::File { file, line: 1 };
+            let place = Location::File { file, line: 1 };
             return Err(SettingsError::NotYaml { place, message: TOO_LARGE.to_owned() });
         }
-        let mut root = yaml::parse(text, &|line| Place::File { file: Arc::clone(&file), line })?;
+        let mut root = yaml::parse(text, &|line| Location::File { file: Arc::clone(&file), line })?;
         // A section before its own keys, so that the more exact variable wins in any order.
         let mut environment: Vec<_> = environment.into_iter().collect();
         environment.sort();
@@ -120,13 +120,13 @@ impl Tree {
     }
 
     /// The location of the deepest part of `path` that exists.
-    pub(crate) fn place(&self, path: &[String]) -> Place {
+    pub(crate) fn place(&self, path: &[String]) -> Location {
         let mut node = &self.root;
         let mut place = &node.place;
         for key in path {
             let (Some(own), Some(child)) = (node.key_place(key), node.child(key)) else { break };
             // An overridden value has the location of the override.
-            place = if matches!(child.place, Place::Environment(_)) { &child.place } else { own };
+            place = if matches!(child.place, Location::Environment(_)) { &child.place } else { own };
             node = child;
         }
         place.clone()
@@ -142,7 +142,7 @@ impl Node {
         }
     }
 
-    fn key_place(&self, key: &str) -> Option<&Place> {
+    fn key_place(&self, key: &str) -> Option<&Location> {
         match &self.data {
             Data::Map(entries) => entries.iter().find(|(k, ..)| k == key).map(|(_, place, _)| place),
             Data::List(_) => self.child(key).map(|node| &node.place),

@@ -22,9 +22,9 @@ impl<'de> Deserialize<'de> for Time {
 /// A number of bytes, written as `64KiB`, `2MiB` or `10GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, JsonSchema)]
 #[schemars(transparent)]
-pub struct Size(#[schemars(with = "String")] pub u64);
+pub struct ByteSize(#[schemars(with = "String")] pub u64);
 
-impl<'de> Deserialize<'de> for Size {
+impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let expected = || Error::custom("expected a size such as 64KiB, 2MiB or 10GiB");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::SettingsError;
 use crate::queue_settings::QueueSettings;
-use crate::tree::{Data, Node, Place, Tree};
+use crate::tree::{Data, Location, Node, SettingsTree};
 
 /// The folder where container runtimes put secrets, readable by every process of the container.
 const MOUNTED: &str = "/run/secrets";
@@ -16,7 +16,7 @@ const PUBLIC: [&str; 3] = ["fluent-webhook-keys", "template", "query"];
 /// Permissions of users who are neither the owner nor of its group.
 const OTHERS: u32 = 0o007;
 
-impl Tree {
+impl SettingsTree {
     /// Warnings for the start and for `check`.
     pub fn warnings(&self) -> Result<Vec<String>, SettingsError> {
         let mut found = match self.queue()? {
@@ -33,7 +33,7 @@ impl Tree {
 
 /// Collects the files of secrets. Settings name them in two ways: by a table with `file`, also in
 /// the table of an unknown dispatcher, and by the private `key` beside a `certificate`.
-fn collect_secrets(node: &Node, found: &mut Vec<(Place, PathBuf)>) {
+fn collect_secrets(node: &Node, found: &mut Vec<(Location, PathBuf)>) {
     match &node.data {
         Data::Scalar(_) => {}
         Data::List(nodes) => nodes.iter().for_each(|node| collect_secrets(node, found)),
@@ -51,7 +51,7 @@ fn collect_secrets(node: &Node, found: &mut Vec<(Place, PathBuf)>) {
 }
 
 /// The warning about a secret that others can read. A missing file has none: its reader fails.
-fn exposed(place: &Place, file: &Path) -> Option<String> {
+fn exposed(place: &Location, file: &Path) -> Option<String> {
     let mode = std::fs::metadata(file).ok()?.permissions().mode();
     let is_exposed = mode & OTHERS != 0 && !file.starts_with(MOUNTED);
     is_exposed.then(|| {
@@ -66,7 +66,7 @@ mod tests {
 
     #[track_caller]
     fn warnings(folder: &Path, text: &str) -> Vec<String> {
-        Tree::parse(&folder.join("application.yml"), text, []).unwrap().warnings().unwrap()
+        SettingsTree::parse(&folder.join("application.yml"), text, []).unwrap().warnings().unwrap()
     }
 
     #[test]
@@ -113,7 +113,7 @@ fluentcommerce: { fluent-webhook-keys: { a: { file: open } } }
             let text = format!(
                 "fluent-connect: {{ telemetry: {{ otlp: {{ headers: {{ k: {{ file: f }} }}, {rest} }} }} }}"
             );
-            let tree = Tree::parse(Path::new("application.yml"), &text, []).unwrap();
+            let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
             tree.telemetry().map(drop).map_err(|error| error.to_string())
         };
         let refused = collector("endpoint: 'http://collector:4317'").unwrap_err();

@@ -14,9 +14,9 @@ use verifier::{KeyRing, Signatures};
 use crate::error::SettingsError;
 use crate::fluent_settings::ApiSettings;
 use crate::message::shortened;
-use crate::tree::Tree;
+use crate::tree::SettingsTree;
 use crate::trusted_proxies::{AddressFrom, Network, TrustedProxies, trusted_proxies};
-use crate::values::{Size, Time};
+use crate::values::{ByteSize, Time};
 
 /// Largest body limit that can be set: bodies are held in memory.
 const MAX_BODY_LIMIT: u64 = 16 << 20;
@@ -74,7 +74,7 @@ pub(crate) struct WebhookSettings {
     /// Names of the headers, where a proxy renames them.
     signature_headers: SignatureHeaders,
     /// Largest body, at most 16MiB.
-    body_limit: Size,
+    body_limit: ByteSize,
     /// What to do with genuine bodies that are not events.
     malformed: OnMalformed,
     /// The certificate to show, where TLS does not end before us.
@@ -112,7 +112,7 @@ impl Default for WebhookSettings {
             path: "/api/v1/fluent-connect/webhook".to_owned(),
             signatures: Signatures::default().enabled,
             signature_headers: SignatureHeaders::default(),
-            body_limit: Size(2 << 20),
+            body_limit: ByteSize(2 << 20),
             malformed: OnMalformed::default(),
             tls: None,
             trusted_proxies: Vec::new(),
@@ -177,7 +177,7 @@ impl<'de> Deserialize<'de> for Retailer {
     }
 }
 
-impl Tree {
+impl SettingsTree {
     /// Reads the settings of a gateway.
     pub fn gateway(&self) -> Result<Gateway, SettingsError> {
         let keys = self.keys()?;

@@ -7,13 +7,13 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Value;
 
 use crate::error::SettingsError;
-use crate::tree::{Data, Node, Place};
+use crate::tree::{Data, Location, Node};
 
 /// Deepest nesting of tables and lists: settings need about eight levels.
 const MAX_DEPTH: usize = 64;
 
 /// Parses one document. `place` gives the location of a line.
-pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {
+pub(crate) fn parse(text: &str, place: &dyn Fn(usize) -> Location) -> Result<Node, SettingsError> {
     check_depth(text, place)?;
     let documents = load(text).map_err(|error| SettingsError::NotYaml {
         place: place(error.marker().line()),
@@ -41,7 +41,7 @@ fn load(text: &str) -> Result<Vec<MarkedYamlOwned>, ScanError> {
 }
 
 /// Checks the depth without recursion. Text that is no YAML is left to the parser.
-fn check_depth(text: &str, place: &dyn Fn(usize) -> Place) -> Result<(), SettingsError> {
+fn check_depth(text: &str, place: &dyn Fn(usize) -> Location) -> Result<(), SettingsError> {
     let mut depth: usize = 0;
     for event in Parser::new_from_str(text) {
         let Ok((event, span)) = event else { return Ok(()) };
@@ -60,7 +60,7 @@ fn check_depth(text: &str, place: &dyn Fn(usize) -> Place) -> Result<(), Setting
     Ok(())
 }
 
-fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<Node, SettingsError> {
+fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Location) -> Result<Node, SettingsError> {
     let here = place(node.span.start.line());
     let data = match &node.data {
         YamlDataOwned::Representation(text, style, tag) => {
@@ -82,9 +82,9 @@ fn convert(node: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<Nod
 
 fn table<'n>(
     entries: impl IntoIterator<Item = (&'n MarkedYamlOwned, &'n MarkedYamlOwned)>,
-    place: &dyn Fn(usize) -> Place,
-) -> Result<Vec<(String, Place, Node)>, SettingsError> {
-    let mut table: Vec<(String, Place, Node)> = Vec::new();
+    place: &dyn Fn(usize) -> Location,
+) -> Result<Vec<(String, Location, Node)>, SettingsError> {
+    let mut table: Vec<(String, Location, Node)> = Vec::new();
     for (key, node) in entries {
         let (name, here) = (text(key, place)?, place(key.span.start.line()));
         // `1` and `"1"` are two keys to YAML, and the same key to people.
@@ -97,7 +97,7 @@ fn table<'n>(
     Ok(table)
 }
 
-fn text(key: &MarkedYamlOwned, place: &dyn Fn(usize) -> Place) -> Result<String, SettingsError> {
+fn text(key: &MarkedYamlOwned, place: &dyn Fn(usize) -> Location) -> Result<String, SettingsError> {
     match &key.data {
         YamlDataOwned::Representation(written, style, tag) => match scalar(written, *style, tag.as_ref()) {
             Some(Value::String(_) | Value::Number(_)) => Ok(written.clone()),
@@ -129,7 +129,7 @@ fn scalar(written: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<Value>
     Some(if shown == written { number } else { Value::String(written.to_owned()) })
 }
 
-fn unusable(place: Place) -> SettingsError {
+fn unusable(place: Location) -> SettingsError {
     SettingsError::NotYaml {
         place,
         message: "expected a plain value, a list, or a table with plain keys".to_owned(),
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Value, SettingsError> {
-        let place = |line| Place::File { file: std::path::Path::new("f").into(), line };
+        let place = |line| Location::File { file: std::path::Path::new("f").into(), line };
         parse(text, &place).map(|node| node.value())
     }
 

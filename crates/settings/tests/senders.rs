@@ -6,13 +6,13 @@ use std::path::Path;
 
 use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::{BigUint, RsaPublicKey};
-use settings::{Gateway, Tree};
+use settings::{Gateway, SettingsTree};
 use simulator::KeyPair;
 
 /// The gateway's settings with these keys and accounts.
 fn gateway(keys: &str, accounts: &str) -> Result<Gateway, String> {
     let text = format!("fluentcommerce: {{ fluent-webhook-keys: {keys} }}\nfluent-connect: {accounts}\n");
-    let tree = Tree::parse(Path::new("application.yml"), &text, []).unwrap();
+    let tree = SettingsTree::parse(Path::new("application.yml"), &text, []).unwrap();
     tree.gateway().map_err(|error| error.to_string())
 }
 

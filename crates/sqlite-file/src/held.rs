@@ -14,14 +14,14 @@ use crate::paths::beside;
 /// file: closing any descriptor of a file ends the locks that SQLite has on it (`fcntl(2)`).
 #[derive(Debug)]
 pub struct HeldFile {
-    place: Arc<Place>,
+    place: Arc<FileLocation>,
     _file: File,
     name: File,
 }
 
 /// The location of a file, and the identity that must be found there.
 #[derive(Debug)]
-pub struct Place {
+pub struct FileLocation {
     path: PathBuf,
     /// The path in the settings, before links are followed.
     asked: PathBuf,
@@ -57,7 +57,7 @@ impl HeldFile {
         let (own, file) = made.map_err(|source| io_error("opening", path, source))?;
         lock(&file, path)?;
         let (path, asked) = (path.to_owned(), asked.to_owned());
-        let place = Arc::new(Place { path, asked, own, beside: Default::default() });
+        let place = Arc::new(FileLocation { path, asked, own, beside: Default::default() });
         Ok(Self { place, _file: file, name })
     }
 
@@ -67,12 +67,12 @@ impl HeldFile {
     }
 
     /// The location of the file, for its writer.
-    pub fn place(&self) -> &Arc<Place> {
+    pub fn location(&self) -> &Arc<FileLocation> {
         &self.place
     }
 }
 
-impl Place {
+impl FileLocation {
     /// Whether the file and the files beside it are where they were, and where the next process
     /// will look for them. If not, what is written to them is lost when this process ends.
     pub fn is_there(&self) -> bool {

@@ -61,13 +61,13 @@ pub trait Job<J: Jobs>: Send {
     fn finish(self: Box<Self>, committed: Result<(), QueueError>);
 }
 
-pub(crate) type Look = Box<dyn FnOnce(&Connection) + Send>;
+pub(crate) type ReadTask = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(crate) enum Message<J: Jobs> {
     /// Write this job.
     Job(Box<dyn Job<J>>),
     /// Read, once everything before this is written.
-    Look(Look),
+    Look(ReadTask),
     /// Answer everything before this, and then end.
     Close(oneshot::Sender<()>),
 }
@@ -102,7 +102,7 @@ impl<J: Jobs> Inbox<J> {
     /// Reads on the writer's connection, once everything is written that was handed in before;
     /// also in a file that has failed or is gone. `read` is dropped uncalled if the writer has
     /// ended.
-    pub fn look(&self, read: impl FnOnce(&Connection) + Send + 'static) {
+    pub fn read(&self, read: impl FnOnce(&Connection) + Send + 'static) {
         let _ = self.sender.send(Message::Look(Box::new(read)));
     }
 

@@ -38,7 +38,7 @@ pub use crate::connection::{
 };
 pub use crate::error::OpenError;
 pub use crate::failure::{Failure, reading};
-pub use crate::held::{HeldFile, Place};
+pub use crate::held::{FileLocation, HeldFile};
 pub use crate::inbox::{Inbox, Job, JobReceiver, Jobs, inbox};
 pub use crate::kind::FileKind;
 pub use crate::log::{Log, beyond_a_checkpoint};

@@ -78,7 +78,7 @@ pub fn open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Opened, O
 
 /// Remembers the files beside this one from now on: by now there is a log.
 fn see_where_it_is(held: &HeldFile, path: &Path) -> Result<(), OpenError> {
-    match held.place().is_there() {
+    match held.location().is_there() {
         true => Ok(()),
         false => Err(io_error("finding again", path, io::Error::other("it was moved while it was opened"))),
     }
@@ -138,7 +138,7 @@ fn try_open(path: &Path, kind: &FileKind, clock: &dyn Clock) -> Result<Connectio
         return Err(TryOpen::Damaged(why));
     }
     let mut sql = connect(path)?;
-    if is_foreign(&sql)? {
+    if check_foreign(&sql)? {
         return Err(TryOpen::Foreign);
     }
     if sql.table_exists(None, kind.not)? {
@@ -193,7 +193,7 @@ pub fn open_beside(path: &Path, kind: &FileKind) -> Result<Connection, OpenError
 }
 
 /// Whether the file has tables, but not ours.
-fn is_foreign(sql: &Connection) -> rusqlite::Result<bool> {
+fn check_foreign(sql: &Connection) -> rusqlite::Result<bool> {
     let tables: i64 = sql.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(tables > 0 && !sql.table_exists(None, "meta")?)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use event_model::{Bytes, Damaged, Event, EventId, Proof, Stored, Timestamp};
+use event_model::{Bytes, Event, EventId, Proof, RestoreError, Stored, Timestamp};
 use queue::Position;
 use rusqlite::{Row, types::Type};
 
@@ -17,7 +17,7 @@ pub const EVENT: &str = "e.id, e.key, e.algorithm, e.signature, e.received_at, e
 ///
 /// # Errors
 /// If SQLite can't read the file.
-pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Damaged>> {
+pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, RestoreError>> {
     let id = row.get_ref(first)?.as_blob().ok().and_then(|bytes| EventId::from_bytes(bytes).ok());
     let expected = id.unwrap_or_else(|| EventId::of(event_model::Environment::Sandbox, b""));
     match stored(row, first + 1) {
@@ -25,7 +25,7 @@ pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Result<Event, Dama
         Err(rusqlite::Error::SqliteFailure(error, message)) => {
             Err(rusqlite::Error::SqliteFailure(error, message))
         }
-        Err(_) => Ok(Err(Damaged { expected })),
+        Err(_) => Ok(Err(RestoreError { expected })),
     }
 }
 

@@ -17,8 +17,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::failure::{self, Failure};
-use crate::held::Place;
-use crate::inbox::{Job, JobReceiver, Jobs, Look, Message};
+use crate::held::FileLocation;
+use crate::inbox::{Job, JobReceiver, Jobs, Message, ReadTask};
 use crate::log::{FOR_READERS, Log};
 use crate::status::{PanicGuard, Status};
 
@@ -79,7 +79,7 @@ pub struct Writer<O: Owner> {
     sql: Connection,
     owner: O,
     status: Arc<Status>,
-    place: Arc<Place>,
+    place: Arc<FileLocation>,
     log: Log,
     pending: Pending<O>,
     next_probe: Instant,
@@ -101,7 +101,7 @@ impl<O: Owner> Writer<O> {
     pub fn start(
         name: &str,
         mut sql: Connection,
-        place: Arc<Place>,
+        place: Arc<FileLocation>,
         jobs: JobReceiver<O::Jobs>,
         owner: O,
     ) -> io::Result<JoinHandle<()>> {
@@ -120,9 +120,10 @@ impl<O: Owner> Writer<O> {
     fn run(mut self, inbox: &Receiver<Message<O::Jobs>>) {
         let mut has_more = false;
         loop {
-            let arrived = Arrived::next(inbox, if has_more { Duration::ZERO } else { self.longest_sleep() });
+            let arrived =
+                InboxBatch::next(inbox, if has_more { Duration::ZERO } else { self.longest_sleep() });
             let closing = self.serve(arrived);
-            has_more = self.look_after(Instant::now());
+            has_more = self.run_housekeeping(Instant::now());
             match closing {
                 Some(Closing::Asked(reply)) => return self.close(inbox, reply),
                 Some(Closing::Abandoned) => return self.write_pending(),
@@ -138,8 +139,8 @@ impl<O: Owner> Writer<O> {
         }
     }
 
-    fn serve(&mut self, arrived: Arrived<O::Jobs>) -> Option<Closing> {
-        let Arrived { mut jobs, looks, closing } = arrived;
+    fn serve(&mut self, arrived: InboxBatch<O::Jobs>) -> Option<Closing> {
+        let InboxBatch { mut jobs, looks, closing } = arrived;
         let is_asked = jobs.iter().any(|job| !job.can_wait());
         if self.pending.jobs.is_empty() {
             self.pending.until = Instant::now() + SHARES_WITHIN;
@@ -201,10 +202,10 @@ impl<O: Owner> Writer<O> {
             // A group without changes does not tell whether there is room.
             Ok(()) if is_found && self.sql.total_changes() > changes => self.status.note_written(),
             Ok(()) => {}
-            Err(failure) => self.note(failure),
+            Err(failure) => self.report_failure(failure),
         }
         if !is_found {
-            self.note(&Failure::Gone);
+            self.report_failure(&Failure::Gone);
         }
         self.answer(group, &result, is_found);
     }
@@ -255,13 +256,13 @@ impl<O: Owner> Writer<O> {
     }
 
     /// Does the housekeeping; returns whether there is more to do at once.
-    fn look_after(&mut self, now: Instant) -> bool {
+    fn run_housekeeping(&mut self, now: Instant) -> bool {
         if self.status.failure().is_some() {
             self.never_write_again();
             return false;
         }
         if !self.place.is_there() {
-            self.note(&Failure::Gone);
+            self.report_failure(&Failure::Gone);
             return false;
         }
         if self.status.is_impeded() && now >= self.next_probe {
@@ -273,7 +274,7 @@ impl<O: Owner> Writer<O> {
         let kept = looked.and_then(|()| self.owner.housekeep(&mut self.sql, &mut self.log, now));
         self.status.end_writing();
         kept.unwrap_or_else(|error| {
-            self.note(&failure::of_write(&error, self.status.path()));
+            self.report_failure(&failure::of_write(&error, self.status.path()));
             false
         })
     }
@@ -289,12 +290,12 @@ impl<O: Owner> Writer<O> {
         self.status.end_writing();
         match written {
             Ok(_) if self.place.is_there() => self.status.note_written(),
-            Ok(_) => self.note(&Failure::Gone),
-            Err(error) => self.note(&failure::of_write(&error, self.status.path())),
+            Ok(_) => self.report_failure(&Failure::Gone),
+            Err(error) => self.report_failure(&failure::of_write(&error, self.status.path())),
         }
     }
 
-    fn note(&mut self, failure: &Failure) {
+    fn report_failure(&mut self, failure: &Failure) {
         self.status.note(failure);
         if self.status.failure().is_some() {
             self.never_write_again();
@@ -314,7 +315,7 @@ impl<O: Owner> Writer<O> {
     fn close(mut self, inbox: &Receiver<Message<O::Jobs>>, reply: oneshot::Sender<()>) {
         // The answers to the last group may have caused more jobs, which are written too.
         loop {
-            let left = Arrived::all(inbox);
+            let left = InboxBatch::all(inbox);
             if left.jobs.is_empty() && left.looks.is_empty() {
                 break;
             }
@@ -328,7 +329,7 @@ impl<O: Owner> Writer<O> {
             let emptied =
                 bounded.and_then(|()| self.sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
             if let Err(error) = emptied {
-                self.note(&failure::of_write(&error, self.status.path()));
+                self.report_failure(&failure::of_write(&error, self.status.path()));
             }
         }
         drop(self);
@@ -349,13 +350,13 @@ enum Closing {
 }
 
 /// Messages that were handed in, and are dealt with together.
-struct Arrived<J: Jobs> {
+struct InboxBatch<J: Jobs> {
     jobs: Vec<Box<dyn Job<J>>>,
-    looks: Vec<Look>,
+    looks: Vec<ReadTask>,
     closing: Option<Closing>,
 }
 
-impl<J: Jobs> Arrived<J> {
+impl<J: Jobs> InboxBatch<J> {
     fn nothing() -> Self {
         Self { jobs: Vec::new(), looks: Vec::new(), closing: None }
     }

@@ -92,7 +92,7 @@ impl Served {
     fn at(path: &Path) -> Self {
         let opened = open(path, &NUMBERS, &SystemClock).unwrap();
         let (inbox, jobs) = inbox(Arc::new(Status::new(&opened.path, &MESSAGES)));
-        let place = Arc::clone(opened.held.place());
+        let place = Arc::clone(opened.held.location());
         let thread = Writer::start("numbers", opened.sql, place, jobs, Counting).unwrap();
         let (tells, told) = mpsc::channel();
         Self { path: opened.path, inbox: Some(inbox), thread, tells, told, _held: opened.held }
@@ -134,7 +134,7 @@ fn what_can_wait_is_written_by_itself_and_seen_by_whoever_looks() {
     let served = Served::at(&folder.path().join("numbers.db"));
     served.note(1, true);
     let (sender, seen) = mpsc::channel();
-    served.inbox.as_ref().unwrap().look(move |sql| {
+    served.inbox.as_ref().unwrap().read(move |sql| {
         let count = sql.query_row("SELECT count(*) FROM numbers", [], |row| row.get::<_, i64>(0));
         sender.send(count).unwrap();
     });

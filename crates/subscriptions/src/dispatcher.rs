@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::v1::subscribe_request::settle::Outcome;
 use wire::v1::subscribe_response::Delivered;
 
-use crate::line::{InHand, Line};
+use crate::pool::{Outstanding, SubscriberPool};
+use crate::registry::SubscriptionRegistry;
 use crate::settings::SubscriptionSettings;
-use crate::switchboard::Switchboard;
 
 /// Longest wait for a handler's room, which was there a moment ago.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const ACTION: &str = "handling by a subscriber";
 /// Hands each event to a handler that has asked for some.
 #[derive(Debug)]
 pub struct SubscriptionDispatcher {
-    line: Arc<Line>,
+    line: Arc<SubscriberPool>,
     settings: SubscriptionSettings,
 }
 
@@ -35,7 +35,7 @@ impl Dispatcher for SubscriptionDispatcher {
         if settings.timeout() > settings.longest() {
             return Err("subscription.timeout: expected no longer than `longest`".into());
         }
-        let switchboard = cx.shared::<Switchboard>();
+        let switchboard = cx.extension::<SubscriptionRegistry>();
         let none = "nobody could subscribe: expected `operator.grpc`, where to listen for them";
         Ok(Self { line: switchboard.ok_or(none)?.open(&cx.route, settings), settings })
     }
@@ -68,7 +68,7 @@ impl SubscriptionDispatcher {
         cx: &Context,
         trace: Option<TraceParent>,
     ) -> Result<Done, DispatchError> {
-        let mut in_hand = match self.line.give(self.delivered(event, cx, trace)) {
+        let mut in_hand = match self.line.assign(self.delivered(event, cx, trace)) {
             Ok(in_hand) => in_hand,
             Err(delivered) => self.give_later(*delivered).await?,
         };
@@ -89,11 +89,11 @@ impl SubscriptionDispatcher {
     }
 
     /// Waits until a subscriber has room, for a bounded time, and hands the delivery to it.
-    async fn give_later(&self, mut delivered: Delivered) -> Result<InHand, DispatchError> {
+    async fn give_later(&self, mut delivered: Delivered) -> Result<Outstanding, DispatchError> {
         let giving = async {
             loop {
                 let changed = self.line.changed();
-                match self.line.give(delivered) {
+                match self.line.assign(delivered) {
                     Ok(in_hand) => return in_hand,
                     Err(back) => delivered = *back,
                 }

@@ -15,12 +15,12 @@
 mod dispatcher;
 mod settings;
 
-mod line;
-mod switchboard;
+mod pool;
+mod registry;
 
 mod service;
 
 pub use crate::dispatcher::SubscriptionDispatcher;
+pub use crate::registry::SubscriptionRegistry;
 pub use crate::service::Subscriptions;
 pub use crate::settings::SubscriptionSettings;
-pub use crate::switchboard::Switchboard;

@@ -14,8 +14,8 @@ use wire::v1::subscribe_request::{Request as Asked, Start};
 use wire::v1::subscribe_response::{Response as Answered, Started};
 use wire::v1::subscriptions_server::SubscriptionsServer;
 
-use crate::line::{Answer, MAX_CREDITS, Seat};
-use crate::switchboard::Switchboard;
+use crate::pool::{Answer, MAX_CREDITS, SubscriberHandle};
+use crate::registry::SubscriptionRegistry;
 
 /// Longest time from the beginning of a stream to its first message.
 const START_WITHIN: Duration = Duration::from_secs(10);
@@ -32,13 +32,13 @@ const MAX_NUMBERS: usize = MAX_CREDITS as usize;
 /// The service by which handlers ask for events.
 #[derive(Clone, Debug)]
 pub struct Subscriptions {
-    switchboard: Switchboard,
+    switchboard: SubscriptionRegistry,
     shutdown: Shutdown,
 }
 
 impl Subscriptions {
     /// Serves the routes in `switchboard`.
-    pub fn new(switchboard: Switchboard, shutdown: Shutdown) -> Self {
+    pub fn new(switchboard: SubscriptionRegistry, shutdown: Shutdown) -> Self {
         Self { switchboard, shutdown }
     }
 
@@ -47,7 +47,11 @@ impl Subscriptions {
         SubscriptionsServer::new(self).max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn join(&self, caller: &Caller, start: &Start) -> Result<(Seat, ReceiverStream<Answer>), Status> {
+    fn join(
+        &self,
+        caller: &Caller,
+        start: &Start,
+    ) -> Result<(SubscriberHandle, ReceiverStream<Answer>), Status> {
         let Start { route, subscriber, credits } = start;
         caller.must(&Role::Consume(route.clone()))?;
         if !(1..=MAX_CREDITS).contains(credits) {
@@ -57,7 +61,7 @@ impl Subscriptions {
             return Err(Status::invalid_argument("start.subscriber: expected at most 128 bytes"));
         }
         let none = "start.route: this process runs no such route with `dispatcher: subscription`";
-        let line = self.switchboard.line(route).ok_or_else(|| Status::not_found(none))?;
+        let line = self.switchboard.pool(route).ok_or_else(|| Status::not_found(none))?;
         let full = || Status::resource_exhausted("256 subscribers of this route are connected here");
         let (seat, received) = line.join(*credits).ok_or_else(full)?;
         tracing::info!(route, subscriber, caller = caller.name, credits, "subscribed");
@@ -97,7 +101,11 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
 
 /// Reads a subscriber's messages until it is gone, or until this server stops and all its
 /// deliveries are settled. Returns the reason for the log.
-async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown: &Shutdown) -> &'static str {
+async fn listen(
+    seat: SubscriberHandle,
+    mut asked: Streaming<v1::SubscribeRequest>,
+    shutdown: &Shutdown,
+) -> &'static str {
     let (draining, patience, answers) = (shutdown.draining(), shutdown.hard_stop(), seat.answers.clone());
     let (mut drains, mut gone, mut over) =
         (pin!(draining.cancelled()), pin!(answers.closed()), pin!(patience.cancelled()));
@@ -132,7 +140,7 @@ async fn listen(seat: Seat, mut asked: Streaming<v1::SubscribeRequest>, shutdown
     "this server stops"
 }
 
-fn hear(seat: &Seat, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
+fn hear(seat: &SubscriberHandle, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
     match asked {
         Some(Asked::Start(_)) => Err(Status::invalid_argument("`start` is for the first message only")),
         Some(Asked::Credits(credits)) if credits.credits > MAX_CREDITS => {

@@ -2,45 +2,45 @@
 
 use std::sync::{Arc, LazyLock};
 
-use dispatch::{Attributes, Calls, Recorded, Role, Said};
+use dispatch::{ActiveSpan, AttributeValue, Attributes, CallTracer, Role};
 use event_model::TraceParent;
 use opentelemetry::{KeyValue, Value};
 
-use crate::span::{Cause, Ended, Kind, Span};
+use crate::span::{Kind, Parent, Span, SpanStatus};
 
 /// The tracer of dispatchers' calls, for `dispatch::Context`. Each call is a span of the attempt.
-pub fn calls() -> Arc<dyn Calls> {
-    static CALLS: LazyLock<Arc<dyn Calls>> = LazyLock::new(|| Arc::new(Recording));
+pub fn calls() -> Arc<dyn CallTracer> {
+    static CALLS: LazyLock<Arc<dyn CallTracer>> = LazyLock::new(|| Arc::new(Recording));
     Arc::clone(&CALLS)
 }
 
 #[derive(Debug)]
 struct Recording;
 
-impl Calls for Recording {
-    fn begin(&self, parent: TraceParent, role: Role, name: &'static str) -> Box<dyn Recorded> {
+impl CallTracer for Recording {
+    fn begin(&self, parent: TraceParent, role: Role, name: &'static str) -> Box<dyn ActiveSpan> {
         let kind = match role {
             Role::Client => Kind::Client,
             Role::Producer => Kind::Producer,
         };
-        Box::new(Span::begin(kind, name, Cause::Here(parent)))
+        Box::new(Span::begin(kind, name, Parent::Local(parent)))
     }
 }
 
-impl Recorded for Span {
+impl ActiveSpan for Span {
     fn trace(&self) -> TraceParent {
         self.context()
     }
 
     fn end(self: Box<Self>, why: Option<&str>, attributes: &mut dyn FnMut() -> Attributes) {
         let said = || attributes().into_iter().map(|(name, said)| KeyValue::new(name, value(said))).collect();
-        Span::end(*self, why.map_or(Ended::Well, Ended::Failed), said);
+        Span::end(*self, why.map_or(SpanStatus::Ok, SpanStatus::Failed), said);
     }
 }
 
-fn value(said: Said) -> Value {
+fn value(said: AttributeValue) -> Value {
     match said {
-        Said::Text(text) => text.into(),
-        Said::Number(number) => number.into(),
+        AttributeValue::Text(text) => text.into(),
+        AttributeValue::Number(number) => number.into(),
     }
 }

@@ -54,7 +54,7 @@ impl std::fmt::Debug for Collector {
 }
 
 impl Collector {
-    pub(crate) fn spans(&self) -> Result<Watched<SpanExporter>, StartError> {
+    pub(crate) fn spans(&self) -> Result<ObservedExporter<SpanExporter>, StartError> {
         let built = match self.protocol {
             Protocol::Grpc => SpanExporter::builder()
                 .with_tonic()
@@ -70,10 +70,10 @@ impl Collector {
                 .with_timeout(self.timeout)
                 .build(),
         };
-        Ok(Watched::new("traces", built?))
+        Ok(ObservedExporter::new("traces", built?))
     }
 
-    pub(crate) fn metrics(&self) -> Result<Watched<MetricExporter>, StartError> {
+    pub(crate) fn metrics(&self) -> Result<ObservedExporter<MetricExporter>, StartError> {
         let built = match self.protocol {
             Protocol::Grpc => MetricExporter::builder()
                 .with_tonic()
@@ -89,7 +89,7 @@ impl Collector {
                 .with_timeout(self.timeout)
                 .build(),
         };
-        Ok(Watched::new("metrics", built?))
+        Ok(ObservedExporter::new("metrics", built?))
     }
 
     fn path(&self, path: &str) -> String {
@@ -154,13 +154,13 @@ impl HttpClient for OnRuntime {
 
 /// An exporter whose failures are counted, and logged once each time they begin.
 #[derive(Debug)]
-pub(crate) struct Watched<E> {
+pub(crate) struct ObservedExporter<E> {
     signal: &'static str,
     exporter: E,
     fails: Arc<AtomicBool>,
 }
 
-impl<E> Watched<E> {
+impl<E> ObservedExporter<E> {
     fn new(signal: &'static str, exporter: E) -> Self {
         Self { signal, exporter, fails: Arc::default() }
     }
@@ -183,7 +183,7 @@ impl<E> Watched<E> {
     }
 }
 
-impl<E: Exporter> Exporter for Watched<E> {
+impl<E: Exporter> Exporter for ObservedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.ended(self.exporter.export(batch).await)
     }
@@ -201,7 +201,7 @@ impl<E: Exporter> Exporter for Watched<E> {
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for Watched<E> {
+impl<E: PushMetricExporter> PushMetricExporter for ObservedExporter<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         self.ended(self.exporter.export(metrics).await)
     }

@@ -33,5 +33,5 @@ pub use crate::export::{Collector, Protocol};
 pub use crate::logs::{Format, Logs, start_logs};
 pub use crate::plain::{is_unsafe, plain};
 pub use crate::sampling::Sampling;
-pub use crate::span::{Cause, Ended, Kind, Span};
-pub use crate::start::{Options, StartError, Started, start};
+pub use crate::span::{Kind, Parent, Span, SpanStatus};
+pub use crate::start::{Options, StartError, TelemetryHandle, start};

@@ -27,34 +27,34 @@ pub enum Kind {
 
 /// The origin of a span.
 #[derive(Clone, Copy, Debug)]
-pub enum Cause {
+pub enum Parent {
     /// No known origin: the span begins a trace.
-    Nothing,
+    Root,
     /// A span of this process: the new one continues its trace.
-    Here(TraceParent),
+    Local(TraceParent),
     /// A span of another process: the new one continues its trace.
-    Elsewhere(TraceParent),
+    Remote(TraceParent),
     /// A span long ago, or a stranger's: the new one begins a trace, with a link to it.
-    Linked(TraceParent),
+    Link(TraceParent),
 }
 
-impl Cause {
+impl Parent {
     /// The origin for a caller's `traceparent`: a parent only if callers are trusted, and
     /// otherwise a link.
     pub fn said_by_caller(traceparent: Option<TraceParent>) -> Self {
         match traceparent {
-            None => Self::Nothing,
-            Some(said) if tracing_now().sampling.trust_callers => Self::Elsewhere(said),
-            Some(said) => Self::Linked(said),
+            None => Self::Root,
+            Some(said) if tracing_now().sampling.trust_callers => Self::Remote(said),
+            Some(said) => Self::Link(said),
         }
     }
 }
 
 /// The result of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended<'r> {
+pub enum SpanStatus<'r> {
     /// Success, also if a caller was rightly refused.
-    Well,
+    Ok,
     /// Failure, with its `error.type`, one of a few words.
     Failed(&'r str),
 }
@@ -68,7 +68,7 @@ pub struct Span {
     name: Cow<'static, str>,
     kind: Kind,
     context: TraceParent,
-    cause: Cause,
+    cause: Parent,
     started_at: SystemTime,
     began: Instant,
     is_over: bool,
@@ -77,17 +77,17 @@ pub struct Span {
 impl Span {
     /// Begins a span now.
     #[expect(clippy::disallowed_methods, reason = "a trace's times are the machine's")]
-    pub fn begin(kind: Kind, name: impl Into<Cow<'static, str>>, cause: Cause) -> Self {
+    pub fn begin(kind: Kind, name: impl Into<Cow<'static, str>>, cause: Parent) -> Self {
         let context = match cause {
-            Cause::Here(parent) | Cause::Elsewhere(parent) => parent.child(fastrand::u64(1..)),
-            Cause::Nothing | Cause::Linked(_) => tracing_now().sampling.begin(),
+            Parent::Local(parent) | Parent::Remote(parent) => parent.child(fastrand::u64(1..)),
+            Parent::Root | Parent::Link(_) => tracing_now().sampling.begin(),
         };
         let (started_at, began) = (SystemTime::now(), Instant::now());
         Self { name: name.into(), kind, context, cause, started_at, began, is_over: false }
     }
 
     /// Begins a span that started `ago` before now.
-    pub fn since(kind: Kind, name: &'static str, cause: Cause, ago: Duration) -> Self {
+    pub fn since(kind: Kind, name: &'static str, cause: Parent, ago: Duration) -> Self {
         let mut span = Self::begin(kind, name, cause);
         span.began = span.began.checked_sub(ago).unwrap_or(span.began);
         span.started_at -= span.began.elapsed().min(ago);
@@ -96,7 +96,7 @@ impl Span {
 
     /// Begins a span as a part of this one.
     pub fn child(&self, kind: Kind, name: impl Into<Cow<'static, str>>) -> Self {
-        Self::begin(kind, name, Cause::Here(self.context))
+        Self::begin(kind, name, Parent::Local(self.context))
     }
 
     /// The context to hand on with the work, so that what it causes joins the trace.
@@ -106,7 +106,7 @@ impl Span {
 
     /// Ends the span. `attributes` is called only if it is recorded. It returns names and words
     /// of a few values, ids and sizes, never a part of an event.
-    pub fn end(mut self, ended: Ended<'_>, attributes: impl FnOnce() -> Vec<KeyValue>) {
+    pub fn end(mut self, ended: SpanStatus<'_>, attributes: impl FnOnce() -> Vec<KeyValue>) {
         self.is_over = true;
         if self.is_kept(ended) {
             self.record(ended, attributes());
@@ -114,33 +114,33 @@ impl Span {
     }
 
     /// Drops the span without a record, since there was nothing to do.
-    pub fn forget(mut self) {
+    pub fn discard(mut self) {
         self.is_over = true;
     }
 
-    fn is_kept(&self, ended: Ended<'_>) -> bool {
+    fn is_kept(&self, ended: SpanStatus<'_>) -> bool {
         let now = tracing_now();
         now.processor.is_some()
-            && (self.context.is_sampled() || (now.sampling.keep_failures && ended != Ended::Well))
+            && (self.context.is_sampled() || (now.sampling.keep_failures && ended != SpanStatus::Ok))
     }
 
-    fn record(&self, ended: Ended<'_>, mut attributes: Vec<KeyValue>) {
+    fn record(&self, ended: SpanStatus<'_>, mut attributes: Vec<KeyValue>) {
         let status = match ended {
-            Ended::Well => Status::Unset,
-            Ended::Failed(reason) => {
+            SpanStatus::Ok => Status::Unset,
+            SpanStatus::Failed(reason) => {
                 attributes.push(KeyValue::new("error.type", reason.to_owned()));
                 Status::error(reason.to_owned())
             }
         };
         let (parent, links) = match self.cause {
-            Cause::Nothing => (None, SpanLinks::default()),
-            Cause::Here(parent) | Cause::Elsewhere(parent) => (Some(parent), SpanLinks::default()),
-            Cause::Linked(there) => (None, link(there)),
+            Parent::Root => (None, SpanLinks::default()),
+            Parent::Local(parent) | Parent::Remote(parent) => (Some(parent), SpanLinks::default()),
+            Parent::Link(there) => (None, link(there)),
         };
         tracing_now().record(SpanData {
             span_context: context_of(self.context, true),
             parent_span_id: parent.map_or(SpanId::INVALID, |parent| SpanId::from(parent.span_id())),
-            parent_span_is_remote: matches!(self.cause, Cause::Elsewhere(_)),
+            parent_span_is_remote: matches!(self.cause, Parent::Remote(_)),
             span_kind: self.kind.into(),
             name: self.name.clone(),
             start_time: self.started_at,
@@ -159,7 +159,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        let ended = Ended::Failed("cut-off");
+        let ended = SpanStatus::Failed("cut-off");
         if !self.is_over && self.is_kept(ended) {
             self.record(ended, Vec::new());
         }

@@ -89,16 +89,16 @@ pub(crate) fn tracing_now() -> &'static Tracing {
     TRACING.get().unwrap_or_else(|| &NOT_RECORDING)
 }
 
-/// Telemetry that was started, until [`Started::finish`]. Clones share it.
+/// Telemetry that was started, until [`TelemetryHandle::finish`]. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub struct TelemetryHandle {
     meters: SdkMeterProvider,
     scrape: Scrape,
 }
 
-/// Starts to record in this process. Needs a runtime, which must outlive [`Started::finish`].
+/// Starts to record in this process. Needs a runtime, which must outlive [`TelemetryHandle::finish`].
 /// After a second call, spans still go to the first one's collector.
-pub fn start(options: &Options) -> Result<Started, StartError> {
+pub fn start(options: &Options) -> Result<TelemetryHandle, StartError> {
     let resource = resource(options);
     // Metrics first: the processor of spans counts with them.
     let registry = Registry::new();
@@ -116,7 +116,7 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
     let processor =
         options.collector.as_ref().map(|collector| processor(collector, &resource)).transpose()?;
     let _ = TRACING.set(Tracing { sampling: options.sampling, processor });
-    Ok(Started { meters, scrape: Scrape::new(registry) })
+    Ok(TelemetryHandle { meters, scrape: Scrape::new(registry) })
 }
 
 fn resource(options: &Options) -> Resource {
@@ -142,7 +142,7 @@ fn processor(collector: &Collector, resource: &Resource) -> Result<BatchSpanProc
     Ok(processor)
 }
 
-impl Started {
+impl TelemetryHandle {
     /// The metrics as they are now, for Prometheus.
     pub fn scrape(&self) -> Scrape {
         self.scrape.clone()

@@ -11,7 +11,7 @@ use rsa::traits::PublicKeyParts;
 use sha2::{Digest, Sha512};
 
 use crate::webhook::decode;
-use crate::{KeyRing, PublicKey, Rejection, Signatures, Verifier, WebhookVerifier};
+use crate::{KeyRing, PublicKey, SignatureError, Signatures, Verifier, WebhookVerifier};
 
 /// Result of examining a webhook's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Diagnosis {
         proof: Proof,
     },
     /// No verification was possible.
-    Refused(Rejection),
+    Refused(SignatureError),
     /// This key made the signature, but over other bytes than these.
     BodyAltered {
         /// The key that made the signature.
@@ -68,7 +68,7 @@ pub fn diagnose(ring: &std::sync::Arc<KeyRing>, signatures: &Signatures, inbound
     let verifier = WebhookVerifier::new(std::sync::Arc::clone(ring), signatures.clone());
     match verifier.check(inbound) {
         Ok(evidence) => Diagnosis::Genuine { key: evidence.key.name().clone(), proof: evidence.proof },
-        Err(Rejection::Mismatch(algorithm)) => {
+        Err(SignatureError::Mismatch(algorithm)) => {
             let signature = signatures.deciding(inbound).ok().and_then(|(_, text)| decode(text));
             mismatch(ring, algorithm, &inbound.body, &signature.unwrap_or_default())
         }

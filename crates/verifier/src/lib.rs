@@ -36,10 +36,10 @@ pub use crate::webhook::{Signatures, WebhookVerifier};
 /// Verifies that a webhook is Fluent's.
 pub trait Verifier: fmt::Debug + Send + Sync {
     /// Returns the evidence that `inbound` is genuine, over its exact body.
-    fn check(&self, inbound: &Inbound) -> Result<Evidence, Rejection>;
+    fn check(&self, inbound: &Inbound) -> Result<Evidence, SignatureError>;
 
     /// Verifies a webhook, and returns it as verified, or the reason against it.
-    fn verify(&self, inbound: Inbound) -> Result<Verified<Inbound>, Rejection> {
+    fn verify(&self, inbound: Inbound) -> Result<Verified<Inbound>, SignatureError> {
         let evidence = self.check(&inbound)?;
         // Verified: `check` has just proved this very value.
         Ok(Verified::assert(inbound, evidence))
@@ -52,7 +52,7 @@ const _: fn(&dyn Verifier) = |_| {};
 /// Reason why a webhook was refused. Says nothing of the signature itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Rejection {
+pub enum SignatureError {
     /// There is no header that could have a signature.
     #[error("no signature header")]
     Missing,
@@ -70,7 +70,7 @@ pub enum Rejection {
     Mismatch(Algorithm),
 }
 
-impl Rejection {
+impl SignatureError {
     /// A short code of the reason, for logs and metrics.
     pub fn code(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use event_model::{Algorithm, Evidence, Inbound, Proof};
 
-use crate::{KeyRing, MAX_BITS, Rejection, Verifier};
+use crate::{KeyRing, MAX_BITS, SignatureError, Verifier};
 
 /// Length of the largest signature in base64.
 const MAX_BASE64: usize = (MAX_BITS / 8).div_ceil(3) * 4;
@@ -44,16 +44,16 @@ impl Signatures {
     ///
     /// A SHA-512 header decides alone, whatever the result: a fallback to MD5 would let an
     /// attacker choose the weaker of the two.
-    pub(crate) fn deciding<'a>(&self, inbound: &'a Inbound) -> Result<(Algorithm, &'a [u8]), Rejection> {
+    pub(crate) fn deciding<'a>(&self, inbound: &'a Inbound) -> Result<(Algorithm, &'a [u8]), SignatureError> {
         for algorithm in [Algorithm::Sha512, Algorithm::Md5] {
             match self.values(algorithm, inbound)[..] {
                 [] => {}
-                _ if !self.enabled.contains(&algorithm) => return Err(Rejection::NotEnabled(algorithm)),
+                _ if !self.enabled.contains(&algorithm) => return Err(SignatureError::NotEnabled(algorithm)),
                 [one] => return Ok((algorithm, one)),
-                _ => return Err(Rejection::Repeated(algorithm)),
+                _ => return Err(SignatureError::Repeated(algorithm)),
             }
         }
-        Err(Rejection::Missing)
+        Err(SignatureError::Missing)
     }
 
     fn values<'a>(&self, algorithm: Algorithm, inbound: &'a Inbound) -> Vec<&'a [u8]> {
@@ -86,14 +86,14 @@ impl WebhookVerifier {
 }
 
 impl Verifier for WebhookVerifier {
-    fn check(&self, inbound: &Inbound) -> Result<Evidence, Rejection> {
+    fn check(&self, inbound: &Inbound) -> Result<Evidence, SignatureError> {
         let (algorithm, text) = self.signatures.deciding(inbound)?;
-        let signature = decode(text).ok_or(Rejection::Malformed(algorithm))?;
+        let signature = decode(text).ok_or(SignatureError::Malformed(algorithm))?;
         let signer = match self.believes_retired {
             true => self.ring.signer_once(algorithm, &inbound.body, &signature),
             false => self.ring.signer(algorithm, &inbound.body, &signature),
         };
-        let key = signer.ok_or(Rejection::Mismatch(algorithm))?;
+        let key = signer.ok_or(SignatureError::Mismatch(algorithm))?;
         Ok(Evidence {
             proof: Proof::Signed(algorithm),
             key: Arc::clone(key),

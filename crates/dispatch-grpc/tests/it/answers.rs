@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dispatch::{DispatchError, Dispatcher, Done, Keep, LONGEST_ANSWER};
+use dispatch::{DispatchError, Dispatcher, Done, LONGEST_ANSWER, ResponseCapture};
 use futures::future::{Ready, ready};
 use futures::stream;
-use grpc::{Door, Routes};
+use grpc::{GrpcServer, Routes};
 use http_body_util::StreamBody;
 use http_body_util::combinators::BoxBody;
 use service::{Readiness, Shutdown};
@@ -78,11 +78,11 @@ fn answered(status: u32) -> Vec<u8> {
 
 async fn dispatch(raw: Raw) -> (Result<Done, DispatchError>, Vec<u8>) {
     let shutdown = Shutdown::manual(Duration::from_secs(1));
-    let door = Door::open(&anybody(), &shutdown).await.unwrap();
+    let door = GrpcServer::bind(&anybody(), &shutdown).await.unwrap();
     let process = Process { address: door.address().unwrap(), shutdown: shutdown.clone() };
     door.serve(Routes::new(raw), Readiness::new(&shutdown), &shutdown).unwrap();
-    let (keep, mut cx) = (Keep::default(), cx(PATIENCE));
-    cx.keep = Some(keep.clone());
+    let (keep, mut cx) = (ResponseCapture::default(), cx(PATIENCE));
+    cx.response = Some(keep.clone());
     (remote_to(&process).await.dispatch(&event("E"), &cx).await, keep.take())
 }
 

@@ -10,7 +10,7 @@ use dispatch::{
     AnyDispatcher, BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext,
 };
 use dispatch_grpc::{Remote, Server};
-use grpc::{Door, Routes};
+use grpc::{GrpcServer, Routes};
 use serde_json::Value;
 use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
@@ -105,7 +105,7 @@ pub(crate) fn anybody() -> OperatorSettings {
 
 pub(crate) async fn serve(handler: &Handler, settings: &OperatorSettings) -> Process {
     let shutdown = Shutdown::manual(Duration::from_secs(1));
-    let door = Door::open(settings, &shutdown).await.unwrap();
+    let door = GrpcServer::bind(settings, &shutdown).await.unwrap();
     let address = door.address().unwrap();
     let server = Server::new(AnyDispatcher::of(handler.clone()), shutdown.clone());
     door.serve(Routes::new(server.service()), Readiness::new(&shutdown), &shutdown).unwrap();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dispatch::{DispatchError, Dispatcher, Done, ExactJson, Excerpt, Keep, TraceState};
+use dispatch::{DispatchError, Dispatcher, Done, ExactJson, Excerpt, ResponseCapture, TraceState};
 
 use crate::handler::{HANGS_FOR, Handler, PATIENCE, anybody, cx, event, remote_to, serve};
 
@@ -147,9 +147,9 @@ async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wante
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
     let (keep, enriched) =
-        (Keep::default(), r#"{"orderById": {"id": 9405511899560000000001, "price": 1.10}}"#);
+        (ResponseCapture::default(), r#"{"orderById": {"id": 9405511899560000000001, "price": 1.10}}"#);
     let mut asked = cx(PATIENCE);
-    (asked.enriched, asked.keep) = (ExactJson::parse(enriched).ok(), Some(keep.clone()));
+    (asked.enriched, asked.response) = (ExactJson::parse(enriched).ok(), Some(keep.clone()));
     remote.dispatch(&event("Done"), &asked).await.unwrap();
     let (_, there) = handler.last.lock().unwrap().take().unwrap();
     assert_eq!(
@@ -160,5 +160,5 @@ async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wante
     // Nobody is told of it: nobody has to read it.
     remote.dispatch(&event("Done"), &cx(PATIENCE)).await.unwrap();
     let (_, there) = handler.last.lock().unwrap().take().unwrap();
-    assert_eq!((there.enriched, there.keep.is_some()), (None, false));
+    assert_eq!((there.enriched, there.response.is_some()), (None, false));
 }

@@ -3,32 +3,32 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use dispatch::{AnyDispatcher, Context, DispatchError, Done, Keep, Role, Told};
-use enrichment::Asked;
+use dispatch::{AnyDispatcher, Context, DeliveryOutcome, DispatchError, Done, ResponseCapture, Role};
+use enrichment::Enriched;
 use event_model::Event;
 use futures::FutureExt;
 use queue::Verdict;
 use queue::same_id::Granted;
 use tokio::time::timeout;
 
-use super::Attempting;
-use crate::breaker::Begun;
+use super::AttemptRunner;
+use crate::breaker::BreakerAttempt;
 use crate::explain::without_excerpt;
-use crate::policy::{Circumstances, Ended, Skip};
+use crate::notify::notify;
+use crate::policy::{AttemptResult, RetryInput, Skip};
+use crate::reconciled_dedup::ReconciledDedup;
 use crate::report::AttemptReport;
 use crate::same_id::SameId;
-use crate::then::tell;
-use crate::twins::Twins;
 
 /// Checks for other events of the same meaning, and whether they may hold back this one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Others<'o> {
-    pub(crate) twins: Option<&'o Twins>,
+pub(crate) struct DuplicateChecks<'o> {
+    pub(crate) twins: Option<&'o ReconciledDedup>,
     pub(crate) same_id: Option<&'o SameId>,
     pub(crate) may_skip_same_id: bool,
 }
 
-impl<'o> Others<'o> {
+impl<'o> DuplicateChecks<'o> {
     /// Returns the check for the same id, if the route wants one event of an id and another may
     /// stand for this one.
     fn skipping(&self) -> Option<&'o SameId> {
@@ -39,7 +39,7 @@ impl<'o> Others<'o> {
     /// waits for that.
     async fn delivered(&self, event: &Event) {
         if let Some(twins) = self.twins {
-            twins.delivered(event).await;
+            twins.note_delivered(event).await;
         }
         if let Some(same_id) = self.same_id {
             same_id.delivered(event).await;
@@ -47,7 +47,7 @@ impl<'o> Others<'o> {
     }
 }
 
-impl Attempting {
+impl AttemptRunner {
     /// Runs the steps: checks whether the event is needed, enriches it if the route wants that,
     /// dispatches it, and notifies the outcome hooks. Each step has bounds of its own.
     ///
@@ -57,26 +57,28 @@ impl Attempting {
         &self,
         event: &Event,
         mut cx: Context,
-        others: Others<'_>,
-        begun: Begun,
-        now: impl Fn() -> Circumstances,
+        others: DuplicateChecks<'_>,
+        begun: BreakerAttempt,
+        now: impl Fn() -> RetryInput,
     ) -> AttemptReport {
         let (started_at, began) = (cx.started_at, Instant::now());
-        cx.keep = self.then.on_success.is_some().then(Keep::default);
+        cx.response = self.then.on_success.is_some().then(ResponseCapture::default);
         let mut failed = None;
         let ended = match self.prepare(event, &mut cx, others, now().elapsed).await {
             Err(ended) => ended,
             Ok((others, granted)) => {
                 let ended = self.dispatch_with_deadline(event, &cx).await;
                 match &ended {
-                    Ended::Answered(Ok(_)) => others.delivered(event).await,
+                    AttemptResult::Answered(Ok(_)) => others.delivered(event).await,
                     _ => failed = others.same_id.zip(granted),
                 }
                 ended
             }
         };
         let ended = match (ended, &self.then.on_success) {
-            (Ended::Answered(Ok(done)), Some(whom)) => self.notify_success(whom, event, &cx, done).await,
+            (AttemptResult::Answered(Ok(done)), Some(whom)) => {
+                self.notify_success(whom, event, &cx, done).await
+            }
             (ended, _) => ended,
         };
         // Counted first: whether the breaker is open now is part of the decision.
@@ -101,11 +103,11 @@ impl Attempting {
         &self,
         event: &Event,
         cx: &mut Context,
-        others: Others<'o>,
+        others: DuplicateChecks<'o>,
         waited: Duration,
-    ) -> Result<(Others<'o>, Option<Granted>), Ended> {
+    ) -> Result<(DuplicateChecks<'o>, Option<Granted>), AttemptResult> {
         let has_twin = match others.twins {
-            Some(twins) => twins.look(event).await?,
+            Some(twins) => twins.check(event).await?,
             None => false,
         };
         // Before Fluent is asked, which is needless for an event that is skipped.
@@ -120,46 +122,52 @@ impl Attempting {
             Some(same_id) => Some(same_id.claim(event, self.clock.now(), cx.timeout).await?),
             None => None,
         };
-        Ok((Others { twins: others.twins.filter(|_| has_twin), ..others }, granted))
+        Ok((DuplicateChecks { twins: others.twins.filter(|_| has_twin), ..others }, granted))
     }
 
     /// Enriches the event; returns a result if that ends the attempt.
-    async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<Ended> {
+    async fn ask(&self, event: &Event, cx: &mut Context, waited: Duration) -> Option<AttemptResult> {
         let enrichment = self.enrichment.as_ref()?;
         let call = cx.call(Role::Client, "ask Fluent");
-        let asked = AssertUnwindSafe(enrichment.ask(event, waited)).catch_unwind().await;
+        let asked = AssertUnwindSafe(enrichment.enrich(event, waited)).catch_unwind().await;
         match &asked {
             Ok(Ok(_)) => call.answered(Vec::new),
             Ok(Err(DispatchError::Permanent { .. })) => call.failed("permanent", Vec::new),
             _ => call.failed("again", Vec::new),
         }
         match asked {
-            Ok(Ok(Asked::Deliver(enriched))) => {
+            Ok(Ok(Enriched::Deliver(enriched))) => {
                 cx.enriched = enriched;
                 None
             }
-            Ok(Ok(Asked::Skip)) => Some(Ended::Skipped(Skip::MovedOn)),
-            Ok(Err(error)) => Some(Ended::NotAsked(error)),
-            Err(_) => Some(Ended::Panicked),
+            Ok(Ok(Enriched::Skip)) => Some(AttemptResult::Skipped(Skip::MovedOn)),
+            Ok(Err(error)) => Some(AttemptResult::EnrichmentFailed(error)),
+            Err(_) => Some(AttemptResult::Panicked),
         }
     }
 
-    async fn notify_success(&self, whom: &AnyDispatcher, event: &Event, cx: &Context, done: Done) -> Ended {
-        let answer = cx.keep.as_ref().map(Keep::take).unwrap_or_default();
-        let told = Told::done(done.status, &answer);
+    async fn notify_success(
+        &self,
+        whom: &AnyDispatcher,
+        event: &Event,
+        cx: &Context,
+        done: Done,
+    ) -> AttemptResult {
+        let answer = cx.response.as_ref().map(ResponseCapture::take).unwrap_or_default();
+        let told = DeliveryOutcome::done(done.status, &answer);
         let has_readable_answer = told.has_readable_answer();
-        let telling = tell(whom, event, cx, told);
+        let telling = notify(whom, event, cx, told);
         match AssertUnwindSafe(telling).catch_unwind().await {
-            Ok(Ok(())) => Ended::Answered(Ok(done)),
+            Ok(Ok(())) => AttemptResult::Answered(Ok(done)),
             // This answer can't be used for the notification. The destination has the event all
             // the same, and would get it again from a dead letter.
             Ok(Err(error @ DispatchError::Permanent { status: None, .. })) if !has_readable_answer => {
                 let (id, route, why) = (event.id(), &self.settings.name, without_excerpt(&error));
                 tracing::error!(event.id = %id, route, error = why, "delivered, and nobody was told: the answer can't be read");
-                Ended::Answered(Ok(remarking_not_told(done, &why)))
+                AttemptResult::Answered(Ok(with_notification_failure(done, &why)))
             }
-            Ok(Err(error)) => Ended::NotTold(error),
-            Err(_) => Ended::Panicked,
+            Ok(Err(error)) => AttemptResult::NotificationFailed(error),
+            Err(_) => AttemptResult::Panicked,
         }
     }
 
@@ -168,7 +176,7 @@ impl Attempting {
     async fn notify_dead_letter(&self, event: &Event, cx: &Context, report: &AttemptReport) {
         let Some(whom) = &self.then.on_dead_letter else { return };
         let Verdict::Dead(reason) = report.verdict() else { return };
-        let telling = tell(whom, event, cx, Told::given_up(reason.as_str()));
+        let telling = notify(whom, event, cx, DeliveryOutcome::dead_letter(reason.as_str()));
         let (id, route) = (event.id(), &self.settings.name);
         match AssertUnwindSafe(telling).catch_unwind().await {
             Ok(Ok(())) => {}
@@ -182,17 +190,17 @@ impl Attempting {
     }
 
     /// Runs the dispatcher; a panic ends only the attempt, and so does the deadline.
-    async fn dispatch_with_deadline(&self, event: &Event, cx: &Context) -> Ended {
+    async fn dispatch_with_deadline(&self, event: &Event, cx: &Context) -> AttemptResult {
         let attempt = AssertUnwindSafe(self.dispatcher.dispatch(event, cx)).catch_unwind();
         match timeout(cx.timeout, attempt).await {
-            Ok(Ok(answer)) => Ended::Answered(answer),
-            Ok(Err(_)) => Ended::Panicked,
-            Err(_) => Ended::TimedOut,
+            Ok(Ok(answer)) => AttemptResult::Answered(answer),
+            Ok(Err(_)) => AttemptResult::Panicked,
+            Err(_) => AttemptResult::TimedOut,
         }
     }
 }
 
-fn remarking_not_told(done: Done, why: &str) -> Done {
+fn with_notification_failure(done: Done, why: &str) -> Done {
     let before = done.remark.as_deref().map(|remark| format!("{remark}; ")).unwrap_or_default();
     let remark = format!("{before}delivered, and nobody was told: {why}");
     done.remarking(remark)

@@ -7,11 +7,11 @@ use queue::{Settlement, Verdict};
 use tokio::time::sleep;
 
 use super::*;
-use crate::testing::{FakeLease, LEASE, Scripted, attempting};
+use crate::testing::{FakeLease, LEASE, ScriptedDispatcher, attempting};
 
-async fn attempt(attempting: &Attempting, lease: &FakeLease, deaths: u32) {
+async fn attempt(attempting: &AttemptRunner, lease: &FakeLease, deaths: u32) {
     let delivery = lease.delivery("a", deaths);
-    let begun = Begun::on(&attempting.breaker, delivery.event.id());
+    let begun = BreakerAttempt::on(&attempting.breaker, delivery.event.id());
     attempting.run(delivery, begun).await;
 }
 
@@ -20,7 +20,7 @@ async fn no_lease_is_silent_for_more_than_a_third_of_it() {
     for (waits, records, takes) in [(3, 0, 9), (9, 0, 12), (9, 4, 25), (119, 0, 9), (200, 0, 25)] {
         let isolation = Isolation::default();
         let lease = FakeLease { records_in: Duration::from_secs(records), ..FakeLease::default() };
-        let dispatcher = Scripted::done_after(Duration::from_secs(takes));
+        let dispatcher = ScriptedDispatcher::done_after(Duration::from_secs(takes));
         let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
         let beside = isolation.enter(0).await;
         let leaves = async {
@@ -38,7 +38,7 @@ async fn no_lease_is_silent_for_more_than_a_third_of_it() {
 async fn what_can_not_be_recorded_as_alone_in_time_is_not_attempted() {
     let isolation = Isolation::default();
     let lease = FakeLease { records_in: Duration::from_mins(1), ..FakeLease::default() };
-    let dispatcher = Scripted::new(|_| async { panic!("it is not to be attempted") });
+    let dispatcher = ScriptedDispatcher::new(|_| async { panic!("it is not to be attempted") });
     attempt(&attempting(dispatcher, &isolation, &CancellationToken::new()), &lease, 5).await;
     assert!(lease.fate(|fate| fate.is_given_back));
     assert!(lease.longest_silence() <= LEASE / 3);
@@ -47,7 +47,7 @@ async fn what_can_not_be_recorded_as_alone_in_time_is_not_attempted() {
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
     let (isolation, lease) = (Isolation::default(), FakeLease::default());
-    let dispatcher = Scripted::new(|_| async { panic!("it is not to be attempted") });
+    let dispatcher = ScriptedDispatcher::new(|_| async { panic!("it is not to be attempted") });
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     let _handler = isolation.enter(0).await;
     attempt(&attempting, &lease, 5).await;
@@ -60,7 +60,8 @@ async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
 #[tokio::test(start_paused = true)]
 async fn what_can_be_run_alone_in_time_is() {
     let (isolation, lease) = (Isolation::default(), FakeLease::default());
-    let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
+    let attempting =
+        attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
     let handler = isolation.enter(0).await;
     let ends = async {
         sleep(Duration::from_secs(90)).await;
@@ -74,7 +75,7 @@ async fn what_can_be_run_alone_in_time_is() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
     let (isolation, lease) = (Isolation::default(), FakeLease::default());
-    let dispatcher = Scripted::done_after(Duration::from_mins(10));
+    let dispatcher = ScriptedDispatcher::done_after(Duration::from_mins(10));
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     let others = async {
         sleep(Duration::from_secs(1)).await;
@@ -91,7 +92,8 @@ async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
 async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
     let isolation = Isolation::default();
     let lease = FakeLease { settles_in: Duration::from_secs(20), ..FakeLease::default() };
-    let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
+    let attempting =
+        attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
     let others = async {
         sleep(Duration::from_secs(1)).await;
         drop(isolation.enter(0).await);
@@ -106,7 +108,7 @@ async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
 /// beginning.
 async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> Duration {
     let (isolation, hard_stop) = (beside.unwrap_or_default(), CancellationToken::new());
-    let attempting = attempting(Scripted::done_after(Duration::ZERO), &isolation, &hard_stop);
+    let attempting = attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &hard_stop);
     let stop = async {
         sleep(Duration::from_secs(1)).await;
         hard_stop.cancel();
@@ -141,7 +143,7 @@ async fn what_can_not_be_settled_is_given_back_when_the_process_has_to_stop() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
     let (isolation, lease) = (Isolation::default(), FakeLease::default());
-    let dispatcher = Scripted::done_after(LEASE * 7);
+    let dispatcher = ScriptedDispatcher::done_after(LEASE * 7);
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     attempt(&attempting, &lease, 0).await;
     assert_eq!(lease.fate(|fate| fate.settled.len()), 1);
@@ -152,9 +154,9 @@ async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
 async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Settlement {
     let (isolation, lease) = (Isolation::default(), FakeLease::default());
     let destination =
-        Scripted::new(|_| async { Ok(Done::with_status(200).remarking("its answer broke off")) });
+        ScriptedDispatcher::new(|_| async { Ok(Done::with_status(200).remarking("its answer broke off")) });
     let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
-    attempting.then.on_success = Some(AnyDispatcher::of(Scripted::new(move |_| {
+    attempting.then.on_success = Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
         let told = told();
         async { Err(told) }
     })));
@@ -182,16 +184,17 @@ async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
 async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
     for (attempts, is_dead) in [(1, true), (2, false)] {
         let (isolation, lease) = (Isolation::default(), FakeLease::default());
-        let destination = Scripted::new(|_| async { Err(DispatchError::transient("testing", "away")) });
+        let destination =
+            ScriptedDispatcher::new(|_| async { Err(DispatchError::transient("testing", "away")) });
         let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
         attempting.settings.retry.attempts = Some(attempts);
         let (breaker, told) = (Arc::clone(&attempting.breaker), Arc::new(AtomicU32::new(0)));
         let count = Arc::clone(&told);
-        attempting.then.on_dead_letter = Some(AnyDispatcher::of(Scripted::new(move |_| {
+        attempting.then.on_dead_letter = Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
             // With an open breaker nothing becomes a dead letter, but this was decided before.
             for other in 0..20 {
                 let other = queue::conformance::event("a", &format!("other-{other}"));
-                Begun::on(&breaker, other.id()).ended(true);
+                BreakerAttempt::on(&breaker, other.id()).ended(true);
             }
             count.fetch_add(1, Ordering::Relaxed);
             async { Ok(Done::default()) }
@@ -205,16 +208,16 @@ async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expression_that_was_asked_is_not_asked_again() {
-    use queue::{Condition, Undecided};
+    use queue::{Condition, ConditionError};
     let when = Condition::parse("event.missing == 1").unwrap();
-    let no_answer: Undecided = when.holds(&queue::conformance::event("E", "a")).unwrap_err();
+    let no_answer: ConditionError = when.holds(&queue::conformance::event("E", "a")).unwrap_err();
     for (matched, is_delivered) in [(Some(Ok(())), true), (Some(Err(no_answer)), false), (None, false)] {
         let (isolation, lease) = (Isolation::default(), FakeLease::default());
-        let done = Scripted::done_after(Duration::ZERO);
+        let done = ScriptedDispatcher::done_after(Duration::ZERO);
         let mut attempting = attempting(done, &isolation, &CancellationToken::new());
         attempting.settings.terms.when = Some(when.clone());
         let delivery = Delivery { matched, ..lease.delivery("a", 0) };
-        let begun = Begun::on(&attempting.breaker, delivery.event.id());
+        let begun = BreakerAttempt::on(&attempting.breaker, delivery.event.id());
         attempting.run(delivery, begun).await;
         let settled = lease.fate(|fate| fate.settled.pop()).unwrap();
         let expected = if is_delivered { Verdict::Done } else { Verdict::Dead(DeadReason::Undecided) };

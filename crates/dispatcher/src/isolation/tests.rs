@@ -46,7 +46,7 @@ async fn run(isolation: &Isolation, crash_count: u32, takes: Duration) -> Option
     let was_exclusive = permit.exclusive_until();
     if let Some(until) = was_exclusive {
         sleep_until(until.min(ends)).await;
-        permit.let_others_in();
+        permit.downgrade();
     }
     sleep_until(ends).await;
     Some(was_exclusive.is_some())
@@ -64,7 +64,7 @@ async fn a_suspect_runs_alone_once_nothing_else_runs() {
     let mut permit = permit.unwrap();
     assert!(permit.exclusive_until().is_some());
     assert!(timeout(3 * SECOND, isolation.enter(1)).await.is_err(), "nobody runs beside it");
-    permit.let_others_in();
+    permit.downgrade();
     assert!(timeout(SECOND, isolation.enter(1)).await.is_ok());
 }
 

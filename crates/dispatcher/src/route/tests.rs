@@ -11,21 +11,25 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use queue::{Consumer, Verdict};
 use service::{Readiness, Work};
-use settings::{RateSettings, RetrySettings, RouteSettings, Routes, Time, Tree};
+use settings::{RateSettings, RetrySettings, RouteSettings, Routes, SettingsTree, Time};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::testing::{BrokenConsumer, FakeQueue, LEASE, Scripted, TestClock, route};
-use crate::then::Then;
-use crate::{Dispatching, Selection, join_routes};
+use crate::notify::OutcomeHooks;
+use crate::testing::{BrokenConsumer, FakeQueue, LEASE, ScriptedDispatcher, TestClock, route};
+use crate::{Dispatching, RouteSelection, join_routes};
 
 mod same_id;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn open_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> OpenRoute {
+fn open_route(
+    settings: RouteSettings,
+    consumer: impl Consumer + 'static,
+    dispatcher: ScriptedDispatcher,
+) -> OpenRoute {
     let opened =
-        Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: Then::default() };
+        Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: OutcomeHooks::default() };
     OpenRoute { settings, opened, twins: None, same_id: None, consumer: Box::new(consumer), lease: LEASE }
 }
 
@@ -34,14 +38,18 @@ fn start(route: OpenRoute) -> Shutdown {
     let dispatching = Dispatching {
         routes: vec![route],
         unrouted: None,
-        board: Board::default(),
+        board: StatusRegistry::default(),
         clock: Arc::new(TestClock),
     };
     dispatching.start(&shutdown);
     shutdown
 }
 
-fn start_route(settings: RouteSettings, consumer: impl Consumer + 'static, dispatcher: Scripted) -> Shutdown {
+fn start_route(
+    settings: RouteSettings,
+    consumer: impl Consumer + 'static,
+    dispatcher: ScriptedDispatcher,
+) -> Shutdown {
     start(open_route(settings, consumer, dispatcher))
 }
 
@@ -59,11 +67,11 @@ fn done_at(queue: &FakeQueue, reference: &str) -> Option<Instant> {
 #[tokio::test(start_paused = true)]
 async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
     let queue = FakeQueue::default();
-    let dispatcher = Scripted::new(|event| {
+    let dispatcher = ScriptedDispatcher::new(|event| {
         let is_poison = event.fields().entity_ref.as_deref() == Some("poison");
         async move { if is_poison { Err(unavailable()) } else { Ok(Done::default()) } }
     });
-    let quick = RetrySettings { ceiling: Time(SECOND), ..RetrySettings::default() };
+    let quick = RetrySettings { max_delay: Time(SECOND), ..RetrySettings::default() };
     start_route(RouteSettings { retry: quick, ..route("r") }, queue.clone(), dispatcher);
     queue.publish("poison");
     for number in 0..120 {
@@ -81,7 +89,7 @@ async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
     const CONCURRENCY: usize = 4;
     let (queue, begun) = (FakeQueue::default(), Arc::new(AtomicU32::new(0)));
     let counted = Arc::clone(&begun);
-    let dispatcher = Scripted::new(move |_| {
+    let dispatcher = ScriptedDispatcher::new(move |_| {
         let number = counted.fetch_add(1, Ordering::Relaxed);
         async move {
             sleep(SECOND / 10 + SECOND / 100 * number).await;
@@ -129,7 +137,7 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
     let rate = RateSettings { events: number(3), per: Time(EACH * 3), burst: number(3) };
     let (queue, began) = (FakeQueue::default(), Arc::new(Mutex::new(Vec::new())));
     let noted = Arc::clone(&began);
-    let dispatcher = Scripted::new(move |_| {
+    let dispatcher = ScriptedDispatcher::new(move |_| {
         noted.lock().unwrap().push(Instant::now());
         async { Ok(Done::default()) }
     });
@@ -151,11 +159,11 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that_fail() {
     let queue = FakeQueue::default();
-    let dispatcher = Scripted::new(|event| {
+    let dispatcher = ScriptedDispatcher::new(|event| {
         let is_poison = event.fields().entity_ref.as_deref().is_some_and(|it| it.starts_with("poison"));
         async move { if is_poison { Err(unavailable()) } else { Ok(Done::default()) } }
     });
-    let quick = RetrySettings { ceiling: Time(SECOND), ..RetrySettings::default() };
+    let quick = RetrySettings { max_delay: Time(SECOND), ..RetrySettings::default() };
     let settings = RouteSettings { retry: quick, concurrency: 4, ..route("r") };
     let breaker = settings.breaker.expect("one by default");
     start_route(settings, queue.clone(), dispatcher);
@@ -163,20 +171,21 @@ async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that
     sleep(60 * SECOND).await;
     queue.publish("well");
     let published = Instant::now();
-    sleep(breaker.longest_rest.0 * 2).await;
+    sleep(breaker.max_cooldown.0 * 2).await;
     let done = done_at(&queue, "well").expect("it is done by the next probe");
-    assert!(done - published <= breaker.longest_rest.0, "{:?}", done - published);
+    assert!(done - published <= breaker.max_cooldown.0, "{:?}", done - published);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_given_up_while_a_destination_is_left_alone() {
     let (queue, is_back) = (FakeQueue::default(), Arc::new(AtomicBool::new(false)));
     let back = Arc::clone(&is_back);
-    let dispatcher = Scripted::new(move |_| {
+    let dispatcher = ScriptedDispatcher::new(move |_| {
         let is_back = back.load(Ordering::Relaxed);
         async move { if is_back { Ok(Done::default()) } else { Err(unavailable()) } }
     });
-    let retry = RetrySettings { attempts: Some(3), budget: Time(60 * SECOND), ..RetrySettings::default() };
+    let retry =
+        RetrySettings { attempts: Some(3), max_elapsed: Time(60 * SECOND), ..RetrySettings::default() };
     start_route(RouteSettings { retry, ..route("r") }, queue.clone(), dispatcher);
     (0..20).for_each(|number| queue.publish(&number.to_string()));
     sleep(6 * 3600 * SECOND).await;
@@ -192,7 +201,7 @@ async fn a_route_that_ends_ends_the_process_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let queue = embedded(folder.path()).await;
     for broken in [BrokenConsumer::Panics, BrokenConsumer::IsClosed] {
-        let shutdown = start_route(route("r"), broken, Scripted::done_after(SECOND));
+        let shutdown = start_route(route("r"), broken, ScriptedDispatcher::done_after(SECOND));
         let readiness = Readiness::new(&shutdown);
         let stopped = service::until_stopped(
             &queue.lifecycle,
@@ -211,7 +220,7 @@ async fn a_route_that_ends_ends_the_process_with_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_that_ends_with_its_process_is_no_error() {
-    let shutdown = start_route(route("r"), FakeQueue::default(), Scripted::done_after(SECOND));
+    let shutdown = start_route(route("r"), FakeQueue::default(), ScriptedDispatcher::done_after(SECOND));
     sleep(SECOND).await;
     shutdown.finish().await;
     assert!(timeout(SECOND, shutdown.critical_task_ended()).await.is_err());
@@ -221,7 +230,7 @@ async fn a_route_that_ends_with_its_process_is_no_error() {
 async fn embedded(folder: &Path) -> adapters::Opened {
     let path = folder.join("queue.db");
     let yaml = format!("fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}", path.display());
-    let tree = Tree::parse(Path::new("application.yml"), &yaml, []).unwrap();
+    let tree = SettingsTree::parse(Path::new("application.yml"), &yaml, []).unwrap();
     adapters::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap()
 }
 
@@ -234,7 +243,7 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
     queue.intake.publish(queue::conformance::event("E", "slow")).await.unwrap();
     let count = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&count);
-    let dispatcher = Scripted::new(move |_| {
+    let dispatcher = ScriptedDispatcher::new(move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         async {
             sleep(BRIEF * 3).await;
@@ -242,7 +251,7 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
         }
     });
     let opened = open_route(route("r"), FakeQueue::default(), dispatcher).opened;
-    let (routes, selection) = (Routes(vec![route("r")]), Selection::everything());
+    let (routes, selection) = (Routes(vec![route("r")]), RouteSelection::everything());
     let clock = Arc::new(SystemClock);
     let joined = join_routes(&routes, &selection, vec![opened], &queue.source, clock, BRIEF).await.unwrap();
     let shutdown = Shutdown::manual(SECOND);

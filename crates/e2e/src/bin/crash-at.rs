@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use event_model::{Accounts, SystemClock, Timestamp};
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Filter, Lifecycle, Outcome, Route, Settlement,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Lifecycle, Outcome, Route, RouteFilter, Settlement,
     Source, Start, Stores, Verdict,
 };
 use tokio::time::timeout;
@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
     let queue = open(store, act == "key-unknown").await?;
     let route = Route {
         name: "r".to_owned(),
-        filter: Filter::default(),
+        filter: RouteFilter::default(),
         start: Start::Beginning,
         lease: Duration::from_secs(2),
     };

@@ -1,8 +1,8 @@
 //! A cluster on this machine: NATS servers, gateways and dispatchers, each in a process of its
 //! own, with the shipped configuration for NATS.
 
-mod aside;
 mod check;
+mod network_namespace;
 mod service;
 
 use std::fs;
@@ -18,8 +18,8 @@ use simulator::api::{Fluent, LOGIN};
 use tempfile::TempDir;
 use verifier::SealPair;
 
-pub use crate::deployment::aside::{Aside, SaidFrom};
 pub use crate::deployment::check::{Outcome, settle};
+pub use crate::deployment::network_namespace::{NetworkNamespace, SaidFrom};
 pub use crate::deployment::service::Service;
 
 use crate::SANDBOX;
@@ -46,7 +46,7 @@ pub struct Plan {
     /// More YAML of the account: its API. Dispatchers have it too, then.
     pub api: String,
     /// The place of the first server and the first gateway, if it is not with the rest.
-    pub aside: Option<Arc<Aside>>,
+    pub aside: Option<Arc<NetworkNamespace>>,
 }
 
 impl Plan {

@@ -67,10 +67,10 @@ async fn a_redriven_body_is_verified_again_and_delivered() {
         received_at: event_model::Timestamp::UNIX_EPOCH,
         reason: "a test says so".to_owned(),
     };
-    let beside = queue_embedded::Beside::open(&pipeline.data.join("queue.db"), None).unwrap();
+    let beside = queue_embedded::SqliteStores::open(&pipeline.data.join("queue.db"), None).unwrap();
     let quarantine = queue::Stores::quarantine(&beside);
-    quarantine.keep(kept(good.body.clone())).await.unwrap();
-    quarantine.keep(kept(b"{}".to_vec())).await.unwrap();
+    quarantine.store(kept(good.body.clone())).await.unwrap();
+    quarantine.store(kept(b"{}".to_vec())).await.unwrap();
     drop(beside);
     let listed = pipeline.json(&["quarantine", "list"]);
     let number = |index: usize| listed[index]["id"].to_string();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadQuery, DeadReason, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start,
-    Stores, Verdict,
+    Attempt, DeadQuery, DeadReason, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source,
+    Start, Stores, Verdict,
 };
 use tokio::time::{Instant, timeout};
 
@@ -24,7 +24,7 @@ const EVENTS: [&str; 3] = ["A", "B", "C"];
 
 fn route() -> Route {
     let (name, lease) = ("r".to_owned(), Duration::from_secs(2));
-    Route { name, filter: Filter::default(), start: Start::Beginning, lease }
+    Route { name, filter: RouteFilter::default(), start: Start::Beginning, lease }
 }
 
 fn settlement(verdict: Verdict) -> Settlement {

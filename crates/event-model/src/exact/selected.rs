@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{ExactValue, Reading, Seed, read};
-use crate::Unviewable;
+use crate::ViewError;
 
 /// Its names are an object's keys or stand in a list, and must be different in both.
 pub(crate) const ATTRIBUTES: &str = "attributes";
@@ -17,9 +17,9 @@ pub(crate) const ATTRIBUTES: &str = "attributes";
 pub(crate) fn fields_of(
     json: &[u8],
     is_wanted: impl Fn(&str) -> bool,
-) -> Result<BTreeMap<String, ExactValue>, Unviewable> {
+) -> Result<BTreeMap<String, ExactValue>, ViewError> {
     match read(json, |reading, json| json.deserialize_map(Selection { reading, is_wanted }))? {
-        (_, true) => Err(Unviewable::Repeated),
+        (_, true) => Err(ViewError::Repeated),
         (fields, false) => Ok(fields),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use queue::{Filter, RouteState, Start, UNROUTED};
+use queue::{RouteFilter, RouteState, Start, UNROUTED};
 use serde::Serialize;
 use settings::RouteSettings;
 
@@ -83,7 +83,7 @@ fn new(route: &RouteSettings, stored: u64) -> Finding {
 }
 
 fn known_before(route: &RouteSettings, state: &RouteState) -> Finding {
-    let digest = Filter::from(route.terms.clone()).digest();
+    let digest = RouteFilter::from(route.terms.clone()).digest();
     match state.filter.as_deref() {
         Some(before) if before != digest => Finding {
             means: "matches anew: its new match applies to all that it has not looked at",

@@ -1,14 +1,14 @@
 //! The command `check`: validation of the settings, and a description of what would run.
 
 use dispatch::Registry;
-use dispatcher::{Selection, Sharing};
+use dispatcher::{ProcessResources, RouteSelection};
 use event_model::Origin;
-use grpc::Door;
-use queue::{Start, Terms};
+use grpc::GrpcServer;
+use queue::{MatchFields, Start};
 use serde_json::json;
 use settings::{
     EmbeddedSettings, Gateway, MIN_DEDUP_WINDOW, QueueSettings, ReconcileSettings, RouteSettings, Routes,
-    Tree,
+    SettingsTree,
 };
 use verifier::{KeyRing, PublicKey};
 
@@ -31,8 +31,8 @@ pub(crate) async fn run(
     let small_file = small_file(&queue).into_iter().collect();
     let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?, small_file].concat();
     // The files that the settings name must be there, too: secrets, templates, certificates.
-    tree.operator()?.as_ref().map(Door::check).transpose()?;
-    let (everything, shared) = (Selection::everything(), Sharing::by(&tree)?.shared);
+    tree.operator()?.as_ref().map(GrpcServer::check).transpose()?;
+    let (everything, shared) = (RouteSelection::everything(), ProcessResources::by(&tree)?.shared);
     let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json && online {
@@ -100,7 +100,7 @@ fn retired_keys(keys: &KeyRing, queue: &QueueSettings) -> Vec<(String, String)> 
         .collect()
 }
 
-fn describe_queue(tree: &Tree, queue: &QueueSettings) -> anyhow::Result<()> {
+fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<()> {
     let (retention, window) = match queue {
         QueueSettings::Embedded(queue) => {
             output::line(format!("\nEvents are kept in {}", queue.path.display()));
@@ -154,7 +154,7 @@ fn small_file(queue: &QueueSettings) -> Option<String> {
     })
 }
 
-fn describe_telemetry(tree: &Tree) -> anyhow::Result<()> {
+fn describe_telemetry(tree: &SettingsTree) -> anyhow::Result<()> {
     match tree.metrics()? {
         Some(address) => output::line(format!("Metrics are at http://{address}/metrics")),
         None => output::line("Metrics are shown nowhere (fluent-connect.operator.http is not set)"),
@@ -186,9 +186,9 @@ fn describe_routes(routes: &[RouteSettings]) {
             start.to_owned(),
             format!(
                 "{:?} to {:?}, for {} h",
-                route.retry.first.0,
-                route.retry.ceiling.0,
-                route.retry.budget.0.as_secs() / 3600
+                route.retry.initial.0,
+                route.retry.max_delay.0,
+                route.retry.max_elapsed.0.as_secs() / 3600
             ),
         ]
     });
@@ -225,7 +225,7 @@ fn limits(route: &RouteSettings) -> String {
     if limits.is_empty() { "none".to_owned() } else { limits.join("; ") }
 }
 
-pub(crate) fn in_words(terms: &Terms) -> String {
+pub(crate) fn in_words(terms: &MatchFields) -> String {
     let said: Vec<String> = [
         ("event", &terms.event),
         ("environment", &terms.environment),
@@ -259,7 +259,7 @@ mod tests {
         );
         let path = folder.path().join("application.yml");
         std::fs::write(&path, text).unwrap();
-        let tree = Tree::load(&path, []).unwrap();
+        let tree = SettingsTree::load(&path, []).unwrap();
         retired_keys(&tree.keys().unwrap(), &tree.queue().unwrap())
     }
 

@@ -10,7 +10,7 @@ use wire::v1;
 use crate::api;
 use crate::cli::Common;
 use crate::output;
-use crate::when::{self, When};
+use crate::when::{self, TimeArg};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -65,10 +65,10 @@ pub(crate) struct ListArgs {
     filter: Filter,
     /// Only those that ended at this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]
-    since: Option<When>,
+    since: Option<TimeArg>,
     /// Only those that ended before this time
     #[arg(long, value_name = "TIME")]
-    until: Option<When>,
+    until: Option<TimeArg>,
     /// About so many, the newest first
     #[arg(long, default_value_t = 50)]
     limit: usize,

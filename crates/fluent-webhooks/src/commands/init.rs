@@ -59,7 +59,7 @@ fn settings_for(account: &str, region: &str, environment: Environment) -> anyhow
 #[cfg(test)]
 mod tests {
     use super::*;
-    use settings::Tree;
+    use settings::SettingsTree;
 
     const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
 
@@ -72,7 +72,7 @@ mod tests {
         let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
         std::fs::write(folder.path().join("keys/sydney_sandbox.pem"), key).unwrap();
 
-        let tree = Tree::load(&config, []).unwrap();
+        let tree = SettingsTree::load(&config, []).unwrap();
         assert_eq!(tree.gateway().unwrap().account_names, ["ACME (sydney_sandbox)"]);
         assert_eq!(tree.routes(Some(&crate::registry())).unwrap().0.len(), 2);
         let settings::QueueSettings::Embedded(queue) = tree.queue().unwrap() else { panic!("not embedded") };
@@ -128,7 +128,7 @@ mod tests {
                 templates.push(file.file_name().unwrap().to_string_lossy().into_owned());
                 continue;
             }
-            let routes = Tree::load(&file, []).unwrap().routes(Some(&crate::registry())).unwrap().0;
+            let routes = SettingsTree::load(&file, []).unwrap().routes(Some(&crate::registry())).unwrap().0;
             assert!(!routes.is_empty(), "{}", file.display());
             read.push_str(&std::fs::read_to_string(&file).unwrap());
         }
@@ -142,7 +142,7 @@ mod tests {
         let read = |name: &str, environment: &[(&str, &str)]| {
             let environment =
                 environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            Tree::load(&std::path::Path::new(CONFIG).join("cluster").join(name), environment).unwrap()
+            SettingsTree::load(&std::path::Path::new(CONFIG).join("cluster").join(name), environment).unwrap()
         };
         let key = simulator::KeyPair::generate(1024).unwrap().public_base64().unwrap();
         let key = [("FLUENTCOMMERCE__FLUENT_WEBHOOK_KEYS__SYDNEY_SANDBOX", key.as_str())];

@@ -7,7 +7,7 @@ use wire::v1;
 
 use crate::api::{self, Api};
 use crate::cli::Common;
-use crate::when::{self, When};
+use crate::when::{self, TimeArg};
 use crate::{output, progress};
 
 /// Most letters in one answer.
@@ -15,7 +15,7 @@ const PAGE: usize = 1000;
 
 /// The view that a command uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum LetterChoice {
     Dead,
     Unrouted,
 }
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Deliver again, with fresh attempts
     Redrive {
         #[command(flatten)]
-        selection: Selection,
+        selection: LetterArgs,
         /// To this route instead of their own
         #[arg(long)]
         to: Option<String>,
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     /// Remove for good
     Discard {
         #[command(flatten)]
-        selection: Selection,
+        selection: LetterArgs,
     },
 }
 
@@ -75,14 +75,14 @@ pub(crate) struct Filter {
     reason: Option<String>,
     /// Only those of this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]
-    since: Option<When>,
+    since: Option<TimeArg>,
     /// Only those before this time
     #[arg(long, value_name = "TIME")]
-    until: Option<When>,
+    until: Option<TimeArg>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Selection {
+pub(crate) struct LetterArgs {
     /// Their numbers
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<u64>,
@@ -99,7 +99,7 @@ pub(crate) struct Selection {
 pub(crate) async fn run(
     common: Common,
     command: Command,
-    which: Which,
+    which: LetterChoice,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut api = api::open(&common, false, &shutdown).await?;
@@ -128,11 +128,11 @@ pub(crate) async fn run(
 async fn redrive(
     common: &Common,
     api: &mut Api,
-    which: Which,
-    selection: Selection,
+    which: LetterChoice,
+    selection: LetterArgs,
     to: Option<String>,
 ) -> anyhow::Result<()> {
-    if which == Which::Unrouted && to.is_none() {
+    if which == LetterChoice::Unrouted && to.is_none() {
         bail!("no route matched it: say which one gets it with --to ROUTE");
     }
     let selection = chosen(api, which, selection, "Deliver", " again").await?;
@@ -150,12 +150,12 @@ async fn redrive(
 /// many. What arrives during the question is not selected.
 async fn chosen(
     api: &mut Api,
-    which: Which,
-    selection: Selection,
+    which: LetterChoice,
+    selection: LetterArgs,
     what: &str,
     how: &str,
 ) -> anyhow::Result<Option<v1::DeadLetterSelection>> {
-    let Selection { ids, all, filter, yes } = selection;
+    let LetterArgs { ids, all, filter, yes } = selection;
     if !all && wire(which, filter.clone()) != wire(which, Filter::default()) {
         bail!("a filter is for --all: expected numbers, or --all with a filter");
     }
@@ -177,9 +177,9 @@ async fn chosen(
     Ok(Some(v1::DeadLetterSelection { ids: Vec::new(), filter }))
 }
 
-fn wire(which: Which, filter: Filter) -> v1::DeadLetterFilter {
+fn wire(which: LetterChoice, filter: Filter) -> v1::DeadLetterFilter {
     v1::DeadLetterFilter {
-        unrouted: which == Which::Unrouted,
+        unrouted: which == LetterChoice::Unrouted,
         route: filter.route.unwrap_or_default(),
         reference: filter.reference.unwrap_or_default(),
         event: filter.event.unwrap_or_default(),
@@ -208,7 +208,7 @@ async fn letters(
     Ok(letters)
 }
 
-fn list(common: &Common, letters: &[v1::DeadLetter], which: Which) -> anyhow::Result<()> {
+fn list(common: &Common, letters: &[v1::DeadLetter], which: LetterChoice) -> anyhow::Result<()> {
     if common.json {
         return output::json(&letters.iter().map(describe).collect::<Vec<_>>());
     }
@@ -227,8 +227,8 @@ fn list(common: &Common, letters: &[v1::DeadLetter], which: Which) -> anyhow::Re
         ]
     };
     let nothing = match which {
-        Which::Dead => "no dead letters",
-        Which::Unrouted => "nothing is unrouted",
+        LetterChoice::Dead => "no dead letters",
+        LetterChoice::Unrouted => "nothing is unrouted",
     };
     let header = ["id", "route", "reason", "event", "entity", "account", "attempts", "since", "last failure"];
     output::table(&header, letters.iter().map(row).collect(), nothing);

@@ -9,12 +9,12 @@ use event_model::SystemClock;
 use fluent_api::{Accounts, ApiError};
 use queue::Stores;
 use serde_json::json;
-use settings::{QueueSettings, Tree};
+use settings::{QueueSettings, SettingsTree};
 
 use crate::cli::Common;
 use crate::output;
 
-pub(crate) async fn run(common: &Common, tree: &Tree) -> anyhow::Result<()> {
+pub(crate) async fn run(common: &Common, tree: &SettingsTree) -> anyhow::Result<()> {
     let accounts = tree.apis()?;
     if accounts.is_empty() {
         if !common.json {
@@ -70,7 +70,7 @@ enum Counting {
 }
 
 impl Counting {
-    async fn open(tree: &Tree) -> anyhow::Result<Self> {
+    async fn open(tree: &SettingsTree) -> anyhow::Result<Self> {
         const WHY: &str = "no login was tried: failed ones are counted in the queue, over all processes";
         let (queue, clock) = (tree.queue()?, Arc::new(SystemClock));
         match &queue {
@@ -85,7 +85,7 @@ impl Counting {
         }
     }
 
-    fn accounts(&self, tree: &Tree) -> anyhow::Result<Accounts> {
+    fn accounts(&self, tree: &SettingsTree) -> anyhow::Result<Accounts> {
         match self {
             Self::Beside(stores) => dispatcher::fluent_accounts(tree, Arc::clone(stores) as _),
             Self::Own(queue) => dispatcher::fluent_accounts(tree, Arc::clone(&queue.stores) as _),

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use event_model::SystemClock;
-use grpc::{Door, Routes};
+use grpc::{GrpcServer, Routes};
 use operator::Operator;
 use service::{Observed, Shutdown, StageArgs};
-use settings::{OperatorSettings, QueueSettings, Tree};
+use settings::{OperatorSettings, QueueSettings, SettingsTree};
 
 use crate::{open, stage};
 
 pub(crate) fn run(args: &StageArgs) -> ExitCode {
     let read = |tree| Plan::read(args.config.clone(), tree);
-    let check = |plan: &Plan| Door::check(&plan.operator);
+    let check = |plan: &Plan| GrpcServer::check(&plan.operator);
     stage::run(args, read, check, async |plan, shutdown| plan.run(&shutdown).await)
 }
 
@@ -29,7 +29,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn read(config: PathBuf, tree: Tree) -> anyhow::Result<Self> {
+    fn read(config: PathBuf, tree: SettingsTree) -> anyhow::Result<Self> {
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
         let (queue, operator) = (tree.queue()?, tree.operator()?.context(missing)?);
         // Keys and routes are read again for each call. Mistakes in them are reported now.
@@ -40,7 +40,7 @@ impl Plan {
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-operator", shutdown).await?;
-        let door = Door::open(&self.operator, shutdown).await?;
+        let door = GrpcServer::bind(&self.operator, shutdown).await?;
         let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
@@ -54,7 +54,7 @@ impl Plan {
         let presence = self.observed.report("operator", stores, &readiness, None, shutdown);
         tokio::select! {
             () = shutdown.draining().cancelled_owned() => {}
-            () = stage::be_ready(&readiness, async || operator.is_well().await) => {}
+            () = stage::be_ready(&readiness, async || operator.check_well().await) => {}
         }
         readiness.set(false);
         shutdown.finish().await;

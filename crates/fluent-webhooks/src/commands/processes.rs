@@ -30,7 +30,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
         );
     }
     let stores = open::stores(&common.config).await?;
-    let known = processes(stores.marks()).await?;
+    let known = processes(stores.facts()).await?;
     match command {
         Command::List => list(&common, &known),
         Command::Forget { id } => {
@@ -40,7 +40,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
             let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
             let begun = audit.begin(&api::whoami(), "ForgetProcess", json!({ "id": id })).await;
             let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
-            forget_process(stores.marks(), &id).await?;
+            forget_process(stores.facts(), &id).await?;
             begun.end(1, 0, "done").await;
             output::done(&common, "forgotten", 1)
         }

@@ -6,23 +6,23 @@ use anyhow::{Context, anyhow, bail};
 use event_model::{SystemClock, Timestamp};
 use indicatif::ProgressBar;
 use operator::Audit;
-use reconciler::{Admission, Missing, Mode, Observer, Reconciler, Tally, Window};
+use reconciler::{Admission, MissingEvent, Mode, Observer, Reconciler, Summary, Window};
 use serde_json::json;
 use settings::ApiAccount;
 
 use crate::cli::Common;
 use crate::reconciling::Reconciling;
-use crate::when::When;
+use crate::when::TimeArg;
 use crate::{api, open, output, progress};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What Fluent logged at this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]
-    from: When,
+    from: TimeArg,
     /// And before this time; left out, or later, `reconcile.delay` ago
     #[arg(long, value_name = "TIME")]
-    until: Option<When>,
+    until: Option<TimeArg>,
     /// Only of this account
     #[arg(long)]
     account: Option<String>,
@@ -120,19 +120,23 @@ impl Work<'_> {
         }
     }
 
-    async fn compare(&self, accounts: &[&ApiAccount], admits: bool) -> anyhow::Result<Found> {
+    async fn compare(&self, accounts: &[&ApiAccount], admits: bool) -> anyhow::Result<MissingPrinter> {
         let (found, compared) = self.compare_some(accounts, admits).await;
         compared.map(|()| found)
     }
 
     /// Compares account by account. Returns what was found, also if the comparison failed before
     /// its end.
-    async fn compare_some(&self, accounts: &[&ApiAccount], admits: bool) -> (Found, anyhow::Result<()>) {
+    async fn compare_some(
+        &self,
+        accounts: &[&ApiAccount],
+        admits: bool,
+    ) -> (MissingPrinter, anyhow::Result<()>) {
         let bar = progress::bar(self.common, if admits { "admitting" } else { "comparing" });
         let seconds = seconds(self.window);
         bar.set_length(seconds * accounts.len() as u64);
-        let mut found = Found::new(self.args.limit, self.window, bar);
-        let (mut tally, mut compared) = (Tally::default(), Ok(()));
+        let mut found = MissingPrinter::new(self.args.limit, self.window, bar);
+        let (mut tally, mut compared) = (Summary::default(), Ok(()));
         let mode = Mode { admits, is_unknown: self.args.unknown };
         for account in accounts {
             compared = self.reconciler.compare(account, self.window, mode, &mut tally, &mut found).await;
@@ -152,18 +156,18 @@ fn seconds(window: Window) -> u64 {
 }
 
 /// The missing events that were found.
-struct Found {
-    shown: Vec<Missing>,
+struct MissingPrinter {
+    shown: Vec<MissingEvent>,
     limit: usize,
-    tally: Tally,
+    tally: Summary,
     window: Window,
     /// Seconds of the window, summed over the accounts that were compared so far.
     before: u64,
     bar: ProgressBar,
 }
 
-impl Observer for Found {
-    fn missing(&mut self, missing: Missing) {
+impl Observer for MissingPrinter {
+    fn missing(&mut self, missing: MissingEvent) {
         if self.shown.len() < self.limit {
             self.shown.push(missing);
         }
@@ -174,16 +178,16 @@ impl Observer for Found {
     }
 }
 
-impl Found {
+impl MissingPrinter {
     fn new(limit: usize, window: Window, bar: ProgressBar) -> Self {
-        Self { shown: Vec::new(), limit, tally: Tally::default(), window, before: 0, bar }
+        Self { shown: Vec::new(), limit, tally: Summary::default(), window, before: 0, bar }
     }
 
     fn show(&self, common: &Common) -> anyhow::Result<()> {
         if common.json {
             return output::json(&json!({ "missing": self.shown, "tally": self.tally }));
         }
-        let Tally { logged, received, missing, admitted, .. } = self.tally;
+        let Summary { logged, received, missing, admitted, .. } = self.tally;
         let header = ["account", "event", "about", "Fluent's id", "logged at", "sending", "here"];
         output::table(&header, self.shown.iter().map(row).collect(), "nothing is missing");
         if missing > self.shown.len() as u64 {
@@ -197,7 +201,7 @@ impl Found {
     }
 }
 
-fn row(missing: &Missing) -> Vec<String> {
+fn row(missing: &MissingEvent) -> Vec<String> {
     let here = match &missing.admission {
         Admission::Admissible => "missing".to_owned(),
         Admission::Admitted { event_id } => format!("admitted as {}", &event_id.to_string()[..8]),

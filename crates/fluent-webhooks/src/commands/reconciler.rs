@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use dispatcher::Sharing;
+use dispatcher::ProcessResources;
 use event_model::SystemClock;
 use service::{Observed, Shutdown, StageArgs};
-use settings::{QueueSettings, Tree};
+use settings::{QueueSettings, SettingsTree};
 
 use crate::reconciling::Reconciling;
 use crate::stage;
@@ -17,17 +17,17 @@ pub(crate) fn run(args: &StageArgs) -> ExitCode {
 
 /// All settings, read before anything is opened.
 struct Plan {
-    tree: Tree,
+    tree: SettingsTree,
     queue: QueueSettings,
     reconciling: Reconciling,
     observed: Observed,
 }
 
 impl Plan {
-    fn read(tree: Tree) -> anyhow::Result<Self> {
+    fn read(tree: SettingsTree) -> anyhow::Result<Self> {
         let (queue, reconciling) = (tree.queue()?, Reconciling::required(&tree)?);
         // Reads the logins, too.
-        Sharing::by(&tree)?;
+        ProcessResources::by(&tree)?;
         let observed = Observed::read(&tree)?;
         Ok(Self { tree, queue, reconciling, observed })
     }

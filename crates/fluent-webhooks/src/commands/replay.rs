@@ -5,7 +5,7 @@ use wire::v1;
 
 use crate::api;
 use crate::cli::Common;
-use crate::when::{self, When};
+use crate::when::{self, TimeArg};
 use crate::{output, progress};
 
 #[derive(Debug, clap::Args)]
@@ -15,10 +15,10 @@ pub(crate) struct Args {
     route: String,
     /// What was received at this time or later: 2h for two hours ago, or RFC 3339
     #[arg(long, value_name = "TIME")]
-    from: When,
+    from: TimeArg,
     /// And before this time; left out, now
     #[arg(long, value_name = "TIME")]
-    until: Option<When>,
+    until: Option<TimeArg>,
     /// Only events of this name
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) async fn run(common: Common, args: Args, shutdown: Shutdown) -> anyho
         route: args.route.clone(),
         from: when::wire(Some(args.from)),
         // One end for the count and for the replay.
-        until: when::wire(Some(args.until.unwrap_or_else(When::now))),
+        until: when::wire(Some(args.until.unwrap_or_else(TimeArg::now))),
         event: args.event.unwrap_or_default(),
         account: args.account.unwrap_or_default(),
         reference: args.reference.unwrap_or_default(),

@@ -67,7 +67,7 @@ fn event(body: Vec<u8>, environment: Environment) -> anyhow::Result<Event> {
 }
 
 fn find(route: &RouteSettings, event: &Event) -> Finding {
-    let (matches, why) = match route.terms.misses(event) {
+    let (matches, why) = match route.terms.mismatches(event) {
         Ok(misses) => (Some(misses.is_empty()), misses.iter().map(ToString::to_string).collect()),
         Err(why) => (None, vec![why.to_string()]),
     };

@@ -7,7 +7,7 @@ use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use event_model::SystemClock;
 use operator::Audit;
-use queue::{SpoolMark, marks};
+use queue::{SpoolWatermark, facts};
 use serde_json::json;
 
 use crate::cli::Common;
@@ -51,12 +51,12 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
 async fn list(common: &Common) -> anyhow::Result<()> {
     here(common)?;
     let stores = open::stores(&common.config).await?;
-    let spools = marks::spools(stores.marks()).await?;
+    let spools = facts::spools(stores.facts()).await?;
     if common.json {
-        let one = |(id, spool): &(String, SpoolMark)| json!({ "id": id, "host": spool.host, "drainedTo": spool.drained_to.to_string(), "closed": spool.is_closed });
+        let one = |(id, spool): &(String, SpoolWatermark)| json!({ "id": id, "host": spool.host, "drainedTo": spool.drained_to.to_string(), "closed": spool.is_closed });
         return output::json(&spools.iter().map(one).collect::<Vec<_>>());
     }
-    let row = |(id, SpoolMark { host, drained_to, is_closed })| {
+    let row = |(id, SpoolWatermark { host, drained_to, is_closed })| {
         let state = if is_closed { "closed, and empty" } else { "open" };
         vec![id, output::plain(&host), output::time(drained_to), state.to_owned()]
     };
@@ -75,7 +75,7 @@ fn here(common: &Common) -> anyhow::Result<()> {
 async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
     here(common)?;
     let stores = open::stores(&common.config).await?;
-    if !marks::spools(stores.marks()).await?.iter().any(|(known, _)| known == id) {
+    if !facts::spools(stores.facts()).await?.iter().any(|(known, _)| known == id) {
         bail!("no spool is called {id}: see `spool list`");
     }
     let question = format!("Give up the spool {id}? What it still holds may be admitted a second time.");
@@ -83,7 +83,7 @@ async fn forget(common: &Common, id: &str, yes: bool) -> anyhow::Result<()> {
     let audit = Audit::new(open::tree(&common.config)?.audit()?, Arc::new(SystemClock));
     let begun = audit.begin(&api::whoami(), "ForgetSpool", json!({ "id": id })).await;
     let begun = begun.map_err(|status| anyhow!(output::said(&status)))?;
-    marks::forget_spool(stores.marks(), id).await?;
+    facts::forget_spool(stores.facts(), id).await?;
     begun.end(1, 0, "done").await;
     output::done(common, "forgotten", 1)
 }
@@ -151,7 +151,7 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(drained: &adapters::Drained) {
+fn describe(drained: &adapters::DrainReport) {
     output::line(format!(
         "{} sent for the first time, {} read back, {} that the queue had lost given again, {} bodies for the quarantine, {} left",
         drained.sent, drained.confirmed, drained.refed, drained.quarantined, drained.left

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
-use service::{Shutdown, SomebodyIsNeeded};
+use service::{NeedsAttention, Shutdown};
 use wire::v1;
 
 use crate::api;
@@ -20,7 +20,7 @@ pub(crate) async fn run(common: Common, strict: bool, shutdown: Shutdown) -> any
         describe(&common, &status)?;
     }
     let is_needed = !status.now.is_empty() || strict && !status.later.is_empty();
-    if is_needed { bail!(SomebodyIsNeeded) } else { Ok(()) }
+    if is_needed { bail!(NeedsAttention) } else { Ok(()) }
 }
 
 fn as_json(status: &v1::GetStatusResponse) -> Value {

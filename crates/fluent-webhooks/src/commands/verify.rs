@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use event_model::{Clock, Headers, Inbound, SystemClock};
-use operator::find;
+use operator::diagnose_webhook;
 use serde_json::json;
 
 use crate::cli::Common;
@@ -39,7 +39,7 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
         .into_iter()
         .collect();
     let inbound = Inbound { body: open::body(&args.body)?.into(), headers, received_at: SystemClock.now() };
-    let finding = find(&gateway, inbound);
+    let finding = diagnose_webhook(&gateway, inbound);
     if common.json {
         output::json(
             &json!({"genuine": finding.genuine, "admitted": finding.admitted, "finding": finding.says, "advice": finding.advice}),

@@ -62,7 +62,7 @@ impl Pipeline {
     /// Waits until the service is ready.
     pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
-        while !is_ready(self.health).await {
+        while !ask_ready(self.health).await {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the service ended with {status}; its log is {}", self.log.display());
             }
@@ -103,7 +103,7 @@ fn spawn(program: &Path, config: &Path, log: &Path) -> anyhow::Result<Child> {
         .with_context(|| format!("starting {}", program.display()))
 }
 
-async fn is_ready(health: SocketAddr) -> bool {
+async fn ask_ready(health: SocketAddr) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(health).await?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n").await?;

@@ -43,7 +43,7 @@ impl Door {
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,
             senders: senders.clone(),
-            holding: gateway::Holding::nothing(),
+            rejected: gateway::RejectedCapture::disabled(),
             refused: gateway::RefusedAccounts::new(Accounts::default()),
             seen: gateway::SeenHere::default(),
         };

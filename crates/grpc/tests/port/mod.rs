@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use grpc::{Door, Routes, UnknownTimes};
+use grpc::{GrpcServer, Routes, UnknownTimes};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service::{Readiness, Shutdown};
 use settings::{OperatorSettings, OperatorTls, Role, TokenSettings};
@@ -72,7 +72,7 @@ impl Port {
             audit: PathBuf::new(),
         };
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let door = Door::open(&settings, &shutdown).await.unwrap().with_unknown_times(unknown);
+        let door = GrpcServer::bind(&settings, &shutdown).await.unwrap().with_unknown_times(unknown);
         let address = door.address().unwrap();
         let readiness = Readiness::new(&shutdown);
         readiness.set(true);

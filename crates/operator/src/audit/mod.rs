@@ -16,7 +16,7 @@ use tonic::Status;
 use wire::v1;
 
 use self::file::LogFile;
-pub(crate) use self::touched::{Ranges, Touched};
+pub(crate) use self::touched::{AffectedItems, Ranges};
 
 /// The field of a request that has ids.
 const IDS: &str = "ids";
@@ -35,7 +35,7 @@ pub struct Audit {
 
 /// One line of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Line {
+struct AuditLine {
     at: Timestamp,
     who: String,
     action: String,
@@ -55,9 +55,9 @@ struct Line {
 /// An action that has begun. Its end is written with its result, or, if it is dropped, as cut
 /// off.
 #[derive(Debug)]
-pub struct Begun {
+pub struct OpenEntry {
     audit: Audit,
-    line: Line,
+    line: AuditLine,
     is_over: bool,
 }
 
@@ -71,8 +71,8 @@ impl Audit {
     ///
     /// # Errors
     /// If it can't be written: then the action must not be done.
-    pub async fn begin(&self, who: &str, action: &str, request: Value) -> Result<Begun, Status> {
-        let line = Line {
+    pub async fn begin(&self, who: &str, action: &str, request: Value) -> Result<OpenEntry, Status> {
+        let line = AuditLine {
             at: self.clock.now(),
             who: who.to_owned(),
             action: action.to_owned(),
@@ -87,7 +87,7 @@ impl Audit {
         let written = spawn_blocking(move || audit.write(&first)).await.map_err(io::Error::other);
         written.and_then(|written| written).map_err(|error| self.not_written(&error))?;
         tracing::info!(who, action, "begun by a person");
-        Ok(Begun { audit: self.clone(), line, is_over: false })
+        Ok(OpenEntry { audit: self.clone(), line, is_over: false })
     }
 
     fn not_written(&self, error: &io::Error) -> Status {
@@ -97,7 +97,7 @@ impl Audit {
         ))
     }
 
-    fn write(&self, line: &Line) -> io::Result<()> {
+    fn write(&self, line: &AuditLine) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         self.file.append(&text)
@@ -110,14 +110,14 @@ impl Audit {
     }
 }
 
-impl Begun {
+impl OpenEntry {
     /// Writes the end of the action.
     pub async fn end(self, touched: u64, failed: u64, outcome: &str) {
-        self.end_with(&Touched::default(), touched, failed, outcome).await;
+        self.end_with(&AffectedItems::default(), touched, failed, outcome).await;
     }
 
     /// Writes the end of the action, with the affected ids.
-    pub(crate) async fn end_with(mut self, ids: &Touched, touched: u64, failed: u64, outcome: &str) {
+    pub(crate) async fn end_with(mut self, ids: &AffectedItems, touched: u64, failed: u64, outcome: &str) {
         self.is_over = true;
         (self.line.touched_ids, self.line.failed_ids) = (ids.done.text(), ids.failed.text());
         (self.line.touched, self.line.failed) = (touched, failed);
@@ -131,7 +131,7 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for OpenEntry {
     fn drop(&mut self) {
         if !self.is_over {
             self.line.at = self.audit.clock.now();
@@ -174,7 +174,7 @@ fn without_nothing(value: &mut Value) {
     }
 }
 
-fn entry(line: Line) -> v1::AuditEntry {
+fn entry(line: AuditLine) -> v1::AuditEntry {
     v1::AuditEntry {
         at: Some(grpc::timestamp(line.at)),
         who: line.who,

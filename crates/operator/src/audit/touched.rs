@@ -51,12 +51,12 @@ impl FromIterator<u64> for Ranges {
 
 /// Ids of successes and of failures.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Touched {
+pub(crate) struct AffectedItems {
     pub(crate) done: Ranges,
     pub(crate) failed: Ranges,
 }
 
-impl Touched {
+impl AffectedItems {
     /// Notes the result for one id.
     pub(crate) fn note(&mut self, id: u64, is_done: bool) {
         if is_done { self.done.add(id) } else { self.failed.add(id) }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_model::Timestamp;
 use queue::processes::ProcessSeen;
-use queue::{BreakerState, QueueError, RouteState, ServerState, SpoolMark, StoresHealth, UNROUTED};
+use queue::{BreakerState, QueueError, RouteState, ServerState, SpoolWatermark, StoresHealth, UNROUTED};
 use telemetry::alerts::{self, Alert};
 
 use crate::routes::paused_in_words;
@@ -47,7 +47,7 @@ pub(crate) struct Known {
     /// Routes without a recent success, with the number of their failures.
     pub(crate) failing: BTreeMap<String, usize>,
     pub(crate) processes: Vec<ProcessSeen>,
-    pub(crate) spools: Vec<(String, SpoolMark)>,
+    pub(crate) spools: Vec<(String, SpoolWatermark)>,
     pub(crate) health: Result<StoresHealth, QueueError>,
     /// Kinds of events that do not come any more.
     pub(crate) silent: Vec<SilentEvent>,

@@ -1,7 +1,7 @@
 //! Tests of the lines of `status`, fact by fact.
 
 use queue::processes::{CertificateEnd, DiskUsage, ProcessReport, RefusedAccount, RestingLogin};
-use queue::{Position, ServerHealth, StoreUsage, Working};
+use queue::{Position, RouteProcessStatus, ServerHealth, StoreUsage};
 use telemetry::alerts::Urgency;
 
 use super::*;
@@ -22,8 +22,8 @@ fn process(kind: &str, seen: i64, change: impl FnOnce(&mut ProcessReport)) -> Pr
     ProcessSeen { id: format!("{kind}.1"), report, seen_at: at(seen) }
 }
 
-fn working(breaker: BreakerState) -> Vec<Working> {
-    vec![Working { route: "r".to_owned(), process: "h:1".to_owned(), breaker, throttled: false }]
+fn working(breaker: BreakerState) -> Vec<RouteProcessStatus> {
+    vec![RouteProcessStatus { route: "r".to_owned(), process: "h:1".to_owned(), breaker, throttled: false }]
 }
 
 fn route(name: &str, change: impl FnOnce(&mut RouteState)) -> RouteState {
@@ -173,7 +173,7 @@ fn each_alert_of_the_table_that_status_sees_has_its_line() {
         ],
         spools: vec![(
             "s".to_owned(),
-            SpoolMark { host: "h".to_owned(), drained_to: at(-900), is_closed: false },
+            SpoolWatermark { host: "h".to_owned(), drained_to: at(-900), is_closed: false },
         )],
         health: Ok(StoresHealth {
             servers: vec![

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use queue::{Consumer, Delivery, QueueError};
 use tokio::sync::oneshot;
 
-use crate::reading::lanes::Wanted;
+use crate::reading::lanes::DeliveryRequest;
 use crate::reading::route::RouteBuffer;
 use crate::shared::Shared;
 use crate::writing::claim::Claim;
@@ -21,16 +21,16 @@ pub(crate) struct EmbeddedConsumer {
 
 impl Consumer for EmbeddedConsumer {
     fn next(&mut self, permits: usize) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
-        self.wait_for(Wanted::InTurns(permits.max(1)))
+        self.wait_for(DeliveryRequest::InTurns(permits.max(1)))
     }
 
     fn next_to_probe(&mut self) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
-        self.wait_for(Wanted::Probe)
+        self.wait_for(DeliveryRequest::Probe)
     }
 }
 
 impl EmbeddedConsumer {
-    fn wait_for(&mut self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
+    fn wait_for(&mut self, wanted: DeliveryRequest) -> BoxFuture<'_, Result<Vec<Delivery>, QueueError>> {
         async move {
             let mut failed = self.shared.status().watch_failure();
             loop {
@@ -62,14 +62,14 @@ impl EmbeddedConsumer {
 
     /// Takes deliveries from the buffer and asks the writer to record their attempts. `None` if
     /// the buffer has none.
-    fn claim(&self, wanted: Wanted) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
+    fn claim(&self, wanted: DeliveryRequest) -> Option<oneshot::Receiver<Result<Vec<Delivery>, QueueError>>> {
         let (reply, answer) = oneshot::channel();
         let taken = self.route.take(wanted, |taken| {
             let claim = Claim::new(Arc::clone(&self.route), Arc::clone(&self.shared), taken, reply);
             self.shared.submit(claim);
         });
         if self.route.wants_more().is_some() || self.route.wants_retries().is_some() {
-            self.shared.wake_feeder();
+            self.shared.wake_tail_reader();
         }
         taken.then_some(answer)
     }

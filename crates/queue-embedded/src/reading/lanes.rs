@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::reading::ready::Ready;
+use crate::reading::ready::ReadyDelivery;
 
 /// Bounds of the lane of new deliveries: enough to keep the default concurrency busy while the
 /// reader sleeps, and small enough for a hundred routes.
@@ -16,7 +16,7 @@ const MAX_RETRY_BYTES: usize = 512 << 10;
 
 /// Request of a consumer to a route's lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum DeliveryRequest {
     /// At most this many, from the lanes in turns.
     InTurns(usize),
     /// One delivery: a new one, if there is any.
@@ -49,26 +49,26 @@ impl Lanes {
     }
 
     /// Adds a delivery that was never attempted.
-    pub(crate) fn push_new(&mut self, ready: Ready) {
+    pub(crate) fn push_new(&mut self, ready: ReadyDelivery) {
         self.new.push(ready);
     }
 
     /// Adds a delivery that is due again, unless it is in the lane already.
-    pub(crate) fn push_retry(&mut self, ready: Ready) {
+    pub(crate) fn push_retry(&mut self, ready: ReadyDelivery) {
         let Some(retry) = ready.retry else { return };
         if self.known.insert((ready.position, retry.redrive)) {
             self.retries.push(ready);
         }
     }
 
-    pub(crate) fn take(&mut self, wanted: Wanted) -> Vec<Ready> {
+    pub(crate) fn take(&mut self, wanted: DeliveryRequest) -> Vec<ReadyDelivery> {
         match wanted {
-            Wanted::Probe => self.new.pop().or_else(|| self.pop_retry()).into_iter().collect(),
-            Wanted::InTurns(permits) => (0..permits).map_while(|_| self.pop_in_turn()).collect(),
+            DeliveryRequest::Probe => self.new.pop().or_else(|| self.pop_retry()).into_iter().collect(),
+            DeliveryRequest::InTurns(permits) => (0..permits).map_while(|_| self.pop_in_turn()).collect(),
         }
     }
 
-    fn pop_in_turn(&mut self) -> Option<Ready> {
+    fn pop_in_turn(&mut self) -> Option<ReadyDelivery> {
         self.is_retrys_turn = !self.is_retrys_turn;
         match self.is_retrys_turn {
             true => self.pop_retry().or_else(|| self.new.pop()),
@@ -76,7 +76,7 @@ impl Lanes {
         }
     }
 
-    fn pop_retry(&mut self) -> Option<Ready> {
+    fn pop_retry(&mut self) -> Option<ReadyDelivery> {
         let ready = self.retries.pop()?;
         if let Some(retry) = ready.retry {
             self.known.remove(&(ready.position, retry.redrive));
@@ -109,7 +109,7 @@ impl Lanes {
 
 #[derive(Debug)]
 struct Lane {
-    ready: VecDeque<Ready>,
+    ready: VecDeque<ReadyDelivery>,
     bytes: usize,
     most: usize,
     most_bytes: usize,
@@ -120,12 +120,12 @@ impl Lane {
         Self { ready: VecDeque::new(), bytes: 0, most, most_bytes }
     }
 
-    fn push(&mut self, ready: Ready) {
+    fn push(&mut self, ready: ReadyDelivery) {
         self.bytes += ready.event.body().len();
         self.ready.push_back(ready);
     }
 
-    fn pop(&mut self) -> Option<Ready> {
+    fn pop(&mut self) -> Option<ReadyDelivery> {
         let ready = self.ready.pop_front()?;
         self.bytes -= ready.event.body().len();
         Some(ready)
@@ -149,12 +149,17 @@ mod tests {
     use super::*;
     use crate::reading::ready::Retry;
 
-    fn ready(position: u64, is_retry: bool) -> Ready {
+    fn ready(position: u64, is_retry: bool) -> ReadyDelivery {
         let retry = Retry { redrive: 0, attempt: 1, first_at: 0, deaths: 0, asks_match: false, asked: 1 };
-        Ready { position, event: Arc::new(event("E", "x")), retry: is_retry.then_some(retry), matched: None }
+        ReadyDelivery {
+            position,
+            event: Arc::new(event("E", "x")),
+            retry: is_retry.then_some(retry),
+            matched: None,
+        }
     }
 
-    fn positions(taken: &[Ready]) -> Vec<u64> {
+    fn positions(taken: &[ReadyDelivery]) -> Vec<u64> {
         taken.iter().map(|ready| ready.position).collect()
     }
 
@@ -164,10 +169,10 @@ mod tests {
         (1..=4).for_each(|position| lanes.push_retry(ready(position, true)));
         (11..=12).for_each(|position| lanes.push_new(ready(position, false)));
         lanes.push_retry(ready(1, true));
-        assert_eq!(positions(&lanes.take(Wanted::Probe)), [11]);
-        assert_eq!(positions(&lanes.take(Wanted::InTurns(3))), [1, 12, 2]);
-        assert_eq!(positions(&lanes.take(Wanted::Probe)), [3], "nothing is new");
-        assert_eq!(positions(&lanes.take(Wanted::InTurns(9))), [4]);
+        assert_eq!(positions(&lanes.take(DeliveryRequest::Probe)), [11]);
+        assert_eq!(positions(&lanes.take(DeliveryRequest::InTurns(3))), [1, 12, 2]);
+        assert_eq!(positions(&lanes.take(DeliveryRequest::Probe)), [3], "nothing is new");
+        assert_eq!(positions(&lanes.take(DeliveryRequest::InTurns(9))), [4]);
     }
 
     #[test]
@@ -176,7 +181,7 @@ mod tests {
         (0..MAX_RETRIES as u64).for_each(|position| lanes.push_retry(ready(position, true)));
         let mut reads = 0;
         for _ in 0..MAX_RETRIES {
-            lanes.take(Wanted::InTurns(1));
+            lanes.take(DeliveryRequest::InTurns(1));
             reads += usize::from(lanes.room_for_retries().is_some());
         }
         assert_eq!(reads, MAX_RETRIES / 2 + 1, "of a half that is empty");

@@ -2,7 +2,7 @@
 //! them.
 
 pub(crate) mod consumer;
-pub(crate) mod feeder;
 pub(crate) mod lanes;
 pub(crate) mod ready;
 pub(crate) mod route;
+pub(crate) mod tail_reader;

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use event_model::Event;
-use queue::Undecided;
+use queue::ConditionError;
 
 /// One delivery that can be handed out.
 #[derive(Clone, Debug)]
-pub(crate) struct Ready {
+pub(crate) struct ReadyDelivery {
     pub(crate) position: u64,
     pub(crate) event: Arc<Event>,
     /// `None` for a first attempt; otherwise the row that waits for its next attempt.
     pub(crate) retry: Option<Retry>,
     /// Result of the route's match, for a first attempt.
-    pub(crate) matched: Option<Result<(), Undecided>>,
+    pub(crate) matched: Option<Result<(), ConditionError>>,
 }
 
 /// A delivery that was attempted before.

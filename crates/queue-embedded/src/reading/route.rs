@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use event_model::Event;
-use queue::{Filter, Route};
+use queue::{Route, RouteFilter};
 use sqlite_file::lock;
 use tokio::sync::Notify;
 
-use crate::reading::lanes::{Lanes, Wanted};
-use crate::reading::ready::Ready;
+use crate::reading::lanes::{DeliveryRequest, Lanes};
+use crate::reading::ready::ReadyDelivery;
 
 /// One route in the serving process: a bounded buffer of the next deliveries, filled by the tail
 /// reader and emptied by consumers.
@@ -18,7 +18,7 @@ use crate::reading::ready::Ready;
 pub(crate) struct RouteBuffer {
     pub(crate) id: i64,
     pub(crate) name: String,
-    pub(crate) filter: Filter,
+    pub(crate) filter: RouteFilter,
     pub(crate) lease: Duration,
     pub(crate) filled: Notify,
     /// End of a pause by a person, in Unix nanoseconds; 0 while the route is not paused.
@@ -45,8 +45,8 @@ struct State {
 
 /// Deliveries taken out by a consumer, and the cursor before and after, if it moves.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) picks: Vec<Ready>,
+pub(crate) struct ClaimedDeliveries {
+    pub(crate) picks: Vec<ReadyDelivery>,
     pub(crate) cursor: Option<(u64, u64)>,
 }
 
@@ -97,13 +97,13 @@ impl RouteBuffer {
     }
 
     /// Whether this request to ask the destination at once is a new one.
-    pub(crate) fn is_asked_again(&self, at: i64) -> bool {
+    pub(crate) fn ask_again(&self, at: i64) -> bool {
         self.asked_again.swap(at, Ordering::AcqRel) != at && at != 0
     }
 
     /// Takes deliveries, as `wanted` says; `false` if there are none. `hand_over` runs under the
     /// lock, so that cursors reach the writer in the order in which they were taken.
-    pub(crate) fn take(&self, wanted: Wanted, hand_over: impl FnOnce(Taken)) -> bool {
+    pub(crate) fn take(&self, wanted: DeliveryRequest, hand_over: impl FnOnce(ClaimedDeliveries)) -> bool {
         let mut state = lock(&self.state);
         if state.stale || self.paused_until.load(Ordering::Acquire) != 0 {
             return false;
@@ -113,7 +113,7 @@ impl RouteBuffer {
             return false;
         }
         let cursor = state.advance(&picks);
-        hand_over(Taken { picks, cursor });
+        hand_over(ClaimedDeliveries { picks, cursor });
         true
     }
 
@@ -162,7 +162,7 @@ impl RouteBuffer {
             let decided = self.filter.decide(event);
             if decided != Ok(false) {
                 let matched = Some(decided.map(drop));
-                state.ready.push_new(Ready {
+                state.ready.push_new(ReadyDelivery {
                     position: *position,
                     event: Arc::clone(event),
                     retry: None,
@@ -176,7 +176,7 @@ impl RouteBuffer {
     }
 
     /// Adds deliveries whose time has come.
-    pub(crate) fn offer_retries(&self, due: Vec<Ready>, next_due: Option<i64>) {
+    pub(crate) fn offer_retries(&self, due: Vec<ReadyDelivery>, next_due: Option<i64>) {
         let mut state = lock(&self.state);
         let any = !due.is_empty();
         due.into_iter().for_each(|ready| state.ready.push_retry(ready));
@@ -235,7 +235,7 @@ impl RouteBuffer {
 
 impl State {
     /// Moves the cursor with `picks`; returns it before and after, if it moves.
-    fn advance(&mut self, picks: &[Ready]) -> Option<(u64, u64)> {
+    fn advance(&mut self, picks: &[ReadyDelivery]) -> Option<(u64, u64)> {
         let before = self.claimed;
         let newest = picks.iter().filter(|pick| pick.retry.is_none()).map(|pick| pick.position).max();
         self.claimed = match (self.ready.has_new(), newest) {

@@ -10,9 +10,9 @@ use sqlite_file::rows::{from_nanos, signed};
 use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
 
-use crate::reading::ready::Ready;
-use crate::reading::route::{RouteBuffer, Taken};
-use crate::shared::{Held, LeaseKey, Shared};
+use crate::reading::ready::ReadyDelivery;
+use crate::reading::route::{ClaimedDeliveries, RouteBuffer};
+use crate::shared::{LeaseKey, OpenLease, Shared};
 use crate::writing::job::{QueueJobs, Store};
 use crate::writing::settle::EmbeddedLease;
 
@@ -20,7 +20,7 @@ use crate::writing::settle::EmbeddedLease;
 pub(crate) struct Claim {
     route: Arc<RouteBuffer>,
     shared: Arc<Shared>,
-    taken: Taken,
+    taken: ClaimedDeliveries,
     /// For each pick, whether the row was still as the tail reader saw it.
     claimed: Vec<bool>,
     /// True if the cursor was not where this claim expects it.
@@ -35,7 +35,7 @@ impl Claim {
     pub(crate) fn new(
         route: Arc<RouteBuffer>,
         shared: Arc<Shared>,
-        taken: Taken,
+        taken: ClaimedDeliveries,
         reply: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
     ) -> Self {
         Self { route, shared, taken, claimed: Vec::new(), overtaken: false, missed: false, now: 0, reply }
@@ -98,7 +98,7 @@ pub(crate) fn move_cursor(
         .map(|rows| rows == 1)
 }
 
-fn claim(store: &Store<'_>, route: i64, pick: &Ready) -> rusqlite::Result<bool> {
+fn claim(store: &Store<'_>, route: i64, pick: &ReadyDelivery) -> rusqlite::Result<bool> {
     let position = signed(pick.position);
     let rows = match pick.retry {
         None => store
@@ -123,14 +123,14 @@ fn claim(store: &Store<'_>, route: i64, pick: &Ready) -> rusqlite::Result<bool> 
 fn hand_out(
     shared: &Arc<Shared>,
     route: &Arc<RouteBuffer>,
-    pick: Ready,
+    pick: ReadyDelivery,
     now: i64,
 ) -> Result<Delivery, QueueError> {
     let position = Position::new(0, pick.position)?;
     let retry = pick.retry;
     let (redrive, attempt) = retry.map_or((0, 1), |retry| (retry.redrive, retry.attempt + 1));
     let key = LeaseKey { route: route.id, position: pick.position, redrive };
-    let held = Held { attempt, until: Instant::now() + route.lease, route: Arc::clone(route) };
+    let held = OpenLease { attempt, until: Instant::now() + route.lease, route: Arc::clone(route) };
     lock(&shared.leases).insert(key, held);
     let first_at = retry.filter(|retry| retry.attempt > 0).map_or(now, |retry| retry.first_at);
     Ok(Delivery {

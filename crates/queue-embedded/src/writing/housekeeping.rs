@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use sqlite_file::rows::unsigned;
 use sqlite_file::{Log, beyond_a_checkpoint, lock, set_meta, used_bytes};
 
-use crate::beside::same_ids;
 use crate::file::schema::{WORKING, last_position};
 use crate::options::Options;
 use crate::shared::Shared;
+use crate::stores::same_ids;
 use crate::writing::queue_time::QueueTime;
 use crate::writing::retention::{Trimmer, ids_known_for, settled_up_to};
 use crate::writing::sweep::Sweeper;
@@ -73,7 +73,7 @@ impl Housekeeping {
         // A log that a reader keeps from being checkpointed is used space; but no removal frees
         // it.
         let used = used_bytes(sql)? + beyond_a_checkpoint(shared.status().path());
-        self.measure(sql, shared, Used { all: used, log }, more)?;
+        self.measure(sql, shared, UsedSpace { all: used, log }, more)?;
         let more = self.sweeper.sweep(sql)? || more;
         self.next = if more { now } else { now + EVERY };
         Ok(more)
@@ -104,8 +104,14 @@ impl Housekeeping {
         Ok(())
     }
 
-    fn measure(&mut self, sql: &Connection, shared: &Shared, used: Used, more: bool) -> rusqlite::Result<()> {
-        let (limit, Used { all: used, log }) = (self.options.retention.bytes, used);
+    fn measure(
+        &mut self,
+        sql: &Connection,
+        shared: &Shared,
+        used: UsedSpace,
+        more: bool,
+    ) -> rusqlite::Result<()> {
+        let (limit, UsedSpace { all: used, log }) = (self.options.retention.bytes, used);
         let full = used > limit;
         let high = used.saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
         if high && !self.alarmed {
@@ -145,7 +151,7 @@ impl Housekeeping {
 
 /// Used space, in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Used {
+struct UsedSpace {
     /// Bytes of pages in use, and of a log that is longer than it should be.
     all: u64,
     /// Bytes of the log.

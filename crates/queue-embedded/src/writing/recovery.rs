@@ -24,14 +24,14 @@ pub(crate) fn recover(sql: &mut Connection, now: i64) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-struct Interrupted {
+struct InterruptedAttempt {
     key: LeaseKey,
     attempt: u32,
     since: i64,
     alone: bool,
 }
 
-fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<Interrupted>> {
+fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<InterruptedAttempt>> {
     // Only for routes that have some in flight: a million may be waiting.
     sql.prepare(
         "SELECT d.route, d.position, d.redrive, d.attempt, d.at, d.alone
@@ -39,12 +39,12 @@ fn left_in_flight(sql: &Connection) -> rusqlite::Result<Vec<Interrupted>> {
     )?
     .query_map([], |row| {
         let key = LeaseKey { route: row.get(0)?, position: unsigned(row.get(1)?), redrive: row.get(2)? };
-        Ok(Interrupted { key, attempt: row.get(3)?, since: row.get(4)?, alone: row.get(5)? })
+        Ok(InterruptedAttempt { key, attempt: row.get(3)?, since: row.get(4)?, alone: row.get(5)? })
     })?
     .collect()
 }
 
-fn resume(store: &Store<'_>, left: &Interrupted) -> rusqlite::Result<()> {
+fn resume(store: &Store<'_>, left: &InterruptedAttempt) -> rusqlite::Result<()> {
     let key = left.key;
     record(store, key, left.attempt, &ended(left.since, store.now, Outcome::Died))?;
     if !left.alone {

@@ -174,21 +174,21 @@ pub(crate) fn ids_known_for(
 }
 
 #[derive(Debug)]
-struct Seen {
+struct EventRow {
     position: i64,
     received_at: i64,
     is_needed: bool,
 }
 
-fn pass(sql: &Connection, text: &str, after: i64, up_to: i64) -> rusqlite::Result<Vec<Seen>> {
+fn pass(sql: &Connection, text: &str, after: i64, up_to: i64) -> rusqlite::Result<Vec<EventRow>> {
     sql.prepare_cached(text)?
         .query_map(params![after, up_to, CHUNK as i64, UNROUTED], |row| {
-            Ok(Seen { position: row.get(0)?, received_at: row.get(1)?, is_needed: row.get(2)? })
+            Ok(EventRow { position: row.get(0)?, received_at: row.get(1)?, is_needed: row.get(2)? })
         })?
         .collect()
 }
 
-fn ids(sql: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<Seen>> {
+fn ids(sql: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<EventRow>> {
     pass(
         sql,
         "SELECT e.position, e.received_at,
@@ -212,7 +212,7 @@ pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Removes bodies, and returns their number.
-fn remove_bodies(sql: &Connection, rows: &[Seen], now: i64) -> rusqlite::Result<usize> {
+fn remove_bodies(sql: &Connection, rows: &[EventRow], now: i64) -> rusqlite::Result<usize> {
     let (mut newest, mut removed) = (None, 0);
     for row in rows.iter().filter(|row| !row.is_needed) {
         removed += remove_body(sql, row.position)?;

@@ -9,8 +9,8 @@ use queue::same_id::{self, Claim, Granted};
 use sqlite_file::{Job, reading};
 use tokio::sync::oneshot;
 
-use crate::beside::same_ids;
 use crate::shared::Shared;
+use crate::stores::same_ids;
 use crate::writing::job::{QueueJobs, Store};
 
 /// Function from a fact's value to an answer and the fact's new value, if it changes.
@@ -99,7 +99,7 @@ pub(crate) async fn find_delivered(
 ) -> Result<Option<EventId>, QueueError> {
     let (reply, answer) = oneshot::channel();
     let name = same_id::name(key, route);
-    shared.inbox.look(move |sql| {
+    shared.inbox.read(move |sql| {
         let found = same_ids::get(sql, &name).map_err(reading);
         let _ = reply.send(found.map(|found| found.and_then(|found| same_id::delivered_of(&found))));
     });
@@ -125,7 +125,7 @@ mod tests {
     /// written.
     async fn written_by_others(queue: &Embedded) -> i64 {
         let (reply, answer) = oneshot::channel();
-        queue.shared.inbox.look(move |sql| {
+        queue.shared.inbox.read(move |sql| {
             let _ = reply.send(sql.pragma_query_value(None, "data_version", |row| row.get(0)).unwrap());
         });
         answer.await.unwrap()

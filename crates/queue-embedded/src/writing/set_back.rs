@@ -48,7 +48,7 @@ pub(crate) fn follow(sql: &Connection, shared: &Shared, by: i64) -> rusqlite::Re
         "the clock was set back: what waits waits no longer for it"
     );
     lock(&shared.routes).iter().for_each(|route| route.set_stale());
-    shared.wake_feeder();
+    shared.wake_tail_reader();
     Ok(())
 }
 

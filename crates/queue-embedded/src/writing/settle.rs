@@ -12,7 +12,7 @@ use sqlite_file::{Job, lock};
 use tokio::sync::oneshot;
 
 use crate::reading::route::RouteBuffer;
-use crate::shared::{Held, LeaseKey, Shared};
+use crate::shared::{LeaseKey, OpenLease, Shared};
 use crate::writing::job::{QueueJobs, Store};
 
 /// Delay before a delivery that could not be given back is given back again.
@@ -74,7 +74,7 @@ impl Lease for EmbeddedLease {
         ready(answer).boxed()
     }
 
-    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         self.was_alone |= is_alone;
         self.change(Change::Alone(is_alone)).boxed()
     }
@@ -197,7 +197,7 @@ impl Settle {
     /// the tail reader give it back again.
     fn try_again(&self) {
         let Some(route) = self.route() else { return };
-        let held = Held { attempt: self.attempt, until: Instant::now() + TRY_AGAIN, route };
+        let held = OpenLease { attempt: self.attempt, until: Instant::now() + TRY_AGAIN, route };
         let mut leases = lock(&self.shared.leases);
         if leases.get(&self.key).is_none_or(|newer| newer.attempt <= self.attempt) {
             leases.insert(self.key, held);

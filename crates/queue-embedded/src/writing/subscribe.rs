@@ -56,7 +56,7 @@ impl Job<QueueJobs> for Subscribe {
             let buffer = Arc::new(RouteBuffer::new(id, route, cursor));
             buffer.set_paused_until(self.paused_until);
             // An earlier request is not new: it was made before this process joined.
-            buffer.is_asked_again(self.asked_again);
+            buffer.ask_again(self.asked_again);
             routes.push(Arc::clone(&buffer));
             buffer
         });

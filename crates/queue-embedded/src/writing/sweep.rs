@@ -120,7 +120,7 @@ mod tests {
     use queue::{Intake, Lifecycle, Stores};
 
     use super::*;
-    use crate::{Beside, Embedded, Options};
+    use crate::{Embedded, Options, SqliteStores};
 
     const MANY: i64 = 3 * CHUNK + 7;
 
@@ -182,7 +182,7 @@ mod tests {
         let path = folder.path().join("queue.db");
         let sql = file(&path, true).await;
         assert_eq!(sweep(&sql, |_| true), [0; 0], "its route is there");
-        Beside::open(&path, None).unwrap().forget("r").await.unwrap();
+        SqliteStores::open(&path, None).unwrap().forget("r").await.unwrap();
         assert_eq!(count(&sql), MANY, "who forgets does not wait for it");
         assert_eq!(sweep(&sql, |removed| removed.len() < 2), [CHUNK; 2]);
         // The state after a crash; and a new route is created that must not get the remaining

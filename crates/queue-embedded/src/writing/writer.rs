@@ -74,7 +74,7 @@ impl QueueOwner {
             self.seen_version = version;
             self.sums_at.get_or_insert(now.max(self.summed + SUM_EVERY));
             self.shared.others_wrote.store(true, Ordering::Release);
-            self.shared.wake_feeder();
+            self.shared.wake_tail_reader();
         }
         if self.sums_at.is_some_and(|at| at <= now) {
             self.shared.quarantined.store(quarantine::bytes(sql)?, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Owner for QueueOwner {
 
     fn answered(&mut self, wakes_reader: bool) {
         if wakes_reader {
-            self.shared.wake_feeder();
+            self.shared.wake_tail_reader();
         }
     }
 

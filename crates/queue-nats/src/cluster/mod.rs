@@ -17,9 +17,9 @@ pub use crate::cluster::route_ports::{ROUTE_PORT, RouteAccess, RoutePort};
 pub use crate::streams::StreamName;
 
 use crate::api;
-use crate::beside::health::health;
 use crate::connect::{Link, REQUEST, connect, connected};
 use crate::options::{Layout, Options};
+use crate::stores::health::health;
 use crate::streams::{INFLIGHT, Shard};
 
 /// The oldest server that understands everything we ask for. Older ones ignore

@@ -9,31 +9,31 @@ use queue::{Consumer, Delivery, QueueError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::consuming::feed::BATCH;
-use crate::consuming::take::Taken;
+use crate::consuming::fetcher::BATCH;
+use crate::consuming::route_consumer::PendingDelivery;
 
 /// Time for which a probe of a destination waits for a first attempt, before it takes a delivery
 /// that failed before.
 const FIRST_WITHIN: Duration = Duration::from_millis(250);
 
 /// A caller that waits for deliveries.
-pub(crate) struct Want {
+pub(crate) struct FetchRequest {
     pub(crate) permits: usize,
     /// Until this time, only first attempts will do.
     pub(crate) new_until: Option<Instant>,
     pub(crate) answer: oneshot::Sender<Result<Vec<Delivery>, QueueError>>,
 }
 
-impl Want {
+impl FetchRequest {
     /// Returns the time until which only first attempts are wanted, if it is not over.
     pub(crate) fn only_new_until(&self) -> Option<Instant> {
         self.new_until.filter(|until| *until > Instant::now())
     }
 
     /// Takes what suits the caller, if it is there.
-    pub(crate) fn choose(&self, waiting: &mut VecDeque<Taken>) -> Option<Vec<Taken>> {
+    pub(crate) fn choose(&self, waiting: &mut VecDeque<PendingDelivery>) -> Option<Vec<PendingDelivery>> {
         if self.new_until.is_some() {
-            let new = waiting.iter().position(Taken::is_new);
+            let new = waiting.iter().position(PendingDelivery::is_new);
             let chosen = if self.only_new_until().is_some() { new? } else { new.unwrap_or(0) };
             return waiting.remove(chosen).map(|taken| vec![taken]);
         }
@@ -44,7 +44,7 @@ impl Want {
 
 /// A reader of a route: sends its requests to the task that feeds it.
 #[derive(Debug)]
-pub(crate) struct NatsConsumer(pub(crate) mpsc::Sender<Want>);
+pub(crate) struct NatsConsumer(pub(crate) mpsc::Sender<FetchRequest>);
 
 impl NatsConsumer {
     async fn wait_for(
@@ -53,7 +53,7 @@ impl NatsConsumer {
         new_until: Option<Instant>,
     ) -> Result<Vec<Delivery>, QueueError> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Want { permits, new_until, answer }).await.map_err(|_| QueueError::Closed)?;
+        self.0.send(FetchRequest { permits, new_until, answer }).await.map_err(|_| QueueError::Closed)?;
         answered.await.unwrap_or(Err(QueueError::Closed))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use event_model::token;
-use queue::{Filter, Terms};
+use queue::{MatchFields, RouteFilter};
 
 use crate::names::EVENTS_SUBJECT;
 
@@ -14,8 +14,8 @@ const MAX_SUBJECTS: usize = 16;
 /// in a subject are matched here. Never empty, also for a filter that wants everything: a server
 /// up to 2.15.1 that takes a consumer's subjects away neither wakes it nor counts what it has
 /// still to get (`docs/nats-server-fault.md`).
-pub(crate) fn subjects(filter: &Filter) -> Vec<String> {
-    let Terms { event, environment, account, retailer, entity_type, .. } = &filter.matching;
+pub(crate) fn subjects(filter: &RouteFilter) -> Vec<String> {
+    let MatchFields { event, environment, account, retailer, entity_type, .. } = &filter.matching;
     if [event, environment, account, retailer, entity_type].iter().all(|wanted| wanted.is_empty()) {
         return vec![EVENTS_SUBJECT.to_owned()];
     }
@@ -42,14 +42,18 @@ fn combined(subjects: &[String], tokens: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn filter(event: &[&str], retailer: &[&str]) -> Filter {
+    fn filter(event: &[&str], retailer: &[&str]) -> RouteFilter {
         let own = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
-        Filter::from(Terms { event: own(event), retailer: own(retailer), ..Terms::default() })
+        RouteFilter::from(MatchFields {
+            event: own(event),
+            retailer: own(retailer),
+            ..MatchFields::default()
+        })
     }
 
     #[test]
     fn everything_is_a_subject_too() {
-        assert_eq!(subjects(&Filter::default()), ["fluent.events.>"]);
+        assert_eq!(subjects(&RouteFilter::default()), ["fluent.events.>"]);
     }
 
     #[test]

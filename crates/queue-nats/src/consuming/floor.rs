@@ -27,16 +27,16 @@ struct Note {
 
 /// The last floor that was stored, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Floor(Option<(Position, Instant)>);
+pub(crate) struct SettledFloor(Option<(Position, Instant)>);
 
-impl Floor {
+impl SettledFloor {
     /// Stores `settled`, if that is due or it is the last chance.
     pub(crate) async fn note(&mut self, shared: &Shared, route: &str, settled: Position, is_last: bool) {
         let is_noted =
             self.0.is_some_and(|(noted, at)| noted == settled || (!is_last && at.elapsed() < NOTED_EVERY));
         let Some(epoch) = shared.standing.known_epoch().filter(|_| !is_noted) else { return };
         let body = serde_json::to_vec(&Note { epoch, settled }).unwrap_or_default();
-        let noted = shared.publisher.put_aside(name(route).1, HeaderMap::new(), body.into()).await;
+        let noted = shared.publisher.put_bounded(name(route).1, HeaderMap::new(), body.into()).await;
         match noted {
             Ok(()) => self.0 = Some((settled, Instant::now())),
             Err(error) => tracing::debug!(route, %error, "how far a route is was not noted, this time"),

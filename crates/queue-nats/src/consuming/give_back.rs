@@ -9,16 +9,16 @@ use async_nats::Subject;
 use queue::QueueError;
 use tokio::time::Instant;
 
-use crate::consuming::feed::{Feed, MANY_UNKNOWN};
-use crate::consuming::take::{LookedUp, Taken};
+use crate::consuming::fetcher::{Fetcher, MANY_UNKNOWN};
+use crate::consuming::route_consumer::{PendingDelivery, RedeliveryLookup};
 
 /// Interval at which an unknown key is logged.
 const SAID_EVERY: Duration = Duration::from_mins(1);
 
-impl Feed {
+impl Fetcher {
     /// Puts a delivery away until its key may be known. If nothing but such deliveries come,
     /// probably the keys here are wrong, and the rest is better left in the stream.
-    pub(super) fn key_unknown(&mut self, taken: Taken) {
+    pub(super) fn key_unknown(&mut self, taken: PendingDelivery) {
         if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
             let (route, key) = (&self.route.name, taken.key());
             tracing::error!(
@@ -46,9 +46,9 @@ impl Feed {
         self.looking.cancel();
         while let Some(looked_up) = self.lookups.join_next().await {
             match looked_up {
-                Ok(LookedUp::Delivery(taken)) => self.waiting.push_back(taken),
-                Ok(LookedUp::Unknown(taken)) => self.redelivered.push_back(taken),
-                Ok(LookedUp::Nothing) | Err(_) => {}
+                Ok(RedeliveryLookup::Delivery(taken)) => self.waiting.push_back(taken),
+                Ok(RedeliveryLookup::Unknown(taken)) => self.redelivered.push_back(taken),
+                Ok(RedeliveryLookup::Nothing) | Err(_) => {}
             }
         }
         let (retries, events) = tokio::join!(self.retries.wind_down(), self.events.wind_down());
@@ -73,7 +73,7 @@ impl Feed {
     }
 
     /// Takes a redelivery that was looked up, unless it is for others by now.
-    pub(super) async fn looked_up(&mut self, taken: Taken) {
+    pub(super) async fn looked_up(&mut self, taken: PendingDelivery) {
         match self.is_left_to_others(taken.stream()) {
             true => self.taking.give_back(taken.into_reply()).await,
             false => self.waiting.push_back(taken),
@@ -85,10 +85,10 @@ impl Feed {
         let stream = self.events.stream;
         let mut replies: Vec<Subject> = Vec::new();
         for held in [&mut self.waiting, &mut self.redelivered] {
-            let (events, retries): (VecDeque<Taken>, _) =
+            let (events, retries): (VecDeque<PendingDelivery>, _) =
                 std::mem::take(held).into_iter().partition(|taken| taken.stream() == stream);
             *held = retries;
-            replies.extend(events.into_iter().map(Taken::into_reply));
+            replies.extend(events.into_iter().map(PendingDelivery::into_reply));
         }
         if self.events.has_asked() && !self.events.is_brief() {
             let link = self.link();
@@ -103,7 +103,7 @@ impl Feed {
 
     /// Gives back all deliveries that nobody has taken, and cancels long requests.
     pub(super) async fn give_back(&mut self) {
-        let held = self.waiting.drain(..).chain(self.redelivered.drain(..)).map(Taken::into_reply);
+        let held = self.waiting.drain(..).chain(self.redelivered.drain(..)).map(PendingDelivery::into_reply);
         let mut replies: Vec<Subject> = held.chain(self.not_for_us.drain(..)).collect();
         let link = self.link();
         for source in [&mut self.retries, &mut self.events] {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::api;
 use crate::cluster::make_inflight;
-use crate::consuming::past::Past;
+use crate::consuming::delivery_state::DeliveryState;
 use crate::names::inflight;
 use crate::shared::{Origin, Shared};
 use crate::streams::{INFLIGHT, StreamName};
@@ -41,7 +41,7 @@ pub(crate) const OF_BLOCK: i64 = 256;
 
 /// Last known state of an attempt.
 #[derive(Clone, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct InFlightMarker {
     /// Identifies the process.
     instance: u64,
     entry: Entry,
@@ -80,13 +80,13 @@ pub(crate) enum AttemptState {
     Ended,
 }
 
-impl Mark {
+impl InFlightMarker {
     /// Makes the marker of `past`'s last attempt, by this process.
     pub(crate) fn new(
         shared: &Shared,
         origin: Origin,
         event: &Event,
-        past: &Past,
+        past: &DeliveryState,
         state: AttemptState,
     ) -> Self {
         let entry = Entry {
@@ -128,24 +128,24 @@ impl Mark {
 
     /// Whether the attempt's process crashed or hung: nothing more was heard of the attempt.
     /// Never true of this process, whatever became of its lease.
-    pub(crate) fn is_death(&self, shared: &Shared) -> bool {
+    pub(crate) fn is_crash(&self, shared: &Shared) -> bool {
         self.entry.state == AttemptState::Began && self.instance != shared.instance
     }
 
     /// Returns the state of the delivery before the next attempt.
-    pub(crate) fn goes_on(&self, past: Past, shared: &Shared) -> Past {
+    pub(crate) fn goes_on(&self, past: DeliveryState, shared: &Shared) -> DeliveryState {
         let attempts = match self.entry.state {
             AttemptState::Returned => self.entry.attempts.saturating_sub(1),
             AttemptState::Began | AttemptState::Ended => self.entry.attempts,
         };
-        let deaths = self.entry.deaths + u32::from(self.is_death(shared));
+        let deaths = self.entry.deaths + u32::from(self.is_crash(shared));
         let first_attempt_at = Some(self.entry.first_attempt_at).filter(|_| attempts > 0);
-        Past { attempts, deaths, first_attempt_at, ..past }
+        DeliveryState { attempts, deaths, first_attempt_at, ..past }
     }
 }
 
 /// Returns the messages with these markers, one for each block of a stream.
-fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) -> Vec<(String, Bytes)> {
+fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, InFlightMarker)>) -> Vec<(String, Bytes)> {
     let mut blocks: BTreeMap<(StreamName, u64), Vec<Entry>> = BTreeMap::new();
     for (origin, mark) in marks {
         blocks.entry((origin.stream, origin.sequence / BLOCK)).or_default().push(mark.entry);
@@ -162,13 +162,13 @@ fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) -> Vec<(St
 
 /// Writes markers.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight {
+pub(crate) struct InFlightWriter {
     failed_at: Mutex<Option<Instant>>,
 }
 
-impl InFlight {
+impl InFlightWriter {
     /// Writes markers of one route, and waits for that as long as it may.
-    pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: Vec<(Origin, Mark)>) {
+    pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: Vec<(Origin, InFlightMarker)>) {
         let messages = messages(shared, route, marks);
         let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
         let writing = async {

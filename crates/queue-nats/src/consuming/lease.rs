@@ -11,15 +11,15 @@ use event_model::Event;
 use fail::fail_point;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use queue::{About, Attempt, BoxError, DeadReason, Lease, Outcome, QueueError, Settlement, Verdict};
+use queue::{Attempt, BoxError, DeadReason, EventSummary, Lease, Outcome, QueueError, Settlement, Verdict};
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, sleep};
 
-use crate::attempts::{Line, Then};
-use crate::consuming::alone::Place;
+use crate::attempts::{AttemptRecord, NextState};
 use crate::consuming::deadline::Deadline;
-use crate::consuming::inflight::{AttemptState, Mark};
-use crate::consuming::past::Past;
+use crate::consuming::delivery_state::DeliveryState;
+use crate::consuming::exclusive_marker::ExclusiveMarker;
+use crate::consuming::inflight::{AttemptState, InFlightMarker};
 use crate::shared::{Origin, Shared};
 
 /// First wait before settling is tried again, while the servers choose a leader or a stream is
@@ -43,12 +43,12 @@ const MARK_AGAIN: Duration = Duration::from_secs(15);
 /// Counts the settlements of a route that wait for room in a store. While there are any, the
 /// route fetches nothing: it could not settle that either.
 #[derive(Debug, Default)]
-pub(crate) struct Blocked {
+pub(crate) struct SettlementBlocks {
     count: AtomicUsize,
     changed: Notify,
 }
 
-impl Blocked {
+impl SettlementBlocks {
     pub(crate) fn is_blocked(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
@@ -58,21 +58,21 @@ impl Blocked {
         self.changed.notified().await;
     }
 
-    fn begin(self: &Arc<Self>, route: &str) -> Blocking {
+    fn begin(self: &Arc<Self>, route: &str) -> BlockGuard {
         if self.count.fetch_add(1, Ordering::AcqRel) == 0 {
             tracing::error!(
                 route,
                 "there is no room to settle a delivery: the route asks for no more until there is"
             );
         }
-        Blocking(Arc::clone(self))
+        BlockGuard(Arc::clone(self))
     }
 }
 
 /// A settlement that waits for room, until it is dropped.
-struct Blocking(Arc<Blocked>);
+struct BlockGuard(Arc<SettlementBlocks>);
 
-impl Drop for Blocking {
+impl Drop for BlockGuard {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::AcqRel);
         self.0.changed.notify_one();
@@ -87,7 +87,7 @@ pub(crate) struct NatsLease {
     pub(crate) reply: Subject,
     pub(crate) event: Arc<Event>,
     /// State of the delivery, with this attempt included.
-    pub(crate) past: Past,
+    pub(crate) past: DeliveryState,
     pub(crate) lease: Duration,
     pub(crate) until: Deadline,
     /// Epoch number of the stream: in another epoch, the same sequence is another message.
@@ -100,7 +100,7 @@ pub(crate) struct NatsLease {
     /// Time at which a marker last said that the attempt began, or goes on.
     pub(crate) marked: Instant,
     /// Settlements of the route that wait for room.
-    pub(crate) blocked: Arc<Blocked>,
+    pub(crate) blocked: Arc<SettlementBlocks>,
 }
 
 impl fmt::Debug for NatsLease {
@@ -116,7 +116,7 @@ impl NatsLease {
     /// Fails if the lease is over: the server accepts late settlements, so they must be prevented
     /// here.
     fn check(&mut self) -> Result<(), QueueError> {
-        let is_past = self.life != self.shared.standing.life();
+        let is_past = self.life != self.shared.standing.epoch_number();
         if self.is_over || is_past || self.until.is_over() {
             self.is_over = true;
             return Err(QueueError::LeaseLost);
@@ -131,7 +131,8 @@ impl NatsLease {
         self.until = Deadline::of(self.lease);
         if self.marked.elapsed() >= MARK_AGAIN && !self.has_ended {
             self.marked = Instant::now();
-            let mark = Mark::new(&self.shared, self.origin, &self.event, &self.past, AttemptState::Began);
+            let mark =
+                InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, AttemptState::Began);
             self.shared.inflight.write(&self.shared, &self.route, vec![(self.origin, mark)]).await;
         }
         Ok(())
@@ -164,20 +165,20 @@ impl NatsLease {
     async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
         let (event, route) = (&*self.event, &*self.route);
         let then = match settlement.verdict {
-            Verdict::Done => Then::Done,
+            Verdict::Done => NextState::Done,
             Verdict::Again(wait) => {
                 let due = self.shared.after(wait);
                 fail_point!("schedule.before");
                 self.shared.schedule(event, &self.goes_on(settlement), route, due, self.origin).await?;
                 fail_point!("schedule.after");
-                Then::Waiting { due }
+                NextState::Waiting { due }
             }
             Verdict::Dead(reason) => {
                 let detail = settlement.attempt.detail.as_deref();
                 fail_point!("letter.before");
-                let letter = self.shared.bury(event, &self.past, route, reason, detail).await?;
+                let letter = self.shared.dead_letter(event, &self.past, route, reason, detail).await?;
                 fail_point!("letter.after");
-                Then::Dead { letter, reason }
+                NextState::Dead { letter, reason }
             }
         };
         self.record(&settlement.attempt, then).await;
@@ -193,28 +194,34 @@ impl NatsLease {
         Ok(())
     }
 
-    async fn mark_alone(&self, is_alone: bool) -> Result<(), QueueError> {
-        let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
+    async fn write_exclusive_marker(&self, is_alone: bool) -> Result<(), QueueError> {
+        let place = ExclusiveMarker { route: &self.route, origin: self.origin, event: self.event.id() };
         place.mark(&self.shared, self.past.attempts, is_alone).await
     }
 
     /// Returns the state before the next attempt. A delivery that survived an exclusive attempt
     /// is no longer a suspect.
-    fn goes_on(&self, settlement: &Settlement) -> Past {
+    fn goes_on(&self, settlement: &Settlement) -> DeliveryState {
         let deaths = if self.was_alone { 0 } else { self.past.deaths };
         let asked = self.past.asked + u32::from(settlement.asked);
-        Past { deaths, asked, ..self.past }
+        DeliveryState { deaths, asked, ..self.past }
     }
 
     /// Records the attempt. A history that can't be written does not stop a delivery for long.
-    async fn record(&self, attempt: &Attempt, then: Then) {
+    async fn record(&self, attempt: &Attempt, then: NextState) {
         self.shared.attempts.record(line(&self.event, &self.route, &self.past, attempt, then)).await;
     }
 }
 
-pub(crate) fn line(event: &Event, route: &str, past: &Past, attempt: &Attempt, then: Then) -> Line {
-    let About { name, account, entity, root_ref } = About::of(event);
-    Line {
+pub(crate) fn line(
+    event: &Event,
+    route: &str,
+    past: &DeliveryState,
+    attempt: &Attempt,
+    then: NextState,
+) -> AttemptRecord {
+    let EventSummary { name, account, entity, root_ref } = EventSummary::of(event);
+    AttemptRecord {
         name,
         account,
         entity,
@@ -268,11 +275,11 @@ impl Lease for NatsLease {
         self.renew().boxed()
     }
 
-    fn alone(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+    fn mark_exclusive(&mut self, is_alone: bool) -> BoxFuture<'_, Result<(), QueueError>> {
         async move {
             self.check()?;
             self.was_alone |= is_alone;
-            self.mark_alone(is_alone).await
+            self.write_exclusive_marker(is_alone).await
         }
         .boxed()
     }
@@ -305,7 +312,7 @@ pub(crate) struct GivenBack {
     pub(crate) origin: Origin,
     pub(crate) reply: Subject,
     pub(crate) event: Arc<Event>,
-    pub(crate) past: Past,
+    pub(crate) past: DeliveryState,
     /// State of the attempt that `past` counts; `None` if no caller had it.
     pub(crate) attempt: Option<AttemptState>,
     pub(crate) was_alone: bool,
@@ -325,7 +332,7 @@ impl GivenBack {
         }
         if self.attempt == Some(AttemptState::Returned) {
             let attempt = ended(&self.shared, Outcome::Returned);
-            let line = line(&self.event, &self.route, &self.past, &attempt, Then::Back);
+            let line = line(&self.event, &self.route, &self.past, &attempt, NextState::Back);
             self.shared.attempts.record(line).await;
         }
         Ok(())
@@ -348,11 +355,11 @@ impl GivenBack {
     /// First writes what became of the attempt, so that nobody takes it for a crash.
     async fn reject(&self) -> Result<(), BoxError> {
         if self.was_alone {
-            let place = Place { route: &self.route, origin: self.origin, event: self.event.id() };
+            let place = ExclusiveMarker { route: &self.route, origin: self.origin, event: self.event.id() };
             place.mark(&self.shared, self.past.attempts, false).await?;
         }
         if let Some(state) = self.attempt {
-            let mark = Mark::new(&self.shared, self.origin, &self.event, &self.past, state);
+            let mark = InFlightMarker::new(&self.shared, self.origin, &self.event, &self.past, state);
             self.shared.inflight.write(&self.shared, &self.route, vec![(self.origin, mark)]).await;
         }
         self.shared.link.say(self.reply.clone(), GIVE_BACK).await
@@ -365,17 +372,17 @@ pub(crate) fn ended(shared: &Shared, outcome: Outcome) -> Attempt {
 }
 
 /// Dead-letters a delivery that ran exclusively when its process crashed.
-pub(crate) async fn bury_crashed(
+pub(crate) async fn dead_letter_crashed(
     shared: &Shared,
     event: &Event,
-    past: &Past,
+    past: &DeliveryState,
     route: &str,
     reply: &Subject,
 ) -> Result<(), QueueError> {
     const WHY: &str = "the process died while this event was attempted alone";
-    let letter = shared.bury(event, past, route, DeadReason::Crash, Some(WHY)).await?;
+    let letter = shared.dead_letter(event, past, route, DeadReason::Crash, Some(WHY)).await?;
     let attempt = ended(shared, Outcome::Died);
-    let then = Then::Dead { letter, reason: DeadReason::Crash };
+    let then = NextState::Dead { letter, reason: DeadReason::Crash };
     shared.attempts.record(line(event, route, past, &attempt, then)).await;
     shared.acknowledge(reply).await
 }

@@ -1,26 +1,26 @@
 //! Taking deliveries: two consumers, of the stream of events and of the retries that are due, and
 //! one task that extends the leases of what it has fetched.
 
-mod alone;
 mod consumer;
 mod deadline;
-mod feed;
+mod delivery_state;
+mod ensure_consumers;
+mod exclusive_marker;
+mod fetcher;
 mod filter;
 mod floor;
 mod give_back;
 mod inflight;
-mod join;
 mod lease;
-mod past;
 mod probe;
-mod source;
-mod take;
+mod pull_consumer;
+mod route_consumer;
 mod takeover;
 
 pub(crate) use crate::consuming::consumer::NatsConsumer;
-pub(crate) use crate::consuming::feed::Feed;
-pub(crate) use crate::consuming::inflight::{InFlight, OF_BLOCK};
-pub(crate) use crate::consuming::join::{FILTER, announce_together, join};
-pub(crate) use crate::consuming::past::Past;
-pub(crate) use crate::consuming::probe::{Probing, probe};
-pub(crate) use crate::consuming::take::Taking;
+pub(crate) use crate::consuming::delivery_state::DeliveryState;
+pub(crate) use crate::consuming::ensure_consumers::{FILTER, announce_together, ensure_consumers};
+pub(crate) use crate::consuming::fetcher::Fetcher;
+pub(crate) use crate::consuming::inflight::{InFlightWriter, OF_BLOCK};
+pub(crate) use crate::consuming::probe::{ProbeSchedule, probe};
+pub(crate) use crate::consuming::route_consumer::RouteConsumer;

@@ -28,7 +28,7 @@ const NO_MESSAGE: &str = "1.4611686018427387904.0.0.0";
 
 /// Chooses the routes that are probed.
 #[derive(Debug, Default)]
-pub(crate) struct Probing(Mutex<Turns>);
+pub(crate) struct ProbeSchedule(Mutex<Turns>);
 
 #[derive(Debug, Default)]
 struct Turns {
@@ -40,7 +40,7 @@ struct Turns {
     failing: BTreeSet<String>,
 }
 
-impl Probing {
+impl ProbeSchedule {
     fn turns(&self) -> MutexGuard<'_, Turns> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,8 +10,8 @@ use queue::Position;
 use tokio::time::{Instant, sleep};
 
 use crate::connect::Link;
-use crate::consuming::feed::Feed;
-use crate::consuming::join::{JOINED_FOR, held_until, is_joined_as, join, joined_as};
+use crate::consuming::ensure_consumers::{JOINED_FOR, ensure_consumers, held_until, is_joined_as, joined_as};
+use crate::consuming::fetcher::Fetcher;
 use crate::streams::StreamName;
 
 /// Number of ticks without anybody who takes events after which a match is taken back.
@@ -21,7 +21,7 @@ const ABANDONED: u32 = 3;
 const LOOKS: u32 = 4;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-impl Feed {
+impl Fetcher {
     /// Settles messages that this route does not match, unless another dispatcher has joined it
     /// with another match since, or is about to: then that one decides.
     pub(super) async fn dismiss(&mut self) {
@@ -37,7 +37,7 @@ impl Feed {
                 return;
             };
             self.joined_known = Some(asked);
-            self.look_who_joined(&info).await;
+            self.observe_filter_owner(&info).await;
         }
         let is_held = self.held_until.is_some_and(|at| at > self.taking.shared.standing.servers_now());
         let decides = !self.is_superseded && !is_held;
@@ -54,14 +54,14 @@ impl Feed {
         if let Ok(info) = crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await
         {
             self.joined_known = Some(asked);
-            self.look_who_joined(&info).await;
+            self.observe_filter_owner(&info).await;
         }
     }
 
     /// Applies what the server says of the last dispatcher to join: its match is the route's.
     /// This one takes no events for another match than its own, and so idles while a new version
     /// takes over: an event that moves to another route would be delivered by both.
-    pub(super) async fn look_who_joined(&mut self, info: &Info) {
+    pub(super) async fn observe_filter_owner(&mut self, info: &Info) {
         self.held_until = held_until(info);
         let was = std::mem::replace(&mut self.is_superseded, !is_joined_as(info, &self.route));
         match (was, self.is_superseded) {
@@ -84,12 +84,12 @@ impl Feed {
 
     /// Takes the route back when the version that was to take over is gone, even if it had not
     /// changed anything yet.
-    pub(super) async fn take_back(&mut self, info: &Info) {
+    pub(super) async fn reclaim(&mut self, info: &Info) {
         let now = self.taking.shared.standing.servers_now();
         let is_left_over = held_until(info).is_some_and(|until| until <= now);
         if is_left_over
             && is_joined_as(info, &self.route)
-            && let Err(error) = join(&self.link(), &self.route, None, true).await
+            && let Err(error) = ensure_consumers(&self.link(), &self.route, None, true).await
         {
             tracing::warn!(route = self.route.name, %error, "the server still sends what the route does not match");
         }
@@ -97,19 +97,19 @@ impl Feed {
         // do not show that anybody is there.
         let is_asked = info.num_waiting > 0;
         self.abandoned = if self.is_superseded && !is_asked { self.abandoned + 1 } else { 0 };
-        if self.abandoned >= ABANDONED && self.is_nobody_there(info).await {
+        if self.abandoned >= ABANDONED && self.confirm_absent(info).await {
             tracing::warn!(
                 route = self.route.name,
                 "nobody takes events with the other match: joining with ours"
             );
-            if let Err(error) = join(&self.link(), &self.route, None, false).await {
+            if let Err(error) = ensure_consumers(&self.link(), &self.route, None, false).await {
                 tracing::error!(route = self.route.name, %error, "the route is not joined again");
             }
         }
     }
 
     /// Whether no process has joined with the match that the route has now.
-    async fn is_nobody_there(&self, info: &Info) -> bool {
+    async fn confirm_absent(&self, info: &Info) -> bool {
         let Some(digest) = joined_as(info) else { return true };
         let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
         // A process that is there does not answer; only the server answers, if there is none.
@@ -120,7 +120,7 @@ impl Feed {
     /// Whether the server says repeatedly that it has no such consumer: while it starts it may
     /// say so of one that exists, and one that is made again delivers again what was settled
     /// since its state was last read.
-    async fn is_surely_gone(&self, stream: StreamName) -> bool {
+    async fn confirm_gone(&self, stream: StreamName) -> bool {
         for looked in 0..LOOKS {
             if looked > 0 {
                 sleep(LOOK_AGAIN).await;
@@ -137,15 +137,15 @@ impl Feed {
     /// Makes a consumer again whose position on the server is gone: it goes on at what was
     /// settled.
     pub(super) async fn rejoin(&mut self, stream: StreamName) {
-        if !self.is_surely_gone(stream).await {
+        if !self.confirm_gone(stream).await {
             return;
         }
         // Positions of another epoch of the stream say nothing about this one: all of it is for a
         // route that was here before, wherever that once started.
-        let _ = self.taking.shared.standing.look().await;
-        let is_same = self.life == self.taking.shared.standing.life();
+        let _ = self.taking.shared.standing.refresh().await;
+        let is_same = self.life == self.taking.shared.standing.epoch_number();
         let resume = if is_same { self.settled } else { Some(Position::START) };
-        match join(&self.link(), &self.route, resume, false).await {
+        match ensure_consumers(&self.link(), &self.route, resume, false).await {
             Ok(()) => tracing::error!(
                 route = self.route.name,
                 %stream,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::connect::{Link, REQUEST};
 use crate::message;
-use crate::publishing::Placed;
+use crate::publishing::PublishedAt;
 
 /// Least events of a batch: from here on it costs less than its messages one by one; decision
 /// 0009 has the figures.
@@ -34,12 +34,12 @@ pub(crate) fn fitting(events: &[Event]) -> usize {
 /// Stores all of `events`, in order, or none. Returns `None` if the server refused or did not
 /// answer: one known event makes it refuse the whole batch, and what is then published one by one
 /// is stored once.
-pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<Placed>> {
+pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<PublishedAt>> {
     let answer = timeout(REQUEST * 2, send(link, events)).await.ok().flatten()?;
     let (count, last) = (events.len() as u64, answer.sequence);
     // With another number, the positions would not be those of our events.
     let first = (last + 1).checked_sub(count).filter(|_| answer.batch_size == Some(count))?;
-    Some((first..=last).map(|sequence| Placed { sequence, is_duplicate: false }).collect())
+    Some((first..=last).map(|sequence| PublishedAt { sequence, is_duplicate: false }).collect())
 }
 
 async fn send(link: &Link, events: &[Event]) -> Option<PublishAck> {

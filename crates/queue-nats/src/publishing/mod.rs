@@ -1,8 +1,8 @@
 //! Writing to streams: every message has an id, and every write a deadline.
 
 mod batch;
-mod pulse;
-mod waves;
+mod connection_watchdog;
+mod rounds;
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 use event_model::Event;
 use futures::future::join_all;
-use queue::{Published, QueueError, Receipt};
+use queue::{PublishResults, QueueError, Receipt};
 use tokio::time::{Instant, sleep};
 
 use crate::connect::{Link, REQUEST};
 use crate::failure::{code, failed};
 use crate::message;
-use crate::publishing::pulse::Pulse;
-use crate::publishing::waves::waves;
+use crate::publishing::connection_watchdog::ConnectionWatchdog;
+use crate::publishing::rounds::rounds;
 use crate::streams::Shard;
 
 const PUBLISHING: &str = "publishing to NATS";
@@ -35,12 +35,12 @@ const NO_RESPONDERS_RETRY: Duration = Duration::from_millis(50);
 
 /// Sequence under which a message was stored, and whether it was stored before.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Placed {
+pub(crate) struct PublishedAt {
     pub(crate) sequence: u64,
     pub(crate) is_duplicate: bool,
 }
 
-impl Placed {
+impl PublishedAt {
     /// Returns the receipt of an event that was stored there.
     fn receipt(self, epoch: &str) -> Result<Receipt, QueueError> {
         let position = Shard::ONLY.position(self.sequence)?;
@@ -52,12 +52,12 @@ impl Placed {
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     link: Link,
-    pulse: Pulse,
+    pulse: ConnectionWatchdog,
 }
 
 impl Publisher {
     pub(crate) fn new(link: Link) -> Self {
-        Self { pulse: Pulse::new(link.clone()), link }
+        Self { pulse: ConnectionWatchdog::new(link.clone()), link }
     }
 
     /// Stores one message, whose id is among its headers.
@@ -66,24 +66,24 @@ impl Publisher {
         subject: String,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Placed, QueueError> {
+    ) -> Result<PublishedAt, QueueError> {
         self.link.wait().await.map_err(|error| QueueError::unavailable(PUBLISHING, error))?;
         let begun = self.pulse.begin();
         let publish = self.send(subject, headers, body);
         // The wait for a permit has no deadline of its own.
         let Ok(answer) = tokio::time::timeout(REQUEST * 2, publish).await else {
-            self.pulse.missed(begun).await;
+            self.pulse.on_timeout(begun).await;
             return Err(QueueError::unavailable(PUBLISHING, "no answer in time"));
         };
         match answer {
             Ok(ack) => {
-                self.pulse.felt();
-                Ok(Placed { sequence: ack.sequence, is_duplicate: ack.duplicate })
+                self.pulse.on_reply();
+                Ok(PublishedAt { sequence: ack.sequence, is_duplicate: ack.duplicate })
             }
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => Err(QueueError::TooLarge),
             Err(error) => {
                 if error.kind() == PublishErrorKind::TimedOut {
-                    self.pulse.missed(begun).await;
+                    self.pulse.on_timeout(begun).await;
                 }
                 Err(failed(PUBLISHING)(error))
             }
@@ -115,7 +115,7 @@ impl Publisher {
 
     /// Stores a message without a conclusion about the connection: a process without the right to
     /// write there never gets an answer.
-    pub(crate) async fn put_aside(
+    pub(crate) async fn put_bounded(
         &self,
         subject: String,
         headers: HeaderMap,
@@ -124,7 +124,7 @@ impl Publisher {
         self.answered_aside(subject, headers, body).await?.map_err(failed(PUBLISHING))
     }
 
-    /// Stores a message like `put_aside` if the subject holds what its headers expect; `false` if
+    /// Stores a message like `put_bounded` if the subject holds what its headers expect; `false` if
     /// it holds something else.
     pub(crate) async fn put_if(
         &self,
@@ -166,14 +166,14 @@ impl Publisher {
 
     /// Stores events, those of an entity in this order: many in batches, few as plain messages.
     /// Decision 0009 has the reasons.
-    pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> Published {
-        let mut published = Published::default();
+    pub(crate) async fn publish(&self, mut events: &[Event], epoch: &str) -> PublishResults {
+        let mut published = PublishResults::default();
         while published.error.is_none() && !events.is_empty() {
             let fitting = batch::fitting(events);
             let (some, rest) = events.split_at(if fitting > 0 { fitting } else { events.len() });
             let next = match fitting > 0 {
                 true => self.publish_as_batch(some, epoch).await,
-                false => self.publish_in_waves(some, epoch).await,
+                false => self.publish_in_rounds(some, epoch).await,
             };
             published.receipts.extend(next.receipts);
             (published.error, events) = (next.error, rest);
@@ -181,26 +181,28 @@ impl Publisher {
         published
     }
 
-    async fn publish_as_batch(&self, events: &[Event], epoch: &str) -> Published {
+    async fn publish_as_batch(&self, events: &[Event], epoch: &str) -> PublishResults {
         if self.link.is_connected()
             && let Some(placed) = batch::publish(&self.link, events).await
         {
-            self.pulse.felt();
+            self.pulse.on_reply();
             return in_order(placed.into_iter().map(|placed| Some(Ok(placed))).collect(), None, epoch);
         }
-        self.publish_in_waves(events, epoch).await
+        self.publish_in_rounds(events, epoch).await
     }
 
     /// Stores plain messages, as many in flight as their entities allow.
-    async fn publish_in_waves(&self, events: &[Event], epoch: &str) -> Published {
-        let mut answers: Vec<Option<Result<Placed, QueueError>>> = events.iter().map(|_| None).collect();
+    async fn publish_in_rounds(&self, events: &[Event], epoch: &str) -> PublishResults {
+        let mut answers: Vec<Option<Result<PublishedAt, QueueError>>> = events.iter().map(|_| None).collect();
         let mut stopped = None;
-        for wave in waves(events) {
+        for wave in rounds(events) {
             let sent = join_all(wave.iter().map(|index| self.put_event(&events[*index]))).await;
             // An event that does not fit is no reason to stop: it will never be stored.
             let failures = sent.iter().filter_map(|answer| answer.as_ref().err());
-            stopped =
-                failures.filter(|error| !matches!(error, QueueError::TooLarge)).map(QueueError::again).next();
+            stopped = failures
+                .filter(|error| !matches!(error, QueueError::TooLarge))
+                .map(QueueError::duplicate)
+                .next();
             wave.into_iter().zip(sent).for_each(|(index, answer)| answers[index] = Some(answer));
             if stopped.is_some() {
                 break;
@@ -214,7 +216,7 @@ impl Publisher {
         self.put_event(event).await?.receipt(epoch)
     }
 
-    async fn put_event(&self, event: &Event) -> Result<Placed, QueueError> {
+    async fn put_event(&self, event: &Event) -> Result<PublishedAt, QueueError> {
         let headers = message::headers_with_id(event, event.id().to_string());
         self.put(event.subject(), headers, event.body().clone()).await
     }
@@ -225,23 +227,23 @@ impl Publisher {
         let id = format!("{}/refed/{:08x}", event.id(), fastrand::u32(..));
         let headers = message::headers_with_id(event, id);
         let placed = self.put(event.subject(), headers, event.body().clone()).await?;
-        Placed { is_duplicate: false, ..placed }.receipt(epoch)
+        PublishedAt { is_duplicate: false, ..placed }.receipt(epoch)
     }
 }
 
 /// Returns the receipts up to the first event that was not stored, and the reason for that one.
 /// Later events that were stored are known when they come again.
 fn in_order(
-    answers: Vec<Option<Result<Placed, QueueError>>>,
+    answers: Vec<Option<Result<PublishedAt, QueueError>>>,
     stopped: Option<QueueError>,
     epoch: &str,
-) -> Published {
-    let mut published = Published::default();
+) -> PublishResults {
+    let mut published = PublishResults::default();
     for answer in answers {
         match answer.map(|answer| answer?.receipt(epoch)) {
             Some(Ok(receipt)) => published.receipts.push(receipt),
-            Some(Err(error)) => return Published { error: Some(error), ..published },
-            None => return Published { error: stopped, ..published },
+            Some(Err(error)) => return PublishResults { error: Some(error), ..published },
+            None => return PublishResults { error: stopped, ..published },
         }
     }
     published

@@ -8,7 +8,7 @@ use event_model::{Algorithm, Event, Headers, Proof, Timestamp};
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Consumer, Filter, Intake, Lifecycle, Quarantined, RefusedWebhook, Route, Source, Start, Verdict,
+    Consumer, Intake, Lifecycle, Quarantined, RejectedWebhook, Route, RouteFilter, Source, Start, Verdict,
 };
 
 use crate::joining::{open, settlement, world};
@@ -43,7 +43,8 @@ impl World {
 
     async fn subscribe(&self) -> Box<dyn Consumer> {
         let lease = Duration::from_secs(60);
-        let route = Route { name: "r".to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
+        let route =
+            Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
         self.queue.subscribe(route).await.unwrap()
     }
 }
@@ -57,9 +58,9 @@ async fn next(consumer: &mut dyn Consumer) -> String {
     name
 }
 
-fn refused(lost: &Event) -> RefusedWebhook {
+fn refused(lost: &Event) -> RejectedWebhook {
     let (reason, account) = ("no-key-matches".to_owned(), "ACME".to_owned());
-    RefusedWebhook::stored(0, lost.body().clone(), Headers::default(), lost.received_at(), reason, account)
+    RejectedWebhook::stored(0, lost.body().clone(), Headers::default(), lost.received_at(), reason, account)
 }
 
 fn malformed(body: &'static str) -> Quarantined {
@@ -82,10 +83,10 @@ async fn an_event_that_is_known_and_lost_is_admitted_anew() {
     world.queue.publish(event("B", "b")).await.unwrap();
     assert_eq!([next(&mut *consumer).await, next(&mut *consumer).await], ["FIRST", "B"], "A is lost");
     let stores = world.queue.stores();
-    assert!(!stores.admit(event("A", "a")).await.unwrap(), "it was not there");
-    assert!(stores.admit(event("A", "a")).await.unwrap(), "it is now");
+    assert!(!stores.publish_if_new(event("A", "a")).await.unwrap(), "it was not there");
+    assert!(stores.publish_if_new(event("A", "a")).await.unwrap(), "it is now");
     assert!(world.queue.publish(event("A", "a")).await.unwrap().duplicate, "to a webhook too");
-    assert!(stores.admit(event("B", "b")).await.unwrap(), "this one was");
+    assert!(stores.publish_if_new(event("B", "b")).await.unwrap(), "this one was");
     world.queue.publish(event("C", "c")).await.unwrap();
     assert_eq!([next(&mut *consumer).await, next(&mut *consumer).await], ["A", "C"], "each once");
     world.queue.close().await;
@@ -96,7 +97,7 @@ async fn a_refused_webhook_goes_only_when_its_event_is_held() {
     let world = World::start().await;
     let mut consumer = world.subscribe().await;
     let hold = world.queue.stores().refused();
-    hold.hold(refused(&event("A", "a"))).await.unwrap();
+    hold.capture(refused(&event("A", "a"))).await.unwrap();
     world.lose(&event("A", "a")).await;
     hold.admit(1, event("A", "a")).await.unwrap();
     assert_eq!([next(&mut *consumer).await, next(&mut *consumer).await], ["FIRST", "A"]);
@@ -110,7 +111,7 @@ async fn what_is_released_twice_is_delivered_once_and_what_is_lost_comes_again()
     let mut consumer = world.subscribe().await;
     let quarantine = world.queue.stores().quarantine();
     for body in ["{", "{{", "{{{"] {
-        quarantine.keep(malformed(body)).await.unwrap();
+        quarantine.store(malformed(body)).await.unwrap();
     }
     world.queue.publish(event("A", "a")).await.unwrap();
     world.lose(&event("B", "b")).await;
@@ -129,10 +130,10 @@ async fn what_is_released_twice_is_delivered_once_and_what_is_lost_comes_again()
 async fn a_malformed_body_that_is_known_and_lost_is_kept_anew() {
     let world = World::start().await;
     let quarantine = world.queue.stores().quarantine();
-    quarantine.keep(malformed("{")).await.unwrap();
+    quarantine.store(malformed("{")).await.unwrap();
     world.remove("FLUENT_QUARANTINE", 1).await;
-    quarantine.keep(malformed("{")).await.unwrap();
-    quarantine.keep(malformed("{")).await.unwrap();
+    quarantine.store(malformed("{")).await.unwrap();
+    quarantine.store(malformed("{")).await.unwrap();
     assert_eq!(quarantine.list(0, 10).await.unwrap().len(), 1);
     world.queue.close().await;
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Filter, Intake, Lifecycle, Route, RouteState, Source, Start, Terms, Upstream, Verdict};
+use queue::{
+    Intake, Lifecycle, MatchFields, Route, RouteFilter, RouteState, Source, Start, Upstream, Verdict,
+};
 use queue_nats::{JetStream, Options, cluster::Cluster};
 use tokio::time::{sleep, timeout};
 
@@ -14,7 +16,7 @@ use crate::proxy::Proxy;
 
 fn route(names: &[&str]) -> Route {
     let event = names.iter().map(|name| (*name).to_owned()).collect();
-    let filter = Filter::from(Terms { event, ..Terms::default() });
+    let filter = RouteFilter::from(MatchFields { event, ..MatchFields::default() });
     Route { name: "r".to_owned(), filter, start: Start::Beginning, lease: Duration::from_secs(5) }
 }
 
@@ -188,7 +190,7 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
     let (before, after) = (open(&options).await, open(&options).await);
     let decided_here = |when: &str| {
         let when = Some(queue::Condition::parse(when).unwrap());
-        Route { filter: Filter::from(Terms { when, ..Terms::default() }), ..route(&[]) }
+        Route { filter: RouteFilter::from(MatchFields { when, ..MatchFields::default() }), ..route(&[]) }
     };
     let mut these = before.subscribe(decided_here("event.entityRef == 'old'")).await.unwrap();
     // It fetches no more when the one that it requested comes.

@@ -8,8 +8,8 @@ use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadReason, EventStory, Filter, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause,
-    Position, ReceivedQuery, Replayed, Route, Settlement, Source, Start, StoryState, Verdict,
+    Attempt, Consumer, DeadReason, EventStory, Intake, Lifecycle, Outcome, PAUSES_WITHIN, Pause, Position,
+    ReceivedQuery, Replayed, Route, RouteFilter, Settlement, Source, Start, StoryState, Verdict,
 };
 use queue_nats::JetStream;
 
@@ -38,7 +38,7 @@ impl World {
     async fn subscribe(&self, name: &str) -> Box<dyn Consumer> {
         let lease = Duration::from_secs(60);
         let route =
-            Route { name: name.to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
+            Route { name: name.to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
         self.queue.subscribe(route).await.unwrap()
     }
 

@@ -8,7 +8,7 @@ use history_index::Index;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadReason, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Verdict,
+    Attempt, DeadReason, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -36,7 +36,8 @@ async fn history(queue: &JetStream, count: usize) {
         queue.publish(event("E", &format!("HD_{number}"))).await.unwrap();
     }
     let lease = std::time::Duration::from_secs(20);
-    let route = Route { name: "r".to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
+    let route =
+        Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let mut settled = 0;
     while settled < count {

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Filter, Intake, Lifecycle, Outcome, Route,
-    Settlement, Source, Start, Terms, Verdict,
+    Attempt, Consumer, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route,
+    RouteFilter, Settlement, Source, Start, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
@@ -29,7 +29,7 @@ pub(crate) async fn open(options: &Options) -> Arc<JetStream> {
 /// Returns the route `r`, for events of these names, or for all.
 pub(crate) fn route(names: &[&str]) -> Route {
     let event = names.iter().map(|name| (*name).to_owned()).collect();
-    let filter = Filter::from(Terms { event, ..Terms::default() });
+    let filter = RouteFilter::from(MatchFields { event, ..MatchFields::default() });
     Route { name: "r".to_owned(), filter, start: Start::Now, lease: Duration::from_secs(5) }
 }
 
@@ -126,7 +126,7 @@ async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     let mut consumer = before.subscribe(route.clone()).await.unwrap();
     before.publish(event("A", "a")).await.unwrap();
     let mut delivery = consumer.next(1).await.unwrap().remove(0);
-    delivery.ticket.alone().await.unwrap();
+    delivery.ticket.mark_exclusive().await.unwrap();
     std::mem::forget(delivery);
     // Sent to a process that crashed before reading it.
     let jetstream = async_nats::jetstream::new(async_nats::connect(servers.urls()).await.unwrap());

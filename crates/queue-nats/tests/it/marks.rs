@@ -6,8 +6,8 @@ use std::sync::Arc;
 use event_model::{Environment, EventId, SystemClock, Timestamp};
 use futures::StreamExt;
 use queue::conformance::event;
-use queue::marks::{set_reconciled, set_spool, spools, twin};
-use queue::{Lifecycle, QueueError, SpoolMark};
+use queue::facts::{reconciled_pair, set_reconciled, set_spool, spools};
+use queue::{Lifecycle, QueueError, SpoolWatermark};
 use queue_nats::{JetStream, Options, cluster::Cluster};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,7 +17,7 @@ async fn reconciled_events_that_fill_their_room_leave_every_other_mark_its_own()
     options.layout.bytes = 4 << 20;
     assert!(Cluster::connect(&options).await.unwrap().init().await.unwrap().is_good());
     let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
-    let marks = queue.stores().marks();
+    let marks = queue.stores().facts();
     let event = |number: usize| event("E", &number.to_string());
     let id = EventId::of(Environment::Sandbox, b"from the log");
     let setting = futures::stream::iter(0..5000)
@@ -26,10 +26,10 @@ async fn reconciled_events_that_fill_their_room_leave_every_other_mark_its_own()
     let answers: Vec<_> = setting.collect().await;
     assert!(matches!(answers.last(), Some(Err(QueueError::Full))), "{:?}", answers.last());
 
-    let mark = SpoolMark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: true };
+    let mark = SpoolWatermark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: true };
     set_spool(marks, "a", &mark).await.unwrap();
     assert_eq!(spools(marks).await.unwrap(), [("a".to_owned(), mark)]);
-    let known = twin(marks, event(0).fluent_key(), "r").await.unwrap().unwrap();
+    let known = reconciled_pair(marks, event(0).fluent_key(), "r").await.unwrap().unwrap();
     assert_eq!((known.reconciled, known.delivered), (id, None));
     let usage = queue.stores().health().await.unwrap().usage;
     let full: Vec<_> =

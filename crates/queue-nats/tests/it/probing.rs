@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use event_model::SystemClock;
 use queue::conformance::event;
-use queue::{Filter, Intake, Lifecycle, Route, Source, Start};
+use queue::{Intake, Lifecycle, Route, RouteFilter, Source, Start};
 use queue_nats::JetStream;
 
 use crate::joining::world;
 
 fn route() -> Route {
     let (name, lease) = ("probed".to_owned(), Duration::from_secs(30));
-    Route { name, filter: Filter::default(), start: Start::Beginning, lease }
+    Route { name, filter: RouteFilter::default(), start: Start::Beginning, lease }
 }
 
 /// Waits until a probe says that it works: one that had no answer in time says nothing of a

@@ -113,7 +113,7 @@ async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
         let mut delivery = next.into_iter().next().unwrap();
         assert_eq!((delivery.attempt, delivery.deaths), (1, 0), "turn {turn}");
         if turn > 2 {
-            delivery.ticket.alone().await.unwrap();
+            delivery.ticket.mark_exclusive().await.unwrap();
         }
     }
     one.close().await;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::PullConsumer;
 use nats_server::Cluster as Servers;
 use queue::conformance::event;
-use queue::{Condition, Consumer, Filter, Intake, Lifecycle, Pause, Route, Source, Start, Terms, Verdict};
+use queue::{
+    Condition, Consumer, Intake, Lifecycle, MatchFields, Pause, Route, RouteFilter, Source, Start, Verdict,
+};
 use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -48,7 +50,7 @@ impl Delivered {
 /// also what its match refuses.
 fn route(name: &str, when: &str) -> Route {
     let when = Some(Condition::parse(when).unwrap());
-    let filter = Filter::from(Terms { when, ..Terms::default() });
+    let filter = RouteFilter::from(MatchFields { when, ..MatchFields::default() });
     Route { name: name.to_owned(), filter, start: Start::Beginning, lease: IN_TIME }
 }
 
@@ -119,8 +121,8 @@ async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run()
 /// Makes a route for one type, which is in the subject: the server skips for a consumer what it
 /// need not send.
 fn of_type(name: &str, event: &str) -> Route {
-    let terms = Terms { event: vec![event.to_owned()], ..Terms::default() };
-    Route { filter: Filter::from(terms), ..route(name, "true") }
+    let terms = MatchFields { event: vec![event.to_owned()], ..MatchFields::default() };
+    Route { filter: RouteFilter::from(terms), ..route(name, "true") }
 }
 
 /// Events that come all the time while their match moves from one route to another: a dispatcher

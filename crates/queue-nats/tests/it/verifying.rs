@@ -9,7 +9,7 @@ use event_model::{
     Account, Accounts, Clock, Event, EventId, Headers, Inbound, KeyName, StoredVerifier, SystemClock,
 };
 use nats_server::Cluster as Servers;
-use queue::marks::{set_reconciled, twin};
+use queue::facts::{reconciled_pair, set_reconciled};
 use queue::{DeadQuery, DeadReason, Intake, Lifecycle, Route, Source, Upstream, Verdict};
 use queue_nats::{JetStream, Options};
 use simulator::KeyPair;
@@ -292,13 +292,13 @@ async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
     let verifier = Some(believing(&[&key], &[], SealKeys::parse([&*pair.public]).unwrap()));
     let options = Options { verifier, ..options };
     let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
-    let (event, marks) = (key.event("E"), queue.stores().marks());
+    let (event, marks) = (key.event("E"), queue.stores().facts());
     let (fluent, id) = (event.fluent_key(), event.id());
     for seal in ["", "x:y", &sealing.reconciled(fluent, key.event("F").id())] {
         set_reconciled(marks, fluent, id, seal).await.unwrap();
-        assert_eq!(twin(marks, fluent, "r").await.unwrap(), None, "{seal}");
+        assert_eq!(reconciled_pair(marks, fluent, "r").await.unwrap(), None, "{seal}");
     }
     set_reconciled(marks, fluent, id, &sealing.reconciled(fluent, id)).await.unwrap();
-    assert_eq!(twin(marks, fluent, "r").await.unwrap().unwrap().reconciled, id);
+    assert_eq!(reconciled_pair(marks, fluent, "r").await.unwrap().unwrap().reconciled, id);
     queue.close().await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_model::{SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, Consumer, Delivery, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start,
+    Attempt, Consumer, Delivery, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start,
     Upstream, Verdict,
 };
 use queue_nats::{JetStream, Options, cluster::Cluster};
@@ -42,7 +42,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
     assert!(queue.publish_many(&events).await.error.is_none());
     let route = Route {
         name: "r".to_owned(),
-        filter: Filter::default(),
+        filter: RouteFilter::default(),
         start: Start::Beginning,
         lease: Duration::from_secs(30),
     };
@@ -71,7 +71,7 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
 async fn what_is_due_and_not_settled_is_still_the_oldest() {
     let (_servers, options) = crate::joining::world().await;
     let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
-    let (name, filter, lease) = ("r".to_owned(), Filter::default(), Duration::from_secs(30));
+    let (name, filter, lease) = ("r".to_owned(), RouteFilter::default(), Duration::from_secs(30));
     let route = Route { name, filter, start: Start::Beginning, lease };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let event = event("D", "due");

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::store::level::Level;
 use crate::store::rows;
-use crate::store::values::{Acknowledged, Kept, OnKept};
+use crate::store::values::{AcknowledgedRow, OnStored, StoredRow};
 
 /// Marker type for the jobs of a spool.
 #[derive(Debug)]
@@ -32,25 +32,25 @@ pub(crate) struct Store<'w> {
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
 /// Stores an event, and hands it on.
-pub(crate) struct Keep<W> {
+pub(crate) struct StoreEvent<W> {
     /// The event and its waiter, until they are handed on.
     pub(crate) given: Option<(Event, W)>,
     /// The stored row; `None` if there was no room.
-    pub(crate) kept: Option<Kept>,
-    pub(crate) on_kept: Arc<OnKept<W>>,
+    pub(crate) kept: Option<StoredRow>,
+    pub(crate) on_kept: Arc<OnStored<W>>,
     pub(crate) level: Arc<Level>,
-    pub(crate) reply: Reply<Kept>,
+    pub(crate) reply: Reply<StoredRow>,
     pub(crate) _waiting: Waiting,
 }
 
-impl<W: Send> Job<SpoolJobs> for Keep<W> {
+impl<W: Send> Job<SpoolJobs> for StoreEvent<W> {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
         let Some((event, _)) = &self.given else { return Ok(()) };
-        self.kept = match store.is_full && !rows::is_kept(store.sql, event)? {
+        self.kept = match store.is_full && !rows::find_event(store.sql, event)? {
             true => None,
             false => {
                 let (row, is_duplicate) = rows::keep(store.sql, event)?;
-                Some(Kept { row, is_duplicate })
+                Some(StoredRow { row, is_duplicate })
             }
         };
         Ok(())
@@ -84,7 +84,7 @@ impl<W: Send> Job<SpoolJobs> for Keep<W> {
 }
 
 /// Stores a genuine body that is not an event.
-pub(crate) struct KeepBody {
+pub(crate) struct StoreBody {
     pub(crate) body: Quarantined,
     pub(crate) has_room: bool,
     pub(crate) level: Arc<Level>,
@@ -92,9 +92,9 @@ pub(crate) struct KeepBody {
     pub(crate) _waiting: Waiting,
 }
 
-impl Job<SpoolJobs> for KeepBody {
+impl Job<SpoolJobs> for StoreBody {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
-        self.has_room = !store.is_full || quarantine::is_kept(store.sql, &self.body)?;
+        self.has_room = !store.is_full || quarantine::find_body(store.sql, &self.body)?;
         if self.has_room { quarantine::keep(store.sql, &self.body) } else { Ok(()) }
     }
 
@@ -115,7 +115,7 @@ impl Job<SpoolJobs> for KeepBody {
 }
 
 /// Records what the queue acknowledged.
-pub(crate) struct Acknowledge(pub(crate) Vec<Acknowledged>);
+pub(crate) struct Acknowledge(pub(crate) Vec<AcknowledgedRow>);
 
 impl Job<SpoolJobs> for Acknowledge {
     fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! A row is *unsent* until the queue has acknowledged it, and *acknowledged* until it is
 //! confirmed there; then it is removed. A row that can't be sent at all is *unsendable*
-//! (`set_aside`), and reported. One thread writes and reads; it hands on what it has stored in
+//! (`quarantined_file`), and reported. One thread writes and reads; it hands on what it has stored in
 //! the order of the rows.
 
 mod jobs;
@@ -27,21 +27,21 @@ use sqlite_file::{
 };
 use tokio::sync::oneshot;
 
-use crate::store::jobs::{Acknowledge, Change, Keep, KeepBody, SpoolJobs};
+use crate::store::jobs::{Acknowledge, Change, SpoolJobs, StoreBody, StoreEvent};
 use crate::store::level::Level;
 use crate::store::owner::SpoolOwner;
 use crate::store::values::unreadable;
 
 pub use crate::store::lookup::spool_state;
 pub(crate) use crate::store::lookup::{DamagedSpool, spool_backlog, spool_sent_up_to};
-pub use crate::store::values::{Acknowledged, Kept, OnKept, SpoolState, Unconfirmed};
+pub use crate::store::values::{AcknowledgedRow, OnStored, SpoolState, StoredRow, UnconfirmedRow};
 
 /// A spool's file, served by this process. `W` is handed on with an event, for whoever is
 /// notified that it was stored.
 pub struct Spool<W: Send + 'static> {
     inbox: Inbox<SpoolJobs>,
     level: Arc<Level>,
-    on_kept: Arc<OnKept<W>>,
+    on_kept: Arc<OnStored<W>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     id: String,
     set_aside: Option<PathBuf>,
@@ -88,7 +88,7 @@ const MESSAGES: Messages = Messages {
 impl<W: Send + 'static> Spool<W> {
     /// Opens the file, or creates it. At most `limit` bytes are stored.
     ///
-    /// A damaged file is quarantined whole: see [`Spool::set_aside`].
+    /// A damaged file is quarantined whole: see [`Spool::quarantined_file`].
     ///
     /// # Errors
     /// If the file can't be opened, or is served already.
@@ -96,7 +96,7 @@ impl<W: Send + 'static> Spool<W> {
         path: &Path,
         limit: u64,
         clock: Arc<dyn Clock>,
-        on_kept: OnKept<W>,
+        on_kept: OnStored<W>,
     ) -> Result<Self, OpenError> {
         let Opened { sql, path, held, set_aside } = sqlite_file::open(path, &SPOOL, &*clock)?;
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
@@ -108,7 +108,7 @@ impl<W: Send + 'static> Spool<W> {
         let status = Arc::new(Status::new(&path, &MESSAGES));
         let owner = SpoolOwner::new(Arc::clone(&level), Arc::clone(&status), clock);
         let (inbox, jobs) = inbox(status);
-        let thread = Writer::start("spool", sql, Arc::clone(held.place()), jobs, owner);
+        let thread = Writer::start("spool", sql, Arc::clone(held.location()), jobs, owner);
         let thread =
             thread.map_err(|source| OpenError::Io { action: "starting the thread of", path, source })?;
         let thread = Mutex::new(Some(thread));
@@ -121,7 +121,7 @@ impl<W: Send + 'static> Spool<W> {
     }
 
     /// The path of the earlier file, if it could not be trusted and was renamed.
-    pub fn set_aside(&self) -> Option<&PathBuf> {
+    pub fn quarantined_file(&self) -> Option<&PathBuf> {
         self.set_aside.as_ref()
     }
 
@@ -142,10 +142,14 @@ impl<W: Send + 'static> Spool<W> {
 
     /// Stores `event`. When this returns `Ok`, a crash does not lose it. A new event is handed on
     /// with `waiter`.
-    pub fn keep(&self, event: Event, waiter: W) -> impl Future<Output = Result<Kept, QueueError>> + use<W> {
+    pub fn keep(
+        &self,
+        event: Event,
+        waiter: W,
+    ) -> impl Future<Output = Result<StoredRow, QueueError>> + use<W> {
         let (reply, answer) = oneshot::channel();
         match self.inbox.status().begin_waiting(event.body().len()) {
-            Ok(waiting) => self.inbox.submit(Keep {
+            Ok(waiting) => self.inbox.submit(StoreEvent {
                 given: Some((event, waiter)),
                 kept: None,
                 on_kept: Arc::clone(&self.on_kept),
@@ -163,13 +167,13 @@ impl<W: Send + 'static> Spool<W> {
         let waiting = self.inbox.status().begin_waiting(body.body.len())?;
         let (reply, answer) = oneshot::channel();
         let level = Arc::clone(&self.level);
-        self.inbox.submit(KeepBody { body, has_room: true, level, reply, _waiting: waiting });
+        self.inbox.submit(StoreBody { body, has_room: true, level, reply, _waiting: waiting });
         answered(answer).await
     }
 
     /// Records acknowledgements of the queue, with the next write: after a crash before that, the
     /// rows are sent again.
-    pub fn acknowledged(&self, rows: Vec<Acknowledged>) {
+    pub fn acknowledged(&self, rows: Vec<AcknowledgedRow>) {
         self.inbox.submit(Acknowledge(rows));
     }
 
@@ -179,14 +183,14 @@ impl<W: Send + 'static> Spool<W> {
     }
 
     /// Marks a row as unsendable, which the queue refuses for good.
-    pub async fn put_aside(&self, row: i64) -> Result<(), QueueError> {
-        self.change(move |sql| rows::put_aside(sql, row)).await
+    pub async fn mark_unsendable(&self, row: i64) -> Result<(), QueueError> {
+        self.change(move |sql| rows::mark_unsendable(sql, row)).await
     }
 
     /// Makes unsendable rows unsent again, before everything that is asked for after this call,
     /// whether or not its result is awaited.
-    pub fn retry_aside(&self) -> impl Future<Output = Result<(), QueueError>> + use<W> {
-        self.change(rows::retry_aside)
+    pub fn retry_unsendable(&self) -> impl Future<Output = Result<(), QueueError>> + use<W> {
+        self.change(rows::retry_unsendable)
     }
 
     /// Removes a body that is safe elsewhere.
@@ -207,7 +211,7 @@ impl<W: Send + 'static> Spool<W> {
             let readable = self.look(move |sql| rows::unsent(sql, lane, lanes, after, limit)).await?;
             for row in &readable.damaged {
                 // If the mark can't be written, the row is found damaged again.
-                if let Err(error) = self.put_aside(*row).await {
+                if let Err(error) = self.mark_unsendable(*row).await {
                     tracing::error!(row, %error, "a damaged event can't be set aside");
                 }
             }
@@ -225,7 +229,7 @@ impl<W: Send + 'static> Spool<W> {
         before: Timestamp,
         after: (i64, i64),
         limit: usize,
-    ) -> Result<Vec<Unconfirmed>, QueueError> {
+    ) -> Result<Vec<UnconfirmedRow>, QueueError> {
         self.look(move |sql| rows::unconfirmed(sql, before, after, limit)).await
     }
 
@@ -273,7 +277,7 @@ impl<W: Send + 'static> Spool<W> {
     ) -> Result<T, QueueError> {
         let (reply, answer) = oneshot::channel();
         let status = Arc::clone(self.inbox.status());
-        self.inbox.look(move |sql| {
+        self.inbox.read(move |sql| {
             let read = read(sql).map_err(|error| {
                 // A file that is damaged for reading must not be written any more.
                 if let failure @ Failure::Broken(_) = Failure::from(&error) {

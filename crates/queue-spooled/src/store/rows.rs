@@ -1,13 +1,13 @@
 //! Tables and rows of a spool's file.
 
-use event_model::{BUCKETS, Damaged, Event, EventId, Timestamp};
+use event_model::{BUCKETS, Event, EventId, RestoreError, Timestamp};
 use queue::Position;
 use rusqlite::{Connection, OptionalExtension, params};
 use sqlite_file::rows::{
     event, from_nanos, nanos, packed, position, signature_bytes, signed, time, unsigned,
 };
 
-use crate::store::values::{Acknowledged, SpoolState, Unconfirmed};
+use crate::store::values::{AcknowledgedRow, SpoolState, UnconfirmedRow};
 
 pub(crate) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -53,7 +53,7 @@ pub(crate) fn weight(event: &Event) -> u64 {
 }
 
 /// Whether an event is in the file already, and needs no room.
-pub(crate) fn is_kept(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
+pub(crate) fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
     sql.prepare_cached("SELECT 1 FROM spooled WHERE id = ?1")?.exists([event.id().as_bytes()])
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn keep(sql: &Connection, event: &Event) -> rusqlite::Result<(i64, bo
 }
 
 /// Records the positions that the queue has acknowledged. An unsendable row stays so.
-pub(crate) fn acknowledge(sql: &Connection, rows: &[Acknowledged], now: i64) -> rusqlite::Result<()> {
+pub(crate) fn acknowledge(sql: &Connection, rows: &[AcknowledgedRow], now: i64) -> rusqlite::Result<()> {
     let mut sent = sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?;
     let mut first =
         sql.prepare_cached("INSERT INTO acknowledged (row, epoch, position, at) VALUES (?1, ?2, ?3, ?4)")?;
@@ -108,13 +108,13 @@ pub(crate) fn acknowledge(sql: &Connection, rows: &[Acknowledged], now: i64) -> 
 pub(crate) fn remove(sql: &Connection, rows: &[i64]) -> rusqlite::Result<()> {
     let mut statement = sql.prepare_cached("DELETE FROM spooled WHERE row = ?1")?;
     rows.iter().try_for_each(|row| {
-        put_aside(sql, *row)?;
+        mark_unsendable(sql, *row)?;
         statement.execute([row]).map(drop)
     })
 }
 
 /// Marks a row as unsendable: it is then neither unsent nor acknowledged.
-pub(crate) fn put_aside(sql: &Connection, row: i64) -> rusqlite::Result<()> {
+pub(crate) fn mark_unsendable(sql: &Connection, row: i64) -> rusqlite::Result<()> {
     sql.prepare_cached("DELETE FROM unsent WHERE row = ?1")?.execute([row])?;
     sql.prepare_cached("DELETE FROM acknowledged WHERE row = ?1")?.execute([row]).map(drop)
 }
@@ -129,7 +129,7 @@ pub(crate) fn unsent(
     lanes: u8,
     after: i64,
     limit: usize,
-) -> rusqlite::Result<Readable> {
+) -> rusqlite::Result<ReadableRow> {
     debug_assert!(BUCKETS.is_multiple_of(lanes));
     let text = format!(
         "SELECT u.row, {EVENT} FROM unsent u JOIN spooled USING (row)
@@ -149,7 +149,7 @@ pub(crate) fn last(sql: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Makes unsendable rows unsent again.
-pub(crate) fn retry_aside(sql: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn retry_unsendable(sql: &Connection) -> rusqlite::Result<()> {
     let text = format!("INSERT INTO unsent (row, bucket) SELECT row, bucket FROM spooled WHERE {IS_ASIDE}");
     sql.execute(&text, []).map(drop)
 }
@@ -162,14 +162,14 @@ pub(crate) fn mend_clock(sql: &Connection, now: i64) -> rusqlite::Result<()> {
 
 /// Events that were read, and rows that could not be.
 #[derive(Debug, Default)]
-pub(crate) struct Readable {
+pub(crate) struct ReadableRow {
     pub(crate) events: Vec<(i64, Event)>,
     /// Rows that can't be read as an event.
     pub(crate) damaged: Vec<i64>,
 }
 
-fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Readable> {
-    let mut readable = Readable::default();
+fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<ReadableRow> {
+    let mut readable = ReadableRow::default();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
@@ -191,7 +191,7 @@ fn read(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Readable> {
 }
 
 /// The event of a row, whatever its state.
-pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Result<Event, Damaged>>> {
+pub(crate) fn one(sql: &Connection, row: i64) -> rusqlite::Result<Option<Result<Event, RestoreError>>> {
     let text = format!("SELECT {EVENT} FROM spooled WHERE row = ?1");
     sql.prepare_cached(&text)?.query_row([row], |row| event(row, 0)).optional()
 }
@@ -201,7 +201,7 @@ pub(crate) fn unconfirmed(
     before: Timestamp,
     after: (i64, i64),
     limit: usize,
-) -> rusqlite::Result<Vec<Unconfirmed>> {
+) -> rusqlite::Result<Vec<UnconfirmedRow>> {
     sql.prepare_cached(
         "SELECT a.row, id, epoch, position, at FROM acknowledged a JOIN spooled USING (row)
          WHERE at <= ?1 AND (at, a.row) > (?2, ?3) ORDER BY at, a.row LIMIT ?4",
@@ -212,8 +212,8 @@ pub(crate) fn unconfirmed(
             EventId::from_bytes(&id).unwrap_or_else(|_| EventId::of(event_model::Environment::Sandbox, b""));
         // An invalid position finds nothing, so the event is sent again.
         let position = position(row.get(3)?).unwrap_or_default();
-        let at = Acknowledged { row: row.get(0)?, epoch: row.get(2)?, position };
-        Ok(Unconfirmed { id, place: (row.get(4)?, at.row), at, acknowledged_at: time(row, 4)? })
+        let at = AcknowledgedRow { row: row.get(0)?, epoch: row.get(2)?, position };
+        Ok(UnconfirmedRow { id, place: (row.get(4)?, at.row), at, acknowledged_at: time(row, 4)? })
     })?
     .collect()
 }

@@ -32,7 +32,7 @@ async fn a_spool_of_another_format_is_refused_and_left_as_it_is() {
     assert!(said.contains("has format 2, and this program works with 3 alone: let the version"), "{said}");
     format(3);
     let spool = open(&path);
-    assert_eq!((spool.set_aside(), spool.state().await.unwrap().unsent), (None, 1));
+    assert_eq!((spool.quarantined_file(), spool.state().await.unwrap().unsent), (None, 1));
 }
 
 #[tokio::test]
@@ -42,9 +42,9 @@ async fn what_is_acknowledged_twice_is_one_row_and_what_is_set_aside_stays_so() 
     for name in ["twice", "aside"] {
         spool.keep(event("E", name), ()).await.unwrap();
     }
-    spool.put_aside(2).await.unwrap();
+    spool.mark_unsendable(2).await.unwrap();
     let position = |sequence| Position::new(0, sequence).unwrap();
-    let at = |row, sequence| Acknowledged { row, epoch: "e".to_owned(), position: position(sequence) };
+    let at = |row, sequence| AcknowledgedRow { row, epoch: "e".to_owned(), position: position(sequence) };
     spool.acknowledged(vec![at(1, 7), at(2, 8)]);
     spool.acknowledged(vec![at(1, 9)]);
     let unconfirmed = spool.unconfirmed(Timestamp::MAX, (i64::MIN, 0), 9).await.unwrap();

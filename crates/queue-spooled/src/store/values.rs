@@ -5,7 +5,7 @@ use queue::{Position, QueueError};
 
 /// Result of storing an event.
 #[derive(Debug)]
-pub struct Kept {
+pub struct StoredRow {
     /// The event's row in the spool; rises in the order in which events were stored.
     pub row: i64,
     /// True if the event was stored before.
@@ -14,7 +14,7 @@ pub struct Kept {
 
 /// Acknowledgement of a row by the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acknowledged {
+pub struct AcknowledgedRow {
     /// The row.
     pub row: i64,
     /// The epoch of the queue in which the position counts.
@@ -25,11 +25,11 @@ pub struct Acknowledged {
 
 /// A row that waits to be confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unconfirmed {
+pub struct UnconfirmedRow {
     /// The event's id.
     pub id: EventId,
     /// The acknowledgement, with the position where the event should be.
-    pub at: Acknowledged,
+    pub at: AcknowledgedRow,
     /// The time of the acknowledgement.
     pub acknowledged_at: Timestamp,
     /// Key among the unconfirmed rows, from which the next page goes on.
@@ -54,7 +54,7 @@ pub struct SpoolState {
 }
 
 /// Callback for every new event that was stored, in order, on the spool's thread. Must not block.
-pub type OnKept<W> = Box<dyn Fn(i64, Event, W) + Send + Sync>;
+pub type OnStored<W> = Box<dyn Fn(i64, Event, W) + Send + Sync>;
 
 pub(crate) fn unreadable(error: rusqlite::Error) -> QueueError {
     QueueError::unavailable("reading the spool", error)

@@ -125,7 +125,7 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     let untrusted = world.folder.path().join("spool.db.untrusted");
     std::fs::write(&untrusted, "fsync failed").unwrap();
     let spooled = world.spooled(KEEP).await;
-    assert!(spooled.set_aside().is_some());
+    assert!(spooled.quarantined_file().is_some());
     publish(&spooled, &after).await;
     spooled.close().await;
     drop(spooled);
@@ -136,7 +136,7 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     assert_eq!((drained.refed, drained.left), (0, 0));
     assert_eq!(world.wait_for(&[before, after].concat()).await, vec![1; 50]);
     let again = queue_spooled::drain(&world.spool(), world.queue().await, Arc::new(SystemClock)).await;
-    assert_eq!(again.unwrap(), queue_spooled::Drained::default(), "nothing is left to take over");
+    assert_eq!(again.unwrap(), queue_spooled::DrainReport::default(), "nothing is left to take over");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,9 @@ use event_model::{Algorithm, Headers, Proof, Timestamp};
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::samples::{event, eventually, is_stored};
+use super::samples::{assert_stored, event, eventually};
 use super::{IntakeHarness, PATIENCE, QUIET, checks, run};
-use crate::{Intake, Quarantined, QueueError, Receipt, RefusedWebhook};
+use crate::{Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
 
 /// Runs every check of an intake.
 pub async fn all(fresh: impl AsyncFn() -> Box<dyn IntakeHarness>) {
@@ -26,7 +26,7 @@ async fn what_is_accepted_is_stored_whole(harness: &dyn IntakeHarness) {
     let open = harness.open().await;
     let receipt = open.intake.publish(event("E", "a")).await.expect("publish");
     assert!(!receipt.duplicate);
-    is_stored(&*open.stores, "a").await;
+    assert_stored(&*open.stores, "a").await;
     let found = open.stores.history().event("a").await.expect("event").expect("it is stored");
     assert_eq!(found, event("E", "a"));
 }
@@ -43,7 +43,7 @@ async fn an_id_is_stored_once(harness: &dyn IntakeHarness) {
     let new = told.iter().filter(|told| !told.duplicate).count();
     assert!(new <= 1, "{new} of them were new");
     for reference in ["a", "b", "c"] {
-        is_stored(&*open.stores, reference).await;
+        assert_stored(&*open.stores, reference).await;
     }
     assert_eq!(open.stores.history().find("c", 9).await.expect("find").len(), 1, "stored once");
 }
@@ -69,7 +69,7 @@ async fn what_was_accepted_survives_a_crash(harness: &dyn IntakeHarness) {
         open = harness.crash(open).await;
     }
     for reference in ["a", "b", "c"] {
-        is_stored(&*open.stores, reference).await;
+        assert_stored(&*open.stores, reference).await;
         assert!(open.intake.publish(event("E", reference)).await.expect("publish again").duplicate);
     }
 }
@@ -84,7 +84,7 @@ async fn many_at_once_are_all_kept(harness: &dyn IntakeHarness) {
     );
     let open = harness.crash(open).await;
     for name in &names {
-        is_stored(&*open.stores, name).await;
+        assert_stored(&*open.stores, name).await;
     }
 }
 
@@ -127,7 +127,7 @@ async fn what_was_rejected_is_captured_once(harness: &dyn IntakeHarness) {
         let headers: Headers = [("fluent-signature", b"\xffnot text".to_vec())].into_iter().collect();
         let at = Timestamp::from_second(4_000_000_000).expect("a time");
         let body = event("E", reference).body().clone();
-        RefusedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
+        RejectedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
     };
     for reference in ["a", "b", "a"] {
         open.intake.capture_rejected(rejected(reference)).await.expect("capture");

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::samples::{event, eventually, is_stored};
+use super::samples::{assert_stored, event, eventually};
 use super::{IntakeHarness, checks, run};
 use crate::QueueError;
 
@@ -34,7 +34,7 @@ async fn a_closed_one_takes_nothing_and_has_kept_what_it_took(harness: &dyn Inta
     let open = harness.crash(open).await;
     for reference in ["a", "b"] {
         assert!(open.intake.publish(event("E", reference)).await.expect("publish again").duplicate);
-        is_stored(&*open.stores, reference).await;
+        assert_stored(&*open.stores, reference).await;
     }
     assert!(!open.intake.publish(event("E", "c")).await.expect("publish").duplicate, "it was refused");
 }
@@ -45,5 +45,5 @@ async fn closing_twice_is_closing_once(harness: &dyn IntakeHarness) {
     open.lifecycle.close().await;
     open.lifecycle.close().await;
     let open = harness.crash(open).await;
-    is_stored(&*open.stores, "a").await;
+    assert_stored(&*open.stores, "a").await;
 }

@@ -6,7 +6,9 @@ use event_model::{Event, Timestamp};
 use tokio::time::timeout;
 
 use super::{LEASE, PATIENCE, QUIET, Queue};
-use crate::{Attempt, Consumer, Delivery, Filter, Outcome, Route, Settlement, Start, Stores, Terms, Verdict};
+use crate::{
+    Attempt, Consumer, Delivery, MatchFields, Outcome, Route, RouteFilter, Settlement, Start, Stores, Verdict,
+};
 
 /// An event called `name`, about the order `reference`.
 pub use event_model::testing::event;
@@ -21,13 +23,13 @@ pub(crate) fn old_event(reference: &str) -> Event {
     Event::restore(event("E", reference).id(), stored).expect("the same bytes")
 }
 
-pub(crate) fn route(name: &str, terms: Terms, start: Start) -> Route {
-    Route { name: name.to_owned(), filter: Filter::from(terms), start, lease: LEASE }
+pub(crate) fn route(name: &str, terms: MatchFields, start: Start) -> Route {
+    Route { name: name.to_owned(), filter: RouteFilter::from(terms), start, lease: LEASE }
 }
 
 /// A consumer of everything from the beginning.
 pub(crate) async fn consumer(queue: &Queue, name: &str) -> Box<dyn Consumer> {
-    let route = route(name, Terms::default(), Start::Beginning);
+    let route = route(name, MatchFields::default(), Start::Beginning);
     queue.source().subscribe(route).await.expect("subscribe")
 }
 
@@ -98,7 +100,7 @@ pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
 }
 
 /// Waits until the event about `reference` is stored, and sees that it is stored once.
-pub(crate) async fn is_stored(stores: &dyn Stores, reference: &str) {
+pub(crate) async fn assert_stored(stores: &dyn Stores, reference: &str) {
     let find = async || stores.history().find(reference, 5).await.map_or(0, |found| found.len());
     eventually(reference, async || find().await > 0).await;
     assert_eq!(find().await, 1, "{reference} is stored once");

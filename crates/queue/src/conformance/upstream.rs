@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::samples::{consumer, event, eventually, finish, old_event, publish};
 use super::{Harness, checks, run};
-use crate::{Position, Presence, SpoolMark, marks};
+use crate::{Position, Presence, SpoolWatermark, facts};
 
 /// Runs every check of an upstream.
 pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
@@ -101,7 +101,7 @@ async fn what_is_given_again_is_there(harness: &dyn Harness) {
 
 async fn how_far_a_spool_is_drained_is_remembered_until_it_is_forgotten(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let mark = |is_closed| SpoolMark {
+    let mark = |is_closed| SpoolWatermark {
         host: "here".to_owned(),
         drained_to: old_event("a").received_at(),
         is_closed,
@@ -110,7 +110,7 @@ async fn how_far_a_spool_is_drained_is_remembered_until_it_is_forgotten(harness:
     queue.upstream().note_spool("s2", &mark(false)).await.expect("note");
     queue.upstream().note_spool("s1", &mark(true)).await.expect("note again");
     let queue = harness.crash(queue).await;
-    let known = async || marks::spools(queue.stores().marks()).await.expect("spools");
+    let known = async || facts::spools(queue.stores().facts()).await.expect("spools");
     assert_eq!(known().await, [("s1".to_owned(), mark(true)), ("s2".to_owned(), mark(false))]);
     queue.upstream().forget_spool("s1").await.expect("forget");
     queue.upstream().forget_spool("s1").await.expect("forget again");

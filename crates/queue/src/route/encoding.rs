@@ -13,12 +13,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::route::{Filter, Terms};
+use crate::route::{MatchFields, RouteFilter};
 
 /// Version of the encoding. Another number makes every route look changed.
 const VERSION: u8 = 1;
 
-pub(super) fn of(filter: &Filter) -> Vec<u8> {
+pub(super) fn of(filter: &RouteFilter) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     bytes.extend(of_terms(&filter.matching));
     let none_of: BTreeSet<Vec<u8>> = filter.none_of.iter().map(of_terms).collect();
@@ -27,8 +27,8 @@ pub(super) fn of(filter: &Filter) -> Vec<u8> {
     bytes
 }
 
-fn of_terms(terms: &Terms) -> Vec<u8> {
-    let Terms {
+fn of_terms(terms: &MatchFields) -> Vec<u8> {
+    let MatchFields {
         event,
         environment,
         account,

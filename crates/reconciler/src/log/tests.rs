@@ -77,8 +77,8 @@ async fn a_limit_is_waited_for_and_a_failure_is_tried_again() {
     assert_eq!(log.events("E", hour()).await.unwrap().len(), 3);
     let sent = log.sendings(hour(), &[]).await;
     let id = fluent.world().log()[0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(sent.of(&id), Sending::Logged("FAILED".to_owned()));
-    assert_eq!(sent.of("another"), Sending::Unlogged);
+    assert_eq!(sent.of(&id), SendStatus::Logged("FAILED".to_owned()));
+    assert_eq!(sent.of("another"), SendStatus::Unlogged);
     assert!(fluent.calls().limited > 0);
 }
 
@@ -98,16 +98,16 @@ async fn a_rule_without_its_setting_is_told_from_what_got_lost() {
     let log = Log { account: "ACME", client: &client };
     let events = log.events("E", hour()).await.unwrap();
     let found = log.sendings(hour(), &events).await;
-    let no_setting = Sending::NoSetting { of_webhook: true };
-    let expected = [Sending::Logged("FAILED".to_owned()), no_setting, Sending::Unlogged];
+    let no_setting = SendStatus::NoSetting { of_webhook: true };
+    let expected = [SendStatus::Logged("FAILED".to_owned()), no_setting, SendStatus::Unlogged];
     assert_eq!(ids.each_ref().map(|id| found.of(id)), expected);
-    let of_another = Sending::NoSetting { of_webhook: false };
+    let of_another = SendStatus::NoSetting { of_webhook: false };
     assert_eq!((found.of(&other), of_another.label()), (of_another.clone(), "no-setting"));
-    assert!(!crate::admitting::was_to_be_sent(&of_another), "its workflow may have failed before");
-    assert!(expected[..2].iter().all(crate::admitting::was_to_be_sent));
+    assert!(!crate::admission::was_to_be_sent(&of_another), "its workflow may have failed before");
+    assert!(expected[..2].iter().all(crate::admission::was_to_be_sent));
     let labels = expected.map(|sending| sending.label());
     assert_eq!(labels, ["failed", "no-setting", "none"]);
-    assert!(labels.iter().all(|label| Sending::LABELS.contains(label)));
+    assert!(labels.iter().all(|label| SendStatus::LABELS.contains(label)));
     // For events that were sent, the records of rules are not searched.
     let searches = fluent.calls().searches;
     let sent: Vec<_> = events.into_iter().filter(|event| event.id == ids[0]).collect();

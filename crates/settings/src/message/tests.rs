@@ -7,7 +7,7 @@ use dispatch::Registry;
 use simulator::KeyPair;
 
 use crate::tree::{Data, Node};
-use crate::{SettingsError, Tree};
+use crate::{SettingsError, SettingsTree};
 
 /// A file with a value of most kinds of keys.
 const WHOLE: &str = r#"
@@ -111,7 +111,7 @@ fn registry() -> Registry {
 }
 
 /// Reads every section.
-fn read(tree: &Tree) -> Vec<SettingsError> {
+fn read(tree: &SettingsTree) -> Vec<SettingsError> {
     [
         tree.gateway().map(drop),
         tree.apis().map(drop),
@@ -152,9 +152,9 @@ fn put(node: &mut Node, path: &[String], value: &Node) {
     put(child.unwrap(), rest, value);
 }
 
-fn parsed(text: &str) -> Tree {
+fn parsed(text: &str) -> SettingsTree {
     let key = KeyPair::generate(1024).unwrap().public_base64().unwrap();
-    Tree::parse(Path::new("application.yml"), &text.replace("KEY", &key), []).unwrap()
+    SettingsTree::parse(Path::new("application.yml"), &text.replace("KEY", &key), []).unwrap()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tests of values that a match lists twice.
 
-use queue::Filter;
+use queue::RouteFilter;
 
 use super::*;
 
@@ -9,11 +9,11 @@ fn route(matching: &str) -> Routes {
     let text = format!(
         "fluent-connect:\n  routes:\n  - name: r\n    match: {matching}\n    dispatcher: log\n    log: {{}}\n"
     );
-    Tree::parse(std::path::Path::new("application.yml"), &text, []).unwrap().routes(None).unwrap()
+    SettingsTree::parse(std::path::Path::new("application.yml"), &text, []).unwrap().routes(None).unwrap()
 }
 
 fn digest(routes: &Routes) -> String {
-    Filter::from(routes.0[0].terms.clone()).digest()
+    RouteFilter::from(routes.0[0].terms.clone()).digest()
 }
 
 #[test]

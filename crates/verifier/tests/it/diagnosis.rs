@@ -1,7 +1,7 @@
 //! Diagnoses of signatures that do not verify.
 
 use event_model::{Algorithm, Proof};
-use verifier::{Alteration, Diagnosis, Rejection, diagnose};
+use verifier::{Alteration, Diagnosis, SignatureError, diagnose};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring};
 
@@ -55,5 +55,5 @@ fn a_signature_in_the_wrong_header_is_recognised() {
     let signed = SANDBOX.sign(BODY).unwrap();
     let wrong = Diagnosis::WrongHeader { key: "sydney_sandbox".parse().unwrap(), really: Algorithm::Md5 };
     check(BODY, &[("fluent-signature", &signed.md5)], &wrong);
-    check(BODY, &[], &Diagnosis::Refused(Rejection::Missing));
+    check(BODY, &[], &Diagnosis::Refused(SignatureError::Missing));
 }

@@ -2,7 +2,7 @@
 
 use event_model::Algorithm::{Md5, Sha512};
 use event_model::Proof;
-use verifier::{Rejection, Signatures, Verifier, WebhookVerifier};
+use verifier::{SignatureError, Signatures, Verifier, WebhookVerifier};
 
 use crate::support::{BODY, LARGE, PRODUCTION, SANDBOX, both, inbound, ring, verify};
 
@@ -10,7 +10,7 @@ const SHA: &str = "fluent-signature";
 const MD: &str = "flex.signature";
 
 #[track_caller]
-fn refuse(signatures: Signatures, headers: &[(&str, &str)], expected: Rejection) {
+fn refuse(signatures: Signatures, headers: &[(&str, &str)], expected: SignatureError) {
     assert_eq!(verify(signatures, BODY, headers).unwrap_err(), expected, "{headers:?}");
 }
 
@@ -24,8 +24,8 @@ fn either_header_proves_where_it_is_enabled() {
     );
     assert_eq!(evidence.signature, signed.sha512);
     assert_eq!(verify(both(), BODY, &[(MD, &signed.md5)]).unwrap().proof, Proof::Signed(Md5));
-    refuse(Signatures::default(), &[(MD, &signed.md5)], Rejection::NotEnabled(Md5));
-    refuse(both(), &[], Rejection::Missing);
+    refuse(Signatures::default(), &[(MD, &signed.md5)], SignatureError::NotEnabled(Md5));
+    refuse(both(), &[], SignatureError::Missing);
 }
 
 #[test]
@@ -34,32 +34,32 @@ fn names_of_headers_are_found_in_any_case_and_can_be_renamed() {
     assert!(verify(Signatures::default(), BODY, &[("Fluent-Signature", &signed.sha512)]).is_ok());
     let renamed = Signatures { sha512: vec!["x-fluent-signature".to_owned()], ..Signatures::default() };
     assert!(verify(renamed.clone(), BODY, &[("X-Fluent-Signature", &signed.sha512)]).is_ok());
-    refuse(renamed, &[(SHA, &signed.sha512)], Rejection::Missing);
+    refuse(renamed, &[(SHA, &signed.sha512)], SignatureError::Missing);
 }
 
 #[test]
 fn a_failed_sha512_never_falls_back_to_md5() {
     let signed = SANDBOX.sign(BODY).unwrap();
     let other = SANDBOX.sign(*b"{}").unwrap();
-    refuse(both(), &[(SHA, &other.sha512), (MD, &signed.md5)], Rejection::Mismatch(Sha512));
-    refuse(both(), &[(SHA, ""), (MD, &signed.md5)], Rejection::Malformed(Sha512));
+    refuse(both(), &[(SHA, &other.sha512), (MD, &signed.md5)], SignatureError::Mismatch(Sha512));
+    refuse(both(), &[(SHA, ""), (MD, &signed.md5)], SignatureError::Malformed(Sha512));
     let md5_only = Signatures { enabled: vec![Md5], ..Signatures::default() };
-    refuse(md5_only, &[(SHA, &signed.sha512), (MD, &signed.md5)], Rejection::NotEnabled(Sha512));
+    refuse(md5_only, &[(SHA, &signed.sha512), (MD, &signed.md5)], SignatureError::NotEnabled(Sha512));
 }
 
 #[test]
 fn headers_that_were_swapped_prove_nothing() {
     let signed = SANDBOX.sign(BODY).unwrap();
-    refuse(both(), &[(SHA, &signed.md5), (MD, &signed.sha512)], Rejection::Mismatch(Sha512));
+    refuse(both(), &[(SHA, &signed.md5), (MD, &signed.sha512)], SignatureError::Mismatch(Sha512));
 }
 
 #[test]
 fn a_header_that_is_there_twice_decides_nothing() {
     let signed = SANDBOX.sign(BODY).unwrap();
-    refuse(both(), &[(SHA, &signed.sha512), (SHA, &signed.sha512)], Rejection::Repeated(Sha512));
-    refuse(both(), &[(MD, &signed.md5), (MD, &signed.md5)], Rejection::Repeated(Md5));
+    refuse(both(), &[(SHA, &signed.sha512), (SHA, &signed.sha512)], SignatureError::Repeated(Sha512));
+    refuse(both(), &[(MD, &signed.md5), (MD, &signed.md5)], SignatureError::Repeated(Md5));
     let comma = format!("{},{}", signed.sha512, signed.sha512);
-    refuse(both(), &[(SHA, &comma)], Rejection::Malformed(Sha512));
+    refuse(both(), &[(SHA, &comma)], SignatureError::Malformed(Sha512));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn base64_is_strict() {
         "A".repeat(100_000),
         "é".to_owned(),
     ] {
-        refuse(both(), &[(SHA, &bad)], Rejection::Malformed(Sha512));
+        refuse(both(), &[(SHA, &bad)], SignatureError::Malformed(Sha512));
     }
 }
 
@@ -86,7 +86,7 @@ fn every_length_but_the_modulus_is_refused() {
     for length in (0..text.len()).step_by(4) {
         assert!(verify(both(), BODY, &[(SHA, &text[..length])]).is_err(), "{length}");
     }
-    refuse(both(), &[(SHA, &LARGE.sign(BODY).unwrap().sha512)], Rejection::Mismatch(Sha512));
+    refuse(both(), &[(SHA, &LARGE.sign(BODY).unwrap().sha512)], SignatureError::Mismatch(Sha512));
 }
 
 #[test]

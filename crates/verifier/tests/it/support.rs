@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use event_model::{Algorithm, Evidence, Inbound, Timestamp};
 use simulator::KeyPair;
-use verifier::{KeyRing, PublicKey, Rejection, Signatures, Verifier, WebhookVerifier};
+use verifier::{KeyRing, PublicKey, SignatureError, Signatures, Verifier, WebhookVerifier};
 
 pub(crate) const BODY: &[u8] =
     br#"{"id":"1","name":"OrderStatusChange","accountId":"ACME","retailerId":"34"}"#;
@@ -39,7 +39,7 @@ pub(crate) fn verify(
     signatures: Signatures,
     body: &[u8],
     headers: &[(&str, &str)],
-) -> Result<Evidence, Rejection> {
+) -> Result<Evidence, SignatureError> {
     let ring = ring(&[("sydney_sandbox", &SANDBOX)]);
     WebhookVerifier::new(ring, signatures).check(&inbound(body, headers))
 }

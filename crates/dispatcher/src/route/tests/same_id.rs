@@ -30,7 +30,7 @@ struct Destination {
 }
 
 /// Returns a destination that answers an event when the test says so.
-fn destination() -> (Destination, Scripted) {
+fn destination() -> (Destination, ScriptedDispatcher) {
     let (asking, asked) = unbounded_channel();
     let (mut answers, mut waiting) = (BTreeMap::new(), BTreeMap::new());
     for status in ["BOOKED", "SHIPPED"] {
@@ -38,7 +38,7 @@ fn destination() -> (Destination, Scripted) {
         answers.insert(status, answer);
         waiting.insert(status, Arc::new(tokio::sync::Mutex::new(answered)));
     }
-    let scripted = Scripted::new(move |event| {
+    let scripted = ScriptedDispatcher::new(move |event| {
         let status = event.fields().entity_status.clone().unwrap();
         let answered: Arc<tokio::sync::Mutex<UnboundedReceiver<_>>> = Arc::clone(&waiting[status.as_str()]);
         asking.send(status).unwrap();
@@ -72,12 +72,15 @@ impl World {
     async fn start_asking(folder: &Path, on_same_id: OnSameId, enrichment: Option<Enrichment>) -> Self {
         let queue = embedded(folder).await;
         let (destination, scripted) = destination();
-        let quick =
-            RetrySettings { first: Time(SECOND / 20), ceiling: Time(SECOND / 5), ..RetrySettings::default() };
+        let quick = RetrySettings {
+            initial: Time(SECOND / 20),
+            max_delay: Time(SECOND / 5),
+            ..RetrySettings::default()
+        };
         let settings = RouteSettings { same_id: on_same_id, retry: quick, ..route("r") };
         let opened = open_route(settings.clone(), FakeQueue::default(), scripted).opened;
         let opened = Opened { enrichment, ..opened };
-        let (routes, selection) = (Routes(vec![settings]), Selection::everything());
+        let (routes, selection) = (Routes(vec![settings]), RouteSelection::everything());
         let clock = Arc::new(SystemClock);
         let joined =
             join_routes(&routes, &selection, vec![opened], &queue.source, clock, LEASE).await.unwrap();
@@ -168,8 +171,8 @@ fn asking_in_vain() -> Enrichment {
     })
     .unwrap();
     let accounts = fluent_api::Accounts::default().with("ANOTHER", "sandbox", client);
-    let shared = dispatch::Shared::default().with(accounts);
-    let cx = dispatch::OpenContext::new("r", Path::new(".")).sharing(&shared);
+    let shared = dispatch::Extensions::default().with(accounts);
+    let cx = dispatch::OpenContext::new("r", Path::new(".")).with_extensions(&shared);
     Enrichment::open(None, Some(settings::Confirm::Fluent), &cx).unwrap().unwrap()
 }
 
@@ -232,7 +235,7 @@ async fn a_route_that_says_nothing_delivers_both_and_asks_for_no_mark() {
         assert_eq!(world.destination.next().await, status);
         world.destination.answer(status, Ok(Done::default()));
     }
-    let marks = world.queue.stores.marks().entries(queue::same_id::SAME_ID).await.unwrap();
+    let marks = world.queue.stores.facts().entries(queue::same_id::SAME_ID).await.unwrap();
     assert_eq!(marks, []);
     world.end().await;
 }

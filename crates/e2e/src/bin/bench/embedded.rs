@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use event_model::{Event, EventId, SystemClock};
-use queue::{Filter, Intake, Lifecycle, Route, Source, Start};
+use queue::{Intake, Lifecycle, Route, RouteFilter, Source, Start};
 use queue_embedded::{Embedded, Options};
 
 use crate::cpu;
@@ -95,7 +95,7 @@ async fn take_and_settle(count: usize) -> anyhow::Result<(Row, f64)> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let queue = backlog(folder.path(), count).await?;
     let (lease, start) = (Duration::from_secs(30), Start::Beginning);
-    let route = Route { name: "r".to_owned(), filter: Filter::default(), start, lease };
+    let route = Route { name: "r".to_owned(), filter: RouteFilter::default(), start, lease };
     let mut consumer = queue.subscribe(route).await?;
     let (mut done, meter) = (0, Meter::begin()?);
     while done < count {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event_model::{Algorithm, SystemClock};
-use queue::{Attempt, Filter, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start, Verdict};
+use queue::{Attempt, Intake, Lifecycle, Outcome, Route, RouteFilter, Settlement, Source, Start, Verdict};
 use queue_embedded::{Embedded, Options};
 use tokio::task::JoinSet;
 use verifier::{AwsLc, Pkcs1, PublicKey};
@@ -71,7 +71,8 @@ pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
     runtime()?.block_on(async {
         let queue = crate::stages::backlog(folder.path(), count).await?;
         let lease = std::time::Duration::from_secs(30);
-        let route = Route { name: "r".to_owned(), filter: Filter::default(), start: Start::Beginning, lease };
+        let route =
+            Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
         let (began, before) = (Instant::now(), cpu::own());
         let mut consumer = queue.subscribe(route).await?;
         let mut done = 0;

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use dispatch::{Registry, Shared};
+use dispatch::{Extensions, Registry};
 use event_model::{
     Account, Accounts as Listed, Algorithm, Clock, Environment, Event, Evidence, Headers, Inbound, KeyId,
     KeyName, Proof, SystemClock, Verified,
@@ -66,7 +66,7 @@ fn enriched(count: usize, each: usize) -> anyhow::Result<(Row, f64)> {
     let mut api = Subject::api(count / each)?;
     let folder = tempfile::tempdir_in(stages::disk()?)?;
     std::fs::write(folder.path().join("order.graphql"), QUERY)?;
-    let shared = Shared::default().with(accounts(&format!("http://{}", api.address()))?);
+    let shared = Extensions::default().with(accounts(&format!("http://{}", api.address()))?);
     let row = stages::runtime()?.block_on(async {
         let queue = Arc::new(Embedded::open(
             queue_embedded::Options::new(folder.path().join("queue.db")),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use event_model::SystemClock;
 use history_index::Index;
 use queue::{Lifecycle, Stores};
-use queue_embedded::Beside;
+use queue_embedded::SqliteStores;
 use queue_nats::Options;
 
 use crate::report::Report;
@@ -20,7 +20,7 @@ pub(crate) fn embedded(report: &mut Report, count: usize) -> anyhow::Result<()> 
     let folder = tempfile::tempdir_in(disk()?)?;
     runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
-        let stores = Beside::open(&folder.path().join("queue.db"), None)?;
+        let stores = SqliteStores::open(&folder.path().join("queue.db"), None)?;
         report.time(&format!("events show, {count} events kept"), found(&stores, count).await?, WANTED);
         queue.close().await;
         Ok(())

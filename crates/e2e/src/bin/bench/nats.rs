@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::{self, consumer, message::PublishMessage};
 use clap::ValueEnum;
-use dispatcher::Selection;
+use dispatcher::RouteSelection;
 use event_model::{Event, SystemClock};
 use futures::StreamExt;
 use nats_server::Cluster;
-use queue::{Condition, Intake, Lifecycle, Source, Terms, Upstream};
+use queue::{Condition, Intake, Lifecycle, MatchFields, Source, Upstream};
 use queue_nats::{JetStream, Options, cluster};
 use service::Shutdown;
 use settings::{RouteSettings, Routes};
@@ -198,8 +198,8 @@ impl Servers {
             let (routes, shutdown) = (Routes(three_routes()?), Shutdown::manual(Duration::from_secs(30)));
             let wanted = DELIVERED.load(Ordering::Relaxed) + 2 * count;
             let (began, before) = (Instant::now(), cpu::own());
-            let (all, here) = (Selection::everything(), Path::new("."));
-            let shared = dispatch::Shared::default();
+            let (all, here) = (RouteSelection::everything(), Path::new("."));
+            let shared = dispatch::Extensions::default();
             let source = Arc::clone(&queue) as Arc<dyn Source>;
             let opening = dispatcher::open(&routes, &all, here, &shared, &registry, &source, clock);
             opening.await?.start(&shutdown);
@@ -231,8 +231,8 @@ fn three_routes() -> anyhow::Result<Vec<RouteSettings>> {
     let account = vec!["ACME".to_owned()];
     let of = |name, terms| RouteSettings { terms, ..route(name) };
     Ok(vec![
-        of("account", Terms { account, ..Terms::default() }),
-        of("expression", Terms { when, ..Terms::default() }),
+        of("account", MatchFields { account, ..MatchFields::default() }),
+        of("expression", MatchFields { when, ..MatchFields::default() }),
     ])
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use dispatch::Registry;
 use event_model::{Account, Accounts as Listed, Environment, Event, SystemClock, Timestamp};
 use fluent_api::{Client, EventQuery};
-use queue::{Intake, Lifecycle, Source, Terms};
+use queue::{Intake, Lifecycle, MatchFields, Source};
 use queue_embedded::Embedded;
-use reconciler::{Missing, Mode, Observer, Reconciler, Tally, Window};
+use reconciler::{MissingEvent, Mode, Observer, Reconciler, Summary, Window};
 use settings::{ApiAccount, ApiSettings, ReconcileSettings, RouteSettings, Routes, SecretFile, Time};
 use simulator::api::{Fluent, Sending, World};
 
@@ -24,8 +24,10 @@ const ONE_OF: usize = 20;
 /// Measures the rows. `floor_us` is the cost of a bare pull.
 pub(crate) fn measure(report: &mut Report, floor_us: f64, count: usize) -> anyhow::Result<()> {
     let both = vec!["webhook".to_owned(), "reconciled".to_owned()];
-    let takes_both =
-        RouteSettings { terms: Terms { origin: both, ..Terms::default() }, ..stages::route("both") };
+    let takes_both = RouteSettings {
+        terms: MatchFields { origin: both, ..MatchFields::default() },
+        ..stages::route("both")
+    };
     let registry = Registry::new().with::<Noop>();
     let row = stages::runtime()?.block_on(async {
         let folder = tempfile::tempdir_in(stages::disk()?)?;
@@ -84,12 +86,12 @@ async fn compare(route: RouteSettings, count: usize) -> anyhow::Result<String> {
     let (began, read) = (Instant::now(), bare(client, window).await?);
     let floor = began.elapsed();
     let began = Instant::now();
-    let (mut tally, mode) = (Tally::default(), Mode { admits: false, is_unknown: true });
+    let (mut tally, mode) = (Summary::default(), Mode { admits: false, is_unknown: true });
     let account = &settings.accounts[0];
     reconciler.compare(account, window, mode, &mut tally, &mut Nobody).await?;
     let compared = began.elapsed();
     let began = Instant::now();
-    let (mut tally, mode) = (Tally::default(), Mode { admits: true, ..mode });
+    let (mut tally, mode) = (Summary::default(), Mode { admits: true, ..mode });
     reconciler.compare(account, window, mode, &mut tally, &mut Nobody).await?;
     let admitted = began.elapsed();
     queue.close().await;
@@ -149,7 +151,7 @@ fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
 struct Nobody;
 
 impl Observer for Nobody {
-    fn missing(&mut self, _: Missing) {}
+    fn missing(&mut self, _: MissingEvent) {}
 
     fn read(&mut self, _: Timestamp) {}
 }

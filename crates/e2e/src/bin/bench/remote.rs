@@ -7,16 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use dispatch::{AnyDispatcher, Context, Dispatcher, Event, OpenContext, Shared};
+use dispatch::{AnyDispatcher, Context, Dispatcher, Event, Extensions, OpenContext};
 use dispatch_grpc::{Remote, Server};
 use event_model::SystemClock;
-use grpc::{Door, Routes};
+use grpc::{GrpcServer, Routes};
 use operator::Operator;
-use queue::{Attempt, DeadReason, Lifecycle, Outcome, Route, Settlement, Source, Start, Terms, Verdict};
+use queue::{
+    Attempt, DeadReason, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
+};
 use serde_json::json;
 use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
-use subscriptions::{SubscriptionDispatcher, Subscriptions, Switchboard};
+use subscriptions::{SubscriptionDispatcher, SubscriptionRegistry, Subscriptions};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,7 +62,7 @@ fn here() -> OperatorSettings {
 }
 
 async fn serve(routes: Routes, shutdown: &Shutdown) -> anyhow::Result<SocketAddr> {
-    let door = Door::open(&here(), shutdown).await?;
+    let door = GrpcServer::bind(&here(), shutdown).await?;
     let address = door.address()?;
     door.serve(routes, Readiness::new(shutdown), shutdown)?;
     Ok(address)
@@ -213,9 +215,9 @@ fn bare_stream(count: usize) -> anyhow::Result<Row> {
 fn subscription(count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
-        let (shutdown, switchboard) = (shutdown(), Switchboard::default());
-        let shared = Shared::default().with(switchboard.clone());
-        let cx = OpenContext::new("route", ".").sharing(&shared);
+        let (shutdown, switchboard) = (shutdown(), SubscriptionRegistry::default());
+        let shared = Extensions::default().with(switchboard.clone());
+        let cx = OpenContext::new("route", ".").with_extensions(&shared);
         let opened = SubscriptionDispatcher::open(serde_json::from_value(json!({}))?, &cx).await;
         let dispatcher = Arc::new(opened.map_err(anyhow::Error::from_boxed)?);
         let service = Subscriptions::new(switchboard, shutdown.clone()).service();
@@ -267,7 +269,7 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
 
 async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
     let (name, lease) = ("route".to_owned(), Duration::from_secs(30));
-    let route = Route { name, filter: Terms::default().into(), start: Start::Beginning, lease };
+    let route = Route { name, filter: MatchFields::default().into(), start: Start::Beginning, lease };
     let (mut consumer, mut buried) = (source.subscribe(route).await?, 0);
     while buried < count {
         let deliveries = consumer.next(512).await?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use event_model::SystemClock;
 use nats_server::Cluster;
-use queue::{Filter, Route, Source, Start};
+use queue::{Route, RouteFilter, Source, Start};
 use queue_nats::{JetStream, Options};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -68,7 +68,7 @@ pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()
 /// Starts the tasks of a dispatcher that has nothing to deliver.
 async fn start(queue: Arc<JetStream>, working: &mut JoinSet<()>) -> anyhow::Result<()> {
     for number in 0..ROUTES {
-        let (name, filter, start) = (format!("route-{number}"), Filter::default(), Start::Now);
+        let (name, filter, start) = (format!("route-{number}"), RouteFilter::default(), Start::Now);
         let mut consumer = queue.subscribe(Route { name, filter, start, lease: LEASE }).await?;
         working.spawn(async move { while consumer.next(16).await.is_ok() {} });
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Event, OpenContext, Registry};
 use dispatch_http::{HttpDispatcher, HttpSettings};
-use queue::{Condition, Lifecycle, Source, Terms};
+use queue::{Condition, Lifecycle, MatchFields, Source};
 use serde_json::{Value, json};
 use settings::RouteSettings;
 
@@ -157,7 +157,7 @@ fn many(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let row = delivered(hundred, count / 100, count)?.of_floor(one.cpu_us);
     report.add("100 routes, no-op, as many deliveries", row);
     let when = Some(Condition::parse("event.accountId == 'ACME'")?);
-    let asked = RouteSettings { terms: Terms { when, ..Terms::default() }, ..route("all") };
+    let asked = RouteSettings { terms: MatchFields { when, ..MatchFields::default() }, ..route("all") };
     let row = delivered(vec![asked], count, count)?.of_floor(one.cpu_us).wanted(0.0, 1.3);
     report.add("1 route with an expression, no-op", row);
     Ok(())

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, OpenContext, Registry, Shared};
-use dispatcher::Selection;
+use dispatch::{BoxError, Context, DispatchError, Dispatcher, Done, Extensions, OpenContext, Registry};
+use dispatcher::RouteSelection;
 use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, SystemClock,
     Timestamp, Verified,
 };
-use queue::{Intake, Lifecycle, Source, Start, Terms};
+use queue::{Intake, Lifecycle, MatchFields, Source, Start};
 use queue_embedded::{Embedded, Options};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -108,7 +108,7 @@ pub(crate) fn dispatcher(count: usize) -> anyhow::Result<Row> {
 pub(crate) fn route(name: &str) -> RouteSettings {
     RouteSettings {
         name: name.to_owned(),
-        terms: Terms::default(),
+        terms: MatchFields::default(),
         repeated: Vec::new(),
         start: Start::Beginning,
         concurrency: CONCURRENCY,
@@ -132,13 +132,13 @@ pub(crate) async fn work_off(
     registry: &Registry,
     count: usize,
 ) -> anyhow::Result<Row> {
-    work_off_in(Path::new("."), &Shared::default(), queues, routes, registry, count).await
+    work_off_in(Path::new("."), &Extensions::default(), queues, routes, registry, count).await
 }
 
 /// Like [`work_off`], with settings in this folder and with shared resources.
 pub(crate) async fn work_off_in(
     folder: &Path,
-    shared: &Shared,
+    shared: &Extensions,
     queues: &[Arc<dyn Source>],
     routes: Vec<RouteSettings>,
     registry: &Registry,
@@ -149,7 +149,7 @@ pub(crate) async fn work_off_in(
     let wanted = DELIVERED.load(Ordering::Relaxed) + count;
     let (began, before) = (Instant::now(), cpu::own());
     for queue in queues {
-        let (everything, clock) = (Selection::everything(), Arc::new(SystemClock));
+        let (everything, clock) = (RouteSelection::everything(), Arc::new(SystemClock));
         let opened = dispatcher::open(&routes, &everything, folder, shared, registry, queue, clock).await?;
         opened.start(&shutdown);
     }

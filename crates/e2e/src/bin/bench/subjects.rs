@@ -107,7 +107,7 @@ async fn serve(key: &Path, intake: Arc<dyn Intake>) -> anyhow::Result<()> {
             path: PATH.into(),
             malformed: OnMalformed::Quarantine,
             senders: senders.clone(),
-            holding: gateway::Holding::nothing(),
+            rejected: gateway::RejectedCapture::disabled(),
             refused: gateway::RefusedAccounts::new(Accounts::default()),
             seen: gateway::SeenHere::default(),
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dispatch::Registry;
 use e2e::collector::Collector as Receiver;
 use queue::{Lifecycle, Source};
-use telemetry::{Collector, Options, Protocol, Sampling, Started};
+use telemetry::{Collector, Options, Protocol, Sampling, TelemetryHandle};
 
 use crate::child::Subject;
 use crate::inputs::Inputs;
@@ -35,7 +35,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Starts telemetry as a service does.
-    pub(crate) fn start(self, service: &'static str) -> anyhow::Result<Started> {
+    pub(crate) fn start(self, service: &'static str) -> anyhow::Result<TelemetryHandle> {
         let collector = self.collector.map(|endpoint| Collector {
             endpoint,
             protocol: Protocol::Grpc,
@@ -165,7 +165,7 @@ fn run_dispatcher(backlog: usize, way: &Way) -> anyhow::Result<Row> {
 }
 
 /// The number of dropped spans, as a scrape shows it.
-pub(crate) fn dropped(started: &Started) -> f64 {
+pub(crate) fn dropped(started: &TelemetryHandle) -> f64 {
     let text = started.scrape().text();
     let lines = text.lines().filter(|line| line.starts_with("otel_sdk_processor_span_processed_total"));
     let dropped = lines.filter(|line| line.contains("queue_full"));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::deployment::{Aside, Deployment, Plan, SaidFrom, Service, settle, until};
+use e2e::deployment::{Deployment, NetworkNamespace, Plan, SaidFrom, Service, settle, until};
 use e2e::ledger::percentile;
 
 use super::surviving::{PATIENCE, accepts, goes_on};
@@ -29,14 +29,14 @@ enum Fault {
 }
 
 impl Fault {
-    fn begin(self, aside: &Aside) {
+    fn begin(self, aside: &NetworkNamespace) {
         match self {
             Self::BothWays => aside.cut(),
             Self::OneWay(said) => aside.lose(said),
         }
     }
 
-    fn end(self, aside: &Aside) {
+    fn end(self, aside: &NetworkNamespace) {
         match self {
             Self::BothWays => aside.heal(),
             Self::OneWay(said) => aside.hear(said),
@@ -85,7 +85,7 @@ fn in_a_namespace(name: &str, fault: Fault) {
 
 #[expect(clippy::print_stdout, reason = "figures of a test")]
 async fn survives(fault: Fault) {
-    let Some(aside) = Aside::make() else {
+    let Some(aside) = NetworkNamespace::make() else {
         e2e::say_not_run(NO_NAMESPACES);
         return println!("{NO_NAMESPACES}");
     };

@@ -9,7 +9,7 @@ mod sampling;
 
 use std::net::SocketAddr;
 
-use e2e::collector::Recorded;
+use e2e::collector::CollectedSpans;
 
 /// Everything is recorded, and goes there.
 pub(crate) fn recorded_at(collector: SocketAddr) -> String {
@@ -25,7 +25,7 @@ pub(crate) fn sampled_at(collector: SocketAddr, traces: &str) -> String {
 
 /// The only one of this name.
 #[track_caller]
-pub(crate) fn one<'s>(spans: &'s [Recorded], name: &str) -> &'s Recorded {
+pub(crate) fn one<'s>(spans: &'s [CollectedSpans], name: &str) -> &'s CollectedSpans {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
     assert_eq!(found.len(), 1, "{name} in {spans:#?}");
     found[0]

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::collector::{Collector, Recorded};
+use e2e::collector::{CollectedSpans, Collector};
 use e2e::deployment::{Deployment, Plan, Service, free_ports, until};
 use simulator::{Retry, Sender};
 use tempfile::TempDir;
@@ -31,13 +31,13 @@ fn handler(folder: &TempDir, sink: &Sink, telemetry: &str) -> (Service, SocketAd
 }
 
 /// The attempts of a trace that were recorded, by number.
-fn attempts(spans: &[Recorded]) -> Vec<&Recorded> {
+fn attempts(spans: &[CollectedSpans]) -> Vec<&CollectedSpans> {
     let mut found: Vec<_> = spans.iter().filter(|span| span.name == "consume").collect();
     found.sort_by_key(|span| span.says("fluent.attempt").parse::<u32>().unwrap());
     found
 }
 
-fn child<'s>(spans: &'s [Recorded], parent: &Recorded, name: &str) -> &'s Recorded {
+fn child<'s>(spans: &'s [CollectedSpans], parent: &CollectedSpans, name: &str) -> &'s CollectedSpans {
     let found: Vec<_> = spans.iter().filter(|span| span.name == name && span.parent == parent.id).collect();
     assert_eq!(found.len(), 1, "{name} below {parent:#?} in {spans:#?}");
     found[0]

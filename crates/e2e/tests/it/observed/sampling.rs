@@ -1,6 +1,6 @@
 //! Which traces are recorded, and what a trace begins with.
 
-use e2e::collector::{Collector, Recorded};
+use e2e::collector::{CollectedSpans, Collector};
 use simulator::Retry;
 
 use crate::observed::{one, recorded_at, sampled_at};
@@ -110,7 +110,7 @@ async fn what_a_person_sends_again_is_a_trace_of_its_own_that_points_back() {
     let redriven = pipeline.command(&["dead-letters", "redrive", "1"]);
     assert!(redriven.status.success(), "{redriven:?}");
     // Numbers are given once, in no particular order.
-    let number = |span: &Recorded| span.says("fluent.redrive").parse::<u32>().unwrap_or(0);
+    let number = |span: &CollectedSpans| span.says("fluent.redrive").parse::<u32>().unwrap_or(0);
     let again = || collector.spans().into_iter().find(|span| number(span) > 0);
     until("the second one is recorded", || again().is_some()).await;
     let (again, first) = (again().unwrap(), collector.trace(&trace));

@@ -7,13 +7,13 @@ use std::time::Duration;
 use event_model::{Event, Stored, SystemClock, Timestamp};
 use queue::conformance::event;
 use queue::{
-    Attempt, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, Outcome, Route, Settlement, Source, Start,
-    Stores, Terms, Verdict,
+    Attempt, DeadQuery, DeadReason, Delivery, Intake, Lifecycle, MatchFields, Outcome, Route, Settlement,
+    Source, Start, Stores, Verdict,
 };
 use rusqlite::{Connection, StatementStatus};
 use tokio::time::timeout;
 
-use crate::beside::routes::LOOK;
+use crate::stores::routes::LOOK;
 use crate::{Embedded, Options};
 
 const ROUTES: [&str; 3] = ["r", "s", "t"];
@@ -115,7 +115,7 @@ impl Life {
     async fn take(&mut self) -> &'static str {
         let name = self.random.choice(ROUTES).unwrap();
         let start = if self.random.bool() { Start::Beginning } else { Start::Now };
-        let (filter, lease) = (Terms::default().into(), Duration::from_secs(60));
+        let (filter, lease) = (MatchFields::default().into(), Duration::from_secs(60));
         let route = Route { name: name.to_owned(), filter, start, lease };
         let mut consumer = self.queue.subscribe(route).await.unwrap();
         let taken = timeout(Duration::from_millis(50), consumer.next(self.random.usize(1..8))).await;
@@ -206,7 +206,7 @@ async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
     let path = folder.path().join("queue.db");
     let queue = serve(&path, Duration::ZERO);
     let route = |name: &str| {
-        let (filter, lease) = (Terms::default().into(), Duration::from_secs(60));
+        let (filter, lease) = (MatchFields::default().into(), Duration::from_secs(60));
         Route { name: name.to_owned(), filter, start: Start::Beginning, lease }
     };
     let mut consumer = queue.subscribe(route("r")).await.unwrap();

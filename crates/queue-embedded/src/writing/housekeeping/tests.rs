@@ -11,9 +11,9 @@ use rusqlite::Connection;
 use sqlite_file::{Log, Status, connect, inbox, used_bytes};
 
 use super::Housekeeping;
-use crate::beside::same_ids;
 use crate::embedded::MESSAGES;
 use crate::shared::Shared;
+use crate::stores::same_ids;
 use crate::writing::queue_time::QueueTime;
 use crate::{Embedded, Options, Retention};
 

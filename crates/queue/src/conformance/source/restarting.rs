@@ -38,7 +38,7 @@ pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
     let mut before = consumer(&queue, "r").await;
     let (mut alone, beside) = (one(&mut *before).await, one(&mut *before).await);
     assert_eq!(reference(&alone), "bad");
-    alone.ticket.alone().await.expect("alone");
+    alone.ticket.mark_exclusive().await.expect("alone");
     let queue = harness.crash(queue).await;
     drop((alone, beside));
     let mut after = consumer(&queue, "r").await;
@@ -53,8 +53,8 @@ pub(super) async fn what_is_accompanied_again_is_not_blamed(harness: &dyn Harnes
     let queue = harness.open().await;
     publish(&queue, &["slow"]).await;
     let mut delivery = one(&mut *consumer(&queue, "r").await).await;
-    delivery.ticket.alone().await.expect("alone");
-    delivery.ticket.accompanied().await.expect("accompanied");
+    delivery.ticket.mark_exclusive().await.expect("alone");
+    delivery.ticket.mark_shared().await.expect("accompanied");
     let queue = harness.crash(queue).await;
     drop(delivery);
     assert_eq!(finish(&mut *consumer(&queue, "r").await, 1).await, ["slow"]);
@@ -75,7 +75,7 @@ pub(super) async fn what_survived_alone_is_a_suspect_no_longer(harness: &dyn Har
     settle(suspect, Verdict::Again(Duration::ZERO)).await;
     suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (4, 2));
-    suspect.ticket.alone().await.expect("alone");
+    suspect.ticket.mark_exclusive().await.expect("alone");
     settle(suspect, Verdict::Again(Duration::ZERO)).await;
     let cleared = one(&mut *r).await;
     assert_eq!((cleared.attempt, cleared.deaths), (5, 0));
@@ -93,8 +93,8 @@ pub(super) async fn what_survived_alone_is_cleared_though_it_is_accompanied_when
     let mut r = consumer(&queue, "r").await;
     let mut suspect = one(&mut *r).await;
     assert_eq!((suspect.attempt, suspect.deaths), (2, 1));
-    suspect.ticket.alone().await.expect("alone");
-    suspect.ticket.accompanied().await.expect("accompanied");
+    suspect.ticket.mark_exclusive().await.expect("alone");
+    suspect.ticket.mark_shared().await.expect("accompanied");
     settle(suspect, Verdict::Again(Duration::ZERO)).await;
     let cleared = one(&mut *r).await;
     assert_eq!((cleared.attempt, cleared.deaths), (3, 0));
@@ -105,7 +105,7 @@ pub(super) async fn what_was_given_back_alone_is_not_blamed(harness: &dyn Harnes
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
     let mut given = one(&mut *consumer(&queue, "r").await).await;
-    given.ticket.alone().await.expect("alone");
+    given.ticket.mark_exclusive().await.expect("alone");
     drop(given);
     let held = one(&mut *consumer(&queue, "r").await).await;
     assert_eq!((held.attempt, held.deaths), (1, 0));

@@ -10,13 +10,13 @@ use crate::conformance::samples::{
 };
 use crate::conformance::{Harness, LEASE, PATIENCE, QUIET, Queue};
 use crate::{
-    BreakerState, Condition, DeadReason, Filter, Look, PAUSES_WITHIN, Route, Start, Terms, Twin, UNROUTED,
-    Verdict, Working, marks,
+    BreakerState, Condition, DeadReason, MatchFields, PAUSES_WITHIN, ReconciledPair, Route, RouteFilter,
+    RouteProcessStatus, Start, StatusSource, UNROUTED, Verdict, facts,
 };
 
 pub(super) async fn a_filter_decides_who_gets_what(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let only = |name: &str| Terms { event: vec![name.to_owned()], ..Terms::default() };
+    let only = |name: &str| MatchFields { event: vec![name.to_owned()], ..MatchFields::default() };
     let mut orders =
         queue.source().subscribe(route("orders", only("E"), Start::Beginning)).await.expect("subscribe");
     let mut others =
@@ -32,7 +32,7 @@ pub(super) async fn an_expression_decides_too_and_no_answer_is_delivered(harness
     let queue = harness.open().await;
     const WHEN: &str = "event.entityRef == 'yes' || (event.entityRef == 'unknown' && event.missing == 1)";
     let when = Some(Condition::parse(WHEN).expect("a condition"));
-    let terms = Terms { when, ..Terms::default() };
+    let terms = MatchFields { when, ..MatchFields::default() };
     let mut r = queue.source().subscribe(route("r", terms, Start::Beginning)).await.expect("subscribe");
     publish(&queue, &["no", "yes", "no-2", "unknown", "no-3"]).await;
     for _ in 0..2 {
@@ -48,7 +48,7 @@ pub(super) async fn now_and_beginning(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
     let mut now =
-        queue.source().subscribe(route("now", Terms::default(), Start::Now)).await.expect("subscribe");
+        queue.source().subscribe(route("now", MatchFields::default(), Start::Now)).await.expect("subscribe");
     let mut beginning = consumer(&queue, "beginning").await;
     publish(&queue, &["b"]).await;
     assert_eq!(finish(&mut *now, 1).await, ["b"]);
@@ -60,8 +60,8 @@ pub(super) async fn now_and_beginning(harness: &dyn Harness) {
 
 pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let orders = Terms { event: vec!["E".to_owned()], ..Terms::default() };
-    let filter = Filter { matching: Terms::default(), none_of: vec![orders] };
+    let orders = MatchFields { event: vec!["E".to_owned()], ..MatchFields::default() };
+    let filter = RouteFilter { matching: MatchFields::default(), none_of: vec![orders] };
     let unrouted = Route { name: UNROUTED.to_owned(), filter, start: Start::Now, lease: LEASE };
     let mut unrouted = queue.source().subscribe(unrouted).await.expect("subscribe");
     publish(&queue, &["a"]).await;
@@ -77,14 +77,14 @@ pub(super) async fn what_no_route_matches_is_kept(harness: &dyn Harness) {
 pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
     let queue = harness.open().await;
     let mut everything = consumer(&queue, "everything").await;
-    let webhooks = Terms { origin: vec![Origin::Webhook.to_string()], ..Terms::default() };
+    let webhooks = MatchFields { origin: vec![Origin::Webhook.to_string()], ..MatchFields::default() };
     let webhooks = queue.source().subscribe(route("webhooks", webhooks, Start::Beginning)).await;
     let mut webhooks = webhooks.expect("subscribe");
     let event = event("E", "a");
     let stored = Stored { proof: Proof::Api, signature: String::new(), ..event.stored().clone() };
     let reconciled = Event::restore(event.id(), stored).expect("the same bytes");
-    assert!(!queue.stores().admit(reconciled.clone()).await.expect("admit"), "it is new");
-    assert!(queue.stores().admit(reconciled.clone()).await.expect("admit again"), "it is known");
+    assert!(!queue.stores().publish_if_new(reconciled.clone()).await.expect("admit"), "it is new");
+    assert!(queue.stores().publish_if_new(reconciled.clone()).await.expect("admit again"), "it is known");
     let delivery = one(&mut *everything).await;
     assert_eq!((&*delivery.event, delivery.event.origin()), (&reconciled, Origin::Reconciled));
     settle(delivery, Verdict::Done).await;
@@ -94,7 +94,7 @@ pub(super) async fn what_was_reconciled_is_marked_so(harness: &dyn Harness) {
 pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harness) {
     let queue = harness.open().await;
     let _consumer = consumer(&queue, "r").await;
-    let said = Working {
+    let said = RouteProcessStatus {
         route: "r".to_owned(),
         process: "here:1".to_owned(),
         breaker: BreakerState::Open { until: event_model::Timestamp::UNIX_EPOCH },
@@ -104,7 +104,7 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
     let wishes = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&wishes);
     let hear = move |route: &str| heard.lock().expect("a lock").push(route.to_owned());
-    queue.source().show_status(Look::new(move || vec![showing.clone()], hear));
+    queue.source().show_status(StatusSource::new(move || vec![showing.clone()], hear));
     let began = Instant::now();
     loop {
         let routes = queue.stores().routes().await.expect("routes");
@@ -131,12 +131,12 @@ pub(super) async fn what_a_route_has_delivered_is_known_of_every_duplicate(harne
         queue.source().reconciled_duplicate(key, route).await.expect("ask")
     };
     assert_eq!(known(&queue, "r").await, None, "nothing was reconciled");
-    marks::set_reconciled(queue.stores().marks(), key, log.id(), "").await.expect("mark");
-    let before = Twin { reconciled: log.id(), delivered: None };
+    facts::set_reconciled(queue.stores().facts(), key, log.id(), "").await.expect("mark");
+    let before = ReconciledPair { reconciled: log.id(), delivered: None };
     assert_eq!(known(&queue, "r").await, Some(before));
     queue.source().note_delivered(key, "r", webhook.id()).await.expect("note");
     let queue = harness.crash(queue).await;
-    let after = Twin { delivered: Some(webhook.id()), ..before };
+    let after = ReconciledPair { delivered: Some(webhook.id()), ..before };
     assert_eq!(known(&queue, "r").await, Some(after));
     assert_eq!(known(&queue, "s").await, Some(before), "what another route has delivered is its own");
     let other = queue.source().reconciled_duplicate(event("F", "f").fluent_key(), "r").await.expect("ask");
@@ -146,7 +146,7 @@ pub(super) async fn what_a_route_has_delivered_is_known_of_every_duplicate(harne
 pub(super) async fn routes_that_are_announced_together_are_joined_as_ever(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let routes = ["r", "s"].map(|name| route(name, Terms::default(), Start::Beginning));
+    let routes = ["r", "s"].map(|name| route(name, MatchFields::default(), Start::Beginning));
     queue.source().announce(&routes).await.expect("announce");
     for route in routes {
         let mut consumer = queue.source().subscribe(route).await.expect("subscribe");

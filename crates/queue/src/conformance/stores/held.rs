@@ -4,7 +4,7 @@ use event_model::{Algorithm, Bytes, Headers, Proof, Timestamp};
 
 use crate::conformance::Harness;
 use crate::conformance::samples::{consumer, event, event_of, finish, nothing, publish};
-use crate::{Quarantined, QueueError, RefusedWebhook};
+use crate::{Quarantined, QueueError, RejectedWebhook};
 
 pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Harness) {
     let queue = harness.open().await;
@@ -20,8 +20,8 @@ pub(super) async fn a_malformed_body_is_kept_once_and_released(harness: &dyn Har
         reason: "not-json".to_owned(),
     };
     let quarantine = queue.stores().quarantine();
-    quarantine.keep(body.clone()).await.expect("keep");
-    quarantine.keep(body.clone()).await.expect("keep again");
+    quarantine.store(body.clone()).await.expect("keep");
+    quarantine.store(body.clone()).await.expect("keep again");
     let kept = quarantine.list(0, 10).await.expect("list");
     assert_eq!(kept, [Quarantined { id: kept[0].id, ..body }]);
 
@@ -40,12 +40,12 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
         let headers: Headers = [("fluent-signature", signature.to_vec())].into_iter().collect();
         let at = Timestamp::from_second(4_000_000_000).expect("a time");
         let body = event("E", reference).body().clone();
-        RefusedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
+        RejectedWebhook::stored(0, body, headers, at, "no-key-matches".to_owned(), "ACME".to_owned())
     };
     let refused = |reference: &str| signed(reference, b"\xffnot text");
     let hold = queue.stores().refused();
     for reference in ["a", "b", "a"] {
-        hold.hold(refused(reference)).await.expect("hold");
+        hold.capture(refused(reference)).await.expect("hold");
     }
     let held = hold.list(0, 10).await.expect("list");
     assert_eq!(held.len(), 2);
@@ -63,7 +63,7 @@ pub(super) async fn a_refused_webhook_is_held_once_and_admitted(harness: &dyn Ha
     assert!(hold.get(first.id).await.is_err());
     assert_eq!(hold.list(first.id, 10).await.expect("list").len(), 1);
     // A known event is not published again, whatever headers it came with.
-    hold.hold(signed("a", b"another")).await.expect("hold");
+    hold.capture(signed("a", b"another")).await.expect("hold");
     let again = hold.list(held[1].id, 10).await.expect("list").pop().expect("it is held");
     hold.admit(again.id, event("E", "a")).await.expect("admit");
     assert!(hold.get(again.id).await.is_err(), "it is held no longer");

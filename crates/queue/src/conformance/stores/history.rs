@@ -10,8 +10,8 @@ use crate::conformance::samples::{
 };
 use crate::conformance::{Harness, PATIENCE};
 use crate::{
-    AttemptQuery, DeadReason, Delivery, MAX_REF, Outcome, Position, ReceivedQuery, Replayed, Start,
-    StoryState, Terms, Verdict,
+    AttemptQuery, DeadReason, Delivery, MAX_REF, MatchFields, Outcome, Position, ReceivedQuery, Replayed,
+    Start, StoryState, Verdict,
 };
 
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
@@ -197,7 +197,7 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     settle(one(&mut *r).await, Verdict::Again(Duration::from_mins(10))).await;
     finish(&mut *s, 3).await;
     let mut late =
-        queue.source().subscribe(route("late", Terms::default(), Start::Now)).await.expect("subscribe");
+        queue.source().subscribe(route("late", MatchFields::default(), Start::Now)).await.expect("subscribe");
 
     let (stores, at) = (queue.stores(), event("E", "a").received_at());
     let received = async |from: Timestamp, until: Timestamp| {

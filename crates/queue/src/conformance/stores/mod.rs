@@ -1,9 +1,9 @@
 //! Checks of the stores, as an operator, the reconciler and commands rely on them.
 
+mod facts;
 mod held;
 mod history;
 mod letters;
-mod marks;
 mod retaining;
 mod routes;
 
@@ -30,8 +30,8 @@ pub async fn all(fresh: impl AsyncFn() -> Box<dyn Harness>) {
         routes::a_pause_holds_for_what_was_fetched_before,
         routes::a_pause_ends_by_itself_and_says_why_it_is,
         routes::what_waits_is_retried_now_when_somebody_says_so,
-        marks::a_mark_is_found_by_its_name,
-        marks::a_mark_is_replaced_by_who_knows_it,
+        facts::a_mark_is_found_by_its_name,
+        facts::a_mark_is_replaced_by_who_knows_it,
         retaining::retention_removes_only_what_every_route_has_settled,
     ];
     run("stores", checks, fresh).await;

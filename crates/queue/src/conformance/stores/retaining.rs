@@ -7,14 +7,14 @@ use crate::conformance::samples::{consumer, finish, old_event, one, settle};
 use crate::conformance::{Harness, PATIENCE, QUIET, Queue};
 use crate::{DeadReason, Verdict};
 
-async fn is_kept(queue: &Queue, reference: &str) -> bool {
+async fn check_kept(queue: &Queue, reference: &str) -> bool {
     !queue.stores().history().find(reference, 1).await.expect("find").is_empty()
 }
 
 /// Waits until retention has removed what every route has settled.
 async fn goes(queue: &Queue, reference: &str) {
     let gone = async {
-        while is_kept(queue, reference).await {
+        while check_kept(queue, reference).await {
             tokio::time::sleep(QUIET).await;
         }
     };
@@ -41,7 +41,7 @@ pub(super) async fn retention_removes_only_what_every_route_has_settled(harness:
     assert!(since >= known_since && since > old_event("settled").received_at(), "{since}");
     tokio::time::sleep(QUIET * 6).await;
     for reference in ["dead", "waiting", "unread", "last"] {
-        assert!(is_kept(&queue, reference).await, "{reference} is still needed");
+        assert!(check_kept(&queue, reference).await, "{reference} is still needed");
     }
     // A removed event is still known: ids outlive bodies.
     assert!(queue.intake().publish(old_event("settled")).await.expect("publish again").duplicate);

@@ -1,0 +1,175 @@
+//! Ended attempts, read page by page, and replays of events.
+
+use std::time::Duration;
+
+use event_model::EventId;
+use queue::{
+    Attempt, AttemptPage, AttemptQuery, EndedAttempt, EventSummary, Outcome, PAGE_BYTES, Position,
+    ReceivedPage, ReceivedQuery, Replayed, StoryStep,
+};
+use rusqlite::{Connection, Row, params};
+use sqlite_file::rows::{EVENT, event, nanos, packed, position_at, signed, time, unknown, unsigned};
+
+use crate::file::redrives::{hand_over, known_route};
+
+/// Number of rows read at once.
+const PAGE: usize = 500;
+
+/// Largest number of pages read for one request: its connection is shared with other readers.
+const PAGES: usize = 20;
+
+/// The end of an attempt, which is indexed.
+const END: &str = "a.started_at + a.took";
+
+/// Reads an attempt whose columns begin at `first`: route, redrive, attempt, started_at, took,
+/// outcome, status, detail.
+pub(crate) fn step(row: &Row<'_>, first: usize) -> rusqlite::Result<StoryStep> {
+    let outcome = Outcome::from_name(row.get_ref(first + 5)?.as_str()?);
+    let record = Attempt {
+        started_at: time(row, first + 3)?,
+        took: Duration::from_nanos(unsigned(row.get(first + 4)?)),
+        outcome: outcome.ok_or_else(|| unknown(first + 5))?,
+        status: row.get(first + 6)?,
+        detail: row.get(first + 7)?,
+    };
+    Ok(StoryStep {
+        route: row.get(first)?,
+        redrive: row.get(first + 1)?,
+        attempt: row.get(first + 2)?,
+        record,
+    })
+}
+
+pub(crate) fn list(sql: &Connection, query: &AttemptQuery) -> rusqlite::Result<AttemptPage> {
+    let (mut page, mut before) = (AttemptPage::default(), query.before.map_or(i64::MAX, signed));
+    for _ in 0..PAGES {
+        let found = ended_before(sql, query, before)?;
+        let Some((last, _)) = found.last() else { return Ok(AttemptPage { next: None, ..page }) };
+        before = *last;
+        let taken = found.into_iter().filter_map(|(_, attempt)| attempt.filter(|it| query.matches(it)));
+        page.attempts.extend(taken);
+        page.next = Some(unsigned(before));
+        if page.attempts.len() >= query.limit {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// One page, filtered by what the columns can decide. Rows that ended in the same nanosecond as
+/// the last one are all in it, since the next page begins before that time.
+fn ended_before(
+    sql: &Connection,
+    query: &AttemptQuery,
+    before: i64,
+) -> rusqlite::Result<Vec<(i64, Option<EndedAttempt>)>> {
+    let since = query.since.map_or(i64::MIN, nanos);
+    let before = before.min(query.until.map_or(i64::MAX, nanos));
+    let (route, outcome) = (&query.route, query.outcome.map(Outcome::as_str));
+    let which = format!(
+        "{END} < ?1 AND {END} >= ?2 AND (?3 IS NULL OR a.route = ?3) AND (?4 IS NULL OR a.outcome = ?4)"
+    );
+    let ends = format!("SELECT {END} FROM attempts a WHERE {which} ORDER BY {END} DESC LIMIT ?5");
+    let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+    let ends: Vec<i64> = sql
+        .prepare_cached(&ends)?
+        .query_map(params![before, since, route, outcome, limit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let Some(oldest) = ends.last() else { return Ok(Vec::new()) };
+    let text = format!(
+        "SELECT {END}, a.route, a.redrive, a.attempt, a.started_at, a.took, a.outcome, a.status, a.detail, {EVENT}
+         FROM attempts a LEFT JOIN events e USING (position) LEFT JOIN bodies b USING (position)
+         WHERE {which} AND (?5 IS NULL OR e.entity_ref = ?5 OR e.root_entity_ref = ?5) ORDER BY {END} DESC"
+    );
+    let mut found: Vec<_> = sql
+        .prepare_cached(&text)?
+        .query_map(params![before, oldest, route, outcome, query.reference], |row| {
+            Ok((row.get(0)?, ended(row)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    // A row for the end of the page, also if its last row was not asked for.
+    found.push((*oldest, None));
+    Ok(found)
+}
+
+/// Makes an ended attempt of a row; `None` if its event is gone or damaged. Without its body, an
+/// event has no name.
+fn ended(row: &Row<'_>) -> rusqlite::Result<Option<EndedAttempt>> {
+    let Some(id) = row.get_ref(9)?.as_blob_or_null()? else { return Ok(None) };
+    let Ok(id) = EventId::from_bytes(id) else { return Ok(None) };
+    let about = match row.get_ref(15)?.as_blob_or_null()? {
+        None => EventSummary::default(),
+        Some(_) => match event(row, 9)? {
+            Ok(event) => EventSummary::of(&event),
+            Err(_) => return Ok(None),
+        },
+    };
+    Ok(Some(EndedAttempt { id, about, step: step(row, 1)? }))
+}
+
+pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Result<ReceivedPage> {
+    let text = format!(
+        "SELECT e.position, {EVENT} FROM events e JOIN bodies b USING (position)
+         WHERE e.position > ?1 AND e.received_at >= ?2 AND e.received_at < ?3 ORDER BY e.position LIMIT ?4"
+    );
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let mut statement = sql.prepare_cached(&text)?;
+    let bounds = params![packed(query.after), nanos(query.from), nanos(query.until), limit];
+    let mut rows = statement.query(bounds)?;
+    let (mut page, mut count, mut bytes) = (ReceivedPage::default(), 0, 0);
+    while let Some(row) = rows.next()? {
+        let position = position_at(row, 0)?;
+        (page.next, count) = (Some(position), count + 1);
+        if let Ok(event) = event(row, 1)? {
+            bytes += event.body().len();
+            page.events.push((position, event));
+        }
+        if bytes >= PAGE_BYTES {
+            return Ok(page);
+        }
+    }
+    page.next = page.next.filter(|_| count == query.limit);
+    Ok(page)
+}
+
+/// Replays each event, and returns each result; `None` for a route without a position here.
+pub(crate) fn replay(
+    sql: &Connection,
+    route: &str,
+    positions: &[Position],
+    again: bool,
+    now: i64,
+) -> rusqlite::Result<Option<Vec<Replayed>>> {
+    let Some(id) = known_route(sql, route)? else { return Ok(None) };
+    let one = |position: &Position| {
+        let position = packed(*position);
+        let stands = stands(sql, id, route, position)?;
+        if stands == Replayed::HandedOver || (again && matches!(stands, Replayed::Done | Replayed::Dead)) {
+            hand_over(sql, id, route, position, false, now)?;
+            return Ok(Replayed::HandedOver);
+        }
+        Ok(stands)
+    };
+    positions.iter().map(one).collect::<rusqlite::Result<_>>().map(Some)
+}
+
+/// State of an event on a route; `HandedOver` if nothing prevents a replay.
+fn stands(sql: &Connection, id: i64, route: &str, position: i64) -> rusqlite::Result<Replayed> {
+    sql.prepare_cached(
+        "SELECT NOT EXISTS (SELECT 1 FROM bodies WHERE position = ?3),
+            (SELECT cursor < ?3 FROM routes WHERE id = ?1)
+             OR EXISTS (SELECT 1 FROM deliveries WHERE route = ?1 AND position = ?3),
+            EXISTS (SELECT 1 FROM dead_letters WHERE position = ?3 AND route = ?2),
+            EXISTS (SELECT 1 FROM attempts WHERE position = ?3 AND route = ?2 AND outcome = 'done')",
+    )?
+    .query_row(params![id, route, position], |row| {
+        let is = |column| row.get::<_, bool>(column);
+        Ok(match (is(0)?, is(1)?, is(2)?, is(3)?) {
+            (true, ..) => Replayed::Gone,
+            (_, true, ..) => Replayed::Ahead,
+            (_, _, true, _) => Replayed::Dead,
+            (.., true) => Replayed::Done,
+            _ => Replayed::HandedOver,
+        })
+    })
+}

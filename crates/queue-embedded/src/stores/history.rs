@@ -1,0 +1,151 @@
+//! The history of events and attempts in a queue file.
+
+use event_model::{Event, Timestamp};
+use futures::future::BoxFuture;
+use queue::{
+    AttemptPage, AttemptQuery, DeadReason, EventStory, History, QueueError, ReceivedPage, ReceivedQuery,
+    StoryState, StoryStep,
+};
+use rusqlite::{Connection, Row, params};
+use sqlite_file::rows::{self, EVENT, event, from_nanos, time, unknown, unsigned};
+use sqlite_file::{digest, meta, prefixes, reading};
+
+use crate::file::schema::COMPLETE_SINCE;
+use crate::stores::attempts::{self, step};
+use crate::stores::connections::SqliteStores;
+
+impl History for SqliteStores {
+    fn find<'a>(
+        &'a self,
+        reference: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<EventStory>, QueueError>> {
+        let reference = reference.to_owned();
+        self.read(move |sql| find(sql, &reference, limit).map_err(reading))
+    }
+
+    fn event<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Event>, QueueError>> {
+        let reference = reference.to_owned();
+        self.read(move |sql| {
+            let found = find_events(sql, &reference, 1).map_err(reading)?;
+            Ok(found.into_iter().next().map(|(_, event)| event))
+        })
+    }
+
+    fn attempts(&self, query: AttemptQuery) -> BoxFuture<'_, Result<AttemptPage, QueueError>> {
+        self.read(move |sql| attempts::list(sql, &query).map_err(reading))
+    }
+
+    fn received(&self, query: ReceivedQuery) -> BoxFuture<'_, Result<ReceivedPage, QueueError>> {
+        self.read_apart(move |sql| attempts::received(sql, &query).map_err(reading))
+    }
+
+    fn complete_since(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
+        self.read(|sql| {
+            let since = meta::<i64>(sql, COMPLETE_SINCE).map_err(reading)?;
+            let why = "the service must be started with this version first";
+            since
+                .and_then(from_nanos)
+                .ok_or_else(|| QueueError::unavailable("asking since when all is kept", why))
+        })
+    }
+}
+
+fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<EventStory>> {
+    let found = find_events(sql, reference, limit)?;
+    found.into_iter().map(|(position, event)| story(sql, position, &event)).collect()
+}
+
+/// The newest events that `reference` names, with their positions.
+fn find_events(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<(i64, Event)>> {
+    let range = prefixes(reference);
+    let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
+    let text = format!(
+        "SELECT e.position, {EVENT} FROM (
+            SELECT e.position FROM (
+                SELECT position, max(fluent) AS fluent FROM (
+                    SELECT position, coalesce(fluent = ?4, 0) AS fluent FROM refs
+                    WHERE entity = ?4 OR root = ?4 OR fluent = ?4
+                    UNION ALL SELECT position, 0 FROM events WHERE prefix BETWEEN ?2 AND ?3
+                ) GROUP BY position
+            ) found CROSS JOIN events e USING (position)
+            WHERE (e.entity_ref = ?1 OR e.root_entity_ref = ?1 OR e.prefix BETWEEN ?2 AND ?3 OR found.fluent)
+              AND EXISTS (SELECT 1 FROM bodies b WHERE b.position = e.position)
+            ORDER BY e.position DESC LIMIT ?5
+         ) newest CROSS JOIN events e USING (position) JOIN bodies b USING (position)
+         ORDER BY e.position DESC"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = sql.prepare(&text)?;
+    let mut rows = statement.query(params![reference, from, to, digest(reference), limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let Ok(event) = event(row, 1)? {
+            found.push((row.get(0)?, event));
+        }
+    }
+    Ok(found)
+}
+
+fn story(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<EventStory> {
+    Ok(EventStory {
+        id: event.id(),
+        position: rows::position(position).ok_or_else(|| unknown(0))?,
+        name: event.name().to_owned(),
+        fluent_event_id: event.fields().fluent_event_id.clone().unwrap_or_default(),
+        fluent_key: event.fluent_key(),
+        entity: queue::entity(event),
+        source: event.source(),
+        received_at: event.received_at(),
+        origin: event.origin(),
+        trace_id: event.trace().map(|trace| trace.trace_id()),
+        // Attempts are stored as long as their event.
+        history_since: None,
+        steps: steps(sql, position)?,
+        states: states(sql, position)?,
+    })
+}
+
+fn steps(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryStep>> {
+    sql.prepare_cached(
+        "SELECT route, redrive, attempt, started_at, took, outcome, status, detail
+         FROM attempts WHERE position = ?1 ORDER BY started_at",
+    )?
+    .query_map([position], |row| step(row, 0))?
+    .collect()
+}
+
+/// State of an event on each route, by its row in `deliveries`, a dead letter, a last attempt
+/// that was done, or its absence.
+fn states(sql: &Connection, position: i64) -> rusqlite::Result<Vec<StoryState>> {
+    sql.prepare_cached(
+        "SELECT r.name, d.in_flight, d.at, l.id, l.reason,
+            EXISTS (SELECT 1 FROM attempts a WHERE a.position = ?1 AND a.route = r.name AND a.outcome = 'done'),
+            r.cursor < ?1
+         FROM routes r
+         LEFT JOIN deliveries d ON d.route = r.id AND d.position = ?1
+         LEFT JOIN dead_letters l ON l.route = r.name AND l.position = ?1
+         ORDER BY r.id",
+    )?
+    .query_map([position], state)?
+    .filter_map(Result::transpose)
+    .collect()
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<Option<StoryState>> {
+    let route: String = row.get(0)?;
+    let in_flight: Option<bool> = row.get(1)?;
+    let letter: Option<i64> = row.get(3)?;
+    Ok(match (in_flight, letter) {
+        (Some(true), _) => Some(StoryState::InFlight { route }),
+        (Some(false), _) => Some(StoryState::Waiting { route, due: time(row, 2)? }),
+        (None, Some(letter)) => {
+            let reason = DeadReason::from_name(row.get_ref(4)?.as_str()?).ok_or_else(|| unknown(4))?;
+            Some(StoryState::Dead { route, letter: unsigned(letter), reason })
+        }
+        (None, None) if row.get(5)? => Some(StoryState::Done { route }),
+        (None, None) if row.get(6)? => Some(StoryState::NotReached { route }),
+        // The route has examined the event and does not match it.
+        (None, None) => None,
+    })
+}

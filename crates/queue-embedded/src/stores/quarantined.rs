@@ -1,0 +1,221 @@
+//! The quarantine of a queue file, and damaged events that are moved into it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event_model::Event;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use queue::{Quarantine, Quarantined, QueueError};
+use rusqlite::{Connection, params};
+use sqlite_file::quarantine::{find_body, keep, list};
+use sqlite_file::rows::{prefix, signed};
+use sqlite_file::{Job, Waiting, lock, reading};
+use tokio::sync::oneshot;
+
+use crate::file::schema::last_position;
+use crate::shared::Shared;
+use crate::stores::connections::{SqliteStores, writing};
+use crate::writing::job::{QueueJobs, Store};
+use crate::writing::publish::insert;
+use crate::writing::retention::note_removed;
+
+impl Quarantine for SqliteStores {
+    fn store(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.write(move |sql, _| keep(sql, &body).map_err(writing))
+    }
+
+    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+        self.read(move |sql| list(sql, after, limit).map_err(reading))
+    }
+
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
+        self.read(move |sql| {
+            let found = list(sql, id.saturating_sub(1), 1).map_err(reading)?.pop();
+            found.filter(|found| found.id == id).ok_or_else(|| not_found(id))
+        })
+    }
+
+    fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.write(move |sql, _| release(sql, id, &event))
+    }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.write(move |sql, _| discard(sql, id))
+    }
+}
+
+fn not_found(id: u64) -> QueueError {
+    QueueError::NotFound(format!("quarantined body {id}"))
+}
+
+fn release(sql: &Connection, id: u64, event: &Event) -> Result<(), QueueError> {
+    let gone = sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map_err(writing)?;
+    if gone == 0 {
+        return Err(not_found(id));
+    }
+    publish_once(sql, event).map(drop)
+}
+
+/// Publishes an event, unless it is known. Returns whether it was.
+pub(crate) fn publish_once(sql: &Connection, event: &Event) -> Result<bool, QueueError> {
+    if find_event(sql, event).map_err(writing)? {
+        return Ok(true);
+    }
+    let mut last = last_position(sql).map_err(writing)?;
+    insert(sql, &mut last, event).map_err(writing).map(|_| false)
+}
+
+fn find_event(sql: &Connection, event: &Event) -> rusqlite::Result<bool> {
+    sql.query_row(
+        "SELECT EXISTS (SELECT 1 FROM events WHERE prefix = ?1 AND id = ?2)",
+        params![prefix(&event.id()), event.id().as_bytes()],
+        |row| row.get(0),
+    )
+}
+
+pub(crate) fn discard(sql: &Connection, id: u64) -> Result<(), QueueError> {
+    let gone = sql.execute("DELETE FROM quarantine WHERE id = ?1", [signed(id)]).map_err(writing)?;
+    if gone == 0 { Err(not_found(id)) } else { Ok(()) }
+}
+
+/// The serving process's quarantine: storing a body shares the fsync of the group.
+#[derive(Debug)]
+pub(crate) struct GroupedQuarantine {
+    beside: SqliteStores,
+    shared: Arc<Shared>,
+}
+
+impl GroupedQuarantine {
+    pub(crate) fn new(beside: SqliteStores, shared: Arc<Shared>) -> Self {
+        Self { beside, shared }
+    }
+}
+
+impl Quarantine for GroupedQuarantine {
+    fn store(&self, body: Quarantined) -> BoxFuture<'_, Result<(), QueueError>> {
+        let (reply, answer) = oneshot::channel();
+        let waiting = match self.shared.status().begin_waiting(body.body.len()) {
+            Ok(waiting) => waiting,
+            Err(error) => return futures::future::ready(Err(error)).boxed(),
+        };
+        let shared = Arc::clone(&self.shared);
+        self.shared.submit(QuarantineJob {
+            body,
+            outcome: QuarantineResult::Before,
+            shared,
+            reply,
+            _waiting: waiting,
+        });
+        async move { answer.await.unwrap_or(Err(QueueError::Closed)) }.boxed()
+    }
+
+    fn list(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Quarantined>, QueueError>> {
+        Quarantine::list(&self.beside, after, limit)
+    }
+
+    fn get(&self, id: u64) -> BoxFuture<'_, Result<Quarantined, QueueError>> {
+        Quarantine::get(&self.beside, id)
+    }
+
+    fn release(&self, id: u64, event: Event) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.beside.release(id, event)
+    }
+
+    fn discard(&self, id: u64) -> BoxFuture<'_, Result<(), QueueError>> {
+        Quarantine::discard(&self.beside, id)
+    }
+}
+
+/// Largest number of bytes of bodies in quarantine. Malformed bodies must not fill the queue:
+/// beyond this they are refused, while events are not.
+const MAX_BYTES: u64 = 64 << 20;
+
+struct QuarantineJob {
+    body: Quarantined,
+    outcome: QuarantineResult,
+    shared: Arc<Shared>,
+    reply: oneshot::Sender<Result<(), QueueError>>,
+    _waiting: Waiting,
+}
+
+/// Result of storing a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QuarantineResult {
+    Before,
+    /// Stored; the value is its size in bytes.
+    New(u64),
+    NoRoom,
+}
+
+impl Job<QueueJobs> for QuarantineJob {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        let bytes = self.body.body.len() as u64;
+        self.outcome = if find_body(store.sql, &self.body)? {
+            QuarantineResult::Before
+        } else if self.shared.quarantined.load(Ordering::Relaxed) + bytes > MAX_BYTES {
+            QuarantineResult::NoRoom
+        } else {
+            keep(store.sql, &self.body)?;
+            // Counted at once, for the jobs that follow in the same group.
+            self.shared.quarantined.fetch_add(bytes, Ordering::Relaxed);
+            QuarantineResult::New(bytes)
+        };
+        Ok(())
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn is_a_promise(&self) -> bool {
+        true
+    }
+
+    fn undo(&mut self) {
+        if let QuarantineResult::New(bytes) = std::mem::replace(&mut self.outcome, QuarantineResult::Before) {
+            // The sum may have been calculated anew since.
+            let less = |counted: u64| Some(counted.saturating_sub(bytes));
+            let _ = self.shared.quarantined.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        let has_room = self.outcome != QuarantineResult::NoRoom;
+        let answer = committed.and(if has_room { Ok(()) } else { Err(QueueError::Full) });
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Moves an event whose bytes no longer match its digest into the quarantine.
+pub(crate) struct QuarantineDamaged {
+    pub(crate) position: u64,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Job<QueueJobs> for QuarantineDamaged {
+    fn apply(&mut self, store: &mut Store<'_>) -> rusqlite::Result<()> {
+        let position = [signed(self.position)];
+        store.sql.execute(
+            "INSERT OR IGNORE INTO quarantine (digest, body, algorithm, key, signature, received_at, reason)
+             SELECT e.id, b.body, e.algorithm, e.key, e.signature, e.received_at, 'damaged in the queue file'
+             FROM events e JOIN bodies b USING (position) WHERE e.position = ?1",
+            position,
+        )?;
+        // The id is removed too, so that the same event is stored when it is sent again.
+        for table in ["deliveries", "attempts", "dead_letters", "bodies", "refs"] {
+            store.sql.execute(&format!("DELETE FROM {table} WHERE position = ?1"), position)?;
+        }
+        if store.sql.execute("DELETE FROM events WHERE position = ?1", position)? > 0 {
+            note_removed(store.sql, position[0])?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), QueueError>) {
+        if committed.is_err() {
+            // The event will be read again, and found damaged again.
+            lock(&self.shared.routes).iter().for_each(|route| route.set_stale());
+        }
+    }
+}

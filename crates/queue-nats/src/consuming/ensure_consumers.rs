@@ -1,0 +1,334 @@
+//! Joining a route: makes its two consumers if they are missing, and announces matches that
+//! change.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, Info, pull};
+use event_model::Timestamp;
+use futures::future::try_join_all;
+use queue::{Position, QueueError, Route, Start};
+use tokio::time::sleep;
+
+use crate::api::{self, ApiError};
+use crate::connect::Link;
+use crate::consuming::filter::subjects;
+use crate::consuming::floor;
+use crate::consuming::takeover::present;
+use crate::message;
+use crate::names::{EVENTS_SUBJECT, HEADER_REFED};
+use crate::shared::Shared;
+use crate::stores::{Scan, Stored};
+use crate::streams::{RETRIES, Shard, StreamName};
+
+/// Most deliveries of one route in flight, over all dispatchers.
+const MAX_IN_FLIGHT: i64 = 20_000;
+
+/// Time after a stream was made in which it may hold what spools gave again: they do so as soon
+/// as it is there, and dispatchers start soon after.
+const GIVEN_AGAIN_FOR: Duration = Duration::from_hours(24);
+
+/// Number of its first events that are searched for them.
+const MOST_LOOKED_AT: u32 = 100_000;
+
+const JOINING: &str = "joining a route";
+
+/// Makes or updates the consumers of `route`. `resume` says where to go on if its position was
+/// lost.
+///
+/// A route that has a consumer of the retries was seen before: if it has none of the events,
+/// these are of a new stream, and all of them are for it.
+pub(crate) async fn ensure_consumers(
+    link: &Link,
+    route: &Route,
+    resume: Option<Position>,
+    is_announced: bool,
+) -> Result<(), QueueError> {
+    let filters = subjects(&route.filter);
+    let mut wanted = config(&route.name, filters, route.lease);
+    wanted.metadata.insert(FILTER.to_owned(), route.filter.digest());
+    let was_seen = match api::consumer_info(link, RETRIES, &route.name).await {
+        Ok(retries) => {
+            // A pause outlasts the loss of one of the two consumers.
+            wanted.pause_until = retries.config.pause_until;
+            true
+        }
+        Err(error) if error.is_missing() => false,
+        Err(error) => return Err(error.of(JOINING)),
+    };
+    let start = async || match (resume, route.start) {
+        (Some(position), _) => Ok(behind(position)),
+        (None, _) if was_seen => Ok(floor::read(link, &route.name).await?.map_or(DeliverPolicy::All, behind)),
+        (None, Start::Now) if !check_sequence_reuse(link).await? => Ok(DeliverPolicy::New),
+        (None, Start::Now | Start::Beginning) => Ok(DeliverPolicy::All),
+    };
+    let events = put(link, Shard::ONLY.events(), wanted, is_announced, start).await?;
+    let due = crate::names::due(&route.name, ">");
+    let mut wanted = config(&route.name, vec![due], route.lease);
+    wanted.pause_until = events.config.pause_until;
+    put(link, RETRIES, wanted, true, async || Ok(DeliverPolicy::All)).await?;
+    Ok(())
+}
+
+fn behind(position: Position) -> DeliverPolicy {
+    DeliverPolicy::ByStartSequence { start_sequence: position.sequence() + 1 }
+}
+
+/// Whether the stream of events was recreated a short while ago, after it was lost, and gets
+/// again what spools still have. A route that is unknown there was known before: "from now on"
+/// would leave out events that were accepted.
+async fn check_sequence_reuse(link: &Link) -> Result<bool, QueueError> {
+    let (info, now) =
+        api::stream_info_at(link, Shard::ONLY.events()).await.map_err(|error| error.of(JOINING))?;
+    let age = now.map(|now| now.as_nanosecond() - info.created.unix_timestamp_nanos());
+    if age.is_none_or(|age| age > i128::try_from(GIVEN_AGAIN_FOR.as_nanos()).unwrap_or(i128::MAX)) {
+        return Ok(false);
+    }
+    let subject = EVENTS_SUBJECT.to_owned();
+    let scan = Scan { stream: Shard::ONLY.events(), subject, from: 1, since: None, headers_only: true };
+    let (mut looked_at, mut is_given_again) = (0, false);
+    let look = |stored: Stored| {
+        looked_at += 1;
+        is_given_again = message::text(&stored.headers, HEADER_REFED).is_some();
+        !is_given_again && looked_at < MOST_LOOKED_AT
+    };
+    scan.each_without_removing(link, look).await?;
+    Ok(is_given_again)
+}
+
+/// Name of the metadata in which a consumer says with which match it was joined.
+pub(crate) const FILTER: &str = "fluent-filter";
+
+/// Name of the metadata that says with which match somebody is about to join: dispatchers that
+/// serve the route with another match must hear of that before they settle anything by theirs.
+const JOINING_AS: &str = "fluent-filter-next";
+
+/// Time for which a dispatcher that serves a route may believe that nobody has joined it since it
+/// asked.
+pub(crate) const JOINED_FOR: Duration = Duration::from_secs(1);
+
+/// Time for which a dispatcher that joins with another match waits, so that [`JOINED_FOR`] is
+/// over everywhere.
+const HEARD_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Returns the match with which the last dispatcher has joined, or is about to.
+pub(crate) fn joined_as(info: &Info) -> Option<&String> {
+    info.config.metadata.get(JOINING_AS).or_else(|| info.config.metadata.get(FILTER))
+}
+
+/// Whether the last dispatcher to join did so with this match.
+pub(crate) fn is_joined_as(info: &Info, route: &Route) -> bool {
+    joined_as(info) == Some(&route.filter.digest())
+}
+
+/// Name of the metadata that says until when nobody may settle what the route does not match, by
+/// the servers' clock in milliseconds: other matches change together with its own.
+const HELD_UNTIL: &str = "fluent-held-until";
+
+/// Length of that time: longer than joining takes, and short in case that the dispatcher which
+/// announced it crashed.
+const HELD_FOR: Duration = Duration::from_secs(15);
+
+/// Routes that are announced at once.
+const ANNOUNCED_TOGETHER: usize = 16;
+
+/// Returns until when nobody may settle what a route does not match.
+pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
+    let until = info.config.metadata.get(HELD_UNTIL)?.parse().ok()?;
+    Timestamp::from_millisecond(until).ok()
+}
+
+/// Announces that the matches of several routes are about to change, in two steps; the
+/// dispatchers that serve the routes hear of each step before the next. If one route were left to
+/// others while another still passes over what it does not match, an event that moves between
+/// them would be delivered by neither.
+///
+/// A route that does not exist yet is made first, before anybody leaves it an event.
+///
+/// 1. Nothing is passed over any more: dispatchers give back what a route does not match, and the
+///    server sends it everything, since it skips for good what it need not send.
+/// 2. New events are left to the dispatchers that join. What moves between the steps both may
+///    deliver.
+pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
+    let (mut changing, mut missing) = (Vec::new(), Vec::new());
+    for some in routes.chunks(ANNOUNCED_TOGETHER) {
+        let found = try_join_all(some.iter().map(|route| find(&shared.link, route))).await;
+        for (route, found) in some.iter().zip(found.map_err(|error| error.of(JOINING))?) {
+            match found {
+                ExistingConsumers::Same => {}
+                ExistingConsumers::Other(_) => changing.push(route),
+                ExistingConsumers::Missing => missing.push(route),
+            }
+        }
+    }
+    if changing.is_empty() {
+        return Ok(());
+    }
+    for some in missing.chunks(ANNOUNCED_TOGETHER) {
+        try_join_all(some.iter().map(|route| ensure_consumers(&shared.link, route, None, true))).await?;
+    }
+    let until = shared.after(HELD_FOR).as_millisecond().to_string();
+    for is_left in [false, true] {
+        for some in changing.chunks(ANNOUNCED_TOGETHER) {
+            let said = some.iter().map(|route| announce_step(&shared.link, route, &until, is_left));
+            try_join_all(said).await.map_err(|error| error.of(JOINING))?;
+        }
+        sleep(HEARD_WITHIN).await;
+    }
+    changing.iter().for_each(|route| shared.note_announced(route));
+    Ok(())
+}
+
+/// State of a route on the server before it is joined.
+enum ExistingConsumers {
+    Missing,
+    /// It exists with this match.
+    Same,
+    /// It exists with another match.
+    Other(Box<Info>),
+}
+
+async fn find(link: &Link, route: &Route) -> Result<ExistingConsumers, ApiError> {
+    match api::consumer_info(link, Shard::ONLY.events(), &route.name).await {
+        Ok(info) if info.config.metadata.get(FILTER) == Some(&route.filter.digest()) => {
+            Ok(ExistingConsumers::Same)
+        }
+        Ok(info) => Ok(ExistingConsumers::Other(Box::new(info))),
+        Err(error) if error.is_missing() => Ok(ExistingConsumers::Missing),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the route again before each step: somebody may have joined it since, and must hear of
+/// the change.
+async fn announce_step(link: &Link, route: &Route, held_until: &str, is_left: bool) -> Result<(), ApiError> {
+    let ExistingConsumers::Other(info) = find(link, route).await? else { return Ok(()) };
+    let found = info.config.clone();
+    let mut announced = pull::Config::try_from_consumer_config(found).map_err(ApiError::NoAnswer)?;
+    announced.filter_subject = String::new();
+    announced.filter_subjects = vec![EVENTS_SUBJECT.to_owned()];
+    announced.metadata.insert(HELD_UNTIL.to_owned(), held_until.to_owned());
+    let next = route.filter.digest();
+    if is_left {
+        announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
+    }
+    api::put_consumer(link, Shard::ONLY.events(), &route.name, &announced).await?;
+    if is_left {
+        tell(link, &info, &next).await;
+    }
+    Ok(())
+}
+
+/// Tells the dispatchers that serve a route with another match than `next` that it changes. One
+/// that does not hear of it will ask soon enough, or has no connection.
+async fn tell(link: &Link, info: &Info, next: &str) {
+    let served = [info.config.metadata.get(FILTER), joined_as(info)];
+    for digest in served.into_iter().flatten().filter(|digest| *digest != next) {
+        let _ = link.say(present(link, &info.name, digest).into(), "").await;
+    }
+}
+
+/// Announces that the match of a route is about to change, and waits until the dispatchers that
+/// serve it have heard. It also waits if there seem to be none: one that requests nothing now may
+/// do so at any moment, and settle by what it read a moment ago.
+async fn announce(link: &Link, wanted: &pull::Config, info: &Info) -> Result<(), ApiError> {
+    let next = wanted.metadata.get(FILTER);
+    // Nobody serves it with another match, or is about to.
+    let is_joined = info.config.metadata.get(FILTER) == next && joined_as(info) == next;
+    let (Some(next), false) = (next, is_joined) else { return Ok(()) };
+    let mut announced =
+        pull::Config::try_from_consumer_config(info.config.clone()).map_err(ApiError::NoAnswer)?;
+    announced.metadata.insert(JOINING_AS.to_owned(), next.clone());
+    if joined_as(info) != Some(next) {
+        api::put_consumer(link, Shard::ONLY.events(), &info.name, &announced).await?;
+    }
+    tell(link, info, next).await;
+    sleep(HEARD_WITHIN).await;
+    Ok(())
+}
+
+fn config(name: &str, filter_subjects: Vec<String>, lease: Duration) -> pull::Config {
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        name: Some(name.to_owned()),
+        filter_subjects,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: lease,
+        // Retries are not redeliveries: only a process that crashed causes one, and a delivery
+        // that crashes a process exclusively becomes a dead letter. If the server gave up
+        // silently, an event would be lost.
+        max_deliver: -1,
+        max_ack_pending: MAX_IN_FLIGHT,
+        ..pull::Config::default()
+    }
+}
+
+/// Makes a consumer, or updates an existing one. Where a route starts is decided when it is first
+/// seen; everything else follows the settings.
+async fn put(
+    link: &Link,
+    stream: StreamName,
+    mut wanted: pull::Config,
+    is_announced: bool,
+    start: impl AsyncFnOnce() -> Result<DeliverPolicy, QueueError>,
+) -> Result<Info, QueueError> {
+    let name = wanted.durable_name.clone().unwrap_or_default();
+    let info = match api::consumer_info(link, stream, &name).await {
+        Ok(info) => {
+            wanted.deliver_policy = info.config.deliver_policy;
+            // Pausing is a person's decision, and not part of the settings.
+            wanted.pause_until = info.config.pause_until;
+            if differs(&wanted, &info).is_none() {
+                Ok(info)
+            } else {
+                // Somebody else may have joined or announced since this route was announced.
+                let stands = is_announced && joined_as(&info) == wanted.metadata.get(FILTER);
+                if !stands {
+                    announce(link, &wanted, &info).await.map_err(|error| error.of(JOINING))?;
+                }
+                api::put_consumer(link, stream, &name, &wanted).await
+            }
+        }
+        Err(error) if error.is_missing() => {
+            wanted.deliver_policy = start().await?;
+            api::put_consumer(link, stream, &name, &wanted).await
+        }
+        Err(error) => Err(error),
+    };
+    let info = info.map_err(|error| error.of(JOINING))?;
+    match differs(&wanted, &info) {
+        // Old servers ignore what they do not know.
+        Some(field) => Err(QueueError::unavailable(
+            JOINING,
+            format!("the server made consumer {name} of {stream} with another {field} than it was asked for"),
+        )),
+        None => Ok(info),
+    }
+}
+
+/// Returns the field of a consumer whose value is not the one that was requested.
+fn differs(wanted: &pull::Config, info: &Info) -> Option<&'static str> {
+    let found = &info.config;
+    let mut filters: Vec<&str> = found.filter_subjects.iter().map(String::as_str).collect();
+    if !found.filter_subject.is_empty() {
+        filters.push(&found.filter_subject);
+    }
+    filters.sort_unstable();
+    let mut asked: Vec<&str> = wanted.filter_subjects.iter().map(String::as_str).collect();
+    asked.sort_unstable();
+    [
+        ("filter_subjects", filters == asked),
+        (
+            "metadata",
+            found.metadata.get(FILTER) == wanted.metadata.get(FILTER)
+                && !found.metadata.contains_key(JOINING_AS)
+                && !found.metadata.contains_key(HELD_UNTIL),
+        ),
+        ("ack_policy", found.ack_policy == wanted.ack_policy),
+        ("ack_wait", found.ack_wait == wanted.ack_wait),
+        ("max_deliver", found.max_deliver == wanted.max_deliver),
+        ("max_ack_pending", found.max_ack_pending == wanted.max_ack_pending),
+    ]
+    .into_iter()
+    .find(|(_, same)| !same)
+    .map(|(field, _)| field)
+}

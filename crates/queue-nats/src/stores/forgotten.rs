@@ -1,0 +1,89 @@
+//! The limit of the history: the oldest attempts are removed when their time or their room is up.
+
+use std::collections::BTreeMap;
+
+use event_model::{EventId, Timestamp};
+use queue::{Position, QueueError, StoryState};
+use serde_json::json;
+
+use crate::api;
+use crate::connect::Link;
+use crate::message::text;
+use crate::names::{EVENTS_SUBJECT, due, waiting};
+use crate::streams::{ATTEMPTS, RETRIES, Shard};
+
+const LOOKING: &str = "looking where the history begins";
+
+/// The part of the history that is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistoryHorizon {
+    /// Every attempt since this time is kept.
+    pub(crate) until: Timestamp,
+    /// Every attempt of events from this position on is kept: they came later.
+    before: Position,
+}
+
+impl HistoryHorizon {
+    /// Finds where the history begins; `None` if that is before the oldest event.
+    pub(crate) async fn look(link: &Link) -> Result<Option<Self>, QueueError> {
+        let attempts = api::stream_info(link, ATTEMPTS).await.map_err(|error| error.of(LOOKING))?;
+        let state = &attempts.state;
+        let until = match (state.first_sequence, state.messages) {
+            (0 | 1, _) => attempts.created,
+            // All are gone: the last was written then.
+            (_, 0) => state.last_timestamp.max(attempts.created),
+            _ => state.first_timestamp.max(attempts.created),
+        };
+        let until = Timestamp::from_nanosecond(until.unix_timestamp_nanos());
+        let until = until.map_err(|error| QueueError::unavailable(LOOKING, error))?;
+        let before = first_since(link, until).await?;
+        Ok(before.map(|before| Self { until, before }))
+    }
+
+    /// Whether attempts of the event at this position may be gone.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        position < self.before
+    }
+}
+
+/// Finds, by bisection, the position of the first event that was stored at this time or later;
+/// `None` if all of them were.
+async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, QueueError> {
+    let state = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?.state;
+    let since = since.as_nanosecond();
+    if state.messages == 0 || state.first_timestamp.unix_timestamp_nanos() >= since {
+        return Ok(None);
+    }
+    let (mut low, mut high) = (state.first_sequence, state.last_sequence + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let request = json!({ "seq": middle, "next_by_subj": EVENTS_SUBJECT });
+        let found = api::get_message(link, Shard::ONLY.events(), &request).await;
+        match found.map_err(|error| error.of(LOOKING))? {
+            Some(message) if message.time.unix_timestamp_nanos() < since => low = message.sequence + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(Some(Shard::ONLY.position(low)?))
+}
+
+/// Finds the routes on which an event waits or is due, whatever the history says.
+pub(crate) async fn on_its_way(link: &Link, id: EventId) -> Result<BTreeMap<String, StoryState>, QueueError> {
+    let filters = [due("*", &format!("{id}.*")), waiting("*", &format!("{id}.*"))];
+    let mut found = BTreeMap::new();
+    for filter in filters {
+        let subjects = api::subjects(link, RETRIES, &filter).await.map_err(|error| error.of(LOOKING))?;
+        for (subject, _) in subjects {
+            let Some(route) = subject.split('.').nth(3).map(str::to_owned) else { continue };
+            found.insert(route.clone(), stands(link, &subject, route).await?);
+        }
+    }
+    Ok(found)
+}
+
+async fn stands(link: &Link, subject: &str, route: String) -> Result<StoryState, QueueError> {
+    let message = api::last_message(link, RETRIES, subject).await.map_err(|error| error.of(LOOKING))?;
+    let schedule = message.as_ref().and_then(|message| text(&message.headers, "Nats-Schedule"));
+    let due = schedule.and_then(|at| at.strip_prefix("@at ")?.parse().ok());
+    Ok(due.map_or(StoryState::InFlight { route: route.clone() }, |due| StoryState::Waiting { route, due }))
+}
