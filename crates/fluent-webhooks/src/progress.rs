@@ -17,7 +17,7 @@ pub(crate) trait ProgressMessage {
 
 macro_rules! tells {
     ($($message:ident,)*) => {
-        $(impl Tells for v1::$message {
+        $(impl ProgressMessage for v1::$message {
             fn tally(self) -> Option<v1::Tally> {
                 self.tally
             }

@@ -32,12 +32,12 @@ impl Operator {
     pub(crate) async fn explain(&self, id: u64) -> Result<v1::ExplainRefusedResponse, Status> {
         let webhook = self.stores().refused().get(id).await;
         let webhook = webhook.map_err(|error| failure::queue(&error))?;
-        let finding = diagnose_webhook(&self.gateway()?, webhook.inbound.clone());
-        let advice = finding.advice.map(|advice| format!("\n{advice}")).unwrap_or_default();
+        let diagnosis = diagnose_webhook(&self.gateway()?, webhook.inbound.clone());
+        let advice = diagnosis.advice.map(|advice| format!("\n{advice}")).unwrap_or_default();
         Ok(v1::ExplainRefusedResponse {
             refused: Some(described(&webhook)),
-            admissible: finding.admitted,
-            explanation: format!("{}{advice}", finding.says),
+            admissible: diagnosis.admitted,
+            explanation: format!("{}{advice}", diagnosis.says),
         })
     }
 

@@ -130,7 +130,7 @@ impl ComparisonProgress {
             let mode = Mode { admits: true, is_unknown: false };
             let compared = reconciler.compare(account, window, mode, &mut tally, &mut found).await;
             log_outcome(account, window, &found, &tally);
-            compared_until?;
+            compared?;
             pending = [pending, tally.pending_since].into_iter().flatten().min();
             let held = pending.map_or(window.until, |since| since.max(earlier(latest, PENDING_FOR)));
             // The clock may have been set back meanwhile: a time that has not come was not

@@ -397,7 +397,7 @@ async fn what_came_is_read_once_for_all_hours() {
     let (mut tally, mut told) = (Summary::default(), Told::default());
     let account = &here.settings.accounts[0];
     let compared = reconciler.compare(account, window, Mode::default(), &mut tally, &mut told).await;
-    compared_until.unwrap();
+    compared.unwrap();
     assert_eq!((told.0, tally.logged, tally.missing), (lost.to_vec(), 4, 4));
     assert_eq!(stores.passes.load(Ordering::Relaxed), 1);
 }

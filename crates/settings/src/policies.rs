@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
 use crate::values::Time;
 
-/// Longest period of a rate, and longest rest of a breaker.
+/// Longest period of a rate, and longest cooldown of a breaker.
 const LONGEST: Duration = Duration::from_hours(1);
 
 /// `rate:` of a route: at most so many attempts in each process.
@@ -103,15 +103,15 @@ impl BreakerListed {
 impl BreakerTable {
     fn settings(self) -> Result<BreakerSettings, &'static str> {
         let usual = BreakerSettings::default();
-        let rest = self.cooldown.unwrap_or(usual.cooldown);
-        let longest_rest = self.max_cooldown.unwrap_or(usual.max_cooldown);
+        let cooldown = self.cooldown.unwrap_or(usual.cooldown);
+        let max_cooldown = self.max_cooldown.unwrap_or(usual.max_cooldown);
         let settings = BreakerSettings {
             failures: self.failures.unwrap_or(usual.failures),
             percent: self.percent.unwrap_or(usual.percent),
             window: self.window.unwrap_or(usual.window),
             samples: self.samples.unwrap_or(usual.samples),
-            cooldown: rest,
-            max_cooldown: if longest_rest < rest { rest } else { longest_rest },
+            cooldown,
+            max_cooldown: if max_cooldown < cooldown { cooldown } else { max_cooldown },
         };
         settings.check().map(|()| settings)
     }
@@ -122,17 +122,17 @@ impl BreakerSettings {
         // One event that always fails must not stop the others.
         if self.failures.get() < 2 || self.failures > self.samples {
             return Err(
-                "expected `failures` from 2, and not above `of`: so many different events have to fail",
+                "expected `failures` from 2, and not above `samples`: so many different events have to fail",
             );
         }
         if self.percent.get() > 100 || self.samples.get() > 10_000 {
-            return Err("expected `percent` from 1 to 100, `of` at most 10000");
+            return Err("expected `percent` from 1 to 100, `samples` at most 10000");
         }
         if self.window.0.is_zero() || self.window.0 > LONGEST {
             return Err("expected `window` above 0 and at most 1h");
         }
         if self.cooldown.0.is_zero() || self.max_cooldown.0 > LONGEST {
-            return Err("expected `rest` above 0, and both rests at most 1h");
+            return Err("expected `cooldown` above 0, and both cooldowns at most 1h");
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for BreakerListed {
             type Value = BreakerListed;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`off`, or a table such as { failures: 5, rest: 1s }")
+                f.write_str("`off`, or a table such as { failures: 5, cooldown: 1s }")
             }
 
             fn visit_str<E: Error>(self, written: &str) -> Result<Self::Value, E> {
@@ -218,16 +218,16 @@ mod tests {
         for written in [", breaker: off", ", breaker: \"off\"", ", breaker: false"] {
             assert_eq!(breaker(written), Ok(None), "{written}");
         }
-        let longest_rest = Time(Duration::from_secs(7));
-        let some = BreakerSettings { max_cooldown: longest_rest, ..BreakerSettings::default() };
-        assert_eq!(breaker(", breaker: { longest-rest: 7s }"), Ok(Some(some)));
+        let max_cooldown = Time(Duration::from_secs(7));
+        let some = BreakerSettings { max_cooldown, ..BreakerSettings::default() };
+        assert_eq!(breaker(", breaker: { max-cooldown: 7s }"), Ok(Some(some)));
     }
 
     #[test]
     fn one_event_never_opens_it_whatever_is_written() {
         for (written, expected) in [
             (", breaker: { failures: 1 }", "from 2"),
-            (", breaker: { failures: 5, of: 4 }", "not above `of`"),
+            (", breaker: { failures: 5, samples: 4 }", "not above `samples`"),
             (", breaker: { window: 2h }", "`window`"),
             (", breaker: often", "`off`"),
             (", breaker: { failurs: 3 }", "did you mean `failures`"),

@@ -86,14 +86,13 @@ struct RawOutcomeHook {
 
 /// `retry:` of a route.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RetrySettings {
     /// The first wait.
     pub initial: Time,
     /// The longest wait.
     pub max_delay: Time,
     /// After this long it is a dead letter.
-    #[serde(rename = "for")]
     pub max_elapsed: Time,
     /// After so many attempts that asked the destination it is a dead letter; left out, only
     /// time counts.
@@ -273,7 +272,7 @@ impl SettingsTree {
         if retry.initial.0.is_zero() || retry.initial > retry.max_delay || retry.attempts == Some(0) {
             return Err(self.invalid(
                 &at("retry"),
-                "expected first above 0 and not above ceiling, and attempts, if given, from 1",
+                "expected initial above 0 and not above max-delay, and attempts, if given, from 1",
             ));
         }
         let breaker = BreakerListed::settings(breaker).map_err(|why| self.invalid(&at("breaker"), why))?;

@@ -30,6 +30,16 @@ const COMMERCE: [&str; 1] = ["fluent-webhook-keys"];
 /// Keys of the design that this version does not have.
 const NOT_BUILT: [&str; 1] = ["order"];
 
+/// Keys of earlier versions, and what they are called now.
+const RENAMED: [(&str, &str); 6] = [
+    ("first", "initial"),
+    ("ceiling", "max-delay"),
+    ("for", "max-elapsed"),
+    ("of", "samples"),
+    ("rest", "cooldown"),
+    ("longest-rest", "max-cooldown"),
+];
+
 impl SettingsTree {
     pub(crate) fn refuse_unknown_sections(&self) -> Result<(), SettingsError> {
         self.only(&[], &TOP)?;
@@ -104,6 +114,10 @@ fn unknown(key: &str, known: &[&str]) -> String {
         return format!(
             "`{shown}` is planned, but this version does not have it: remove it, or use a version that does"
         );
+    }
+    let renamed = RENAMED.iter().find(|(old, new)| *old == key && known.contains(new));
+    if let Some((old, new)) = renamed {
+        return format!("`{old}` is called `{new}` now: write that");
     }
     let hint =
         nearest(key, known.iter().copied()).map_or(String::new(), |name| format!("; did you mean `{name}`?"));

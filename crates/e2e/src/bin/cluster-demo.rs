@@ -23,8 +23,10 @@ const PAUSE: Duration = Duration::from_millis(40);
 async fn main() -> ExitCode {
     println!("A cluster of fluent-webhooks on this machine. Every part is a process of its own.\n");
     let sink = Sink::open().await;
-    let routes =
-        sink.route("all", "match: {}, start: beginning, retry: { first: 200ms, ceiling: 2s, for: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, start: beginning, retry: { initial: 200ms, max-delay: 2s, max-elapsed: 1h }",
+    );
     let mut deployment = Deployment::start(Plan { sync_always: true, ..Plan::new(routes) });
     describe(&deployment);
     single_events(&deployment, &sink).await;

@@ -116,8 +116,10 @@ async fn main() -> ExitCode {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let mut random = Rng::with_seed(seed);
     let sink = Sink::open().await;
-    let routes =
-        sink.route("all", "match: {}, start: beginning, retry: { first: 100ms, ceiling: 2s, for: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, start: beginning, retry: { initial: 100ms, max-delay: 2s, max-elapsed: 1h }",
+    );
     let mut deployment = Deployment::start(Plan::new(routes));
     let load = Load::paced(&deployment.urls(), 8, Duration::from_millis(20));
     let (began, mut counts) = (Instant::now(), BTreeMap::<Fault, usize>::new());

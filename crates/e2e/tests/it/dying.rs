@@ -17,8 +17,9 @@ fn ids(letters: &serde_json::Value) -> HashSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_under_load_lose_nothing_and_invent_nothing() {
     let sink = Sink::open().await;
-    let mut pipeline =
-        Pipeline::start(&sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }"));
+    let mut pipeline = Pipeline::start(
+        &sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }"),
+    );
     let load = Load::start(&[pipeline.url()], 8);
     for _ in 0..KILLS {
         let before = load.accepted();

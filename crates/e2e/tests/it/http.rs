@@ -15,7 +15,7 @@ use crate::sink::{Request, Sink, status};
 fn route(sink: &Sink, rest: &str) -> String {
     let url = format!("http://{}/all", sink.address);
     format!(
-        "    - {{ name: all, match: {{}}, dispatcher: http, http: {{ url: \"{url}\", {rest} }}, retry: {{ first: 50ms, ceiling: 100ms, for: 1h }} }}\n"
+        "    - {{ name: all, match: {{}}, dispatcher: http, http: {{ url: \"{url}\", {rest} }}, retry: {{ initial: 50ms, max-delay: 100ms, max-elapsed: 1h }} }}\n"
     )
 }
 

@@ -13,7 +13,7 @@ use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::{Sink, status};
 
 /// Long enough that nothing happens by itself in a test.
-const SLOW: &str = "retry: { first: 1h, ceiling: 2h, for: 3d }";
+const SLOW: &str = "retry: { initial: 1h, max-delay: 2h, max-elapsed: 3d }";
 
 async fn broken() -> (Sink, Arc<AtomicBool>) {
     let is_mended = Arc::new(AtomicBool::new(false));
@@ -84,8 +84,8 @@ async fn what_waits_is_tried_now_unless_its_route_is_paused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_route_asks_a_destination_at_once_that_its_breaker_left_alone() {
     let (sink, is_mended) = broken().await;
-    let breaker = "breaker: { failures: 3, rest: 30m, longest-rest: 1h }";
-    let retry = "retry: { first: 100ms, ceiling: 200ms, for: 1h }";
+    let breaker = "breaker: { failures: 3, cooldown: 30m, max-cooldown: 1h }";
+    let retry = "retry: { initial: 100ms, max-delay: 200ms, max-elapsed: 1h }";
     let pipeline = Pipeline::start(&sink.route("all", &format!("match: {{}}, {retry}, {breaker}")));
     for reference in ["BREAKS", "TOO", "AND_THIS"] {
         pipeline.accept(&signed("E", reference)).await;
@@ -129,11 +129,11 @@ async fn a_pause_for_a_time_says_why_and_ends_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_it_is_the_same() {
     let (sink, is_mended) = broken().await;
-    let breaker = "breaker: { failures: 2, rest: 30m, longest-rest: 1h }";
+    let breaker = "breaker: { failures: 2, cooldown: 30m, max-cooldown: 1h }";
     let routes = format!(
         "{}{}",
         sink.route("slow", &format!("match: {{ event: WAITS }}, start: beginning, {SLOW}")),
-        sink.route("breaks", &format!("match: {{ event: BREAKS }}, start: beginning, retry: {{ first: 100ms, ceiling: 200ms, for: 1h }}, {breaker}"))
+        sink.route("breaks", &format!("match: {{ event: BREAKS }}, start: beginning, retry: {{ initial: 100ms, max-delay: 200ms, max-elapsed: 1h }}, {breaker}"))
     );
     let deployment = Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
     let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();

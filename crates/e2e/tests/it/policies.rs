@@ -37,7 +37,7 @@ async fn a_breaker_leaves_a_failing_destination_alone_and_burns_no_attempts() {
     let back = Arc::clone(&is_back);
     let sink =
         Sink::answering(move |_, _| status(if back.load(Ordering::Relaxed) { 200 } else { 503 })).await;
-    let policy = "match: {}, concurrency: 1, breaker: { failures: 3, rest: 400ms, longest-rest: 400ms }, retry: { first: 100ms, ceiling: 200ms, for: 1h }";
+    let policy = "match: {}, concurrency: 1, breaker: { failures: 3, cooldown: 400ms, max-cooldown: 400ms }, retry: { initial: 100ms, max-delay: 200ms, max-elapsed: 1h }";
     let pipeline = Pipeline::start(&sink.route("all", policy));
     for number in 0..30 {
         pipeline.accept(&signed("E", &format!("B_{number}"))).await;
@@ -62,7 +62,7 @@ async fn one_event_that_fails_for_ever_delays_no_other() {
         status(if is_poison { 503 } else { 200 })
     })
     .await;
-    let retry = "retry: { first: 50ms, ceiling: 100ms, for: 1h }";
+    let retry = "retry: { initial: 50ms, max-delay: 100ms, max-elapsed: 1h }";
     let pipeline = Pipeline::start(&sink.route("all", &format!("match: {{}}, {retry}")));
     pipeline.accept(&signed("E", "POISON")).await;
     for number in 0..5 {
@@ -134,7 +134,7 @@ fn working(found: &Value, route: &str) -> Vec<(Value, Value)> {
         .collect()
 }
 
-const HELD: &str = "match: {}, breaker: { failures: 2, rest: 60s, longest-rest: 60s }, retry: { first: 100ms, ceiling: 200ms, for: 1h }";
+const HELD: &str = "match: {}, breaker: { failures: 2, cooldown: 60s, max-cooldown: 60s }, retry: { initial: 100ms, max-delay: 200ms, max-elapsed: 1h }";
 const PACED: &str = "match: {}, rate: { events: 1, per: 60s, burst: 1 }";
 
 #[tokio::test(flavor = "multi_thread")]

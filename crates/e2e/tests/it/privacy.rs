@@ -21,7 +21,7 @@ async fn what_a_body_holds_is_in_no_log_span_or_metric() {
         response
     })
     .await;
-    let routes = sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }");
+    let routes = sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }");
     let mut pipeline = Pipeline::prepare(&routes);
     pipeline.more = format!("{}  operator: {{ http: \"{metrics}\" }}\n", recorded_at(collector.grpc));
     pipeline.write_settings(&routes);
@@ -90,8 +90,10 @@ async fn a_dead_letter_on_the_servers_says_nothing_of_its_body() {
         response
     })
     .await;
-    let routes =
-        sink.route("all", "match: {}, start: beginning, retry: { first: 50ms, ceiling: 1s, for: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, start: beginning, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }",
+    );
     let mut deployment =
         Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
     let event = json!({

@@ -11,7 +11,7 @@ use crate::pipeline::{Pipeline, free_ports, http, signed, until};
 use crate::sink::Sink;
 
 const SKIP: &str =
-    "match: {}, start: beginning, same-id: skip, retry: { first: 100ms, ceiling: 1s, for: 1h }";
+    "match: {}, start: beginning, same-id: skip, retry: { initial: 100ms, max-delay: 1s, max-elapsed: 1h }";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The same event, made anew for a retry: its id and name, and another body.

@@ -38,7 +38,7 @@ async fn a_route_that_fails_is_said_now_and_a_dead_letter_when_there_is_time() {
         status(if request.header("ce-subject") == "ORDER/NEVER" { 422 } else { 503 })
     });
     let sink = sink.await;
-    let retry = "retry: { first: 100ms, ceiling: 200ms, for: 1h }";
+    let retry = "retry: { initial: 100ms, max-delay: 200ms, max-elapsed: 1h }";
     let other = Sink::open().await;
     let routes = format!(
         "{}{}",

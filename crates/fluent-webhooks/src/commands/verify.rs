@@ -39,23 +39,23 @@ fn verify(common: &Common, args: &Args) -> anyhow::Result<bool> {
         .into_iter()
         .collect();
     let inbound = Inbound { body: open::body(&args.body)?.into(), headers, received_at: SystemClock.now() };
-    let finding = diagnose_webhook(&gateway, inbound);
+    let diagnosis = diagnose_webhook(&gateway, inbound);
     if common.json {
         output::json(
-            &json!({"genuine": finding.genuine, "admitted": finding.admitted, "finding": finding.says, "advice": finding.advice}),
+            &json!({"genuine": diagnosis.genuine, "admitted": diagnosis.admitted, "diagnosis": diagnosis.says, "advice": diagnosis.advice}),
         )?;
     } else {
-        let verdict = match (finding.genuine, finding.admitted) {
+        let verdict = match (diagnosis.genuine, diagnosis.admitted) {
             (true, true) => "genuine",
             (true, false) => "genuine, but it would be refused",
             (false, _) => "NOT genuine",
         };
-        output::line(format!("{verdict}: {}", finding.says));
-        if let Some(advice) = finding.advice {
+        output::line(format!("{verdict}: {}", diagnosis.says));
+        if let Some(advice) = diagnosis.advice {
             output::line(format!("  {advice}"));
         }
     }
-    Ok(finding.admitted)
+    Ok(diagnosis.admitted)
 }
 
 fn header(line: &str) -> anyhow::Result<(String, String)> {

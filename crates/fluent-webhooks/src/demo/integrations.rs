@@ -40,7 +40,7 @@ const SECRETS: [(&str, &str); 6] = [
 
 /// Shorter times than production's, since a demo is over before those.
 const IMPATIENT: [(&str, &str); 2] =
-    [("ceiling: 10m", "ceiling: 2s"), ("longest-rest: 1m", "longest-rest: 5s")];
+    [("max-delay: 10m", "max-delay: 2s"), ("max-cooldown: 1m", "max-cooldown: 5s")];
 
 /// All routes, as YAML under `routes:`.
 pub(super) fn routes(endpoints: SocketAddr, warehouse: SocketAddr) -> String {

@@ -66,7 +66,7 @@ fluent-connect:
         statuses: { done: [409], again: [408] }
         excerpt: 10
       rate: { events: 10, per: 1s, burst: 2 }
-      breaker: { failures: 5, percent: 50, window: 5m, of: 50, rest: 1s, longest-rest: 30s }
+      breaker: { failures: 5, percent: 50, window: 5m, samples: 50, cooldown: 1s, max-cooldown: 30s }
 "#;
 
 /// Values that no key takes, each with a part that must never be repeated.

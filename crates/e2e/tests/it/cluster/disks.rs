@@ -100,8 +100,10 @@ fn fill(folder: &Path) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servers_full_disk_delays_and_loses_nothing() {
     let sink = Sink::open().await;
-    let routes =
-        sink.route("all", "match: {}, start: beginning, retry: { first: 100ms, ceiling: 2s, for: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, start: beginning, retry: { initial: 100ms, max-delay: 2s, max-elapsed: 1h }",
+    );
     let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) };
     let mut deployment = Deployment::prepare(plan);
     let folder = deployment.folder.path().to_owned();

@@ -91,8 +91,10 @@ async fn survives(fault: Fault) {
     };
     let aside = Arc::new(aside);
     let sink = Sink::open().await;
-    let routes =
-        sink.route("all", "match: {}, start: beginning, retry: { first: 100ms, ceiling: 2s, for: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: {}, start: beginning, retry: { initial: 100ms, max-delay: 2s, max-elapsed: 1h }",
+    );
     let mut deployment = Deployment::start(Plan { aside: Some(Arc::clone(&aside)), ..Plan::new(routes) });
     make_the_one_aside_lead(&mut deployment).await;
     // One load for each side.

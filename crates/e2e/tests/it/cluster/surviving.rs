@@ -18,7 +18,10 @@ const IN_FLIGHT: usize = 16;
 const SOME: usize = 200;
 
 fn routes(sink: &Sink) -> String {
-    sink.route("all", "match: {}, start: beginning, retry: { first: 100ms, ceiling: 2s, for: 1h }")
+    sink.route(
+        "all",
+        "match: {}, start: beginning, retry: { initial: 100ms, max-delay: 2s, max-elapsed: 1h }",
+    )
 }
 
 fn load(deployment: &Deployment) -> Load {

@@ -144,7 +144,7 @@ fn set_aside(pipeline: &Pipeline) -> Vec<PathBuf> {
 async fn a_damaged_file_is_set_aside_whole_and_what_can_be_read_is_salvaged() {
     let sink = Sink::open().await;
     let mut pipeline = Pipeline::start(
-        "    - { name: all, match: {}, dispatcher: misbehaving, retry: { first: 1h, ceiling: 1h, for: 3d } }\n",
+        "    - { name: all, match: {}, dispatcher: misbehaving, retry: { initial: 1h, max-delay: 1h, max-elapsed: 3d } }\n",
     );
     let mut ids = Vec::new();
     for number in 0..20 {
@@ -186,7 +186,7 @@ fn two_processes_on_one_file_are_one_too_many() {
 async fn a_flipped_bit_costs_one_event_and_is_said() {
     let sink = Sink::open().await;
     let mut pipeline = Pipeline::start(
-        "    - { name: all, match: {}, dispatcher: misbehaving, misbehaving: { millis: 0 }, retry: { first: 2s, ceiling: 2s, for: 3d } }\n",
+        "    - { name: all, match: {}, dispatcher: misbehaving, misbehaving: { millis: 0 }, retry: { initial: 2s, max-delay: 2s, max-elapsed: 3d } }\n",
     );
     for reference in ["FAIL_A", "FAIL_FLIP", "FAIL_B"] {
         pipeline.accept(&signed("E", reference)).await;

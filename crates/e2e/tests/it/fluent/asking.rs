@@ -63,7 +63,7 @@ async fn what_is_wrong_with_a_query_is_said_at_the_start() {
 async fn fluent_may_be_away_for_a_while() {
     let sink = Sink::answering(|_, _| status(200)).await;
     let fluent = fluent().await;
-    let more = format!("{ENRICH} }}, retry: {{ first: 100ms, ceiling: 500ms }}");
+    let more = format!("{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 500ms }}");
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
     let (order, url) = (fluent.world().place_order(), fluent.url());
     let world = fluent.world().clone();

@@ -48,7 +48,7 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
         behaviour.fail_next = 1;
     });
     let more = format!(
-        "{ENRICH} }}, retry: {{ first: 100ms, ceiling: 300ms, attempts: 2 }}, breaker: {{ failures: 2 }}"
+        "{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 300ms, attempts: 2 }}, breaker: {{ failures: 2 }}"
     );
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
     let order = fluent.world().place_order();
@@ -67,7 +67,7 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entity_that_never_comes_is_a_dead_letter_after_patience() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
-    let more = format!("{ENRICH}, patience: 1s }}, retry: {{ first: 200ms, ceiling: 300ms }}");
+    let more = format!("{ENRICH}, patience: 1s }}, retry: {{ initial: 200ms, max-delay: 300ms }}");
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
     let stranger = World::new("ACME", 35).place_order();
     happens(&pipeline, &fluent, "OrderBooked", &stranger).await;
@@ -105,7 +105,7 @@ async fn a_burst_about_one_order_asks_once() {
 async fn an_event_whose_entity_has_moved_on_is_skipped_where_the_route_says_so() {
     let (fluent, sink) = (fluent().await, Sink::open().await);
     let guard = "guard: { status: orderById.status, updated: orderById.updatedOn, moved-on: skip }";
-    let more = format!("{ENRICH}, {guard} }}, retry: {{ first: 100ms, ceiling: 200ms }}");
+    let more = format!("{ENRICH}, {guard} }}, retry: {{ initial: 100ms, max-delay: 200ms }}");
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
     let order = fluent.world().place_order();
     assert!(pipeline.command(&["routes", "pause", "pickup"]).status.success());

@@ -11,7 +11,7 @@ use crate::fluent::{ENRICH, PICKUP, fluent, happens, pipeline, template_route};
 use crate::pipeline::{Pipeline, until};
 use crate::sink::Sink;
 
-const FAST: &str = "retry: { first: 50ms, ceiling: 200ms, for: 1h }";
+const FAST: &str = "retry: { initial: 50ms, max-delay: 200ms, max-elapsed: 1h }";
 
 fn asking(sink: &Sink) -> String {
     template_route(sink, &format!("{ENRICH}, patience: 1m }}, {FAST}"))
@@ -82,7 +82,7 @@ async fn before_anything_was_served_a_login_can_be_checked_and_is_counted() {
 /// A cluster of one server whose dispatchers post what they get to Fluent.
 fn cluster(fluent: &Fluent, dispatchers: usize) -> Deployment {
     let route = "    - name: answer\n      match: {}\n      dispatcher: fluent\n      fluent: { event: Seen }\n      \
-                 concurrency: 1\n      start: beginning\n      retry: { first: 50ms, ceiling: 500ms, for: 1h }\n";
+                 concurrency: 1\n      start: beginning\n      retry: { initial: 50ms, max-delay: 500ms, max-elapsed: 1h }\n";
     let mut plan = Plan { servers: 1, gateways: 1, dispatchers, ..Plan::new(route) };
     plan.api = format!(
         ", api: {{ url: \"{}\", username: {LOGIN}, password: {{ file: secret }}, client-id: {LOGIN}, client-secret: {{ file: secret }}, per-second: 1000 }}",

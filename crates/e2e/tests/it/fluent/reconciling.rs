@@ -152,7 +152,7 @@ async fn what_waits_is_given_up_for_the_webhook_that_came() {
         _ => status(200),
     })
     .await;
-    let retry = "retry: { first: 200ms, ceiling: 300ms, for: 1h }";
+    let retry = "retry: { initial: 200ms, max-delay: 300ms, max-elapsed: 1h }";
     let pipeline = pipeline_with(&fluent, &sink.route("r", &format!("{BOTH}, {retry}")), &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
     assert_eq!(pipeline.json(&[&ALL[..], &["--yes"]].concat())["tally"]["admitted"], 1);

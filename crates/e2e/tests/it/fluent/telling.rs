@@ -11,7 +11,7 @@ async fn an_answer_is_posted_back_to_the_orders_workflow() {
     let fluent = fluent().await;
     let route = "    - name: label\n      match: { event: OrderBooked }\n      dispatcher: fluent\n      \
                  fluent: { event: \"LabelCreated\", attributes: label.json }\n      \
-                 retry: { first: 100ms, ceiling: 1s }\n";
+                 retry: { initial: 100ms, max-delay: 1s }\n";
     let attributes = r#"{"trackingNumber": {{ "TRK-" ~ event.entityRef }}, "carrier": "Star Track"}"#;
     fluent.behave(|behaviour| behaviour.fail_next = 1);
     let pipeline = pipeline(&fluent, route, &[("label.json", attributes)]);
@@ -32,7 +32,7 @@ async fn carrier(told: &str) -> (Sink, String) {
     })
     .await;
     let route =
-        sink.route("carrier", &format!("match: {{}}, retry: {{ first: 100ms, ceiling: 500ms }}, {told}"));
+        sink.route("carrier", &format!("match: {{}}, retry: {{ initial: 100ms, max-delay: 500ms }}, {told}"));
     (sink, route)
 }
 

@@ -236,7 +236,7 @@ async fn what_somebody_wrote_is_plain_on_a_terminal() {
 async fn who_watches_sees_attempts_as_they_end() {
     let sink = Sink::answering(|_, before| status(if before == 0 { 503 } else { 200 })).await;
     let (mut pipeline, grpc) =
-        Pipeline::prepare_with_grpc(&sink.route("all", "match: {}, retry: { first: 300ms }"));
+        Pipeline::prepare_with_grpc(&sink.route("all", "match: {}, retry: { initial: 300ms }"));
     pipeline.run();
     let mut api = api(grpc).await;
     let filter = Some(v1::AttemptFilter { event: "SEEN".to_owned(), ..Default::default() });

@@ -33,7 +33,7 @@ fn route(endpoints: &[SocketAddr]) -> String {
     let endpoints: Vec<String> = endpoints.iter().map(|address| format!("\"http://{address}\"")).collect();
     format!(
         "    - {{ name: here, match: {{}}, dispatcher: grpc, grpc: {{ endpoints: [{}], timeout: 3s }}, \
-         retry: {{ first: 100ms, ceiling: 500ms, for: 1h }} }}\n",
+         retry: {{ initial: 100ms, max-delay: 500ms, max-elapsed: 1h }} }}\n",
         endpoints.join(", ")
     )
 }

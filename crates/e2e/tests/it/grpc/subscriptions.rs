@@ -9,7 +9,7 @@ use super::subscriber::{Subscriber, attempt, reference};
 use crate::pipeline::{Pipeline, signed, until};
 
 /// In hand for so long that a machine that stands still takes nothing back.
-const ROUTE: &str = "    - { name: sub, match: {}, dispatcher: subscription, retry: { first: 200ms, ceiling: 1s, for: 1h }, \
+const ROUTE: &str = "    - { name: sub, match: {}, dispatcher: subscription, retry: { initial: 200ms, max-delay: 1s, max-elapsed: 1h }, \
                      subscription: { timeout: 30s, longest: 60s } }\n";
 
 fn start() -> (Pipeline, SocketAddr) {

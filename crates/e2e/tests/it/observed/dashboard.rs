@@ -150,7 +150,7 @@ async fn sink() -> Sink {
 fn plan(sink: &Sink, collector: &Collector) -> Plan {
     let good = sink
         .route("good", "match: { event: [Good, Dead] }, origins: [webhook, reconciled], start: beginning");
-    let down = sink.route("down", "match: { event: Down }, start: beginning, retry: { first: 100ms, ceiling: 1s, for: 1h }, breaker: { failures: 5, rest: 30s }");
+    let down = sink.route("down", "match: { event: Down }, start: beginning, retry: { initial: 100ms, max-delay: 1s, max-elapsed: 1h }, breaker: { failures: 5, cooldown: 30s }");
     let telemetry = format!(
         "  operator: {{ http: \"127.0.0.1:0\" }}\n  telemetry: {{ otlp: {{ endpoint: \"http://{}\", timeout: 1s, metrics-every: 1s }}, traces: {{ sample: 1 }} }}\n",
         collector.grpc

@@ -38,8 +38,10 @@ fn value(series: &Series, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 }
 
 fn pipeline(sink: &Sink, collector: &Collector) -> (Pipeline, SocketAddr) {
-    let routes =
-        sink.route("all", "match: { event: [E, Dead, Again] }, retry: { first: 50ms, ceiling: 1s, for: 1h }");
+    let routes = sink.route(
+        "all",
+        "match: { event: [E, Dead, Again] }, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }",
+    );
     let [metrics] = free_ports();
     let mut pipeline = Pipeline::prepare(&routes);
     pipeline.more = format!("{}  operator: {{ http: \"{metrics}\" }}\n", recorded_at(collector.grpc));

@@ -58,7 +58,7 @@ async fn a_webhook_is_one_trace_from_the_request_to_the_last_attempt() {
     let (_handler, grpc) = handler(&folder, &sink, &telemetry);
     let route = format!(
         "    - {{ name: far, match: {{}}, start: beginning, dispatcher: grpc, \
-         grpc: {{ endpoints: [\"http://{grpc}\"], timeout: 40s }}, retry: {{ first: 100ms, ceiling: 200ms, for: 1h }} }}\n"
+         grpc: {{ endpoints: [\"http://{grpc}\"], timeout: 40s }}, retry: {{ initial: 100ms, max-delay: 200ms, max-elapsed: 1h }} }}\n"
     );
     let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, telemetry, ..Plan::new(route) };
     let mut deployment = Deployment::start(plan);

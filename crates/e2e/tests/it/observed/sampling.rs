@@ -11,7 +11,7 @@ const FOREIGN: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 fn pipeline(telemetry: String, sink: &Sink) -> Pipeline {
-    let routes = sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }");
+    let routes = sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }");
     let mut pipeline = Pipeline::prepare(&routes);
     pipeline.more = telemetry;
     pipeline.write_settings(&routes);

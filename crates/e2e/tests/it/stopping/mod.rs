@@ -16,8 +16,9 @@ use crate::sink::Sink;
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_under_load_lose_nothing_and_leave_nothing_in_flight() {
     let sink = Sink::open().await;
-    let mut pipeline =
-        Pipeline::start(&sink.route("all", "match: {}, retry: { first: 50ms, ceiling: 1s, for: 1h }"));
+    let mut pipeline = Pipeline::start(
+        &sink.route("all", "match: {}, retry: { initial: 50ms, max-delay: 1s, max-elapsed: 1h }"),
+    );
     let load = Load::start(&[pipeline.url()], 8);
     for round in 1..=5 {
         until("some are accepted", || load.accepted() > round * 50).await;
