@@ -90,8 +90,8 @@ fn main() -> ExitCode {
 
 fn codegen(release: bool) -> anyhow::Result<()> {
     // The code of another contract or generator might not compile.
-    std::fs::write(root().join("crates/wire/src/generated/fluent.webhooks.v1.rs"), "")?;
-    let mut contract = cargo(&["test", "--quiet", "--package", "wire"]);
+    std::fs::write(root().join("crates/proto/src/generated/fluent.webhooks.v1.rs"), "")?;
+    let mut contract = cargo(&["test", "--quiet", "--package", "proto"]);
     contract.env("UPDATE_EXPECT", "1");
     if release {
         contract.env("RELEASE_CONTRACT", "1");

@@ -85,7 +85,7 @@ fn with_layer(layers: &str, name: &str) -> anyhow::Result<String> {
     let Some((before, after)) = layers.split_once(LAYER) else {
         bail!("layers.toml has no line {LAYER:?}");
     };
-    Ok(format!("{before}{LAYER}dispatch-{name} = [\"dispatch\", \"dispatcher\", \"service\"]\n{after}"))
+    Ok(format!("{before}{LAYER}dispatch-{name} = [\"dispatch\", \"dispatcher\", \"process\"]\n{after}"))
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
         let layers = fs::read_to_string(folder.path().join("layers.toml")).unwrap();
         assert_eq!(
             layers,
-            format!("{LAYER}dispatch-ship-it = [\"dispatch\", \"dispatcher\", \"service\"]\n")
+            format!("{LAYER}dispatch-ship-it = [\"dispatch\", \"dispatcher\", \"process\"]\n")
         );
     }
 }

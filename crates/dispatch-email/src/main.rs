@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// As in every service of the product.
 #[global_allocator]
-static ALLOCATOR: service::Allocator = service::Allocator;
+static ALLOCATOR: process::Allocator = process::Allocator;
 
 fn main() -> ExitCode {
     dispatcher::main(&dispatcher::registry().with::<dispatch_email::EmailDispatcher>())

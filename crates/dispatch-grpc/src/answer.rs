@@ -20,12 +20,12 @@ use dispatch::LONGEST_ANSWER;
 use http_body::Frame;
 use percent_encoding::percent_decode;
 use prost::Message;
+use proto::v1::DispatchResponse;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::transport::Channel;
-use wire::v1::DispatchResponse;
 
 /// Longest message that is read: the longest answer that is handed on, and the fields beside it.
 const LONGEST_MESSAGE: usize = LONGEST_ANSWER + (4 << 10);

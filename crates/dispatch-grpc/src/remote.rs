@@ -9,11 +9,11 @@ use dispatch::{
 };
 use dispatch_kit::Secret;
 use grpc::MAX_MESSAGE;
+use proto::v1;
+use proto::v1::dispatcher_client::DispatcherClient;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
-use wire::v1;
-use wire::v1::dispatcher_client::DispatcherClient;
 
 use crate::answer::{Lenient, Remark};
 use crate::failure::{failure, is_stopping, shortened};

@@ -6,12 +6,12 @@ use std::time::Duration;
 use dispatch::{AnyDispatcher, Context, Event, ResponseCapture, TraceParent, TraceState};
 use futures::FutureExt;
 use grpc::{EventDecodeError, MAX_MESSAGE};
-use service::Shutdown;
+use process::Shutdown;
+use proto::v1;
+use proto::v1::dispatcher_server::DispatcherServer;
 use telemetry::{Attribute, Kind, Parent, Span, SpanStatus};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
-use wire::v1;
-use wire::v1::dispatcher_server::DispatcherServer;
 
 use crate::failure;
 use crate::remote::METHOD;

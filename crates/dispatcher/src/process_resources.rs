@@ -5,8 +5,8 @@ use std::sync::Arc;
 use dispatch::Extensions;
 use fluent_api::Accounts;
 use grpc::{GrpcServer, Routes};
+use process::Shutdown;
 use queue::HasFacts;
-use service::Shutdown;
 use settings::SettingsTree;
 use subscriptions::{SubscriptionRegistry, Subscriptions};
 

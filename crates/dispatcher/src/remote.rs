@@ -8,7 +8,7 @@ use dispatch::{AnyDispatcher, Registry};
 use dispatch_grpc::Server;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
-use service::{Observed, Shutdown, StageArgs, StopTimes};
+use process::{Observed, Shutdown, StageArgs, StopTimes};
 use settings::{OperatorSettings, SettingsTree};
 use telemetry::Chain;
 
@@ -16,13 +16,13 @@ use crate::{ProcessResources, RouteSelection, located, open_dispatchers};
 
 /// Serves the dispatcher of one route of the settings.
 pub(crate) fn main(args: &StageArgs, route: &str, registry: &Registry) -> ExitCode {
-    let plan = service::tree(&args.config).and_then(|tree| Plan::read(tree, route, registry));
+    let plan = process::tree(&args.config).and_then(|tree| Plan::read(tree, route, registry));
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
+        Err(error) => return process::code(Err(error)),
     };
     let _logs = args.start_logs();
-    service::run_service(StopTimes::DELIVERING, |shutdown| async move { plan.run(registry, &shutdown).await })
+    process::run_service(StopTimes::DELIVERING, |shutdown| async move { plan.run(registry, &shutdown).await })
 }
 
 struct Plan {
@@ -78,7 +78,7 @@ impl Plan {
         if self.tree.apis()?.is_empty() {
             return ProcessResources::by(&self.tree);
         }
-        match adapters::open_stores(&self.tree.queue()?, false, Arc::new(SystemClock)).await {
+        match queues::open_stores(&self.tree.queue()?, false, Arc::new(SystemClock)).await {
             Ok(stores) => ProcessResources::with_marks(&self.tree, stores),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "how often Fluent's logins failed is known to this process alone: a restart forgets it");

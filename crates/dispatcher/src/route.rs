@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::Clock;
+use process::Shutdown;
 use queue::{Delivery, QueueError};
-use service::Shutdown;
 use telemetry::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;

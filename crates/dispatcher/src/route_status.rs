@@ -53,5 +53,5 @@ impl StatusRegistry {
 }
 
 fn process() -> String {
-    format!("{}:{}", service::host_name(), std::process::id())
+    format!("{}:{}", process::host_name(), std::process::id())
 }

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use adapters::Opened;
 use anyhow::ensure;
 use clap::Parser;
 use dispatch::Registry;
 use event_model::{Clock, SystemClock};
 use grpc::GrpcServer;
+use process::{AddToReport, Observed, ProcessReporter, Shutdown, StageArgs, StageWork, StopTimes};
 use queue::UNROUTED;
-use service::{AddToReport, Observed, ProcessReporter, Shutdown, StageArgs, StopTimes, Work};
+use queues::Opened;
 use settings::{OperatorSettings, QueueSettings, Routes, SettingsTree};
 
 use crate::{ProcessResources, RouteSelection, located, open, open_dispatchers};
@@ -48,7 +48,7 @@ pub fn registry() -> Registry {
 pub fn main(registry: &Registry) -> ExitCode {
     let args = Args::parse();
     if args.stage.is_ready {
-        return service::code(args.stage.check_ready());
+        return process::code(args.stage.check_ready());
     }
     if args.schema {
         println!("{:#}", settings::schema(registry));
@@ -57,13 +57,13 @@ pub fn main(registry: &Registry) -> ExitCode {
     if let Some(route) = &args.serve_dispatcher {
         return crate::remote::main(&args.stage, route, registry);
     }
-    let plan = service::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
+    let plan = process::tree(&args.stage.config).and_then(|tree| Plan::read(tree, registry, args.route));
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
+        Err(error) => return process::code(Err(error)),
     };
     if args.stage.check {
-        return service::run(|_| async move {
+        return process::run(|_| async move {
             plan.operator.as_ref().map(GrpcServer::check).transpose()?;
             let (shared, folder) = (ProcessResources::by(&plan.tree)?.shared, plan.tree.folder());
             let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
@@ -73,7 +73,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         });
     }
     let _logs = args.stage.start_logs();
-    service::run_service(StopTimes::DELIVERING, |shutdown| plan.run(registry, shutdown))
+    process::run_service(StopTimes::DELIVERING, |shutdown| plan.run(registry, shutdown))
 }
 
 /// Settings of the stage, all read before anything is opened.
@@ -110,10 +110,10 @@ impl Plan {
 
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let opened = adapters::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
+        let opened = queues::open(&self.queue, "dispatcher", Arc::clone(&clock)).await?;
         let mut presence = None;
         let result = self.serve(registry, &opened, clock, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
+        process::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 
@@ -148,11 +148,11 @@ impl Plan {
         if let Some(door) = sharing.door.take() {
             door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_detached(service::show_routes(Arc::clone(&queue.stores), Some(dispatching.names())));
+        shutdown.spawn_detached(process::show_routes(Arc::clone(&queue.stores), Some(dispatching.names())));
         dispatching.start(shutdown);
-        service::until_stopped(
+        process::until_stopped(
             &queue.lifecycle,
-            Work::Delivering(Arc::clone(&queue.source)),
+            StageWork::Delivering(Arc::clone(&queue.source)),
             &readiness,
             shutdown,
         )

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use dispatch::CancellationToken;
 use event_model::Clock;
+use process::Shutdown;
 use queue::{
     Attempt, Consumer, DeadReason, Delivery, Outcome, QueueError, Route, Settlement, Start, UNROUTED, Verdict,
 };
-use service::Shutdown;
 use settings::Routes;
 use telemetry::{Chain, metrics};
 use tokio::time::sleep;

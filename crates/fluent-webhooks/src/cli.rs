@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use dispatch::Registry;
-use service::Shutdown;
+use process::Shutdown;
 
 use crate::api::ServerArgs;
 use crate::commands::letters::LetterChoice;
@@ -150,7 +150,7 @@ enum Command {
         args: commands::reconcile::Args,
     },
     /// Reconcile again and again, as a service beside a cluster
-    Reconciler(service::StageArgs),
+    Reconciler(process::StageArgs),
     /// What people have changed, the newest first
     Audit {
         #[command(flatten)]
@@ -160,7 +160,7 @@ enum Command {
         limit: u32,
     },
     /// Serve the operator's API, beside a cluster
-    Operator(service::StageArgs),
+    Operator(process::StageArgs),
     /// Where every route stands
     Routes {
         #[command(flatten)]
@@ -206,25 +206,25 @@ impl Cli {
             Command::Demo(args) => demo::run(args),
             Command::Serve { common, log } => serve::run(&common, &log, registry),
             Command::Check { common, against: false, partly, online } => {
-                service::run(|_| async move { commands::check::run(&common, partly, online, registry).await })
+                process::run(|_| async move { commands::check::run(&common, partly, online, registry).await })
             }
-            Command::Check { common, against: true, .. } => service::run(|_| commands::changes::run(common)),
-            Command::Init(args) => service::code(commands::init::run(&args)),
+            Command::Check { common, against: true, .. } => process::run(|_| commands::changes::run(common)),
+            Command::Init(args) => process::code(commands::init::run(&args)),
             Command::Verify { common, args } => commands::verify::run(&common, &args),
             Command::Events { common, command } => {
-                service::run(|shutdown| commands::events::run(common, command, shutdown))
+                process::run(|shutdown| commands::events::run(common, command, shutdown))
             }
             Command::Status { common, strict } => {
                 asked(|shutdown| commands::status::run(common, strict, shutdown))
             }
             Command::Processes { common, command } => {
-                service::run(|_| commands::processes::run(common, command))
+                process::run(|_| commands::processes::run(common, command))
             }
             Command::Deliveries { common, args } => {
                 asked(|shutdown| commands::deliveries::run(common, args, shutdown))
             }
             Command::Tail { common, filter } => {
-                service::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))
+                process::run(|shutdown| commands::deliveries::tail(common, filter, shutdown))
             }
             Command::DeadLetters { common, command } => {
                 asked(|shutdown| commands::letters::run(common, command, LetterChoice::Dead, shutdown))
@@ -252,15 +252,15 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "fluent-webhooks", &mut script);
                 // A shell script is printed as it is, without the replacement of unsafe
                 // characters.
-                service::code(output::bytes(&script))
+                process::code(output::bytes(&script))
             }
             Command::Routes { common, command } => {
                 asked(|shutdown| commands::routes::run(common, command, shutdown))
             }
-            Command::Salvage { common, file } => service::run(|_| commands::salvage::run(common, file)),
-            Command::Cluster { common, command } => service::run(|_| commands::cluster::run(common, command)),
-            Command::Spool { common, command } => service::run(|_| commands::spool::run(common, command)),
-            Command::Schema => service::code(commands::schema::run(registry)),
+            Command::Salvage { common, file } => process::run(|_| commands::salvage::run(common, file)),
+            Command::Cluster { common, command } => process::run(|_| commands::cluster::run(common, command)),
+            Command::Spool { common, command } => process::run(|_| commands::spool::run(common, command)),
+            Command::Schema => process::code(commands::schema::run(registry)),
         }
     }
 }
@@ -270,7 +270,7 @@ fn asked<F>(work: impl FnOnce(Shutdown) -> F) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    service::run(|shutdown| async move {
+    process::run(|shutdown| async move {
         let draining = shutdown.draining();
         let ended = draining.run_until_cancelled(work(shutdown)).await;
         ended.unwrap_or_else(|| Err(anyhow::anyhow!("ended by a signal: what was done stays so")))

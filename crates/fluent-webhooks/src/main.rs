@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// An event is many small pieces of memory: the system's allocator took a sixth of the cost of an
 /// event.
 #[global_allocator]
-static ALLOCATOR: service::Allocator = service::Allocator;
+static ALLOCATOR: process::Allocator = process::Allocator;
 
 fn main() -> ExitCode {
     fluent_webhooks::main(fluent_webhooks::registry())

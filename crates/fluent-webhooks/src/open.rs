@@ -12,25 +12,25 @@ use settings::SettingsTree;
 
 /// Reads the settings, with what the environment overrides.
 pub(crate) fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
-    service::tree(config)
+    process::tree(config)
 }
 
 /// Opens the stores of the queue, beside the processes that serve it.
 pub(crate) async fn stores(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;
-    Ok(adapters::open_stores(&queue, false, Arc::new(SystemClock)).await?)
+    Ok(queues::open_stores(&queue, false, Arc::new(SystemClock)).await?)
 }
 
 /// Opens the stores with the index by which a cluster's events are found.
 pub(crate) async fn stores_with_index(config: &Path) -> anyhow::Result<Arc<dyn Stores>> {
     let queue = tree(config)?.queue()?;
-    Ok(adapters::open_stores(&queue, true, Arc::new(SystemClock)).await?)
+    Ok(queues::open_stores(&queue, true, Arc::new(SystemClock)).await?)
 }
 
 /// A function that reads the settings as they are at each call.
 pub(crate) fn settings(config: &Path) -> ReadSettings {
     let config = config.to_owned();
-    Arc::new(move || service::tree(&config))
+    Arc::new(move || process::tree(&config))
 }
 
 /// Reads a webhook's body from a file, or from standard input for `-`.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
+use proto::v1;
 use tonic::{Response, Status, Streaming};
-use wire::v1;
 
 use crate::cli::Common;
 use crate::output;

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use adapters::Opened;
 use dispatch::Registry;
 use dispatcher::{ProcessResources, RouteSelection};
 use event_model::{Clock, SystemClock};
 use fluent_api::Accounts;
 use operator::Operator;
+use process::{AddToReport, Observed, ProcessReporter, Shutdown, StageWork, StopTimes};
 use queue::{HasFacts, Stores};
-use service::{AddToReport, Observed, ProcessReporter, Shutdown, StopTimes, Work};
+use queues::Opened;
 use settings::{Gateway, QueueSettings, Routes, SettingsTree, SpoolSettings};
 use telemetry::Format;
 
@@ -22,13 +22,13 @@ use crate::reconciling::Reconciling;
 pub(crate) fn run(common: &Common, log: &str, registry: &Registry) -> ExitCode {
     let format = if common.json { Format::Json } else { Format::Readable };
     let plan =
-        service::tree(&common.config).and_then(|tree| Plan::read(common.config.clone(), tree, registry));
+        process::tree(&common.config).and_then(|tree| Plan::read(common.config.clone(), tree, registry));
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
+        Err(error) => return process::code(Err(error)),
     };
     let _logs = telemetry::start_logs(format, log);
-    service::run_service(StopTimes::RECEIVING, |shutdown| plan.run(registry, shutdown))
+    process::run_service(StopTimes::RECEIVING, |shutdown| plan.run(registry, shutdown))
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -55,11 +55,11 @@ impl Plan {
     async fn run(self, registry: &Registry, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let opened =
-            adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
+            queues::open_for_gateway(&self.queue, self.spool.as_ref(), "serve", Arc::clone(&clock)).await?;
         self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut presence = None;
         let result = self.stages(registry, &opened, clock, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
+        process::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 
@@ -100,13 +100,13 @@ impl Plan {
             let routes = sharing.routes(shutdown).add_service(operator.service());
             door.serve(routes, readiness.clone(), shutdown)?;
         }
-        shutdown.spawn_detached(service::show_routes(Arc::clone(&queue.stores), None));
+        shutdown.spawn_detached(process::show_routes(Arc::clone(&queue.stores), None));
         shutdown.spawn_detached(self.operator_of(&queue.stores, shutdown)?.watch_machinery());
         dispatching.start(shutdown);
         self.reconcile(&queue.stores, sharing.apis, shutdown);
-        service::until_stopped(
+        process::until_stopped(
             &queue.lifecycle,
-            Work::Accepting(Arc::clone(&queue.intake)),
+            StageWork::Accepting(Arc::clone(&queue.intake)),
             &readiness,
             shutdown,
         )

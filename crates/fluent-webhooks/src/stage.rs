@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use service::{Readiness, Shutdown, StageArgs, StopTimes};
+use process::{Readiness, Shutdown, StageArgs, StopTimes};
 use settings::SettingsTree;
 use tokio::time::sleep;
 
@@ -29,17 +29,17 @@ pub(crate) fn run<P>(
     work: impl AsyncFnOnce(P, Shutdown) -> anyhow::Result<()>,
 ) -> ExitCode {
     if args.is_ready {
-        return service::code(args.check_ready());
+        return process::code(args.check_ready());
     }
-    let plan = match service::tree(&args.config).and_then(read) {
+    let plan = match process::tree(&args.config).and_then(read) {
         Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
+        Err(error) => return process::code(Err(error)),
     };
     if args.check {
-        return service::code(check(&plan).map(|()| args.print_valid()));
+        return process::code(check(&plan).map(|()| args.print_valid()));
     }
     let _logs = args.start_logs();
-    service::run_service(StopTimes::DELIVERING, |shutdown| async move { work(plan, shutdown).await })
+    process::run_service(StopTimes::DELIVERING, |shutdown| async move { work(plan, shutdown).await })
 }
 
 /// Updates the readiness until the future is dropped.

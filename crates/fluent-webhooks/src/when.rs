@@ -34,16 +34,16 @@ impl TimeArg {
 }
 
 /// The time as a message has it.
-pub(crate) fn wire(when: Option<TimeArg>) -> Option<wire::Timestamp> {
+pub(crate) fn wire(when: Option<TimeArg>) -> Option<proto::Timestamp> {
     when.map(|when| grpc::timestamp(when.0))
 }
 
 /// The time for people: UTC, to the millisecond.
-pub(crate) fn text(at: Option<&wire::Timestamp>) -> String {
+pub(crate) fn text(at: Option<&proto::Timestamp>) -> String {
     at.and_then(grpc::timestamp_of).map(|at| format!("{at:.3}")).unwrap_or_default()
 }
 
 /// The time for programs.
-pub(crate) fn json(at: Option<&wire::Timestamp>) -> serde_json::Value {
+pub(crate) fn json(at: Option<&proto::Timestamp>) -> serde_json::Value {
     at.and_then(grpc::timestamp_of).map_or(serde_json::Value::Null, |at| at.to_string().into())
 }

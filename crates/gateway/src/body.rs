@@ -3,7 +3,7 @@
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use service::{Place, Stage};
+use process::{ConnectionPermit, ConnectionStage};
 use tokio::time::timeout;
 
 use crate::Bounds;
@@ -18,7 +18,7 @@ const FIRST_ROOM: usize = 1024;
 pub(crate) async fn read_body(
     body: Body,
     held: &HeldBytes,
-    place: Option<&Place>,
+    place: Option<&ConnectionPermit>,
     bounds: &Bounds,
 ) -> Result<Bytes, ReceiveError> {
     let reading = timeout(bounds.body_within, collect(body, held, bounds.body));
@@ -39,7 +39,7 @@ pub(crate) async fn read_body(
     }?;
     held.complete();
     if let Some(place) = place {
-        place.enter(Stage::Working);
+        place.enter(ConnectionStage::Working);
     }
     Ok(read)
 }

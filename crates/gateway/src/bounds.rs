@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use service::ProcessLimits;
+use process::ProcessLimits;
 
 const MIB: u64 = 1 << 20;
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use service::{Denied, ProvenSources, Source, SourceShares};
+use process::{ProvenSources, ShareDenied, Source, SourceShares};
 use tokio_util::sync::CancellationToken;
 
 /// A body up to this size is small: Fluent's events have a few KiB.
@@ -69,7 +69,7 @@ impl ByteBudget {
 impl HeldBytes {
     /// Raises the body's use to `bytes` in all, or fails if the budget or the source's share
     /// allows no more.
-    pub(crate) fn grow_to(&self, bytes: usize) -> Result<(), Denied> {
+    pub(crate) fn grow_to(&self, bytes: usize) -> Result<(), ShareDenied> {
         self.budget.lock().grow(self.id, bytes)
     }
 
@@ -93,13 +93,13 @@ impl Drop for HeldBytes {
 }
 
 impl Table {
-    fn grow(&mut self, id: u64, to: usize) -> Result<(), Denied> {
-        let Some(body) = self.bodies.get(&id) else { return Err(Denied::OverShare) };
+    fn grow(&mut self, id: u64, to: usize) -> Result<(), ShareDenied> {
+        let Some(body) = self.bodies.get(&id) else { return Err(ShareDenied::OverShare) };
         let source = body.source;
         let more = to.saturating_sub(body.bytes);
         let reserved = if to > SMALL { self.total / KEPT_FOR_SMALL } else { 0 };
         while let Err(denied) = self.shares.allows(source, more, reserved) {
-            let gives_way = self.gives_way(source).filter(|_| denied == Denied::Full).ok_or(denied)?;
+            let gives_way = self.gives_way(source).filter(|_| denied == ShareDenied::Full).ok_or(denied)?;
             if let Some(gave_way) = self.remove(gives_way) {
                 gave_way.cancel();
             }
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(large.len(), 24);
         let small = budget.begin(source(1));
         assert_eq!(small.grow_to(SMALL), Ok(()));
-        assert_eq!(small.grow_to(2 * MIB), Err(Denied::Full));
+        assert_eq!(small.grow_to(2 * MIB), Err(ShareDenied::Full));
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(other.grow_to(2 * MIB), Ok(()));
         assert_eq!(large.iter().filter(|body| body.gave_way().is_cancelled()).count(), 1);
         assert!(!large[0].gave_way().is_cancelled(), "all of it is here");
-        assert_eq!(budget.begin(source(1)).grow_to(2 * MIB), Err(Denied::OverShare));
+        assert_eq!(budget.begin(source(1)).grow_to(2 * MIB), Err(ShareDenied::OverShare));
         drop((large, other));
         assert_eq!(budget.lock().shares.used(), 0);
     }
@@ -180,7 +180,7 @@ mod tests {
         let budget = ByteBudget::new(64 * MIB, proven.clone());
         proven.note(source(1));
         let large = fill(&budget, source(1), 2 * MIB);
-        assert_eq!(budget.begin(source(2)).grow_to(2 * MIB), Err(Denied::Full));
+        assert_eq!(budget.begin(source(2)).grow_to(2 * MIB), Err(ShareDenied::Full));
         assert_eq!(budget.begin(source(2)).grow_to(SMALL), Ok(()));
         assert!(large.iter().all(|body| !body.gave_way().is_cancelled()));
     }

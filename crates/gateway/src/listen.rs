@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::FutureExt;
-use service::{Denied, Places, Shutdown, Source};
+use process::{ConnectionPermits, ShareDenied, Shutdown, Source};
 use settings::AddressFrom;
 use telemetry::metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,7 +44,7 @@ pub async fn serve(
     senders: Senders,
     shutdown: Shutdown,
 ) {
-    let places = Places::new(bounds.connections, 0, senders.proven.clone());
+    let places = ConnectionPermits::new(bounds.connections, 0, senders.proven.clone());
     let goodbyes = Arc::new(Semaphore::new(TURNED_AWAY));
     let port = Port { tls, router, bounds, senders, shutdown, places, goodbyes };
     let closing = port.shutdown.closing();
@@ -80,7 +80,7 @@ struct Port {
     bounds: Bounds,
     senders: Senders,
     shutdown: Shutdown,
-    places: Places,
+    places: ConnectionPermits,
     goodbyes: Arc<Semaphore>,
 }
 
@@ -158,10 +158,10 @@ impl Port {
         }
     }
 
-    fn turn_away(&self, stream: TcpStream, address: IpAddr, denied: Denied) {
+    fn turn_away(&self, stream: TcpStream, address: IpAddr, denied: ShareDenied) {
         let reason = match denied {
-            Denied::Full => "connections",
-            Denied::OverShare => "over-share",
+            ShareDenied::Full => "connections",
+            ShareDenied::OverShare => "over-share",
         };
         metrics::REFUSED.add(1, [reason.into()]);
         if self.senders.proven.has_known(Source::from(address)) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{AccountClaim, Accounts, Inbound};
+use process::Shutdown;
 use queue::{Intake, RejectedWebhook};
-use service::Shutdown;
 use telemetry::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;

@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode};
 use event_model::{AdmissionError, EventId, Malformed, TraceParent};
+use process::ShareDenied;
 use queue::QueueError;
 use serde_json::json;
-use service::Denied;
 use verifier::SignatureError;
 
 /// Seconds until a sender may come back after a 503. Fluent's own waits are 2, 4 and 8 s.
@@ -45,11 +45,11 @@ pub(crate) enum ReceiveError {
     NotDurableInTime,
 }
 
-impl From<Denied> for ReceiveError {
-    fn from(denied: Denied) -> Self {
+impl From<ShareDenied> for ReceiveError {
+    fn from(denied: ShareDenied) -> Self {
         match denied {
-            Denied::Full => Self::Busy,
-            Denied::OverShare => Self::OverShare,
+            ShareDenied::Full => Self::Busy,
+            ShareDenied::OverShare => Self::OverShare,
         }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::{Clock, Event, SystemClock};
+use process::Shutdown;
 use queue::seen_events::{SeenEvents, set_seen};
 use queue::{FactStore, HasFacts};
-use service::Shutdown;
 use telemetry::Chain;
 use tokio::time::{sleep, timeout};
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::http::HeaderMap;
-use service::{Place, ProvenSources, RefusalLog, Source};
+use process::{ConnectionPermit, ProvenSources, RefusalLog, Source};
 use settings::TrustedProxies;
 
 use crate::client_address::client_address;
@@ -28,7 +28,7 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// True for a trusted proxy, which says for whom it sends.
     pub(crate) is_trusted: bool,
-    pub(crate) place: Place,
+    pub(crate) place: ConnectionPermit,
 }
 
 impl Peer {

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use service::{RefusalLog, Shutdown, Source, Stage};
+use process::{ConnectionStage, RefusalLog, Shutdown, Source};
 use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -106,7 +106,7 @@ impl Serving {
         turn: RequestPhase,
     ) -> Result<Response<Body>, Infallible> {
         turn.next();
-        self.peer.place.enter(Stage::Receiving);
+        self.peer.place.enter(ConnectionStage::Receiving);
         // A stop waits for requests that came before it, however slowly they are sent.
         let draining = self.shutdown.draining();
         let begun = (!draining.is_cancelled()).then(|| self.shutdown.track());
@@ -119,7 +119,7 @@ impl Serving {
         if is_refused || draining.is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.peer.place.enter(Stage::Waiting);
+        self.peer.place.enter(ConnectionStage::Waiting);
         turn.next();
         drop(begun);
         Ok(response)

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use adapters::Opened;
 use anyhow::Context;
 use clap::Parser;
 use event_model::{Clock, SystemClock};
-use queue::{HasFacts, Intake};
-use service::{
-    AddToReport, Certificate, Observed, ProcessLimits, ProcessReporter, Shutdown, StageArgs, StopTimes, Work,
+use process::{
+    AddToReport, Certificate, Observed, ProcessLimits, ProcessReporter, Shutdown, StageArgs, StageWork,
+    StopTimes,
 };
+use queue::{HasFacts, Intake};
+use queues::Opened;
 use settings::{Gateway, QueueSettings, SettingsTree, SpoolSettings};
 use telemetry::metrics;
 use tokio::net::TcpListener;
@@ -34,18 +35,18 @@ struct Args {
 pub fn main() -> ExitCode {
     let args = Args::parse().stage;
     if args.is_ready {
-        return service::code(args.check_ready());
+        return process::code(args.check_ready());
     }
-    let plan = match service::tree(&args.config).and_then(Plan::read) {
+    let plan = match process::tree(&args.config).and_then(Plan::read) {
         Ok(plan) => plan,
-        Err(error) => return service::code(Err(error)),
+        Err(error) => return process::code(Err(error)),
     };
     if args.check {
         args.print_valid();
         return ExitCode::SUCCESS;
     }
     let _logs = args.start_logs();
-    service::run_service(StopTimes::RECEIVING, |shutdown| plan.run(shutdown))
+    process::run_service(StopTimes::RECEIVING, |shutdown| plan.run(shutdown))
 }
 
 /// Everything the settings say, read before anything is opened.
@@ -67,10 +68,10 @@ impl Plan {
 
     async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let opened = adapters::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
+        let opened = queues::open_for_gateway(&self.queue, self.spool.as_ref(), "gateway", clock).await?;
         let mut presence = None;
         let result = self.serve(&opened, &mut presence, &shutdown).await;
-        service::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
+        process::wind_down(&*opened.lifecycle, presence.as_ref(), result.is_err(), &shutdown).await;
         result
     }
 
@@ -85,9 +86,9 @@ impl Plan {
         let refused = start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown).await?;
         let report = self.observed.report("gateway", marks, &readiness, Some(refused), shutdown);
         *presence = Some(report);
-        service::until_stopped(
+        process::until_stopped(
             &queue.lifecycle,
-            Work::Accepting(Arc::clone(&queue.intake)),
+            StageWork::Accepting(Arc::clone(&queue.intake)),
             &readiness,
             shutdown,
         )
@@ -123,7 +124,7 @@ pub async fn start(
     let senders = ports.senders.clone();
     senders.refusals.start(shutdown);
     let reported = senders.clone();
-    ports.seen.keep(&service::process_id("gateway", config), marks, shutdown);
+    ports.seen.keep(&process::process_id("gateway", config), marks, shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));
@@ -153,8 +154,8 @@ fn bounds(body: usize) -> anyhow::Result<Bounds> {
 
 /// The socket that was passed to this process, or a new one.
 async fn listen(address: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<TcpListener> {
-    let Some(inherited) = service::inherited_listener("webhook")? else {
-        let bound = service::listen(address);
+    let Some(inherited) = process::inherited_listener("webhook")? else {
+        let bound = process::listen(address);
         return bound.with_context(|| format!("listening on {address} for webhooks"));
     };
     let inherited = TcpListener::from_std(inherited)?;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use event_model::{Event, SystemClock};
 use futures::future::{BoxFuture, FutureExt, ready};
 use gateway::Bounds;
+use process::Shutdown;
 use queue::{Intake, Quarantined, QueueError, Receipt, RejectedWebhook};
 use queue_embedded::{Embedded, Options};
-use service::Shutdown;
 use settings::SettingsTree;
 use simulator::{KeyPair, Signed};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use service::{Place, ProvenSources, RefusalLog, Source, Stage};
+use process::{ConnectionPermit, ConnectionStage, ProvenSources, RefusalLog, Source};
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -59,7 +59,7 @@ pub(crate) struct Admission(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    place: Place,
+    place: ConnectionPermit,
     callers: Callers,
     times: UnknownTimes,
     /// When it ends at the latest, if it is not admitted.
@@ -76,7 +76,12 @@ struct Inner {
 pub(crate) struct UnknownCall(Admission);
 
 impl Admission {
-    pub(crate) fn new(source: Source, place: Place, callers: Callers, times: UnknownTimes) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        place: ConnectionPermit,
+        callers: Callers,
+        times: UnknownTimes,
+    ) -> Self {
         Self(Arc::new(Inner {
             source,
             place,
@@ -93,7 +98,7 @@ impl Admission {
     /// Notes that a call was admitted. The connection keeps its permit from now on.
     pub(crate) fn admit(&self) {
         if !self.0.is_admitted.swap(true, Ordering::AcqRel) {
-            self.0.place.enter(Stage::Working);
+            self.0.place.enter(ConnectionStage::Working);
             self.0.callers.proven.note(self.0.source);
         }
     }
@@ -107,7 +112,7 @@ impl Admission {
         self.0.callers.refusals.is_first(reason, self.0.source)
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &ConnectionPermit {
         &self.0.place
     }
 
@@ -150,11 +155,11 @@ impl Drop for UnknownCall {
 mod tests {
     use std::net::IpAddr;
 
-    use service::Places;
+    use process::ConnectionPermits;
 
     use super::*;
 
-    fn connection(number: u8, places: &Places, callers: &Callers) -> Admission {
+    fn connection(number: u8, places: &ConnectionPermits, callers: &Callers) -> Admission {
         let source = Source::from(IpAddr::from([192, 0, 2, number]));
         let place = places.take(source, false).unwrap();
         Admission::new(source, place, callers.clone(), UnknownTimes::default())
@@ -163,7 +168,7 @@ mod tests {
     #[test]
     fn the_place_of_an_admitted_connection_goes_to_nobody() {
         let callers = Callers::default();
-        let places = Places::new(64, 8, callers.proven.clone()).with_most_waiting(2);
+        let places = ConnectionPermits::new(64, 8, callers.proven.clone()).with_most_waiting(2);
         let known = connection(1, &places, &callers);
         known.admit();
         let strangers: Vec<_> = (2..=5).map(|number| connection(number, &places, &callers)).collect();
@@ -175,7 +180,7 @@ mod tests {
     #[test]
     fn a_question_about_health_is_answered_once_more_where_there_is_no_room() {
         let callers = Callers::default();
-        let places = Places::new(8, 0, callers.proven.clone());
+        let places = ConnectionPermits::new(8, 0, callers.proven.clone());
         let known: Vec<_> = (1..=5).map(|number| connection(number, &places, &callers)).collect();
         known.iter().for_each(Admission::admit);
         let asking = connection(9, &places, &callers);

@@ -8,7 +8,7 @@ use event_model::{
 };
 
 use crate::time::{timestamp, timestamp_of};
-use wire::v1;
+use proto::v1;
 
 /// The reason why a message is not an event. Names fields, never values.
 #[derive(Debug, thiserror::Error)]

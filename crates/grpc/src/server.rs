@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use service::{Certificate, Places, Readiness, Shutdown, Source};
+use process::{Certificate, ConnectionPermits, Readiness, Shutdown, Source};
 use settings::OperatorSettings;
 use telemetry::Chain;
 use tokio::net::{TcpListener, TcpStream};
@@ -84,7 +84,7 @@ impl GrpcServer {
                 Some(Certificate::load(files)?.acceptor("h2", tls.client_ca.as_deref(), shutdown)?)
             }
         };
-        let listener = service::listen(settings.grpc);
+        let listener = process::listen(settings.grpc);
         let listener = listener.with_context(|| format!("listening on {} for gRPC", settings.grpc))?;
         Ok(Self { listener, tls, access, unknown: UnknownTimes::default() })
     }
@@ -115,7 +115,7 @@ impl GrpcServer {
         let (reporter, health) = tonic_health::server::health_reporter();
         shutdown.spawn_detached(report_health(readiness, reporter));
         let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(wire::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .context("reading our own contract")?;
@@ -155,7 +155,7 @@ async fn accept(
     callers: Callers,
     accepted: mpsc::Sender<Socket>,
 ) {
-    let places = Places::new(MAX_CONNECTIONS, RESERVED_FOR_KNOWN, callers.proven.clone())
+    let places = ConnectionPermits::new(MAX_CONNECTIONS, RESERVED_FOR_KNOWN, callers.proven.clone())
         .with_most_waiting(MAX_UNKNOWN_CONNECTIONS);
     loop {
         let (stream, address) = match listener.accept().await {

@@ -5,10 +5,10 @@ use std::mem;
 use std::time::Duration;
 
 use event_model::{EventId, Timestamp};
+use proto::v1;
 use queue::{AttemptPage, AttemptQuery, EndedAttempt, Outcome};
 use tokio::time::sleep;
 use tonic::Status;
-use wire::v1;
 
 use crate::viewers::{Viewer, ViewerGone};
 use crate::{Operator, failure, pages};
@@ -123,7 +123,7 @@ pub(crate) fn set(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-pub(crate) fn time(at: Option<&wire::Timestamp>, field: &str) -> Result<Option<Timestamp>, Status> {
+pub(crate) fn time(at: Option<&proto::Timestamp>, field: &str) -> Result<Option<Timestamp>, Status> {
     let wrong = || Status::invalid_argument(format!("{field}: expected a time that a calendar has"));
     at.map(|at| grpc::timestamp_of(at).ok_or_else(wrong)).transpose()
 }

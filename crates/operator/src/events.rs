@@ -1,9 +1,9 @@
 //! The story of one entity, and the deliveries of one event.
 
+use proto::v1;
 use queue::{EventStory, QueueError, StoryState, StoryStep};
 use telemetry::Chain;
 use tonic::Status;
-use wire::v1;
 
 use crate::{Operator, failure, pages};
 

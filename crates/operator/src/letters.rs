@@ -1,8 +1,8 @@
 //! Dead letters and unrouted events: one store with two views.
 
+use proto::v1;
 use queue::{DeadLetter, DeadQuery, DeadReason, PAGE_BYTES, QueueError, UNROUTED};
 use tonic::Status;
-use wire::v1;
 
 use crate::deliveries::{set, time};
 use crate::progress::{ProgressReporter, WorkError};

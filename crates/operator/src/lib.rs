@@ -37,12 +37,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::service::Shutdown;
+use ::process::Shutdown;
 use event_model::Clock;
+use proto::v1::operator_server::OperatorServer;
 use queue::Stores;
 use settings::SettingsTree;
 use tonic::Status;
-use wire::v1::operator_server::OperatorServer;
 
 use crate::viewers::Viewers;
 

@@ -1,7 +1,7 @@
 //! Pages of long answers.
 
+use proto::Message;
 use tonic::Status;
-use wire::Message;
 
 /// Most on one page.
 pub(crate) const MAX_PAGE: usize = 1000;
@@ -47,7 +47,7 @@ pub(crate) fn next(last: Option<u64>, is_full: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wire::v1;
+    use proto::v1;
 
     use super::*;
 

@@ -1,12 +1,12 @@
 //! Genuine bodies that are not events.
 
 use event_model::{Event, Headers, Inbound, Proof};
+use proto::v1;
 use queue::{PAGE_BYTES, Quarantined};
 use settings::Gateway;
 use telemetry::{Attribute, Chain, Kind, Parent, Span, SpanStatus};
 use tonic::Status;
 use verifier::{Verifier, WebhookVerifier};
-use wire::v1;
 
 use crate::audit::AffectedItems;
 use crate::{Operator, failure, pages};

@@ -1,10 +1,10 @@
 //! Rejected webhooks, whose keys or accounts may only have been missing.
 
+use proto::v1;
 use queue::RejectedWebhook;
 use settings::Gateway;
 use telemetry::Chain;
 use tonic::Status;
-use wire::v1;
 
 use crate::diagnosis::diagnose_webhook;
 use crate::progress::{ProgressReporter, WorkError};

@@ -1,9 +1,9 @@
 //! Replay: delivers the events of a time to one route again.
 
 use event_model::{Event, Timestamp};
+use proto::v1;
 use queue::{Position, ReceivedQuery, Replayed, RouteFilter};
 use tonic::Status;
-use wire::v1;
 
 use crate::deliveries::{set, time};
 use crate::progress::{ProgressReporter, WorkError};

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use event_model::Timestamp;
+use proto::v1;
 use queue::{BreakerState, Pause, RouteProcessStatus, RouteState, UNROUTED};
 use tonic::Status;
-use wire::v1;
 
 use crate::{Operator, failure};
 

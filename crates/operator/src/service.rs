@@ -1,10 +1,10 @@
 //! Every method of the contract: its caller, its limits, and the function that does it.
 
 use grpc::Caller;
+use proto::v1;
 use serde_json::{Value, json};
 use settings::Role;
 use tonic::{Request, Response, Status};
-use wire::v1;
 
 use crate::audit::{AffectedItems, OpenEntry, named_ids};
 use crate::letters::{Change, LetterSelection};
@@ -372,7 +372,7 @@ fn described(selection: &LetterSelection) -> Value {
 }
 
 fn replayed(request: &v1::ReplayRequest) -> Value {
-    let time = |at: &Option<wire::Timestamp>| at.as_ref().and_then(grpc::timestamp_of);
+    let time = |at: &Option<proto::Timestamp>| at.as_ref().and_then(grpc::timestamp_of);
     json!({
         "route": request.route,
         "from": time(&request.from),

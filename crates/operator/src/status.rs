@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use event_model::Timestamp;
 use futures::future::join_all;
+use proto::v1;
 use queue::processes::{ProcessSeen, processes};
 use queue::{
     AttemptQuery, Outcome, QueueError, RouteState, ServerHealth, ServerState, Stores, StoresHealth, UNROUTED,
@@ -13,7 +14,6 @@ use queue::{
 use settings::{QueueSettings, SettingsTree};
 use telemetry::alerts::Urgency;
 use tonic::Status;
-use wire::v1;
 
 use crate::routes::DELIVERING;
 use crate::status_lines::{Known, StatusLine, lines};

@@ -7,9 +7,9 @@ use dispatch::{
     BoxError, Context, DispatchError, Dispatcher, Done, Event, Excerpt, OpenContext, Role, TraceParent,
     TraceState, watch,
 };
+use proto::v1::subscribe_request::settle::Outcome;
+use proto::v1::subscribe_response::Delivered;
 use tokio::time::{Instant, timeout, timeout_at};
-use wire::v1::subscribe_request::settle::Outcome;
-use wire::v1::subscribe_response::Delivered;
 
 use crate::pool::{Outstanding, SubscriberPool};
 use crate::registry::SubscriptionRegistry;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use proto::v1;
+use proto::v1::subscribe_request::settle::Outcome;
+use proto::v1::subscribe_response::{Delivered, Response};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::Status;
-use wire::v1;
-use wire::v1::subscribe_request::settle::Outcome;
-use wire::v1::subscribe_response::{Delivered, Response};
 
 use crate::settings::SubscriptionSettings;
 

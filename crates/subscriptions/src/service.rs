@@ -4,15 +4,15 @@ use std::pin::pin;
 use std::time::Duration;
 
 use grpc::{Caller, MAX_MESSAGE};
-use service::Shutdown;
+use process::Shutdown;
+use proto::v1;
+use proto::v1::subscribe_request::{Request as Asked, Start};
+use proto::v1::subscribe_response::{Response as Answered, Started};
+use proto::v1::subscriptions_server::SubscriptionsServer;
 use settings::Role;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use wire::v1;
-use wire::v1::subscribe_request::{Request as Asked, Start};
-use wire::v1::subscribe_response::{Response as Answered, Started};
-use wire::v1::subscriptions_server::SubscriptionsServer;
 
 use crate::pool::{Answer, MAX_CREDITS, SubscriberHandle};
 use crate::registry::SubscriptionRegistry;

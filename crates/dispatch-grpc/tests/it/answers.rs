@@ -14,7 +14,7 @@ use futures::stream;
 use grpc::{GrpcServer, Routes};
 use http_body_util::StreamBody;
 use http_body_util::combinators::BoxBody;
-use service::{Readiness, Shutdown};
+use process::{Readiness, Shutdown};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
@@ -64,7 +64,7 @@ fn message(flag: u8, message: &[u8]) -> Vec<u8> {
 
 /// Encodes a `DispatchResponse` of `status: 202` with an answer of this length.
 fn response(length: usize) -> Vec<u8> {
-    prost::Message::encode_to_vec(&wire::v1::DispatchResponse {
+    prost::Message::encode_to_vec(&proto::v1::DispatchResponse {
         status: Some(202),
         answer: vec![b'x'; length],
         remark: String::new(),
@@ -72,7 +72,7 @@ fn response(length: usize) -> Vec<u8> {
 }
 
 fn answered(status: u32) -> Vec<u8> {
-    let response = wire::v1::DispatchResponse { status: Some(status), ..Default::default() };
+    let response = proto::v1::DispatchResponse { status: Some(status), ..Default::default() };
     prost::Message::encode_to_vec(&response)
 }
 

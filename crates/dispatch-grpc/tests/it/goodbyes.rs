@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use dispatch::{AnyDispatcher, Dispatcher};
 use dispatch_grpc::Server;
+use process::Shutdown;
 use serde_json::json;
-use service::Shutdown;
 use tokio::net::TcpListener;
 use tonic::transport;
 

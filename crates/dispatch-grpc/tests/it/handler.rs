@@ -11,8 +11,8 @@ use dispatch::{
 };
 use dispatch_grpc::{Remote, Server};
 use grpc::{GrpcServer, Routes};
+use process::{Readiness, Shutdown};
 use serde_json::Value;
-use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
 
 /// Longest wait for what must happen.

@@ -9,8 +9,8 @@ use dispatch::{AnyDispatcher, DispatchError, Done};
 use event_model::SystemClock;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use process::{Readiness, StageWork};
 use queue::{Consumer, Verdict};
-use service::{Readiness, Work};
 use settings::{RateSettings, RetrySettings, RouteSettings, Routes, SettingsTree, Time};
 use tokio::time::{Instant, timeout};
 
@@ -203,9 +203,9 @@ async fn a_route_that_ends_ends_the_process_with_an_error() {
     for broken in [BrokenConsumer::Panics, BrokenConsumer::IsClosed] {
         let shutdown = start_route(route("r"), broken, ScriptedDispatcher::done_after(SECOND));
         let readiness = Readiness::new(&shutdown);
-        let stopped = service::until_stopped(
+        let stopped = process::until_stopped(
             &queue.lifecycle,
-            Work::Delivering(Arc::clone(&queue.source)),
+            StageWork::Delivering(Arc::clone(&queue.source)),
             &readiness,
             &shutdown,
         );
@@ -227,11 +227,11 @@ async fn a_route_that_ends_with_its_process_is_no_error() {
 }
 
 /// Opens the embedded queue in this folder, with the machine's clock.
-async fn embedded(folder: &Path) -> adapters::Opened {
+async fn embedded(folder: &Path) -> queues::Opened {
     let path = folder.join("queue.db");
     let yaml = format!("fluent-connect: {{ accounts: [], queue: {{ path: {} }} }}", path.display());
     let tree = SettingsTree::parse(Path::new("application.yml"), &yaml, []).unwrap();
-    adapters::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap()
+    queues::open(&tree.queue().unwrap(), "test", Arc::new(SystemClock)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 //! The command `audit`: the changes that were made, and who made them.
 
+use process::Shutdown;
+use proto::v1;
 use serde_json::json;
-use service::Shutdown;
-use wire::v1;
 
 use crate::api;
 use crate::cli::Common;

@@ -138,7 +138,7 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
 /// The rates, in events a second, at which ids are known for the whole dedup window, and for as
 /// long as Fluent sends an event again.
 fn rates_held(queue: &EmbeddedSettings) -> [f64; 2] {
-    [queue.dedup_window.0, MIN_DEDUP_WINDOW].map(|window| adapters::rate_held(queue.retention, window))
+    [queue.dedup_window.0, MIN_DEDUP_WINDOW].map(|window| queues::rate_held(queue.retention, window))
 }
 
 /// A rate below one event a second is less than most shops have.

@@ -1,11 +1,11 @@
 //! `cluster init` and `cluster check`: the streams, the servers, and their port for each other.
 
-use adapters::cluster::{Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState};
 use anyhow::bail;
 use clap::Subcommand;
 use event_model::{Clock, SystemClock};
 use operator::CERTIFICATE_ENDS_SOON;
 use queue::{ServerState, StoresHealth};
+use queues::cluster::{Cluster, ROUTE_PORT, Report, RouteAccess, RoutePort, StreamReport, StreamState};
 use serde_json::{Value, json};
 use settings::QueueSettings;
 
@@ -29,7 +29,7 @@ pub(crate) async fn run(common: Common, command: Command) -> anyhow::Result<()> 
     let QueueSettings::JetStream(settings) = open::tree(&common.config)?.queue()? else {
         bail!("the settings name an embedded queue: there is no cluster to look at");
     };
-    let cluster = Cluster::connect(&adapters::nats_options(&settings, "cluster")).await?;
+    let cluster = Cluster::connect(&queues::nats_options(&settings, "cluster")).await?;
     let (report, route_ports) = match command {
         Command::Init => (cluster.init().await?, None),
         Command::Check { route_port } => {
@@ -106,7 +106,7 @@ fn describe(report: &Report, health: &StoresHealth, route_ports: Option<&[RouteP
 }
 
 fn in_words(stream: &StreamReport) -> (&'static str, String) {
-    let list = |drifts: &[adapters::cluster::Drift]| {
+    let list = |drifts: &[queues::cluster::Drift]| {
         drifts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
     match &stream.state {

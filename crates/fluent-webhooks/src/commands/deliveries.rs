@@ -2,10 +2,10 @@
 
 use anyhow::bail;
 use owo_colors::OwoColorize;
+use process::Shutdown;
+use proto::v1;
 use serde_json::{Value, json};
-use service::Shutdown;
 use tonic::Code;
-use wire::v1;
 
 use crate::api;
 use crate::cli::Common;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use owo_colors::OwoColorize;
+use process::Shutdown;
+use proto::v1;
 use serde_json::{Value, json};
-use service::Shutdown;
-use wire::v1;
 
 use crate::cli::Common;
 use crate::commands::deliveries;

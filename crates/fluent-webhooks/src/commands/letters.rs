@@ -1,9 +1,9 @@
 //! `dead-letters` and `unrouted`: one store with two views.
 
 use anyhow::bail;
+use process::Shutdown;
+use proto::v1;
 use serde_json::{Value, json};
-use service::Shutdown;
-use wire::v1;
 
 use crate::api::{self, Api};
 use crate::cli::Common;

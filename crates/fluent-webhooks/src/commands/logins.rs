@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::Opened;
 use anyhow::{Context, bail};
 use event_model::SystemClock;
 use fluent_api::{Accounts, ApiError};
 use queue::Stores;
+use queues::Opened;
 use serde_json::json;
 use settings::{QueueSettings, SettingsTree};
 
@@ -75,11 +75,11 @@ impl Counting {
         let (queue, clock) = (tree.queue()?, Arc::new(SystemClock));
         match &queue {
             QueueSettings::Embedded(embedded) if !embedded.path.exists() => {
-                let opened = adapters::open(&queue, "check", clock).await.context(WHY)?;
+                let opened = queues::open(&queue, "check", clock).await.context(WHY)?;
                 Ok(Self::Own(Box::new(opened)))
             }
             _ => {
-                let stores = adapters::open_stores(&queue, false, clock).await.context(WHY)?;
+                let stores = queues::open_stores(&queue, false, clock).await.context(WHY)?;
                 Ok(Self::Beside(stores))
             }
         }

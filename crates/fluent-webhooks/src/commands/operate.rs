@@ -9,7 +9,7 @@ use anyhow::Context;
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use operator::Operator;
-use service::{Observed, Shutdown, StageArgs};
+use process::{Observed, Shutdown, StageArgs};
 use settings::{OperatorSettings, QueueSettings, SettingsTree};
 
 use crate::{open, stage};
@@ -41,7 +41,7 @@ impl Plan {
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-operator", shutdown).await?;
         let door = GrpcServer::bind(&self.operator, shutdown).await?;
-        let opening = adapters::open_stores(&self.queue, true, Arc::new(SystemClock));
+        let opening = queues::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let (stores, settings) = (stores?, open::settings(&self.config));
@@ -49,7 +49,7 @@ impl Plan {
         let operator =
             Operator::new(Arc::clone(&stores), settings, audit, Arc::new(SystemClock), shutdown.clone());
         door.serve(Routes::new(operator.clone().service()), readiness.clone(), shutdown)?;
-        shutdown.spawn_detached(service::show_routes(Arc::clone(&stores), None));
+        shutdown.spawn_detached(process::show_routes(Arc::clone(&stores), None));
         shutdown.spawn_detached(operator.clone().watch_machinery());
         let presence = self.observed.report("operator", stores, &readiness, None, shutdown);
         tokio::select! {

@@ -1,8 +1,8 @@
 //! The command `quarantine`: genuine bodies that are not events.
 
+use process::Shutdown;
+use proto::v1;
 use serde_json::{Value, json};
-use service::Shutdown;
-use wire::v1;
 
 use crate::api;
 use crate::cli::Common;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dispatcher::ProcessResources;
 use event_model::SystemClock;
-use service::{Observed, Shutdown, StageArgs};
+use process::{Observed, Shutdown, StageArgs};
 use settings::{QueueSettings, SettingsTree};
 
 use crate::reconciling::Reconciling;
@@ -34,7 +34,7 @@ impl Plan {
 
     async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-reconciler", shutdown).await?;
-        let opening = adapters::open_stores(&self.queue, false, Arc::new(SystemClock));
+        let opening = queues::open_stores(&self.queue, false, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let stores = stores?;

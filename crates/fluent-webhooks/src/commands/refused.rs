@@ -1,8 +1,8 @@
 //! The command `refused`: rejected webhooks, whose keys or accounts may only have been missing.
 
+use process::Shutdown;
+use proto::v1;
 use serde_json::json;
-use service::Shutdown;
-use wire::v1;
 
 use crate::api::{self, Api};
 use crate::cli::Common;

@@ -1,7 +1,7 @@
 //! The command `replay`: delivers the events of a time to one route again.
 
-use service::Shutdown;
-use wire::v1;
+use process::Shutdown;
+use proto::v1;
 
 use crate::api;
 use crate::cli::Common;

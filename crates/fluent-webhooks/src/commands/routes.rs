@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use event_model::Environment;
 use owo_colors::OwoColorize;
+use process::Shutdown;
+use proto::v1;
 use serde_json::{Value, json};
-use service::Shutdown;
-use wire::v1;
 
 use crate::cli::Common;
 use crate::commands::route_test;

@@ -12,13 +12,13 @@ use crate::{open, output};
 
 pub(crate) async fn run(common: Common, file: PathBuf) -> anyhow::Result<()> {
     let settings = open::tree(&common.config)?.queue()?;
-    let opened = adapters::open(&settings, "salvage", Arc::new(SystemClock)).await?;
+    let opened = queues::open(&settings, "salvage", Arc::new(SystemClock)).await?;
     if opened.stores.routes().await?.is_empty() {
         bail!(
             "no route has run on this queue yet: start `fluent-webhooks serve` once, stop it, then salvage"
         );
     }
-    let salvaged = adapters::salvage(&file, &*opened.intake).await;
+    let salvaged = queues::salvage(&file, &*opened.intake).await;
     opened.lifecycle.close().await;
     let salvaged = salvaged?;
     if common.json {

@@ -99,7 +99,7 @@ fn status(common: &Common, path: Option<PathBuf>) -> anyhow::Result<()> {
             }
         }
     };
-    let state = adapters::spool_state(&path)?;
+    let state = queues::spool_state(&path)?;
     if common.json {
         return output::json(&json!({
             "unsent": state.unsent,
@@ -124,8 +124,8 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
         bail!("there is no {}", path.display());
     }
     let (clock, queue) = (Arc::new(SystemClock), open::tree(&common.config)?.queue()?);
-    let opened = adapters::open(&queue, "drain", Arc::clone(&clock) as _).await?;
-    let drained = adapters::drain(&path, Arc::clone(&opened.upstream), clock).await;
+    let opened = queues::open(&queue, "drain", Arc::clone(&clock) as _).await?;
+    let drained = queues::drain(&path, Arc::clone(&opened.upstream), clock).await;
     opened.lifecycle.close().await;
     let drained = drained?;
     if common.json {
@@ -151,7 +151,7 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(drained: &adapters::DrainReport) {
+fn describe(drained: &queues::DrainReport) {
     output::line(format!(
         "{} sent for the first time, {} read back, {} that the queue had lost given again, {} bodies for the quarantine, {} left",
         drained.sent, drained.confirmed, drained.refed, drained.quarantined, drained.left

@@ -2,9 +2,9 @@
 
 use anyhow::bail;
 use owo_colors::OwoColorize;
+use process::{NeedsAttention, Shutdown};
+use proto::v1;
 use serde_json::{Value, json};
-use service::{NeedsAttention, Shutdown};
-use wire::v1;
 
 use crate::api;
 use crate::cli::Common;

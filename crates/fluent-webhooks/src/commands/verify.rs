@@ -24,8 +24,8 @@ pub(crate) struct Args {
 pub(crate) fn run(common: &Common, args: &Args) -> ExitCode {
     match verify(common, args) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(service::FAILED),
-        Err(error) => service::code(Err(error)),
+        Ok(false) => ExitCode::from(process::FAILED),
+        Err(error) => process::code(Err(error)),
     }
 }
 

@@ -10,8 +10,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use process::Shutdown;
 use serde_json::Value;
-use service::Shutdown;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 

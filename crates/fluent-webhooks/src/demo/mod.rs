@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use service::Shutdown;
+use process::Shutdown;
 use simulator::api::Fluent;
 use simulator::{Retry, Sender};
 use tokio::time::{sleep, timeout};
@@ -47,7 +47,7 @@ pub(crate) struct Args {
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    service::run(|shutdown| show(args, shutdown))
+    process::run(|shutdown| show(args, shutdown))
 }
 
 async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use event_model::{Account, Accounts, SystemClock};
 use gateway::{Bounds, Ports, Senders};
+use process::Shutdown;
 use queue_embedded::{Embedded, Options};
-use service::Shutdown;
 use settings::OnMalformed;
 use simulator::KeyPair;
 use verifier::{KeyRing, PublicKey, Signatures, WebhookVerifier};

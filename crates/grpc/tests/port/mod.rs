@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use grpc::{GrpcServer, Routes, UnknownTimes};
+use process::{Readiness, Shutdown};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use service::{Readiness, Shutdown};
 use settings::{OperatorSettings, OperatorTls, Role, TokenSettings};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use event_model::{Clock, Timestamp};
+use proto::v1;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tonic::Status;
-use wire::v1;
 
 use self::file::LogFile;
 pub(crate) use self::touched::{AffectedItems, Ranges};

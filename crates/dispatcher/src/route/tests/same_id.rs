@@ -59,7 +59,7 @@ impl Destination {
 }
 
 struct World {
-    queue: adapters::Opened,
+    queue: queues::Opened,
     shutdown: Shutdown,
     destination: Destination,
 }

@@ -38,7 +38,7 @@ use crate::watched::{Watched, WatchedGateway};
 
 /// The allocator of the shipped binaries.
 #[global_allocator]
-static ALLOCATOR: service::Allocator = service::Allocator;
+static ALLOCATOR: process::Allocator = process::Allocator;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]

@@ -13,9 +13,9 @@ use dispatcher::RouteSelection;
 use event_model::{Event, SystemClock};
 use futures::StreamExt;
 use nats_server::Cluster;
+use process::Shutdown;
 use queue::{Condition, Intake, Lifecycle, MatchFields, Source, Upstream};
 use queue_nats::{JetStream, Options, cluster};
-use service::Shutdown;
 use settings::{RouteSettings, Routes};
 use tokio::task::JoinSet;
 

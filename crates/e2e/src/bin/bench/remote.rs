@@ -12,11 +12,19 @@ use dispatch_grpc::{Remote, Server};
 use event_model::SystemClock;
 use grpc::{GrpcServer, Routes};
 use operator::Operator;
+use process::{Readiness, Shutdown};
+use proto::v1;
+use proto::v1::dispatcher_client::DispatcherClient;
+use proto::v1::dispatcher_server::DispatcherServer;
+use proto::v1::subscribe_request::settle::Outcome as Settled;
+use proto::v1::subscribe_request::{Request as Asked, Settle, Start as Begin};
+use proto::v1::subscribe_response::{Delivered, Response as Answered};
+use proto::v1::subscriptions_client::SubscriptionsClient;
+use proto::v1::subscriptions_server::SubscriptionsServer;
 use queue::{
     Attempt, DeadReason, Lifecycle, MatchFields, Outcome, Route, Settlement, Source, Start, Verdict,
 };
 use serde_json::json;
-use service::{Readiness, Shutdown};
 use settings::OperatorSettings;
 use subscriptions::{SubscriptionDispatcher, SubscriptionRegistry, Subscriptions};
 use tokio::sync::mpsc;
@@ -24,14 +32,6 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
-use wire::v1;
-use wire::v1::dispatcher_client::DispatcherClient;
-use wire::v1::dispatcher_server::DispatcherServer;
-use wire::v1::subscribe_request::settle::Outcome as Settled;
-use wire::v1::subscribe_request::{Request as Asked, Settle, Start as Begin};
-use wire::v1::subscribe_response::{Delivered, Response as Answered};
-use wire::v1::subscriptions_client::SubscriptionsClient;
-use wire::v1::subscriptions_server::SubscriptionsServer;
 
 use crate::cpu;
 use crate::report::{Report, Row};

@@ -11,11 +11,11 @@ use event_model::{
     Account, Accounts, Algorithm, Event, Evidence, Headers, Inbound, KeyId, KeyName, Proof, SystemClock,
     Timestamp, Verified,
 };
+use process::Shutdown;
 use queue::{Intake, Lifecycle, MatchFields, Source, Start};
 use queue_embedded::{Embedded, Options};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use service::Shutdown;
 use settings::{OnSameId, RetrySettings, RouteSettings, Routes};
 use simulator::Events;
 use tokio::task::JoinSet;

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use event_model::Timestamp;
+use proto::v1;
+use proto::v1::operator_client::OperatorClient;
 use serde_json::json;
 use tonic::transport::Endpoint;
-use wire::v1;
-use wire::v1::operator_client::OperatorClient;
 
 use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::{Sink, status};
@@ -131,7 +131,7 @@ async fn a_time_is_replayed_to_one_route_and_not_what_it_is_done_with() {
     })
     .await;
     let mut api = api(grpc).await;
-    let from = Some(wire::Timestamp { seconds: 0, nanos: 0 });
+    let from = Some(proto::Timestamp { seconds: 0, nanos: 0 });
     let request = v1::ReplayRequest { route: "a".to_owned(), from, ..Default::default() };
     let counted = last!(api.replay(v1::ReplayRequest { dry_run: true, ..request.clone() }));
     assert_eq!((counted.done, counted.skipped), (5, 1), "one is not for this route");

@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use proto::v1;
+use proto::v1::operator_client::OperatorClient;
 use tonic::transport::Endpoint;
-use wire::v1;
-use wire::v1::operator_client::OperatorClient;
 
 use crate::pipeline::{Pipeline, signed, until};
 use crate::sink::{Sink, status};

@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proto::v1;
+use proto::v1::subscribe_request::settle::Outcome;
+use proto::v1::subscribe_request::{Credits, Progress, Request, Settle, Start};
+use proto::v1::subscribe_response::{Delivered, Response};
+use proto::v1::subscriptions_client::SubscriptionsClient;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
-use wire::v1;
-use wire::v1::subscribe_request::settle::Outcome;
-use wire::v1::subscribe_request::{Credits, Progress, Request, Settle, Start};
-use wire::v1::subscribe_response::{Delivered, Response};
-use wire::v1::subscriptions_client::SubscriptionsClient;
 
 use crate::pipeline::PATIENCE;
 

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use proto::v1;
+use proto::v1::subscribe_request::settle::Outcome;
 use tonic::Code;
-use wire::v1;
-use wire::v1::subscribe_request::settle::Outcome;
 
 use super::subscriber::{Subscriber, attempt, reference};
 use crate::pipeline::{Pipeline, signed, until};

@@ -4,12 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use proto::v1;
+use proto::v1::operator_client::OperatorClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
-use wire::v1;
-use wire::v1::operator_client::OperatorClient;
 
 use super::restarts::stop_and_watch_the_port;
 use crate::pipeline::{PATIENCE, Pipeline, free_ports, may_open};

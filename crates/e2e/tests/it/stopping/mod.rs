@@ -147,9 +147,9 @@ fn the_sample_units_say_what_the_program_does() {
     assert_eq!(value(&socket, "FileDescriptorName"), "webhook");
     let listen = format!("listen: 0.0.0.0:{}", value(&socket, "ListenStream"));
     assert!(read("application.yml").contains(&listen), "{listen}");
-    assert_eq!(value(&unit, "RestartPreventExitStatus"), service::SETTINGS.to_string());
+    assert_eq!(value(&unit, "RestartPreventExitStatus"), process::SETTINGS.to_string());
     let stops_within: u64 = value(&unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
-    assert!(stops_within > service::StopTimes::RECEIVING.total.as_secs() + 10, "and drain-after");
+    assert!(stops_within > process::StopTimes::RECEIVING.total.as_secs() + 10, "and drain-after");
     let words: Vec<_> = value(&unit, "ExecStart").split(' ').map(str::to_owned).collect();
     let help =
         std::process::Command::new(env!("CARGO_BIN_EXE_pipeline")).args([&words[1], "--help"]).output();

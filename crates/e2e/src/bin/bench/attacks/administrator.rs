@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use proto::v1::ListRoutesRequest;
+use proto::v1::operator_client::OperatorClient;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Endpoint;
-use wire::v1::ListRoutesRequest;
-use wire::v1::operator_client::OperatorClient;
 
 use super::PATIENCE;
 

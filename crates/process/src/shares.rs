@@ -11,7 +11,7 @@ use crate::{ProvenSources, Source};
 
 /// The reason why a source gets no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum ShareDenied {
     /// The budget is used up.
     Full,
     /// The source has its share already, and over half of the budget is in use.
@@ -39,10 +39,10 @@ impl SourceShares {
     ///
     /// # Errors
     /// If the budget is used up, or the source has its share already.
-    pub fn allows(&self, source: Source, more: usize, reserved: usize) -> Result<(), Denied> {
+    pub fn allows(&self, source: Source, more: usize, reserved: usize) -> Result<(), ShareDenied> {
         let is_over_half = self.used.saturating_add(more) > self.total / 2;
         if is_over_half && self.would_be_over_share(source, more) && !self.proven.has(source) {
-            return Err(Denied::OverShare);
+            return Err(ShareDenied::OverShare);
         }
         self.fits(more, reserved)
     }
@@ -51,9 +51,9 @@ impl SourceShares {
     ///
     /// # Errors
     /// If the budget is used up.
-    pub fn fits(&self, more: usize, reserved: usize) -> Result<(), Denied> {
+    pub fn fits(&self, more: usize, reserved: usize) -> Result<(), ShareDenied> {
         let is_full = self.used.saturating_add(more) > self.total.saturating_sub(reserved);
-        if is_full { Err(Denied::Full) } else { Ok(()) }
+        if is_full { Err(ShareDenied::Full) } else { Ok(()) }
     }
 
     /// Adds to the use of a source.
@@ -133,8 +133,8 @@ mod tests {
             assert_eq!(shares.allows(source(1), 1, 0), Ok(()));
             shares.add(source(1), 1);
         }
-        assert_eq!(shares.allows(source(1), 1, 0), Err(Denied::OverShare));
-        assert_eq!(shares.allows(source(2), 1, 0), Err(Denied::Full));
+        assert_eq!(shares.allows(source(1), 1, 0), Err(ShareDenied::OverShare));
+        assert_eq!(shares.allows(source(2), 1, 0), Err(ShareDenied::Full));
         assert!(shares.yields(source(1), source(2)) && !shares.yields(source(2), source(1)));
     }
 
@@ -145,11 +145,11 @@ mod tests {
         shares.add(source(1), 49);
         shares.add(source(2), 1);
         shares.add(source(1), 1);
-        assert_eq!(shares.allows(source(1), 1, 0), Err(Denied::OverShare));
+        assert_eq!(shares.allows(source(1), 1, 0), Err(ShareDenied::OverShare));
         assert_eq!(shares.allows(source(2), 1, 0), Ok(()));
         proven.note(source(1));
         assert_eq!(shares.allows(source(1), 1, 0), Ok(()));
-        assert_eq!(shares.allows(source(1), 45, 10), Err(Denied::Full), "some is reserved");
+        assert_eq!(shares.allows(source(1), 45, 10), Err(ShareDenied::Full), "some is reserved");
         assert!(!shares.yields(source(1), source(2)));
         assert!(shares.yields(source(2), source(1)));
     }

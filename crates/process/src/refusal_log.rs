@@ -34,7 +34,7 @@ const GENUINE_A_SECOND: u32 = 10;
 /// # Examples
 /// ```
 /// use std::net::IpAddr;
-/// use service::{RefusalLog, Source};
+/// use process::{RefusalLog, Source};
 ///
 /// let log = RefusalLog::default();
 /// let source = Source::from(IpAddr::from([192, 0, 2, 1]));

@@ -26,7 +26,7 @@ const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The work that a process has to be ready for, with the role of the queue that can tell.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum StageWork {
     /// Making an event durable.
     Accepting(Arc<dyn Intake>),
     /// Fetching and settling deliveries.
@@ -108,15 +108,15 @@ pub fn tree(config: &Path) -> anyhow::Result<SettingsTree> {
 /// If the queue can't be trusted any more, or a critical task ended on its own.
 pub async fn until_stopped(
     queue: &Arc<dyn Lifecycle>,
-    work: Work,
+    work: StageWork,
     readiness: &Readiness,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let readiness_too = readiness.clone();
     shutdown.spawn_detached(async move {
         match work {
-            Work::Accepting(intake) => ready_to_accept(readiness_too, intake).await,
-            Work::Delivering(source) => ready_to_deliver(readiness_too, source).await,
+            StageWork::Accepting(intake) => ready_to_accept(readiness_too, intake).await,
+            StageWork::Delivering(source) => ready_to_deliver(readiness_too, source).await,
         }
     });
     shutdown.spawn_detached(gauges::show_queue(Arc::clone(queue)));

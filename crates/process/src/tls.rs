@@ -28,16 +28,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub struct Certificate {
     files: ServerTls,
     stamp: Stamp,
-    current: Arc<Current>,
+    current: Arc<CurrentCertificate>,
 }
 
 /// The facts of the two files that show a change.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 #[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
+struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -47,7 +47,7 @@ impl Certificate {
     /// Reads both files.
     pub fn load(files: ServerTls) -> anyhow::Result<Self> {
         let stamp = stamp(&files);
-        let current = Arc::new(Current(RwLock::new(Arc::new(read(&files)?))));
+        let current = Arc::new(CurrentCertificate(RwLock::new(Arc::new(read(&files)?))));
         Ok(Self { files, stamp, current })
     }
 

@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Denied, ProvenSources, Source, SourceShares};
+use crate::{ProvenSources, ShareDenied, Source, SourceShares};
 
 /// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ConnectionStage {
     /// Nothing: a request has yet to come, or has yet to be complete enough to begin.
     Waiting,
     /// The rest of a request is being received.
@@ -29,7 +29,7 @@ pub enum Stage {
 
 /// The permits for connections of a port. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Places(Arc<Mutex<Table>>);
+pub struct ConnectionPermits(Arc<Mutex<Table>>);
 
 #[derive(Debug)]
 struct Table {
@@ -50,23 +50,23 @@ struct Connection {
     source: Source,
     /// True for a trusted proxy: any number of clients may be behind it.
     is_trusted: bool,
-    stage: Stage,
+    stage: ConnectionStage,
     since: u64,
     gave_way: CancellationToken,
 }
 
 /// One connection's permit, given back on drop. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Place(Arc<Held>);
+pub struct ConnectionPermit(Arc<PermitState>);
 
 #[derive(Debug)]
-struct Held {
-    places: Places,
+struct PermitState {
+    places: ConnectionPermits,
     id: u64,
     gave_way: CancellationToken,
 }
 
-impl Places {
+impl ConnectionPermits {
     /// Creates `total` permits, of which `reserved` are only for proven sources.
     pub fn new(total: usize, reserved: usize, proven: ProvenSources) -> Self {
         let table = Table {
@@ -92,7 +92,7 @@ impl Places {
     ///
     /// # Errors
     /// If no connection can give way.
-    pub fn take(&self, source: Source, is_trusted: bool) -> Result<Place, Denied> {
+    pub fn take(&self, source: Source, is_trusted: bool) -> Result<ConnectionPermit, ShareDenied> {
         let mut table = self.lock();
         if let Err(denied) = table.allows(source, is_trusted) {
             let gives_way = table.gives_way(source, is_trusted, denied).ok_or(denied)?;
@@ -106,7 +106,7 @@ impl Places {
         let gave_way = CancellationToken::new();
         let id = table.insert(source, is_trusted, gave_way.clone());
         drop(table);
-        Ok(Place(Arc::new(Held { places: self.clone(), id, gave_way })))
+        Ok(ConnectionPermit(Arc::new(PermitState { places: self.clone(), id, gave_way })))
     }
 
     /// The number of connections that have a permit.
@@ -125,7 +125,7 @@ impl Places {
 }
 
 impl Table {
-    fn allows(&self, source: Source, is_trusted: bool) -> Result<(), Denied> {
+    fn allows(&self, source: Source, is_trusted: bool) -> Result<(), ShareDenied> {
         if is_trusted {
             return self.shares.fits(1, 0);
         }
@@ -137,9 +137,9 @@ impl Table {
     /// that waits. Otherwise, in this order: the one that waits longest of unproven sources; one
     /// that sends a request and whose source yields; the one that waits longest of all, if the
     /// new one is proven or of a trusted proxy, or if no permits are reserved.
-    fn gives_way(&self, to: Source, is_trusted: bool, denied: Denied) -> Option<u64> {
+    fn gives_way(&self, to: Source, is_trusted: bool, denied: ShareDenied) -> Option<u64> {
         let its_own = |id: &u64| self.connections.get(id).is_some_and(|it| it.source == to && !it.is_trusted);
-        if denied == Denied::OverShare {
+        if denied == ShareDenied::OverShare {
             return self.waiting.values().copied().find(its_own);
         }
         let yields = |id: &u64| {
@@ -176,7 +176,8 @@ impl Table {
     fn insert(&mut self, source: Source, is_trusted: bool, gave_way: CancellationToken) -> u64 {
         let id = self.tick();
         self.shares.add(source, 1);
-        let connection = Connection { source, is_trusted, stage: Stage::Waiting, since: id, gave_way };
+        let connection =
+            Connection { source, is_trusted, stage: ConnectionStage::Waiting, since: id, gave_way };
         self.connections.insert(id, connection);
         self.waiting.insert(id, id);
         id
@@ -192,16 +193,16 @@ impl Table {
         }
     }
 
-    fn enter(&mut self, id: u64, stage: Stage) {
+    fn enter(&mut self, id: u64, stage: ConnectionStage) {
         let since = self.tick();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         self.waiting.remove(&connection.since);
         self.receiving.remove(&connection.since);
         (connection.stage, connection.since) = (stage, since);
         match stage {
-            Stage::Waiting => drop(self.waiting.insert(since, id)),
-            Stage::Receiving => drop(self.receiving.insert(since, id)),
-            Stage::Working => {}
+            ConnectionStage::Waiting => drop(self.waiting.insert(since, id)),
+            ConnectionStage::Receiving => drop(self.receiving.insert(since, id)),
+            ConnectionStage::Working => {}
         }
     }
 
@@ -212,9 +213,9 @@ impl Table {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Enters a stage.
-    pub fn enter(&self, stage: Stage) {
+    pub fn enter(&self, stage: ConnectionStage) {
         self.0.places.lock().enter(self.0.id, stage);
     }
 
@@ -229,7 +230,7 @@ impl Place {
     }
 }
 
-impl Drop for Held {
+impl Drop for PermitState {
     fn drop(&mut self) {
         self.places.lock().remove(self.id, false);
     }
@@ -247,17 +248,18 @@ mod tests {
 
     #[test]
     fn the_longest_waiting_gives_way_and_what_is_worked_on_does_not() {
-        let places = Places::new(3, 0, ProvenSources::default());
-        let held: Vec<Place> = (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
-        held[0].enter(Stage::Working);
+        let places = ConnectionPermits::new(3, 0, ProvenSources::default());
+        let held: Vec<ConnectionPermit> =
+            (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
+        held[0].enter(ConnectionStage::Working);
         let fourth = places.take(source(4), false).unwrap();
         assert!(held[1].gave_way().is_cancelled() && !held[2].gave_way().is_cancelled());
         // Its request was answered, so it has waited for less time than the third.
-        held[0].enter(Stage::Waiting);
+        held[0].enter(ConnectionStage::Waiting);
         let _fifth = places.take(source(5), false).unwrap();
         assert!(held[2].gave_way().is_cancelled());
         for place in [&held[0], &fourth] {
-            place.enter(Stage::Working);
+            place.enter(ConnectionStage::Working);
         }
         assert_eq!(places.used(), 3);
         drop(held);
@@ -266,28 +268,28 @@ mod tests {
 
     #[test]
     fn nobody_gives_way_where_everybody_works() {
-        let places = Places::new(1, 0, ProvenSources::default());
+        let places = ConnectionPermits::new(1, 0, ProvenSources::default());
         let only = places.take(source(1), false).unwrap();
-        only.enter(Stage::Working);
-        assert_eq!(places.take(source(2), false).err(), Some(Denied::Full));
-        assert_eq!(places.take(source(1), false).err(), Some(Denied::OverShare));
+        only.enter(ConnectionStage::Working);
+        assert_eq!(places.take(source(2), false).err(), Some(ShareDenied::Full));
+        assert_eq!(places.take(source(1), false).err(), Some(ShareDenied::OverShare));
         drop(only);
         assert!(places.take(source(2), false).is_ok());
     }
 
     #[test]
     fn a_source_with_too_many_gives_way_to_itself_and_a_trusted_proxy_to_nobody() {
-        let places = Places::new(8, 0, ProvenSources::default());
+        let places = ConnectionPermits::new(8, 0, ProvenSources::default());
         let _other = places.take(source(2), false).unwrap();
-        let many: Vec<Place> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
+        let many: Vec<ConnectionPermit> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
         let _one_more = places.take(source(1), false).unwrap();
         assert!(many[0].gave_way().is_cancelled());
-        let proxied: Vec<Place> = (0..3).map(|_| places.take(source(3), true).unwrap()).collect();
-        let more: Vec<Place> = (0..4).map(|_| places.take(source(3), true).unwrap()).collect();
+        let proxied: Vec<ConnectionPermit> = (0..3).map(|_| places.take(source(3), true).unwrap()).collect();
+        let more: Vec<ConnectionPermit> = (0..4).map(|_| places.take(source(3), true).unwrap()).collect();
         assert!(proxied.iter().chain(&more).all(|place| !place.gave_way().is_cancelled()));
         assert_eq!(places.used(), 8, "there are no more for a trusted proxy either");
         // Once all are its own, an idle one makes room for the next.
-        let last: Vec<Place> = (0..2).map(|_| places.take(source(3), true).unwrap()).collect();
+        let last: Vec<ConnectionPermit> = (0..2).map(|_| places.take(source(3), true).unwrap()).collect();
         assert!(proxied[0].gave_way().is_cancelled() && !last[1].gave_way().is_cancelled());
         assert_eq!(places.used(), 8);
     }
@@ -296,7 +298,7 @@ mod tests {
     fn one_that_has_proved_itself_yields_last() {
         let proven = ProvenSources::default();
         proven.note(source(1));
-        let places = Places::new(2, 0, proven);
+        let places = ConnectionPermits::new(2, 0, proven);
         let good = places.take(source(1), false).unwrap();
         let stranger = places.take(source(2), false).unwrap();
         let _next = places.take(source(3), false).unwrap();
@@ -305,18 +307,19 @@ mod tests {
 
     #[test]
     fn slow_bodies_of_one_source_give_way_to_another() {
-        let places = Places::new(4, 0, ProvenSources::default());
-        let slow: Vec<Place> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
-        slow.iter().for_each(|place| place.enter(Stage::Receiving));
+        let places = ConnectionPermits::new(4, 0, ProvenSources::default());
+        let slow: Vec<ConnectionPermit> = (0..4).map(|_| places.take(source(1), false).unwrap()).collect();
+        slow.iter().for_each(|place| place.enter(ConnectionStage::Receiving));
         assert!(places.take(source(2), false).is_ok());
         assert!(slow[0].gave_way().is_cancelled());
     }
 
     #[test]
     fn only_so_many_wait_at_once() {
-        let places = Places::new(8, 0, ProvenSources::default()).with_most_waiting(2);
-        let held: Vec<Place> = (1..=2).map(|number| places.take(source(number), false).unwrap()).collect();
-        held[0].enter(Stage::Working);
+        let places = ConnectionPermits::new(8, 0, ProvenSources::default()).with_most_waiting(2);
+        let held: Vec<ConnectionPermit> =
+            (1..=2).map(|number| places.take(source(number), false).unwrap()).collect();
+        held[0].enter(ConnectionStage::Working);
         let _third = places.take(source(3), false).unwrap();
         assert!(!held[1].gave_way().is_cancelled());
         let _fourth = places.take(source(4), false).unwrap();
@@ -325,9 +328,9 @@ mod tests {
 
     #[test]
     fn of_those_that_wait_a_crowd_of_one_source_displaces_itself() {
-        let places = Places::new(64, 0, ProvenSources::default()).with_most_waiting(4);
+        let places = ConnectionPermits::new(64, 0, ProvenSources::default()).with_most_waiting(4);
         let alone = places.take(source(1), false).unwrap();
-        let crowd: Vec<Place> = (0..30).map(|_| places.take(source(2), false).unwrap()).collect();
+        let crowd: Vec<ConnectionPermit> = (0..30).map(|_| places.take(source(2), false).unwrap()).collect();
         assert!(!alone.gave_way().is_cancelled(), "it waits longest, and is the only one of its source");
         let (gone, left) = crowd.split_at(27);
         assert!(gone.iter().all(|place| place.gave_way().is_cancelled()));
@@ -337,10 +340,11 @@ mod tests {
     #[test]
     fn reserved_places_are_for_who_has_proved_itself() {
         let proven = ProvenSources::default();
-        let places = Places::new(4, 1, proven.clone());
-        let held: Vec<Place> = (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
-        held.iter().for_each(|place| place.enter(Stage::Working));
-        assert_eq!(places.take(source(4), false).err(), Some(Denied::Full));
+        let places = ConnectionPermits::new(4, 1, proven.clone());
+        let held: Vec<ConnectionPermit> =
+            (1..=3).map(|number| places.take(source(number), false).unwrap()).collect();
+        held.iter().for_each(|place| place.enter(ConnectionStage::Working));
+        assert_eq!(places.take(source(4), false).err(), Some(ShareDenied::Full));
         proven.note(source(4));
         assert!(places.take(source(4), false).is_ok());
     }

@@ -18,7 +18,7 @@ use telemetry::metrics::{self, Scrape};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Place, Places, ProvenSources, Shutdown, Source, Stage};
+use crate::{ConnectionPermit, ConnectionPermits, ConnectionStage, ProvenSources, Shutdown, Source};
 
 /// Longest life of a connection.
 const CONNECTION: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ impl Pages {
 
     /// Serves until the process ends, so that it can answer "not ready" while it drains.
     pub(crate) async fn serve(self, shutdown: Shutdown) {
-        let places = Places::new(PLACES, 0, ProvenSources::default());
+        let places = ConnectionPermits::new(PLACES, 0, ProvenSources::default());
         loop {
             let Ok((stream, address)) = self.listener.accept().await else {
                 tokio::time::sleep(REST).await;
@@ -121,9 +121,14 @@ impl Pages {
     }
 }
 
-async fn answer(stream: TcpStream, page: Page, place: Place, asked_within: Duration) -> hyper::Result<()> {
+async fn answer(
+    stream: TcpStream,
+    page: Page,
+    place: ConnectionPermit,
+    asked_within: Duration,
+) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        place.enter(Stage::Working);
+        place.enter(ConnectionStage::Working);
         let response = page.answer(request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });

@@ -2,12 +2,12 @@
 //!
 //! Start reading at [`run`].
 
+mod connection_permits;
 mod exit;
 mod gauges;
 mod limits;
 mod observe;
 mod pages;
-mod places;
 mod process_report;
 mod refusal_log;
 mod shares;
@@ -23,19 +23,19 @@ pub use mimalloc::MiMalloc as Allocator;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use crate::connection_permits::{ConnectionPermit, ConnectionPermits, ConnectionStage};
 pub use crate::exit::{FAILED, NEEDED, NeedsAttention, SETTINGS, code};
 pub use crate::gauges::show_routes;
 pub use crate::limits::ProcessLimits;
 pub use crate::observe::Observed;
 pub use crate::pages::Readiness;
-pub use crate::places::{Place, Places, Stage};
 pub use crate::process_report::{AddToReport, ProcessReporter, host_name, process_id};
 pub use crate::refusal_log::RefusalLog;
-pub use crate::shares::{Denied, SourceShares};
+pub use crate::shares::{ShareDenied, SourceShares};
 pub use crate::shutdown::{Shutdown, StopTimes};
 pub use crate::socket::{inherited_listener, listen};
 pub use crate::source::{ProvenSources, Source};
-pub use crate::stage::{StageArgs, Work, tree, until_stopped, wind_down};
+pub use crate::stage::{StageArgs, StageWork, tree, until_stopped, wind_down};
 pub use crate::tls::Certificate;
 
 /// Runs a command until it ends or a signal stops it. Errors are printed by [`code`].
