@@ -20,6 +20,8 @@ mod containers;
 mod layers;
 #[cfg(test)]
 mod modules;
+#[cfg(test)]
+mod names;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -34,7 +34,7 @@ pub(crate) struct AttemptRunner {
     pub(crate) dispatcher: AnyDispatcher,
     pub(crate) enrichment: Option<Enrichment>,
     pub(crate) then: OutcomeHooks,
-    pub(crate) twins: Option<ReconciledDedup>,
+    pub(crate) dedup: Option<ReconciledDedup>,
     pub(crate) same_id: Option<SameId>,
     pub(crate) isolation: Isolation,
     pub(crate) breaker: Arc<Breaker>,
@@ -135,7 +135,7 @@ impl AttemptRunner {
         let Delivery { event, ticket, redrive, first_attempt_at, attempt, asked, .. } = delivery;
         let is_sent_again = *redrive > 0 && event.origin() == Origin::Webhook;
         let others = DuplicateChecks {
-            twins: self.twins.as_ref().filter(|_| !is_sent_again),
+            dedup: self.dedup.as_ref().filter(|_| !is_sent_again),
             same_id: self.same_id.as_ref(),
             // A person who redrives it wants it delivered.
             may_skip_same_id: *redrive == 0,

@@ -19,17 +19,17 @@ const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Reads the accounts whose API may be called, with the logins of the settings; failed tries of a
 /// login are counted in these facts. Reads secrets, and calls nobody yet.
-pub fn accounts(tree: &SettingsTree, marks: Arc<dyn HasFacts>) -> anyhow::Result<Accounts> {
-    accounts_with(tree, marks, RestingLogins::default())
+pub fn accounts(tree: &SettingsTree, facts: Arc<dyn HasFacts>) -> anyhow::Result<Accounts> {
+    accounts_with(tree, facts, RestingLogins::default())
 }
 
 /// Like [`accounts`], and notes in `resting` which logins may not be tried now.
 pub(crate) fn accounts_with(
     tree: &SettingsTree,
-    marks: Arc<dyn HasFacts>,
+    facts: Arc<dyn HasFacts>,
     resting: RestingLogins,
 ) -> anyhow::Result<Accounts> {
-    accounts_by(tree, &(Arc::new(QueueLedger { marks, resting }) as Arc<dyn LoginLedger>))
+    accounts_by(tree, &(Arc::new(QueueLedger { facts, resting }) as Arc<dyn LoginLedger>))
 }
 
 /// Like [`accounts`], for a process without a queue: a restart forgets how often a login failed.

@@ -79,7 +79,7 @@ const JOINED_TOGETHER: usize = 16;
 pub struct Dispatching {
     pub(crate) routes: Vec<OpenRoute>,
     unrouted: Option<Box<dyn Consumer>>,
-    board: StatusRegistry,
+    registry: StatusRegistry,
     clock: Arc<dyn Clock>,
 }
 
@@ -87,7 +87,7 @@ pub struct Dispatching {
 pub(crate) struct OpenRoute {
     pub(crate) settings: RouteSettings,
     pub(crate) opened: Opened,
-    pub(crate) twins: Option<ReconciledDedup>,
+    pub(crate) dedup: Option<ReconciledDedup>,
     pub(crate) same_id: Option<SameId>,
     pub(crate) consumer: Box<dyn Consumer>,
     /// Time that its deliveries may be held without a heartbeat.
@@ -193,7 +193,7 @@ pub async fn join_routes(
     let joining = selected.into_iter().cloned().zip(opened).map(async |(settings, opened)| {
         let consumer = source.subscribe(route_of(&settings, lease)).await;
         let consumer = consumer.with_context(|| format!("joining route {}", settings.name))?;
-        let twins = ReconciledDedup::of(&settings, source);
+        let dedup = ReconciledDedup::of(&settings, source);
         let same_id = SameId::of(&settings, source);
         if let Some(same_id) = &same_id {
             same_id.try_out(clock.now()).await.with_context(|| {
@@ -203,14 +203,14 @@ pub async fn join_routes(
                 )
             })?;
         }
-        anyhow::Ok(OpenRoute { settings, opened, twins, same_id, consumer, lease })
+        anyhow::Ok(OpenRoute { settings, opened, dedup, same_id, consumer, lease })
     });
     let open = stream::iter(joining).buffered(JOINED_TOGETHER).try_collect().await?;
     let unrouted = source.subscribe(unrouted).await.context("joining the reserved route")?;
     let unrouted = selection.has(queue::UNROUTED).then_some(unrouted);
-    let board = StatusRegistry::default();
-    source.show_status(board.status_source(Arc::clone(&clock)));
-    Ok(Dispatching { routes: open, unrouted, board, clock })
+    let registry = StatusRegistry::default();
+    source.show_status(registry.status_source(Arc::clone(&clock)));
+    Ok(Dispatching { routes: open, unrouted, registry, clock })
 }
 
 fn route_of(settings: &RouteSettings, lease: Duration) -> Route {
@@ -229,9 +229,10 @@ impl Dispatching {
     pub fn start(self, shutdown: &Shutdown) {
         let isolation = Isolation::default();
         for route in self.routes {
-            let (isolation, board, clock) = (isolation.clone(), self.board.clone(), Arc::clone(&self.clock));
+            let (isolation, registry, clock) =
+                (isolation.clone(), self.registry.clone(), Arc::clone(&self.clock));
             let name = format!("the task of route {}", route.settings.name);
-            shutdown.spawn_critical(name, route::run(route, isolation, board, clock, shutdown.clone()));
+            shutdown.spawn_critical(name, route::run(route, isolation, registry, clock, shutdown.clone()));
         }
         if let Some(unrouted) = self.unrouted {
             // `increase` in an alert needs a sample before the first dead letter.

@@ -40,7 +40,7 @@ impl RestingLogins {
 
 /// A ledger in these facts, which also notes which logins may not be tried.
 pub(crate) struct QueueLedger {
-    pub(crate) marks: Arc<dyn HasFacts>,
+    pub(crate) facts: Arc<dyn HasFacts>,
     pub(crate) resting: RestingLogins,
 }
 
@@ -53,14 +53,14 @@ impl fmt::Debug for QueueLedger {
 impl LoginLedger for QueueLedger {
     fn read<'a>(&'a self, login: &'a str) -> LedgerFuture<'a, Option<(Vec<u8>, u64)>> {
         Box::pin(async move {
-            let found = facts::login(self.marks.facts(), login).await.map_err(BoxError::from)?;
+            let found = facts::login(self.facts.facts(), login).await.map_err(BoxError::from)?;
             Ok(found.map(|(record, version)| (record.to_vec(), version)))
         })
     }
 
     fn replace<'a>(&'a self, login: &'a str, record: Vec<u8>, version: u64) -> LedgerFuture<'a, bool> {
         Box::pin(async move {
-            let replaced = facts::replace_login(self.marks.facts(), login, record.into(), version);
+            let replaced = facts::replace_login(self.facts.facts(), login, record.into(), version);
             replaced.await.map_err(BoxError::from)
         })
     }

@@ -24,7 +24,7 @@ pub struct ProcessResources {
     pub resting: RestingLogins,
     /// Server for gRPC, if the settings say where to listen.
     pub door: Option<GrpcServer>,
-    switchboard: SubscriptionRegistry,
+    subscription_registry: SubscriptionRegistry,
 }
 
 impl ProcessResources {
@@ -33,14 +33,14 @@ impl ProcessResources {
     pub async fn open(
         tree: &SettingsTree,
         shutdown: &Shutdown,
-        marks: Arc<dyn HasFacts>,
+        facts: Arc<dyn HasFacts>,
     ) -> anyhow::Result<Self> {
-        let sharing = Self::with_marks(tree, marks)?;
+        let resources = Self::with_marks(tree, facts)?;
         let door = match tree.operator()? {
             Some(operator) => Some(GrpcServer::bind(&operator, shutdown).await?),
             None => None,
         };
-        Ok(Self { door, ..sharing })
+        Ok(Self { door, ..resources })
     }
 
     /// Like `bind`, without listening and without a queue: to check whether dispatchers would
@@ -50,23 +50,23 @@ impl ProcessResources {
     }
 
     /// Like `bind`, without listening, with the results of logins in these facts.
-    pub fn with_marks(tree: &SettingsTree, marks: Arc<dyn HasFacts>) -> anyhow::Result<Self> {
+    pub fn with_marks(tree: &SettingsTree, facts: Arc<dyn HasFacts>) -> anyhow::Result<Self> {
         let resting = RestingLogins::default();
-        Self::with(tree, fluent_clients::accounts_with(tree, marks, resting.clone())?, resting)
+        Self::with(tree, fluent_clients::accounts_with(tree, facts, resting.clone())?, resting)
     }
 
     fn with(tree: &SettingsTree, apis: Accounts, resting: RestingLogins) -> anyhow::Result<Self> {
-        let switchboard = SubscriptionRegistry::default();
+        let subscription_registry = SubscriptionRegistry::default();
         let shared = Extensions::default().with(apis.clone());
         let shared = match tree.operator()? {
-            Some(_) => shared.with(switchboard.clone()),
+            Some(_) => shared.with(subscription_registry.clone()),
             None => shared,
         };
-        Ok(Self { shared, apis, resting, door: None, switchboard })
+        Ok(Self { shared, apis, resting, door: None, subscription_registry })
     }
 
     /// Returns the gRPC services of a process that runs routes.
     pub fn routes(&self, shutdown: &Shutdown) -> Routes {
-        Routes::new(Subscriptions::new(self.switchboard.clone(), shutdown.clone()).service())
+        Routes::new(Subscriptions::new(self.subscription_registry.clone(), shutdown.clone()).service())
     }
 }

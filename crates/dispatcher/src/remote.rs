@@ -74,7 +74,7 @@ impl Plan {
 
     /// Opens what the dispatcher shares; the tries of Fluent's logins, if it uses any, are in the
     /// stores of the queue that the settings name, or nowhere.
-    async fn sharing(&self) -> anyhow::Result<ProcessResources> {
+    async fn resources(&self) -> anyhow::Result<ProcessResources> {
         if self.tree.apis()?.is_empty() {
             return ProcessResources::by(&self.tree);
         }
@@ -89,7 +89,7 @@ impl Plan {
 
     async fn dispatcher(&self, registry: &Registry) -> anyhow::Result<AnyDispatcher> {
         let (routes, selection) = (settings::Routes(vec![self.route.clone()]), RouteSelection::everything());
-        let shared = self.sharing().await?.shared;
+        let shared = self.resources().await?.shared;
         let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
         let mut opened = opened.map_err(|error| located(&self.tree, error))?;
         let opened = opened.pop().context("the route has no dispatcher")?;

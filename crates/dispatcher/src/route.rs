@@ -26,29 +26,29 @@ const REST: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     route: OpenRoute,
     isolation: Isolation,
-    board: StatusRegistry,
+    registry: StatusRegistry,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) {
-    let OpenRoute { settings, opened, twins, same_id, mut consumer, lease } = route;
+    let OpenRoute { settings, opened, dedup, same_id, mut consumer, lease } = route;
     let Opened { dispatcher, enrichment, then } = opened;
     let concurrency = settings.concurrency;
     let free = Arc::new(Semaphore::new(concurrency));
     let mut capacity = Capacity::new(dispatcher.capacity(), concurrency);
     let name = settings.name.clone();
-    let mut pace = RateLimiter::new(settings.rate);
+    let mut rate_limiter = RateLimiter::new(settings.rate);
     let breaker = Arc::new(Breaker::new(&name, settings.breaker));
-    board.register(RegisteredRoute {
+    registry.register(RegisteredRoute {
         route: name.clone(),
         breaker: Arc::clone(&breaker),
-        throttled: pace.throttled(),
+        throttled: rate_limiter.throttled(),
     });
     let attempting = Arc::new(AttemptRunner {
         settings,
         dispatcher: dispatcher.clone(),
         enrichment,
         then: then.clone(),
-        twins,
+        dedup,
         same_id,
         isolation,
         breaker,
@@ -61,7 +61,7 @@ pub(crate) async fn run(
         let next = async {
             let mut places = take(&free).await;
             capacity.bound(&free, &mut places).await;
-            places.truncate(pace.permits(places.len()).await);
+            places.truncate(rate_limiter.permits(places.len()).await);
             let next = match attempting.breaker.ready().await {
                 MayAsk::AsEver => consumer.next(places.len()),
                 MayAsk::ForAProbe => {
@@ -80,7 +80,7 @@ pub(crate) async fn run(
         let Some((deliveries, places)) = draining.run_until_cancelled(next).await else { break };
         match deliveries {
             Ok(deliveries) => {
-                pace.consume(deliveries.len());
+                rate_limiter.consume(deliveries.len());
                 start(&attempting, deliveries, places, &shutdown);
             }
             Err(QueueError::Closed | QueueError::Failed(_)) => break,

@@ -29,11 +29,11 @@ impl StatusRegistry {
 
     /// Returns a source for the state of these routes, which also closes breakers.
     pub(crate) fn status_source(&self, clock: Arc<dyn Clock>) -> StatusSource {
-        let (board, process) = (self.clone(), process());
+        let (registry, process) = (self.clone(), process());
         let closing = self.clone();
         let close = move |route: &str| closing.close_breaker(route);
         let now = move || {
-            let entries = board.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = registry.0.lock().unwrap_or_else(PoisonError::into_inner);
             let said = entries.iter().map(|entry| RouteProcessStatus {
                 route: entry.route.clone(),
                 process: process.clone(),

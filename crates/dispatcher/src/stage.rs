@@ -126,9 +126,9 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-dispatcher", shutdown).await?;
-        let mut sharing =
+        let mut resources =
             ProcessResources::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
-        let resting = sharing.resting.clone();
+        let resting = resources.resting.clone();
         let add: AddToReport = Arc::new(move |report| resting.add_to(report));
         let report = self.observed.report(
             "dispatcher",
@@ -138,15 +138,15 @@ impl Plan {
             shutdown,
         );
         *presence = Some(report);
-        let (folder, shared) = (self.tree.folder(), &sharing.shared);
+        let (folder, shared) = (self.tree.folder(), &resources.shared);
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, &queue.source, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         let dispatching = dispatching.map_err(|error| located(&self.tree, error))?;
         tracing::info!(routes = dispatching.routes.len(), "delivering");
         self.routes.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        if let Some(door) = sharing.door.take() {
-            door.serve(sharing.routes(shutdown), readiness.clone(), shutdown)?;
+        if let Some(door) = resources.door.take() {
+            door.serve(resources.routes(shutdown), readiness.clone(), shutdown)?;
         }
         shutdown.spawn_detached(process::show_routes(Arc::clone(&queue.stores), Some(dispatching.names())));
         dispatching.start(shutdown);

@@ -387,7 +387,7 @@ pub(crate) fn attempting(
         dispatcher: AnyDispatcher::of(dispatcher),
         enrichment: None,
         then: OutcomeHooks::default(),
-        twins: None,
+        dedup: None,
         same_id: None,
         isolation: isolation.clone(),
         breaker,

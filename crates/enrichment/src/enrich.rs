@@ -22,7 +22,7 @@ pub(crate) struct Enricher {
     variables: Vec<(String, Template)>,
     patience: Duration,
     guard: Option<FreshnessCheck>,
-    burst: ResponseCache,
+    cache: ResponseCache,
 }
 
 impl Enricher {
@@ -48,7 +48,7 @@ impl Enricher {
             variables: settings.variables.iter().map(template).collect::<Result<_, _>>()?,
             patience: settings.patience.0,
             guard: settings.guard.as_ref().map(FreshnessCheck::new),
-            burst: ResponseCache::new(),
+            cache: ResponseCache::new(),
         })
     }
 
@@ -57,14 +57,14 @@ impl Enricher {
         // With account and environment: a tenant must not see what another was answered.
         let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
         let asking = self
-            .burst
+            .cache
             .get_or_fetch(key.clone(), event.received_at(), || client.graphql(&self.query, &variables));
         let entity = asking.await.map_err(|error| failed(&error, waited, self.patience))?;
         let Some(guard) = &self.guard else { return Ok(Enriched::Deliver(Some(entity))) };
         match guard.freshness(&entity.value(), event.fields().entity_status.as_deref(), event.received_at()) {
             Freshness::Unknown => Err(DispatchError::permanent(ACTION, NotDelivered::Unguarded)),
             Freshness::PerhapsOlder if waited < self.patience => {
-                self.burst.forget(&key).await;
+                self.cache.forget(&key).await;
                 Err(DispatchError::transient(ACTION, NotDelivered::Older))
             }
             // Only an event whose entity is known to have moved on is skipped.

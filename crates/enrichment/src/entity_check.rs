@@ -34,14 +34,14 @@ const QUERIES: [(&str, &str); 9] = [
 pub(crate) struct EntityCheck {
     accounts: Accounts,
     queries: BTreeMap<&'static str, Query>,
-    burst: ResponseCache,
+    cache: ResponseCache,
 }
 
 impl EntityCheck {
     pub(crate) fn new(accounts: &Accounts) -> Result<Self, BoxError> {
         let parsed = QUERIES.iter().map(|(kind, text)| Ok((*kind, Query::parse(text)?)));
         let queries = parsed.collect::<Result<_, fluent_api::QueryError>>()?;
-        Ok(Self { accounts: accounts.clone(), queries, burst: ResponseCache::new() })
+        Ok(Self { accounts: accounts.clone(), queries, cache: ResponseCache::new() })
     }
 
     pub(crate) async fn confirm(&self, event: &Event, waited: Duration) -> Result<(), DispatchError> {
@@ -62,7 +62,7 @@ impl EntityCheck {
         }
         let key =
             format!("{}/{}/{kind}/{}", event.environment(), event.account(), Value::from(variables.clone()));
-        let asking = self.burst.get_or_fetch(key, event.received_at(), || client.graphql(query, &variables));
+        let asking = self.cache.get_or_fetch(key, event.received_at(), || client.graphql(query, &variables));
         let found = asking.await.map_err(|error| failed(&error, waited, PATIENCE))?;
         // An event without a ref could name the id of any entity that exists.
         let said = fields.entity_ref.as_deref().ok_or_else(|| never(NotDelivered::NoEntity))?;

@@ -2,7 +2,7 @@
 //! thin webhook only names, and whether Fluent knows it at all.
 //!
 //! ```text
-//! event ─▶ confirm: does Fluent know the entity? ─▶ enrich: variables ─▶ burst? ─▶ query ─▶ guard
+//! event ─▶ confirm: does Fluent know the entity? ─▶ enrich: variables ─▶ cache? ─▶ query ─▶ guard
 //!              │ no                                                 not there │ older │ moved on
 //!              ▼ a dead letter                                   again, with patience  └▶ deliver │ skip
 //! ```

@@ -82,23 +82,23 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_shared_by_what_came_in_before_it_was_asked_for() {
-        let (burst, asked) = (ResponseCache::new(), AtomicUsize::new(0));
+        let (cache, asked) = (ResponseCache::new(), AtomicUsize::new(0));
         let ask = || async {
             asked.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(200)).await;
             Ok(ExactJson::parse("null").unwrap())
         };
         let before = SystemClock.now();
-        let early = async { burst.get_or_fetch("k".to_owned(), before, ask).await.unwrap() };
-        let also_early = async { burst.get_or_fetch("k".to_owned(), before, ask).await.unwrap() };
+        let early = async { cache.get_or_fetch("k".to_owned(), before, ask).await.unwrap() };
+        let also_early = async { cache.get_or_fetch("k".to_owned(), before, ask).await.unwrap() };
         let late = async {
             // It comes in while the others' request is under way.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            burst.get_or_fetch("k".to_owned(), SystemClock.now(), ask).await.unwrap()
+            cache.get_or_fetch("k".to_owned(), SystemClock.now(), ask).await.unwrap()
         };
         futures::join!(early, also_early, late);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
-        burst.get_or_fetch("k".to_owned(), before, ask).await.unwrap();
+        cache.get_or_fetch("k".to_owned(), before, ask).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), 2, "the answer is kept a while");
     }
 }

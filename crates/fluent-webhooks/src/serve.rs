@@ -85,16 +85,16 @@ impl Plan {
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
         // Delivering begins only when accepting can begin, too.
         let dispatching = dispatching.map_err(|error| dispatcher::located(&self.tree, error))?;
-        let marks: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
+        let facts: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
         let accepting =
-            gateway::start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown);
+            gateway::start(&self.gateway, &self.config, &queue.intake, Arc::clone(&facts), shutdown);
         let refused = accepting.await?;
         let resting = sharing.resting.clone();
         let add: AddToReport = Arc::new(move |report| {
             refused(report);
             resting.add_to(report);
         });
-        *presence = Some(self.observed.report("serve", marks, &readiness, Some(add), shutdown));
+        *presence = Some(self.observed.report("serve", facts, &readiness, Some(add), shutdown));
         if let Some(door) = sharing.door.take() {
             let operator = self.operator_of(&queue.stores, shutdown)?;
             let routes = sharing.routes(shutdown).add_service(operator.service());

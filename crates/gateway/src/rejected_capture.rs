@@ -149,13 +149,13 @@ mod tests {
         let key = KeyName::new("sydney", Environment::Sandbox);
         let accounts = [Account { name: "ACME".to_owned(), key, retailers: None }];
         let shutdown = Shutdown::manual(Duration::from_secs(1));
-        let holding = RejectedCapture::start(&intake, &Arc::new(Accounts::new(accounts)), &shutdown);
+        let rejected = RejectedCapture::start(&intake, &Arc::new(Accounts::new(accounts)), &shutdown);
         for number in 0..WAITING {
-            holding.capture(webhook(number, LARGEST), "signature-mismatch", false);
+            rejected.capture(webhook(number, LARGEST), "signature-mismatch", false);
         }
-        let unproven = &holding.0.as_ref().unwrap().unproven;
+        let unproven = &rejected.0.as_ref().unwrap().unproven;
         assert_eq!(unproven.bytes.available_permits(), 0, "more than is remembered");
-        holding.capture(webhook(0, 100), "unknown-retailer", true);
+        rejected.capture(webhook(0, 100), "unknown-retailer", true);
         let is_held = async {
             loop {
                 let held = queue.stores().refused().list(0, 100).await.unwrap();

@@ -29,20 +29,20 @@ impl SeenHere {
     }
 
     /// Writes the hours down again and again, under an id of this process and the present time.
-    pub(crate) fn keep(&self, process: &str, marks: Arc<dyn HasFacts>, shutdown: &Shutdown) {
+    pub(crate) fn keep(&self, process: &str, facts: Arc<dyn HasFacts>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
         let (seen, closing) = (self.clone(), shutdown.closing());
         shutdown.spawn_intake(async move {
-            closing.run_until_cancelled(seen.write(&id, marks.facts())).await;
+            closing.run_until_cancelled(seen.write(&id, facts.facts())).await;
             // The last minute is written too: its events may be all that came in a night.
             let last = seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if last != SeenEvents::default() {
-                let _ = timeout(LAST_WITHIN, set_seen(marks.facts(), &id, &last)).await;
+                let _ = timeout(LAST_WITHIN, set_seen(facts.facts(), &id, &last)).await;
             }
         });
     }
 
-    async fn write(&self, id: &str, marks: &dyn FactStore) {
+    async fn write(&self, id: &str, facts: &dyn FactStore) {
         let mut written = SeenEvents::default();
         loop {
             sleep(WRITTEN_EVERY).await;
@@ -50,7 +50,7 @@ impl SeenHere {
             if now == written {
                 continue;
             }
-            match set_seen(marks, id, &now).await {
+            match set_seen(facts, id, &now).await {
                 Ok(()) => written = now,
                 Err(error) => {
                     tracing::debug!(error = %Chain(&error), "in which hours events came is not written down");

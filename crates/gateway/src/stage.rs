@@ -82,9 +82,9 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let readiness = self.observed.open("fluent-gateway", shutdown).await?;
-        let marks: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
-        let refused = start(&self.gateway, &self.config, &queue.intake, Arc::clone(&marks), shutdown).await?;
-        let report = self.observed.report("gateway", marks, &readiness, Some(refused), shutdown);
+        let facts: Arc<dyn HasFacts> = Arc::clone(&queue.stores) as _;
+        let refused = start(&self.gateway, &self.config, &queue.intake, Arc::clone(&facts), shutdown).await?;
+        let report = self.observed.report("gateway", facts, &readiness, Some(refused), shutdown);
         *presence = Some(report);
         process::until_stopped(
             &queue.lifecycle,
@@ -102,7 +102,7 @@ pub async fn start(
     settings: &Gateway,
     config: &Path,
     intake: &Arc<dyn Intake>,
-    marks: Arc<dyn HasFacts>,
+    facts: Arc<dyn HasFacts>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<AddToReport> {
     request_telemetry::begin_counters();
@@ -124,7 +124,7 @@ pub async fn start(
     let senders = ports.senders.clone();
     senders.refusals.start(shutdown);
     let reported = senders.clone();
-    ports.seen.keep(&process::process_id("gateway", config), marks, shutdown);
+    ports.seen.keep(&process::process_id("gateway", config), facts, shutdown);
     let router = router(ports, &bounds);
     let tls = certificate.map(|certificate| certificate.acceptor("http/1.1", None, shutdown)).transpose()?;
     shutdown.spawn_intake(serve(listener, tls, router, bounds, senders, shutdown.clone()));

@@ -92,23 +92,23 @@ impl Operator {
         self,
         selection: LetterSelection,
         change: Change,
-        mut teller: ProgressReporter,
+        mut progress: ProgressReporter,
     ) -> (ProgressReporter, Result<(), WorkError>) {
         let result = match selection {
             LetterSelection::Ids(ids) => {
-                teller.tally.total = ids.len() as u64;
-                self.change_these(&ids, &change, &mut teller).await
+                progress.tally.total = ids.len() as u64;
+                self.change_these(&ids, &change, &mut progress).await
             }
-            LetterSelection::All(query) => self.change_all(*query, &change, &mut teller).await,
+            LetterSelection::All(query) => self.change_all(*query, &change, &mut progress).await,
         };
-        (teller, result)
+        (progress, result)
     }
 
     async fn change_these(
         &self,
         ids: &[u64],
         change: &Change,
-        teller: &mut ProgressReporter,
+        progress: &mut ProgressReporter,
     ) -> Result<(), WorkError> {
         for ids in ids.chunks(TOGETHER) {
             let letters = self.stores().dead_letters();
@@ -116,8 +116,8 @@ impl Operator {
                 Change::Redrive { to } => letters.redrive(ids, to.as_deref()).await,
                 Change::Discard => letters.discard(ids).await,
             };
-            ids.iter().zip(&answers).for_each(|(id, answer)| teller.count(*id, answer));
-            teller.report().await?;
+            ids.iter().zip(&answers).for_each(|(id, answer)| progress.count(*id, answer));
+            progress.report().await?;
         }
         Ok(())
     }
@@ -126,15 +126,15 @@ impl Operator {
         &self,
         mut query: DeadQuery,
         change: &Change,
-        teller: &mut ProgressReporter,
+        progress: &mut ProgressReporter,
     ) -> Result<(), WorkError> {
-        (teller.tally.total, query.up_to) = self.count_letters(&query).await?;
+        (progress.tally.total, query.up_to) = self.count_letters(&query).await?;
         query.limit = TOGETHER;
         loop {
             let ids: Vec<u64> = self.found(query.clone()).await?.iter().map(|letter| letter.id).collect();
             let Some(last) = ids.last() else { return Ok(()) };
             query.after = *last;
-            self.change_these(&ids, change, teller).await?;
+            self.change_these(&ids, change, progress).await?;
         }
     }
 }

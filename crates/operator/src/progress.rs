@@ -110,17 +110,17 @@ where
     let (to, tallies) = mpsc::channel(1);
     let last_words = to.clone();
     let so_far: Arc<Mutex<(v1::Tally, AffectedItems)>> = Arc::default();
-    let teller = ProgressReporter {
+    let progress = ProgressReporter {
         tally: v1::Tally::default(),
         touched: AffectedItems::default(),
         so_far: Arc::clone(&so_far),
         told: Instant::now(),
         to,
     };
-    let work = work(teller);
+    let work = work(progress);
     let draining = shutdown.draining();
     shutdown.spawn(async move {
-        let Some((teller, result)) = draining.run_until_cancelled(work).await else {
+        let Some((progress, result)) = draining.run_until_cancelled(work).await else {
             let (cut_off, touched) = so_far.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(begun) = begun {
                 begun
@@ -130,14 +130,14 @@ where
             let stops = Status::unavailable(format!("this server stops, after {} were done", cut_off.done));
             return send_last(&last_words, Err(stops)).await;
         };
-        let (done, failed) = (teller.tally.done, teller.tally.failed);
+        let (done, failed) = (progress.tally.done, progress.tally.failed);
         let (outcome, last) = match result {
-            Ok(()) => ("done".to_owned(), Some(Ok(teller.tally.clone()))),
+            Ok(()) => ("done".to_owned(), Some(Ok(progress.tally.clone()))),
             Err(WorkError::Gone) => ("the caller went away".to_owned(), None),
             Err(WorkError::Failed(status)) => (status.message().to_owned(), Some(Err(status))),
         };
         if let Some(begun) = begun {
-            begun.end_with(&teller.touched, done, failed, &outcome).await;
+            begun.end_with(&progress.touched, done, failed, &outcome).await;
         }
         if let Some(last) = last {
             send_last(&last_words, last).await;

@@ -44,23 +44,23 @@ impl Operator {
     pub(crate) async fn recheck(
         self,
         admit: bool,
-        mut teller: ProgressReporter,
+        mut progress: ProgressReporter,
     ) -> (ProgressReporter, Result<(), WorkError>) {
-        let result = self.recheck_all(admit, &mut teller).await;
-        (teller, result)
+        let result = self.recheck_all(admit, &mut progress).await;
+        (progress, result)
     }
 
-    async fn recheck_all(&self, admit: bool, teller: &mut ProgressReporter) -> Result<(), WorkError> {
+    async fn recheck_all(&self, admit: bool, progress: &mut ProgressReporter) -> Result<(), WorkError> {
         let (gateway, mut after) = (self.gateway()?, 0);
-        teller.tally.total = self.stores().refused().count().await?.webhooks;
+        progress.tally.total = self.stores().refused().count().await?.webhooks;
         loop {
             let page = self.stores().refused().list(after, TOGETHER).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             for webhook in page {
-                self.recheck_one(&gateway, webhook, admit, teller).await;
+                self.recheck_one(&gateway, webhook, admit, progress).await;
             }
-            teller.report().await?;
+            progress.report().await?;
         }
     }
 
@@ -69,14 +69,14 @@ impl Operator {
         gateway: &Gateway,
         webhook: RejectedWebhook,
         admit: bool,
-        teller: &mut ProgressReporter,
+        progress: &mut ProgressReporter,
     ) {
         match admitted(gateway, webhook.inbound, |verifier| verifier) {
-            Err(_) => teller.tally.skipped += 1,
-            Ok(_) if !admit => teller.tally.done += 1,
+            Err(_) => progress.tally.skipped += 1,
+            Ok(_) if !admit => progress.tally.done += 1,
             Ok(event) => {
                 let admitted = self.stores().refused().admit(webhook.id, event).await;
-                teller.count(webhook.id, &admitted.map_err(|error| Chain(&error).to_string()));
+                progress.count(webhook.id, &admitted.map_err(|error| Chain(&error).to_string()));
             }
         }
     }

@@ -72,13 +72,13 @@ impl Operator {
     pub(crate) async fn replay(
         self,
         plan: Plan,
-        mut teller: ProgressReporter,
+        mut progress: ProgressReporter,
     ) -> (ProgressReporter, Result<(), WorkError>) {
-        let result = self.replay_all(&plan, &mut teller).await;
-        (teller, result)
+        let result = self.replay_all(&plan, &mut progress).await;
+        (progress, result)
     }
 
-    async fn replay_all(&self, plan: &Plan, teller: &mut ProgressReporter) -> Result<(), WorkError> {
+    async fn replay_all(&self, plan: &Plan, progress: &mut ProgressReporter) -> Result<(), WorkError> {
         let mut after = Some(Position::START);
         while let Some(behind) = after {
             let query = ReceivedQuery { from: plan.from, until: plan.until, after: behind, limit: TOGETHER };
@@ -86,19 +86,19 @@ impl Operator {
             after = page.next;
             let all = page.events.len();
             let taken: Vec<_> = page.events.into_iter().filter(|(_, event)| plan.takes(event)).collect();
-            teller.tally.skipped += (all - taken.len()) as u64;
+            progress.tally.skipped += (all - taken.len()) as u64;
             let replayed = match plan.dry_run {
                 true => vec![Replayed::HandedOver; taken.len()],
                 false => self.stores().replay(&plan.route, &taken, plan.again).await?,
             };
             for became in replayed {
                 match became {
-                    Replayed::HandedOver => teller.tally.done += 1,
-                    Replayed::Unknown => teller.tally.unknown += 1,
-                    _ => teller.tally.skipped += 1,
+                    Replayed::HandedOver => progress.tally.done += 1,
+                    Replayed::Unknown => progress.tally.unknown += 1,
+                    _ => progress.tally.skipped += 1,
                 }
             }
-            teller.report().await?;
+            progress.report().await?;
         }
         Ok(())
     }

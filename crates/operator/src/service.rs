@@ -87,7 +87,7 @@ impl Operator {
         wrap: fn(v1::Tally) -> T,
     ) -> Answer<ProgressStream<T>> {
         let (operator, shutdown) = (self.clone(), &self.0.shutdown);
-        let work = |teller| operator.change_letters(selection, change, teller);
+        let work = |progress| operator.change_letters(selection, change, progress);
         Ok(Response::new(progress::run(shutdown, Some(begun), wrap, work)))
     }
 }
@@ -323,7 +323,7 @@ impl v1::operator_server::Operator for Operator {
         };
         let wrap = |tally| v1::RecheckRefusedResponse { tally: Some(tally) };
         let operator = self.clone();
-        let work = |teller| operator.recheck(admit, teller);
+        let work = |progress| operator.recheck(admit, progress);
         Ok(Response::new(progress::run(&self.0.shutdown, begun, wrap, work)))
     }
 
@@ -341,7 +341,7 @@ impl v1::operator_server::Operator for Operator {
         };
         let wrap = |tally| v1::ReplayResponse { tally: Some(tally) };
         let operator = self.clone();
-        let work = |teller| operator.replay(plan, teller);
+        let work = |progress| operator.replay(plan, progress);
         Ok(Response::new(progress::run(&self.0.shutdown, begun, wrap, work)))
     }
 

@@ -65,12 +65,12 @@ impl Observed {
     pub fn report(
         &self,
         kind: &str,
-        marks: Arc<dyn HasFacts>,
+        facts: Arc<dyn HasFacts>,
         readiness: &Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,
     ) -> ProcessReporter {
-        ProcessReporter::start(kind, self.sources.clone(), marks, readiness.clone(), add, shutdown)
+        ProcessReporter::start(kind, self.sources.clone(), facts, readiness.clone(), add, shutdown)
     }
 
     fn options(&self, service: &'static str) -> anyhow::Result<Options> {

@@ -108,7 +108,7 @@ struct Inner {
     kind: String,
     sources: ReportSources,
     readiness: Readiness,
-    marks: Arc<dyn HasFacts>,
+    facts: Arc<dyn HasFacts>,
     add: Option<AddToReport>,
     /// True after the last report, which nothing may overwrite.
     is_closed: AtomicBool,
@@ -124,7 +124,7 @@ impl ProcessReporter {
     pub(crate) fn start(
         kind: &str,
         sources: ReportSources,
-        marks: Arc<dyn HasFacts>,
+        facts: Arc<dyn HasFacts>,
         readiness: Readiness,
         add: Option<AddToReport>,
         shutdown: &Shutdown,
@@ -139,7 +139,7 @@ impl ProcessReporter {
             kind,
             sources,
             readiness,
-            marks,
+            facts,
             add,
             is_closed: AtomicBool::new(false),
         }));
@@ -186,7 +186,7 @@ impl ProcessReporter {
         let inner = Arc::clone(&self.0);
         let report = tokio::task::spawn_blocking(move || inner.report()).await;
         let report = report.map_err(|error| queue::QueueError::unavailable("reporting", error))?;
-        set_process(self.0.marks.facts(), &self.0.id(), &report).await
+        set_process(self.0.facts.facts(), &self.0.id(), &report).await
     }
 
     /// Whether what was said last under its name is its own word. Who begins takes the first
@@ -197,7 +197,7 @@ impl ProcessReporter {
         if begins || !SHARE_SETTINGS.contains(&&*inner.kind) {
             return Ok(true);
         }
-        let found = process(inner.marks.facts(), &inner.id()).await?;
+        let found = process(inner.facts.facts(), &inner.id()).await?;
         let is_own = |found: &ProcessReport| (found.pid, found.started_at) == (inner.pid, inner.started_at);
         Ok(found.is_none_or(|found| found.is_closed || is_own(&found)))
     }

@@ -138,15 +138,15 @@ fn serve(
     let time = QueueTime::go_on(&sql, shared.now())?;
     shared.quarantined.store(quarantine::bytes(&sql)?, Ordering::Relaxed);
     let owner = QueueOwner::new(last, Arc::clone(&shared), Housekeeping::new(options, time), time);
-    let feeder = TailReader { sql: connect_to_read(path)?, shared: Arc::clone(&shared) };
+    let tail_reader = TailReader { sql: connect_to_read(path)?, shared: Arc::clone(&shared) };
     let writer = started(Writer::start("queue-writer", sql, place, jobs, owner));
     let guard = PanicGuard(Arc::clone(shared.status()));
-    let feeder = started(Builder::new().name("queue-reader".to_owned()).spawn(move || {
+    let tail_reader = started(Builder::new().name("queue-reader".to_owned()).spawn(move || {
         let _guard = guard;
-        feeder.run();
+        tail_reader.run();
     }));
-    shared.set_tail_reader(feeder.thread().clone());
-    Ok((shared, vec![writer, feeder]))
+    shared.set_tail_reader(tail_reader.thread().clone());
+    Ok((shared, vec![writer, tail_reader]))
 }
 
 #[expect(clippy::expect_used, reason = "without its two threads there is no queue, and no process to go on")]

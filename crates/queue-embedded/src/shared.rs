@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) others_wrote: AtomicBool,
     pub(crate) inbox: Inbox<QueueJobs>,
     clock: Arc<dyn Clock>,
-    feeder: OnceLock<Thread>,
+    tail_reader: OnceLock<Thread>,
     /// Source of the state of this process's routes.
     pub(crate) look: Mutex<Option<queue::StatusSource>>,
 }
@@ -114,7 +114,7 @@ impl Shared {
             others_wrote: AtomicBool::new(false),
             inbox,
             clock,
-            feeder: OnceLock::new(),
+            tail_reader: OnceLock::new(),
             look: Mutex::default(),
         }
     }
@@ -130,11 +130,11 @@ impl Shared {
     }
 
     pub(crate) fn set_tail_reader(&self, thread: Thread) {
-        let _ = self.feeder.set(thread);
+        let _ = self.tail_reader.set(thread);
     }
 
     pub(crate) fn wake_tail_reader(&self) {
-        if let Some(thread) = self.feeder.get() {
+        if let Some(thread) = self.tail_reader.get() {
             thread.unpark();
         }
     }

@@ -153,8 +153,8 @@ async fn a_queue_whose_fsync_failed_is_never_written_again() {
     let before = bytes();
     assert!(!queue.has_room() && folder.path().join("queue.db.untrusted").exists());
     assert!(matches!(queue.publish(event("E", "c")).await, Err(QueueError::Failed(_))));
-    let marks = queue.stores().facts();
-    assert!(matches!(marks.set("who", "x".into()).await, Err(QueueError::Failed(_))), "nor beside it");
+    let facts = queue.stores().facts();
+    assert!(matches!(facts.set("who", "x".into()).await, Err(QueueError::Failed(_))), "nor beside it");
     queue.close().await;
     assert!(bytes() == before, "it was written to");
     drop(queue);

@@ -22,7 +22,7 @@ pub(crate) const ROUTES: &str = "routes";
 pub(crate) async fn claim(shared: &Shared, duty: &str, every: Duration) -> bool {
     let (stream, name) = mark(&format!("duty.{duty}"));
     let Ok(found) = api::last_message(&shared.link, stream, &name).await else { return true };
-    let now = shared.standing.servers_now();
+    let now = shared.monitor.servers_now();
     let done = found.as_ref().and_then(|found| std::str::from_utf8(&found.payload).ok()?.parse().ok());
     // A little early, so that a process that asks each `every` does not miss every other time.
     let is_done = |done: Timestamp| now < done.checked_add(every.mul_f32(0.9)).unwrap_or(done);

@@ -57,11 +57,11 @@ impl JetStream {
     pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         let link = connect(&options).await?;
         let publisher = Publisher::new(link.clone());
-        let standing = Arc::new(StreamMonitor::new(link.clone(), options.layout, Arc::clone(&clock)));
+        let monitor = Arc::new(StreamMonitor::new(link.clone(), options.layout, Arc::clone(&clock)));
         let shared = Arc::new(Shared {
             attempts: Attempts::start(publisher.clone()),
             publisher,
-            standing,
+            monitor,
             inflight: InFlightWriter::default(),
             probing: ProbeSchedule::default(),
             clock,
@@ -75,7 +75,7 @@ impl JetStream {
             servers: options.servers.clone(),
             link,
         });
-        let watching = Arc::clone(&shared.standing);
+        let watching = Arc::clone(&shared.monitor);
         shared.tasks.spawn(watching.watch(shared.closing.clone()));
         let beside = JetStreamStores(Arc::clone(&shared));
         let stores: Arc<dyn Stores> = Arc::new(beside.clone());
@@ -110,7 +110,7 @@ impl JetStream {
     async fn join(&self, route: Route) -> Result<Box<dyn Consumer>, QueueError> {
         patiently(|| self.check()).await?;
         // Markers of attempts name it.
-        self.shared.standing.epoch().await?;
+        self.shared.monitor.epoch().await?;
         let is_announced = self.shared.has_announced(&route);
         patiently(|| ensure_consumers(&self.shared.link, &route, None, is_announced)).await?;
         let is_first = self.shared.join(&route.name);
@@ -173,7 +173,7 @@ impl Intake for JetStream {
     }
 
     fn has_room(&self) -> bool {
-        self.shared.standing.has_room()
+        self.shared.monitor.has_room()
     }
 }
 
@@ -182,7 +182,7 @@ impl Upstream for JetStream {
         async move {
             let epoch = async {
                 self.ensure_open()?;
-                self.shared.standing.epoch().await
+                self.shared.monitor.epoch().await
             };
             match epoch.await {
                 Ok(epoch) => self.shared.publisher.publish(events, &epoch).await,
@@ -198,14 +198,14 @@ impl Upstream for JetStream {
 
     fn republish(&self, event: Event) -> BoxFuture<'_, Result<Receipt, QueueError>> {
         async move {
-            let epoch = self.shared.standing.epoch().await?;
+            let epoch = self.shared.monitor.epoch().await?;
             self.shared.publisher.republish(&event, &epoch).await
         }
         .boxed()
     }
 
     fn horizon(&self) -> BoxFuture<'_, Result<Horizon, QueueError>> {
-        self.shared.standing.refresh().boxed()
+        self.shared.monitor.refresh().boxed()
     }
 
     fn note_spool<'a>(
@@ -307,8 +307,8 @@ impl Lifecycle for JetStream {
         let (forged, key_unknown) = self.shared.verification.counts();
         let health = QueueHealth {
             is_reachable: self.has_room(),
-            clock_ahead_ms: self.shared.standing.clock_ahead_ms(),
-            ids_known_for: self.shared.standing.ids_known_for(),
+            clock_ahead_ms: self.shared.monitor.clock_ahead_ms(),
+            ids_known_for: self.shared.monitor.ids_known_for(),
             forged,
             key_unknown,
             spool: None,
@@ -343,6 +343,6 @@ pub async fn open_stores(options: &Options, clock: Arc<dyn Clock>) -> Result<Arc
     // Waits for the servers, so that a command says at once that they are away.
     let queue = JetStream::open(options.clone(), clock).await?;
     connected(&queue.shared.link, REQUEST * 2, &options.servers).await?;
-    queue.shared.standing.refresh().await?;
+    queue.shared.monitor.refresh().await?;
     Ok(Arc::clone(&queue.stores))
 }

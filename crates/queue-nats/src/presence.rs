@@ -20,7 +20,7 @@ impl Shared {
     /// it is missing, the event is stored again, and is no duplicate. Its message id then names
     /// what was lost, so that all who find the same loss store it once.
     pub(crate) async fn publish_unless_present(&self, event: &Event) -> Result<Receipt, QueueError> {
-        let epoch = self.standing.epoch().await?;
+        let epoch = self.monitor.epoch().await?;
         let mut receipt = self.publisher.publish_one(event, &epoch).await?;
         let refed = event.clone().refed();
         for _ in 0..LOST_IN_A_ROW {

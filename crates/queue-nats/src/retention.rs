@@ -56,7 +56,7 @@ pub(crate) async fn run(shared: Arc<Shared>, retention: Retention) {
 
 async fn clean(shared: &Shared, retention: &Retention) -> Result<(), QueueError> {
     let link = &shared.link;
-    shared.standing.refresh_retries().await;
+    shared.monitor.refresh_retries().await;
     if !duties::claim(shared, duties::RETENTION, retention.every).await {
         return Ok(());
     }
@@ -127,7 +127,7 @@ async fn first_younger(
 ) -> Result<u64, QueueError> {
     let info = api::stream_info(&shared.link, stream).await.map_err(|error| error.of(CLEANING))?;
     let oldest_kept =
-        shared.standing.servers_now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
+        shared.monitor.servers_now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
     let (mut low, mut high) = (info.state.first_sequence, info.state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) servers: Vec<String>,
     pub(crate) publisher: Publisher,
     pub(crate) attempts: Attempts,
-    pub(crate) standing: Arc<StreamMonitor>,
+    pub(crate) monitor: Arc<StreamMonitor>,
     pub(crate) inflight: InFlightWriter,
     pub(crate) probing: ProbeSchedule,
     pub(crate) clock: Arc<dyn Clock>,
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("standing", &self.standing).finish_non_exhaustive()
+        f.debug_struct("Shared").field("standing", &self.monitor).finish_non_exhaustive()
     }
 }
 
@@ -121,7 +121,7 @@ impl Shared {
         at: Timestamp,
         from: Origin,
     ) -> Result<(), QueueError> {
-        if !self.standing.has_room_to_wait() {
+        if !self.monitor.has_room_to_wait() {
             return Err(QueueError::Full);
         }
         let delivery = past.delivery(event);
@@ -141,7 +141,7 @@ impl Shared {
         route: &str,
         why: &str,
     ) -> Result<(), QueueError> {
-        if !self.standing.has_room_to_wait() {
+        if !self.monitor.has_room_to_wait() {
             return Err(QueueError::Full);
         }
         let delivery = past.delivery(event);
@@ -161,7 +161,7 @@ impl Shared {
     ) -> Result<u64, QueueError> {
         let mut headers = past.headers(event, route);
         headers.insert(HEADER_REASON, reason.as_str());
-        headers.insert(HEADER_BURIED, self.standing.servers_now().to_string());
+        headers.insert(HEADER_BURIED, self.monitor.servers_now().to_string());
         if let Some(detail) = detail {
             headers.insert(HEADER_DETAIL, encode_header_value(detail).as_ref());
         }
@@ -172,6 +172,6 @@ impl Shared {
 
     /// Returns the time after this wait, by the servers' clock.
     pub(crate) fn after(&self, wait: Duration) -> Timestamp {
-        self.standing.servers_now().saturating_add(wait).unwrap_or(Timestamp::MAX)
+        self.monitor.servers_now().saturating_add(wait).unwrap_or(Timestamp::MAX)
     }
 }

@@ -52,10 +52,10 @@ const _: fn(&dyn FactStore) = |_| {};
 ///
 /// ```
 /// use event_model::Timestamp;
-/// use queue::{HasMarks, QueueError, marks};
+/// use queue::{HasMarks, QueueError, facts};
 ///
 /// async fn compared_until(kept: &dyn HasMarks) -> Result<Option<Timestamp>, QueueError> {
-///     marks::compared_until(kept.marks(), "ACME").await
+///     facts::compared_until(kept.facts(), "ACME").await
 /// }
 /// ```
 pub trait HasFacts: fmt::Debug + Send + Sync {
@@ -98,13 +98,13 @@ impl SpoolWatermark {
 const SPOOL: &str = "spool";
 
 /// Writes the report of a spool. `id` is the spool's own, for as long as its file exists.
-pub async fn set_spool(marks: &dyn FactStore, id: &str, mark: &SpoolWatermark) -> Result<(), QueueError> {
-    marks.set(&format!("{SPOOL}.{id}"), json(mark)).await
+pub async fn set_spool(facts: &dyn FactStore, id: &str, mark: &SpoolWatermark) -> Result<(), QueueError> {
+    facts.set(&format!("{SPOOL}.{id}"), json(mark)).await
 }
 
 /// The report of every spool, by its id.
-pub async fn spools(marks: &dyn FactStore) -> Result<Vec<(String, SpoolWatermark)>, QueueError> {
-    let all = marks.entries(SPOOL).await?;
+pub async fn spools(facts: &dyn FactStore) -> Result<Vec<(String, SpoolWatermark)>, QueueError> {
+    let all = facts.entries(SPOOL).await?;
     let read = |Fact { name, value, .. }: Fact| {
         let mark = serde_json::from_slice(&value)
             .map_err(|error| QueueError::unavailable("reading how a spool stands", error))?;
@@ -116,18 +116,18 @@ pub async fn spools(marks: &dyn FactStore) -> Result<Vec<(String, SpoolWatermark
 
 /// Extends the time for which a spool's report is stored by another [`MARKED_FOR`]. A report that
 /// is written meanwhile, or removed by a person, stays as it is.
-pub async fn keep_spool(marks: &dyn FactStore, id: &str) -> Result<(), QueueError> {
+pub async fn keep_spool(facts: &dyn FactStore, id: &str) -> Result<(), QueueError> {
     let name = format!("{SPOOL}.{id}");
-    if let Some((said, version)) = marks.get_versioned(&name).await? {
+    if let Some((said, version)) = facts.get_versioned(&name).await? {
         // If another writer was faster, its report is stored as long.
-        marks.compare_and_set(&name, said, version).await?;
+        facts.compare_and_set(&name, said, version).await?;
     }
     Ok(())
 }
 
 /// Forgets a spool that will never be opened again.
-pub async fn forget_spool(marks: &dyn FactStore, id: &str) -> Result<(), QueueError> {
-    marks.unset(&format!("{SPOOL}.{id}")).await
+pub async fn forget_spool(facts: &dyn FactStore, id: &str) -> Result<(), QueueError> {
+    facts.unset(&format!("{SPOOL}.{id}")).await
 }
 
 /// An event that came twice: from Fluent's log, and by a webhook.
@@ -154,13 +154,13 @@ impl ReconciledPair {
 /// Records that an event was reconciled, before it is published. `seal` proves it to readers that
 /// do not trust the store; it is empty if all do.
 pub async fn set_reconciled(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     id: EventId,
     seal: &str,
 ) -> Result<(), QueueError> {
     let value = format!("{id} {seal}");
-    marks.set(&format!("{RECONCILED}{key}"), value.trim_end().to_owned().into()).await
+    facts.set(&format!("{RECONCILED}{key}"), value.trim_end().to_owned().into()).await
 }
 
 /// Prefix of the names of facts that record a reconciled event.
@@ -178,25 +178,25 @@ pub fn reconciled_of<'v>(name: &str, value: &'v [u8]) -> Option<(FluentKey, Even
 /// The event of this key that was reconciled, if one was, and the event that the route has
 /// delivered.
 pub async fn reconciled_pair(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     route: &str,
 ) -> Result<Option<ReconciledPair>, QueueError> {
     let name = format!("{RECONCILED}{key}");
-    let value = marks.get(&name).await?.unwrap_or_default();
+    let value = facts.get(&name).await?.unwrap_or_default();
     let Some((_, reconciled, _)) = reconciled_of(&name, &value) else { return Ok(None) };
-    let delivered = marks.get(&delivered(key, route)).await?.and_then(|id| read_id(&id));
+    let delivered = facts.get(&delivered(key, route)).await?.and_then(|id| read_id(&id));
     Ok(Some(ReconciledPair { reconciled, delivered }))
 }
 
 /// Records that a route has delivered one of the events of this key.
 pub async fn set_delivered(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
 ) -> Result<(), QueueError> {
-    marks.set(&delivered(key, route), id.to_string().into()).await
+    facts.set(&delivered(key, route), id.to_string().into()).await
 }
 
 fn delivered(key: FluentKey, route: &str) -> String {
@@ -209,34 +209,34 @@ fn read_id(text: &[u8]) -> Option<EventId> {
 
 /// The record of the tries of a login, and its version. `login` names the login without saying
 /// whose it is.
-pub async fn login(marks: &dyn FactStore, login: &str) -> Result<Option<(Bytes, u64)>, QueueError> {
-    marks.get_versioned(&format!("login.{login}")).await
+pub async fn login(facts: &dyn FactStore, login: &str) -> Result<Option<(Bytes, u64)>, QueueError> {
+    facts.get_versioned(&format!("login.{login}")).await
 }
 
 /// Replaces the record of a login, if its version is still `version`; 0 stands for no record.
 /// Returns `false` if another writer was faster.
 pub async fn replace_login(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     login: &str,
     record: Bytes,
     version: u64,
 ) -> Result<bool, QueueError> {
-    marks.compare_and_set(&format!("login.{login}"), record, version).await
+    facts.compare_and_set(&format!("login.{login}"), record, version).await
 }
 
 /// The time up to which an account's log is compared.
-pub async fn compared_until(marks: &dyn FactStore, account: &str) -> Result<Option<Timestamp>, QueueError> {
-    let found = marks.get(&format!("compared.{account}")).await?;
+pub async fn compared_until(facts: &dyn FactStore, account: &str) -> Result<Option<Timestamp>, QueueError> {
+    let found = facts.get(&format!("compared.{account}")).await?;
     Ok(found.and_then(|at| std::str::from_utf8(&at).ok()?.parse().ok()))
 }
 
 /// Records the time up to which an account's log is compared.
 pub async fn set_compared_until(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     account: &str,
     until: Timestamp,
 ) -> Result<(), QueueError> {
-    marks.set(&format!("compared.{account}"), until.to_string().into()).await
+    facts.set(&format!("compared.{account}"), until.to_string().into()).await
 }
 
 /// Encodes a value as JSON, which can't fail for strings, times and booleans.

@@ -130,21 +130,21 @@ impl ProcessSeen {
 }
 
 /// Writes the report of a process. `id` is `<kind>.<token>`.
-pub async fn set_process(marks: &dyn FactStore, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
+pub async fn set_process(facts: &dyn FactStore, id: &str, report: &ProcessReport) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(report).unwrap_or_default().into();
-    marks.set(&format!("process.{id}"), value).await
+    facts.set(&format!("process.{id}"), value).await
 }
 
 /// What was said last under this name.
-pub async fn process(marks: &dyn FactStore, id: &str) -> Result<Option<ProcessReport>, QueueError> {
-    let found = marks.get(&format!("process.{id}")).await?;
+pub async fn process(facts: &dyn FactStore, id: &str) -> Result<Option<ProcessReport>, QueueError> {
+    let found = facts.get(&format!("process.{id}")).await?;
     // What another version wrote, and can't be read, is nobody's fault.
     Ok(found.and_then(|value| serde_json::from_slice(&value).ok()))
 }
 
 /// Every process that has said something, the newest version of it.
-pub async fn processes(marks: &dyn FactStore) -> Result<Vec<ProcessSeen>, QueueError> {
-    let all = marks.entries("process").await?;
+pub async fn processes(facts: &dyn FactStore) -> Result<Vec<ProcessSeen>, QueueError> {
+    let all = facts.entries("process").await?;
     // A report of another version that can't be read is left out: that is no error.
     let read = |entry: crate::Fact| {
         let report = serde_json::from_slice(&entry.value).ok()?;
@@ -155,6 +155,6 @@ pub async fn processes(marks: &dyn FactStore) -> Result<Vec<ProcessSeen>, QueueE
 }
 
 /// Forgets a process that will not come back.
-pub async fn forget_process(marks: &dyn FactStore, id: &str) -> Result<(), QueueError> {
-    marks.unset(&format!("process.{id}")).await
+pub async fn forget_process(facts: &dyn FactStore, id: &str) -> Result<(), QueueError> {
+    facts.unset(&format!("process.{id}")).await
 }

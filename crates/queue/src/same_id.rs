@@ -100,7 +100,7 @@ pub fn name(key: FluentKey, route: &str) -> String {
 /// Asks whether a route may attempt an event now; if so, other events of its key wait until
 /// `until`.
 pub async fn claim(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
@@ -109,11 +109,11 @@ pub async fn claim(
     let name = name(key, route);
     let mut other = id;
     for _ in 0..TRIES {
-        let found = marks.get_versioned(&name).await?;
+        let found = facts.get_versioned(&name).await?;
         let (value, version) = found.map_or((None, 0), |(value, version)| (Some(value), version));
         let (claim, change) = decide_claim(value.as_deref(), id, (now, until));
         let Some(change) = change else { return Ok(claim) };
-        if marks.compare_and_set(&name, change, version).await? {
+        if facts.compare_and_set(&name, change, version).await? {
             return Ok(claim);
         }
         other = value.and_then(|value| State::read(&value)).map_or(other, |state| state.id);
@@ -124,38 +124,38 @@ pub async fn claim(
 
 /// Records that a route has delivered an event: others of its key need not be.
 pub async fn set_delivered(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
 ) -> Result<(), QueueError> {
-    marks.set(&name(key, route), delivered(id)).await
+    facts.set(&name(key, route), delivered(id)).await
 }
 
 /// Records that an attempt has failed, so that it keeps no other back.
 pub async fn release(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     route: &str,
     id: EventId,
     granted: Granted,
 ) -> Result<(), QueueError> {
     let name = name(key, route);
-    let Some((value, version)) = marks.get_versioned(&name).await? else { return Ok(()) };
+    let Some((value, version)) = facts.get_versioned(&name).await? else { return Ok(()) };
     if let Some(released) = decide_release(Some(&value), id, granted) {
         // If another writer was faster, it has made a claim of its own.
-        marks.compare_and_set(&name, released, version).await?;
+        facts.compare_and_set(&name, released, version).await?;
     }
     Ok(())
 }
 
 /// The event of this key that a route has delivered, if any.
 pub async fn find_delivered(
-    marks: &dyn FactStore,
+    facts: &dyn FactStore,
     key: FluentKey,
     route: &str,
 ) -> Result<Option<EventId>, QueueError> {
-    Ok(marks.get(&name(key, route)).await?.and_then(|found| delivered_of(&found)))
+    Ok(facts.get(&name(key, route)).await?.and_then(|found| delivered_of(&found)))
 }
 
 fn latest(now: Timestamp) -> Timestamp {

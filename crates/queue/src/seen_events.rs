@@ -177,26 +177,26 @@ fn hour(at: Timestamp) -> i64 {
 }
 
 /// Writes the record of the process with this id.
-pub async fn set_seen(marks: &dyn FactStore, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
+pub async fn set_seen(facts: &dyn FactStore, id: &str, seen: &SeenEvents) -> Result<(), QueueError> {
     let value: Bytes = serde_json::to_vec(seen).unwrap_or_default().into();
-    marks.set(&format!("seen.{id}"), value).await
+    facts.set(&format!("seen.{id}"), value).await
 }
 
 /// Forgets records that are so old that they say nothing any more.
-pub async fn forget_old_seen(marks: &dyn FactStore) -> Result<(), QueueError> {
-    let now = marks.now().await?;
-    for entry in marks.entries("seen").await? {
+pub async fn forget_old_seen(facts: &dyn FactStore) -> Result<(), QueueError> {
+    let now = facts.now().await?;
+    for entry in facts.entries("seen").await? {
         if now.duration_since(entry.set_at).as_hours() > HOURS {
-            marks.unset(&entry.name).await?;
+            facts.unset(&entry.name).await?;
         }
     }
     Ok(())
 }
 
 /// The merged record of all processes.
-pub async fn seen_by_all(marks: &dyn FactStore) -> Result<SeenEvents, QueueError> {
+pub async fn seen_by_all(facts: &dyn FactStore) -> Result<SeenEvents, QueueError> {
     let mut all = SeenEvents::default();
-    for Fact { value, .. } in marks.entries("seen").await? {
+    for Fact { value, .. } in facts.entries("seen").await? {
         all.merge(read(&value));
     }
     Ok(all)

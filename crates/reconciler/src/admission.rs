@@ -74,24 +74,24 @@ impl MissingAdmitter<'_> {
     /// Marks the events as reconciled first, then reads once more what came, and only then
     /// admits: a webhook that comes after this reading comes after the mark, and finds it.
     async fn some(&self, some: Vec<Candidate>, comparing: &mut Comparison<'_>) -> Result<(), ReconcileError> {
-        let marks = self.reconciler.stores.facts();
+        let facts = self.reconciler.stores.facts();
         if self.mode.admits {
             for event in some.iter().filter_map(|one| one.decided.as_ref().ok()) {
                 let (key, id) = (event.fluent_key(), event.id());
                 let seal = self.reconciler.settings.seal.as_ref();
                 let seal = seal.map_or(String::new(), |seal| seal.reconciled(key, id));
-                set_reconciled(marks, key, id, &seal).await?;
+                set_reconciled(facts, key, id, &seal).await?;
             }
         }
-        comparing.received.remove_received(&mut comparing.unseen).await?;
+        comparing.received.remove_received(&mut comparing.expected).await?;
         for candidate in some {
             let key = comparing.asked.key(&candidate.record);
-            if !comparing.unseen.has(key) {
+            if !comparing.expected.has(key) {
                 comparing.tally.received += 1;
                 candidate.span.into_iter().for_each(Span::discard);
                 continue;
             }
-            comparing.unseen.remove(key);
+            comparing.expected.remove(key);
             let missing = self.one(candidate, comparing.account).await?;
             comparing.tally.add(&missing);
             comparing.observer.missing(missing);

@@ -62,13 +62,13 @@ impl<'a> Received<'a> {
 
     /// Removes the events that were received. Most come soon after they are logged, so mostly not
     /// much is read.
-    pub(crate) async fn remove_received(&mut self, unseen: &mut Expected) -> Result<(), ReconcileError> {
-        while unseen.len() > 0 {
+    pub(crate) async fn remove_received(&mut self, expected: &mut Expected) -> Result<(), ReconcileError> {
+        while expected.len() > 0 {
             let query =
                 ReceivedQuery { from: self.since, until: Timestamp::MAX, after: self.position, limit: PAGE };
             let page = self.stores.history().received_keys(query).await?;
             for (position, key) in &page.keys {
-                unseen.remove(*key);
+                expected.remove(*key);
                 self.position = self.position.max(*position);
             }
             match page.next {

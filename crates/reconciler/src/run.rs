@@ -49,7 +49,7 @@ pub(crate) struct Comparison<'a> {
     pub(crate) asked: AccountContext<'a>,
     pub(crate) log: Log<'a>,
     pub(crate) received: Received<'a>,
-    pub(crate) unseen: Expected,
+    pub(crate) expected: Expected,
     pub(crate) tally: &'a mut Summary,
     pub(crate) observer: &'a mut dyn Observer,
 }
@@ -113,7 +113,7 @@ impl<'a> Reconciler<'a> {
                 asked,
                 log: Log { account: name, client },
                 received: Received::new(self.stores, earlier(first.from, SKEW)),
-                unseen: Expected::default(),
+                expected: Expected::default(),
                 tally: &mut *tally,
                 observer: &mut *observer,
             };
@@ -133,10 +133,10 @@ impl<'a> Reconciler<'a> {
     ) -> Result<(), ReconcileError> {
         let (mut slices, mut failed) = (Vec::new(), None);
         while failed.is_none()
-            && comparing.unseen.len() < ENOUGH
-            && let Some(stretch) = ahead.next()
+            && comparing.expected.len() < ENOUGH
+            && let Some(chunk) = ahead.next()
         {
-            failed = self.read_chunk(comparing, &mut slices, stretch, mode).await.err();
+            failed = self.read_chunk(comparing, &mut slices, chunk, mode).await.err();
         }
         self.hold_against(comparing, slices, mode).await?;
         failed.map_or(Ok(()), Err)
@@ -153,11 +153,11 @@ impl<'a> Reconciler<'a> {
         &self,
         comparing: &mut Comparison<'_>,
         slices: &mut Vec<Window>,
-        stretch: Window,
+        chunk: Window,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        self.ensure_known(stretch, mode).await?;
-        for slice in stretch.slices() {
+        self.ensure_known(chunk, mode).await?;
+        for slice in chunk.slices() {
             self.read(comparing, slices.len(), slice).await?;
             slices.push(slice);
             comparing.observer.read(slice.until);
@@ -172,13 +172,13 @@ impl<'a> Reconciler<'a> {
         mode: Mode,
     ) -> Result<(), ReconcileError> {
         let Some(first) = slices.first() else { return Ok(()) };
-        let logged = comparing.unseen.len();
-        comparing.received.remove_received(&mut comparing.unseen).await?;
+        let logged = comparing.expected.len();
+        comparing.received.remove_received(&mut comparing.expected).await?;
         // Retention may have removed events while they were read, which would then look missing.
         self.ensure_known(*first, mode).await?;
-        comparing.tally.received += (logged - comparing.unseen.len()) as u64;
+        comparing.tally.received += (logged - comparing.expected.len()) as u64;
         for (number, slice) in slices.into_iter().enumerate() {
-            if comparing.unseen.is_of(number) {
+            if comparing.expected.is_of(number) {
                 self.find(comparing, slice, mode).await?;
             }
         }
@@ -195,7 +195,7 @@ impl<'a> Reconciler<'a> {
         for name in &self.settings.events {
             for record in comparing.log.events(name, slice).await? {
                 if comparing.asked.should_have_come(&record)
-                    && comparing.unseen.add(comparing.asked.key(&record), number)?
+                    && comparing.expected.add(comparing.asked.key(&record), number)?
                 {
                     comparing.tally.logged += 1;
                 }
@@ -216,7 +216,7 @@ impl<'a> Reconciler<'a> {
         for name in &self.settings.events {
             records.extend(comparing.log.events(name, slice).await?);
         }
-        records.retain(|record| comparing.unseen.has(comparing.asked.key(record)));
+        records.retain(|record| comparing.expected.has(comparing.asked.key(record)));
         records.sort_by_key(generated);
         let sendings = comparing.log.sendings(slice, &records).await;
         MissingAdmitter { reconciler: self, sendings, mode }.all(records, comparing).await

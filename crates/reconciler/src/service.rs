@@ -16,7 +16,7 @@ use crate::run::{Mode, Reconciler};
 use crate::window::{SKEW, Window, earlier, later};
 
 /// Longest time that is compared before its end is stored.
-const STRETCH: Duration = Duration::from_hours(1);
+const CHUNK: Duration = Duration::from_hours(1);
 
 /// Longest pause after a failure, and the pause before the first comparison: monitoring must have
 /// seen the counters at their beginning.
@@ -96,10 +96,10 @@ impl ComparisonProgress {
         reconciler: &Reconciler<'_>,
         account: &ApiAccount,
     ) -> Result<(), ReconcileError> {
-        let (latest, marks) = (reconciler.latest(), reconciler.stores.facts());
+        let (latest, facts) = (reconciler.latest(), reconciler.stores.facts());
         // Before anything can fail: monitoring must see the lag grow.
         self.from.into_iter().for_each(|from| show(account, latest, from));
-        let mut known = compared_until(marks, &self.name).await?;
+        let mut known = compared_until(facts, &self.name).await?;
         let earliest = reconciler.earliest().await?;
         let pass = ComparisonRun { at: reconciler.steady.now(), latest };
         if let Some(truly) = self.compared_truly(pass) {
@@ -107,7 +107,7 @@ impl ComparisonProgress {
             if let Some(ahead) = known.filter(|known| *known > truly) {
                 tracing::warn!(account = account.name, until = %ahead, from = %truly, "the clock was set back: compared anew");
                 // Another process that goes on from here must know it, too.
-                set_compared_until(marks, &self.name, truly).await?;
+                set_compared_until(facts, &self.name, truly).await?;
                 known = Some(truly);
             }
             self.since = pass.at;
@@ -123,7 +123,7 @@ impl ComparisonProgress {
         let mut pending = None;
         // The limit is read each time: a clock that was ahead would have years to compare.
         while from < latest.min(reconciler.latest()) {
-            let until = later(from, STRETCH).min(latest).min(reconciler.latest());
+            let until = later(from, CHUNK).min(latest).min(reconciler.latest());
             let window = Window { from, until };
             let mut tally = Summary::default();
             let mut found = MissingObserver { account, told_to, count: 0 };
@@ -136,7 +136,7 @@ impl ComparisonProgress {
             // The clock may have been set back meanwhile: a time that has not come was not
             // compared.
             let held = held.min(window.until).min(reconciler.latest());
-            set_compared_until(marks, &self.name, held).await?;
+            set_compared_until(facts, &self.name, held).await?;
             from = window.until;
             self.from = Some(from);
             show(account, latest, from);

@@ -18,7 +18,7 @@ const ARRIVES_WITHIN: Duration = Duration::from_secs(20);
 
 /// Part of Fluent's log after which it is checked whether enough was read: of an hour, only keys
 /// of a few bytes each are kept.
-const STRETCH: Duration = Duration::from_hours(1);
+const CHUNK: Duration = Duration::from_hours(1);
 
 /// Part of Fluent's log that is requested at once: a few pages.
 const SLICE: Duration = Duration::from_mins(10);
@@ -46,7 +46,7 @@ impl Window {
 
     /// Splits it into hours, in order.
     pub(crate) fn chunks(self) -> impl Iterator<Item = Self> {
-        self.pieces(STRETCH)
+        self.pieces(CHUNK)
     }
 
     /// Splits it into the slices in which the log is requested, in order.
@@ -94,14 +94,14 @@ pub struct Undrained {
 
 /// Fails for a time of which a spool may hold events that can't be seen here. Keeps the facts of
 /// such spools.
-pub(crate) async fn ensure_drained(marks: &dyn FactStore, window: Window) -> Result<(), ReconcileError> {
+pub(crate) async fn ensure_drained(facts: &dyn FactStore, window: Window) -> Result<(), ReconcileError> {
     let needed = later(window.until, ARRIVES_WITHIN);
-    let all = spools(marks).await?;
+    let all = spools(facts).await?;
     let behind: Vec<_> = all.into_iter().filter(|(_, mark)| !mark.is_drained_to(needed)).collect();
     // Facts are forgotten after a time. Whether a spool will never come back only a person can
     // say.
     for (id, _) in &behind {
-        keep_spool(marks, id).await?;
+        keep_spool(facts, id).await?;
     }
     match behind.into_iter().next() {
         None => Ok(()),
@@ -126,7 +126,7 @@ mod tests {
     /// A spool that is closed, or given up, just after its state was read.
     #[derive(Debug, Default)]
     struct Moving {
-        marks: Mutex<BTreeMap<String, (Bytes, u64)>>,
+        facts: Mutex<BTreeMap<String, (Bytes, u64)>>,
         then: Option<SpoolWatermark>,
     }
 
@@ -140,13 +140,13 @@ mod tests {
         }
 
         fn put(&self, name: &str, value: Bytes) {
-            let mut marks = self.marks.lock().unwrap();
-            let version = marks.get(name).map_or(1, |(_, version)| version + 1);
-            marks.insert(name.to_owned(), (value, version));
+            let mut facts = self.facts.lock().unwrap();
+            let version = facts.get(name).map_or(1, |(_, version)| version + 1);
+            facts.insert(name.to_owned(), (value, version));
         }
 
         fn stands(&self) -> Option<SpoolWatermark> {
-            self.marks.lock().unwrap().get(NAME).map(|(value, _)| serde_json::from_slice(value).unwrap())
+            self.facts.lock().unwrap().get(NAME).map(|(value, _)| serde_json::from_slice(value).unwrap())
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
 
     impl FactStore for Moving {
         fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, QueueError>> {
-            done(self.marks.lock().unwrap().get(name).map(|(value, _)| value.clone()))
+            done(self.facts.lock().unwrap().get(name).map(|(value, _)| value.clone()))
         }
 
         fn set<'a>(&'a self, name: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -168,7 +168,7 @@ mod tests {
             &'a self,
             name: &'a str,
         ) -> BoxFuture<'a, Result<Option<(Bytes, u64)>, QueueError>> {
-            done(self.marks.lock().unwrap().get(name).cloned())
+            done(self.facts.lock().unwrap().get(name).cloned())
         }
 
         fn compare_and_set<'a>(
@@ -177,7 +177,7 @@ mod tests {
             value: Bytes,
             version: u64,
         ) -> BoxFuture<'a, Result<bool, QueueError>> {
-            let known = self.marks.lock().unwrap().get(name).map_or(0, |(_, version)| *version);
+            let known = self.facts.lock().unwrap().get(name).map_or(0, |(_, version)| *version);
             if known == version {
                 self.put(name, value);
             }
@@ -185,13 +185,13 @@ mod tests {
         }
 
         fn entries<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Fact>, QueueError>> {
-            let marks = self.marks.lock().unwrap().clone();
+            let facts = self.facts.lock().unwrap().clone();
             match &self.then {
                 Some(then) => self.put(NAME, serde_json::to_vec(then).unwrap().into()),
-                None => self.marks.lock().unwrap().clear(),
+                None => self.facts.lock().unwrap().clear(),
             }
             let entry = |(name, (value, _))| Fact { name, value, set_at: Timestamp::UNIX_EPOCH };
-            done(marks.into_iter().map(entry).collect())
+            done(facts.into_iter().map(entry).collect())
         }
 
         fn now(&self) -> BoxFuture<'_, Result<Timestamp, QueueError>> {
@@ -199,7 +199,7 @@ mod tests {
         }
 
         fn unset<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-            self.marks.lock().unwrap().remove(name);
+            self.facts.lock().unwrap().remove(name);
             done(())
         }
     }
@@ -210,16 +210,16 @@ mod tests {
             SpoolWatermark { host: "here".to_owned(), drained_to: Timestamp::UNIX_EPOCH, is_closed: false };
         let closed = SpoolWatermark { is_closed: true, ..behind.clone() };
         for then in [Some(closed), None] {
-            let marks = Moving::read_as(&behind, then.clone());
+            let facts = Moving::read_as(&behind, then.clone());
             // It was behind when its state was read.
-            let refused = ensure_drained(&marks, window("08:00:00", "09:00:00")).await;
+            let refused = ensure_drained(&facts, window("08:00:00", "09:00:00")).await;
             assert!(matches!(refused, Err(ReconcileError::NotDrained(_))), "{refused:?}");
-            assert_eq!(marks.stands(), then);
+            assert_eq!(facts.stands(), then);
         }
-        let marks = Moving::read_as(&behind, Some(behind.clone()));
-        let before = marks.marks.lock().unwrap()[NAME].1;
-        ensure_drained(&marks, window("08:00:00", "09:00:00")).await.unwrap_err();
-        assert!(marks.marks.lock().unwrap()[NAME].1 > before + 1, "it is not forgotten in time");
+        let facts = Moving::read_as(&behind, Some(behind.clone()));
+        let before = facts.facts.lock().unwrap()[NAME].1;
+        ensure_drained(&facts, window("08:00:00", "09:00:00")).await.unwrap_err();
+        assert!(facts.facts.lock().unwrap()[NAME].1 > before + 1, "it is not forgotten in time");
     }
 
     fn window(from: &str, until: &str) -> Window {

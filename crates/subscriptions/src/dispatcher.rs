@@ -35,9 +35,9 @@ impl Dispatcher for SubscriptionDispatcher {
         if settings.timeout() > settings.longest() {
             return Err("subscription.timeout: expected no longer than `longest`".into());
         }
-        let switchboard = cx.extension::<SubscriptionRegistry>();
+        let subscription_registry = cx.extension::<SubscriptionRegistry>();
         let none = "nobody could subscribe: expected `operator.grpc`, where to listen for them";
-        Ok(Self { line: switchboard.ok_or(none)?.open(&cx.route, settings), settings })
+        Ok(Self { line: subscription_registry.ok_or(none)?.open(&cx.route, settings), settings })
     }
 
     fn capacity(&self) -> Option<watch::Receiver<usize>> {

@@ -32,14 +32,14 @@ const MAX_NUMBERS: usize = MAX_CREDITS as usize;
 /// The service by which handlers ask for events.
 #[derive(Clone, Debug)]
 pub struct Subscriptions {
-    switchboard: SubscriptionRegistry,
+    subscription_registry: SubscriptionRegistry,
     shutdown: Shutdown,
 }
 
 impl Subscriptions {
-    /// Serves the routes in `switchboard`.
-    pub fn new(switchboard: SubscriptionRegistry, shutdown: Shutdown) -> Self {
-        Self { switchboard, shutdown }
+    /// Serves the routes in `subscription_registry`.
+    pub fn new(subscription_registry: SubscriptionRegistry, shutdown: Shutdown) -> Self {
+        Self { subscription_registry, shutdown }
     }
 
     /// The service for tonic.
@@ -61,16 +61,16 @@ impl Subscriptions {
             return Err(Status::invalid_argument("start.subscriber: expected at most 128 bytes"));
         }
         let none = "start.route: this process runs no such route with `dispatcher: subscription`";
-        let line = self.switchboard.pool(route).ok_or_else(|| Status::not_found(none))?;
+        let line = self.subscription_registry.pool(route).ok_or_else(|| Status::not_found(none))?;
         let full = || Status::resource_exhausted("256 subscribers of this route are connected here");
-        let (seat, received) = line.join(*credits).ok_or_else(full)?;
+        let (handle, received) = line.join(*credits).ok_or_else(full)?;
         tracing::info!(route, subscriber, caller = caller.name, credits, "subscribed");
         let times = line.times();
         let started =
             Started { timeout: Some(grpc::duration(times.0)), longest: Some(grpc::duration(times.1)) };
         let _ =
-            seat.answers.try_send(Ok(v1::SubscribeResponse { response: Some(Answered::Started(started)) }));
-        Ok((seat, ReceiverStream::new(received)))
+            handle.answers.try_send(Ok(v1::SubscribeResponse { response: Some(Answered::Started(started)) }));
+        Ok((handle, ReceiverStream::new(received)))
     }
 }
 
@@ -89,10 +89,10 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
         let Some(Asked::Start(start)) = first.map_err(late)??.and_then(|first| first.request) else {
             return Err(Status::invalid_argument("expected `start` first"));
         };
-        let (seat, answers) = self.join(&caller, &start)?;
+        let (handle, answers) = self.join(&caller, &start)?;
         let (shutdown, route) = (self.shutdown.clone(), start.route);
         self.shutdown.spawn(async move {
-            let why = listen(seat, asked, &shutdown).await;
+            let why = listen(handle, asked, &shutdown).await;
             tracing::info!(route, subscriber = start.subscriber, why, "subscription ended");
         });
         Ok(Response::new(answers))
@@ -102,21 +102,21 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
 /// Reads a subscriber's messages until it is gone, or until this server stops and all its
 /// deliveries are settled. Returns the reason for the log.
 async fn listen(
-    seat: SubscriberHandle,
+    handle: SubscriberHandle,
     mut asked: Streaming<v1::SubscribeRequest>,
     shutdown: &Shutdown,
 ) -> &'static str {
-    let (draining, patience, answers) = (shutdown.draining(), shutdown.hard_stop(), seat.answers.clone());
+    let (draining, patience, answers) = (shutdown.draining(), shutdown.hard_stop(), handle.answers.clone());
     let (mut drains, mut gone, mut over) =
         (pin!(draining.cancelled()), pin!(answers.closed()), pin!(patience.cancelled()));
-    let mut unread = pin!(seat.given_up.notified());
+    let mut unread = pin!(handle.given_up.notified());
     let mut takes_more = true;
-    while takes_more || !seat.is_empty() {
+    while takes_more || !handle.is_empty() {
         tokio::select! {
             message = asked.message() => match message {
                 Ok(Some(message)) => {
-                    if let Err(status) = hear(&seat, message.request, takes_more) {
-                        let _ = seat.answers.try_send(Err(status));
+                    if let Err(status) = hear(&handle, message.request, takes_more) {
+                        let _ = handle.answers.try_send(Err(status));
                         return "it did not keep to the contract";
                     }
                     continue;
@@ -134,13 +134,13 @@ async fn listen(
             () = sleep(LOOK_EVERY), if !takes_more => continue,
         }
         takes_more = false;
-        seat.set_credits(0);
+        handle.set_credits(0);
     }
-    let _ = seat.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
+    let _ = handle.answers.try_send(Err(Status::unavailable("this server stops: ask again")));
     "this server stops"
 }
 
-fn hear(seat: &SubscriberHandle, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
+fn hear(handle: &SubscriberHandle, asked: Option<Asked>, takes_more: bool) -> Result<(), Status> {
     match asked {
         Some(Asked::Start(_)) => Err(Status::invalid_argument("`start` is for the first message only")),
         Some(Asked::Credits(credits)) if credits.credits > MAX_CREDITS => {
@@ -148,18 +148,18 @@ fn hear(seat: &SubscriberHandle, asked: Option<Asked>, takes_more: bool) -> Resu
         }
         Some(Asked::Credits(credits)) => {
             if takes_more {
-                seat.set_credits(credits.credits);
+                handle.set_credits(credits.credits);
             }
             Ok(())
         }
         Some(Asked::Settle(settle)) => {
             let missing =
                 || Status::invalid_argument("settle.outcome: expected done, transient or permanent");
-            seat.settle(settle.number, settle.outcome.ok_or_else(missing)?);
+            handle.settle(settle.number, settle.outcome.ok_or_else(missing)?);
             Ok(())
         }
         Some(Asked::Progress(progress)) => {
-            progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| seat.progress(*number));
+            progress.numbers.iter().take(MAX_NUMBERS).for_each(|number| handle.progress(*number));
             Ok(())
         }
         // A message of a newer contract is no reason to end the stream.

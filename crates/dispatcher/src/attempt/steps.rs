@@ -23,7 +23,7 @@ use crate::same_id::SameId;
 /// Checks for other events of the same meaning, and whether they may hold back this one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DuplicateChecks<'o> {
-    pub(crate) twins: Option<&'o ReconciledDedup>,
+    pub(crate) dedup: Option<&'o ReconciledDedup>,
     pub(crate) same_id: Option<&'o SameId>,
     pub(crate) may_skip_same_id: bool,
 }
@@ -38,8 +38,8 @@ impl<'o> DuplicateChecks<'o> {
     /// Notes that the destination has the event, and so needs no other like it. The settlement
     /// waits for that.
     async fn delivered(&self, event: &Event) {
-        if let Some(twins) = self.twins {
-            twins.note_delivered(event).await;
+        if let Some(dedup) = self.dedup {
+            dedup.note_delivered(event).await;
         }
         if let Some(same_id) = self.same_id {
             same_id.delivered(event).await;
@@ -106,8 +106,8 @@ impl AttemptRunner {
         others: DuplicateChecks<'o>,
         waited: Duration,
     ) -> Result<(DuplicateChecks<'o>, Option<Granted>), AttemptResult> {
-        let has_twin = match others.twins {
-            Some(twins) => twins.check(event).await?,
+        let has_twin = match others.dedup {
+            Some(dedup) => dedup.check(event).await?,
             None => false,
         };
         // Before Fluent is asked, which is needless for an event that is skipped.
@@ -122,7 +122,7 @@ impl AttemptRunner {
             Some(same_id) => Some(same_id.claim(event, self.clock.now(), cx.timeout).await?),
             None => None,
         };
-        Ok((DuplicateChecks { twins: others.twins.filter(|_| has_twin), ..others }, granted))
+        Ok((DuplicateChecks { dedup: others.dedup.filter(|_| has_twin), ..others }, granted))
     }
 
     /// Enriches the event; returns a result if that ends the attempt.

@@ -16,17 +16,19 @@ fn settings(events: u32, per: Duration, burst: u32) -> RateSettings {
 
 /// Returns when attempts began on a route whose queue hands out any number of deliveries.
 async fn attempts(rate: RateSettings, random: &mut fastrand::Rng) -> Vec<Instant> {
-    let (mut pace, mut began) = (RateLimiter::new(Some(rate)), Vec::new());
+    let (mut rate_limiter, mut began) = (RateLimiter::new(Some(rate)), Vec::new());
     for _ in 0..500 {
         // Cancelled sometimes, as when a route drains or its capacity shrinks.
         let patience = MILLI * random.u32(0..40);
-        let Ok(permitted) = timeout(patience, pace.permits(random.usize(1..20))).await else { continue };
+        let Ok(permitted) = timeout(patience, rate_limiter.permits(random.usize(1..20))).await else {
+            continue;
+        };
         sleep(MILLI * random.u32(0..100)).await;
         if random.u8(0..4) == 0 {
             continue;
         }
         let handed_out = random.usize(0..=permitted);
-        pace.consume(handed_out);
+        rate_limiter.consume(handed_out);
         began.extend(std::iter::repeat_n(Instant::now(), handed_out));
     }
     began
@@ -57,19 +59,19 @@ async fn no_more_attempts_begin_than_the_rate_and_a_burst() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_rate_gives_is_used_up() {
-    let mut pace = RateLimiter::new(Some(settings(20, Duration::from_secs(1), 5)));
-    let (throttled, began) = (pace.throttled(), Instant::now());
+    let mut rate_limiter = RateLimiter::new(Some(settings(20, Duration::from_secs(1), 5)));
+    let (throttled, began) = (rate_limiter.throttled(), Instant::now());
     let mut count = 0;
     while count < 105 {
-        let permitted = pace.permits(16).await;
-        pace.consume(permitted);
+        let permitted = rate_limiter.permits(16).await;
+        rate_limiter.consume(permitted);
         count += permitted;
     }
     assert_eq!(began.elapsed(), Duration::from_secs(5), "five at once, and then twenty a second");
     assert!(!throttled.load(Ordering::Relaxed));
-    assert!(timeout(MILLI, pace.permits(1)).await.is_err());
+    assert!(timeout(MILLI, rate_limiter.permits(1)).await.is_err());
     assert!(!throttled.load(Ordering::Relaxed), "nobody waits any more");
     advance(Duration::from_mins(10)).await;
-    assert_eq!(pace.permits(16).await, 5, "a long pause gives one burst");
+    assert_eq!(rate_limiter.permits(16).await, 5, "a long pause gives one burst");
     assert_eq!(RateLimiter::new(None).permits(16).await, 16, "without a rate there is no bound");
 }

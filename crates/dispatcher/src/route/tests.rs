@@ -30,7 +30,7 @@ fn open_route(
 ) -> OpenRoute {
     let opened =
         Opened { dispatcher: AnyDispatcher::of(dispatcher), enrichment: None, then: OutcomeHooks::default() };
-    OpenRoute { settings, opened, twins: None, same_id: None, consumer: Box::new(consumer), lease: LEASE }
+    OpenRoute { settings, opened, dedup: None, same_id: None, consumer: Box::new(consumer), lease: LEASE }
 }
 
 fn start(route: OpenRoute) -> Shutdown {
@@ -38,7 +38,7 @@ fn start(route: OpenRoute) -> Shutdown {
     let dispatching = Dispatching {
         routes: vec![route],
         unrouted: None,
-        board: StatusRegistry::default(),
+        registry: StatusRegistry::default(),
         clock: Arc::new(TestClock),
     };
     dispatching.start(&shutdown);

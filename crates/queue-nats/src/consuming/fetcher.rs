@@ -116,7 +116,7 @@ impl Fetcher {
         wants: mpsc::Receiver<FetchRequest>,
     ) -> Result<Self, QueueError> {
         let link = &taking.shared.link;
-        let life = taking.shared.standing.epoch_number();
+        let life = taking.shared.monitor.epoch_number();
         let events = PullConsumer::open(link, Shard::ONLY.events(), &route.name).await?;
         let retries = PullConsumer::open(link, RETRIES, &route.name).await?;
         let here = present(link, &route.name, &route.filter.digest());
@@ -369,7 +369,7 @@ impl Fetcher {
         if !self.is_superseded && !self.quiet_ticks.is_multiple_of(QUIET_TICKS) {
             return;
         }
-        let (life, asked) = (self.taking.shared.standing.epoch_number(), Instant::now());
+        let (life, asked) = (self.taking.shared.monitor.epoch_number(), Instant::now());
         match crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await {
             Ok(info) => {
                 if info.paused {

@@ -34,7 +34,7 @@ impl SettledFloor {
     pub(crate) async fn note(&mut self, shared: &Shared, route: &str, settled: Position, is_last: bool) {
         let is_noted =
             self.0.is_some_and(|(noted, at)| noted == settled || (!is_last && at.elapsed() < NOTED_EVERY));
-        let Some(epoch) = shared.standing.known_epoch().filter(|_| !is_noted) else { return };
+        let Some(epoch) = shared.monitor.known_epoch().filter(|_| !is_noted) else { return };
         let body = serde_json::to_vec(&Note { epoch, settled }).unwrap_or_default();
         let noted = shared.publisher.put_bounded(name(route).1, HeaderMap::new(), body.into()).await;
         match noted {

@@ -108,7 +108,7 @@ impl InFlightMarker {
         event: &Event,
     ) -> Result<Option<Self>, QueueError> {
         let subject = inflight(route, origin.stream, origin.sequence / BLOCK);
-        let epoch = shared.standing.epoch().await?;
+        let epoch = shared.monitor.epoch().await?;
         let event = event.id().to_string();
         let (mut last, mut from) = (None, 1);
         for _ in 0..OF_BLOCK {
@@ -145,12 +145,12 @@ impl InFlightMarker {
 }
 
 /// Returns the messages with these markers, one for each block of a stream.
-fn messages(shared: &Shared, route: &str, marks: Vec<(Origin, InFlightMarker)>) -> Vec<(String, Bytes)> {
+fn messages(shared: &Shared, route: &str, markers: Vec<(Origin, InFlightMarker)>) -> Vec<(String, Bytes)> {
     let mut blocks: BTreeMap<(StreamName, u64), Vec<Entry>> = BTreeMap::new();
-    for (origin, mark) in marks {
+    for (origin, mark) in markers {
         blocks.entry((origin.stream, origin.sequence / BLOCK)).or_default().push(mark.entry);
     }
-    let epoch = shared.standing.known_epoch().unwrap_or_default();
+    let epoch = shared.monitor.known_epoch().unwrap_or_default();
     let message = |((stream, block), entries)| {
         let group = Group { epoch: epoch.clone(), instance: shared.instance, entries };
         // Strings and numbers always have a form in JSON.
@@ -168,15 +168,15 @@ pub(crate) struct InFlightWriter {
 
 impl InFlightWriter {
     /// Writes markers of one route, and waits for that as long as it may.
-    pub(crate) async fn write(&self, shared: &Shared, route: &str, marks: Vec<(Origin, InFlightMarker)>) {
-        let messages = messages(shared, route, marks);
+    pub(crate) async fn write(&self, shared: &Shared, route: &str, markers: Vec<(Origin, InFlightMarker)>) {
+        let messages = messages(shared, route, markers);
         let within = if self.is_failing() { Duration::ZERO } else { MARKED_WITHIN };
         let writing = async {
             match shared.publisher.put_together(messages.clone()).await {
                 Ok(()) => Ok(()),
                 // Its server may have restarted, and lost the stream.
                 Err(_) => {
-                    make_inflight(&shared.link, shared.standing.layout()).await?;
+                    make_inflight(&shared.link, shared.monitor.layout()).await?;
                     shared.publisher.put_together(messages).await
                 }
             }

@@ -116,7 +116,7 @@ impl NatsLease {
     /// Fails if the lease is over: the server accepts late settlements, so they must be prevented
     /// here.
     fn check(&mut self) -> Result<(), QueueError> {
-        let is_past = self.life != self.shared.standing.epoch_number();
+        let is_past = self.life != self.shared.monitor.epoch_number();
         if self.is_over || is_past || self.until.is_over() {
             self.is_over = true;
             return Err(QueueError::LeaseLost);
@@ -326,7 +326,7 @@ impl GivenBack {
     }
 
     async fn give_back(&self) -> Result<(), BoxError> {
-        match self.shared.standing.has_room_to_wait() {
+        match self.shared.monitor.has_room_to_wait() {
             true => self.requeue().await?,
             false => self.reject().await?,
         }

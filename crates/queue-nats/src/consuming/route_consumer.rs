@@ -75,7 +75,7 @@ impl RouteConsumer {
     /// Decodes `message`. One that is not for this route, or is no event any more, is dealt with
     /// here.
     pub(crate) async fn decode(&self, stream: StreamName, message: Message) -> Decoded {
-        let (until, life) = (Deadline::of(self.lease), self.shared.standing.epoch_number());
+        let (until, life) = (Deadline::of(self.lease), self.shared.monitor.epoch_number());
         let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
         let Some(((delivered, sequence), reply)) = place else { return Decoded::Nothing };
         let headers = message.headers.unwrap_or_default();
@@ -130,7 +130,7 @@ impl RouteConsumer {
     /// counted, and it takes no permit of those that are handed out.
     pub(crate) async fn wait_for_key(self: Arc<Self>, taken: PendingDelivery) {
         let shared = &self.shared;
-        let wait = shared.verification.wait(taken.event.received_at(), shared.standing.servers_now());
+        let wait = shared.verification.wait(taken.event.received_at(), shared.monitor.servers_now());
         let at = shared.after(wait);
         fail_point!("key-unknown.before");
         let put_away = shared.schedule(&taken.event, &taken.state, &self.route, at, taken.origin).await;
@@ -226,9 +226,9 @@ impl RouteConsumer {
                 InFlightMarker::new(&self.shared, taken.origin, &taken.event, &past, AttemptState::Began),
             )
         };
-        let marks: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
+        let markers: Vec<_> = taken.iter().zip(&deliveries).map(began).collect();
         fail_point!("mark.before");
-        self.shared.inflight.write(&self.shared, &self.route, marks).await;
+        self.shared.inflight.write(&self.shared, &self.route, markers).await;
         fail_point!("mark.after");
         // If nobody listens any more, dropping them gives them back.
         let _ = answer.send(Ok(deliveries));

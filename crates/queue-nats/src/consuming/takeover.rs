@@ -39,7 +39,7 @@ impl Fetcher {
             self.joined_known = Some(asked);
             self.observe_filter_owner(&info).await;
         }
-        let is_held = self.held_until.is_some_and(|at| at > self.taking.shared.standing.servers_now());
+        let is_held = self.held_until.is_some_and(|at| at > self.taking.shared.monitor.servers_now());
         let decides = !self.is_superseded && !is_held;
         let word = if decides { "+ACK" } else { "-NAK {\"delay\": 1000000000}" };
         for reply in self.not_for_us.drain(..) {
@@ -85,7 +85,7 @@ impl Fetcher {
     /// Takes the route back when the version that was to take over is gone, even if it had not
     /// changed anything yet.
     pub(super) async fn reclaim(&mut self, info: &Info) {
-        let now = self.taking.shared.standing.servers_now();
+        let now = self.taking.shared.monitor.servers_now();
         let is_left_over = held_until(info).is_some_and(|until| until <= now);
         if is_left_over
             && is_joined_as(info, &self.route)
@@ -142,8 +142,8 @@ impl Fetcher {
         }
         // Positions of another epoch of the stream say nothing about this one: all of it is for a
         // route that was here before, wherever that once started.
-        let _ = self.taking.shared.standing.refresh().await;
-        let is_same = self.life == self.taking.shared.standing.epoch_number();
+        let _ = self.taking.shared.monitor.refresh().await;
+        let is_same = self.life == self.taking.shared.monitor.epoch_number();
         let resume = if is_same { self.settled } else { Some(Position::START) };
         match ensure_consumers(&self.link(), &self.route, resume, false).await {
             Ok(()) => tracing::error!(

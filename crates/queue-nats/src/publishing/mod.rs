@@ -195,15 +195,15 @@ impl Publisher {
     async fn publish_in_rounds(&self, events: &[Event], epoch: &str) -> PublishResults {
         let mut answers: Vec<Option<Result<PublishedAt, QueueError>>> = events.iter().map(|_| None).collect();
         let mut stopped = None;
-        for wave in rounds(events) {
-            let sent = join_all(wave.iter().map(|index| self.put_event(&events[*index]))).await;
+        for round in rounds(events) {
+            let sent = join_all(round.iter().map(|index| self.put_event(&events[*index]))).await;
             // An event that does not fit is no reason to stop: it will never be stored.
             let failures = sent.iter().filter_map(|answer| answer.as_ref().err());
             stopped = failures
                 .filter(|error| !matches!(error, QueueError::TooLarge))
                 .map(QueueError::duplicate)
                 .next();
-            wave.into_iter().zip(sent).for_each(|(index, answer)| answers[index] = Some(answer));
+            round.into_iter().zip(sent).for_each(|(index, answer)| answers[index] = Some(answer));
             if stopped.is_some() {
                 break;
             }

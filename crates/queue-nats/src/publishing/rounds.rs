@@ -7,17 +7,17 @@ use event_model::{BUCKETS, Event};
 /// Events of one bucket are in different rounds, in order, so that a leader that is lost in
 /// between can't swap them.
 pub(crate) fn rounds(events: &[Event]) -> Vec<Vec<usize>> {
-    let mut waves: Vec<Vec<usize>> = Vec::new();
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
     let mut next = [0; BUCKETS as usize];
     for (index, event) in events.iter().enumerate() {
-        let wave: &mut usize = &mut next[usize::from(event.bucket())];
-        if *wave == waves.len() {
-            waves.push(Vec::new());
+        let round: &mut usize = &mut next[usize::from(event.bucket())];
+        if *round == rounds.len() {
+            rounds.push(Vec::new());
         }
-        waves[*wave].push(index);
-        *wave += 1;
+        rounds[*round].push(index);
+        *round += 1;
     }
-    waves
+    rounds
 }
 
 #[cfg(test)]

@@ -39,14 +39,14 @@ impl History for JetStreamStores {
                 Some(index) => self.looked_up(index, reference, limit).await?,
                 None => self.read_through(reference, limit).await?,
             };
-            let standing = RouteProgress {
+            let monitor = RouteProgress {
                 routes: routes(&self.0.link, Shard::ONLY.events()).await?,
                 forgotten: HistoryHorizon::look(&self.0.link).await?,
             };
             let mut stories = Vec::new();
             for (position, id) in found.into_iter().rev() {
                 let Some(event) = self.event_at(position, reference).await? else { continue };
-                let mut story = story(&event, position, lines.remove(&id).unwrap_or_default(), &standing);
+                let mut story = story(&event, position, lines.remove(&id).unwrap_or_default(), &monitor);
                 self.find_on_its_way(&mut story).await?;
                 stories.push(story);
             }
@@ -240,12 +240,12 @@ fn story(
     event: &Event,
     position: Position,
     mut lines: Vec<AttemptRecord>,
-    standing: &RouteProgress,
+    monitor: &RouteProgress,
 ) -> EventStory {
     lines.sort_by_key(|line| (line.started_at, line.attempt));
-    let forgotten = standing.forgotten.filter(|forgotten| forgotten.has(position));
+    let forgotten = monitor.forgotten.filter(|forgotten| forgotten.has(position));
     let of_route = |route| state(route, position.sequence(), &lines, forgotten.is_some());
-    let states = standing.routes.iter().map(of_route).collect();
+    let states = monitor.routes.iter().map(of_route).collect();
     let step = |line: AttemptRecord| StoryStep {
         record: line.attempt(),
         route: line.route,

@@ -51,7 +51,7 @@ impl Stores for JetStreamStores {
     }
 
     fn health(&self) -> BoxFuture<'_, Result<StoresHealth, QueueError>> {
-        let waiting_limit = self.0.standing.waiting_limit();
+        let waiting_limit = self.0.monitor.waiting_limit();
         Box::pin(health::health(&self.0.link, &self.0.servers, waiting_limit))
     }
 

@@ -79,8 +79,7 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
     let found = FactStore::get(&marks, SNAPSHOT).await.ok().flatten();
     let found = found.and_then(|found| serde_json::from_slice::<Snapshot>(&found).ok());
     let age = |snapshot: &Snapshot| {
-        Duration::try_from(shared.standing.servers_now().duration_since(snapshot.at))
-            .unwrap_or(Duration::ZERO)
+        Duration::try_from(shared.monitor.servers_now().duration_since(snapshot.at)).unwrap_or(Duration::ZERO)
     };
     if let Some(fresh) = found.as_ref().filter(|snapshot| age(snapshot) < FRESH) {
         return Ok(fresh.states.clone());
@@ -90,7 +89,7 @@ pub(crate) async fn recent_states(shared: &Arc<Shared>) -> Result<Vec<RouteState
         return Ok(usable.states);
     }
     let states = states(shared).await?;
-    let snapshot = Snapshot { at: shared.standing.servers_now(), states };
+    let snapshot = Snapshot { at: shared.monitor.servers_now(), states };
     let body = serde_json::to_vec(&snapshot).unwrap_or_default();
     if is_ours && body.len() <= MOST_SHARED {
         // If it can't be shared, the next caller looks again.
@@ -217,7 +216,7 @@ pub(crate) async fn set_paused(
 ) -> Result<(), QueueError> {
     let paused = pause.is_some();
     let until = pause.map(|pause| match pause.until {
-        Some(until) => shared.standing.servers_time(until).to_string(),
+        Some(until) => shared.monitor.servers_time(until).to_string(),
         None => shared.after(UNTIL_RESUMED).to_string(),
     });
     let request = until.map_or_else(|| json!({}), |until| json!({ "pause_until": until }));
@@ -255,7 +254,7 @@ pub(crate) async fn retry_now(shared: &Shared, route: &str, event: EventId) -> R
         let found = api::last_message(&shared.link, RETRIES, &subject).await;
         let Some(message) = found.map_err(|error| error.of(MAKING))? else { continue };
         let mut headers = message.headers;
-        headers.insert("Nats-Schedule", format!("@at {}", shared.standing.servers_now()));
+        headers.insert("Nats-Schedule", format!("@at {}", shared.monitor.servers_now()));
         headers.insert(NATS_MESSAGE_ID, format!("{subject}/now/{}", message.sequence));
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, message.sequence.to_string());
         made_due += u64::from(shared.publisher.put_if(subject, headers, message.payload).await?);

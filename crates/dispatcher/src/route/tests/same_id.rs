@@ -235,7 +235,7 @@ async fn a_route_that_says_nothing_delivers_both_and_asks_for_no_mark() {
         assert_eq!(world.destination.next().await, status);
         world.destination.answer(status, Ok(Done::default()));
     }
-    let marks = world.queue.stores.facts().entries(queue::same_id::SAME_ID).await.unwrap();
-    assert_eq!(marks, []);
+    let facts = world.queue.stores.facts().entries(queue::same_id::SAME_ID).await.unwrap();
+    assert_eq!(facts, []);
     world.end().await;
 }

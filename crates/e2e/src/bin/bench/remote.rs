@@ -215,12 +215,12 @@ fn bare_stream(count: usize) -> anyhow::Result<Row> {
 fn subscription(count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
-        let (shutdown, switchboard) = (shutdown(), SubscriptionRegistry::default());
-        let shared = Extensions::default().with(switchboard.clone());
+        let (shutdown, subscription_registry) = (shutdown(), SubscriptionRegistry::default());
+        let shared = Extensions::default().with(subscription_registry.clone());
         let cx = OpenContext::new("route", ".").with_extensions(&shared);
         let opened = SubscriptionDispatcher::open(serde_json::from_value(json!({}))?, &cx).await;
         let dispatcher = Arc::new(opened.map_err(anyhow::Error::from_boxed)?);
-        let service = Subscriptions::new(switchboard, shutdown.clone()).service();
+        let service = Subscriptions::new(subscription_registry, shutdown.clone()).service();
         let address = serve(Routes::new(service), &shutdown).await?;
         tokio::spawn(async move { subscribe(address).await });
         let mut capacity = dispatcher.capacity().context("it has a capacity")?;
