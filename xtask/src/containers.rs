@@ -141,7 +141,8 @@ fn paths(text: &str, begin: &str) -> Vec<String> {
 #[test]
 fn every_service_has_the_secrets_that_its_settings_name() {
     let read = |file: String| std::fs::read_to_string(root().join("config").join(file)).unwrap();
-    let (mut nats, mut ours) = (0, 0);
+    let mut nats = 0;
+    let mut ours = 0;
     for service in services() {
         let command = service.layers.iter().any(|layer| layer.as_mapping_get("command").is_some());
         let command = if command { service.list("command").join(" ") } else { String::new() };

@@ -26,7 +26,8 @@ fn make(package: &str, program: &str) -> anyhow::Result<Value> {
     let Some(top) = metadata.packages.iter().find(|it| it.name == package) else {
         bail!("no package is called {package}")
     };
-    let (linked, checksums) = (linked(&metadata, &top.id)?, checksums()?);
+    let linked = linked(&metadata, &top.id)?;
+    let checksums = checksums()?;
     let packages = metadata.packages.iter().filter(|it| linked.contains_key(&it.id));
     let components: Vec<Value> =
         packages.clone().filter(|it| it.id != top.id).map(|it| component(it, &checksums)).collect();
@@ -61,7 +62,8 @@ fn linked<'m>(
 ) -> anyhow::Result<BTreeMap<&'m PackageId, Vec<&'m PackageId>>> {
     let resolve = metadata.resolve.as_ref().context("cargo metadata resolves nothing")?;
     let nodes: BTreeMap<&PackageId, &Node> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let (mut found, mut left) = (BTreeMap::new(), vec![top]);
+    let mut found = BTreeMap::new();
+    let mut left = vec![top];
     while let Some(id) = left.pop() {
         if found.contains_key(id) {
             continue;
@@ -78,7 +80,8 @@ fn linked<'m>(
 }
 
 fn component(package: &Package, checksums: &BTreeMap<(String, String), String>) -> Value {
-    let (name, version) = (package.name.to_string(), package.version.to_string());
+    let name = package.name.to_string();
+    let version = package.version.to_string();
     let mut component = json!({
         "type": "library",
         "bom-ref": purl(package),

@@ -197,7 +197,8 @@ fn made_anew() -> anyhow::Result<String> {
     let listed =
         git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root()).output()?;
     for file in String::from_utf8_lossy(&listed.stdout).lines() {
-        let (from, to) = (root().join(file), copy.join(file));
+        let from = root().join(file);
+        let to = copy.join(file);
         if from.is_file() {
             fs::create_dir_all(to.parent().unwrap_or(&copy))?;
             fs::copy(from, to)?;

@@ -53,7 +53,8 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
 /// Replaces every pattern that is written out by a variable. Returns the expression, and the
 /// scope with these variables, in which every evaluation begins.
 pub(crate) fn compile(expression: &Expression) -> (Expression, Context<'static, 'static>) {
-    let (mut expression, mut scope) = (expression.clone(), Context::with_env(Arc::clone(&ENV)));
+    let mut expression = expression.clone();
+    let mut scope = Context::with_env(Arc::clone(&ENV));
     let mut count = 0;
     visit(&mut expression, &mut |call| {
         let Some(pattern) = pattern_of(call) else { return };

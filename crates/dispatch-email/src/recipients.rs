@@ -51,7 +51,8 @@ fn listed(text: &str) -> Vec<String> {
         return vec![text.to_owned()];
     }
     let mut parts = vec![String::new()];
-    let (mut depth, mut is_quoted) = (0_usize, false);
+    let mut depth = 0_usize;
+    let mut is_quoted = false;
     for letter in text.chars() {
         match letter {
             '{' => depth += 1,

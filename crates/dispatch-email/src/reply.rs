@@ -63,7 +63,8 @@ impl Incoming {
         stream: &mut (impl AsyncRead + Unpin),
     ) -> Result<Vec<String>, ReplyError> {
         let mut lines = Vec::new();
-        let (mut first, mut length) = (None, 0);
+        let mut first = None;
+        let mut length = 0;
         loop {
             let line = self.line(stream).await?;
             length += line.len();

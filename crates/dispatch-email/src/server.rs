@@ -76,7 +76,8 @@ impl MailServer {
             (None, None) => None,
             _ => return Err("server: expected user and password together".into()),
         };
-        let (host, port) = (host.clone(), port.unwrap_or(usual));
+        let host = host.clone();
+        let port = port.unwrap_or(usual);
         Ok(Self { host, port, protection, login, kept: Mutex::default() })
     }
 

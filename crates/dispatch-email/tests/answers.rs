@@ -136,7 +136,8 @@ async fn dispatch(dispatcher: &EmailDispatcher) -> Result<Done, DispatchError> {
 
 async fn answered(to_mail: impl Into<Vec<u8>>, then: Then) -> Result<Done, DispatchError> {
     let script = Script { to_mail: to_mail.into(), then, ..Script::default() };
-    let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+    let server = serve(script).await;
+    let folder = tempfile::tempdir().unwrap();
     dispatch(&open(&server, &folder).await).await
 }
 
@@ -195,7 +196,8 @@ async fn what_is_not_2xx_is_not_taken_whatever_comes_after_it() {
 async fn a_word_that_is_left_over_is_taken_for_no_later_answer() {
     // A server out of step by one: its answer about the mail is its answer to DATA.
     let script = Script { to_data: "250 OK\r\n354 go on\r\n", to_mail: Vec::new(), ..Script::default() };
-    let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+    let server = serve(script).await;
+    let folder = tempfile::tempdir().unwrap();
     let error = dispatch(&open(&server, &folder).await).await.unwrap_err();
     assert!(matches!(error, DispatchError::Transient { .. }), "{error:?}");
     assert_eq!(server.mails.load(Ordering::SeqCst), 0);
@@ -210,7 +212,8 @@ async fn a_connection_is_used_again_where_its_last_answer_was_whole() {
         ("250-OK\r\n", Then::SaysNoMore, 3),
     ] {
         let script = Script { to_mail: answer.into(), then, ..Script::default() };
-        let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+        let server = serve(script).await;
+        let folder = tempfile::tempdir().unwrap();
         let dispatcher = open(&server, &folder).await;
         for _ in 0..3 {
             dispatch(&dispatcher).await.unwrap();
@@ -224,7 +227,8 @@ async fn a_connection_is_used_again_where_its_last_answer_was_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_on_which_more_came_than_was_asked_for_is_not_used_again() {
     let script = Script { to_noop: "250 OK\r\n421 closing\r\n", ..Script::default() };
-    let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+    let server = serve(script).await;
+    let folder = tempfile::tempdir().unwrap();
     let dispatcher = open(&server, &folder).await;
     for _ in 0..2 {
         dispatch(&dispatcher).await.unwrap();
@@ -235,7 +239,8 @@ async fn a_connection_on_which_more_came_than_was_asked_for_is_not_used_again() 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_went_silent_are_given_up_together() {
     let script = Script { to_noop: "", ..Script::default() };
-    let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+    let server = serve(script).await;
+    let folder = tempfile::tempdir().unwrap();
     let dispatcher = open(&server, &folder).await;
     let (one, other, third) =
         tokio::join!(dispatch(&dispatcher), dispatch(&dispatcher), dispatch(&dispatcher));
@@ -255,7 +260,8 @@ async fn a_refusal_before_any_mail_buries_none() {
         ("no such mechanism", to_auth("504 5.5.4 not this one\r\n")),
         ("a mailbox", to_auth("550 5.7.1 not from you\r\n")),
     ] {
-        let (server, folder) = (serve(script).await, tempfile::tempdir().unwrap());
+        let server = serve(script).await;
+        let folder = tempfile::tempdir().unwrap();
         let error = dispatch(&open(&server, &folder).await).await.unwrap_err();
         assert!(matches!(error, DispatchError::Transient { status: Some(500..), .. }), "{what}: {error:?}");
     }

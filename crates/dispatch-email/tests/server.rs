@@ -21,7 +21,8 @@ const PACKAGE: &str = "aiosmtpd==1.4.6";
 fn packages() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).unwrap();
-    let (folder, lock) = (target.join(PACKAGE), File::create(target.join("aiosmtpd.lock")).unwrap());
+    let folder = target.join(PACKAGE);
+    let lock = File::create(target.join("aiosmtpd.lock")).unwrap();
     lock.lock().unwrap();
     if !folder.exists() {
         let scratch = tempfile::tempdir_in(target).unwrap();

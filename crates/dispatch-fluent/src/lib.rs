@@ -123,7 +123,8 @@ impl Dispatcher for FluentDispatcher {
 
 impl FluentDispatcher {
     fn make(&self, event: &Event, cx: &Context) -> Result<NewEvent, DispatchError> {
-        let (view, fields) = (View::of_attempt(event, cx)?, event.fields());
+        let view = View::of_attempt(event, cx)?;
+        let fields = event.fields();
         let new = NewEvent {
             name: self.name.fill(&view)?,
             retailer_id: event.retailer().to_owned(),

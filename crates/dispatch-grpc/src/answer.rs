@@ -80,7 +80,8 @@ impl Service<Request<Body>> for Lenient {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let answering = Service::call(&mut self.channel, request);
-        let (remark, deadline) = (self.remark.clone(), self.deadline);
+        let remark = self.remark.clone();
+        let deadline = self.deadline;
         Box::pin(async move {
             let (mut head, body) = answering.await?.into_parts();
             // Compressed messages are left out below; the library would refuse the whole answer
@@ -171,7 +172,8 @@ impl Readable {
                     if prefix.len() < PREFIX {
                         return None;
                     }
-                    let (is_compressed, length) = (prefix[0] != 0, (&prefix[1..]).get_u32() as usize);
+                    let is_compressed = prefix[0] != 0;
+                    let length = (&prefix[1..]).get_u32() as usize;
                     self.state = self.begin(is_compressed, length);
                 }
                 State::Message(message, length) => {

@@ -164,7 +164,9 @@ impl Oauth2 {
         let mut headers = usual_headers();
         headers.insert(AUTHORIZATION, identity);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let (method, uri, body) = (Method::POST, self.token_uri.clone(), self.form());
+        let method = Method::POST;
+        let uri = self.token_uri.clone();
+        let body = self.form();
         let began = Instant::now();
         let answer = client.send(RequestParts { method, uri, headers, body }, deadline).await;
         let answer = answer.map_err(|error| DispatchError::transient(ACTION, error))?;

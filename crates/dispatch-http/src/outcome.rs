@@ -87,7 +87,8 @@ impl Statuses {
         } else {
             EndpointAnswer::Excerpt(code, Excerpt(printable(excerpt)))
         };
-        let (status, source) = (Some(code), source.into());
+        let status = Some(code);
+        let source = source.into();
         if is_permanent || (PERMANENT.contains(&code) && !is_other) {
             return Err(DispatchError::Permanent { action: ACTION, status, source });
         }
@@ -145,8 +146,8 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         check(&[("retry-after", "120")], Some(120));
-        let (date, later) =
-            (("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT"));
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let later = ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT");
         check(&[date, later], Some(60));
         check(&[later], Some(60));
         check(&[("date", "soon"), later], Some(60));

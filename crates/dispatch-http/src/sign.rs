@@ -45,7 +45,8 @@ impl Signer {
         if self.0.is_empty() {
             return Ok(());
         }
-        let (id, now) = (cx.idempotency_key.as_str(), cx.started_at.as_second());
+        let id = cx.idempotency_key.as_str();
+        let now = cx.started_at.as_second();
         for (name, value) in [
             ("webhook-id", id.to_owned()),
             ("webhook-timestamp", now.to_string()),

@@ -38,7 +38,8 @@ where
 
 /// Reads one request whole.
 async fn read_request(stream: &mut TcpStream) -> bool {
-    let (mut request, mut chunk) = (String::new(), [0; 4096]);
+    let mut request = String::new();
+    let mut chunk = [0; 4096];
     loop {
         let Ok(read @ 1..) = stream.read(&mut chunk).await else { return false };
         request.push_str(&String::from_utf8_lossy(&chunk[..read]));

@@ -30,7 +30,8 @@ impl Server {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let answer = answer.clone();
                 tokio::spawn(async move {
-                    let (mut request, mut chunk) = (String::new(), vec![0; 1 << 14]);
+                    let mut request = String::new();
+                    let mut chunk = vec![0; 1 << 14];
                     while let Ok(read @ 1..) = stream.read(&mut chunk).await {
                         request.push_str(&String::from_utf8_lossy(&chunk[..read]));
                         if !is_whole(&request) {

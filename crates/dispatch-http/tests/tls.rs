@@ -53,8 +53,8 @@ async fn endpoint(folder: &Path) -> u16 {
             PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap(),
         )
         .unwrap();
-    let (acceptor, listener) =
-        (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
@@ -79,7 +79,8 @@ async fn dispatch(folder: &Path, port: u16, tls: Value) -> Result<Done, Dispatch
 
 #[tokio::test]
 async fn both_sides_show_who_they_are() {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
     make(folder.path());
     make(other.path());
     let port = endpoint(folder.path()).await;

@@ -99,7 +99,8 @@ fn a_number_can_be_counted_with() {
 
 #[test]
 fn numbers_that_are_the_same_to_the_engine_are_never_taken_for_each_other() {
-    let (a, b) = ("0.10000000000000000001", "0.10000000000000000002");
+    let a = "0.10000000000000000001";
+    let b = "0.10000000000000000002";
     let attributes = format!(r#"{{"a": {a}, "b": {b}, "c": 2.50}}"#);
     for content_type in ["text/plain", "application/json"] {
         assert!(

@@ -53,7 +53,8 @@ impl Subject {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (mut parts, mut rest) = (Vec::new(), text);
+        let mut parts = Vec::new();
+        let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let (name, after) = after.split_once('}').ok_or("a `{` without its `}`")?;
             let known = || PLACES.map(|(name, _)| format!("{{{name}}}")).join(", ");

@@ -46,7 +46,8 @@ fn stream(servers: &Cluster) -> impl Future<Output = jetstream::Context> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_stored_once_as_a_cloud_event() {
     let servers = Cluster::start(1, &Options::default()).unwrap();
-    let (dispatcher, event) = (open(&servers).await, dispatch::testing::event("OrderStatusChange", "HD_1"));
+    let dispatcher = open(&servers).await;
+    let event = dispatch::testing::event("OrderStatusChange", "HD_1");
     let nobody = patiently(&dispatcher, &event).await;
     assert!(matches!(nobody, Err(DispatchError::Transient { .. })), "no stream has stored it: {nobody:?}");
 
@@ -87,7 +88,8 @@ async fn an_event_is_stored_once_as_a_cloud_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_has_it_has_it_whatever_else_it_answers() {
     let servers = Cluster::start(1, &Options::default()).unwrap();
-    let (dispatcher, event) = (open(&servers).await, dispatch::testing::event("E", "HD_1"));
+    let dispatcher = open(&servers).await;
+    let event = dispatch::testing::event("E", "HD_1");
     let answers = async_nats::connect(servers.urls()).await.unwrap();
     let mut published = answers.subscribe("shop.>").await.unwrap();
     answers.flush().await.unwrap();
@@ -116,7 +118,8 @@ async fn a_server_that_is_away_is_waited_for() {
     let shop = Config { name: "SHOP".to_owned(), subjects: vec!["shop.>".to_owned()], ..Config::default() };
     stream(&servers).await.create_stream(shop).await.unwrap();
     servers.kill_all();
-    let (dispatcher, event) = (open(&servers).await, dispatch::testing::event("E", "HD_1"));
+    let dispatcher = open(&servers).await;
+    let event = dispatch::testing::event("E", "HD_1");
     let away = dispatch(&dispatcher, &event).await;
     assert!(matches!(away, Err(DispatchError::Transient { .. })), "{away:?}");
     servers.start_all().unwrap();

@@ -181,8 +181,9 @@ impl AttemptRunner {
     }
 
     async fn end(&self, delivery: Delivery, watch: DeliveryTelemetry, report: AttemptReport) {
-        let (route, about, ended) =
-            (&self.settings.name, DeliveryInfo::of(&delivery), delivery_telemetry::ended(&report));
+        let route = &self.settings.name;
+        let about = DeliveryInfo::of(&delivery);
+        let ended = delivery_telemetry::ended(&report);
         report.log(delivery.event.id(), route, delivery.attempt, || watch.trace_id());
         about.count(route, &report, self.clock.now());
         settle(delivery.ticket, report.into_settlement(), route, &self.hard_stop).await;

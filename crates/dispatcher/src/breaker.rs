@@ -301,7 +301,8 @@ mod tests {
             let began = Instant::now();
             assert_eq!(breaker.ready().await, MayAsk::ForAProbe);
             assert_eq!(began.elapsed().as_secs(), rest);
-            let (probe, late) = (begin(&breaker, 7), begin(&breaker, 8));
+            let probe = begin(&breaker, 7);
+            let late = begin(&breaker, 8);
             late.ended(true);
             assert_eq!(
                 breaker.look(Instant::now()),

@@ -54,7 +54,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_in_hand_counts_until_its_place_is_free() {
         let (say, now) = watch::channel(0);
-        let (free, mut capacity) = (Arc::new(Semaphore::new(4)), Capacity::new(Some(now), 4));
+        let free = Arc::new(Semaphore::new(4));
+        let mut capacity = Capacity::new(Some(now), 4);
         let take = || std::iter::from_fn(|| Arc::clone(&free).try_acquire_owned().ok()).collect::<Vec<_>>();
         let mut places = take();
         assert!(capacity.bound(&free, &mut places).now_or_never().is_none(), "nobody is there");

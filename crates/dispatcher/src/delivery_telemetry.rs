@@ -99,7 +99,8 @@ impl DeliveryInfo {
 
 /// Ends the span of an attempt.
 pub(crate) fn attempted(span: Span, dispatcher: &str, number: u32, report: &AttemptReport) {
-    let (attempt, verdict) = (report.attempt(), report.verdict());
+    let attempt = report.attempt();
+    let verdict = report.verdict();
     span.end(ended(report), || {
         let mut attributes = vec![
             Attribute::new("fluent.dispatcher", dispatcher.to_owned()),

@@ -64,7 +64,8 @@ fn client(account: &ApiAccount, tree: &SettingsTree, ledger: Arc<dyn LoginLedger
         timeout: api.timeout.0,
     };
     let environment = account.environment.as_str().to_owned();
-    let (base, account) = (account.url.clone(), account.name.clone());
+    let base = account.url.clone();
+    let account = account.name.clone();
     Ok(Client::new(Options { base, account, environment, credentials, limits, ledger })?)
 }
 

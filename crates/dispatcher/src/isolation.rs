@@ -178,7 +178,8 @@ impl Isolation {
     }
 
     fn exclude(&self) -> Option<ExclusiveRun> {
-        let (mut state, since) = (self.lock(), Instant::now());
+        let mut state = self.lock();
+        let since = Instant::now();
         if state.exclusion.is_some() {
             return None;
         }

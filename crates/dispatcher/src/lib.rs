@@ -214,7 +214,8 @@ pub async fn join_routes(
 }
 
 fn route_of(settings: &RouteSettings, lease: Duration) -> Route {
-    let (name, filter) = (settings.name.clone(), settings.terms.clone().into());
+    let name = settings.name.clone();
+    let filter = settings.terms.clone().into();
     Route { name, filter, start: settings.start, lease }
 }
 
@@ -229,8 +230,9 @@ impl Dispatching {
     pub fn start(self, shutdown: &Shutdown) {
         let isolation = Isolation::default();
         for route in self.routes {
-            let (isolation, registry, clock) =
-                (isolation.clone(), self.registry.clone(), Arc::clone(&self.clock));
+            let isolation = isolation.clone();
+            let registry = self.registry.clone();
+            let clock = Arc::clone(&self.clock);
             let name = format!("the task of route {}", route.settings.name);
             shutdown.spawn_critical(name, route::run(route, isolation, registry, clock, shutdown.clone()));
         }

@@ -45,7 +45,8 @@ pub(crate) async fn notify(
     let of = if told.reason.is_some() { "on-dead-letter" } else { "on-success" };
     cx.idempotency_key = format!("{}/{of}", cx.idempotency_key);
     (cx.outcome, cx.response, cx.timeout) = (Some(Arc::new(told)), None, whom.timeout());
-    let (began, mut wait) = (Instant::now(), AGAIN);
+    let began = Instant::now();
+    let mut wait = AGAIN;
     loop {
         let answer = timeout(cx.timeout, whom.dispatch(event, &cx)).await;
         let error = match answer {

@@ -67,7 +67,8 @@ pub(crate) async fn retry_note<F>(note: impl Fn() -> F) -> Result<(), QueueError
 where
     F: Future<Output = Result<(), QueueError>>,
 {
-    let (began, mut wait) = (Instant::now(), NOTE_AGAIN);
+    let began = Instant::now();
+    let mut wait = NOTE_AGAIN;
     loop {
         match note().await {
             Err(error) if began.elapsed() + wait < NOTE_WITHIN => {
@@ -98,7 +99,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_not_held_for_ever() {
-        let (began, tries) = (Instant::now(), AtomicU32::new(0));
+        let began = Instant::now();
+        let tries = AtomicU32::new(0);
         let full = || {
             tries.fetch_add(1, Ordering::Relaxed);
             ready(Err(QueueError::Full))

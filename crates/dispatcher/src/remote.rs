@@ -88,7 +88,8 @@ impl Plan {
     }
 
     async fn dispatcher(&self, registry: &Registry) -> anyhow::Result<AnyDispatcher> {
-        let (routes, selection) = (settings::Routes(vec![self.route.clone()]), RouteSelection::everything());
+        let routes = settings::Routes(vec![self.route.clone()]);
+        let selection = RouteSelection::everything();
         let shared = self.resources().await?.shared;
         let opened = open_dispatchers(&routes, &selection, &self.tree.folder(), &shared, registry).await;
         let mut opened = opened.map_err(|error| located(&self.tree, error))?;

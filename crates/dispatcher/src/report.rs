@@ -26,7 +26,8 @@ impl AttemptReport {
         took: Duration,
     ) -> Self {
         let verdict = verdict(&result, at, retry);
-        let (asked, attempt) = (result.has_asked(), record(&result, started_at, took));
+        let asked = result.has_asked();
+        let attempt = record(&result, started_at, took);
         Self { result, settlement: Settlement { verdict, asked, attempt } }
     }
 

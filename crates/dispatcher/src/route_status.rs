@@ -29,7 +29,8 @@ impl StatusRegistry {
 
     /// Returns a source for the state of these routes, which also closes breakers.
     pub(crate) fn status_source(&self, clock: Arc<dyn Clock>) -> StatusSource {
-        let (registry, process) = (self.clone(), process());
+        let registry = self.clone();
+        let process = process();
         let closing = self.clone();
         let close = move |route: &str| closing.close_breaker(route);
         let now = move || {

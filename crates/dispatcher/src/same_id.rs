@@ -38,8 +38,8 @@ impl SameId {
     /// Tries, with an event that can't exist, whether this route may read and claim: without
     /// these rights it would deliver nothing, and each of its events would only seem to wait.
     pub(crate) async fn try_out(&self, now: Timestamp) -> Result<(), QueueError> {
-        let (key, id) =
-            (FluentKey::of(Environment::Sandbox, "", "", ""), EventId::of(Environment::Sandbox, b""));
+        let key = FluentKey::of(Environment::Sandbox, "", "", "");
+        let id = EventId::of(Environment::Sandbox, b"");
         self.source.same_id_delivered(key, &self.route).await?;
         let until = now.saturating_add(CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
         match self.source.claim_same_id(key, &self.route, id, (now, until)).await? {
@@ -65,7 +65,8 @@ impl SameId {
         now: Timestamp,
         lasts: Duration,
     ) -> Result<Granted, AttemptResult> {
-        let (key, id) = (event.fluent_key(), event.id());
+        let key = event.fluent_key();
+        let id = event.id();
         let until = now.saturating_add(lasts + CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
         match self.source.claim_same_id(key, &self.route, id, (now, until)).await {
             Ok(Claim::Granted(granted)) => Ok(granted),

@@ -65,7 +65,8 @@ pub fn main(registry: &Registry) -> ExitCode {
     if args.stage.check {
         return process::run(|_| async move {
             plan.operator.as_ref().map(GrpcServer::check).transpose()?;
-            let (shared, folder) = (ProcessResources::by(&plan.tree)?.shared, plan.tree.folder());
+            let shared = ProcessResources::by(&plan.tree)?.shared;
+            let folder = plan.tree.folder();
             let opened = open_dispatchers(&plan.routes, &plan.selection, &folder, &shared, registry).await;
             opened.map_err(|error| located(&plan.tree, error))?;
             args.stage.print_valid();
@@ -88,7 +89,8 @@ struct Plan {
 
 impl Plan {
     fn read(tree: SettingsTree, registry: &Registry, names: Vec<String>) -> anyhow::Result<Self> {
-        let (queue, selection) = (tree.queue_to_deliver()?, RouteSelection::of(names));
+        let queue = tree.queue_to_deliver()?;
+        let selection = RouteSelection::of(names);
         // The tables of routes that other processes run are checked there.
         let all = tree.routes(None)?;
         for name in selection.names() {
@@ -104,7 +106,8 @@ impl Plan {
             true => tree.routes(Some(registry))?,
             false => all,
         };
-        let (observed, operator) = (Observed::read(&tree)?, tree.operator()?);
+        let observed = Observed::read(&tree)?;
+        let operator = tree.operator()?;
         Ok(Self { tree, queue, routes, selection, operator, observed })
     }
 
@@ -138,7 +141,8 @@ impl Plan {
             shutdown,
         );
         *presence = Some(report);
-        let (folder, shared) = (self.tree.folder(), &resources.shared);
+        let folder = self.tree.folder();
+        let shared = &resources.shared;
         let opening = open(&self.routes, &self.selection, &folder, shared, registry, &queue.source, clock);
         // A signal must not have to wait for a queue that is away.
         let Some(dispatching) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };

@@ -29,7 +29,8 @@ pub(crate) fn route(routes: &Routes, lease: Duration) -> Route {
 }
 
 pub(crate) async fn run(mut consumer: Box<dyn Consumer>, clock: Arc<dyn Clock>, shutdown: Shutdown) {
-    let (draining, hard_stop) = (shutdown.draining(), shutdown.hard_stop());
+    let draining = shutdown.draining();
+    let hard_stop = shutdown.hard_stop();
     while let Some(next) = draining.run_until_cancelled(consumer.next(BATCH)).await {
         match next {
             Ok(deliveries) => keep(deliveries, &*clock, &hard_stop).await,

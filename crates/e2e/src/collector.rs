@@ -92,7 +92,8 @@ impl Collector {
 
     /// Opens a collector that takes `delay` for each export.
     pub async fn slow(delay: Duration) -> Self {
-        let (grpc, http) = (bind().await, bind().await);
+        let grpc = bind().await;
+        let http = bind().await;
         let seen = Arc::new(Mutex::new(Seen { delay, ..Seen::default() }));
         let collector = Self { grpc: grpc.local_addr().unwrap(), http: http.local_addr().unwrap(), seen };
         let services = tonic::transport::Server::builder()

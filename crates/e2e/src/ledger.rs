@@ -53,7 +53,8 @@ impl Load {
         let mut tasks = JoinSet::new();
         for number in 0..senders {
             let url = urls[number % urls.len()].clone();
-            let (sender, ledger) = (Sender::new(url, retry).unwrap(), Arc::clone(&ledger));
+            let sender = Sender::new(url, retry).unwrap();
+            let ledger = Arc::clone(&ledger);
             let pause = ledger.pause;
             let seed = SEED.fetch_add(1, Ordering::Relaxed);
             tasks.spawn(async move {

@@ -53,7 +53,8 @@ impl Enricher {
     }
 
     pub(crate) async fn ask(&self, event: &Event, waited: Duration) -> Result<Enriched, DispatchError> {
-        let (client, variables) = (client(&self.accounts, event)?, self.variables(event)?);
+        let client = client(&self.accounts, event)?;
+        let variables = self.variables(event)?;
         // With account and environment: a tenant must not see what another was answered.
         let key = format!("{}/{}/{}", event.environment(), event.account(), Value::from(variables.clone()));
         let asking = self

@@ -46,7 +46,8 @@ impl EntityCheck {
 
     pub(crate) async fn confirm(&self, event: &Event, waited: Duration) -> Result<(), DispatchError> {
         let never = |why| DispatchError::permanent(ACTION, why);
-        let (client, fields) = (client(&self.accounts, event)?, event.fields());
+        let client = client(&self.accounts, event)?;
+        let fields = event.fields();
         let kind = fields.entity_type.as_deref().unwrap_or_default();
         let query = self.queries.get(kind).ok_or_else(|| never(NotDelivered::NoQuery))?;
         let given = [
@@ -179,7 +180,8 @@ mod tests {
     #[tokio::test]
     async fn every_type_that_fluent_can_be_asked_for_is_confirmed_by_its_own_query() {
         let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
-        let (world, confirmer) = (fluent.world(), confirmer(&fluent));
+        let world = fluent.world();
+        let confirmer = confirmer(&fluent);
         let order = world.place_order();
         let others =
             ["ARTICLE", "CONSIGNMENT", "WAVE", "LOCATION", "RETURN_ORDER", "BILLING_ACCOUNT", "INVOICE"];

@@ -82,7 +82,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_shared_by_what_came_in_before_it_was_asked_for() {
-        let (cache, asked) = (ResponseCache::new(), AtomicUsize::new(0));
+        let cache = ResponseCache::new();
+        let asked = AtomicUsize::new(0);
         let ask = || async {
             asked.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(200)).await;

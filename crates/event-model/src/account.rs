@@ -126,7 +126,8 @@ impl Accounts {
     /// anybody can name an account in others.
     pub fn claim(&self, body: &[u8]) -> AccountClaim {
         let mut claimed = Read::body(body).accounts.into_iter();
-        let (first, more) = (claimed.next(), claimed.next());
+        let first = claimed.next();
+        let more = claimed.next();
         match (first, more) {
             (Some(name), None) if self.0.contains_key(&name) => AccountClaim::Listed(name),
             (Some(name), None) => match self.alike(&name) {

@@ -61,7 +61,10 @@ impl FromStr for TraceParent {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.splitn(5, '-');
         let mut part = || parts.next().ok_or(InvalidTraceParent);
-        let (version, trace, parent, flags) = (part()?, part()?, part()?, part()?);
+        let version = part()?;
+        let trace = part()?;
+        let parent = part()?;
+        let flags = part()?;
         let version = hex_number(version, 2)?;
         // Later versions add fields behind another hyphen; version 255 is forbidden.
         if version == 0xff || (version == 0 && parts.next().is_some()) {

@@ -108,8 +108,8 @@ mod tests {
         check(&["foo=1, \tbar=2 ", "", "baz=3,,"], Some("foo=1,bar=2,baz=3"));
         check(&["fw529a3039@dt=FfK8l;x:y !\"#~", "a-_*/0=~"], Some("fw529a3039@dt=FfK8l;x:y !\"#~,a-_*/0=~"));
         check(&["0tenant@s=1", "foo=a  b", "foo=2"], Some("0tenant@s=1,foo=a  b,foo=2"));
-        let (key, tenant) =
-            (format!("{}=v", "k".repeat(256)), format!("{}@{}=v", "t".repeat(241), "s".repeat(14)));
+        let key = format!("{}=v", "k".repeat(256));
+        let tenant = format!("{}@{}=v", "t".repeat(241), "s".repeat(14));
         check(&[&key], Some(&key));
         check(&[&tenant], Some(&tenant));
         let value = format!("k={}", "v".repeat(256));
@@ -160,7 +160,8 @@ mod tests {
         assert_eq!(exact.len(), 512);
         check(&[&exact], Some(&exact));
         // Large members first, and then from the end.
-        let (large, small) = (member("large", 200), member("a", 128));
+        let large = member("large", 200);
+        let small = member("a", 128);
         let rest = [member("b", 128), member("c", 128), member("d", 120)].join(",");
         check(&[&large, &small, &rest, "z=1"], Some(&[small.as_str(), &rest, "z=1"].join(",")));
         check(&[&small, &rest, "y=1234", "z=12345"], Some(&[small.as_str(), &rest].join(",")));

@@ -231,7 +231,8 @@ impl Client {
 }
 
 async fn understood(answer: Response, needed: RequiredPart) -> Result<Bytes, ApiError> {
-    let (status, wait) = (answer.status(), asked_to_wait(&answer));
+    let status = answer.status();
+    let wait = asked_to_wait(&answer);
     if status == StatusCode::UNAUTHORIZED {
         return Err(ApiError::Login { status: status.as_u16() });
     }

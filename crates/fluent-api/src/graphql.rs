@@ -84,7 +84,8 @@ impl Query {
         }
         let variables = operation.variable_definitions.into_iter().map(|definition| {
             let definition = definition.node;
-            let (has_default, declared) = (definition.default_value.is_some(), definition.var_type.node);
+            let has_default = definition.default_value.is_some();
+            let declared = definition.var_type.node;
             Variable {
                 name: definition.name.node.to_string(),
                 type_name: match declared.base {

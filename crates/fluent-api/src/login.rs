@@ -140,7 +140,8 @@ impl Login {
         credentials: Credentials,
         guard: LoginGuard,
     ) -> Self {
-        let (account, state) = (account.to_owned(), Mutex::default());
+        let account = account.to_owned();
+        let state = Mutex::default();
         Self(Arc::new(Inner { http, url, account, credentials, guard, state }))
     }
 
@@ -344,7 +345,8 @@ mod tests {
 
     #[test]
     fn a_token_is_used_until_its_time_and_a_failure_is_remembered_for_its_rest() {
-        let (now, moment) = (Instant::now(), Duration::from_nanos(1));
+        let now = Instant::now();
+        let moment = Duration::from_nanos(1);
         let token = Token { value: "t".into(), until: now + USUAL };
         let state = State { token: Some(token), refresh: None, failed: Some((now, Failed::Refused(400))) };
         for (at, is_current, is_resting) in [

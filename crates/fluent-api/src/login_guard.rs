@@ -64,7 +64,8 @@ impl Secrets {
     /// Returns a digest that tells these secrets from others and reveals nothing of them: salted
     /// and slow.
     async fn fingerprint(&self, salt: &str) -> Result<String, BoxError> {
-        let (secrets, salt) = (format!("{}\0{}", self.password, self.client_secret), salt.to_owned());
+        let secrets = format!("{}\0{}", self.password, self.client_secret);
+        let salt = salt.to_owned();
         let made = tokio::task::spawn_blocking(move || {
             let mut made = [0; 16];
             pbkdf2_hmac::<Sha256>(secrets.as_bytes(), salt.as_bytes(), ROUNDS, &mut made);
@@ -143,7 +144,8 @@ impl LoginGuard {
     /// Records the result of a try. A result that can't be recorded counts as failed when the
     /// try's time is over, unless the login is known to be good.
     pub(crate) async fn end(&self, permit: TryPermit, result: TryResult) {
-        let (account, environment) = (&*self.name.account, &*self.name.environment);
+        let account = &*self.name.account;
+        let environment = &*self.name.environment;
         let began = Instant::now();
         let written = loop {
             match self.end_once(&permit, result).await {

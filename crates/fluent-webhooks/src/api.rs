@@ -79,7 +79,8 @@ pub(crate) async fn open(common: &Common, with_index: bool, shutdown: &Shutdown)
         true => open::stores_with_index(&common.config).await?,
         false => open::stores(&common.config).await?,
     };
-    let (settings, audit) = (open::settings(&common.config), tree.audit()?);
+    let settings = open::settings(&common.config);
+    let audit = tree.audit()?;
     let operator = Operator::new(stores, settings, audit, Arc::new(SystemClock), shutdown.clone());
     let here = Here { inner: operator.service(), caller: Caller::local(whoami()) };
     Ok(client(BoxCloneSyncService::new(here.map_err(Into::into))))

@@ -45,10 +45,12 @@ struct Plan {
 
 impl Plan {
     fn read(config: PathBuf, tree: SettingsTree, registry: &Registry) -> anyhow::Result<Self> {
-        let (gateway, routes, queue) =
-            (tree.gateway()?, tree.routes(Some(registry))?, tree.queue_to_deliver()?);
+        let gateway = tree.gateway()?;
+        let routes = tree.routes(Some(registry))?;
+        let queue = tree.queue_to_deliver()?;
         let spool = tree.spool(&queue)?;
-        let (reconciling, observed) = (Reconciling::read(&tree)?.map(Arc::new), Observed::read(&tree)?);
+        let reconciling = Reconciling::read(&tree)?.map(Arc::new);
+        let observed = Observed::read(&tree)?;
         Ok(Self { config, tree, gateway, routes, queue, spool, reconciling, observed })
     }
 
@@ -77,8 +79,9 @@ impl Plan {
         let readiness = self.observed.open("fluent-webhooks", shutdown).await?;
         let mut sharing =
             ProcessResources::open(&self.tree, shutdown, Arc::clone(&queue.stores) as _).await?;
-        let (everything, folder, shared) =
-            (RouteSelection::everything(), self.tree.folder(), &sharing.shared);
+        let everything = RouteSelection::everything();
+        let folder = self.tree.folder();
+        let shared = &sharing.shared;
         let opening =
             dispatcher::open(&self.routes, &everything, &folder, shared, registry, &queue.source, clock);
         // A signal must not wait for a queue that is away.
@@ -117,14 +120,16 @@ impl Plan {
     /// begun again by the next process.
     fn reconcile(&self, stores: &Arc<dyn Stores>, apis: Accounts, shutdown: &Shutdown) {
         let Some(reconciling) = self.reconciling.clone() else { return };
-        let (stores, draining) = (Arc::clone(stores), shutdown.draining());
+        let stores = Arc::clone(stores);
+        let draining = shutdown.draining();
         shutdown.spawn_detached(async move {
             draining.run_until_cancelled(reconciling.serve(&*stores, &apis)).await;
         });
     }
 
     fn operator_of(&self, stores: &Arc<dyn Stores>, shutdown: &Shutdown) -> anyhow::Result<Operator> {
-        let (settings, audit) = (open::settings(&self.config), self.tree.audit()?);
+        let settings = open::settings(&self.config);
+        let audit = self.tree.audit()?;
         Ok(Operator::new(Arc::clone(stores), settings, audit, Arc::new(SystemClock), shutdown.clone()))
     }
 }

@@ -59,7 +59,10 @@ fn address_of_hop(hop: &str) -> Option<&str> {
 /// The parts of a list, some of which may be in quotes (RFC 7239, 4): `host` is written by the
 /// sender and may contain anything. `None` if a quote does not end.
 fn split_outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
-    let (mut parts, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
+    let mut parts = Vec::new();
+    let mut begin = 0;
+    let mut is_quoted = false;
+    let mut is_escaped = false;
     for (at, letter) in text.char_indices() {
         match letter {
             _ if is_escaped => is_escaped = false,

@@ -189,7 +189,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let (turn, before) = (this.turn.get(), buf.filled().len());
+        let turn = this.turn.get();
+        let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         let awaits_headers = turn.is_multiple_of(2);
         match read {

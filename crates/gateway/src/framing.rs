@@ -158,7 +158,8 @@ impl Head {
             return Err("a header goes on in the next line");
         }
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return Ok(()) };
-        let (name, value) = (line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii());
+        let name = line[..colon].trim_ascii_end();
+        let value = line[colon + 1..].trim_ascii();
         match () {
             () if name.eq_ignore_ascii_case(b"host") => self.host(value, is_long),
             () if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),

@@ -85,7 +85,9 @@ pub(crate) async fn receive(
 impl Receiving {
     fn log(&self, refused: &ReceiveError, client: Client, trace: TraceParent) {
         let Senders { proven, refusals, .. } = &self.ports.senders;
-        let (reason, trace_id, error) = (refused.reason(), trace.trace_id(), Chain(refused));
+        let reason = refused.reason();
+        let trace_id = trace.trace_id();
+        let error = Chain(refused);
         if (refused.is_signature_error() || refused.is_overload()) && proven.has_known(client.source) {
             metrics::REFUSED_KNOWN.add(1, [reason.into()]);
         }
@@ -168,7 +170,8 @@ impl Receiving {
         watch: &RequestTelemetry,
     ) -> Result<Verified<Inbound>, ReceiveError> {
         let span = watch.part(Kind::Internal, "verify");
-        let (body, headers) = (inbound.body.clone(), inbound.headers.clone());
+        let body = inbound.body.clone();
+        let headers = inbound.headers.clone();
         let verified = match body.len() > LARGE {
             true => self.verify_large(inbound).await,
             false => self.ports.verifier.verify(inbound),
@@ -236,7 +239,9 @@ impl Receiving {
     }
 
     async fn publish(&self, event: Event, span: Span) -> Result<Response<Body>, ReceiveError> {
-        let (id, trace, began) = (event.id(), span.context(), Instant::now());
+        let id = event.id();
+        let trace = span.context();
+        let began = Instant::now();
         let published = self.within_time(|| self.ports.intake.publish(event.clone())).await;
         request_telemetry::published(span, &event, published.as_ref(), began.elapsed());
         let Receipt { duplicate, position, .. } = published?;

@@ -31,7 +31,8 @@ impl SeenHere {
     /// Writes the hours down again and again, under an id of this process and the present time.
     pub(crate) fn keep(&self, process: &str, facts: Arc<dyn HasFacts>, shutdown: &Shutdown) {
         let id = format!("{process}.{}", SystemClock.now().as_second());
-        let (seen, closing) = (self.clone(), shutdown.closing());
+        let seen = self.clone();
+        let closing = shutdown.closing();
         shutdown.spawn_intake(async move {
             closing.run_until_cancelled(seen.write(&id, facts.facts())).await;
             // The last minute is written too: its events may be all that came in a night.

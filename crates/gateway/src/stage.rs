@@ -60,7 +60,8 @@ struct Plan {
 
 impl Plan {
     fn read(tree: SettingsTree) -> anyhow::Result<Self> {
-        let (gateway, queue) = (tree.gateway()?, tree.queue()?);
+        let gateway = tree.gateway()?;
+        let queue = tree.queue()?;
         let spool = tree.spool(&queue)?;
         let observed = Observed::read(&tree)?;
         Ok(Self { config: tree.file().to_owned(), gateway, queue, spool, observed })

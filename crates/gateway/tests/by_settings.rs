@@ -120,7 +120,8 @@ async fn signatures_are_found_where_a_proxy_puts_them() {
     )
     .await;
     let signed = gateway.signed("");
-    let (sha512, md5) = (&*signed.sha512, &*signed.md5);
+    let sha512 = &*signed.sha512;
+    let md5 = &*signed.md5;
     gateway.check(&[("x-fluent-signature", sha512)], &signed, 200, r#""duplicate":false"#);
     for header in [("fluent-signature", sha512), ("X-FLUENT-SIGNATURE", sha512), ("X-Flex-Signature", md5)] {
         gateway.check(&[header], &signed, 200, r#""duplicate":true"#);

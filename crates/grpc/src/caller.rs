@@ -41,7 +41,8 @@ impl Caller {
         if self.may(role) {
             return Ok(());
         }
-        let (name, needed) = (&self.name, name_of(role));
+        let name = &self.name;
+        let needed = name_of(role);
         Err(Status::permission_denied(format!("{name} has not the role {needed}")))
     }
 }

@@ -32,7 +32,8 @@ pub fn event(event: &Event) -> v1::Event {
 
 /// The message for an event without its body.
 pub fn without_body(event: &Event) -> v1::Event {
-    let (fields, stored) = (event.fields(), event.stored());
+    let fields = event.fields();
+    let stored = event.stored();
     v1::Event {
         id: event.id().to_string(),
         environment: event.environment().to_string(),

@@ -121,7 +121,8 @@ impl GrpcServer {
             .context("reading our own contract")?;
         let health = health.max_decoding_message_size(MAX_HEALTH_REQUEST);
         let routes = routes.add_service(health).add_service(reflection);
-        let (address, tls) = (self.address()?, self.tls.is_some());
+        let address = self.address()?;
+        let tls = self.tls.is_some();
         let callers = Callers::default();
         callers.refusals.start(shutdown);
         shutdown.spawn_detached(self.accept_connections(routes, callers));

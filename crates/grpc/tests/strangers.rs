@@ -82,7 +82,8 @@ async fn strangers_that_come_again_and_again_keep_no_admin_out_and_cut_nothing_o
     let stop = Arc::new(AtomicBool::new(false));
     let crowds: Vec<_> = (0..2)
         .map(|number| {
-            let (stop, port) = (Arc::clone(&stop), port.place());
+            let stop = Arc::clone(&stop);
+            let port = port.place();
             std::thread::spawn(move || {
                 let mut held = std::collections::VecDeque::new();
                 let mut made = 0;

@@ -197,7 +197,8 @@ impl HistoryIndex for Index {
 
     fn find(&self, reference: &str, limit: usize) -> Result<Vec<(Position, EventId)>, QueueError> {
         let range = prefixes(reference);
-        let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
+        let from = range.map(|(from, _)| from);
+        let to = range.map(|(_, to)| to);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read(|sql| {
             sql.prepare_cached(

@@ -93,9 +93,12 @@ impl Server {
         options: &Options,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
-        let (port, monitor) = (crate::free_port()?, crate::free_port()?);
+        let port = crate::free_port()?;
+        let monitor = crate::free_port()?;
         let sync = if options.sync_always { "always" } else { "2m" };
-        let (store, max, more) = (folder.join("store"), &options.max_file, &options.more);
+        let store = folder.join("store");
+        let max = &options.max_file;
+        let more = &options.more;
         let address = place.address;
         let text = format!(
             "server_name: {name}\nlisten: {address}:{port}\nhttp: {address}:{monitor}\nmax_payload: 4MB\n\
@@ -107,7 +110,9 @@ impl Server {
             fs::write(folder.join(name), content)?;
         }
         let program = crate::find(&options.programs)?;
-        let (name, place, folder) = (name.to_owned(), place.clone(), folder.to_owned());
+        let name = name.to_owned();
+        let place = place.clone();
+        let folder = folder.to_owned();
         Ok(Self { name, place, port, monitor, program, folder, child: None })
     }
 

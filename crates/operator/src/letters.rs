@@ -77,7 +77,8 @@ impl Operator {
 
     /// The number of letters, and the highest id among them.
     pub(crate) async fn count_letters(&self, query: &DeadQuery) -> Result<(u64, u64), QueueError> {
-        let (mut count, mut last) = (0, query.after);
+        let mut count = 0;
+        let mut last = query.after;
         loop {
             let page = self.found(DeadQuery { after: last, limit: TOGETHER, ..query.clone() }).await?;
             count += page.len() as u64;

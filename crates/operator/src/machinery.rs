@@ -29,7 +29,8 @@ impl Operator {
     }
 
     async fn machinery(&self) -> anyhow::Result<StoresHealth> {
-        let (routes, tree) = (self.stores().routes().await?, self.settings()?);
+        let routes = self.stores().routes().await?;
+        let tree = self.settings()?;
         Ok(status::health(self.stores(), &routes, &tree).await?)
     }
 }

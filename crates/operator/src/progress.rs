@@ -130,7 +130,8 @@ where
             let stops = Status::unavailable(format!("this server stops, after {} were done", cut_off.done));
             return send_last(&last_words, Err(stops)).await;
         };
-        let (done, failed) = (progress.tally.done, progress.tally.failed);
+        let done = progress.tally.done;
+        let failed = progress.tally.failed;
         let (outcome, last) = match result {
             Ok(()) => ("done".to_owned(), Some(Ok(progress.tally.clone()))),
             Err(WorkError::Gone) => ("the caller went away".to_owned(), None),

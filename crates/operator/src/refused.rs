@@ -51,7 +51,8 @@ impl Operator {
     }
 
     async fn recheck_all(&self, admit: bool, progress: &mut ProgressReporter) -> Result<(), WorkError> {
-        let (gateway, mut after) = (self.gateway()?, 0);
+        let gateway = self.gateway()?;
+        let mut after = 0;
         progress.tally.total = self.stores().refused().count().await?.webhooks;
         loop {
             let page = self.stores().refused().list(after, TOGETHER).await?;

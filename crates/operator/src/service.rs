@@ -33,7 +33,8 @@ impl Operator {
         what: Value,
         work: impl Future<Output = Result<R, Status>>,
     ) -> Answer<R> {
-        let (_working, begun) = (self.0.shutdown.track(), self.begin(request, action, what).await?);
+        let _working = self.0.shutdown.track();
+        let begun = self.begin(request, action, what).await?;
         let result = work.await;
         match &result {
             Ok(_) => begun.end(1, 0, "done").await,
@@ -86,7 +87,8 @@ impl Operator {
         change: Change,
         wrap: fn(v1::Tally) -> T,
     ) -> Answer<ProgressStream<T>> {
-        let (operator, shutdown) = (self.clone(), &self.0.shutdown);
+        let operator = self.clone();
+        let shutdown = &self.0.shutdown;
         let work = |progress| operator.change_letters(selection, change, progress);
         Ok(Response::new(progress::run(shutdown, Some(begun), wrap, work)))
     }
@@ -154,7 +156,8 @@ impl v1::operator_server::Operator for Operator {
         self.ensure_account(&filter.account).await?;
         let query = deliveries::watched(filter)?;
         let (viewer, view) = self.0.viewers.enter()?;
-        let (operator, draining) = (self.clone(), self.0.shutdown.draining());
+        let operator = self.clone();
+        let draining = self.0.shutdown.draining();
         self.0.shutdown.spawn(async move {
             let watching = draining.run_until_cancelled(operator.watch(query, &viewer)).await;
             match watching {
@@ -333,7 +336,8 @@ impl v1::operator_server::Operator for Operator {
         let asked = request.get_ref().clone();
         self.ensure_route(&asked.route).await?;
         self.ensure_account(&asked.account).await?;
-        let (dry_run, what) = (asked.dry_run, replayed(&asked));
+        let dry_run = asked.dry_run;
+        let what = replayed(&asked);
         let plan = self.plan(asked)?;
         let begun = match dry_run {
             true => None,

@@ -65,7 +65,8 @@ impl Operator {
 
     /// The facts for the lines, and the bytes of rejected webhooks.
     async fn known(&self, tree: &SettingsTree) -> Result<(Known, u64), Status> {
-        let (stores, now) = (self.stores(), self.0.clock.now());
+        let stores = self.stores();
+        let now = self.0.clock.now();
         // While servers fail, some facts can't be read. The others are shown all the same.
         let mut unreadable = None;
         let routes = readable(stores.routes().await, &mut unreadable);
@@ -209,7 +210,8 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 fn described(line: &StatusLine) -> v1::StatusLine {
-    let (alert, runbook) = (line.alert.name.to_owned(), line.alert.runbook());
+    let alert = line.alert.name.to_owned();
+    let runbook = line.alert.runbook();
     v1::StatusLine { alert, text: line.text.clone(), runbook }
 }
 

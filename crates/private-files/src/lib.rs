@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn what_is_made_is_the_owners_whatever_the_umask_is() {
         let folder = tempfile::tempdir().unwrap();
-        let (inner, file) = (folder.path().join("a/b"), folder.path().join("a/b/c"));
+        let inner = folder.path().join("a/b");
+        let file = folder.path().join("a/b/c");
         create_folder(&inner).unwrap();
         write(&file, "x").unwrap();
         assert_eq!([mode(&inner), mode(inner.parent().unwrap()), mode(&file)], [0o700, 0o700, 0o600]);

@@ -76,7 +76,8 @@ fn show_runtime() {
 /// Updates the metrics of the named routes, or of all, for as long as the process lives. Values
 /// that the queue does not report are not shown.
 pub async fn show_routes(stores: Arc<dyn Stores>, named: Option<HashSet<String>>) {
-    let (mut has_failed, mut shown) = (false, HashSet::new());
+    let mut has_failed = false;
+    let mut shown = HashSet::new();
     loop {
         match stores.recent_routes().await {
             Ok(routes) => {

@@ -110,7 +110,8 @@ impl Pages {
             };
             // Nobody can give way while all are being answered, which takes no time.
             let Ok(place) = places.take(Source::from(address.ip()), false) else { continue };
-            let (page, times) = (self.page.clone(), self.times);
+            let page = self.page.clone();
+            let times = self.times;
             shutdown.spawn_detached(async move {
                 let gave_way = place.gave_way().clone();
                 let answering = answer(stream, page, place, times.asked_within);

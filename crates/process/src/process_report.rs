@@ -130,7 +130,8 @@ impl ProcessReporter {
         shutdown: &Shutdown,
     ) -> Self {
         let name = format!("{}.{}", token(Some(kind)), process_id(kind, &sources.config));
-        let (kind, started_at) = (kind.to_owned(), SystemClock.now());
+        let kind = kind.to_owned();
+        let started_at = SystemClock.now();
         let presence = Self(Arc::new(Inner {
             name,
             number: AtomicU32::new(0),
@@ -143,7 +144,8 @@ impl ProcessReporter {
             add,
             is_closed: AtomicBool::new(false),
         }));
-        let (reporting, closing) = (presence.clone(), shutdown.closing());
+        let reporting = presence.clone();
+        let closing = shutdown.closing();
         shutdown.spawn_detached(async move {
             closing.run_until_cancelled(reporting.run()).await;
         });

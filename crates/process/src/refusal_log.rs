@@ -91,7 +91,8 @@ impl RefusalLog {
 
     /// Writes the counts until the process ends.
     pub fn start(&self, shutdown: &Shutdown) {
-        let (log, end) = (self.clone(), shutdown.closing());
+        let log = self.clone();
+        let end = shutdown.closing();
         // As a task of the webhook port: work that ends before it must not wait for this one.
         shutdown.spawn_intake(async move {
             let mut look = interval(LOOK_EVERY);
@@ -188,7 +189,8 @@ mod tests {
 
     #[test]
     fn the_first_of_a_minute_is_written_for_each_reason_and_source_and_the_rest_counted() {
-        let (mut counts, begin) = (Counts::default(), Instant::now());
+        let mut counts = Counts::default();
+        let begin = Instant::now();
         assert!(counts.is_first("a", source(1), begin));
         assert!(counts.is_first("b", source(1), begin) && counts.is_first("a", source(2), begin));
         (0..99).for_each(|_| assert!(!counts.is_first("a", source(1), begin)));
@@ -200,7 +202,8 @@ mod tests {
 
     #[test]
     fn as_many_addresses_as_there_are_cost_no_more_than_a_few_lines() {
-        let (mut counts, now) = (Counts::default(), Instant::now());
+        let mut counts = Counts::default();
+        let now = Instant::now();
         let written = (0..1_000_000).filter(|number| counts.is_first("a", source(*number), now)).count();
         assert_eq!(written, MOST_PAIRS + 1);
         assert!(counts.is_first("b", source(0), now), "another reason is seen all the same");
@@ -210,7 +213,8 @@ mod tests {
 
     #[test]
     fn ten_genuine_ones_a_second_are_written_and_the_rest_counted() {
-        let (mut genuine, begin) = (Second::default(), Instant::now());
+        let mut genuine = Second::default();
+        let begin = Instant::now();
         assert_eq!((0..25).filter(|_| genuine.has_room(begin)).count(), 10);
         assert_eq!(genuine.counted, 15);
         assert!(genuine.has_room(begin + Duration::from_secs(1)));

@@ -114,7 +114,8 @@ fn stamp(files: &ServerTls) -> Stamp {
 }
 
 fn read(files: &ServerTls) -> anyhow::Result<CertifiedKey> {
-    let (certificate, key) = (&files.certificate, &files.key);
+    let certificate = &files.certificate;
+    let key = &files.key;
     let chain = chain(certificate)?;
     let private = PrivateKeyDer::from_pem_slice(&bytes(key)?);
     let private =

@@ -64,7 +64,8 @@ impl Embedded {
         let path = opened.path.clone();
         let wrap = |source| OpenError::Sqlite { path: path.clone(), source };
         let limit = options.retention.bytes;
-        let (sql, place) = (opened.sql, Arc::clone(opened.held.location()));
+        let sql = opened.sql;
+        let place = Arc::clone(opened.held.location());
         let (shared, threads) = serve(sql, Arc::clone(&place), &path, options, clock).map_err(wrap)?;
         let beside = SqliteStores::open(&path, None)?.serving(Arc::clone(shared.status()), place);
         Ok(Self {

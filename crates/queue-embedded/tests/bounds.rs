@@ -32,7 +32,8 @@ fn open(path: &Path) -> Embedded {
 }
 
 async fn subscribe(queue: &Embedded) -> Box<dyn Consumer> {
-    let (filter, lease) = (RouteFilter::default(), Duration::from_mins(5));
+    let filter = RouteFilter::default();
+    let lease = Duration::from_mins(5);
     queue.subscribe(Route { name: "r".to_owned(), filter, start: Start::Beginning, lease }).await.unwrap()
 }
 

@@ -45,7 +45,8 @@ async fn kept(queue: &Embedded) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_is_no_longer_known() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(Set(AtomicI64::new(1000))));
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Set(AtomicI64::new(1000)));
     let retention = Retention { age: Duration::from_secs(2), bytes: 1 << 30 };
     let options = || Options { retention, ..Options::new(folder.path().join("queue.db")) };
     let queue = Embedded::open(options(), Arc::clone(&clock) as _).unwrap();

@@ -67,10 +67,12 @@ async fn a_hung_disk_costs_bounded_memory_and_what_was_given_up_is_not_stored() 
 async fn what_was_committed_as_the_file_was_taken_away_is_delivered_once_it_is_back() {
     let _one_at_a_time = FAIL_POINTS.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    let (path, away) = (folder.path().join("queue.db"), folder.path().join("away"));
+    let path = folder.path().join("queue.db");
+    let away = folder.path().join("away");
     let queue = Embedded::open(Options::new(&path), Arc::new(SystemClock)).unwrap();
     queue.publish(event("E", "before")).await.unwrap();
-    let (from, to) = (path.clone(), away.clone());
+    let from = path.clone();
+    let to = away.clone();
     let takes_away = move || std::fs::rename(&from, &to).unwrap();
     fail::cfg_callback("commit.after", move || {
         fail::remove("commit.after");

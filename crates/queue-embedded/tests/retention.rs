@@ -348,6 +348,7 @@ async fn the_number_of_a_redrive_is_not_given_again_when_the_event_comes_again()
         }
     }
     queue.close().await;
-    let (all, given) = (keys.len(), keys.iter().collect::<std::collections::BTreeSet<_>>().len());
+    let all = keys.len();
+    let given = keys.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!(given, all, "{keys:?}");
 }

@@ -209,7 +209,8 @@ async fn run(mut inbox: mpsc::Receiver<(AttemptRecord, Answer)>, publisher: Publ
 
 /// Encodes as many lines as one message may have, and returns their number.
 fn message(group: &[(AttemptRecord, Answer)]) -> (Bytes, usize) {
-    let (mut body, mut count) = (Vec::with_capacity(group.len() * 256), 0);
+    let mut body = Vec::with_capacity(group.len() * 256);
+    let mut count = 0;
     for (line, _) in group {
         // A line of strings and numbers always has a form in JSON.
         let _ = serde_json::to_writer(&mut body, line);

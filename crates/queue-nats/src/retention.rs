@@ -128,7 +128,8 @@ async fn first_younger(
     let info = api::stream_info(&shared.link, stream).await.map_err(|error| error.of(CLEANING))?;
     let oldest_kept =
         shared.monitor.servers_now().saturating_sub(age).map_or(i128::MIN, |time| time.as_nanosecond());
-    let (mut low, mut high) = (info.state.first_sequence, info.state.last_sequence + 1);
+    let mut low = info.state.first_sequence;
+    let mut high = info.state.last_sequence + 1;
     while low < high {
         let middle = low + (high - low) / 2;
         let request = json!({ "seq": middle, "next_by_subj": subject });

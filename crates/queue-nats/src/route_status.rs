@@ -20,7 +20,8 @@ const MOST: usize = 1000;
 
 /// Answers questions until the queue closes.
 pub(crate) async fn answer(shared: Arc<Shared>, look: StatusSource) {
-    let (link, closing) = (shared.link.clone(), shared.closing.clone());
+    let link = shared.link.clone();
+    let closing = shared.closing.clone();
     let answer = async {
         let Ok(mut asked) = link.client.subscribe(WORKING).await else {
             return tracing::error!("nobody can see how this process's routes stand");

@@ -115,7 +115,8 @@ impl StreamMonitor {
 
     /// Reads the state of the stream of events, and with it the servers' clock.
     async fn stream(&self) -> Result<Info, ApiError> {
-        let (asked, began) = (self.clock.now(), Instant::now());
+        let asked = self.clock.now();
+        let began = Instant::now();
         let (info, at) = api::stream_info_at(&self.link, Shard::ONLY.events()).await?;
         let took = began.elapsed();
         // An answer that took long says little about the time at which it was written.
@@ -228,7 +229,8 @@ impl StreamMonitor {
 
     /// Reads the state again and again until the queue closes, and logs changes.
     pub(crate) async fn watch(self: Arc<Self>, closing: CancellationToken) {
-        let (mut was_missing, mut said) = (false, None);
+        let mut was_missing = false;
+        let mut said = None;
         loop {
             let looked = self.stream().await;
             let is_missing = matches!(&looked, Err(error) if error.is_missing());

@@ -81,7 +81,9 @@ impl PresenceCheck {
         before: Timestamp,
         horizon: &Horizon,
     ) -> Result<PresenceCounts, QueueError> {
-        let (mut after, mut confirmed, mut failed) = ((i64::MIN, 0), PresenceCounts::default(), None);
+        let mut after = (i64::MIN, 0);
+        let mut confirmed = PresenceCounts::default();
+        let mut failed = None;
         loop {
             let rows = self.spool.unconfirmed(before, after, CHUNK).await?;
             let Some(last) = rows.last() else { break };
@@ -114,7 +116,8 @@ impl PresenceCheck {
         rows: Vec<UnconfirmedRow>,
         horizon: &Horizon,
     ) -> Result<(Vec<i64>, Vec<i64>), QueueError> {
-        let (mut held, mut lost) = (Vec::new(), Vec::new());
+        let mut held = Vec::new();
+        let mut lost = Vec::new();
         let mut answers = futures::stream::iter(rows.into_iter().map(|row| async move {
             let same_life = row.at.epoch == horizon.epoch;
             let is_safe = same_life && self.check_safe(&row).await?;

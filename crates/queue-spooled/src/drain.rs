@@ -87,7 +87,8 @@ pub enum DrainError {
 }
 
 async fn send_unsent(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
-    let (mut after, mut count) = (0, 0);
+    let mut after = 0;
+    let mut count = 0;
     loop {
         let rows = spool.unsent(0, 1, after, 256).await?;
         let Some((last, _)) = rows.last() else { return Ok(count) };

@@ -123,7 +123,9 @@ impl Lane {
         is_away: &Arc<AtomicBool>,
         told: &Arc<ForwardedHook>,
     ) -> Self {
-        let (spool, queue, is_away) = (Arc::clone(spool), Arc::clone(queue), Arc::clone(is_away));
+        let spool = Arc::clone(spool);
+        let queue = Arc::clone(queue);
+        let is_away = Arc::clone(is_away);
         Self { number, lanes, inbox, spool, queue, is_away, told: Arc::clone(told), sent: 0 }
     }
 
@@ -214,7 +216,8 @@ impl Lane {
         receipts: Vec<Receipt>,
         rest: &mut VecDeque<(i64, Option<Waiter>)>,
     ) -> Result<(), QueueError> {
-        let (mut acknowledged, mut failed) = (Vec::with_capacity(receipts.len()), None);
+        let mut acknowledged = Vec::with_capacity(receipts.len());
+        let mut failed = None;
         for (event, receipt) in sent.iter().zip(receipts) {
             let receipt = match settled(&*self.queue, event, receipt).await {
                 Ok(receipt) => receipt,
@@ -295,7 +298,8 @@ pub(crate) async fn forward_bodies(
 }
 
 pub(crate) async fn forward_kept_bodies(spool: &File, queue: &dyn Upstream) -> Result<u64, QueueError> {
-    let (mut count, mut failed) = (0, None);
+    let mut count = 0;
+    let mut failed = None;
     for body in spool.bodies(BODIES).await? {
         let id = body.id;
         match queue.quarantine(body).await {

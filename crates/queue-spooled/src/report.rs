@@ -58,7 +58,8 @@ impl SpoolReporter {
     }
 
     async fn say(&self, is_closing: bool) -> Result<(), QueueError> {
-        let (now, path) = (self.clock.now(), self.path.clone());
+        let now = self.clock.now();
+        let path = self.path.clone();
         let looking = tokio::task::spawn_blocking(move || crate::store::spool_sent_up_to(&path, now));
         let looked =
             looking.await.map_err(|error| QueueError::unavailable("looking into the spool", error))?;

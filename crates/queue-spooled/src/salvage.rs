@@ -69,7 +69,9 @@ pub(crate) async fn salvage(path: &Path, spool: &File, queue: &dyn Upstream) -> 
         let row = old.next(row);
         (row, old.event(row))
     };
-    let (mut events, mut lost, mut next) = (0_u64, 0, 1);
+    let mut events = 0_u64;
+    let mut lost = 0;
+    let mut next = 1;
     while next <= last {
         let (row, found) = read(next);
         next = row + 1;

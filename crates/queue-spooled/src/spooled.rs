@@ -74,7 +74,8 @@ impl Spooled {
         // A clock that is set must not change how long an event was stored here.
         let steady: Arc<dyn Clock> = Arc::new(SteadyClock::beginning_with(&*clock));
         let spool = Arc::new(File::open(&options.path, options.bytes, Arc::clone(&steady), on_kept)?);
-        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
         // Events that the queue refused may be accepted by now. Asked for before the lanes read.
         let retried = spool.retry_unsendable();
         tasks.spawn(async move {
@@ -82,12 +83,14 @@ impl Spooled {
                 tracing::error!(%error, "what is set aside in the spool is not tried again");
             }
         });
-        let (is_away, told) = (Arc::new(AtomicBool::new(false)), Arc::new(ForwardedHook::new()));
+        let is_away = Arc::new(AtomicBool::new(false));
+        let told = Arc::new(ForwardedHook::new());
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let lane = Lane::new(number, Arc::clone(&lanes), inbox, &spool, &queue, &is_away, &told);
             tasks.spawn(lane.run(closing.clone()));
         }
-        let (id, path) = (spool.id().to_owned(), options.path.clone());
+        let id = spool.id().to_owned();
+        let path = options.path.clone();
         let reporting = SpoolReporter { id, path, queue: Arc::clone(&queue), clock: Arc::clone(&clock) };
         let reporting = Arc::new(reporting);
         tasks.spawn(Arc::clone(&reporting).run(closing.clone()));
@@ -108,8 +111,10 @@ impl Spooled {
         // A damaged file still has events that were acknowledged: of the process before, or of
         // one before that which did not finish its salvage.
         for path in damaged_files(&options.path) {
-            let (spool, queue) = (Arc::clone(&spool), Arc::clone(&queue));
-            let (clock, closing) = (Arc::clone(&clock), closing.clone());
+            let spool = Arc::clone(&spool);
+            let queue = Arc::clone(&queue);
+            let clock = Arc::clone(&clock);
+            let closing = closing.clone();
             tasks.spawn(async move {
                 closing.run_until_cancelled(salvage_whole(&path, &spool, &*queue, &*clock)).await;
             });

@@ -253,7 +253,9 @@ mod tests {
     #[test]
     fn what_was_reconciled_stands_for_all_and_a_webhook_for_itself() {
         let id = |body: &str| EventId::of(Environment::Sandbox, body.as_bytes());
-        let (log, webhook, another) = (id("log"), id("webhook"), id("another rule's"));
+        let log = id("log");
+        let webhook = id("webhook");
+        let another = id("another rule's");
         let over = |delivered| {
             let twin = ReconciledPair { reconciled: log, delivered };
             [log, webhook, another].map(|id| twin.is_duplicate(id))

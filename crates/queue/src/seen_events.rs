@@ -76,7 +76,8 @@ impl Hours {
 
     fn merged(self, other: Self) -> Self {
         let newest = self.newest.max(other.newest);
-        let (mut one, other) = (self.moved_to(newest), other.moved_to(newest));
+        let mut one = self.moved_to(newest);
+        let other = other.moved_to(newest);
         for (bits, more) in one.bits.iter_mut().zip(other.bits) {
             *bits |= more;
         }
@@ -130,7 +131,9 @@ impl SeenEvents {
             *last_at = (*last_at).max(at);
             return;
         }
-        let (environment, account, name) = (environment.to_owned(), account.to_owned(), name.to_owned());
+        let environment = environment.to_owned();
+        let account = account.to_owned();
+        let name = name.to_owned();
         let kind = EventKind { environment, account, name };
         let mut hours = Hours { newest: hour(at), bits: [0; 3] };
         hours.set(hour(at));
@@ -261,7 +264,8 @@ mod tests {
 
     #[test]
     fn processes_together_have_seen_what_each_did_and_a_restart_forgets_nothing() {
-        let (mut one, mut other) = (SeenEvents::default(), SeenEvents::default());
+        let mut one = SeenEvents::default();
+        let mut other = SeenEvents::default();
         for day in 0..7 {
             let seen = if day % 2 == 0 { &mut one } else { &mut other };
             seen.note("sandbox", "ACME", "E", at(day, 2));

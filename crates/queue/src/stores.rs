@@ -203,7 +203,8 @@ pub trait Quarantine: fmt::Debug + Send + Sync {
 /// Counts the quarantined bodies, up to `most`: page by page, since a page includes the bodies
 /// themselves.
 pub async fn count_quarantined(quarantine: &dyn Quarantine, most: usize) -> Result<usize, QueueError> {
-    let (mut count, mut last) = (0, 0);
+    let mut count = 0;
+    let mut last = 0;
     while count < most {
         let page = quarantine.list(last, most - count).await?;
         let Some(newest) = page.last() else { break };

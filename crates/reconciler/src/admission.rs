@@ -77,7 +77,8 @@ impl MissingAdmitter<'_> {
         let facts = self.reconciler.stores.facts();
         if self.mode.admits {
             for event in some.iter().filter_map(|one| one.decided.as_ref().ok()) {
-                let (key, id) = (event.fluent_key(), event.id());
+                let key = event.fluent_key();
+                let id = event.id();
                 let seal = self.reconciler.settings.seal.as_ref();
                 let seal = seal.map_or(String::new(), |seal| seal.reconciled(key, id));
                 set_reconciled(facts, key, id, &seal).await?;
@@ -112,11 +113,13 @@ impl MissingAdmitter<'_> {
         if matches!(admission, Admission::Admitted { .. }) {
             metrics::RECONCILED.add(1, [environment.into(), account.clone().into()]);
         }
-        let (logged_at, context) = (generated(&record), record.context);
+        let logged_at = generated(&record);
+        let context = record.context;
         let entity = context
             .entity_ref
             .map(|reference| format!("{}/{reference}", context.entity_type.unwrap_or_default()));
-        let (fluent_event_id, name) = (record.id, record.name);
+        let fluent_event_id = record.id;
+        let name = record.name;
         Ok(MissingEvent {
             account,
             environment,

@@ -199,7 +199,8 @@ impl Log<'_> {
 
     /// Returns every record in a time, the oldest first, each once.
     async fn all(&self, query: &EventQuery, window: Window) -> Result<Vec<EventRecord>, ReconcileError> {
-        let (mut found, mut ahead) = (Vec::new(), vec![window]);
+        let mut found = Vec::new();
+        let mut ahead = vec![window];
         while let Some(window) = ahead.pop() {
             match (self.records(query, window).await?, window.halves()) {
                 (Some(records), _) => found.extend(records),
@@ -221,7 +222,8 @@ impl Log<'_> {
         query: &EventQuery,
         window: Window,
     ) -> Result<Option<Vec<EventRecord>>, ReconcileError> {
-        let (mut found, mut count) = (Vec::new(), PAGE);
+        let mut found = Vec::new();
+        let mut count = PAGE;
         loop {
             let query = EventQuery {
                 from: Some(window.from),

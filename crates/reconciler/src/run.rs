@@ -102,7 +102,8 @@ impl<'a> Reconciler<'a> {
     ) -> Result<(), ReconcileError> {
         ensure_drained(self.stores.facts(), window).await?;
         let unknown = |what: &str| QueueError::NotFound(format!("{what} for account {}", account.name));
-        let (name, environment) = (&account.name, account.environment);
+        let name = &account.name;
+        let environment = account.environment;
         let client: &Client = self.apis.of(name, environment.as_str()).ok_or_else(|| unknown("login"))?;
         let asked = AccountContext::new(name, environment, self.allowed, self.settings.seal.as_deref())
             .ok_or_else(|| unknown("key"))?;
@@ -131,7 +132,8 @@ impl<'a> Reconciler<'a> {
         ahead: &mut impl Iterator<Item = Window>,
         mode: Mode,
     ) -> Result<(), ReconcileError> {
-        let (mut slices, mut failed) = (Vec::new(), None);
+        let mut slices = Vec::new();
+        let mut failed = None;
         while failed.is_none()
             && comparing.expected.len() < ENOUGH
             && let Some(chunk) = ahead.next()

@@ -96,7 +96,8 @@ impl ComparisonProgress {
         reconciler: &Reconciler<'_>,
         account: &ApiAccount,
     ) -> Result<(), ReconcileError> {
-        let (latest, facts) = (reconciler.latest(), reconciler.stores.facts());
+        let latest = reconciler.latest();
+        let facts = reconciler.stores.facts();
         // Before anything can fail: monitoring must see the lag grow.
         self.from.into_iter().for_each(|from| show(account, latest, from));
         let mut known = compared_until(facts, &self.name).await?;

@@ -49,7 +49,8 @@ fn ledger() -> Arc<dyn LoginLedger> {
 
 fn client(account: &str, fluent: &Fluent) -> Client {
     let secret = || -> ReadSecret { Arc::new(|| Ok(LOGIN.to_owned())) };
-    let (username, client_id) = (LOGIN.to_owned(), LOGIN.to_owned());
+    let username = LOGIN.to_owned();
+    let client_id = LOGIN.to_owned();
     let credentials = Credentials { username, password: secret(), client_id, client_secret: secret() };
     let limits = Limits { per_second: NonZeroU32::new(1000).unwrap(), ..Limits::default() };
     Client::new(Options {
@@ -190,7 +191,8 @@ impl Here {
 async fn it_goes_on_where_it_was() {
     let fluent = fluent("ACME").await;
     let here = Here::new(&[("ACME", &fluent)]);
-    let (before, after) = (lose(&fluent, 50), lose(&fluent, 5));
+    let before = lose(&fluent, 50);
+    let after = lose(&fluent, 5);
     set_compared_until(here.queue.facts(), PLACE, ago(20)).await.unwrap();
     here.serve_until(&[&after]).await;
     assert!(!here.admitted().await.contains(&before), "that was compared by somebody before");
@@ -391,10 +393,12 @@ async fn what_came_is_read_once_for_all_hours() {
     // Without an event that was received, there is nothing to go on from.
     here.queue.publish(event("F", "came")).await.unwrap();
     let stores = Counting { queue: &here.queue, passes: AtomicU32::new(0) };
-    let (clock, routes) = (Arc::new(SystemClock), Routes(Vec::new()));
+    let clock = Arc::new(SystemClock);
+    let routes = Routes(Vec::new());
     let reconciler = Reconciler::new(&stores, &here.settings, &here.apis, &here.listed, &routes, clock);
     let window = Window { from: ago(119), until: ago(5) };
-    let (mut tally, mut told) = (Summary::default(), Told::default());
+    let mut tally = Summary::default();
+    let mut told = Told::default();
     let account = &here.settings.accounts[0];
     let compared = reconciler.compare(account, window, Mode::default(), &mut tally, &mut told).await;
     compared.unwrap();
@@ -417,7 +421,8 @@ async fn what_its_log_shows_late_is_found() {
 async fn what_fluent_works_on_is_looked_at_again() {
     let fluent = fluent("ACME").await;
     let here = Here::new(&[("ACME", &fluent)]);
-    let (pending, other) = (lose(&fluent, 40), lose(&fluent, 30));
+    let pending = lose(&fluent, 40);
+    let other = lose(&fluent, 30);
     fluent.world().set_in_log(&pending, "eventStatus", "PENDING".into());
     here.serve_until(&[&other]).await;
     assert!(!here.admitted().await.contains(&pending));
@@ -428,7 +433,8 @@ async fn what_fluent_works_on_is_looked_at_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_does_not_answer_keeps_no_other_waiting() {
-    let (slow, quick) = (fluent("SLOW").await, fluent("QUICK").await);
+    let slow = fluent("SLOW").await;
+    let quick = fluent("QUICK").await;
     slow.behave(|behaviour| behaviour.latency = Duration::from_secs(60));
     let here = Here::new(&[("SLOW", &slow), ("QUICK", &quick)]);
     let lost = lose(&quick, 10);

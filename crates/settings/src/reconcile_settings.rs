@@ -95,7 +95,9 @@ impl SettingsTree {
         self.check_times(every.0, back.0, delay.0)?;
         self.check_events(&events, routes)?;
         let accounts = self.asked(accounts)?;
-        let (every, back, delay) = (every.0, back.0, delay.0);
+        let every = every.0;
+        let back = back.0;
+        let delay = delay.0;
         let seal = self.sealing_key()?;
         Ok(Some(ReconcileSettings { events, accounts, every, back, delay, seal }))
     }
@@ -151,7 +153,8 @@ impl SettingsTree {
     }
 
     fn asked(&self, named: Option<Vec<String>>) -> Result<Vec<ApiAccount>, SettingsError> {
-        let (known, at) = (self.apis()?, [PATH[0], PATH[1], "accounts"]);
+        let known = self.apis()?;
+        let at = [PATH[0], PATH[1], "accounts"];
         if known.is_empty() {
             return Err(self.invalid(&PATH, "no account has an `api`: there is nobody to ask"));
         }
@@ -197,7 +200,8 @@ impl RouteSettings {
             return Vec::new();
         }
         let repeated: Vec<_> = self.repeated.iter().map(|value| format!("`{value}`")).collect();
-        let (name, repeated) = (&self.name, repeated.join(", "));
+        let name = &self.name;
+        let repeated = repeated.join(", ");
         vec![format!("`match` of route {name} lists {repeated} more than once: once is enough")]
     }
 
@@ -206,7 +210,8 @@ impl RouteSettings {
         if !self.takes_reconciled() {
             return Vec::new();
         }
-        let (name, terms) = (&self.name, &self.terms);
+        let name = &self.name;
+        let terms = &self.terms;
         let when = terms.when.as_ref().map_or("", |when| when.text());
         let mut said = Vec::new();
         for (key, wanted, field) in [

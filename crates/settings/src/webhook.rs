@@ -297,7 +297,8 @@ fn account(listed: AccountSettings) -> Account {
 }
 
 fn problem(account: &Account, before: &[Account], keys: &KeyRing) -> Option<String> {
-    let (name, key) = (&account.name, &account.key);
+    let name = &account.name;
+    let key = &account.key;
     if before.iter().any(|other| other.name == *name && other.key == *key) {
         return Some(format!("account {name} is listed twice for {key}"));
     }

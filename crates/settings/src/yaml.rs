@@ -86,7 +86,8 @@ fn table<'n>(
 ) -> Result<Vec<(String, Location, Node)>, SettingsError> {
     let mut table: Vec<(String, Location, Node)> = Vec::new();
     for (key, node) in entries {
-        let (name, here) = (text(key, place)?, place(key.span.start.line()));
+        let name = text(key, place)?;
+        let here = place(key.span.start.line());
         // `1` and `"1"` are two keys to YAML, and the same key to people.
         if table.iter().any(|(other, ..)| *other == name) {
             let message = "duplicated key in mapping".to_owned();

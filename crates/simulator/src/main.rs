@@ -136,7 +136,8 @@ async fn send(source: &Source, url: &str, retry: RetryArg, schedule: Schedule) -
         RetryArg::Connection => Retry::Connection,
         RetryArg::Any => Retry::Any,
     };
-    let (key, sender) = (KeyPair::load(&source.key)?, Sender::new(url, retry)?.on(schedule));
+    let key = KeyPair::load(&source.key)?;
+    let sender = Sender::new(url, retry)?.on(schedule);
     let mut events: Vec<Events> =
         source.account.iter().map(|account| Events::new(account, source.retailer, source.seed)).collect();
     let mut refused = 0;

@@ -78,7 +78,8 @@ async fn orders(args: &Args, fluent: &Fluent) -> anyhow::Result<()> {
     let (Some(every), Some(url), Some(key)) = (args.order_every, &args.url, &args.key) else {
         return std::future::pending().await;
     };
-    let (key, sender) = (KeyPair::load(key)?, Sender::new(url, Retry::Connection)?);
+    let key = KeyPair::load(key)?;
+    let sender = Sender::new(url, Retry::Connection)?;
     for number in 1_u64.. {
         tokio::time::sleep(Duration::from_secs(every)).await;
         let order = fluent.world().place_order();

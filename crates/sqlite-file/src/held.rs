@@ -56,7 +56,8 @@ impl HeldFile {
             .and_then(|file| Ok((Identity::from(file.metadata()?), file)));
         let (own, file) = made.map_err(|source| io_error("opening", path, source))?;
         lock(&file, path)?;
-        let (path, asked) = (path.to_owned(), asked.to_owned());
+        let path = path.to_owned();
+        let asked = asked.to_owned();
         let place = Arc::new(FileLocation { path, asked, own, beside: Default::default() });
         Ok(Self { place, _file: file, name })
     }

@@ -17,7 +17,8 @@ const DAMAGED: &str = ".damaged-";
 /// is therefore written down first, so that [`finish_quarantine`] can complete what a crash left
 /// half done.
 pub(crate) fn quarantine_file(path: &Path, clock: &dyn Clock) -> Result<PathBuf, OpenError> {
-    let (stamp, plan) = (clock.now().as_millisecond(), beside(path, ".setting-aside"));
+    let stamp = clock.now().as_millisecond();
+    let plan = beside(path, ".setting-aside");
     let io = |source| io_error("writing", &plan, source);
     private_files::write(&plan, stamp.to_string())
         .and_then(|()| File::open(&plan)?.sync_all())
@@ -36,7 +37,8 @@ pub(crate) fn finish_quarantine(path: &Path) -> Result<Option<PathBuf>, OpenErro
     }
     let aside = beside(path, &format!("{DAMAGED}{stamp}"));
     for suffix in ["-wal", "-shm", ""] {
-        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
+        let from = beside(path, suffix);
+        let to = beside(&aside, suffix);
         if from.exists() {
             fs::rename(&from, &to).map_err(|source| io_error("setting aside", &from, source))?;
         }

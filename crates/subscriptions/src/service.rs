@@ -90,7 +90,8 @@ impl v1::subscriptions_server::Subscriptions for Subscriptions {
             return Err(Status::invalid_argument("expected `start` first"));
         };
         let (handle, answers) = self.join(&caller, &start)?;
-        let (shutdown, route) = (self.shutdown.clone(), start.route);
+        let shutdown = self.shutdown.clone();
+        let route = start.route;
         self.shutdown.spawn(async move {
             let why = listen(handle, asked, &shutdown).await;
             tracing::info!(route, subscriber = start.subscriber, why, "subscription ended");
@@ -106,9 +107,12 @@ async fn listen(
     mut asked: Streaming<v1::SubscribeRequest>,
     shutdown: &Shutdown,
 ) -> &'static str {
-    let (draining, patience, answers) = (shutdown.draining(), shutdown.hard_stop(), handle.answers.clone());
-    let (mut drains, mut gone, mut over) =
-        (pin!(draining.cancelled()), pin!(answers.closed()), pin!(patience.cancelled()));
+    let draining = shutdown.draining();
+    let patience = shutdown.hard_stop();
+    let answers = handle.answers.clone();
+    let mut drains = pin!(draining.cancelled());
+    let mut gone = pin!(answers.closed());
+    let mut over = pin!(patience.cancelled());
     let mut unread = pin!(handle.given_up.notified());
     let mut takes_more = true;
     while takes_more || !handle.is_empty() {

@@ -82,7 +82,8 @@ impl Span {
             Parent::Local(parent) | Parent::Remote(parent) => parent.child(fastrand::u64(1..)),
             Parent::Root | Parent::Link(_) => tracing_now().sampling.begin(),
         };
-        let (started_at, began) = (SystemTime::now(), Instant::now());
+        let started_at = SystemTime::now();
+        let began = Instant::now();
         Self { name: name.into(), kind, context, cause, started_at, began, is_over: false }
     }
 

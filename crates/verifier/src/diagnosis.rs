@@ -148,7 +148,8 @@ fn candidates(body: &[u8]) -> Vec<(Alteration, Vec<u8>)> {
 
 /// `json` without the whitespace between its tokens; strings are untouched.
 fn minified(json: &[u8]) -> Vec<u8> {
-    let (mut inside, mut escaped) = (false, false);
+    let mut inside = false;
+    let mut escaped = false;
     json.iter()
         .copied()
         .filter(|byte| {

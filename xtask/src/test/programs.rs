@@ -96,10 +96,12 @@ fn run(programs: Vec<Program>, logs: &Path) -> Vec<String> {
     let (ended, results) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            let (waiting, ended) = (&waiting, ended.clone());
+            let waiting = &waiting;
+            let ended = ended.clone();
             scope.spawn(move || {
                 while let Some(program) = next(waiting) {
-                    let (name, began) = (program.name.clone(), Instant::now());
+                    let name = program.name.clone();
+                    let began = Instant::now();
                     let result = program.run(logs);
                     let is_told = ended.send((name, began.elapsed(), result)).is_ok();
                     debug_assert!(is_told, "who shows them is there until the last one ended");

@@ -43,7 +43,8 @@ impl Dispatcher for __Name__Dispatcher {
         let mut server = TcpStream::connect(&self.server).await.transient("connecting to the server")?;
         // The same event can come again: the key lets the destination know it.
         // No field may end its line.
-        let (name, entity) = (encode(event.name()), event.entity().unwrap_or_default());
+        let name = encode(event.name());
+        let entity = event.entity().unwrap_or_default();
         let line = format!("{} {name} {}\n", cx.idempotency_key, encode(&entity));
         server.write_all(line.as_bytes()).await.transient("writing to the server")?;
         let mut answer = String::new();

@@ -81,7 +81,8 @@ async fn dispatch(raw: Raw) -> (Result<Done, DispatchError>, Vec<u8>) {
     let door = GrpcServer::bind(&anybody(), &shutdown).await.unwrap();
     let process = Process { address: door.address().unwrap(), shutdown: shutdown.clone() };
     door.serve(Routes::new(raw), Readiness::new(&shutdown), &shutdown).unwrap();
-    let (keep, mut cx) = (ResponseCapture::default(), cx(PATIENCE));
+    let keep = ResponseCapture::default();
+    let mut cx = cx(PATIENCE);
     cx.response = Some(keep.clone());
     (remote_to(&process).await.dispatch(&event("E"), &cx).await, keep.take())
 }
@@ -208,7 +209,9 @@ async fn the_status_after_a_message_decides_before_one_among_the_headers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_status_comes_after_a_message_ok_among_the_headers_is_done_in_time() {
     let process = ending(&[("grpc-status", "0")], End::IsSilent).await;
-    let (remote, event, cx) = (remote_to(&process).await, event("E"), cx(Duration::from_secs(5)));
+    let remote = remote_to(&process).await;
+    let event = event("E");
+    let cx = cx(Duration::from_secs(5));
     let answering = tokio::time::timeout(cx.timeout, remote.dispatch(&event, &cx));
     let answer = answering.await.expect("before the attempt ends");
     assert!(

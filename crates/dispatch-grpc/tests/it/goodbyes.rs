@@ -25,7 +25,8 @@ const CALLS: usize = 25;
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::disallowed_methods, reason = "the server ends with the test")]
 async fn goodbyes_again_and_again_cost_no_attempt_and_ask_nothing_twice() {
-    let (handler, connections) = (Handler::default(), Arc::<AtomicUsize>::default());
+    let handler = Handler::default();
+    let connections = Arc::<AtomicUsize>::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let server =

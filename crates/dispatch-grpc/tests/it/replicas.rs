@@ -14,7 +14,8 @@ const WAIT: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn load_is_shared_and_one_that_is_away_costs_nobody_an_attempt() {
     let handlers = [Handler::default(), Handler::default()];
-    let (one, two) = (serve(&handlers[0], &anybody()).await, serve(&handlers[1], &anybody()).await);
+    let one = serve(&handlers[0], &anybody()).await;
+    let two = serve(&handlers[1], &anybody()).await;
     // A port that nobody listens on.
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let endpoints = [one.address, two.address, closed].map(|address| format!("http://{address}"));
@@ -61,12 +62,13 @@ async fn a_process_that_stops_ends_what_it_has_and_takes_no_more() {
     let remote = remote(json!({ "endpoints": [format!("http://{}", process.address)] })).await.unwrap();
     remote.dispatch(&event("Done"), &cx(WAIT)).await.unwrap();
     let slow = event("Slow");
-    let (wait, stopping) = (cx(WAIT), async {
+    let wait = cx(WAIT);
+    let stopping = async {
         while handler.asked.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
         process.shutdown.finish().await;
-    });
+    };
     let (ended, ()) = tokio::join!(remote.dispatch(&slow, &wait), stopping);
     assert!(ended.is_ok(), "{ended:?}");
     let refused = remote.dispatch(&slow, &cx(WAIT)).await;

@@ -64,7 +64,8 @@ async fn the_event_arrives_whole_and_without_its_signature() {
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let (sent, mut sent_cx) = (event("Done"), cx(PATIENCE));
+    let sent = event("Done");
+    let mut sent_cx = cx(PATIENCE);
     sent_cx.attempt = 3;
     sent_cx.delivery_id = "id/route/2".to_owned();
     sent_cx.trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
@@ -81,7 +82,8 @@ async fn the_event_arrives_whole_and_without_its_signature() {
     );
     assert_eq!(got_cx.trace_state, sent_cx.trace_state);
     // The same trace, with a span of the handler's own in it.
-    let (sent, got) = (sent_cx.trace.unwrap(), got_cx.trace.unwrap());
+    let sent = sent_cx.trace.unwrap();
+    let got = got_cx.trace.unwrap();
     assert!(got.trace_id() == sent.trace_id() && got.span_id() != sent.span_id(), "{got}");
     assert_eq!((got_cx.timeout, got_cx.started_at), (sent_cx.timeout, sent_cx.started_at));
 }
@@ -116,7 +118,8 @@ async fn a_caller_that_goes_away_takes_the_attempt_with_it() {
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let (hangs, long) = (event("Hangs"), cx(HANGS_FOR));
+    let hangs = event("Hangs");
+    let long = cx(HANGS_FOR);
     let asked = async {
         while handler.asked.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -134,7 +137,8 @@ async fn a_handler_that_panics_fails_one_attempt() {
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let (panics, slow) = (event("Panics"), event("Slow"));
+    let panics = event("Panics");
+    let slow = event("Slow");
     let wait = cx(PATIENCE);
     let (panicked, beside) = tokio::join!(remote.dispatch(&panics, &wait), remote.dispatch(&slow, &wait));
     assert_eq!(facts(&panicked), Facts::Transient(None, None));
@@ -146,8 +150,8 @@ async fn what_fluent_said_goes_there_and_the_answer_comes_back_where_it_is_wante
     let handler = Handler::default();
     let process = serve(&handler, &anybody()).await;
     let remote = remote_to(&process).await;
-    let (keep, enriched) =
-        (ResponseCapture::default(), r#"{"orderById": {"id": 9405511899560000000001, "price": 1.10}}"#);
+    let keep = ResponseCapture::default();
+    let enriched = r#"{"orderById": {"id": 9405511899560000000001, "price": 1.10}}"#;
     let mut asked = cx(PATIENCE);
     (asked.enriched, asked.response) = (ExactJson::parse(enriched).ok(), Some(keep.clone()));
     remote.dispatch(&event("Done"), &asked).await.unwrap();

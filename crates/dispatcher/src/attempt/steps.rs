@@ -61,7 +61,8 @@ impl AttemptRunner {
         begun: BreakerAttempt,
         now: impl Fn() -> RetryInput,
     ) -> AttemptReport {
-        let (started_at, began) = (cx.started_at, Instant::now());
+        let started_at = cx.started_at;
+        let began = Instant::now();
         cx.response = self.then.on_success.is_some().then(ResponseCapture::default);
         let mut failed = None;
         let ended = match self.prepare(event, &mut cx, others, now().elapsed).await {
@@ -162,7 +163,9 @@ impl AttemptRunner {
             // This answer can't be used for the notification. The destination has the event all
             // the same, and would get it again from a dead letter.
             Ok(Err(error @ DispatchError::Permanent { status: None, .. })) if !has_readable_answer => {
-                let (id, route, why) = (event.id(), &self.settings.name, without_excerpt(&error));
+                let id = event.id();
+                let route = &self.settings.name;
+                let why = without_excerpt(&error);
                 tracing::error!(event.id = %id, route, error = why, "delivered, and nobody was told: the answer can't be read");
                 AttemptResult::Answered(Ok(with_notification_failure(done, &why)))
             }
@@ -177,7 +180,8 @@ impl AttemptRunner {
         let Some(whom) = &self.then.on_dead_letter else { return };
         let Verdict::Dead(reason) = report.verdict() else { return };
         let telling = notify(whom, event, cx, DeliveryOutcome::dead_letter(reason.as_str()));
-        let (id, route) = (event.id(), &self.settings.name);
+        let id = event.id();
+        let route = &self.settings.name;
         match AssertUnwindSafe(telling).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

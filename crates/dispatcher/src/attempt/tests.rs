@@ -46,7 +46,8 @@ async fn what_can_not_be_recorded_as_alone_in_time_is_not_attempted() {
 
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
-    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
     let dispatcher = ScriptedDispatcher::new(|_| async { panic!("it is not to be attempted") });
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     let _handler = isolation.enter(0).await;
@@ -59,7 +60,8 @@ async fn what_can_not_be_proven_alone_is_a_dead_letter_that_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn what_can_be_run_alone_in_time_is() {
-    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
     let attempting =
         attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &CancellationToken::new());
     let handler = isolation.enter(0).await;
@@ -74,7 +76,8 @@ async fn what_can_be_run_alone_in_time_is() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_alone_that_takes_long_goes_on_beside_others() {
-    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
     let dispatcher = ScriptedDispatcher::done_after(Duration::from_mins(10));
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     let others = async {
@@ -107,7 +110,8 @@ async fn what_is_being_settled_is_not_blamed_for_what_comes_in_meanwhile() {
 /// Returns how long the attempt takes to end once the process has to stop, a second after the
 /// beginning.
 async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> Duration {
-    let (isolation, hard_stop) = (beside.unwrap_or_default(), CancellationToken::new());
+    let isolation = beside.unwrap_or_default();
+    let hard_stop = CancellationToken::new();
     let attempting = attempting(ScriptedDispatcher::done_after(Duration::ZERO), &isolation, &hard_stop);
     let stop = async {
         sleep(Duration::from_secs(1)).await;
@@ -120,7 +124,8 @@ async fn stops_in(lease: &FakeLease, beside: Option<Isolation>, deaths: u32) -> 
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_its_run_is_given_back_when_the_process_has_to_stop() {
-    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
     let _handler = isolation.enter(0).await;
     let took = stops_in(&lease, Some(isolation.clone()), 2).await;
     assert!(lease.fate(|fate| fate.is_given_back) && took < Duration::from_millis(10), "{took:?}");
@@ -142,7 +147,8 @@ async fn what_can_not_be_settled_is_given_back_when_the_process_has_to_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
-    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
     let dispatcher = ScriptedDispatcher::done_after(LEASE * 7);
     let attempting = attempting(dispatcher, &isolation, &CancellationToken::new());
     attempt(&attempting, &lease, 0).await;
@@ -152,7 +158,8 @@ async fn an_attempt_that_outlasts_its_lease_is_settled_once() {
 
 /// Delivers to a destination that answers nothing, and notifies one that answers `told`.
 async fn told_by(told: impl Fn() -> DispatchError + Send + Sync + 'static) -> Settlement {
-    let (isolation, lease) = (Isolation::default(), FakeLease::default());
+    let isolation = Isolation::default();
+    let lease = FakeLease::default();
     let destination =
         ScriptedDispatcher::new(|_| async { Ok(Done::with_status(200).remarking("its answer broke off")) });
     let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
@@ -183,12 +190,14 @@ async fn who_will_never_be_told_of_a_delivery_is_a_matter_for_a_person() {
 #[tokio::test(start_paused = true)]
 async fn who_is_told_of_a_dead_letter_is_told_what_is_settled() {
     for (attempts, is_dead) in [(1, true), (2, false)] {
-        let (isolation, lease) = (Isolation::default(), FakeLease::default());
+        let isolation = Isolation::default();
+        let lease = FakeLease::default();
         let destination =
             ScriptedDispatcher::new(|_| async { Err(DispatchError::transient("testing", "away")) });
         let mut attempting = attempting(destination, &isolation, &CancellationToken::new());
         attempting.settings.retry.attempts = Some(attempts);
-        let (breaker, told) = (Arc::clone(&attempting.breaker), Arc::new(AtomicU32::new(0)));
+        let breaker = Arc::clone(&attempting.breaker);
+        let told = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&told);
         attempting.then.on_dead_letter = Some(AnyDispatcher::of(ScriptedDispatcher::new(move |_| {
             // With an open breaker nothing becomes a dead letter, but this was decided before.
@@ -212,7 +221,8 @@ async fn an_expression_that_was_asked_is_not_asked_again() {
     let when = Condition::parse("event.missing == 1").unwrap();
     let no_answer: ConditionError = when.holds(&queue::conformance::event("E", "a")).unwrap_err();
     for (matched, is_delivered) in [(Some(Ok(())), true), (Some(Err(no_answer)), false), (None, false)] {
-        let (isolation, lease) = (Isolation::default(), FakeLease::default());
+        let isolation = Isolation::default();
+        let lease = FakeLease::default();
         let done = ScriptedDispatcher::done_after(Duration::ZERO);
         let mut attempting = attempting(done, &isolation, &CancellationToken::new());
         attempting.settings.terms.when = Some(when.clone());

@@ -99,7 +99,8 @@ async fn beside_a_long_handler_a_suspect_runs_after_two_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn with_five_crashes_it_is_not_run_beside_a_handler_of_an_hour() {
-    let (isolation, kept_out) = (Isolation::default(), KeptOut::default());
+    let isolation = Isolation::default();
+    let kept_out = KeptOut::default();
     let watched = kept_out.clone();
     let handler = isolation.enter(0).await;
     let suspect = async {
@@ -119,7 +120,8 @@ async fn with_five_crashes_it_is_not_run_beside_a_handler_of_an_hour() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_suspects_keep_others_out_for_a_tenth_of_the_time() {
-    let (isolation, kept_out) = (Isolation::default(), KeptOut::default());
+    let isolation = Isolation::default();
+    let kept_out = KeptOut::default();
     let mut others = JoinSet::new();
     others.spawn(kept_out.clone().watch(isolation.clone()));
     for number in 0..4 {
@@ -153,7 +155,8 @@ async fn suspects_of_quick_endpoints_are_all_proven() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spent_budget_is_there_again_after_ten_minutes() {
-    let (isolation, kept_out) = (Isolation::default(), KeptOut::default());
+    let isolation = Isolation::default();
+    let kept_out = KeptOut::default();
     let watched = timeout(Duration::from_mins(25), kept_out.clone().watch(isolation.clone()));
     let suspects = async {
         let mut alone = Vec::new();

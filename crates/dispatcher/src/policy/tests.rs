@@ -172,7 +172,8 @@ fn nothing_is_given_up_while_the_breaker_is_open() {
 #[test]
 fn what_is_about_one_event_is_no_failure_of_the_destination() {
     let status = |status| {
-        let (action, source) = ("testing", "x".into());
+        let action = "testing";
+        let source = "x".into();
         AttemptResult::Answered(Err(DispatchError::Transient {
             action,
             retry_after: None,

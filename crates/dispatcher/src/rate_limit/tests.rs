@@ -16,7 +16,8 @@ fn settings(events: u32, per: Duration, burst: u32) -> RateSettings {
 
 /// Returns when attempts began on a route whose queue hands out any number of deliveries.
 async fn attempts(rate: RateSettings, random: &mut fastrand::Rng) -> Vec<Instant> {
-    let (mut rate_limiter, mut began) = (RateLimiter::new(Some(rate)), Vec::new());
+    let mut rate_limiter = RateLimiter::new(Some(rate));
+    let mut began = Vec::new();
     for _ in 0..500 {
         // Cancelled sometimes, as when a route drains or its capacity shrinks.
         let patience = MILLI * random.u32(0..40);
@@ -49,7 +50,8 @@ async fn no_more_attempts_begin_than_the_rate_and_a_burst() {
             let began = attempts(rate, &mut random).await;
             for (index, from) in began.iter().enumerate() {
                 for (count, until) in began[index..].iter().enumerate() {
-                    let (count, most) = (count as u128 + 1, most(rate, *until - *from));
+                    let count = count as u128 + 1;
+                    let most = most(rate, *until - *from);
                     assert!(count <= most, "{count} in {:?}, {most} may ({rate:?})", *until - *from);
                 }
             }
@@ -60,7 +62,8 @@ async fn no_more_attempts_begin_than_the_rate_and_a_burst() {
 #[tokio::test(start_paused = true)]
 async fn what_the_rate_gives_is_used_up() {
     let mut rate_limiter = RateLimiter::new(Some(settings(20, Duration::from_secs(1), 5)));
-    let (throttled, began) = (rate_limiter.throttled(), Instant::now());
+    let throttled = rate_limiter.throttled();
+    let began = Instant::now();
     let mut count = 0;
     while count < 105 {
         let permitted = rate_limiter.permits(16).await;

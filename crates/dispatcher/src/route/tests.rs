@@ -87,7 +87,8 @@ async fn one_event_that_fails_for_ever_on_a_quiet_route_delays_no_other() {
 #[tokio::test(start_paused = true)]
 async fn once_the_breaker_is_open_no_more_is_attempted_than_was_asked_for() {
     const CONCURRENCY: usize = 4;
-    let (queue, begun) = (FakeQueue::default(), Arc::new(AtomicU32::new(0)));
+    let queue = FakeQueue::default();
+    let begun = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&begun);
     let dispatcher = ScriptedDispatcher::new(move |_| {
         let number = counted.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +136,8 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
     const BURST: u64 = 3;
     let number = |number| NonZeroU32::new(number).unwrap();
     let rate = RateSettings { events: number(3), per: Time(EACH * 3), burst: number(3) };
-    let (queue, began) = (FakeQueue::default(), Arc::new(Mutex::new(Vec::new())));
+    let queue = FakeQueue::default();
+    let began = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&began);
     let dispatcher = ScriptedDispatcher::new(move |_| {
         noted.lock().unwrap().push(Instant::now());
@@ -149,7 +151,8 @@ async fn a_route_attempts_no_more_than_its_rate_and_a_burst_also_where_its_queue
     assert!(began.len() >= 20, "the rate is used: {}", began.len());
     for (index, from) in began.iter().enumerate() {
         for (count, until) in began[index..].iter().enumerate() {
-            let (count, time) = (count as u64 + 1, *until - *from);
+            let count = count as u64 + 1;
+            let time = *until - *from;
             let most = time.as_secs() / EACH.as_secs() + BURST;
             assert!(count <= most, "{count} in {time:?}, {most} may");
         }
@@ -178,7 +181,8 @@ async fn a_destination_that_is_well_for_what_is_new_is_found_so_beside_many_that
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_given_up_while_a_destination_is_left_alone() {
-    let (queue, is_back) = (FakeQueue::default(), Arc::new(AtomicBool::new(false)));
+    let queue = FakeQueue::default();
+    let is_back = Arc::new(AtomicBool::new(false));
     let back = Arc::clone(&is_back);
     let dispatcher = ScriptedDispatcher::new(move |_| {
         let is_back = back.load(Ordering::Relaxed);
@@ -251,7 +255,8 @@ async fn an_attempt_that_outlasts_its_lease_in_a_real_queue_is_made_once() {
         }
     });
     let opened = open_route(route("r"), FakeQueue::default(), dispatcher).opened;
-    let (routes, selection) = (Routes(vec![route("r")]), RouteSelection::everything());
+    let routes = Routes(vec![route("r")]);
+    let selection = RouteSelection::everything();
     let clock = Arc::new(SystemClock);
     let joined = join_routes(&routes, &selection, vec![opened], &queue.source, clock, BRIEF).await.unwrap();
     let shutdown = Shutdown::manual(SECOND);

@@ -73,7 +73,8 @@ async fn open(store: &str, verifies: bool) -> anyhow::Result<Queue> {
             let mut options = queue_nats::Options::new([url]);
             options.layout.bytes = 64 << 20;
             if verifies {
-                let (ring, seals) = (Arc::new(KeyRing::new([])?), SealKeys::default());
+                let ring = Arc::new(KeyRing::new([])?);
+                let seals = SealKeys::default();
                 options.key_retry = Duration::from_secs(1);
                 options.verifier = Some(Arc::new(Reverifier::new(ring, Accounts::default(), seals)));
             }

@@ -122,7 +122,8 @@ async fn main() -> ExitCode {
     );
     let mut deployment = Deployment::start(Plan::new(routes));
     let load = Load::paced(&deployment.urls(), 8, Duration::from_millis(20));
-    let (began, mut counts) = (Instant::now(), BTreeMap::<Fault, usize>::new());
+    let began = Instant::now();
+    let mut counts = BTreeMap::<Fault, usize>::new();
     while began.elapsed() < Duration::from_secs(args.minutes * 60) {
         wait(&mut random, 500..4000).await;
         let fault = FAULTS[random.usize(..FAULTS.len())];

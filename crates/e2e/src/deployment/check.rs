@@ -43,7 +43,8 @@ pub async fn settle(
     patience: Duration,
 ) -> Outcome {
     let began = Instant::now();
-    let (mut missing, mut heard) = (missing(sink, &accepted), Instant::now());
+    let mut missing = missing(sink, &accepted);
+    let mut heard = Instant::now();
     while !missing.is_empty() && heard.elapsed() < patience {
         tokio::time::sleep(Duration::from_millis(250)).await;
         let now = self::missing(sink, &accepted);

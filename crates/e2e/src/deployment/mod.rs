@@ -176,7 +176,8 @@ impl Deployment {
     /// Writes settings of this name, for the user `user` of the servers.
     fn write(&self, name: &str, user: &str, rest: &str) -> PathBuf {
         let servers = format!("{:?}", self.servers.urls());
-        let (password, bytes) = (self.password(user), &self.plan.bytes);
+        let password = self.password(user);
+        let bytes = &self.plan.bytes;
         let replicas = if self.plan.servers >= 3 { 3 } else { 1 };
         let index = if user == "operator" { "index: operator/history.db\n    " } else { "" };
         let text = format!(

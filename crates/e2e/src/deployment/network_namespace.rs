@@ -58,8 +58,8 @@ impl NetworkNamespace {
     }
 
     fn link(&self, name: &str, hub: [u8; 4], aside: [u8; 4]) -> bool {
-        let (pid, address) =
-            (self.holder.id().to_string(), |octets: [u8; 4]| IpAddr::from(octets).to_string());
+        let pid = self.holder.id().to_string();
+        let address = |octets: [u8; 4]| IpAddr::from(octets).to_string();
         self.ip("", &format!("link add {name} type veth peer name {name} netns {pid}"))
             && self.ip("", &format!("address add {}/24 dev {name}", address(hub)))
             && self.ip(&pid, &format!("address add {}/24 dev {name}", address(aside)))

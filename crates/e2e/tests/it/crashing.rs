@@ -23,7 +23,8 @@ const IN_TIME: Duration = Duration::from_secs(30);
 const EVENTS: [&str; 3] = ["A", "B", "C"];
 
 fn route() -> Route {
-    let (name, lease) = ("r".to_owned(), Duration::from_secs(2));
+    let name = "r".to_owned();
+    let lease = Duration::from_secs(2);
     Route { name, filter: RouteFilter::default(), start: Start::Beginning, lease }
 }
 
@@ -53,7 +54,8 @@ async fn letters(stores: &dyn Stores) -> BTreeSet<String> {
 /// Delivers what there is until every event of `wanted` was seen, as a delivery or a letter.
 async fn nothing_is_lost(source: &dyn Source, stores: &dyn Stores, wanted: &BTreeSet<String>, why: &str) {
     let mut consumer = source.subscribe(route()).await.unwrap();
-    let (began, mut seen) = (Instant::now(), letters(stores).await);
+    let began = Instant::now();
+    let mut seen = letters(stores).await;
     while !wanted.is_subset(&seen) {
         assert!(began.elapsed() < IN_TIME, "{why}: only {seen:?} of {wanted:?} is left");
         // A letter may be written by whoever finds what was damaged, or died alone.

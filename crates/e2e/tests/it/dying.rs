@@ -72,7 +72,8 @@ async fn only_what_killed_the_process_alone_is_buried() {
     for _ in 0..10 {
         pipeline.wait();
         pipeline.spawn();
-        let (mut is_running, mut is_over) = (true, false);
+        let mut is_running = true;
+        let mut is_over = false;
         until("it dies of it, or buries it", || {
             (is_running, is_over) = (pipeline.is_running(), is_buried(&pipeline));
             is_over || !is_running
@@ -100,7 +101,8 @@ async fn only_what_killed_the_process_alone_is_buried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_hung_when_the_process_died_twice_holds_up_no_other_route() {
-    let (good, hangs) = (Sink::open().await, Sink::answering(|_, _| status(HANGS)).await);
+    let good = Sink::open().await;
+    let hangs = Sink::answering(|_, _| status(HANGS)).await;
     let routes = good.route("good", "match: {}") + &hangs.route("hangs", "match: {}, concurrency: 6");
     let mut pipeline = Pipeline::start(&routes);
     for number in 0..6 {

@@ -120,7 +120,8 @@ async fn a_template_that_loops_or_misses_a_field_is_bounded_and_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_are_those_of_standard_webhooks_also_while_a_secret_is_replaced() {
     let sink = Sink::open().await;
-    let (new, old) = ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
+    let new = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let old = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     let rest = "sign: [ { file: new }, { file: old } ]";
     let pipeline = with_files(&route(&sink, rest), &[("new", new), ("old", old)]);
     let request = one(&pipeline, &sink, "HD_3").await;

@@ -55,7 +55,8 @@ async fn an_expression_decides_and_one_without_an_answer_is_a_dead_letter() {
     assert_eq!(subjects(&sink, "large"), ["ORDER/BOTH"]);
     let dead = || pipeline.json(&["dead-letters", "list"]);
     until("what can't be decided is kept", || dead().as_array().unwrap().len() == 2).await;
-    let (dead, mut refs) = (dead(), Vec::new());
+    let dead = dead();
+    let mut refs = Vec::new();
     for letter in dead.as_array().unwrap() {
         assert_eq!((&letter["route"], &letter["reason"]), (&json!("large"), &json!("undecided")));
         refs.push(letter["entity"].as_str().unwrap_or_default().to_owned());

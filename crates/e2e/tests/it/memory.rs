@@ -32,7 +32,8 @@ impl Group {
     /// `None` where this machine lets nobody make one.
     fn make() -> Option<Self> {
         let name = format!("fluent-webhooks-{}", std::process::id());
-        let (v1, v2) = (Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup"));
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let v2 = Path::new("/sys/fs/cgroup");
         for (root, file) in [(v1, "memory.limit_in_bytes"), (v2, "memory.max")] {
             let group = root.join(&name);
             if fs::create_dir(&group).is_err() {
@@ -80,7 +81,8 @@ fn begin(to: SocketAddr, count: usize, sent: &[u8]) -> Vec<TcpStream> {
 
 /// Takes every place at every door, and goes on until it is dropped.
 async fn besiege(pipeline: &Pipeline, grpc: SocketAddr) -> Vec<TcpStream> {
-    let (webhook, health) = (pipeline.webhook, pipeline.health);
+    let webhook = pipeline.webhook;
+    let health = pipeline.health;
     let taken = tokio::task::spawn_blocking(move || {
         let headers = format!("POST {PATH} HTTP/1.1\r\nhost: t\r\nx: {}", "x".repeat(15_000));
         let signature = "A".repeat(172);
@@ -139,7 +141,8 @@ async fn every_place_at_every_door_fits_in_the_memory_that_a_gateway_has() {
             let answer = pipeline.sender(Retry::Never).send(&event).await.answer;
             good += usize::from(answer.is_some_and(|answer| answer.status == 200));
         }
-        let (config, server) = (pipeline.config(), format!("http://{grpc}"));
+        let config = pipeline.config();
+        let server = format!("http://{grpc}");
         let file = token.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let file = file.to_str().unwrap();

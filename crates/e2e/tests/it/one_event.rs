@@ -138,7 +138,8 @@ async fn on_a_cluster_it_is_the_same() {
     let deployment = Deployment::start(Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) });
     let sender = Sender::new(deployment.urls().remove(0), Retry::Never).unwrap();
     let patience = Duration::from_secs(60);
-    let (waits, breaks) = (signed("WAITS", "C_1"), signed("BREAKS", "C_2"));
+    let waits = signed("WAITS", "C_1");
+    let breaks = signed("BREAKS", "C_2");
     for sent in [&waits, &breaks, &signed("BREAKS", "C_3")] {
         assert_eq!(sender.send(sent).await.answer.unwrap().status, 200);
     }

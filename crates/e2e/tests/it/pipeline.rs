@@ -77,9 +77,13 @@ impl Pipeline {
     }
 
     pub(crate) fn write_settings(&self, routes: &str) {
-        let (webhook, health, data) = (self.webhook, self.health, self.data.display());
-        let (more, api) = (&self.more, &self.api);
-        let (sandbox, production) = (SANDBOX.public_base64().unwrap(), PRODUCTION.public_base64().unwrap());
+        let webhook = self.webhook;
+        let health = self.health;
+        let data = self.data.display();
+        let more = &self.more;
+        let api = &self.api;
+        let sandbox = SANDBOX.public_base64().unwrap();
+        let production = PRODUCTION.public_base64().unwrap();
         let settings = format!(
             r#"
 fluent-connect:

@@ -113,7 +113,9 @@ async fn endpoints_that_are_endless_trickle_reset_or_say_nothing_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_are_deep_or_huge_are_decided_and_unharm_others() {
-    let (templated, asked, plain) = (Sink::open().await, Sink::open().await, Sink::open().await);
+    let templated = Sink::open().await;
+    let asked = Sink::open().await;
+    let plain = Sink::open().await;
     let template = format!(
         "    - {{ name: templated, match: {{}}, dispatcher: http, http: {{ url: \"http://{}/t\", template: {{ file: loop.json }} }} }}\n",
         templated.address

@@ -44,7 +44,8 @@ async fn a_breaker_leaves_a_failing_destination_alone_and_burns_no_attempts() {
     }
     until("it opened", || pipeline.log().contains("left alone")).await;
     // While it stays away, one attempt for each rest, whatever waits.
-    let (before, began) = (sink.len(), Instant::now());
+    let before = sink.len();
+    let began = Instant::now();
     until("it asked again", || sink.len() >= before + 4).await;
     assert!(began.elapsed() >= Duration::from_millis(3 * 400), "four attempts are three rests apart");
     is_back.store(true, Ordering::Relaxed);

@@ -31,7 +31,8 @@ fn is_skipped(story: &Value, route: &str, other: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_bodies_of_one_event_are_counted_and_shown_and_a_route_may_have_one_of_them() {
-    let (one, both) = (Sink::open().await, Sink::open().await);
+    let one = Sink::open().await;
+    let both = Sink::open().await;
     let routes = one.route("one", SKIP) + &both.route("both", "match: {}, start: beginning");
     let [metrics] = free_ports();
     let mut pipeline = Pipeline::prepare(&routes);

@@ -181,7 +181,8 @@ impl<'de> Visitor<'de> for Unwanted<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let (mut keys, mut passed) = (BTreeSet::new(), Passed::Other);
+        let mut keys = BTreeSet::new();
+        let mut passed = Passed::Other;
         while let Some(key) = object.next_key_seed(Key)? {
             if !keys.insert(key.clone()) {
                 return Err(self.reading.repeated());

@@ -17,7 +17,8 @@ async fn answering(login: &'static str, answer: String) -> (Client, Arc<AtomicUs
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/", listener.local_addr().unwrap());
     let posted = Arc::new(AtomicUsize::new(0));
-    let (counted, answer) = (Arc::clone(&posted), Arc::new(answer));
+    let counted = Arc::clone(&posted);
+    let answer = Arc::new(answer);
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

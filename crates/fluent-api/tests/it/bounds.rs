@@ -48,7 +48,8 @@ async fn no_more_than_allowed_are_asked_at_once() {
     let bounded = Limits { at_once: 2, wait: Duration::from_millis(250), ..limits() };
     let client = client_with(&fluent, LOGIN, bounded);
     client.graphql(&anything(), &Map::new()).await.unwrap();
-    let (query, nothing) = (anything(), Map::new());
+    let query = anything();
+    let nothing = Map::new();
     let asked = join_all((0..20).map(|_| client.graphql(&query, &nothing))).await;
     let busy = asked.iter().filter(|answer| matches!(answer, Err(ApiError::Busy))).count();
     assert!((10..=18).contains(&busy), "two at a time for a quarter of a second: {busy} were turned away");
@@ -59,7 +60,9 @@ async fn no_more_than_allowed_are_asked_a_second() {
     let fluent = fluent().await;
     let bounded = Limits { per_second: NonZeroU32::new(20).unwrap(), ..limits() };
     let client = client_with(&fluent, LOGIN, bounded);
-    let (query, nothing, began) = (anything(), Map::new(), Instant::now());
+    let query = anything();
+    let nothing = Map::new();
+    let began = Instant::now();
     let asked = join_all((0..40).map(|_| client.graphql(&query, &nothing))).await;
     assert!(asked.iter().all(Result::is_ok));
     assert!(began.elapsed() >= Duration::from_millis(900), "20 at once, 20 within the next second");

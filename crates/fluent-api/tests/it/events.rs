@@ -55,7 +55,8 @@ async fn the_log_is_read_page_by_page() {
         fluent.world().webhook("OrderBooked", &order);
         refs.push(order.entity.reference);
     }
-    let (client, mut found) = (client(&fluent), Vec::new());
+    let client = client(&fluent);
+    let mut found = Vec::new();
     let mut query = EventQuery { name: Some("OrderBooked".to_owned()), count: 2, ..EventQuery::default() };
     loop {
         let page = client.events(&query).await.unwrap();

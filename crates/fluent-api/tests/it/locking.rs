@@ -75,7 +75,9 @@ fn minutes_pass(minutes: u64) {
 
 #[tokio::test]
 async fn two_tries_fail_over_all_processes_and_then_it_rests_until_the_time_or_the_secret_changes() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new("wrong"));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new("wrong");
     for restart in 0..10 {
         let refused = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
         match (restart, &refused) {
@@ -98,7 +100,9 @@ async fn two_tries_fail_over_all_processes_and_then_it_rests_until_the_time_or_t
 
 #[tokio::test]
 async fn of_fifty_processes_that_begin_with_a_wrong_password_two_try() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new("wrong"));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new("wrong");
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(50));
     let asked = ask_fifty(&fluent, &password, &ledger).await;
     assert!(asked.iter().all(Result::is_err));
@@ -107,7 +111,9 @@ async fn of_fifty_processes_that_begin_with_a_wrong_password_two_try() {
 
 #[tokio::test]
 async fn of_fifty_that_begin_with_the_right_one_each_works_soon() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new(LOGIN);
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(20));
     for asked in ask_fifty(&fluent, &password, &ledger).await {
         asked.unwrap();
@@ -117,7 +123,9 @@ async fn of_fifty_that_begin_with_the_right_one_each_works_soon() {
 
 #[tokio::test]
 async fn a_password_that_was_good_and_is_changed_at_fluent_fails_twice() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new(LOGIN);
     let processes: Vec<_> = (0..20).map(|_| process(&fluent, &password, &ledger)).collect();
     for asked in until_decided(&processes).await {
         asked.unwrap();
@@ -132,7 +140,9 @@ async fn a_password_that_was_good_and_is_changed_at_fluent_fails_twice() {
 
 #[tokio::test]
 async fn a_failure_of_fluent_is_no_failed_login_and_single_sign_on_is_understood() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new(LOGIN);
     fluent.behave(|behaviour| behaviour.fail_logins_with = Some(503));
     for _ in 0..5 {
         let failed = ask(&process(&fluent, &password, &ledger)).await.unwrap_err();
@@ -158,7 +168,9 @@ async fn a_failure_of_fluent_is_no_failed_login_and_single_sign_on_is_understood
 
 #[tokio::test]
 async fn where_nobody_listens_there_is_no_try() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new(LOGIN);
     let address = fluent.url().trim_start_matches("http://").parse().unwrap();
     let clients: Vec<_> = (0..4).map(|_| process(&fluent, &password, &ledger)).collect();
     drop(fluent);
@@ -172,7 +184,9 @@ async fn where_nobody_listens_there_is_no_try() {
 
 #[tokio::test]
 async fn a_refused_refresh_is_no_failed_login() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new(LOGIN);
     fluent.behave(|behaviour| {
         (behaviour.token_lasts, behaviour.has_refresh) = (Duration::from_secs(4), true);
     });
@@ -188,7 +202,9 @@ async fn a_refused_refresh_is_no_failed_login() {
 
 #[tokio::test]
 async fn a_caller_that_gives_up_leaves_no_try_without_its_end() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new(LOGIN));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new(LOGIN);
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(150));
     let client = process(&fluent, &password, &ledger);
     for _ in 0..5 {
@@ -200,7 +216,9 @@ async fn a_caller_that_gives_up_leaves_no_try_without_its_end() {
 
 #[tokio::test]
 async fn what_is_written_down_says_nothing_of_who_and_what() {
-    let (fluent, ledger, password) = (fluent().await, ledger(), Password::new("hunter2-wrong"));
+    let fluent = fluent().await;
+    let ledger = ledger();
+    let password = Password::new("hunter2-wrong");
     let _ = ask(&process(&fluent, &password, &ledger)).await;
     let written = ledger.records().into_iter().map(|(name, record)| format!("{name} {record}"));
     let written = written.collect::<Vec<_>>().concat();

@@ -36,7 +36,8 @@ async fn an_order_is_found_with_what_was_asked_for() {
 #[tokio::test]
 async fn older_entities_are_found_by_their_id() {
     let fluent = fluent().await;
-    let (world, client) = (fluent.world(), client(&fluent));
+    let world = fluent.world();
+    let client = client(&fluent);
     let part = world.place_order().fulfilments.remove(0);
     for (field, made) in [
         ("fulfilmentById", part),
@@ -72,7 +73,8 @@ async fn newer_entities_are_found_by_their_ref() {
 #[tokio::test]
 async fn what_is_too_complex_or_too_large_for_fluent_is_not_asked_again() {
     let fluent = fluent().await;
-    let (client, order) = (client(&fluent), fluent.world().place_order());
+    let client = client(&fluent);
+    let order = fluent.world().place_order();
     let refused = async |fields: u32| {
         let aliases: String = (0..fields).map(|number| format!(" f{number}: ref")).collect();
         let query = Query::parse(&format!("query ($id: ID!) {{ orderById(id: $id) {{{aliases} }} }}"));
@@ -94,7 +96,8 @@ async fn what_is_too_complex_or_too_large_for_fluent_is_not_asked_again() {
 #[tokio::test]
 async fn what_is_not_there_or_not_yet_is_not_found() {
     let fluent = fluent().await;
-    let (client, query) = (client(&fluent), Query::parse(ORDER).unwrap());
+    let client = client(&fluent);
+    let query = Query::parse(ORDER).unwrap();
     let missing = client.graphql(&query, &variables("nobody")).await.unwrap_err();
     assert!(matches!(missing, ApiError::NotFound) && missing.is_transient(), "{missing}");
     fluent.behave(|behaviour| behaviour.invisible_for = Duration::from_hours(1));
@@ -121,7 +124,8 @@ async fn what_fluent_says_is_not_repeated() {
 #[tokio::test]
 async fn what_a_proxy_says_is_not_fluents_last_word() {
     let fluent = fluent().await;
-    let (client, query) = (client(&fluent), Query::parse("{ __typename }").unwrap());
+    let client = client(&fluent);
+    let query = Query::parse("{ __typename }").unwrap();
     for (status, is_transient) in
         [(302, true), (403, true), (404, true), (408, true), (502, true), (400, false), (413, false)]
     {

@@ -55,7 +55,8 @@ async fn a_login_has_fluents_fields_and_its_token_is_used_until_a_minute_before_
     ];
     assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 
-    let (used_for, whole) = (used_for.unwrap(), Duration::from_hours(1));
+    let used_for = used_for.unwrap();
+    let whole = Duration::from_hours(1);
     let early = Duration::from_mins(1);
     assert!(used_for <= whole - early - ON_ITS_WAY, "its life began before its way here: {used_for:?}");
     assert!(used_for > whole - early * 2, "{used_for:?}");

@@ -94,6 +94,7 @@ fn known_before(route: &RouteSettings, state: &RouteState) -> Finding {
 }
 
 fn finding(state: &RouteState, change: Change) -> Finding {
-    let (route, begun) = (state.name.clone(), state.waiting + state.in_flight);
+    let route = state.name.clone();
+    let begun = state.waiting + state.in_flight;
     Finding { route, change, events: state.behind, begun, means: "" }
 }

@@ -23,7 +23,8 @@ pub(crate) async fn run(
     registry: &Registry,
 ) -> anyhow::Result<()> {
     let tree = open::tree(&common.config)?;
-    let (gateway, queue) = (tree.gateway()?, tree.queue_to_deliver()?);
+    let gateway = tree.gateway()?;
+    let queue = tree.queue_to_deliver()?;
     let routes = if partly { tree.routes_of(registry)? } else { tree.routes(Some(registry))? };
     let is_ours = |route: &&RouteSettings| registry.kinds().any(|kind| kind == route.dispatcher);
     let ours = Routes(routes.0.iter().filter(is_ours).cloned().collect());
@@ -32,7 +33,8 @@ pub(crate) async fn run(
     let warnings = [gateway.proxies.warnings(), routes.warnings(), tree.warnings()?, small_file].concat();
     // The files that the settings name must be there, too: secrets, templates, certificates.
     tree.operator()?.as_ref().map(GrpcServer::check).transpose()?;
-    let (everything, shared) = (RouteSelection::everything(), ProcessResources::by(&tree)?.shared);
+    let everything = RouteSelection::everything();
+    let shared = ProcessResources::by(&tree)?.shared;
     let opened = dispatcher::open_dispatchers(&ours, &everything, &tree.folder(), &shared, registry).await;
     opened.map_err(|error| dispatcher::located(&tree, error))?;
     if common.json && online {
@@ -107,13 +109,15 @@ fn describe_queue(tree: &SettingsTree, queue: &QueueSettings) -> anyhow::Result<
             (queue.retention, queue.dedup_window)
         }
         QueueSettings::JetStream(queue) => {
-            let (servers, replicas) = (queue.servers.join(", "), queue.replicas);
+            let servers = queue.servers.join(", ");
+            let replicas = queue.replicas;
             output::line(format!("\nEvents are kept in NATS, on {replicas} of {servers}"));
             (queue.retention, queue.dedup_window)
         }
     };
     if let Some(spool) = tree.spool(queue)? {
-        let (path, keep) = (spool.path.display(), spool.keep.0.as_secs() / 60);
+        let path = spool.path.display();
+        let keep = spool.keep.0.as_secs() / 60;
         output::line(format!("  and before    in the spool {path}, for {keep} minutes more"));
     }
     output::line(format!(

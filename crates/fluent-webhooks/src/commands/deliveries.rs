@@ -115,7 +115,8 @@ async fn list(common: Common, args: ListArgs, shutdown: Shutdown) -> anyhow::Res
         until: when::wire(args.until),
         ..args.filter.wire()
     };
-    let (mut attempts, mut page_token) = (Vec::new(), String::new());
+    let mut attempts = Vec::new();
+    let mut page_token = String::new();
     while attempts.len() < args.limit {
         let page_size = u32::try_from((args.limit - attempts.len()).min(1000))?;
         let request = v1::ListDeliveriesRequest { filter: Some(filter.clone()), page_size, page_token };

@@ -49,7 +49,8 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
 }
 
 async fn index(common: Common, follow: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let (stores, began) = (open::stores_with_index(&common.config).await?, Instant::now());
+    let stores = open::stores_with_index(&common.config).await?;
+    let began = Instant::now();
     if !stores.history().catch_up().await? {
         anyhow::bail!(
             "these settings have no index: events of an embedded queue need none, those of a cluster `queue.index`"
@@ -153,7 +154,8 @@ fn tell(story: &v1::EventStory) {
         output::line(format!("  trace     {}", story.trace_id));
     }
     for other in &story.same_id {
-        let (id, at) = (&other.event_id, when::text(other.received_at.as_ref()));
+        let id = &other.event_id;
+        let at = when::text(other.received_at.as_ref());
         let how = if other.origin == "reconciled" { "found in Fluent's log" } else { "arrived" };
         output::line(format!("  same id   {id}, {how} at {at}, has another body"));
     }

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn the_integrations_are_valid_and_read_all_that_is_beside_them() {
         let folder = std::path::Path::new(CONFIG).join("integrations");
-        let (mut templates, mut read) = (Vec::new(), String::new());
+        let mut templates = Vec::new();
+        let mut read = String::new();
         for file in std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()) {
             if file.extension().is_some_and(|extension| extension == "json" || extension == "graphql") {
                 templates.push(file.file_name().unwrap().to_string_lossy().into_owned());

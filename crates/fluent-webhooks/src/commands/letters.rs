@@ -197,7 +197,8 @@ async fn letters(
     limit: usize,
     after: u64,
 ) -> anyhow::Result<Vec<v1::DeadLetter>> {
-    let (mut letters, mut page_token) = (Vec::new(), after.to_string());
+    let mut letters = Vec::new();
+    let mut page_token = after.to_string();
     while letters.len() < limit && !page_token.is_empty() {
         let page_size = u32::try_from((limit - letters.len()).min(PAGE))?;
         let request = v1::ListDeadLettersRequest { filter: Some(filter.clone()), page_size, page_token };

@@ -24,7 +24,9 @@ pub(crate) async fn run(common: &Common, tree: &SettingsTree) -> anyhow::Result<
     }
     let counting = Counting::open(tree).await?;
     let apis = counting.accounts(tree)?;
-    let (mut rows, mut shown, mut refused) = (Vec::new(), Vec::new(), 0);
+    let mut rows = Vec::new();
+    let mut shown = Vec::new();
+    let mut refused = 0;
     for account in accounts {
         let environment = account.environment.as_str();
         let client = apis.of(&account.name, environment).context("an account without its client")?;
@@ -72,7 +74,8 @@ enum Counting {
 impl Counting {
     async fn open(tree: &SettingsTree) -> anyhow::Result<Self> {
         const WHY: &str = "no login was tried: failed ones are counted in the queue, over all processes";
-        let (queue, clock) = (tree.queue()?, Arc::new(SystemClock));
+        let queue = tree.queue()?;
+        let clock = Arc::new(SystemClock);
         match &queue {
             QueueSettings::Embedded(embedded) if !embedded.path.exists() => {
                 let opened = queues::open(&queue, "check", clock).await.context(WHY)?;

@@ -31,7 +31,8 @@ struct Plan {
 impl Plan {
     fn read(config: PathBuf, tree: SettingsTree) -> anyhow::Result<Self> {
         let missing = "expected `fluent-connect.operator.grpc`: where to listen, and who may call";
-        let (queue, operator) = (tree.queue()?, tree.operator()?.context(missing)?);
+        let queue = tree.queue()?;
+        let operator = tree.operator()?.context(missing)?;
         // Keys and routes are read again for each call. Mistakes in them are reported now.
         let _ = (tree.gateway()?, tree.routes(None)?);
         let observed = Observed::read(&tree)?;
@@ -44,7 +45,8 @@ impl Plan {
         let opening = queues::open_stores(&self.queue, true, Arc::new(SystemClock));
         // A signal must not wait for a queue that is away.
         let Some(stores) = shutdown.draining().run_until_cancelled(opening).await else { return Ok(()) };
-        let (stores, settings) = (stores?, open::settings(&self.config));
+        let stores = stores?;
+        let settings = open::settings(&self.config);
         let audit = self.operator.audit.clone();
         let operator =
             Operator::new(Arc::clone(&stores), settings, audit, Arc::new(SystemClock), shutdown.clone());

@@ -76,7 +76,8 @@ fn window(args: &Args, latest: Timestamp) -> anyhow::Result<Window> {
     let until = args.until.map_or(latest, |until| until.time().min(latest));
     let window = Window { from: args.from.time(), until };
     if window.is_empty() {
-        let (from, latest) = (output::time(window.from), output::time(latest));
+        let from = output::time(window.from);
+        let latest = output::time(latest);
         bail!(
             "nothing to compare: expected a time from {from} on, and before {latest}: what is younger may still come (`reconcile.delay`)"
         );
@@ -136,7 +137,8 @@ impl Work<'_> {
         let seconds = seconds(self.window);
         bar.set_length(seconds * accounts.len() as u64);
         let mut found = MissingPrinter::new(self.args.limit, self.window, bar);
-        let (mut tally, mut compared) = (Summary::default(), Ok(()));
+        let mut tally = Summary::default();
+        let mut compared = Ok(());
         let mode = Mode { admits, is_unknown: self.args.unknown };
         for account in accounts {
             compared = self.reconciler.compare(account, self.window, mode, &mut tally, &mut found).await;

@@ -25,7 +25,8 @@ struct Plan {
 
 impl Plan {
     fn read(tree: SettingsTree) -> anyhow::Result<Self> {
-        let (queue, reconciling) = (tree.queue()?, Reconciling::required(&tree)?);
+        let queue = tree.queue()?;
+        let reconciling = Reconciling::required(&tree)?;
         // Reads the logins, too.
         ProcessResources::by(&tree)?;
         let observed = Observed::read(&tree)?;

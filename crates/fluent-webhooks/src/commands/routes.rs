@@ -61,7 +61,8 @@ pub(crate) async fn run(common: Common, command: Command, shutdown: Shutdown) ->
     match command {
         Command::Test { .. } => Ok(()),
         Command::Pause { route, lasts, reason } => {
-            let (lasts, reason) = (lasts.map(grpc::duration), reason.unwrap_or_default());
+            let lasts = lasts.map(grpc::duration);
+            let reason = reason.unwrap_or_default();
             output::answered(api.pause_route(v1::PauseRouteRequest { route, lasts, reason }).await)?;
             output::done(&common, "paused", 1)
         }

@@ -123,7 +123,8 @@ async fn drain(common: &Common, path: PathBuf) -> anyhow::Result<()> {
     if !path.exists() {
         bail!("there is no {}", path.display());
     }
-    let (clock, queue) = (Arc::new(SystemClock), open::tree(&common.config)?.queue()?);
+    let clock = Arc::new(SystemClock);
+    let queue = open::tree(&common.config)?.queue()?;
     let opened = queues::open(&queue, "drain", Arc::clone(&clock) as _).await?;
     let drained = queues::drain(&path, Arc::clone(&opened.upstream), clock).await;
     opened.lifecycle.close().await;

@@ -38,7 +38,8 @@ impl Endpoints {
         let endpoints = Self { story, seen: Arc::default() };
         let listener = listen(world.endpoints).await?;
         shutdown.spawn_detached(endpoints.clone().serve(listener));
-        let (late, address) = (endpoints.clone(), world.warehouse);
+        let late = endpoints.clone();
+        let address = world.warehouse;
         // Bound now, so that nobody else takes the port, and listening only once it is back.
         let socket = TcpSocket::new_v4()?;
         socket.bind(address).with_context(|| format!("taking {address}"))?;
@@ -90,7 +91,8 @@ async fn answer(
         absent if absent.is_empty() => cloud_event[name].as_str().unwrap_or_default().to_owned(),
         found => found,
     };
-    let (id, subject) = (header("idempotency-key"), attribute("subject"));
+    let id = header("idempotency-key");
+    let subject = attribute("subject");
     let reference = subject.split('/').next_back().unwrap_or_default().to_owned();
     let before = endpoints.count(&id);
     let status = match () {

@@ -31,7 +31,8 @@ pub(super) struct Pipeline {
 impl Pipeline {
     pub(super) async fn start(world: &World) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
-        let (config, log) = (world.config(), world.log());
+        let config = world.config();
+        let log = world.log();
         File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let child = spawn(&program, &config, &log)?;
         let mut pipeline = Self { child, program, config, log, health: world.health };

@@ -107,7 +107,8 @@ impl Author<'_> {
         for shape in [Shape::Full, Shape::List, Shape::Thin] {
             self.delivered("OrderStatusChange", shape, SHOP)?;
             self.delivered("OrderReadyForPickup", shape, MESSAGES)?;
-            let (down, delivered) = ("its endpoint is down for 16 s", Outcome::Delivered(WAREHOUSE));
+            let down = "its endpoint is down for 16 s";
+            let delivered = Outcome::Delivered(WAREHOUSE);
             self.event("FulfilmentRequested", shape, None, down, delivered)?;
         }
         self.delivered("OrderBooked", Shape::Full, "erp/api/sales-orders")?;
@@ -221,7 +222,8 @@ impl Author<'_> {
         outcome: Outcome,
     ) -> anyhow::Result<()> {
         let event = self.events.of(name, shape);
-        let (mut body, mut known) = (String::from_utf8(event.body)?, event.entity_ref);
+        let mut body = String::from_utf8(event.body)?;
+        let mut known = event.entity_ref;
         if let Some(reference) = reference {
             body = body.replace(&known, reference);
             reference.clone_into(&mut known);

@@ -76,7 +76,8 @@ pub(super) async fn reach(world: &World, story: &Story, sent: &[Sent]) -> anyhow
             .filter(|id| !known.contains(&id.as_str()))
             .map(|id| format!("{id} was delivered and never accepted")),
     );
-    let (asked, told) = (enriched(sent) + recovered.len(), posted(world));
+    let asked = enriched(sent) + recovered.len();
+    let told = posted(world);
     if asked != told {
         problems.push(format!("{told} answers were posted back to Fluent, expected {asked}"));
     }

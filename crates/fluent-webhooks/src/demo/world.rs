@@ -96,7 +96,8 @@ impl World {
 
     fn settings(&self) -> String {
         let Self { webhook, health, endpoints, warehouse, api, .. } = self;
-        let (login, late) = (simulator::api::LOGIN, LATE.as_secs());
+        let login = simulator::api::LOGIN;
+        let late = LATE.as_secs();
         let integrations = integrations::routes(*endpoints, *warehouse);
         format!(
             r#"{MARK}

@@ -50,7 +50,8 @@ impl Port {
     pub(crate) async fn open_for_long_with_tls() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let (certificate, key) = (folder.path().join("certificate"), folder.path().join("key"));
+        let certificate = folder.path().join("certificate");
+        let key = folder.path().join("key");
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let tls = OperatorTls { certificate, key, client_ca: None };
@@ -178,7 +179,8 @@ pub(crate) async fn counted(port: &Port) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
-    let (count, target) = (Arc::clone(&connections), port.address);
+    let count = Arc::clone(&connections);
+    let target = port.address;
     spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::AcqRel);

@@ -85,7 +85,8 @@ impl LogFile {
 
     /// The newest lines that `read` understands, the newest first.
     pub(super) fn newest<T>(&self, limit: usize, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {
-        let (mut found, mut left) = (Vec::new(), LOOK_BACK);
+        let mut found = Vec::new();
+        let mut left = LOOK_BACK;
         let files = std::iter::once(self.path.clone()).chain((1..=KEPT).map(|number| self.older(number)));
         for path in files {
             let Some(bytes) = end_of(&path, left)? else { break };

@@ -83,7 +83,8 @@ impl Audit {
             failed_ids: String::new(),
             outcome: "begun".to_owned(),
         };
-        let (audit, first) = (self.clone(), line.clone());
+        let audit = self.clone();
+        let first = line.clone();
         let written = spawn_blocking(move || audit.write(&first)).await.map_err(io::Error::other);
         written.and_then(|written| written).map_err(|error| self.not_written(&error))?;
         tracing::info!(who, action, "begun by a person");
@@ -123,7 +124,8 @@ impl OpenEntry {
         (self.line.touched, self.line.failed) = (touched, failed);
         outcome.clone_into(&mut self.line.outcome);
         self.line.at = self.audit.clock.now();
-        let (audit, line) = (self.audit.clone(), self.line.clone());
+        let audit = self.audit.clone();
+        let line = self.line.clone();
         tracing::info!(who = line.who, action = line.action, touched, failed, outcome, "ended");
         if let Ok(Err(error)) = spawn_blocking(move || audit.write(&line)).await {
             tracing::error!(%error, "the end of something is not in the audit log, where its beginning is");

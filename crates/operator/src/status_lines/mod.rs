@@ -147,7 +147,8 @@ impl Lines<'_> {
                 }
             }
             for login in report.logins.iter().filter(|login| login.rests_until > now) {
-                let (account, environment) = (&login.account, &login.environment);
+                let account = &login.account;
+                let environment = &login.environment;
                 let left = in_words(since(now, login.rests_until));
                 self.say(
                     &alerts::LOGIN_REFUSED,
@@ -208,7 +209,8 @@ impl Lines<'_> {
     }
 
     fn of_route(&mut self, route: &RouteState) {
-        let (name, now) = (&route.name, self.known.now);
+        let name = &route.name;
+        let now = self.known.now;
         if route.paused {
             let pause = paused_in_words(route.pause.as_ref());
             let text = format!("route {name}: {pause}, with {} event(s) not looked at", route.behind);

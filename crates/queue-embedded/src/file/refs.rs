@@ -7,7 +7,8 @@ use sqlite_file::digest;
 
 pub(crate) fn insert(sql: &Connection, position: i64, event: &Event) -> rusqlite::Result<()> {
     let fields = event.fields();
-    let (entity, root) = (fields.entity_ref.as_deref(), fields.root_entity_ref.as_deref());
+    let entity = fields.entity_ref.as_deref();
+    let root = fields.root_entity_ref.as_deref();
     let fluent = fields.fluent_event_id.as_deref();
     let root = root.filter(|root| entity != Some(root));
     sql.prepare_cached(

@@ -126,7 +126,8 @@ impl TailReader {
         if !self.shared.others_wrote.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let (now, mut asked) = (self.shared.now(), Vec::new());
+        let now = self.shared.now();
+        let mut asked = Vec::new();
         let heed = |route: &Arc<RouteBuffer>| {
             route.waits_until(i64::MIN);
             let pause = pause_of(&self.sql, &route.name, now)?;
@@ -192,7 +193,9 @@ impl TailReader {
         );
         let mut statement = self.sql.prepare_cached(&sql)?;
         let mut rows = statement.query(params![route.id, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-        let (mut due, mut count, mut bytes) = (Vec::new(), 0, 0);
+        let mut due = Vec::new();
+        let mut count = 0;
+        let mut bytes = 0;
         while let Some(row) = rows.next()? {
             count += 1;
             let position = unsigned(row.get(0)?);
@@ -258,7 +261,9 @@ impl TailReader {
         let mut statement = self.sql.prepare_cached(&sql)?;
         let mut rows = statement.query(params![signed(position), CHUNK as i64])?;
         let mut events = Vec::with_capacity(CHUNK);
-        let (mut count, mut bytes, mut newest) = (0, 0, position);
+        let mut count = 0;
+        let mut bytes = 0;
+        let mut newest = position;
         while let Some(row) = rows.next()? {
             count += 1;
             newest = unsigned(row.get(0)?);

@@ -30,7 +30,8 @@ fn unsettled_bytes(sql: &Connection) -> rusqlite::Result<u64> {
     )?;
     let Some((first, last)) = first.zip(last) else { return Ok(0) };
     let settled = signed(settled_up_to(sql)?);
-    let (all, open) = (unsigned(last - first + 1), unsigned((last - settled.max(first - 1)).max(0)));
+    let all = unsigned(last - first + 1);
+    let open = unsigned((last - settled.max(first - 1)).max(0));
     let share = u128::from(unsigned(used)) * u128::from(open) / u128::from(all.max(1));
     Ok(u64::try_from(share).unwrap_or(u64::MAX))
 }
@@ -85,7 +86,8 @@ impl Stores for SqliteStores {
         route: &'a str,
         pause: Option<&'a Pause>,
     ) -> BoxFuture<'a, Result<(), QueueError>> {
-        let (route, pause) = (route.to_owned(), pause.cloned());
+        let route = route.to_owned();
+        let pause = pause.cloned();
         self.write(move |sql, _| {
             let is_there = set_pause(sql, &route, pause.as_ref()).map_err(writing)?;
             if is_there { Ok(()) } else { Err(no_route(&route)) }
@@ -123,8 +125,8 @@ impl Stores for SqliteStores {
         events: &'a [(Position, Event)],
         again: bool,
     ) -> BoxFuture<'a, Result<Vec<Replayed>, QueueError>> {
-        let (route, positions) =
-            (route.to_owned(), events.iter().map(|(position, _)| *position).collect::<Vec<_>>());
+        let route = route.to_owned();
+        let positions = events.iter().map(|(position, _)| *position).collect::<Vec<_>>();
         self.write(move |sql, now| {
             let replayed = attempts::replay(sql, &route, &positions, again, now).map_err(writing)?;
             replayed.ok_or_else(|| no_route(&route))

@@ -41,7 +41,8 @@ pub(crate) fn step(row: &Row<'_>, first: usize) -> rusqlite::Result<StoryStep> {
 }
 
 pub(crate) fn list(sql: &Connection, query: &AttemptQuery) -> rusqlite::Result<AttemptPage> {
-    let (mut page, mut before) = (AttemptPage::default(), query.before.map_or(i64::MAX, signed));
+    let mut page = AttemptPage::default();
+    let mut before = query.before.map_or(i64::MAX, signed);
     for _ in 0..PAGES {
         let found = ended_before(sql, query, before)?;
         let Some((last, _)) = found.last() else { return Ok(AttemptPage { next: None, ..page }) };
@@ -65,7 +66,8 @@ fn ended_before(
 ) -> rusqlite::Result<Vec<(i64, Option<EndedAttempt>)>> {
     let since = query.since.map_or(i64::MIN, nanos);
     let before = before.min(query.until.map_or(i64::MAX, nanos));
-    let (route, outcome) = (&query.route, query.outcome.map(Outcome::as_str));
+    let route = &query.route;
+    let outcome = query.outcome.map(Outcome::as_str);
     let which = format!(
         "{END} < ?1 AND {END} >= ?2 AND (?3 IS NULL OR a.route = ?3) AND (?4 IS NULL OR a.outcome = ?4)"
     );
@@ -116,7 +118,9 @@ pub(crate) fn received(sql: &Connection, query: &ReceivedQuery) -> rusqlite::Res
     let mut statement = sql.prepare_cached(&text)?;
     let bounds = params![packed(query.after), nanos(query.from), nanos(query.until), limit];
     let mut rows = statement.query(bounds)?;
-    let (mut page, mut count, mut bytes) = (ReceivedPage::default(), 0, 0);
+    let mut page = ReceivedPage::default();
+    let mut count = 0;
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let position = position_at(row, 0)?;
         (page.next, count) = (Some(position), count + 1);

@@ -100,7 +100,8 @@ impl SqliteStores {
         write: impl FnOnce(&Connection, i64) -> Result<T, QueueError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, QueueError>> {
         let sql = Arc::clone(&self.to_write);
-        let (now, served) = (self.now, self.served.clone());
+        let now = self.now;
+        let served = self.served.clone();
         let can_write = move || match &served {
             Some((status, place)) => can_write(status, place),
             None => Ok(()),

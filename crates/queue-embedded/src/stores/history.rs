@@ -59,7 +59,8 @@ fn find(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec
 /// The newest events that `reference` names, with their positions.
 fn find_events(sql: &Connection, reference: &str, limit: usize) -> rusqlite::Result<Vec<(i64, Event)>> {
     let range = prefixes(reference);
-    let (from, to) = (range.map(|(from, _)| from), range.map(|(_, to)| to));
+    let from = range.map(|(from, _)| from);
+    let to = range.map(|(_, to)| to);
     let text = format!(
         "SELECT e.position, {EVENT} FROM (
             SELECT e.position FROM (

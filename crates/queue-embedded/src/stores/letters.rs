@@ -75,7 +75,9 @@ fn not_found(id: u64) -> QueueError {
 const PAGE: usize = 1000;
 
 fn list(sql: &Connection, query: &DeadQuery) -> rusqlite::Result<Vec<DeadLetter>> {
-    let (mut letters, mut after, mut bytes) = (Vec::new(), query.after, 0);
+    let mut letters = Vec::new();
+    let mut after = query.after;
+    let mut bytes = 0;
     while letters.len() < query.limit && bytes < PAGE_BYTES {
         let Some(last) = page(sql, query, after, &mut letters, &mut bytes)? else { break };
         after = last;

@@ -56,7 +56,8 @@ fn not_found(id: u64) -> QueueError {
 
 fn hold(sql: &Connection, webhook: &RejectedWebhook, most: u64, now: i64) -> rusqlite::Result<()> {
     expire(sql, now)?;
-    let (bytes, headers) = (signed(webhook.bytes()), written(&webhook.inbound.headers));
+    let bytes = signed(webhook.bytes());
+    let headers = written(&webhook.inbound.headers);
     let digest = Sha256::new().chain_update(&headers).chain_update([0]).chain_update(&webhook.inbound.body);
     let is_new = sql
         .prepare_cached(

@@ -35,7 +35,8 @@ pub(crate) fn states(sql: &Connection) -> rusqlite::Result<Vec<RouteState>> {
     let mut working: Vec<RouteProcessStatus> =
         said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
     working.retain(|working| is_alive(&working.process));
-    let (now, last) = (sqlite_now(&sql)?, signed(last_position(&sql)?));
+    let now = sqlite_now(&sql)?;
+    let last = signed(last_position(&sql)?);
     let mut look = sql.prepare(LOOK)?;
     let states = look.query_map([last], |row| {
         let state = state(row)?;

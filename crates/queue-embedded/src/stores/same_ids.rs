@@ -72,7 +72,9 @@ pub(crate) fn forget(sql: &mut Connection, options: &Options, now: i64) -> rusql
         return Ok(false);
     }
     let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (mut left, mut up_to, mut count) = (bytes(&transaction)?, None, 0);
+    let mut left = bytes(&transaction)?;
+    let mut up_to = None;
+    let mut count = 0;
     {
         let mut oldest = transaction.prepare_cached(&format!(
             "SELECT version, at, {COST} FROM same_ids ORDER BY version LIMIT {CHUNK}"

@@ -82,7 +82,8 @@ impl Housekeeping {
     /// Removes events past their age and, if the file is nearly at its limit, further settled
     /// ones. `true` if there may be more.
     fn make_room(&mut self, sql: &mut Connection, shared: &Shared) -> rusqlite::Result<bool> {
-        let (limit, mut more) = (self.options.retention.bytes, true);
+        let limit = self.options.retention.bytes;
+        let mut more = true;
         for _ in 0..CHUNKS_FOR_ROOM {
             let over = used_bytes(sql)? > limit / 100 * ROOM_PERCENT;
             more = self.trimmer.trim(sql, &self.options, self.time, shared.now(), over)?;
@@ -119,7 +120,8 @@ impl Housekeeping {
         }
         self.alarmed = high;
         if full && !shared.full.swap(true, Ordering::Relaxed) {
-            let (unsettled, letters) = (last_position(sql)? - settled_up_to(sql)?, dead_letters(sql)?);
+            let unsettled = last_position(sql)? - settled_up_to(sql)?;
+            let letters = dead_letters(sql)?;
             let ids = self.trimmer.ids_held(sql)?;
             tracing::error!(
                 used,

@@ -80,7 +80,8 @@ impl QueueTime {
             .prepare_cached("SELECT position, at FROM ages ORDER BY position DESC LIMIT 1")?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let (now, step) = (self.now(), nanos(kept_for / STEPS));
+        let now = self.now();
+        let step = nanos(kept_for / STEPS);
         if newest.is_some_and(|(position, at)| position >= last || now.saturating_sub(at) < step) {
             return Ok(());
         }

@@ -56,7 +56,8 @@ impl Trimmer {
         now: i64,
         over: bool,
     ) -> rusqlite::Result<bool> {
-        let (age, window) = (options.retention.age, options.dedup_window);
+        let age = options.retention.age;
+        let window = options.dedup_window;
         // Takes the write lock first: a redrive must not come between examining and removing.
         let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
         time.mark(&transaction, signed(last_position(&transaction)?), age.min(window), now)?;
@@ -213,7 +214,8 @@ pub(crate) fn settled_up_to(sql: &Connection) -> rusqlite::Result<u64> {
 
 /// Removes bodies, and returns their number.
 fn remove_bodies(sql: &Connection, rows: &[EventRow], now: i64) -> rusqlite::Result<usize> {
-    let (mut newest, mut removed) = (None, 0);
+    let mut newest = None;
+    let mut removed = 0;
     for row in rows.iter().filter(|row| !row.is_needed) {
         removed += remove_body(sql, row.position)?;
         // An event that is stamped with a future time does not tell when events came.

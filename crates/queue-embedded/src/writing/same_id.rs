@@ -146,8 +146,10 @@ mod tests {
             Ok(())
         });
         has_begun.await.unwrap();
-        let (event, now) = (event("E", "o"), SystemClock.now());
-        let (key, id) = (event.fluent_key(), event.id());
+        let event = event("E", "o");
+        let now = SystemClock.now();
+        let key = event.fluent_key();
+        let id = event.id();
         let until = now.saturating_add(Duration::from_mins(1)).unwrap_or(Timestamp::MAX);
         let marking = async {
             assert_eq!(queue.same_id_delivered(key, "r").await.unwrap(), None);

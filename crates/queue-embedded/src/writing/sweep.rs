@@ -165,7 +165,9 @@ mod tests {
     /// Sweeps as long as `goes_on`, and returns the number of rows that each transaction removed.
     fn sweep(sql: &Connection, goes_on: impl Fn(&[i64]) -> bool) -> Vec<i64> {
         let mut writer = Connection::open(sql.path().unwrap()).unwrap();
-        let (mut sweeper, mut removed, mut left) = (Sweeper::new(), Vec::new(), count(sql));
+        let mut sweeper = Sweeper::new();
+        let mut removed = Vec::new();
+        let mut left = count(sql);
         while goes_on(&removed) && sweeper.sweep(&mut writer).unwrap() {
             // The sweeper has no lock between two transactions, so a publish can come in between.
             sql.execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();

@@ -96,7 +96,8 @@ impl fmt::Display for Report {
         }
         let mut said = Vec::new();
         if self.is_payload_small() {
-            let (found, wanted) = (self.max_payload, layout::MAX_MESSAGE);
+            let found = self.max_payload;
+            let wanted = layout::MAX_MESSAGE;
             said.push(format!("the server's max_payload is {found}, expected {wanted} or more"));
         }
         for stream in &self.streams {

@@ -89,7 +89,9 @@ pub(crate) async fn probe(addresses: impl Iterator<Item = String>, port: u16) ->
     let mut seen = HashSet::new();
     let hosts: Vec<_> = hosts.filter(|host| seen.insert(host.clone())).collect();
     let found = join_all(hosts.into_iter().map(|host| probe_host(host, port))).await;
-    let (mut places, mut servers, mut ports) = (HashSet::new(), HashSet::new(), Vec::new());
+    let mut places = HashSet::new();
+    let mut servers = HashSet::new();
+    let mut ports = Vec::new();
     for (place, greeting, port) in found {
         let is_new_place = place.is_none_or(|place| places.insert(place));
         let is_new_server = greeting.is_none_or(|greeting| servers.insert(greeting.server_id));

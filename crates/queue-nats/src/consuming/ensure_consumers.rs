@@ -85,7 +85,8 @@ async fn check_sequence_reuse(link: &Link) -> Result<bool, QueueError> {
     }
     let subject = EVENTS_SUBJECT.to_owned();
     let scan = Scan { stream: Shard::ONLY.events(), subject, from: 1, since: None, headers_only: true };
-    let (mut looked_at, mut is_given_again) = (0, false);
+    let mut looked_at = 0;
+    let mut is_given_again = false;
     let look = |stored: Stored| {
         looked_at += 1;
         is_given_again = message::text(&stored.headers, HEADER_REFED).is_some();
@@ -149,7 +150,8 @@ pub(crate) fn held_until(info: &Info) -> Option<Timestamp> {
 /// 2. New events are left to the dispatchers that join. What moves between the steps both may
 ///    deliver.
 pub(crate) async fn announce_together(shared: &Shared, routes: &[Route]) -> Result<(), QueueError> {
-    let (mut changing, mut missing) = (Vec::new(), Vec::new());
+    let mut changing = Vec::new();
+    let mut missing = Vec::new();
     for some in routes.chunks(ANNOUNCED_TOGETHER) {
         let found = try_join_all(some.iter().map(|route| find(&shared.link, route))).await;
         for (route, found) in some.iter().zip(found.map_err(|error| error.of(JOINING))?) {

@@ -34,7 +34,8 @@ impl ExclusiveMarker<'_> {
     /// last message counts.
     pub(crate) async fn mark(&self, shared: &Shared, attempt: u32, is_alone: bool) -> Result<(), QueueError> {
         let mut headers = HeaderMap::new();
-        let (subject, instance) = (self.subject(), shared.instance);
+        let subject = self.subject();
+        let instance = shared.instance;
         headers.insert(NATS_MESSAGE_ID, format!("{subject}.{attempt}.{instance:x}.{is_alone}"));
         let mark = if is_alone { format!("{} {instance:x}", self.event) } else { NOT_ALONE.to_owned() };
         shared.publisher.put(subject, headers, mark.into()).await.map(drop)

@@ -369,7 +369,8 @@ impl Fetcher {
         if !self.is_superseded && !self.quiet_ticks.is_multiple_of(QUIET_TICKS) {
             return;
         }
-        let (life, asked) = (self.taking.shared.monitor.epoch_number(), Instant::now());
+        let life = self.taking.shared.monitor.epoch_number();
+        let asked = Instant::now();
         match crate::api::consumer_info(&self.link(), self.events.stream, &self.route.name).await {
             Ok(info) => {
                 if info.paused {

@@ -20,7 +20,8 @@ impl Fetcher {
     /// probably the keys here are wrong, and the rest is better left in the stream.
     pub(super) fn key_unknown(&mut self, taken: PendingDelivery) {
         if self.key_said.is_none_or(|said| said.elapsed() > SAID_EVERY) {
-            let (route, key) = (&self.route.name, taken.key());
+            let route = &self.route.name;
+            let key = taken.key();
             tracing::error!(
                 route,
                 key,

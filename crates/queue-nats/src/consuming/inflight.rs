@@ -110,7 +110,8 @@ impl InFlightMarker {
         let subject = inflight(route, origin.stream, origin.sequence / BLOCK);
         let epoch = shared.monitor.epoch().await?;
         let event = event.id().to_string();
-        let (mut last, mut from) = (None, 1);
+        let mut last = None;
+        let mut from = 1;
         for _ in 0..OF_BLOCK {
             let request = json!({ "seq": from, "next_by_subj": subject });
             let found = api::get_message(&shared.link, INFLIGHT, &request).await;

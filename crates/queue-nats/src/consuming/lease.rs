@@ -141,7 +141,9 @@ impl NatsLease {
     /// Settles once, and extends the lease meanwhile: a stream that does not answer takes longer
     /// than many a lease.
     async fn settle_and_keep(&mut self, settlement: &Settlement) -> Result<(), QueueError> {
-        let (link, reply, lease) = (self.shared.link.clone(), self.reply.clone(), self.lease);
+        let link = self.shared.link.clone();
+        let reply = self.reply.clone();
+        let lease = self.lease;
         let mut until = self.until;
         let settled = {
             let mut settling = pin!(self.settle_once(settlement));
@@ -163,7 +165,8 @@ impl NatsLease {
     }
 
     async fn settle_once(&self, settlement: &Settlement) -> Result<(), QueueError> {
-        let (event, route) = (&*self.event, &*self.route);
+        let event = &*self.event;
+        let route = &*self.route;
         let then = match settlement.verdict {
             Verdict::Done => NextState::Done,
             Verdict::Again(wait) => {

@@ -66,7 +66,8 @@ pub(crate) struct PullConsumer {
 impl PullConsumer {
     pub(crate) async fn open(link: &Link, stream: StreamName, consumer: &str) -> Result<Self, QueueError> {
         let (inbox, answers) = listen(link).await?;
-        let (consumer, now) = (consumer.to_owned(), Instant::now());
+        let consumer = consumer.to_owned();
+        let now = Instant::now();
         Ok(Self {
             stream,
             consumer,

@@ -75,7 +75,8 @@ impl RouteConsumer {
     /// Decodes `message`. One that is not for this route, or is no event any more, is dealt with
     /// here.
     pub(crate) async fn decode(&self, stream: StreamName, message: Message) -> Decoded {
-        let (until, life) = (Deadline::of(self.lease), self.shared.monitor.epoch_number());
+        let until = Deadline::of(self.lease);
+        let life = self.shared.monitor.epoch_number();
         let place = message.reply.clone().and_then(|reply| Some((counts(&reply)?, reply)));
         let Some(((delivered, sequence), reply)) = place else { return Decoded::Nothing };
         let headers = message.headers.unwrap_or_default();
@@ -108,7 +109,8 @@ impl RouteConsumer {
             return Decoded::Nothing;
         }
         let origin = Origin { stream, sequence };
-        let (event, since) = (Arc::new(event), Instant::now());
+        let event = Arc::new(event);
+        let since = Instant::now();
         let taken = Box::new(PendingDelivery {
             origin,
             reply,
@@ -195,7 +197,8 @@ impl RouteConsumer {
     /// attempt of it began in a process and nothing more was heard of it, that process crashed,
     /// or hung for longer than its lease.
     async fn count_crashes(&self, taken: &PendingDelivery) -> Result<RedeliveryDecision, QueueError> {
-        let (shared, event) = (&self.shared, &taken.event);
+        let shared = &self.shared;
+        let event = &taken.event;
         let mark = InFlightMarker::read(shared, &self.route, taken.origin, event).await?;
         let past = mark.as_ref().map_or(taken.state, |mark| mark.goes_on(taken.state, shared));
         let place = ExclusiveMarker { route: &self.route, origin: taken.origin, event: event.id() };

@@ -111,7 +111,8 @@ impl Fetcher {
     /// Whether no process has joined with the match that the route has now.
     async fn confirm_absent(&self, info: &Info) -> bool {
         let Some(digest) = joined_as(info) else { return true };
-        let (link, there) = (self.link(), present(&self.link(), &self.route.name, digest));
+        let link = self.link();
+        let there = present(&self.link(), &self.route.name, digest);
         // A process that is there does not answer; only the server answers, if there is none.
         let asked = link.client.request(there, Bytes::new()).await;
         asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)

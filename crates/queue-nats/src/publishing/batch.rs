@@ -36,7 +36,8 @@ pub(crate) fn fitting(events: &[Event]) -> usize {
 /// is stored once.
 pub(crate) async fn publish(link: &Link, events: &[Event]) -> Option<Vec<PublishedAt>> {
     let answer = timeout(REQUEST * 2, send(link, events)).await.ok().flatten()?;
-    let (count, last) = (events.len() as u64, answer.sequence);
+    let count = events.len() as u64;
+    let last = answer.sequence;
     // With another number, the positions would not be those of our events.
     let first = (last + 1).checked_sub(count).filter(|_| answer.batch_size == Some(count))?;
     Some((first..=last).map(|sequence| PublishedAt { sequence, is_duplicate: false }).collect())

@@ -54,7 +54,8 @@ async fn first_since(link: &Link, since: Timestamp) -> Result<Option<Position>, 
     if state.messages == 0 || state.first_timestamp.unix_timestamp_nanos() >= since {
         return Ok(None);
     }
-    let (mut low, mut high) = (state.first_sequence, state.last_sequence + 1);
+    let mut low = state.first_sequence;
+    let mut high = state.last_sequence + 1;
     while low < high {
         let middle = low + (high - low) / 2;
         let request = json!({ "seq": middle, "next_by_subj": EVENTS_SUBJECT });

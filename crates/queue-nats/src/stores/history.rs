@@ -136,7 +136,8 @@ impl JetStreamStores {
         limit: usize,
     ) -> Result<StoredLines, QueueError> {
         catch_up(&self.0.link, index).await?;
-        let (mut found, mut lines) = (Vec::new(), BTreeMap::new());
+        let mut found = Vec::new();
+        let mut lines = BTreeMap::new();
         for (position, id) in index.find(reference, limit)?.into_iter().rev() {
             let of_event = index.attempts(id)?;
             let read = of_event.iter().filter_map(|line| serde_json::from_slice::<AttemptRecord>(line).ok());

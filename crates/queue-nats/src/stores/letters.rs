@@ -31,7 +31,8 @@ impl DeadLetters for JetStreamStores {
                 since: None,
                 headers_only: false,
             };
-            let (mut found, mut bytes) = (Vec::new(), 0);
+            let mut found = Vec::new();
+            let mut bytes = 0;
             let look = |stored: Stored| {
                 if stored.sequence > query.up_to {
                     return false;

@@ -40,7 +40,8 @@ impl Quarantine for JetStreamStores {
                 since: None,
                 headers_only: false,
             };
-            let (mut found, mut bytes) = (Vec::new(), 0);
+            let mut found = Vec::new();
+            let mut bytes = 0;
             let look = |stored: Stored| {
                 bytes += stored.body.len();
                 found.extend(quarantined(stored.sequence, &stored.headers, stored.body));

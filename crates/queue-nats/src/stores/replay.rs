@@ -43,7 +43,8 @@ type Places = (Vec<(Position, Option<FluentKey>)>, Option<Position>);
 impl JetStreamStores {
     pub(crate) async fn received_in(&self, query: &ReceivedQuery) -> Result<ReceivedPage, QueueError> {
         let (found, next) = self.places_of_received(query).await?;
-        let (mut page, mut bytes) = (ReceivedPage { next, ..ReceivedPage::default() }, 0);
+        let mut page = ReceivedPage { next, ..ReceivedPage::default() };
+        let mut bytes = 0;
         for some in found.chunks(TOGETHER) {
             let events = self.all_at(some.iter().map(|(position, _)| *position)).await?;
             bytes += events.iter().map(|(_, event)| event.body().len()).sum::<usize>();
@@ -89,7 +90,8 @@ impl JetStreamStores {
         };
         let before =
             api::stream_info(&self.0.link, shard.events()).await.map_err(|error| error.of(LOOKING))?.state;
-        let (mut found, mut is_stopped) = (Vec::new(), false);
+        let mut found = Vec::new();
+        let mut is_stopped = false;
         let look = |stored: Stored| {
             let at = parsed::<Timestamp>(&stored.headers, HEADER_TIME).ok();
             if at.is_some_and(|at| at >= query.from && at < query.until) {

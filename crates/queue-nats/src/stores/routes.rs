@@ -34,7 +34,8 @@ pub(crate) async fn routes(link: &Link, stream: StreamName) -> Result<Vec<Info>,
 pub(crate) async fn states(shared: &Arc<Shared>) -> Result<Vec<RouteState>, QueueError> {
     let link = &shared.link;
     let info = api::stream_info(link, Shard::ONLY.events()).await.map_err(|error| error.of(LOOKING))?;
-    let (last, kept) = (info.state.last_sequence, info.state.messages);
+    let last = info.state.last_sequence;
+    let kept = info.state.messages;
     let events = routes(link, Shard::ONLY.events()).await?;
     let retries: BTreeMap<String, Info> =
         routes(link, RETRIES).await?.into_iter().map(|info| (info.name.clone(), info)).collect();

@@ -105,7 +105,8 @@ impl Scan {
         let info = api::put_scan(link, self.stream, name, &self.config(name), self.since).await;
         let mut left = info.map_err(|error| error.of(READING))?.num_pending;
         let mut requests = Requests::open(link, self.stream, name).await?;
-        let (mut last, mut in_vain) = (0, 0);
+        let mut last = 0;
+        let mut in_vain = 0;
         while left > 0 {
             let batch = left.min(if self.headers_only { BATCH_OF_HEADERS } else { BATCH });
             requests.ask(batch).await?;
@@ -179,7 +180,8 @@ impl<'l> Requests<'l> {
     /// Requests up to `batch` messages, without waiting for later ones.
     async fn ask(&self, batch: u64) -> Result<(), QueueError> {
         let request = json!({ "batch": batch, "no_wait": true }).to_string();
-        let (subject, inbox) = (self.subject.clone(), self.inbox.clone());
+        let subject = self.subject.clone();
+        let inbox = self.inbox.clone();
         let asked = self.link.client.publish_with_reply(subject, inbox, request.into()).await;
         asked.map_err(failed(READING))
     }

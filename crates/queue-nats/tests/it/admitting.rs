@@ -59,7 +59,8 @@ async fn next(consumer: &mut dyn Consumer) -> String {
 }
 
 fn refused(lost: &Event) -> RejectedWebhook {
-    let (reason, account) = ("no-key-matches".to_owned(), "ACME".to_owned());
+    let reason = "no-key-matches".to_owned();
+    let account = "ACME".to_owned();
     RejectedWebhook::stored(0, lost.body().clone(), Headers::default(), lost.received_at(), reason, account)
 }
 

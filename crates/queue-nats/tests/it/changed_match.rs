@@ -187,7 +187,8 @@ async fn a_crowded_stream_removes_what_is_settled_and_what_no_spool_reads_back()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again() {
     let (_servers, options) = world().await;
-    let (before, after) = (open(&options).await, open(&options).await);
+    let before = open(&options).await;
+    let after = open(&options).await;
     let decided_here = |when: &str| {
         let when = Some(queue::Condition::parse(when).unwrap());
         Route { filter: RouteFilter::from(MatchFields { when, ..MatchFields::default() }), ..route(&[]) }
@@ -218,7 +219,8 @@ async fn what_only_the_new_version_takes_is_not_settled_by_one_that_asks_again()
 /// A pause that a person sets or ends while a version joins is not undone by it.
 async fn a_persons_word_holds(pause: Option<queue::Pause>, before_it: Option<queue::Pause>) {
     let (servers, options) = world().await;
-    let (before, after) = (open(&options).await, open(&options).await);
+    let before = open(&options).await;
+    let after = open(&options).await;
     let _these = before.subscribe(route(&["OLD"])).await.unwrap();
     let stores = before.stores();
     stores.set_paused("r", before_it.as_ref()).await.unwrap();

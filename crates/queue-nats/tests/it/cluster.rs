@@ -143,7 +143,8 @@ async fn with_tls_both_sides_show_who_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_nkey_lets_in_and_another_does_not() {
-    let (key, other) = (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user());
+    let key = nkeys::KeyPair::new_user();
+    let other = nkeys::KeyPair::new_user();
     let servers = servers(&format!(
         "accounts {{ A {{ jetstream: enabled, users: [{{ nkey: {} }}] }} }}",
         key.public_key()

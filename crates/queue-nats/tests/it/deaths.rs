@@ -66,7 +66,8 @@ pub(crate) async fn denied(denied: &str) -> (Servers, Options, Options, tempfile
 
 async fn marks_that_cannot_be_read_kill_nobody(stream: &str) {
     let (_servers, options, less, _folder) = denied(&format!("$JS.API.STREAM.MSG.GET.{stream}")).await;
-    let (admin, other) = (open(&options).await, open(&less).await);
+    let admin = open(&options).await;
+    let other = open(&less).await;
     let brief = Route { lease: Duration::from_secs(3), start: Start::Beginning, ..route(&[]) };
     let mut consumer = other.subscribe(brief.clone()).await.unwrap();
     admin.publish(event("E", "x")).await.unwrap();

@@ -51,7 +51,8 @@ impl World {
     async fn story(&self, reference: &str) -> EventStory {
         let find =
             async |queue: &JetStream| queue.stores().history().find(reference, 1).await.unwrap().remove(0);
-        let (indexed, plain) = (find(&*self.queue).await, find(&*self.plain).await);
+        let indexed = find(&*self.queue).await;
+        let plain = find(&*self.plain).await;
         assert_eq!(indexed.states, plain.states);
         assert_eq!(indexed.history_since, plain.history_since);
         indexed

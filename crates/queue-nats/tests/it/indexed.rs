@@ -44,7 +44,8 @@ async fn history(queue: &JetStream, count: usize) {
         for delivery in consumer.next(64).await.unwrap() {
             let is_dead = settled % 3 == 0;
             let outcome = if is_dead { Outcome::Permanent } else { Outcome::Done };
-            let (started_at, took) = (Timestamp::UNIX_EPOCH, std::time::Duration::from_millis(7));
+            let started_at = Timestamp::UNIX_EPOCH;
+            let took = std::time::Duration::from_millis(7);
             let attempt = Attempt { started_at, took, outcome, status: Some(200), detail: None };
             let verdict = if is_dead { Verdict::Dead(DeadReason::Permanent) } else { Verdict::Done };
             delivery.ticket.settle(Settlement { verdict, asked: true, attempt }).await.unwrap();
@@ -61,7 +62,8 @@ async fn told(queue: &JetStream, reference: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_tells_what_the_streams_tell() {
     let (servers, options) = world().await;
-    let (folder, plain) = (tempfile::tempdir().unwrap(), open(&options, None).await);
+    let folder = tempfile::tempdir().unwrap();
+    let plain = open(&options, None).await;
     let path = folder.path().join("index.db");
     history(&plain, 30).await;
     let indexed = open(&options, Some(&path)).await;

@@ -101,7 +101,8 @@ async fn a_match_that_lists_a_value_twice_joins_as_if_it_were_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() {
     let (_servers, options) = world().await;
-    let (before, after) = (open(&options).await, open(&options).await);
+    let before = open(&options).await;
+    let after = open(&options).await;
     let mut narrow = before.subscribe(route(&["OLD"])).await.unwrap();
     // It fetches all the time, and gets what it matches only after the other is gone.
     #[expect(clippy::disallowed_methods, reason = "it is awaited")]
@@ -122,7 +123,8 @@ async fn a_wider_match_of_another_dispatcher_is_not_settled_by_the_one_before() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_died_alone_is_buried_though_another_died_before_it_began() {
     let (servers, options) = world().await;
-    let (before, route) = (open(&options).await, Route { lease: Duration::from_secs(3), ..route(&[]) });
+    let before = open(&options).await;
+    let route = Route { lease: Duration::from_secs(3), ..route(&[]) };
     let mut consumer = before.subscribe(route.clone()).await.unwrap();
     before.publish(event("A", "a")).await.unwrap();
     let mut delivery = consumer.next(1).await.unwrap().remove(0);

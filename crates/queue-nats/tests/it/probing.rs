@@ -11,7 +11,8 @@ use queue_nats::JetStream;
 use crate::joining::world;
 
 fn route() -> Route {
-    let (name, lease) = ("probed".to_owned(), Duration::from_secs(30));
+    let name = "probed".to_owned();
+    let lease = Duration::from_secs(30);
     Route { name, filter: RouteFilter::default(), start: Start::Beginning, lease }
 }
 

@@ -24,7 +24,8 @@ async fn raw(servers: &Servers) -> Context {
 
 /// Publishes to subjects below `subject` until the stream takes no more, or has `most` bytes.
 async fn fill(jetstream: &Context, stream: &str, subject: &str, most: u64) {
-    let (large, small) = (Bytes::from(vec![b'x'; 400_000]), Bytes::from(vec![b'x'; 500]));
+    let large = Bytes::from(vec![b'x'; 400_000]);
+    let small = Bytes::from(vec![b'x'; 500]);
     for body in [large, small] {
         for number in 0..2_000 {
             let subject = format!("{subject}.{}.{number}", body.len());
@@ -101,7 +102,8 @@ async fn what_is_given_back_without_room_is_no_death_and_nobody_is_blamed() {
     options.layout.bytes = 4 << 20;
     options.janitor_every = Duration::from_millis(100);
     Cluster::connect(&options).await.unwrap().init().await.unwrap();
-    let (one, other) = (open(&options).await, open(&options).await);
+    let one = open(&options).await;
+    let other = open(&options).await;
     let long = Route { lease: IN_TIME * 10, start: Start::Beginning, ..route(&[]) };
     let mut consumers = [one.subscribe(long.clone()).await.unwrap(), other.subscribe(long).await.unwrap()];
     fill(&raw(&servers).await, "FLUENT_RETRIES", "fluent.retries.waiting.junk", 4 << 20).await;

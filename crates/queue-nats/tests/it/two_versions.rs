@@ -76,7 +76,8 @@ async fn what_moves_to_another_route_is_delivered_once_while_both_versions_run()
     const ALL: &str = "true";
     const NONE: &str = "false";
     let (servers, options): (Servers, Options) = world().await;
-    let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
+    let delivered = Delivered::default();
+    let mut tasks = JoinSet::new();
     let mut before = Vec::new();
     for _ in 0..4 {
         let matches = [("here", ALL), ("there", NONE)];
@@ -131,7 +132,8 @@ fn of_type(name: &str, event: &str) -> Route {
 async fn what_comes_while_a_match_moves_is_somebodys() {
     let (servers, options): (Servers, Options) = world().await;
     for kind in ["expression", "subjects", "made"] {
-        let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
+        let delivered = Delivered::default();
+        let mut tasks = JoinSet::new();
         let (here, there, other) = match kind {
             "expression" => (route("here", "true"), route("there", "false"), route("here", "false")),
             "subjects" => (of_type("here2", "MOVED"), of_type("there2", "OTHER"), of_type("here2", "OTHER")),
@@ -148,9 +150,11 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
             let consumer = before.subscribe(route.clone()).await.unwrap();
             tasks.spawn(delivered.clone().by("before", name(&route), consumer));
         }
-        let (publisher, done) = (open(&options).await, tokio_util::sync::CancellationToken::new());
+        let publisher = open(&options).await;
+        let done = tokio_util::sync::CancellationToken::new();
         let mut publishing = {
-            let (publisher, done) = (Arc::clone(&publisher), done.clone());
+            let publisher = Arc::clone(&publisher);
+            let done = done.clone();
             let mut publishing = JoinSet::new();
             publishing.spawn(async move {
                 let mut published = Vec::new();
@@ -201,7 +205,8 @@ async fn what_comes_while_a_match_moves_is_somebodys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_announced_by_one_that_died_is_taken_back() {
     let (servers, options): (Servers, Options) = world().await;
-    let (delivered, mut tasks) = (Delivered::default(), JoinSet::new());
+    let delivered = Delivered::default();
+    let mut tasks = JoinSet::new();
     let served = Route { lease: Duration::from_secs(2), ..of_type("here", "MOVED") };
     let before = open(&options).await;
     let consumer = before.subscribe(served.clone()).await.unwrap();
@@ -246,7 +251,8 @@ async fn what_was_announced_by_one_that_died_is_taken_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_while_a_match_changes_stays() {
     let (_servers, options): (Servers, Options) = world().await;
-    let (before, after) = (open(&options).await, open(&options).await);
+    let before = open(&options).await;
+    let after = open(&options).await;
     let _serving = before.subscribe(of_type("here", "MOVED")).await.unwrap();
     let changed = [of_type("here", "OTHER")];
     let pausing = async {

@@ -93,8 +93,9 @@ async fn quarantined(queue: &JetStream) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_past_the_gateways_is_kept_apart_and_never_delivered() {
     let (servers, options) = world().await;
-    let (key, production, strange) =
-        (Key::new("sydney_sandbox"), Key::new("sydney_production"), Key::new("sydney_sandbox"));
+    let key = Key::new("sydney_sandbox");
+    let production = Key::new("sydney_production");
+    let strange = Key::new("sydney_sandbox");
     let queue = dispatcher(&options, &[&key, &production], &[]).await;
     let mut consumer = queue.subscribe(route(&[])).await.unwrap();
     // With a gateway's headers and no signature or another event's, and with a reconciler's.
@@ -174,7 +175,8 @@ async fn a_retry_that_nobody_scheduled_is_not_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
     let (_servers, options) = world().await;
-    let (old, new) = (Key::new("sydney_sandbox"), Key::new("sydney_sandbox"));
+    let old = Key::new("sydney_sandbox");
+    let new = Key::new("sydney_sandbox");
     let gateway = open(&options).await;
     let before = dispatcher(&options, &[&old], &[]).await;
     let mut consumer = before.subscribe(route(&[])).await.unwrap();
@@ -202,7 +204,8 @@ async fn a_delivery_waits_for_a_key_that_the_gateway_has_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_is_redriven_after_its_key_was_retired() {
     let (_servers, options) = world().await;
-    let (old, new) = (Key::new("sydney_sandbox"), Key::new("sydney_sandbox"));
+    let old = Key::new("sydney_sandbox");
+    let new = Key::new("sydney_sandbox");
     let before = dispatcher(&options, &[&old], &[]).await;
     let mut consumer = before.subscribe(route(&[])).await.unwrap();
     before.publish(old.event("old")).await.unwrap();
@@ -224,7 +227,8 @@ async fn a_letter_is_redriven_after_its_key_was_retired() {
 async fn a_wrong_key_ring_before_ten_thousand_events_costs_none() {
     const EVENTS: usize = 10_000;
     let (_servers, options) = world().await;
-    let (right, wrong) = (Key::new("sydney_sandbox"), Key::new("sydney_sandbox"));
+    let right = Key::new("sydney_sandbox");
+    let wrong = Key::new("sydney_sandbox");
     let gateway = open(&options).await;
     let before = dispatcher(&options, &[&wrong], &[]).await;
     let everything = Route { lease: Duration::from_secs(30), ..route(&[]) };
@@ -292,8 +296,10 @@ async fn a_mark_that_would_keep_a_delivery_back_is_believed_for_its_seal() {
     let verifier = Some(believing(&[&key], &[], SealKeys::parse([&*pair.public]).unwrap()));
     let options = Options { verifier, ..options };
     let queue = JetStream::open(options, Arc::new(SystemClock)).await.unwrap();
-    let (event, marks) = (key.event("E"), queue.stores().facts());
-    let (fluent, id) = (event.fluent_key(), event.id());
+    let event = key.event("E");
+    let marks = queue.stores().facts();
+    let fluent = event.fluent_key();
+    let id = event.id();
     for seal in ["", "x:y", &sealing.reconciled(fluent, key.event("F").id())] {
         set_reconciled(marks, fluent, id, seal).await.unwrap();
         assert_eq!(reconciled_pair(marks, fluent, "r").await.unwrap(), None, "{seal}");

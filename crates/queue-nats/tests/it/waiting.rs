@@ -71,7 +71,9 @@ async fn ten_thousand_that_wait_for_an_hour_delay_nothing() {
 async fn what_is_due_and_not_settled_is_still_the_oldest() {
     let (_servers, options) = crate::joining::world().await;
     let queue: Arc<JetStream> = Arc::new(JetStream::open(options, Arc::new(SystemClock)).await.unwrap());
-    let (name, filter, lease) = ("r".to_owned(), RouteFilter::default(), Duration::from_secs(30));
+    let name = "r".to_owned();
+    let filter = RouteFilter::default();
+    let lease = Duration::from_secs(30);
     let route = Route { name, filter, start: Start::Beginning, lease };
     let mut consumer = queue.subscribe(route).await.unwrap();
     let event = event("D", "due");

@@ -56,7 +56,8 @@ async fn an_id_is_a_duplicate_within_the_window_and_an_event_anew_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn which_of_one_id_is_delivered_is_known_for_the_window() {
     let (_servers, queue) = known_for(WINDOW).await;
-    let (first, second) = (event("E", "a"), event("E", "b"));
+    let first = event("E", "a");
+    let second = event("E", "b");
     let key = first.fluent_key();
     let began = Instant::now();
     queue.note_same_id_delivered(key, "r", first.id()).await.unwrap();

@@ -267,7 +267,9 @@ pub(crate) fn state(sql: &Connection) -> rusqlite::Result<SpoolState> {
         [],
         |row| {
             let number = |column| row.get(column).map(unsigned);
-            let (unsent, unconfirmed, all) = (number(0)?, number(1)?, number(2)?);
+            let unsent = number(0)?;
+            let unconfirmed = number(1)?;
+            let all = number(2)?;
             Ok(SpoolState {
                 unsent,
                 unconfirmed,

@@ -48,7 +48,8 @@ async fn in_order(world: &World, events: &[event_model::Event]) {
 async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
     let mut world = World::new().await;
     let spooled = world.spooled(KEEP).await;
-    let (before, after) = (events("B", 100), events("A", 300));
+    let before = events("B", 100);
+    let after = events("A", 300);
     publish(&spooled, &before).await;
     world.servers.kill_all();
     publish(&spooled, &after).await;
@@ -71,7 +72,8 @@ async fn what_a_killed_gateway_kept_is_forwarded_by_the_next_once() {
 async fn a_spool_whose_gateway_is_gone_is_drained() {
     let mut world = World::new().await;
     let spooled = world.spooled(Duration::from_hours(1)).await;
-    let (confirmed, unsent) = (events("C", 50), events("U", 50));
+    let confirmed = events("C", 50);
+    let unsent = events("U", 50);
     publish(&spooled, &confirmed).await;
     world.wait_until_acknowledged().await;
     world.servers.kill_all();
@@ -116,7 +118,8 @@ async fn what_a_gateway_that_is_gone_had_set_aside_is_drained_too() {
     let mut world = World::new().await;
     world.servers.kill_all();
     let spooled = world.spooled(KEEP).await;
-    let (before, after) = (events("B", 40), events("A", 10));
+    let before = events("B", 40);
+    let after = events("A", 10);
     publish(&spooled, &before).await;
     spooled.close().await;
     drop(spooled);

@@ -39,7 +39,8 @@ impl Clock for SetClock {
 /// Time for which events stayed in the spool that were acknowledged before the clock was set or,
 /// if it is set again, in between.
 async fn kept(set_by: i64, is_set_again: bool) -> Duration {
-    let (world, clock) = (World::new().await, SetClock::default());
+    let world = World::new().await;
+    let clock = SetClock::default();
     let options = Options { keep: KEEP, ..Options::new(world.spool()) };
     let spooled = Spooled::open(world.queue().await, options, Arc::new(clock.clone())).unwrap();
     let began = Instant::now();

@@ -18,7 +18,9 @@ async fn acknowledged(world: &World, count: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_tail_is_given_again_although_another_gateway_published_past_it() {
     let mut world = World::new().await;
-    let (kept, lost, others) = (events("K", 20), events("L", 30), events("O", 40));
+    let kept = events("K", 20);
+    let lost = events("L", 30);
+    let others = events("O", 40);
     let another = world.queue().await;
     publish(&*another, &kept).await;
     let saved = world.save();
@@ -59,7 +61,8 @@ async fn a_stream_that_was_deleted_is_filled_again_once_it_is_made_again() {
     let world = World::new().await;
     // Longer than this test takes: a new epoch is noticed at once.
     let spooled = world.spooled(Duration::from_hours(1)).await;
-    let (before, meanwhile) = (events("B", 60), events("M", 20));
+    let before = events("B", 60);
+    let meanwhile = events("M", 20);
     publish(&spooled, &before).await;
     acknowledged(&world, 60).await;
     let client = async_nats::connect(world.servers.urls()).await.unwrap();
@@ -78,7 +81,8 @@ async fn both_sides_down_for_longer_than_keep_lose_nothing() {
     let mut world = World::new().await;
     let saved = world.save();
     let keep = Duration::from_millis(300);
-    let (spooled, events) = (world.spooled(Duration::from_hours(1)).await, events("D", 40));
+    let spooled = world.spooled(Duration::from_hours(1)).await;
+    let events = events("D", 40);
     publish(&spooled, &events).await;
     acknowledged(&world, 40).await;
     spooled.close().await;

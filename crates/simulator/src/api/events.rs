@@ -44,14 +44,16 @@ pub(crate) async fn search(
     shared.conduct.count(|calls| calls.searches += 1);
     let number =
         |name: &str, usual: usize| asked.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (start, count) = (number("start", 0), number("count", 100));
+    let start = number("start", 0);
+    let count = number("count", 100);
     let time = |text: &str| {
         // The offset may be in Fluent's spelling or in the usual one.
         let text = text.strip_suffix("+0000").map_or_else(|| text.to_owned(), |text| format!("{text}Z"));
         text.parse::<jiff::Timestamp>().ok()
     };
     let bound = |name: &str| asked.get(name).and_then(|text| time(text));
-    let (from, to) = (bound("from"), bound("to"));
+    let from = bound("from");
+    let to = bound("to");
     let fits = |record: &Value| {
         let at = record["generatedOn"].as_str().and_then(time);
         from.is_none_or(|from| at >= Some(from))

@@ -55,7 +55,9 @@ impl Fluent {
     pub async fn open(listen: SocketAddr, world: World) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let (conduct, tokens, failed_logins) = (Conduct::default(), Tokens::default(), Mutex::default());
+        let conduct = Conduct::default();
+        let tokens = Tokens::default();
+        let failed_logins = Mutex::default();
         let shared = Arc::new(Shared { world, conduct, tokens, failed_logins });
         let router = router(Arc::clone(&shared));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await });

@@ -46,7 +46,8 @@ impl Tokens {
     }
 
     fn make(&self, lasts: Duration, has_refresh: bool) -> Value {
-        let (token, refresh) = (name(), name());
+        let token = name();
+        let refresh = name();
         let mut known = self.known();
         known.until.insert(token.clone(), Instant::now() + lasts);
         let mut answer = json!({

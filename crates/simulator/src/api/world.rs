@@ -232,7 +232,8 @@ impl World {
         let mut inner = self.inner();
         let id = inner.id();
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        let (by_id, by_ref) = (text("entityId"), text("entityRef"));
+        let by_id = text("entityId");
+        let by_ref = text("entityRef");
         let order = inner
             .orders
             .values_mut()

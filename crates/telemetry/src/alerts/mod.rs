@@ -77,7 +77,8 @@ groups:
 
 /// The alerts as Prometheus reads them: `config/observe/alerts.yml`.
 pub fn prometheus_rules() -> String {
-    let (mut text, mut group) = (HEAD.to_owned(), "");
+    let mut text = HEAD.to_owned();
+    let mut group = "";
     for (alert, rule) in all().into_iter().filter_map(|alert| Some((alert, alert.rule.as_ref()?))) {
         if rule.group != group {
             let gap = if group.is_empty() { "" } else { "\n" };
@@ -102,7 +103,9 @@ pub fn prometheus_rules() -> String {
         if let Some(holds_for) = rule.holds_for {
             let _ = writeln!(text, "        for: {holds_for}");
         }
-        let (severity, summary, page) = (alert.urgency.severity(), rule.summary, alert.runbook());
+        let severity = alert.urgency.severity();
+        let summary = rule.summary;
+        let page = alert.runbook();
         let _ = writeln!(text, "        labels: {{ severity: {severity} }}");
         let _ = writeln!(text, "        annotations:\n          summary: \"{summary}\"");
         let _ = writeln!(text, "          runbook: {page}");

@@ -71,7 +71,8 @@ fn check(what: &str, algorithm: Algorithm, signature: &[u8], expected: bool) {
 #[test]
 fn only_the_proper_encoding_is_accepted() {
     for algorithm in [Algorithm::Sha512, Algorithm::Md5] {
-        let (head, digest) = (header(algorithm), digest(algorithm));
+        let head = header(algorithm);
+        let digest = digest(algorithm);
         let proper = [head, &digest].concat();
         check("proper", algorithm, &sign(&SANDBOX, &block(&SANDBOX, &proper)), true);
 
@@ -114,7 +115,8 @@ fn only_the_proper_encoding_is_accepted() {
 fn only_numbers_below_the_modulus_and_of_its_length_are_accepted() {
     for algorithm in [Algorithm::Sha512, Algorithm::Md5] {
         let key = SANDBOX.private();
-        let (length, n) = (key.size(), key.n());
+        let length = key.size();
+        let n = key.n();
         let proper = sign(&SANDBOX, &block(&SANDBOX, &[header(algorithm), &digest(algorithm)].concat()));
         let s = BigUint::from_bytes_be(&proper);
         check("proper", algorithm, &proper, true);

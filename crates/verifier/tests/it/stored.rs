@@ -159,7 +159,8 @@ fn reconciled(accounts: &Accounts, evidence: Evidence) -> Event {
 #[test]
 fn what_was_reconciled_is_believed_for_its_seal() {
     let world = World::new();
-    let (pair, other) = (SealPair::generate().unwrap(), SealPair::generate().unwrap());
+    let pair = SealPair::generate().unwrap();
+    let other = SealPair::generate().unwrap();
     let sealing = SealingKey::parse(&pair.private).unwrap();
     let event = reconciled(&world.accounts, sealing.evidence(world.name.clone(), BODY.as_bytes()));
     let by = |public: &[&str], event: &Event| {
@@ -186,7 +187,8 @@ fn a_mark_of_what_was_reconciled_is_believed_for_its_seal() {
     let pair = SealPair::generate().unwrap();
     let sealing = SealingKey::parse(&pair.private).unwrap();
     let event = world.admitted();
-    let (key, id) = (event.fluent_key(), event.id());
+    let key = event.fluent_key();
+    let id = event.id();
     let seal = sealing.reconciled(key, id);
     let seals = SealKeys::parse([&*pair.public]).unwrap();
     let verifier = Reverifier::new(world.own_ring(), world.accounts.clone(), seals);

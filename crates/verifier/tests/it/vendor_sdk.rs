@@ -13,7 +13,8 @@ fn md5_verifies() {
 
 #[test]
 fn keys_that_begin_alike_are_different_keys() {
-    let (first, second) = (SANDBOX.public_base64().unwrap(), PRODUCTION.public_base64().unwrap());
+    let first = SANDBOX.public_base64().unwrap();
+    let second = PRODUCTION.public_base64().unwrap();
     assert_eq!(first[..20], second[..20], "all RSA keys of a size begin alike");
     let signed = PRODUCTION.sign(BODY).unwrap();
     let header = [("fluent-signature", &*signed.sha512)];
@@ -47,7 +48,8 @@ fn the_raw_bytes_are_verified_not_the_json_written_again() {
 
 #[test]
 fn a_failed_sha512_is_final() {
-    let (signed, other) = (SANDBOX.sign(BODY).unwrap(), PRODUCTION.sign(BODY).unwrap());
+    let signed = SANDBOX.sign(BODY).unwrap();
+    let other = PRODUCTION.sign(BODY).unwrap();
     let headers = [("fluent-signature", &*other.sha512), ("flex.signature", &*signed.md5)];
     assert!(verify(both(), BODY, &headers).is_err());
 }

@@ -32,7 +32,8 @@ struct Destination {
 /// Returns a destination that answers an event when the test says so.
 fn destination() -> (Destination, ScriptedDispatcher) {
     let (asking, asked) = unbounded_channel();
-    let (mut answers, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+    let mut answers = BTreeMap::new();
+    let mut waiting = BTreeMap::new();
     for status in ["BOOKED", "SHIPPED"] {
         let (answer, answered) = unbounded_channel();
         answers.insert(status, answer);
@@ -80,7 +81,8 @@ impl World {
         let settings = RouteSettings { same_id: on_same_id, retry: quick, ..route("r") };
         let opened = open_route(settings.clone(), FakeQueue::default(), scripted).opened;
         let opened = Opened { enrichment, ..opened };
-        let (routes, selection) = (Routes(vec![settings]), RouteSelection::everything());
+        let routes = Routes(vec![settings]);
+        let selection = RouteSelection::everything();
         let clock = Arc::new(SystemClock);
         let joined =
             join_routes(&routes, &selection, vec![opened], &queue.source, clock, LEASE).await.unwrap();

@@ -99,7 +99,8 @@ fn run(
     attack: Option<(Attack, f64)>,
     time: Duration,
 ) -> anyhow::Result<Row> {
-    let (end, wanted) = (CancellationToken::new(), attack.as_ref().map(|(_, alone)| alone * 0.8));
+    let end = CancellationToken::new();
+    let wanted = attack.as_ref().map(|(_, alone)| alone * 0.8);
     let attacker = attack.map(|(attack, _)| {
         let end = end.clone();
         std::thread::spawn(move || attack.run(&end))
@@ -168,7 +169,8 @@ struct Found {
 
 impl Honest {
     async fn send(&mut self, to: SocketAddr, time: Duration) -> Found {
-        let (mut tasks, mut tick) = (JoinSet::new(), interval(Duration::from_secs(1) / HONEST as u32));
+        let mut tasks = JoinSet::new();
+        let mut tick = interval(Duration::from_secs(1) / HONEST as u32);
         let began = Instant::now();
         while began.elapsed() < time {
             tick.tick().await;
@@ -204,7 +206,9 @@ impl Attack {
             for number in 0..self.kind.connections() {
                 let own = u8::try_from(number % usize::from(self.addresses)).unwrap_or(0);
                 let from = Ipv4Addr::new(127, 0, 1, own + 1);
-                let (kind, to, made) = (self.kind, self.to, Arc::clone(&made));
+                let kind = self.kind;
+                let to = self.to;
+                let made = Arc::clone(&made);
                 let end = end.clone();
                 tasks.spawn(async move { end.run_until_cancelled(kind.repeat(from, to, &made)).await });
             }

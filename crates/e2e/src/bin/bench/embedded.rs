@@ -58,8 +58,11 @@ fn add(report: &mut Report, name: &str, (row, bytes): (Row, f64), most: Option<f
 async fn filling(report: &mut Report, floor_us: f64, scale: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let queue = Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock))?;
-    let (measured, most) = (20_000 / scale, 1_000_000 / scale);
-    let (mut new, mut there, mut empty) = (events(most + 3 * measured), 0, None);
+    let measured = 20_000 / scale;
+    let most = 1_000_000 / scale;
+    let mut new = events(most + 3 * measured);
+    let mut there = 0;
+    let mut empty = None;
     for wanted in [0, most / 10, most] {
         while there < wanted {
             let some: Vec<_> = new.by_ref().take(512.min(wanted - there)).collect();
@@ -81,7 +84,8 @@ async fn filling(report: &mut Report, floor_us: f64, scale: usize) -> anyhow::Re
 }
 
 async fn publish(queue: &Embedded, events: Vec<Event>) -> anyhow::Result<(Row, f64)> {
-    let (count, meter) = (events.len(), Meter::begin()?);
+    let count = events.len();
+    let meter = Meter::begin()?;
     let mut events = events.into_iter().peekable();
     while events.peek().is_some() {
         let group: Vec<_> = events.by_ref().take(GROUP).map(|event| queue.publish(event)).collect();
@@ -94,10 +98,12 @@ async fn publish(queue: &Embedded, events: Vec<Event>) -> anyhow::Result<(Row, f
 async fn take_and_settle(count: usize) -> anyhow::Result<(Row, f64)> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let queue = backlog(folder.path(), count).await?;
-    let (lease, start) = (Duration::from_secs(30), Start::Beginning);
+    let lease = Duration::from_secs(30);
+    let start = Start::Beginning;
     let route = Route { name: "r".to_owned(), filter: RouteFilter::default(), start, lease };
     let mut consumer = queue.subscribe(route).await?;
-    let (mut done, meter) = (0, Meter::begin()?);
+    let mut done = 0;
+    let meter = Meter::begin()?;
     while done < count {
         let deliveries = consumer.next(PLACES).await?;
         done += deliveries.len();
@@ -134,7 +140,8 @@ fn append(events: Vec<Event>) -> anyhow::Result<(Row, f64)> {
     let folder = tempfile::tempdir_in(disk()?)?;
     let mut file = File::create(folder.path().join("events"))?;
     let (mut known, mut group): (HashSet<EventId>, Vec<u8>) = (HashSet::new(), Vec::new());
-    let (count, meter) = (events.len(), Meter::begin()?);
+    let count = events.len();
+    let meter = Meter::begin()?;
     for events in events.chunks(GROUP) {
         group.clear();
         for event in events {
@@ -158,8 +165,10 @@ fn deliver(events: Vec<Event>, places: usize) -> anyhow::Result<(Row, f64)> {
     let path = folder.path().join("events");
     let bodies: Vec<u8> = events.iter().flat_map(|event| event.body().to_vec()).collect();
     std::fs::write(&path, bodies)?;
-    let (mut file, mut marks) = (File::open(&path)?, File::create(folder.path().join("marks"))?);
-    let (count, meter) = (events.len(), Meter::begin()?);
+    let mut file = File::open(&path)?;
+    let mut marks = File::create(folder.path().join("marks"))?;
+    let count = events.len();
+    let meter = Meter::begin()?;
     for events in events.chunks(places) {
         for event in events {
             let mut body = vec![0; event.body().len()];

@@ -26,7 +26,8 @@ pub(crate) fn verify(signed: &Signed, count: usize) -> anyhow::Result<Row> {
             Ok((body, signature))
         })
         .collect::<anyhow::Result<_>>()?;
-    let (began, before) = (Instant::now(), cpu::own());
+    let began = Instant::now();
+    let before = cpu::own();
     for (body, signature) in pairs.iter().cycle().take(count) {
         anyhow::ensure!(fast.accepts(body, signature), "a good signature was refused");
     }
@@ -45,10 +46,12 @@ pub(crate) fn publish(publishers: usize, count: usize) -> anyhow::Result<Row> {
         Arc::new(Embedded::open(Options::new(folder.path().join("queue.db")), Arc::new(SystemClock))?);
     let events: Vec<_> = events(count).collect();
     runtime()?.block_on(async {
-        let (began, before) = (Instant::now(), cpu::own());
+        let began = Instant::now();
+        let before = cpu::own();
         let mut tasks = JoinSet::new();
         for share in events.chunks(count.div_ceil(publishers)) {
-            let (queue, share) = (Arc::clone(&queue), share.to_vec());
+            let queue = Arc::clone(&queue);
+            let share = share.to_vec();
             tasks.spawn(async move {
                 for event in share {
                     queue.publish(event).await?;
@@ -73,7 +76,8 @@ pub(crate) fn pull(count: usize) -> anyhow::Result<Row> {
         let lease = std::time::Duration::from_secs(30);
         let route =
             Route { name: "r".to_owned(), filter: RouteFilter::default(), start: Start::Beginning, lease };
-        let (began, before) = (Instant::now(), cpu::own());
+        let began = Instant::now();
+        let before = cpu::own();
         let mut consumer = queue.subscribe(route).await?;
         let mut done = 0;
         while done < count {

@@ -134,7 +134,8 @@ pub(crate) fn admitted(body: Vec<u8>) -> Option<Event> {
     let listed = Listed::new([Account { name: "ACME".to_owned(), key: key.clone(), retailers: None }]);
     let received_at = SystemClock.now();
     let inbound = Inbound { body: body.into(), headers: Headers::default(), received_at };
-    let (proof, signature) = (Proof::Signed(Algorithm::Sha512), "AAAA".repeat(43));
+    let proof = Proof::Signed(Algorithm::Sha512);
+    let signature = "AAAA".repeat(43);
     let evidence = Evidence { proof, key: Arc::new(KeyId::any_named(key)), signature };
     // A benchmark states by itself what is verified.
     Event::admit(Verified::assert(inbound, evidence), &listed, None).ok()

@@ -72,7 +72,8 @@ async fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
 
 /// Reads one answer, which must be a 200 with a content-length.
 pub(crate) async fn answer(stream: &mut TcpStream) -> anyhow::Result<()> {
-    let (mut buffer, mut filled) = ([0; 2048], 0);
+    let mut buffer = [0; 2048];
+    let mut filled = 0;
     loop {
         let read = stream.read(&mut buffer[filled..]).await?;
         if read == 0 {

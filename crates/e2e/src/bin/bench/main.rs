@@ -159,14 +159,16 @@ fn only_routes(quick: bool) -> anyhow::Result<Report> {
 }
 
 fn only_telemetry(quick: bool) -> anyhow::Result<Report> {
-    let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
+    let mut report = Report::default();
+    let scale = if quick { 10 } else { 1 };
     watched::measure(&mut report, &Inputs::make(scale)?, 100_000 / scale)?;
     Ok(report)
 }
 
 fn only_attacks(quick: bool) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    let (signed, scale) = (inputs::Signed::make(1024, 20_000)?, if quick { 10 } else { 1 });
+    let signed = inputs::Signed::make(1024, 20_000)?;
+    let scale = if quick { 10 } else { 1 };
     verified_again(&mut report, &signed, scale)?;
     attacks::measure(&mut report, &signed, quick)?;
     Ok(report)
@@ -186,7 +188,8 @@ fn verified_again_row(signed: &inputs::Signed, floor_us: f64, scale: usize) -> a
 }
 
 fn only_fluent(quick: bool) -> anyhow::Result<Report> {
-    let (mut report, scale) = (Report::default(), if quick { 10 } else { 1 });
+    let mut report = Report::default();
+    let scale = if quick { 10 } else { 1 };
     let pull = report.add("floor: bare pull consumer", floors::pull(200_000 / scale)?);
     fluent::measure(&mut report, pull.cpu_us, 20_000 / scale)?;
     reconcile::measure(&mut report, pull.cpu_us, 20_000 / scale)?;

@@ -93,7 +93,8 @@ impl Servers {
         let events: Vec<_> = events(count).collect();
         runtime()?.block_on(async {
             let client = async_nats::connect(self.cluster.urls()).await?;
-            let (began, before) = (Instant::now(), cpu::own());
+            let began = Instant::now();
+            let before = cpu::own();
             let batches = futures::stream::iter(events.chunks(BATCH)).map(|batch| send_batch(&client, batch));
             let sent: Vec<_> = batches.buffered(4).collect().await;
             sent.into_iter().collect::<anyhow::Result<()>>()?;
@@ -122,7 +123,8 @@ impl Servers {
         let events: Vec<_> = events(count).collect();
         runtime()?.block_on(async {
             let queue = self.queue().await?;
-            let (began, before) = (Instant::now(), cpu::own());
+            let began = Instant::now();
+            let before = cpu::own();
             let groups = futures::stream::iter(events.chunks(256)).map(|group| queue.publish_many(group));
             let published: Vec<_> = groups.buffer_unordered(4).collect().await;
             let failed = published.into_iter().find_map(|group| group.error);
@@ -138,7 +140,8 @@ impl Servers {
         runtime()?.block_on(async {
             let stream = self.bare().await?.get_stream("FLUENT_EVENTS").await?;
             let mut pulling = JoinSet::new();
-            let (began, before) = (Instant::now(), cpu::own());
+            let began = Instant::now();
+            let before = cpu::own();
             for number in 0..consumers {
                 let name = format!("bare-{number}");
                 let config = consumer::pull::Config {
@@ -194,11 +197,15 @@ impl Servers {
         })?;
         self.publish(count, 0)?;
         runtime()?.block_on(async {
-            let (queue, clock) = (self.queue().await?, Arc::new(SystemClock));
-            let (routes, shutdown) = (Routes(three_routes()?), Shutdown::manual(Duration::from_secs(30)));
+            let queue = self.queue().await?;
+            let clock = Arc::new(SystemClock);
+            let routes = Routes(three_routes()?);
+            let shutdown = Shutdown::manual(Duration::from_secs(30));
             let wanted = DELIVERED.load(Ordering::Relaxed) + 2 * count;
-            let (began, before) = (Instant::now(), cpu::own());
-            let (all, here) = (RouteSelection::everything(), Path::new("."));
+            let began = Instant::now();
+            let before = cpu::own();
+            let all = RouteSelection::everything();
+            let here = Path::new(".");
             let shared = dispatch::Extensions::default();
             let source = Arc::clone(&queue) as Arc<dyn Source>;
             let opening = dispatcher::open(&routes, &all, here, &shared, &registry, &source, clock);
@@ -365,15 +372,18 @@ fn gateways(report: &mut Report, inputs: &Inputs, scale: usize) -> anyhow::Resul
 
 /// Measures two gateways that each get half of the load at the same time.
 fn two_gateways(inputs: &Inputs) -> anyhow::Result<Row> {
-    let (servers, signed) = (Servers::start(1, false)?, &inputs.rsa1024);
+    let servers = Servers::start(1, false)?;
+    let signed = &inputs.rsa1024;
     let gateway = || start_gateway_on_nats(&servers.urls(), 1, signed, None);
-    let (first, second) = (gateway()?, gateway()?);
+    let first = gateway()?;
+    let second = gateway()?;
     let (these, those) = signed.requests.split_at(signed.requests.len() / 2);
     let (first, second) = std::thread::scope(|scope| {
         let second = scope.spawn(|| second.load(those, false));
         (first.load(these, false), second.join())
     });
-    let (first, second) = (first?, second.map_err(|_| anyhow::anyhow!("the load panicked"))??);
+    let first = first?;
+    let second = second.map_err(|_| anyhow::anyhow!("the load panicked"))??;
     let cpu_us = f64::midpoint(first.cpu_us, second.cpu_us);
     Ok(Row { rate: first.rate + second.rate, cpu_us, ..first })
 }
@@ -406,7 +416,8 @@ fn dispatchers(report: &mut Report, count: usize) -> anyhow::Result<()> {
 /// Measures answers while a server that leads is killed.
 fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
     let signed = &inputs.rsa1024;
-    let (mut servers, spool) = (Servers::start(3, false)?, tempfile::tempdir_in(disk()?)?);
+    let mut servers = Servers::start(3, false)?;
+    let spool = tempfile::tempdir_in(disk()?)?;
     let gateway = start_gateway_on_nats(&servers.urls(), 3, signed, Some(spool.path()))?;
     let row = std::thread::scope(|scope| {
         let loading = scope.spawn(|| gateway.load(&signed.requests, false));
@@ -427,7 +438,8 @@ fn dying(report: &mut Report, inputs: &Inputs) -> anyhow::Result<()> {
 /// Measures the cost of one more event when many are stored.
 fn filling(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let servers = Servers::start(1, false)?;
-    let (mut there, mut floor) = (0, None);
+    let mut there = 0;
+    let mut floor = None;
     for wanted in [1_000, 100_000 / scale, 1_000_000 / scale] {
         servers.publish(wanted - there, there)?;
         there = wanted;

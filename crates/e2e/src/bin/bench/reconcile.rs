@@ -56,7 +56,8 @@ async fn publish(queue: &Arc<Embedded>, events: &[Event]) -> anyhow::Result<()> 
 /// A simulated Fluent that logged `count` events in the last hour, and the events that came: of
 /// every `lost`, all but one.
 fn events(count: usize, lost: usize) -> (World, Vec<Event>) {
-    let (world, mut came) = (World::new("ACME", 34), Vec::new());
+    let world = World::new("ACME", 34);
+    let mut came = Vec::new();
     let order = world.place_order();
     for number in 0..count {
         let ago = Duration::from_mins(55).mul_f64(1.0 - number as f64 / count as f64);
@@ -75,23 +76,28 @@ async fn compare(route: RouteSettings, count: usize) -> anyhow::Result<String> {
     let folder = tempfile::tempdir_in(stages::disk()?)?;
     let queue = open(&folder)?;
     publish(&queue, &came).await?;
-    let (apis, settings) = (accounts(&fluent.url())?, settings(&fluent.url())?);
+    let apis = accounts(&fluent.url())?;
+    let settings = settings(&fluent.url())?;
     let key = "sydney_sandbox".parse()?;
     let listed = Listed::new([Account { name: "ACME".to_owned(), key, retailers: None }]);
-    let (clock, routes) = (Arc::new(SystemClock), Routes(vec![route]));
+    let clock = Arc::new(SystemClock);
+    let routes = Routes(vec![route]);
     let reconciler = Reconciler::new(&*queue, &settings, &apis, &listed, &routes, clock);
     let until = reconciler.latest();
     let window = Window { from: until - Duration::from_hours(1), until };
     let client = apis.of("ACME", "sandbox").ok_or_else(|| anyhow::anyhow!("no account"))?;
-    let (began, read) = (Instant::now(), bare(client, window).await?);
+    let began = Instant::now();
+    let read = bare(client, window).await?;
     let floor = began.elapsed();
     let began = Instant::now();
-    let (mut tally, mode) = (Summary::default(), Mode { admits: false, is_unknown: true });
+    let mut tally = Summary::default();
+    let mode = Mode { admits: false, is_unknown: true };
     let account = &settings.accounts[0];
     reconciler.compare(account, window, mode, &mut tally, &mut Nobody).await?;
     let compared = began.elapsed();
     let began = Instant::now();
-    let (mut tally, mode) = (Summary::default(), Mode { admits: true, ..mode });
+    let mut tally = Summary::default();
+    let mode = Mode { admits: true, ..mode };
     reconciler.compare(account, window, mode, &mut tally, &mut Nobody).await?;
     let admitted = began.elapsed();
     queue.close().await;
@@ -137,7 +143,8 @@ fn settings(url: &str) -> anyhow::Result<ReconcileSettings> {
         per_second: NonZeroU32::MIN,
         timeout: Time(Duration::from_secs(10)),
     };
-    let (name, environment) = ("ACME".to_owned(), Environment::Sandbox);
+    let name = "ACME".to_owned();
+    let environment = Environment::Sandbox;
     Ok(ReconcileSettings {
         seal: None,
         events: vec!["E".to_owned()],

@@ -73,7 +73,8 @@ fn shutdown() -> Shutdown {
 }
 
 fn request(event: &Event) -> v1::DispatchRequest {
-    let (id, now) = (event.id().to_string(), event.received_at());
+    let id = event.id().to_string();
+    let now = event.received_at();
     let delivery = grpc::delivery(&id, "route", 1, &id, now, Duration::from_secs(10), None);
     v1::DispatchRequest { event: Some(grpc::event(event)), delivery: Some(delivery) }
 }
@@ -152,8 +153,8 @@ impl v1::subscriptions_server::Subscriptions for BareStream {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let events = self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let (mut asked, (to, answers)) = (request.into_inner(), mpsc::channel(CREDITS as usize));
-        let (room, settled) =
-            (Arc::new(tokio::sync::Semaphore::new(CREDITS as usize)), Arc::clone(&self.settled));
+        let room = Arc::new(tokio::sync::Semaphore::new(CREDITS as usize));
+        let settled = Arc::clone(&self.settled);
         let freed = Arc::clone(&room);
         tokio::spawn(async move {
             while let Ok(Some(_)) = asked.message().await {
@@ -201,7 +202,8 @@ fn bare_stream(count: usize) -> anyhow::Result<Row> {
     runtime()?.block_on(async {
         let bare = BareStream { events, settled: Arc::clone(&settled) };
         let address = serve_bare(Routes::new(SubscriptionsServer::new(bare))).await?;
-        let (began, before) = (Instant::now(), cpu::own());
+        let began = Instant::now();
+        let before = cpu::own();
         tokio::spawn(async move { subscribe(address).await });
         // The first message of the stream counts, too.
         while settled.load(Ordering::Relaxed) < count + 1 {
@@ -215,7 +217,8 @@ fn bare_stream(count: usize) -> anyhow::Result<Row> {
 fn subscription(count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
-        let (shutdown, subscription_registry) = (shutdown(), SubscriptionRegistry::default());
+        let shutdown = shutdown();
+        let subscription_registry = SubscriptionRegistry::default();
         let shared = Extensions::default().with(subscription_registry.clone());
         let cx = OpenContext::new("route", ".").with_extensions(&shared);
         let opened = SubscriptionDispatcher::open(serde_json::from_value(json!({}))?, &cx).await;
@@ -242,7 +245,8 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
     let took = runtime()?.block_on(async {
         let queue = backlog(folder.path(), count).await?;
         bury(&*queue, count).await?;
-        let (stores, shutdown) = (Arc::clone(&queue) as _, shutdown());
+        let stores = Arc::clone(&queue) as _;
+        let shutdown = shutdown();
         let settings: operator::ReadSettings = Arc::new(|| anyhow::bail!("nobody asks for settings"));
         let audit = folder.path().join("audit.jsonl");
         let operator = Operator::new(stores, settings, audit, Arc::new(SystemClock), shutdown.clone());
@@ -253,7 +257,8 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
         let request = v1::RedriveDeadLettersRequest { selection: Some(all), to: String::new() };
         let began = Instant::now();
         let mut tallies = api.redrive_dead_letters(request).await?.into_inner();
-        let (mut told, mut last) = (0, v1::Tally::default());
+        let mut told = 0;
+        let mut last = v1::Tally::default();
         while let Some(message) = tallies.message().await? {
             (told, last) = (told + 1, message.tally.unwrap_or_default());
         }
@@ -268,15 +273,18 @@ fn redrive(report: &mut Report, count: usize) -> anyhow::Result<()> {
 }
 
 async fn bury(source: &dyn Source, count: usize) -> anyhow::Result<()> {
-    let (name, lease) = ("route".to_owned(), Duration::from_secs(30));
+    let name = "route".to_owned();
+    let lease = Duration::from_secs(30);
     let route = Route { name, filter: MatchFields::default().into(), start: Start::Beginning, lease };
-    let (mut consumer, mut buried) = (source.subscribe(route).await?, 0);
+    let mut consumer = source.subscribe(route).await?;
+    let mut buried = 0;
     while buried < count {
         let deliveries = consumer.next(512).await?;
         buried += deliveries.len();
         let settled = deliveries.into_iter().map(|delivery| {
             let started_at = delivery.first_attempt_at;
-            let (outcome, took) = (Outcome::Permanent, Duration::from_millis(1));
+            let outcome = Outcome::Permanent;
+            let took = Duration::from_millis(1);
             let attempt = Attempt { started_at, took, outcome, status: None, detail: None };
             delivery.ticket.settle(Settlement {
                 verdict: Verdict::Dead(DeadReason::Permanent),

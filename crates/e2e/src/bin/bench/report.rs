@@ -169,7 +169,8 @@ impl Report {
         }
         let idle = self.memory.get(1).map_or(0, |waiting| waiting.bytes) as f64;
         for Waiting { events, bytes } in &self.memory {
-            let (mib, change) = (*bytes as f64 / f64::from(1 << 20), *bytes as f64 / idle * 100.0 - 100.0);
+            let mib = *bytes as f64 / f64::from(1 << 20);
+            let change = *bytes as f64 / idle * 100.0 - 100.0;
             println!(
                 "memory with {events:>8} waiting events: {mib:.1} MiB ({change:+.0} % of that with 1000)"
             );

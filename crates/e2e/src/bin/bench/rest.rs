@@ -55,7 +55,8 @@ pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()
             start(Arc::new(queue), &mut working).await?;
         }
         sleep(SETTLED_AFTER).await;
-        let (before, began) = (server.requests()?, Instant::now());
+        let before = server.requests()?;
+        let began = Instant::now();
         sleep(MEASURED_FOR).await;
         let asked = server.requests()? - before;
         working.shutdown().await;
@@ -68,11 +69,14 @@ pub(crate) fn measure(report: &mut Report, server: &Server) -> anyhow::Result<()
 /// Starts the tasks of a dispatcher that has nothing to deliver.
 async fn start(queue: Arc<JetStream>, working: &mut JoinSet<()>) -> anyhow::Result<()> {
     for number in 0..ROUTES {
-        let (name, filter, start) = (format!("route-{number}"), RouteFilter::default(), Start::Now);
+        let name = format!("route-{number}");
+        let filter = RouteFilter::default();
+        let start = Start::Now;
         let mut consumer = queue.subscribe(Route { name, filter, start, lease: LEASE }).await?;
         working.spawn(async move { while consumer.next(16).await.is_ok() {} });
     }
-    let (probed, shown) = (Arc::clone(&queue), queue);
+    let probed = Arc::clone(&queue);
+    let shown = queue;
     working.spawn(async move {
         loop {
             let _ = probed.probe().await;

@@ -99,7 +99,8 @@ fn http(report: &mut Report, pull_us: f64, count: usize) -> anyhow::Result<()> {
 fn reqwest_loop(url: &str, count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
-        let (client, url) = (reqwest::Client::builder().no_proxy().build()?, url.to_owned());
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let url = url.to_owned();
         each(events, move |event| {
             let request = client.post(&url).body(event.body().clone());
             async move {
@@ -116,7 +117,8 @@ fn reqwest_loop(url: &str, count: usize) -> anyhow::Result<Row> {
 fn called_in_a_loop(url: &str, count: usize) -> anyhow::Result<Row> {
     let events: Vec<Event> = events(count).collect();
     runtime()?.block_on(async {
-        let (cx, settings) = (OpenContext::new("http", "."), serde_json::from_value(json!({ "url": url }))?);
+        let cx = OpenContext::new("http", ".");
+        let settings = serde_json::from_value(json!({ "url": url }))?;
         let opened = HttpDispatcher::open(settings, &cx).await.map_err(anyhow::Error::from_boxed)?;
         let dispatcher = Arc::new(opened);
         each(events, move |event| {
@@ -141,7 +143,8 @@ fn expressions(report: &mut Report, count: usize) -> anyhow::Result<()> {
         ("a pattern", "event.entityRef.matches('^HD_[0-9]+_')"),
     ] {
         let condition = Condition::parse(when)?;
-        let (began, before) = (Instant::now(), cpu::own());
+        let began = Instant::now();
+        let before = cpu::own();
         let held = events.iter().filter(|event| condition.holds(event) == Ok(true)).count();
         let row = Row::new(count, began.elapsed(), cpu::own().saturating_sub(before));
         anyhow::ensure!(held > 0 && held < count, "{when}: {held} of {count}");

@@ -147,9 +147,11 @@ pub(crate) async fn work_off_in(
     let routes = Routes(routes);
     let shutdown = Shutdown::manual(Duration::from_secs(30));
     let wanted = DELIVERED.load(Ordering::Relaxed) + count;
-    let (began, before) = (Instant::now(), cpu::own());
+    let began = Instant::now();
+    let before = cpu::own();
     for queue in queues {
-        let (everything, clock) = (RouteSelection::everything(), Arc::new(SystemClock));
+        let everything = RouteSelection::everything();
+        let clock = Arc::new(SystemClock);
         let opened = dispatcher::open(&routes, &everything, folder, shared, registry, queue, clock).await?;
         opened.start(&shutdown);
     }
@@ -176,10 +178,13 @@ where
     F: Fn(Event) -> D + Clone + Send + 'static,
     D: Future<Output = anyhow::Result<()>> + Send,
 {
-    let (count, began, before) = (events.len(), Instant::now(), cpu::own());
+    let count = events.len();
+    let began = Instant::now();
+    let before = cpu::own();
     let mut tasks = JoinSet::new();
     for share in events.chunks(count.div_ceil(at_once)) {
-        let (work, share) = (work.clone(), share.to_vec());
+        let work = work.clone();
+        let share = share.to_vec();
         tasks.spawn(async move {
             for event in share {
                 work(event).await?;

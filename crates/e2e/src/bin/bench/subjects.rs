@@ -95,7 +95,8 @@ async fn serve(key: &Path, intake: Arc<dyn Intake>) -> anyhow::Result<()> {
     let name: event_model::KeyName = "sydney_sandbox".parse()?;
     let ring = KeyRing::new([(name.clone(), PublicKey::parse(&std::fs::read_to_string(key)?)?)])?;
     let account = Account { name: "ACME".to_owned(), key: name, retailers: None };
-    let (signatures, bounds) = (Signatures::default(), Bounds::new(2 << 20));
+    let signatures = Signatures::default();
+    let bounds = Bounds::new(2 << 20);
     let senders = gateway::Senders::default();
     {
         let ports = Ports {

@@ -19,7 +19,8 @@ pub(crate) fn again(signed: &Signed, count: usize) -> anyhow::Result<Row> {
     let name: KeyName = "sydney_sandbox".parse()?;
     let ring = KeyRing::new([(name.clone(), PublicKey::parse(&signed.key.public_base64()?)?)])?;
     let accounts = Accounts::new([Account { name: "ACME".to_owned(), key: name, retailers: None }]);
-    let (ring, signatures) = (Arc::new(ring), Signatures::default());
+    let ring = Arc::new(ring);
+    let signatures = Signatures::default();
     let gateway = WebhookVerifier::new(Arc::clone(&ring), signatures.clone());
     let mut bodies = Events::new("ACME", 34, 5);
     let events = (0..256).map(|_| {
@@ -32,7 +33,8 @@ pub(crate) fn again(signed: &Signed, count: usize) -> anyhow::Result<Row> {
     });
     let events = events.collect::<anyhow::Result<Vec<_>>>()?;
     let again = Reverifier::new(ring, accounts, SealKeys::default());
-    let (began, before) = (Instant::now(), cpu::own());
+    let began = Instant::now();
+    let before = cpu::own();
     for event in events.iter().cycle().take(count) {
         ensure!(again.verify(event) == StoredVerdict::Verified, "a genuine event was taken for forged");
     }

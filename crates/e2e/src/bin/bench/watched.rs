@@ -44,7 +44,8 @@ impl Watched {
             timeout: Duration::from_secs(10),
         });
         let sampling = Sampling { share: self.share, keep_failures: true, trust_callers: false };
-        let (instance, send_metrics_every) = ("bench".to_owned(), Duration::from_secs(30));
+        let instance = "bench".to_owned();
+        let send_metrics_every = Duration::from_secs(30);
         Ok(telemetry::start(&Options { service, instance, collector, sampling, send_metrics_every })?)
     }
 }
@@ -81,7 +82,8 @@ pub(crate) fn work_off(count: usize, watched: Watched) -> anyhow::Result<()> {
     let row = stages::runtime()?.block_on(async {
         let started = watched.start("fluent-dispatcher")?;
         let queue = stages::backlog(folder.path(), count).await?;
-        let (registry, queues) = (Registry::new().with::<Noop>(), [Arc::clone(&queue) as Arc<dyn Source>]);
+        let registry = Registry::new().with::<Noop>();
+        let queues = [Arc::clone(&queue) as Arc<dyn Source>];
         let row = stages::work_off(&queues, vec![stages::route("all")], &registry, count).await?;
         queue.close().await;
         tokio::task::spawn_blocking(move || started.finish()).await?;
@@ -93,7 +95,8 @@ pub(crate) fn work_off(count: usize, watched: Watched) -> anyhow::Result<()> {
 
 /// Measures the rows.
 pub(crate) fn measure(report: &mut Report, inputs: &Inputs, backlog: usize) -> anyhow::Result<()> {
-    let (there, slow) = (Subject::collector(0)?, Subject::collector(5_000)?);
+    let there = Subject::collector(0)?;
+    let slow = Subject::collector(5_000)?;
     let at = |subject: &Subject| Some(format!("http://{}", subject.address()));
     let nobody = format!("http://127.0.0.1:{}", nats_server::free_port()?);
     let ways = [
@@ -103,7 +106,8 @@ pub(crate) fn measure(report: &mut Report, inputs: &Inputs, backlog: usize) -> a
         Way { name: "100 %, collector dead", share: "1", collector: Some(nobody), wanted: f64::INFINITY },
         Way { name: "100 %, collector slow", share: "1", collector: at(&slow), wanted: f64::INFINITY },
     ];
-    let (mut gateway, mut dispatcher) = (vec![None; ways.len()], vec![None; ways.len()]);
+    let mut gateway = vec![None; ways.len()];
+    let mut dispatcher = vec![None; ways.len()];
     for _ in 0..ROUNDS {
         for (number, way) in ways.iter().enumerate() {
             keep_cheapest(&mut gateway[number], load_gateway(inputs, way)?);
@@ -123,11 +127,13 @@ fn keep_cheapest(kept: &mut Option<Row>, row: Row) {
 }
 
 fn show(report: &mut Report, stage: &str, ways: &[Way], rows: Vec<Row>) {
-    let (off_us, off_memory) = (rows[0].cpu_us, rows[0].memory.unwrap_or_default());
+    let off_us = rows[0].cpu_us;
+    let off_memory = rows[0].memory.unwrap_or_default();
     let off_p99 = rows[0].p99_ms;
     for (way, row) in ways.iter().zip(rows) {
-        let (p99, memory, dropped) =
-            (row.p99_ms, row.memory.unwrap_or_default(), row.dropped.unwrap_or_default());
+        let p99 = row.p99_ms;
+        let memory = row.memory.unwrap_or_default();
+        let dropped = row.dropped.unwrap_or_default();
         report.add(&format!("{stage}, telemetry {}", way.name), row.of_floor(off_us).wanted(0.0, way.wanted));
         if !way.name.contains("collector") {
             continue;

@@ -107,7 +107,8 @@ async fn a_servers_full_disk_delays_and_loses_nothing() {
     let plan = Plan { servers: 1, gateways: 1, dispatchers: 1, ..Plan::new(routes) };
     let mut deployment = Deployment::prepare(plan);
     let folder = deployment.folder.path().to_owned();
-    let (image, store) = (folder.join("disk.img"), folder.join("nats/nats-1/store"));
+    let image = folder.join("disk.img");
+    let store = folder.join("nats/nats-1/store");
     deployment.servers.kill_all();
     if make_disk(&image).is_none() {
         return e2e::say_not_run("mkfs.ext4 is not here");

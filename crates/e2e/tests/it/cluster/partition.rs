@@ -114,7 +114,9 @@ async fn survives(fault: Fault) {
     assert!(deployment.gateways.iter().all(Service::is_ready), "and say so");
     fault.end(&aside);
     goes_on(&loads[0], &sink).await;
-    let (mut took, mut sent, mut accepted) = (Vec::new(), Default::default(), Default::default());
+    let mut took = Vec::new();
+    let mut sent = Default::default();
+    let mut accepted = Default::default();
     for load in loads {
         took.extend(load.ledger.took.lock().unwrap().iter().copied());
         let ledger = load.stop().await;

@@ -107,7 +107,8 @@ async fn with_sync_always_the_servers_forget_nothing() {
     let Some(mut world) = World::new(true).await else {
         return e2e::say_not_run("mounting needs root and loop devices");
     };
-    let (queue, events) = (world.queue().await, events(400));
+    let queue = world.queue().await;
+    let events = events(400);
     for event in &events {
         queue.publish(event.clone()).await.unwrap();
     }

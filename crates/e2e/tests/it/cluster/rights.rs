@@ -38,7 +38,8 @@ async fn answers_itself(deployment: &Deployment) -> bool {
             .custom_inbox_prefix("_INBOX_dispatcher")
             .request_timeout(Some(Duration::from_millis(700)));
     let client = options.connect(deployment.servers.urls()).await.unwrap();
-    let (own, event) = ("_INBOX_dispatcher.present.x.y", "fluent.events.sandbox.A._._.E.0");
+    let own = "_INBOX_dispatcher.present.x.y";
+    let event = "fluent.events.sandbox.A._._.E.0";
     let mut asked = client.subscribe(own).await.unwrap();
     client.publish_with_reply(own, event, "".into()).await.unwrap();
     assert!(asked.next().await.is_some());

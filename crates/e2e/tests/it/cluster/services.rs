@@ -87,7 +87,8 @@ async fn the_same_body_sent_to_two_gateways_at_once_is_stored_once() {
     for round in 0..20 {
         let body = signed("E", &format!("SAME_{round}"));
         let senders = (0..10).map(|number| {
-            let (url, body) = (deployment.urls()[number % 2].clone(), body.clone());
+            let url = deployment.urls()[number % 2].clone();
+            let body = body.clone();
             async move { Sender::new(url, Retry::Never).unwrap().send(&body).await.answer.unwrap().status }
         });
         assert_eq!(futures::future::join_all(senders).await, [200; 10]);
@@ -156,7 +157,8 @@ async fn one_settings_file_serves_both_stages() {
     let mut deployment = Deployment::prepare(one_server(sink.route("all", "match: {}, start: beginning")));
     deployment.make_streams();
     let read = |name: &str| std::fs::read_to_string(deployment.folder.path().join(name)).unwrap();
-    let (gateway, dispatcher) = (read("gateway-0.yml"), read("dispatcher-0.yml"));
+    let gateway = read("gateway-0.yml");
+    let dispatcher = read("dispatcher-0.yml");
     // One user who may do both, one port for the health of each: from the environment.
     let connect = gateway.split_once("fluentcommerce:").unwrap().0;
     // With the keys, which both have.
@@ -238,7 +240,8 @@ async fn a_gateway_stops_in_time_while_its_servers_and_its_collector_hang() {
     });
     let began = std::time::Instant::now();
     assert_eq!(deployment.gateways[0].stop(), Some(0), "{}", deployment.gateways[0].log());
-    let (took, shut) = (began.elapsed(), watched.join().unwrap().elapsed());
+    let took = began.elapsed();
+    let shut = watched.join().unwrap().elapsed();
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert!(shut < Duration::from_secs(5), "its port was shut for {shut:?}");
     deployment.servers.servers[0].thaw();

@@ -241,7 +241,8 @@ async fn certificates_and_their_authority_are_renewed_while_everything_runs() {
     let mut servers = ShippedServers::start(3, Guard::Shipped);
     let made = command(&servers, &["cluster", "init"]);
     assert!(made.status.success(), "{made:?}");
-    let (old, new) = (servers.authority.certificate(), Authority::generate().unwrap());
+    let old = servers.authority.certificate();
+    let new = Authority::generate().unwrap();
     let believe = |servers: &ShippedServers, bundle: &str| {
         fs::write(servers.folder.path().join("nats-ca.crt"), bundle).unwrap();
         change(servers, |number| fs::write(servers.servers[number].folder.join("ca.crt"), bundle).unwrap());

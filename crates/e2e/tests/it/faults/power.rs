@@ -53,7 +53,8 @@ fn succeeds(program: &str, args: &[&str]) -> bool {
 async fn what_was_answered_200_survives_a_power_cut() {
     let sink = Sink::open().await;
     let mut pipeline = Pipeline::prepare(&sink.route("all", "match: {}"));
-    let (image, copy) = (pipeline.folder.path().join("disk.img"), pipeline.folder.path().join("copy.img"));
+    let image = pipeline.folder.path().join("disk.img");
+    let copy = pipeline.folder.path().join("copy.img");
     if make_disk(&image).is_none() {
         return e2e::say_not_run("mkfs.ext4 is not here");
     }
@@ -62,7 +63,8 @@ async fn what_was_answered_200_survives_a_power_cut() {
     };
     pipeline.run();
     let mut accepted = Vec::new();
-    let (mut events, sender) = (Events::new("ACME", 34, 77), pipeline.sender(Retry::Never));
+    let mut events = Events::new("ACME", 34, 77);
+    let sender = pipeline.sender(Retry::Never);
     for _ in 0..300 {
         let signed = SANDBOX.sign(events.any().body).unwrap();
         let answer = sender.send(&signed).await.answer.unwrap();
@@ -124,7 +126,8 @@ async fn cut_under_load(cuts: usize, is_lazy: bool) -> Option<Cut> {
         until("many are accepted", || load.accepted() >= before + 100).await;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..50))).await;
         pipeline.kill();
-        let (now, next) = (&images[cut % 2], &images[(cut + 1) % 2]);
+        let now = &images[cut % 2];
+        let next = &images[(cut + 1) % 2];
         fs::copy(now, next).unwrap();
         drop(disk.take());
         disk = Some(Mounted::mount(next, &pipeline.data.clone()).unwrap());

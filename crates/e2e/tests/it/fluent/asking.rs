@@ -11,7 +11,8 @@ use crate::sink::{Sink, status};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fluent_does_not_confirm_is_not_delivered() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let pipeline = pipeline(&fluent, &sink.route("refund", "match: {}, confirm: fluent"), &[]);
     let order = fluent.world().place_order();
     happens(&pipeline, &fluent, "RefundDue", &order).await;
@@ -65,7 +66,8 @@ async fn fluent_may_be_away_for_a_while() {
     let fluent = fluent().await;
     let more = format!("{ENRICH} }}, retry: {{ initial: 100ms, max-delay: 500ms }}");
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
-    let (order, url) = (fluent.world().place_order(), fluent.url());
+    let order = fluent.world().place_order();
+    let url = fluent.url();
     let world = fluent.world().clone();
     let body = world.webhook("OrderBooked", &order);
     drop(fluent);

@@ -13,7 +13,8 @@ use crate::sink::Sink;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thin_webhook_is_delivered_with_what_fluent_says_of_its_order() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let route = template_route(&sink, &format!("{ENRICH} }}"));
     let pipeline = pipeline(&fluent, &route, &[("pickup.json", PICKUP)]);
     let order = fluent.world().place_order();
@@ -28,7 +29,8 @@ async fn a_thin_webhook_is_delivered_with_what_fluent_says_of_its_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_structured_event_has_the_answer_beside_the_event() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let http = format!("http: {{ url: \"http://{}/\", format: structured }}", sink.address);
     let route = format!("    - {{ name: erp, match: {{}}, dispatcher: http, {http}, {ENRICH} }} }}\n");
     let pipeline = pipeline(&fluent, &route, &[]);
@@ -42,7 +44,8 @@ async fn a_structured_event_has_the_answer_beside_the_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entity_that_is_not_there_yet_is_waited_for() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     fluent.behave(|behaviour| {
         behaviour.invisible_for = Duration::from_hours(1);
         behaviour.fail_next = 1;
@@ -66,7 +69,8 @@ async fn an_entity_that_is_not_there_yet_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entity_that_never_comes_is_a_dead_letter_after_patience() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let more = format!("{ENRICH}, patience: 1s }}, retry: {{ initial: 200ms, max-delay: 300ms }}");
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
     let stranger = World::new("ACME", 35).place_order();
@@ -79,7 +83,8 @@ async fn an_entity_that_never_comes_is_a_dead_letter_after_patience() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_about_one_order_asks_once() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     fluent.behave(|behaviour| behaviour.latency = Duration::from_millis(50));
     let routes = template_route(&sink, &format!("{ENRICH} }}"));
     let mut pipeline = pipeline(&fluent, &routes, &[("pickup.json", PICKUP)]);
@@ -103,7 +108,8 @@ async fn a_burst_about_one_order_asks_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_entity_has_moved_on_is_skipped_where_the_route_says_so() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let guard = "guard: { status: orderById.status, updated: orderById.updatedOn, moved-on: skip }";
     let more = format!("{ENRICH}, {guard} }}, retry: {{ initial: 100ms, max-delay: 200ms }}");
     let pipeline = pipeline(&fluent, &template_route(&sink, &more), &[("pickup.json", PICKUP)]);
@@ -127,7 +133,8 @@ async fn an_event_whose_entity_has_moved_on_is_skipped_where_the_route_says_so()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_pauses_what_asks_and_nothing_else() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     // One at a time: what is under way together is refused together.
     let asking = template_route(&sink, &format!("{ENRICH} }}, concurrency: 1"));
     let plain = sink.route("plain", "match: {}");
@@ -147,14 +154,17 @@ async fn a_rate_limit_pauses_what_asks_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asking_is_a_part_of_the_attempt_in_the_events_trace() {
-    let (fluent, sink, collector) = (fluent().await, Sink::open().await, Collector::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
+    let collector = Collector::open().await;
     let route = template_route(&sink, &format!("{ENRICH} }}"));
     let pipeline = pipeline_with(&fluent, &route, &[("pickup.json", PICKUP)], recorded_at(collector.grpc));
     happens(&pipeline, &fluent, "OrderBooked", &fluent.world().place_order()).await;
     until("it is recorded", || collector.spans().iter().any(|span| span.name == "ask Fluent")).await;
     until("so is its attempt", || collector.spans().iter().any(|span| span.name == "attempt")).await;
     let spans = collector.spans();
-    let (asked, attempt) = (one(&spans, "ask Fluent"), one(&spans, "attempt"));
+    let asked = one(&spans, "ask Fluent");
+    let attempt = one(&spans, "attempt");
     assert_eq!((&asked.parent, &asked.trace), (&attempt.id, &attempt.trace));
     assert!(!asked.has_failed, "{asked:?}");
 }

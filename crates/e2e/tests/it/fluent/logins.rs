@@ -23,7 +23,8 @@ fn set_secret(pipeline: &Pipeline, text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loop_and_commands_with_a_wrong_password_try_it_twice() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     fluent.behave(|behaviour| behaviour.password = "another");
     let mut pipeline = pipeline(&fluent, &asking(&sink), &[("pickup.json", PICKUP)]);
     for life in 1..=6 {
@@ -63,7 +64,8 @@ async fn a_crash_loop_and_commands_with_a_wrong_password_try_it_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_anything_was_served_a_login_can_be_checked_and_is_counted() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let mut pipeline = pipeline(&fluent, &asking(&sink), &[("pickup.json", PICKUP)]);
     assert_eq!(pipeline.stop(), Some(0));
     fs::remove_dir_all(&pipeline.data).unwrap();

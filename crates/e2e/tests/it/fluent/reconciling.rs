@@ -53,7 +53,8 @@ const ALL: [&str; 4] = ["reconcile", "--from", "40m", "--unknown"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let mut pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     // An event every ten seconds for half an hour; for ten minutes of it nothing was heard.
     let mut lost = Vec::new();
@@ -105,7 +106,8 @@ async fn ten_minutes_of_outage_are_recovered_and_nothing_comes_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_of_which_nothing_is_known_is_refused() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     webhook(&fluent, minutes(5), Sending::Failed);
     let said_so = said(&pipeline, &["reconcile", "--from", "30m", "--yes"]);
@@ -117,7 +119,8 @@ async fn a_time_of_which_nothing_is_known_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_comes_late_is_not_a_second_effect() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let audit = sink.route("audit", "match: {}");
     let routes = format!("{}{audit}", sink.route("r", BOTH));
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
@@ -191,7 +194,8 @@ async fn a_dead_letter_is_not_redriven_over_the_webhook_that_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_route_takes_stays_out_and_is_shown() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let big = sink.route("big", "match: { event: OrderBooked, retailer: 7 }, origins: [reconciled, webhook]");
     let routes = format!("{big}{}", sink.route("webhooks", "match: {}"));
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
@@ -210,14 +214,13 @@ async fn what_no_route_takes_stays_out_and_is_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_recovers_by_itself_what_does_not_come() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let mut pipeline =
         pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(", every: 1s, back: 1h"));
     let before = webhook(&fluent, minutes(5), Sending::Failed);
-    let (lost, sent) = (
-        webhook(&fluent, Duration::ZERO, Sending::Failed),
-        webhook(&fluent, Duration::ZERO, Sending::Succeeded),
-    );
+    let lost = webhook(&fluent, Duration::ZERO, Sending::Failed);
+    let sent = webhook(&fluent, Duration::ZERO, Sending::Succeeded);
     pipeline.accept(&sent).await;
     until("what was lost is delivered", || sink.len() == 2).await;
     let expected: HashMap<_, _> = [&lost, &sent].map(|one| (field(&one.body, "id"), 1)).into();
@@ -282,12 +285,14 @@ fn settings_that_nobody_could_profit_from_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_it_is_compared_is_not_admitted_too() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     let late = webhook(&fluent, minutes(5), Sending::Failed);
     // Slow enough to come between: four slices of the log, then what was sent, then it again.
     fluent.behave(|behaviour| behaviour.latency = Duration::from_secs(2));
-    let (config, args) = (pipeline.config(), [&ALL[..], &["--yes", "--json"]].concat());
+    let config = pipeline.config();
+    let args = [&ALL[..], &["--yes", "--json"]].concat();
     let reconciling = std::thread::spawn({
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         move || crate::pipeline::command(&config, &args.iter().map(String::as_str).collect::<Vec<_>>())
@@ -304,7 +309,8 @@ async fn what_comes_while_it_is_compared_is_not_admitted_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_at_once_admit_each_event_once() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     (0..40).for_each(|_| drop(webhook(&fluent, minutes(5), Sending::Failed)));
     let run = |config: std::path::PathBuf| {
@@ -323,7 +329,8 @@ async fn two_at_once_admit_each_event_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_killed_is_gone_on_with() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(""));
     (0..300).for_each(|_| drop(webhook(&fluent, minutes(5), Sending::Failed)));
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"));
@@ -342,7 +349,8 @@ async fn a_run_that_is_killed_is_gone_on_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let waits = sink.route("waits", "match: { entity-status: BOOKED }, origins: [reconciled]");
     let routes = format!("{}{waits}", sink.route("r", BOTH));
     let pipeline = pipeline_with(&fluent, &routes, &[], reconcile(""));
@@ -368,7 +376,8 @@ async fn what_fluent_has_not_done_or_will_not_do_is_not_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_event_holds_is_delivered_and_told_to_nobody_else() {
-    let (fluent, sink) = (fluent().await, Sink::open().await);
+    let fluent = fluent().await;
+    let sink = Sink::open().await;
     let pipeline = pipeline_with(&fluent, &sink.route("r", BOTH), &[], reconcile(", every: 1s"));
     let id = field(&webhook(&fluent, minutes(5), Sending::Failed).body, "id");
     let secret = serde_json::json!([{ "name": "note", "type": "STRING", "value": "CANARY-7181" }]);

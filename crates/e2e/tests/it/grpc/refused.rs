@@ -51,7 +51,8 @@ async fn a_key_that_was_not_there_yet_costs_no_event() {
 
     // Fluent's new key is added beside the old one.
     let settings = std::fs::read_to_string(pipeline.config()).unwrap();
-    let (old, new) = (SANDBOX.public_base64().unwrap(), next.public_base64().unwrap());
+    let old = SANDBOX.public_base64().unwrap();
+    let new = next.public_base64().unwrap();
     let both = settings.replace(&format!("\"{old}\""), &format!("[\"{old}\", \"{new}\"]"));
     std::fs::write(pipeline.config(), both).unwrap();
     let unasked = pipeline.command(&["refused", "recheck"]);

@@ -18,7 +18,8 @@ const ROLES: [&str; 5] = ["read", "operate", "admin", "dispatch", "consume:sub"]
 fn documented() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/fluent/webhooks/v1");
     let text = fs::read_to_string(folder.join("operator.proto")).unwrap();
-    let (mut methods, mut said) = (BTreeMap::new(), String::new());
+    let mut methods = BTreeMap::new();
+    let mut said = String::new();
     for line in text.lines().map(str::trim) {
         if let Some(comment) = line.strip_prefix("//") {
             said += comment;

@@ -65,7 +65,8 @@ fn panels() -> Vec<(String, Vec<String>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_people_look_at_tells_a_good_day_from_a_bad_one() {
-    let (collector, sink) = (Collector::open().await, sink().await);
+    let collector = Collector::open().await;
+    let sink = sink().await;
     let mut deployment = Deployment::start(plan(&sink, &collector));
     let fluent = Fluent::open(([127, 0, 0, 1], 0).into(), World::new("ACME", 34)).await.unwrap();
     let mut reconciler = deployment.reconciler(&fluent, "Good");
@@ -165,7 +166,8 @@ fn configuration(deployment: &Deployment, reconciler: &Service) -> String {
         let all: Vec<_> = services.iter().map(|service| service.metrics().to_string()).collect();
         all.join(", ")
     };
-    let (gateways, dispatchers) = (deployment.gateways.iter(), deployment.dispatchers.iter());
+    let gateways = deployment.gateways.iter();
+    let dispatchers = deployment.dispatchers.iter();
     let others: Vec<_> = dispatchers.chain([reconciler]).collect();
     let shipped = read("config/observe/prometheus.yml");
     let ours = shipped

@@ -126,7 +126,8 @@ fn every_series_is_in_the_vocabulary(series: &Series) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_outside_can_make_a_series() {
-    let (collector, sink) = (Collector::open().await, Sink::open().await);
+    let collector = Collector::open().await;
+    let sink = Sink::open().await;
     let (pipeline, address) = pipeline(&sink, &collector);
     pipeline.accept(&signed("E", "HD_0")).await;
     until("it was delivered", || sink.len() == 1).await;

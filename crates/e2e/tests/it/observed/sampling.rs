@@ -42,7 +42,8 @@ fn post_traced(pipeline: &Pipeline, reference: &str, state: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strangers_trace_is_pointed_to_and_a_trusted_callers_is_continued() {
-    let (collector, sink) = (Collector::open().await, Sink::open().await);
+    let collector = Collector::open().await;
+    let sink = Sink::open().await;
     let mut strict = pipeline(recorded_at(collector.grpc), &sink);
     let trace = post_traced(&strict, "A", STATE);
     assert_ne!(trace, FOREIGN);
@@ -113,7 +114,8 @@ async fn what_a_person_sends_again_is_a_trace_of_its_own_that_points_back() {
     let number = |span: &CollectedSpans| span.says("fluent.redrive").parse::<u32>().unwrap_or(0);
     let again = || collector.spans().into_iter().find(|span| number(span) > 0);
     until("the second one is recorded", || again().is_some()).await;
-    let (again, first) = (again().unwrap(), collector.trace(&trace));
+    let again = again().unwrap();
+    let first = collector.trace(&trace);
     let published = one(&first, "publish fluent.events");
     assert_ne!(again.trace, trace);
     assert_eq!(again.links, [(trace, published.id.clone())]);

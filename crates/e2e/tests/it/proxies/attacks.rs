@@ -98,7 +98,8 @@ impl Crowd {
         let request: Arc<[u8]> = attack.request().into();
         let mut running = JoinSet::new();
         for _ in 0..connections {
-            let (done, request) = (Arc::clone(&done), Arc::clone(&request));
+            let done = Arc::clone(&done);
+            let request = Arc::clone(&request);
             running.spawn(async move {
                 loop {
                     match connect(to).await {
@@ -129,7 +130,8 @@ async fn are_answered_beside(kind: Kind, attack: Attack, connections: usize, at_
     until("the attack has begun", || crowd.done() >= at_least.min(connections)).await;
     let answers = send_paced(proxied.address, HONEST, Duration::from_millis(33)).await;
     let good = answers.iter().filter(|(status, _)| *status == Some(200)).count();
-    let (p99, done) = (answers[answers.len() * 99 / 100].1, crowd.done());
+    let p99 = answers[answers.len() * 99 / 100].1;
+    let done = crowd.done();
     println!("{kind:?}, {attack:?}: {good} of {HONEST} good, p99 {p99:?}, beside {done}");
     assert_eq!(good, HONEST, "{:?}", answers.last());
     until("it was an attack", || crowd.done() >= at_least).await;

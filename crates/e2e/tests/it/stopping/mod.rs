@@ -138,7 +138,8 @@ async fn a_hangup_ends_nothing_and_says_that_settings_are_not_read_again() {
 fn the_sample_units_say_what_the_program_does() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
     let read = |file: &str| std::fs::read_to_string(format!("{folder}/{file}")).unwrap();
-    let (socket, unit) = (read("systemd/fluent-webhooks.socket"), read("systemd/fluent-webhooks.service"));
+    let socket = read("systemd/fluent-webhooks.socket");
+    let unit = read("systemd/fluent-webhooks.service");
     let value = |text: &str, key: &str| {
         let prefix = format!("{key}=");
         let line = text.lines().find(|line| line.starts_with(&prefix)).unwrap_or_else(|| panic!("no {key}"));

@@ -73,7 +73,8 @@ impl Hanging {
 
 /// SIGTERM until the end; how long its port was shut before that.
 pub(super) fn stop_and_watch_the_port(pipeline: &mut Pipeline) -> Duration {
-    let (began, mut shut) = (Instant::now(), None);
+    let began = Instant::now();
+    let mut shut = None;
     pipeline.signal(Signal::TERM);
     while pipeline.is_running() {
         if shut.is_none() && TcpStream::connect(pipeline.webhook).is_err() {

@@ -115,7 +115,8 @@ impl Life {
     async fn take(&mut self) -> &'static str {
         let name = self.random.choice(ROUTES).unwrap();
         let start = if self.random.bool() { Start::Beginning } else { Start::Now };
-        let (filter, lease) = (MatchFields::default().into(), Duration::from_secs(60));
+        let filter = MatchFields::default().into();
+        let lease = Duration::from_secs(60);
         let route = Route { name: name.to_owned(), filter, start, lease };
         let mut consumer = self.queue.subscribe(route).await.unwrap();
         let taken = timeout(Duration::from_millis(50), consumer.next(self.random.usize(1..8))).await;
@@ -206,7 +207,8 @@ async fn a_route_from_the_beginning_is_behind_by_what_there_is() {
     let path = folder.path().join("queue.db");
     let queue = serve(&path, Duration::ZERO);
     let route = |name: &str| {
-        let (filter, lease) = (MatchFields::default().into(), Duration::from_secs(60));
+        let filter = MatchFields::default().into();
+        let lease = Duration::from_secs(60);
         Route { name: name.to_owned(), filter, start: Start::Beginning, lease }
     };
     let mut consumer = queue.subscribe(route("r")).await.unwrap();
@@ -322,7 +324,8 @@ async fn a_look_at_many_routes_with_much_waiting_and_a_pause_meanwhile() {
     let began = std::time::Instant::now();
     assert_eq!(queue.routes().await.unwrap().len(), 300);
     let looked = began.elapsed();
-    let (pause, began) = (queue::Pause::default(), std::time::Instant::now());
+    let pause = queue::Pause::default();
+    let began = std::time::Instant::now();
     let (_, paused) = tokio::join!(queue.routes(), queue.set_paused("r7", Some(&pause)));
     paused.unwrap();
     println!("a look {looked:?}, a pause beside one {:?}", began.elapsed());

@@ -40,8 +40,9 @@ pub(super) async fn a_settled_delivery_is_over(harness: &dyn Harness) {
 
 pub(super) async fn routes_do_not_share_and_consumers_of_one_do(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut one_r, mut two_r, mut s) =
-        (consumer(&queue, "r").await, consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut one_r = consumer(&queue, "r").await;
+    let mut two_r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     publish(&queue, &["a", "b", "c", "d"]).await;
     let (mut some, rest, all) =
         tokio::join!(finish(&mut *one_r, 2), finish(&mut *two_r, 2), finish(&mut *s, 4));
@@ -84,7 +85,8 @@ pub(super) async fn a_dropped_ticket_comes_back_and_is_no_attempt(harness: &dyn 
 pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let (mut slow, mut other) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
+    let mut slow = consumer(&queue, "r").await;
+    let mut other = consumer(&queue, "r").await;
     let began = Instant::now();
     let held = one(&mut *slow).await;
     let again = one(&mut *other).await;
@@ -100,7 +102,8 @@ pub(super) async fn an_expired_lease_goes_to_somebody_else(harness: &dyn Harness
 pub(super) async fn progress_keeps_a_lease(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let (mut slow, mut other) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
+    let mut slow = consumer(&queue, "r").await;
+    let mut other = consumer(&queue, "r").await;
     let mut held = one(&mut *slow).await;
     let began = Instant::now();
     while began.elapsed() < LEASE * 3 {
@@ -149,7 +152,8 @@ pub(super) async fn only_attempts_that_asked_the_destination_are_counted_as_such
 /// left or its breaker opened.
 pub(super) async fn what_nobody_asks_for_any_more_goes_to_somebody_else(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut first, mut second) = (consumer(&queue, "r").await, consumer(&queue, "r").await);
+    let mut first = consumer(&queue, "r").await;
+    let mut second = consumer(&queue, "r").await;
     assert!(timeout(LEASE / 3, first.next(4)).await.is_err(), "there is nothing");
     publish(&queue, &["a", "b"]).await;
     for _ in 0..2 {

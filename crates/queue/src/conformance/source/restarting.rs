@@ -36,7 +36,8 @@ pub(super) async fn what_died_alone_is_a_dead_letter(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["bad", "good"]).await;
     let mut before = consumer(&queue, "r").await;
-    let (mut alone, beside) = (one(&mut *before).await, one(&mut *before).await);
+    let mut alone = one(&mut *before).await;
+    let beside = one(&mut *before).await;
     assert_eq!(reference(&alone), "bad");
     alone.ticket.mark_exclusive().await.expect("alone");
     let queue = harness.crash(queue).await;

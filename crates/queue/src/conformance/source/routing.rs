@@ -125,7 +125,8 @@ pub(super) async fn how_its_routes_stand_is_shown_to_others(harness: &dyn Harnes
 
 pub(super) async fn what_a_route_has_delivered_is_known_of_every_duplicate(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (log, webhook) = (event("E", "a"), event("E", "b"));
+    let log = event("E", "a");
+    let webhook = event("E", "b");
     let key = log.fluent_key();
     let known = async |queue: &Queue, route: &str| {
         queue.source().reconciled_duplicate(key, route).await.expect("ask")

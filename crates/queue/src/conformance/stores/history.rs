@@ -17,7 +17,8 @@ use crate::{
 pub(super) async fn history_tells_the_story(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     settle(one(&mut *r).await, Verdict::Again(Duration::ZERO)).await;
     settle(one(&mut *r).await, Verdict::Done).await;
     settle(one(&mut *s).await, Verdict::Dead(DeadReason::Exhausted)).await;
@@ -71,7 +72,8 @@ pub(super) async fn attempts_are_listed_newest_first_and_page_by_page(harness: &
     }
 
     let history = queue.stores().history();
-    let (mut found, mut before) = (Vec::new(), None);
+    let mut found = Vec::new();
+    let mut before = None;
     loop {
         let query = AttemptQuery { before, limit: 2, ..AttemptQuery::default() };
         let page = history.attempts(query).await.expect("attempts");
@@ -157,7 +159,9 @@ pub(super) async fn an_attempt_is_found_behind_many_others(harness: &dyn Harness
         join_all(deliveries.into_iter().zip(ends).map(|(delivery, end)| settle_after(delivery, end))).await;
     }
     let history = queue.stores().history();
-    let (mut found, mut before, mut pages) = (Vec::new(), None, 0);
+    let mut found = Vec::new();
+    let mut before = None;
+    let mut pages = 0;
     loop {
         let query =
             AttemptQuery { reference: Some("old".to_owned()), before, limit: 5, ..AttemptQuery::default() };
@@ -171,7 +175,8 @@ pub(super) async fn an_attempt_is_found_behind_many_others(harness: &dyn Harness
     }
     assert_eq!(found, ["E"]);
     let all = AttemptQuery { event: Some("F".to_owned()), limit: 2 * OTHERS, ..AttemptQuery::default() };
-    let (mut count, mut before) = (0, None);
+    let mut count = 0;
+    let mut before = None;
     loop {
         let page = history.attempts(AttemptQuery { before, ..all.clone() }).await.expect("attempts");
         (count, before) = (count + page.attempts.len(), page.next);
@@ -191,7 +196,8 @@ async fn settle_after(delivery: Delivery, after: Duration) {
 
 pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     publish(&queue, &["a", "b", "c"]).await;
     finish(&mut *r, 2).await;
     settle(one(&mut *r).await, Verdict::Again(Duration::from_mins(10))).await;
@@ -199,7 +205,8 @@ pub(super) async fn what_was_received_is_replayed_to_one_route(harness: &dyn Har
     let mut late =
         queue.source().subscribe(route("late", MatchFields::default(), Start::Now)).await.expect("subscribe");
 
-    let (stores, at) = (queue.stores(), event("E", "a").received_at());
+    let stores = queue.stores();
+    let at = event("E", "a").received_at();
     let received = async |from: Timestamp, until: Timestamp| {
         let mut events = Vec::new();
         let mut after = Some(Position::START);

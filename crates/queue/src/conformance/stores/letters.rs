@@ -15,7 +15,8 @@ pub(super) async fn letters(queue: &Queue) -> Vec<crate::DeadLetter> {
 pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a"]).await;
-    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     finish(&mut *s, 1).await;
     settle(one(&mut *r).await, Verdict::Dead(DeadReason::Permanent)).await;
     nothing(&mut *r, "it is dead").await;
@@ -43,14 +44,16 @@ pub(super) async fn a_dead_letter_is_kept_and_redriven_to_one_route(harness: &dy
 pub(super) async fn what_was_undecided_asks_the_match_when_it_is_redriven(harness: &dyn Harness) {
     let queue = harness.open().await;
     publish(&queue, &["a", "b"]).await;
-    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     finish(&mut *s, 2).await;
     for reason in [DeadReason::Undecided, DeadReason::Exhausted] {
         let delivery = one(&mut *r).await;
         assert!(!delivery.asks_match);
         settle(delivery, Verdict::Dead(reason)).await;
     }
-    let (store, ids) = (queue.stores().dead_letters(), letters(&queue).await);
+    let store = queue.stores().dead_letters();
+    let ids = letters(&queue).await;
     let ids: Vec<u64> = ids.iter().map(|letter| letter.id).collect();
     for redriven in store.redrive(&ids, None).await {
         redriven.expect("redrive");

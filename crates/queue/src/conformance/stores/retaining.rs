@@ -24,7 +24,8 @@ async fn goes(queue: &Queue, reference: &str) {
 pub(super) async fn retention_removes_only_what_every_route_has_settled(harness: &dyn Harness) {
     let queue = harness.open_forgetful().await;
     let known_since = queue.stores().history().complete_since().await.expect("complete since");
-    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     for reference in ["settled", "unread", "dead", "last", "waiting"] {
         queue.intake().publish(old_event(reference)).await.expect("publish");
         let delivery = one(&mut *r).await;

@@ -18,7 +18,8 @@ pub(super) async fn a_route_in_use_is_not_forgotten(harness: &dyn Harness) {
 
 pub(super) async fn a_paused_route_holds_and_goes_on(harness: &dyn Harness) {
     let queue = harness.open().await;
-    let (mut r, mut s) = (consumer(&queue, "r").await, consumer(&queue, "s").await);
+    let mut r = consumer(&queue, "r").await;
+    let mut s = consumer(&queue, "s").await;
     let stores = queue.stores();
     assert!(matches!(
         stores.set_paused("nowhere", Some(&Pause::default())).await,
@@ -65,7 +66,8 @@ pub(super) async fn a_pause_ends_by_itself_and_says_why_it_is(harness: &dyn Harn
     let queue = harness.open().await;
     let mut r = consumer(&queue, "r").await;
     let until = SystemClock.now().checked_add(PAUSES_WITHIN * 4).expect("a time");
-    let (reason, by) = (Some("a \"deploy\"".to_owned()), Some("ops".to_owned()));
+    let reason = Some("a \"deploy\"".to_owned());
+    let by = Some("ops".to_owned());
     let pause = Pause { until: Some(until), reason, by };
     queue.stores().set_paused("r", Some(&pause)).await.expect("pause");
     let state = async || queue.stores().routes().await.expect("routes").remove(0);
@@ -88,7 +90,8 @@ pub(super) async fn what_waits_is_retried_now_when_somebody_says_so(harness: &dy
         settle(one(&mut *r).await, Verdict::Again(Duration::from_hours(1))).await;
     }
     nothing(&mut *r, "both wait").await;
-    let (stores, a) = (queue.stores(), event("E", "a").id());
+    let stores = queue.stores();
+    let a = event("E", "a").id();
     assert!(!matches!(stores.retry_now("nowhere", a).await, Ok(1..)), "of a route that there is not");
     assert_eq!(stores.retry_now("r", a).await.expect("retry"), 1);
     let again = one(&mut *r).await;
